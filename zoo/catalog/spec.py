@@ -1,0 +1,92 @@
+"""The types of the catalogue: inert records, nothing heavy is imported to read them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Fit = Literal["crop", "pad", "squash"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """How a picture becomes the input of a network; one record for train, predict and export.
+
+    size: height and width of the input in pixels. crop: side of the centre box as a fraction of
+    the picture's shorter side (`crop` only). mean, std: per channel, for values in [0, 1].
+    channels: 3 for RGB, 1 for grey.
+    """
+
+    size: int = 224
+    crop: float = 0.875
+    fit: Fit = "crop"
+    interpolation: Interpolation = "bilinear"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    channels: int = 3
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocess:
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """One set of trained parameters and what must be known to use it rightly.
+
+    file: name of the file in a cache or mirror. url: where it comes from. sha256: 64 hex digits,
+    or the prefix that the publisher gives. classes: name of a list in `catalog.classes`.
+    acc1, acc5: published ImageNet accuracy in percent, from `source`.
+    """
+
+    tag: str
+    url: str
+    file: str
+    sha256: str = ""
+    bytes: int | None = None
+    classes: str = "imagenet1k"
+    acc1: float | None = None
+    acc5: float | None = None
+    licence: str = ""
+    source: str = ""
+    preprocess: Preprocess = field(default_factory=Preprocess)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One row of the catalogue.
+
+    builder: dotted path of a function `(num_classes) -> nn.Sequential`. stages: names of the
+    chain's children, in order. cut: the last stage that `--freeze` freezes. head: dotted name of
+    the last Linear. params, macs: counted with the row's own number of classes and input size;
+    macs are the multiply-adds of convolutions and matrix products for one picture.
+    ignore: prefixes of tensors that published files hold and this chain does not (auxiliary
+    heads). published_head: only where the chain is `backbone` + `head`: the head's dotted name in
+    the library's own model, under which published files keep it.
+    """
+
+    name: str
+    family: str
+    builder: str
+    paper: str
+    year: int
+    params: int
+    macs: int
+    stages: tuple[str, ...]
+    cut: str
+    head: str
+    num_classes: int = 1000
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    weights: tuple[Weights, ...] = ()
+    ignore: tuple[str, ...] = ()
+    published_head: str = ""
+    note: str = ""
+
+    @property
+    def default_weights(self) -> Weights | None:
+        """The first set of weights is the one that is used unless another is asked for."""
+        return self.weights[0] if self.weights else None

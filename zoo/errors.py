@@ -1,0 +1,95 @@
+"""Every error a user can meet, as one tree.
+
+ZooError                 what went wrong, and a hint: what to do
+├── UsageError           exit 2: the words of the command
+│   ├── UnknownModel         no such model; nearest names
+│   ├── UnknownStage         no such stage in this chain; the list
+│   └── RecipeError          settings that do not fit, all at once
+├── InputError           exit 2: what the command was given
+│   ├── DataError            the folder of photos
+│   ├── ImageError           one file that is not a readable image
+│   ├── WeightsError         a weights file that is missing, foreign or damaged
+│   └── RunError             a run folder that exists, is missing or is unfinished
+├── WriteError           exit 1: the place to write is full or read-only
+├── ParityError          exit 1: an exported file disagrees with its run
+├── TrainingError        exit 1: training cannot go on
+└── Interrupted          exit 130 or 143: stopped by a signal, can be resumed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ZooError(Exception):
+    """What went wrong (with the value) and a hint (what would be right, what to do)."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+
+class UsageError(ZooError):
+    exit_code = 2
+
+
+class UnknownModel(UsageError):
+    pass
+
+
+class UnknownStage(UsageError):
+    pass
+
+
+class RecipeError(UsageError):
+    pass
+
+
+class InputError(ZooError):
+    exit_code = 2
+
+
+class DataError(InputError):
+    pass
+
+
+class ImageError(InputError):
+    pass
+
+
+class WeightsError(InputError):
+    pass
+
+
+class RunError(InputError):
+    pass
+
+
+class WriteError(ZooError):
+    pass
+
+
+class ParityError(ZooError):
+    pass
+
+
+class TrainingError(ZooError):
+    pass
+
+
+class Interrupted(ZooError):
+    """Stopped by a signal at a point from which the work can go on."""
+
+    def __init__(self, what: str, hint: str = "", signal_number: int = 2) -> None:
+        super().__init__(what, hint)
+        self.exit_code = 128 + signal_number
+
+
+def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
+    """`, did you mean a, b?` for the known words closest to this one, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=count, cutoff=0.5)
+    return f"did you mean {', '.join(close)}?" if close else ""
