@@ -1,0 +1,94 @@
+"""What a person types. One file per command; only this room prints.
+
+stdout is data, stderr is talk. Nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import Abort, Exit, TyperException
+
+from zoo import __version__
+from zoo.cli import demo, export, finetune, info, listing, predict
+from zoo.cli.screen import fail
+from zoo.errors import ZooError
+
+app = typer.Typer(
+    name="zoo",
+    help="A model zoo and transfer-learning tool: photos in, a proved ONNX file out.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("list")(listing.command)
+app.command("info")(info.command)
+app.command("finetune")(finetune.command)
+app.command("predict")(predict.command)
+app.add_typer(export.app, name="export")
+app.command("demo")(demo.command)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"zoo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def zoo(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="And leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit code; any error is two lines on stderr."""
+    try:
+        result = app(list(arguments), prog_name="zoo", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except ZooError as error:
+        return fail(error.what, error.hint, error.exit_code)
+    except Exit as error:
+        return error.exit_code
+    except (KeyboardInterrupt, Abort):
+        return fail("interrupted", "", 130)
+    except BrokenPipeError:  # the reader of our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except TyperException as error:
+        return usage(error)
+    except MemoryError:
+        return fail("out of memory", "use a smaller --batch-size or a later cut", 1)
+    except OSError as error:
+        place = f": {error.filename}" if error.filename else ""
+        return fail(f"{error.strerror or error}{place}", "free space or choose another place", 1)
+    except Exception as error:
+        if os.environ.get("ZOO_TRACEBACK"):
+            raise
+        what = f"unexpected {type(error).__name__}: {error}"
+        return fail(what, "a fault of zoo: please report it; ZOO_TRACEBACK=1 shows where", 1)
+
+
+def usage(error: TyperException) -> int:
+    """typer's own errors in our form; no arguments at all is a request for help."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(context.get_help() if context else "")
+        return 2
+    path = getattr(context, "command_path", None) or "zoo"
+    show = getattr(error, "format_message", lambda: str(error))
+    what = show().rstrip(".")
+    return fail(what[:1].lower() + what[1:], f"run `{path} --help`", 2)
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,71 @@
+"""zoo export: a run as one file that gives the same answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.screen import Screen, print_json, talk
+from zoo.errors import UsageError
+
+app = typer.Typer(help="Write a run in another format, proved equal.", no_args_is_help=True)
+
+
+@app.callback()
+def formats() -> None:
+    pass
+
+
+@app.command("onnx")
+def onnx(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File; else RUN/model.onnx.")
+    ] = None,
+    input: Annotated[
+        str, typer.Option(help="image: uint8 RGB of any size; tensor: the bare network.")
+    ] = "image",
+    photos: Annotated[
+        Path | None, typer.Option(help="Photos of the proof; else the run's validation photos.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="The proof as JSON on stdout.")] = False,
+) -> None:
+    """One ONNX file: raw pictures in, probabilities out, compared with the run on real photos.
+
+    The Preprocess and softmax are inside, class names are in the metadata. Where the file and the
+    run disagree no file is left.
+    """
+    from zoo.run import Run
+
+    if input not in ("image", "tensor"):
+        raise UsageError(f"--input {input}", "give `image` or `tensor`")
+    opened = Run.open(run).finished()
+    destination = output or run / "model.onnx"
+    if not destination.parent.is_dir():
+        raise UsageError(f"-o {output}: there is no folder {destination.parent}", "make it first")
+    if destination.is_dir():
+        raise UsageError(f"-o {output} is a folder", "give a file name, as model.onnx")
+    with Screen() as screen:
+        from zoo import network
+        from zoo.export.onnx import export
+        from zoo.predict.inputs import find
+
+        if photos is not None:
+            import sys
+
+            chosen = [Path(item.file) for item in find(str(photos), sys.stdin).each]
+        else:
+            chosen = opened.val_paths()
+        net = network.of_run(opened)
+        proof = export(net, chosen, destination, input, screen.say)
+    opened.update(exported={**opened.record.get("exported", {}), input: proof.to_dict()})
+    talk(
+        f"proved on {proof.photos} photos with {proof.runtime}: same class on {proof.agree} of "
+        f"{proof.photos}, probabilities differ by {proof.max_diff:.1e} at most "
+        f"({proof.mean_diff:.1e} on average), bare network {proof.network_diff:.1e}"
+    )
+    kind = "uint8 N,H,W,3, any size" if input == "image" else "float32 N,C,H,W, normalised"
+    talk(f"input: {kind}; {proof.bytes / 1e6:.1f} MB; classes and Preprocess are in the metadata")
+    print_json(proof.to_dict()) if json else print(destination)

@@ -1,0 +1,202 @@
+"""zoo finetune: freeze, retrain the head, write a run folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli.screen import Screen, percent, print_json, table, talk
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.finetune.job import FeaturesDone, Finished
+    from zoo.finetune.loop import Epoch
+    from zoo.finetune.plan import Plan
+    from zoo.recipe import Recipe
+    from zoo.run import Run
+
+Text = str | None
+
+
+def command(
+    model: Annotated[Text, typer.Argument(help="As in `zoo list`, torchvision/X, timm/X.")] = None,
+    data: Annotated[Text, typer.Argument(help="CLASS/*.jpg or {train,val}/CLASS/*.jpg.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder.")] = None,
+    freeze: Annotated[bool | None, typer.Option(help="Freeze up to the cut (default).")] = None,
+    cut: Annotated[Text, typer.Option(help="Last frozen stage, as layer3 or layer4.1.")] = None,
+    head: Annotated[Text, typer.Option(help="linear, or mlp:512.")] = None,
+    weights: Annotated[Text, typer.Option(help="Tag, file, run, or none.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the photos (30).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Photos a step (32).")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak rate (chosen, with its reason).")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="AdamW's (0.01).")] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="0 to 1 (0).")] = None,
+    views: Annotated[int | None, typer.Option(help="Views of each photo.")] = None,
+    flip: Annotated[bool | None, typer.Option(help="Views may be mirrored (default).")] = None,
+    balance: Annotated[Text, typer.Option(help="auto, none, weights or sampler.")] = None,
+    best: Annotated[Text, typer.Option(help="accuracy or macro_f1: the best epoch.")] = None,
+    fit: Annotated[Text, typer.Option(help="crop, pad or squash.")] = None,
+    val_fraction: Annotated[float | None, typer.Option(help="Without a val part (0.2).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of split, order and head (0).")] = None,
+    precision: Annotated[Text, typer.Option(help="fp32, or bf16 at a measured price.")] = None,
+    device: Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Finish this run.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, stop.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")] = False,
+) -> None:
+    """Retrain a network's head on your photos; everything goes into a run folder.
+
+    Prints the plan with the reason of every choice, then trains. The path of the run is all that
+    goes to stdout. Ctrl-C leaves a run that --resume finishes.
+    """
+    given = {
+        key: value
+        for key, value in locals().items()
+        if key not in ("output", "recipe", "resume", "dry_run", "json") and value is not None
+    }
+    from zoo import recipe as recipes
+
+    if resume is not None:
+        continue_run(resume, given, recipe, json)
+        return
+    settings = recipes.make(given, recipe)
+    with Screen() as screen:
+        from zoo.finetune import plan as plans
+
+        folder = output or free_folder(settings)
+        refuse_existing(folder)
+        plan = plans.make(settings, screen.bytes)
+        show_plan(plan)
+        if dry_run:
+            talk("dry run: nothing was computed, nothing was written")
+            return
+        from zoo.finetune import job
+
+        carry_out(job.start(plan, folder, screen), screen, json)
+
+
+def continue_run(folder: Path, given: dict[str, Any], recipe: Path | None, json: bool) -> None:
+    from zoo import recipe as recipes
+    from zoo.run import Run
+
+    if given or recipe:
+        named = ", ".join([*given, *(["recipe"] if recipe else [])])
+        raise UsageError(
+            f"--resume takes every setting from the run, but {named} was given too",
+            f"`zoo finetune --resume {folder}` alone",
+        )
+    run = Run.open(folder)
+    if run.record["status"] == "finished":
+        talk(f"{folder} is finished already; nothing to do")
+        show_result(run, json)
+        return
+    settings = recipes.make({"data": run.record["data"]["root"]}, folder / "recipe.toml")
+    with Screen() as screen:
+        from zoo.finetune import job
+        from zoo.finetune import plan as plans
+
+        plan = plans.make(settings, screen.bytes)
+        talk(f"resuming {folder}")
+        carry_out(job.resume(plan, run, screen), screen, json)
+
+
+def carry_out(job: Any, screen: Screen, json: bool) -> None:
+    from zoo.finetune.job import FeaturesDone, Finished
+
+    header = False
+    for event in job.events():
+        screen.close()
+        if isinstance(event, FeaturesDone):
+            show_features(event, job.recipe)
+        elif isinstance(event, Finished):
+            show_report(event, job.run)
+        else:
+            if not header:
+                talk("epoch  train loss  val loss  accuracy  macro-F1")
+                header = True
+            show_epoch(event, job.recipe.epochs)
+    show_result(job.run, json)
+
+
+def free_folder(settings: Recipe) -> Path:
+    """runs/MODEL-PHOTOS, with a number behind it where that is taken."""
+    name = f"{settings.model.replace('/', '-')}-{Path(settings.data).resolve().name}"
+    taken = [Path("runs") / name, *(Path("runs") / f"{name}-{n}" for n in range(2, 10_000))]
+    return next(path for path in taken if not path.exists())
+
+
+def refuse_existing(folder: Path) -> None:
+    """Before the weights are loaded; Run.create checks again."""
+    from zoo.run import refuse
+
+    if folder.exists():
+        refuse(folder)
+
+
+def show_plan(plan: Plan) -> None:
+    widest = max(len(line.value) for line in plan.lines if len(line.value) < 50)
+    for line in plan.lines:
+        reason = f"  {line.reason}" if line.reason else ""
+        talk(f"{line.what:<10} {line.value:<{widest}}{reason}")
+
+
+def show_features(event: FeaturesDone, recipe: Recipe) -> None:
+    what = "features" if recipe.freeze else "photos"
+    rate = event.computed / event.seconds if event.seconds else 0
+    done = f"{event.computed:,} computed ({rate:,.0f}/s)" if event.computed else "none to compute"
+    cached = f", {event.cached:,} from the cache" if event.cached else ""
+    talk(f"{what:<10} {done}{cached} in {event.seconds:.1f} s")
+    if event.bad:
+        talk(f"warning: {len(event.bad)} unreadable photos are left out, see skipped.csv:")
+        for path, reason in list(event.bad.items())[:5]:
+            talk(f"  {path}: {reason}")
+
+
+def show_epoch(epoch: Epoch, epochs: int) -> None:
+    """Every epoch of a short run, about thirty lines of a long one, and every new best."""
+    if epoch.best or epoch.epoch == epochs or epoch.epoch % max(1, epochs // 30) == 0:
+        mark = "  best" if epoch.best else ""
+        talk(
+            f"{epoch.epoch:>5}  {epoch.train_loss:>10.4f}  {epoch.val_loss:>8.4f}"
+            f"  {percent(epoch.accuracy):>8}  {percent(epoch.macro_f1):>8}{mark}"
+        )
+
+
+def show_report(event: Finished, run: Run) -> None:
+    rows = [
+        (
+            score.name,
+            str(score.photos),
+            *(percent(v) for v in (score.precision, score.recall)),
+            percent(score.f1),
+        )
+        for score in event.report.classes
+    ]
+    shown = rows if len(rows) <= 30 else sorted(rows, key=lambda row: float(row[4].split()[0]))[:30]
+    talk()
+    for line in table(shown, ("class", "val photos", "precision", "recall", "F1"), right=" rrrr"):
+        talk(line)
+    if len(rows) > len(shown):
+        talk(f"({len(rows) - len(shown)} more classes, all with a higher F1, in classes.csv)")
+    talk()
+    report = event.report
+    talk(
+        f"accuracy {percent(report.accuracy)}, macro-F1 {percent(report.macro_f1)} "
+        f"(epoch {event.best_epoch}, the best on these photos), {event.seconds:.1f} s; "
+        f"confusion.csv has who is taken for whom"
+    )
+    if event.agreement is not None:
+        talk(f"bf16 gives the same class as fp32 on {percent(event.agreement)} of the val photos")
+    talk(f"next: zoo predict {run.folder} FOLDER; zoo export onnx {run.folder}")
+
+
+def show_result(run: Run, json: bool) -> None:
+    if json:
+        print_json({"run": str(run.folder), **run.record})
+    else:
+        print(run.folder)
+    sys.stdout.flush()

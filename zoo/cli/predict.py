@@ -1,0 +1,88 @@
+"""zoo predict: a row for every picture of a folder."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo.cli.screen import Screen, printable, talk
+from zoo.errors import DataError, Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from zoo.predict.inputs import Inputs
+    from zoo.predict.predictor import Prediction, Predictor
+
+AGREEMENT_PICTURES = 64
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="A run folder, a model's name, or a .onnx file.")],
+    inputs: Annotated[str, typer.Argument(help="Folder, picture, 'glob', list.txt, or - (stdin).")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help=".csv, .jsonl or .parquet; else stdout.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many classes a row.")] = 1,
+    weights: Annotated[str | None, typer.Option(help="For a model's name: tag or file.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16; a run has its own.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a row is an error.")] = False,
+) -> int:
+    """One row for every picture, in order: its class with the probability, or why there is none."""
+    from zoo.predict import inputs as sources
+    from zoo.predict import predictor, writers
+
+    if precision not in (None, "fp32", "bf16"):
+        raise UsageError(f"--precision {precision}", "give fp32 or bf16")
+    writers.check(output)
+    found = sources.find(inputs, sys.stdin)
+    with Screen() as screen:
+        ours = predictor.open_predictor(
+            model, choice=weights, device=device, precision=precision, progress=screen.bytes
+        )
+        talk(f"{ours.about}; {len(ours.classes):,} classes")
+        if precision == "bf16":
+            show_agreement(model, weights, device, ours, found)
+        top = min(top, len(ours.classes))
+        errors = 0
+
+        def rows() -> Iterator[Prediction]:
+            nonlocal errors
+            for done, row in enumerate(ours.rows(found.each, top), start=1):
+                errors += row.status == "error"
+                yield row
+                screen.progress("pictures", done, found.total)
+                if screen.signal:
+                    raise Interrupted("interrupted", "run it again", screen.signal)
+
+        count = writers.write(rows(), output, top, sys.stdout)
+    if not count:
+        raise DataError(f"{inputs} names no pictures", "give one path a line")
+    show_summary(count, errors, found.skipped, output)
+    return 1 if strict and errors else 0
+
+
+def show_agreement(
+    model: str, weights: str | None, device: str, ours: Predictor, found: Inputs
+) -> None:
+    """What bf16 costs here, on the first pictures of this very folder."""
+    from zoo.predict import predictor
+
+    first = list(itertools.islice(found.each, AGREEMENT_PICTURES))
+    found.each = itertools.chain(first, found.each)
+    exact = predictor.open_predictor(model, choice=weights, device=device, precision="fp32")
+    same, count = predictor.agreement(ours, exact, first)
+    talk(f"bf16 gives the same class as fp32 on {same} of the first {count} pictures")
+
+
+def show_summary(count: int, errors: int, skipped: list[str], output: Path | None) -> None:
+    where = f" in {output}" if output else ""
+    talk(f"{count:,} rows{where}" + (f", {errors:,} of them errors" if errors else ""))
+    if skipped:
+        names = ", ".join(printable(name) for name in skipped[:5])
+        more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+        talk(f"{len(skipped)} files are no pictures and have no row: {names}{more}")

@@ -1,0 +1,160 @@
+"""The one place that decides what is printed where: tables, errors, progress, signals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from types import FrameType, TracebackType
+from typing import Any
+
+
+def talk(text: str = "") -> None:
+    """One line for the person, on stderr."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def fail(what: str, hint: str, code: int) -> int:
+    """The two lines of an error; returns the exit code."""
+    talk(f"error: {' '.join(what.split())}")
+    if hint:
+        talk(f"hint: {' '.join(hint.split())}")
+    return code
+
+
+def printable(text: str) -> str:
+    """Without control characters and half surrogates, which file names may hold."""
+    clean = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in clean)
+
+
+def print_json(record: Any) -> None:
+    print(json.dumps(record, indent=2, ensure_ascii=False))
+
+
+def table(rows: Iterable[Sequence[str]], header: Sequence[str], right: str = "") -> list[str]:
+    """Aligned columns as lines; `right` has an `r` at the place of each right-aligned column."""
+    cells = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(header))]
+    lines = []
+    for row in cells:
+        parts = [
+            cell.rjust(width) if right[k : k + 1] == "r" else cell.ljust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(parts).rstrip())
+    return lines
+
+
+def short(number: float | None) -> str:
+    """25,557,032 as 25.6M."""
+    if number is None:
+        return "-"
+    for unit in ("", "k", "M", "G", "T"):
+        if abs(number) < 999.5:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g}P"
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def width() -> int:
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+class Screen:
+    """Progress bars on a terminal and the signals that ask a job to stop.
+
+    A bar appears for what takes more than a second, on stderr, on a terminal only. The first
+    SIGINT or SIGTERM asks the job to stop at a point from which it can go on; the second SIGINT
+    ends it at once.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self.bars: Any = None
+        self.task: Any = None
+        self.what = ""
+        self.began = 0.0
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> Screen:
+        try:
+            self.before = {number: signal.signal(number, self.asked) for number in self.SIGNALS}
+        except ValueError:  # not in the main thread: somebody else's program has the signals
+            self.before = {}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def asked(self, number: int, frame: FrameType | None) -> None:
+        if self.signal and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """Draws where the work stands; cheap enough to be called for every photo."""
+        if not sys.stderr.isatty():
+            return
+        now = time.monotonic()
+        if what != self.what:
+            self.close()
+            self.what, self.began = what, now
+        if self.bars is None:
+            if now - self.began < 1 or done == total:
+                return
+            self.open(what, total)
+        self.bars.update(self.task, completed=done, total=total)
+
+    def bytes(self, done: int, total: int | None) -> None:
+        self.progress("download", done, total)
+
+    def open(self, what: str, total: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        amount = DownloadColumn() if what == "download" else MofNCompleteColumn()
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            amount,
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self.task = self.bars.add_task(what, total=total, rate="")
+        self.bars.start()
+
+    def close(self) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+        self.bars, self.task, self.what = None, None, ""
+
+    def say(self, text: str) -> None:
+        """A line of talk that does not tear a bar."""
+        self.close()
+        talk(text)

@@ -1,0 +1,91 @@
+"""Device, threads, allocator and seed: each choice comes with its reason.
+
+Heavy imports stay inside functions: the allocator must be set before torch allocates anything.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+MMAP_MAX, TRIM_THRESHOLD, TOP_PAD, ARENA_MAX = -4, -1, -2, -8  # mallopt's names, malloc.h
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where a chain runs, in which precision, with how many threads, and why."""
+
+    name: str
+    precision: str
+    threads: int
+    reason: str
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.name == "cpu"
+
+    @property
+    def torch(self) -> torch.device:
+        import torch
+
+        return torch.device(self.name)
+
+
+def cores() -> int:
+    """Processors this process may use (containers and taskset count)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def choose(wanted: str = "auto", precision: str = "fp32") -> Device:
+    """The device that a flag asks for. Raises UsageError where it is not there."""
+    import torch
+
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    name, reason = wanted, "asked for"
+    if wanted == "auto":
+        name = "cuda" if cuda else "mps" if mps else "cpu"
+        reason = {"cuda": "a CUDA device is there", "mps": "an Apple GPU is there"}.get(
+            name, "no GPU found"
+        )
+    have = ["cpu"] + ["cuda"] * cuda + ["mps"] * mps
+    kind, _, number = name.partition(":")
+    if kind not in have or (number and int(number) >= torch.cuda.device_count()):
+        raise UsageError(f"--device {wanted}: no such device here", f"available: {', '.join(have)}")
+    if kind == "cuda":
+        reason += f": {torch.cuda.get_device_name(name)}"
+    return Device(name, precision, cores(), reason)
+
+
+def tune_allocator() -> bool:
+    """Tells glibc to keep the memory of large tensors instead of giving it back at each batch.
+
+    Given back, it is faulted in again page by page, which costs up to half of a forward pass.
+    Must run before the worker threads start. Returns whether there was such an allocator.
+    """
+    if not sys.platform.startswith("linux") or os.environ.get("ZOO_MALLOC") == "default":
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # musl
+        return False
+    settings = ((MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1), (TOP_PAD, 64 << 20))
+    return all(mallopt(option, value) == 1 for option, value in settings)
+
+
+def seed_all(*key: object) -> None:
+    """Seeds torch with f(key): no random stream has to be saved to go on from a point."""
+    import torch
+
+    from zoo.data.views import generator
+
+    torch.manual_seed(int(generator(*key).integers(2**63)))

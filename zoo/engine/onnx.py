@@ -1,0 +1,67 @@
+"""ONNX Runtime for exported files: raw uint8 pictures of any size in, probabilities out.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from zoo.catalog.spec import Preprocess
+from zoo.device import cores
+from zoo.engine import Array
+from zoo.errors import WeightsError
+
+
+class OnnxModel:
+    """An exported file: its classes, its Preprocess and a session to run it."""
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or cores()
+        options.log_severity_level = 3
+        try:
+            self.session: Any = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the runtime's exceptions have no common type
+            reason = str(error).splitlines()[0][:160]
+            raise WeightsError(
+                f"{path} is not an ONNX file that can run: {reason}",
+                "`zoo export onnx RUN` makes one",
+            ) from None
+        about = self.session.get_modelmeta().custom_metadata_map
+        if "zoo.classes" not in about:
+            raise WeightsError(
+                f"{path} has no class names in its metadata, so it was not exported by zoo",
+                "`zoo export onnx RUN` makes a file that carries them",
+            )
+        self.classes: tuple[str, ...] = tuple(json.loads(about["zoo.classes"]))
+        self.preprocess = Preprocess.from_dict(json.loads(about["zoo.preprocess"]))
+        self.input: str = about["zoo.input"]  # "image" or "tensor"
+        self.name = f"onnxruntime {onnxruntime.__version__} cpu"
+
+    def run(self, batch: Array) -> Array:
+        """Probabilities N x K for uint8 N H W 3 (`image`), logits for float N C H W (`tensor`)."""
+        name = self.session.get_inputs()[0].name
+        return self.session.run(None, {name: batch})[0]  # type: ignore[no-any-return]
+
+
+class OnnxEngine:
+    """An OnnxModel as an `Engine`: one picture a call (sizes differ), a thread for each core."""
+
+    batch = 1
+    decoders = 0
+
+    def __init__(self, model: OnnxModel, workers: int) -> None:
+        self.model, self.workers, self.name = model, workers, model.name
+
+    def start_worker(self) -> None:
+        pass
+
+    def __call__(self, pixels: Array) -> Array:
+        return self.model.run(pixels)

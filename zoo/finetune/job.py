@@ -1,0 +1,296 @@
+"""One fine-tune from a Recipe to a finished run folder; yields what happens, prints nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from zoo import __version__, weights
+from zoo.catalog import Preprocess
+from zoo.data.index import DatasetIndex, Sample
+from zoo.device import Device
+from zoo.engine.torch import TorchEngine
+from zoo.errors import DataError, Interrupted, RunError
+from zoo.finetune import checkpoint
+from zoo.finetune.cache import FeatureCache, fingerprint
+from zoo.finetune.cut import Cut
+from zoo.finetune.features import Pass, Views, compute
+from zoo.finetune.loop import Epoch, Loop, Settings
+from zoo.finetune.plan import Plan
+from zoo.finetune.scale import ScaledFeatures, Scaling, first_layer
+from zoo.finetune.sources import FeatureSource, PhotoSource
+from zoo.metrics import Array, Report, report
+from zoo.recipe import Recipe
+from zoo.run import Run, write_csv
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT_SECONDS = 30
+AGREEMENT_PHOTOS = 256
+
+
+class Watch(Protocol):
+    """Who watches the work: told of progress, asked whether to stop."""
+
+    def progress(self, what: str, done: int, total: int | None) -> None: ...
+
+    @property
+    def signal(self) -> int:
+        """The number of the signal that asks to stop, or 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesDone:
+    """The feature pass is over: how many views were computed, how many came from the cache."""
+
+    computed: int
+    cached: int
+    seconds: float
+    bad: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The run is complete; `report` is of the best epoch on the validation photos."""
+
+    report: Report
+    best_epoch: int
+    agreement: float | None
+    seconds: float
+
+
+Event = FeaturesDone | Epoch | Finished
+
+
+class Job:
+    """Carries out a Plan in a run folder."""
+
+    def __init__(self, plan: Plan, run: Run, watch: Watch) -> None:
+        self.plan, self.run, self.watch = plan, run, watch
+        self.recipe: Recipe = plan.recipe
+        self.index: DatasetIndex = plan.index
+        self.cut: Cut | None = plan.cut
+        self.device: Device = plan.device
+        self.preprocess: Preprocess = plan.preprocess
+        self.scaling: Scaling | None = None
+
+    def events(self) -> Iterator[Event]:
+        """Runs to the end, or raises Interrupted with everything kept that a resume needs."""
+        started = time.perf_counter()
+        if self.cut is not None:
+            source: FeatureSource | PhotoSource = yield from self.feature_source(self.cut)
+        else:
+            source = yield from self.photo_source()
+        loop = self.loop(source)
+        yield from self.train(loop)
+        loop.restore_best()
+        scores, _ = loop.evaluate()
+        self.fold(loop.model)
+        result = report(scores.argmax(axis=1), source.val_labels, self.index.classes)
+        agreement = self.agreement(scores) if self.device.precision != "fp32" else None
+        seconds = time.perf_counter() - started
+        self.finish(loop, result, agreement, seconds)
+        yield Finished(result, loop.progress.best_epoch, agreement, seconds)
+
+    # The features, once.
+
+    def feature_source(self, cut: Cut) -> Generator[Event, None, FeatureSource]:
+        started = time.perf_counter()
+        train_views = Views(tuple(range(self.plan.views)), self.recipe.seed, self.recipe.flip)
+        splits = {"train": train_views, "val": Views()}
+        work = [(sample, splits[sample.split]) for sample in self.index.samples]
+        engine = TorchEngine(cut.frozen, self.preprocess, self.device)
+        cache = self.cache(cut, engine)
+        found = compute(cache, engine, self.preprocess, self.index.root, work, self.progress)
+        yield from self.scanned(found, started)
+        train, val = self.index.of("train"), self.index.of("val")
+        keys = [key for sample in train for key in found.keys[sample.path]]
+        features = cache.rows(keys)
+        val_features = cache.rows([found.keys[sample.path][0] for sample in val])
+        if self.plan.scales:
+            self.scaling = Scaling.of(features)
+            features = ScaledFeatures(features, self.scaling)
+            val_features = ScaledFeatures(val_features, self.scaling)
+        labels = np.repeat(labels_of(train), self.plan.views)
+        return FeatureSource(features, labels, val_features, labels_of(val), self.device)
+
+    def cache(self, cut: Cut, engine: TorchEngine) -> FeatureCache:
+        key = fingerprint(cut.frozen, self.recipe.model, self.preprocess, engine)
+        about = {
+            "model": self.recipe.model,
+            "after": cut.boundary,
+            "engine": engine.name,
+            "preprocess": self.preprocess.to_dict(),
+        }
+        return FeatureCache(weights.cache_folder() / "features" / key[:32], about)
+
+    def progress(self, done: int, total: int) -> None:
+        self.watch.progress("features", done, total)
+        self.stop_if_asked("the features computed so far are kept")
+
+    def stop_if_asked(self, kept: str) -> None:
+        if self.watch.signal:
+            raise Interrupted(
+                f"interrupted; {kept}",
+                f"`zoo finetune --resume {self.run.folder}` finishes it",
+                self.watch.signal,
+            )
+
+    def scanned(self, found: Pass, started: float) -> Iterator[Event]:
+        """Leaves the unreadable photos out and writes the index down."""
+        self.index = self.index.without(found.bad)
+        if not self.index.of("val"):
+            raise DataError("no photo for validation can be read", "see skipped.csv in the run")
+        self.run.save_index(self.index)
+        views = sum(len(keys) for keys in found.keys.values())
+        seconds = time.perf_counter() - started
+        yield FeaturesDone(found.computed, views - found.computed, seconds, found.bad)
+
+    # Or the photos, in every epoch.
+
+    def photo_source(self) -> Generator[Event, None, PhotoSource]:
+        """Decodes every photo once as the scan; where views are plain, that is also the last."""
+        from zoo.finetune.scan import scan_photos
+
+        started = time.perf_counter()
+        found, digests, plain = scan_photos(
+            self.index, self.preprocess, keep_train=self.plan.views == 1, progress=self.progress
+        )
+        yield from self.scanned(found, started)
+
+        def photos(samples: tuple[Sample, ...]) -> list[tuple[str, int, bytes]]:
+            return [(s.path, s.label, digests[s.path]) for s in samples]
+
+        source = PhotoSource(
+            self.index.root,
+            photos(self.index.of("train")),
+            photos(self.index.of("val")),
+            self.preprocess,
+            self.device,
+            views=self.plan.views,
+            seed=self.recipe.seed,
+            flip=self.recipe.flip,
+        )
+        source.plain = plain
+        return source
+
+    # The trained part.
+
+    def loop(self, source: FeatureSource | PhotoSource) -> Loop:
+        import torch
+
+        torch.set_num_threads(self.device.threads)
+        recipe = self.recipe
+        settings = Settings(
+            epochs=recipe.epochs,
+            batch_size=recipe.batch_size,
+            lr=self.plan.lr,
+            weight_decay=recipe.weight_decay,
+            warmup=recipe.warmup,
+            label_smoothing=recipe.label_smoothing,
+            class_weights=self.plan.class_weights,
+            balanced=recipe.balance == "sampler",
+            best=recipe.best,
+            seed=recipe.seed,
+            classes=self.index.classes,
+        )
+        model = self.plan.chain if self.cut is None else self.cut.trainable
+        loop = Loop(model, source, settings, self.device.torch)
+        path = self.run.path(CHECKPOINT)
+        if path.exists():
+            checkpoint.load(loop, path)
+        self.run.cut_metrics(loop.progress.epoch - 1)
+        return loop
+
+    def train(self, loop: Loop) -> Iterator[Epoch]:
+        saved = time.monotonic()
+
+        def after_step(step: int, steps: int) -> None:
+            nonlocal saved
+            self.watch.progress(f"epoch {loop.progress.epoch}", step, steps)
+            if self.watch.signal or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                checkpoint.save(loop, self.run.path(CHECKPOINT))
+                saved = time.monotonic()
+            self.stop_if_asked(f"epoch {loop.progress.epoch}, step {step} of {steps} is saved")
+
+        for epoch in loop.run(after_step):
+            self.run.log(epoch.to_dict())
+            yield epoch
+
+    def fold(self, model: nn.Module) -> None:
+        """The head takes features as they are from here on."""
+        if self.scaling is not None:
+            self.scaling.fold(first_layer(model))  # type: ignore[arg-type]
+
+    def agreement(self, scores: Array) -> float:
+        """Share of validation photos that fp32 gives the same class as the precision chosen.
+
+        scores: what the trained head said to the features in that precision.
+        """
+        from dataclasses import replace
+
+        from zoo.engine.pipeline import forward
+        from zoo.finetune.scan import plain_view
+
+        samples = self.index.of("val")[:AGREEMENT_PHOTOS]
+        exact = TorchEngine(
+            self.plan.chain, self.preprocess, replace(self.device, precision="fp32")
+        )
+        paths = [self.index.root / sample.path for sample in samples]
+        rows = forward(paths, lambda path: plain_view(path, self.preprocess), exact)
+        answers = np.array([np.argmax(row) for _, row in rows if not isinstance(row, Exception)])
+        return float((answers == scores[: len(samples)].argmax(axis=1)).mean())
+
+    def finish(self, loop: Loop, result: Report, agreement: float | None, seconds: float) -> None:
+        run, names = self.run, self.index.classes
+        about = {"zoo": __version__, "model": self.recipe.model}
+        weights.save(self.plan.chain.state_dict(), run.path("model.safetensors"), about)
+        table = zip(names, result.confusion, strict=True)
+        write_csv(
+            run.path("confusion.csv"), ("true \\ predicted", *names), ([n, *r] for n, r in table)
+        )
+        rows = ([c.name, c.photos, c.precision, c.recall, c.f1] for c in result.classes)
+        write_csv(run.path("classes.csv"), ("class", "photos", "precision", "recall", "f1"), rows)
+        run.update(
+            status="finished",
+            best_epoch=loop.progress.best_epoch,
+            seconds=round(seconds, 3),
+            agreement_with_fp32=agreement,
+            results={"accuracy": result.accuracy, "macro_f1": result.macro_f1},
+            classes_table=[asdict(score) for score in result.classes],
+        )
+        run.path(CHECKPOINT).unlink(missing_ok=True)
+
+
+def labels_of(samples: tuple[Sample, ...]) -> Array:
+    return np.array([sample.label for sample in samples])
+
+
+def start(plan: Plan, folder: Path, watch: Watch) -> Job:
+    """A new run folder for this plan. Raises RunError where it exists."""
+    run = Run.create(folder, plan.record())
+    plan.recipe.save(run.path("recipe.toml"))
+    run.save_index(plan.index)
+    return Job(plan, run, watch)
+
+
+def resume(plan: Plan, run: Run, watch: Watch) -> Job:
+    """The same job again in its folder. Raises RunError where photos or weights have changed."""
+    before, now = run.record, plan.record()
+    if before["data"]["fingerprint"] != now["data"]["fingerprint"]:
+        raise RunError(
+            f"the photos in {plan.index.root} have changed since {run.folder} began",
+            "start a new run: cached features make it quick",
+        )
+    if before["weights_sha256"] != now["weights_sha256"]:
+        raise RunError(
+            f"the weights that {run.folder} started from have changed", "start a new run"
+        )
+    return Job(plan, run, watch)

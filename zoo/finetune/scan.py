@@ -1,0 +1,60 @@
+"""The scan of photos for networks that train from the pixels: every photo is decoded once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from zoo.catalog import Preprocess
+from zoo.data.decode import decode, read_bytes
+from zoo.data.index import DatasetIndex, Sample
+from zoo.data.preprocess import apply, mode
+from zoo.device import cores
+from zoo.engine import Array
+from zoo.engine.pipeline import ordered
+from zoo.errors import ImageError
+from zoo.finetune.cache import memory
+from zoo.finetune.features import Pass
+
+
+def plain_view(path: Path, preprocess: Preprocess) -> Array:
+    """View 0 of a file: uint8 H x W x C. Raises ImageError."""
+    return apply(decode(read_bytes(path), mode(preprocess)), preprocess)
+
+
+def scan_photos(
+    index: DatasetIndex,
+    preprocess: Preprocess,
+    *,
+    keep_train: bool,
+    progress: Callable[[int, int], None],
+) -> tuple[Pass, dict[str, bytes], dict[bytes, Array]]:
+    """Which photos are readable, their digests, and the plain views that fit in memory."""
+
+    def look(sample: Sample) -> tuple[Sample, bytes, Array | ImageError]:
+        try:
+            data = read_bytes(index.root / sample.path)
+            pixels = apply(decode(data, mode(preprocess)), preprocess)
+            return sample, hashlib.sha256(data).digest(), pixels
+        except ImageError as error:
+            return sample, b"", error
+
+    found, digests, plain = Pass(), {}, {}
+    room = memory() // 4
+    with ThreadPoolExecutor(cores(), "zoo-scan") as pool:
+        for done, (sample, digest, pixels) in enumerate(
+            ordered(pool, look, index.samples, 4 * cores()), start=1
+        ):
+            progress(done, len(index.samples))
+            if isinstance(pixels, ImageError):
+                found.bad[sample.path] = str(pixels)
+                continue
+            found.computed += 1
+            found.keys[sample.path] = [digest]
+            digests[sample.path] = digest
+            if (keep_train or sample.split == "val") and room > pixels.nbytes:
+                room -= pixels.nbytes
+                plain[digest] = pixels
+    return found, digests, plain

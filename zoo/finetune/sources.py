@@ -1,0 +1,133 @@
+"""Where the trained part's input comes from: features in memory, or photos decoded on the way.
+
+Both give, for an epoch and a step, the same rows on every run: the order is f(seed, epoch), a
+photo's view f(seed, photo, number).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from zoo.catalog import Preprocess
+from zoo.data.decode import decode, read_bytes
+from zoo.data.preprocess import mode
+from zoo.data.views import generator, view
+from zoo.device import Device, cores
+from zoo.engine import Array
+from zoo.engine.pipeline import batched, ordered
+from zoo.finetune.cache import Features
+
+if TYPE_CHECKING:
+    import torch
+
+EVAL_BATCH = 256
+
+
+class Source(Protocol):
+    """Input of the trained part. `labels` are the training rows', `val_labels` the val photos'."""
+
+    labels: Array
+    val_labels: Array
+
+    def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
+        """One batch for each array of row numbers in `order`, on the device."""
+
+    def val(self) -> Iterator[torch.Tensor]:
+        """The validation photos in order, in batches."""
+
+
+def order(seed: int, epoch: int, labels: Array, batch_size: int, *, balanced: bool) -> list[Array]:
+    """The row numbers of each step of an epoch; with `balanced`, classes are drawn evenly."""
+    random = generator("order", seed, epoch)
+    count = len(labels)
+    if balanced:
+        weights = 1.0 / np.bincount(labels)[labels]
+        rows = random.choice(count, count, p=weights / weights.sum())
+    else:
+        rows = random.permutation(count)
+    return [np.array(rows[at : at + batch_size]) for at in range(0, count, batch_size)]
+
+
+class FeatureSource:
+    """Rows of the FeatureCache; K views of a photo are K rows."""
+
+    def __init__(
+        self, train: Features, labels: Array, val: Features, val_labels: Array, device: Device
+    ) -> None:
+        self.labels, self.val_labels = labels, val_labels
+        self.features, self.val_features, self.device = train, val, device
+
+    def tensor(self, rows: Array) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(rows).to(self.device.torch)
+
+    def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
+        for rows in order:
+            yield self.tensor(self.features.gather(rows.tolist()))
+
+    def val(self) -> Iterator[torch.Tensor]:
+        for rows in batched(range(len(self.val_features)), EVAL_BATCH):
+            yield self.tensor(self.val_features.gather(rows))
+
+
+class PhotoSource:
+    """Photos decoded in threads beside the training; for networks that train from the pixels.
+
+    views: 1 is the plain view in every epoch; K cycles through K views; 0 draws new ones for ever.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        train: Sequence[tuple[str, int, bytes]],
+        val: Sequence[tuple[str, int, bytes]],
+        preprocess: Preprocess,
+        device: Device,
+        *,
+        views: int,
+        seed: int,
+        flip: bool,
+    ) -> None:
+        from zoo.engine.torch import Normalise
+
+        self.root, self.preprocess, self.seed, self.flip = root, preprocess, seed, flip
+        self.photos, self.val_photos, self.views = train, val, views
+        self.labels = np.array([label for _, label, _ in train])
+        self.val_labels = np.array([label for _, label, _ in val])
+        self.normalise = Normalise(preprocess, device)
+        self.plain: dict[bytes, Array] = {}  # decoded photos, where view 0 is used again
+
+    def pixels(self, photo: tuple[str, int, bytes], number: int) -> Array:
+        path, _, digest = photo
+        if number == 0 and digest in self.plain:
+            return self.plain[digest]
+        image = decode(read_bytes(self.root / path), mode(self.preprocess))
+        return view(
+            image, self.preprocess, number, seed=self.seed, digest=digest.hex(), flip=self.flip
+        )
+
+    def batches(
+        self, photos: Sequence[tuple[str, int, bytes]], order: Sequence[Array], number: int
+    ) -> Iterator[torch.Tensor]:
+        import torch
+
+        def batch(rows: Array) -> Any:
+            return np.stack([self.pixels(photos[row], number) for row in rows])
+
+        with ThreadPoolExecutor(cores(), "zoo-photos") as pool:
+            for pixels in ordered(pool, batch, order, 2 * cores()):
+                yield self.normalise(torch.from_numpy(pixels))
+
+    def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
+        number = epoch if self.views == 0 else (epoch - 1) % self.views
+        return self.batches(self.photos, order, number)
+
+    def val(self) -> Iterator[torch.Tensor]:
+        rows = [np.array(batch) for batch in batched(range(len(self.val_photos)), 32)]
+        return self.batches(self.val_photos, rows, 0)

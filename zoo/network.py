@@ -1,0 +1,119 @@
+"""A chain with its weights, its Preprocess and its classes: from a name, or from a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import weights
+from zoo.catalog import ModelSpec, Preprocess, Weights
+from zoo.device import seed_all
+from zoo.errors import RunError, WeightsError
+from zoo.run import Run
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """chain: eval-ready. origin: where the weights are from, as it stands in run.json."""
+
+    spec: ModelSpec
+    chain: nn.Sequential
+    preprocess: Preprocess
+    classes: tuple[str, ...]
+    origin: dict[str, Any]
+
+    @property
+    def trained(self) -> bool:
+        return bool(self.origin["tag"] != "none")
+
+
+def pretrained(
+    name: str,
+    choice: str | None = None,
+    *,
+    except_head: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Network:
+    """A model of the catalogue or of a library with the weights that `--weights` names.
+
+    except_head: a file whose head has other classes will do. `none` draws the weights from the
+    seed. Raises UnknownModel and WeightsError.
+    """
+    from zoo import models
+
+    spec = models.resolve(name)
+    chosen = weights.choose(spec, choice)
+    if isinstance(chosen, Path) and (chosen.parent / "run.json").exists():
+        return of_run(Run.open(chosen.parent).finished(), expected=name)
+    if chosen is None and choice is None:
+        raise WeightsError(
+            f"{name} has no pretrained weights",
+            f"give some with --weights FILE or RUN, or train it from scratch: "
+            f"`zoo finetune {name} PHOTOS --no-freeze --weights none`",
+        )
+    seed_all("weights", seed)
+    chain = models.build(spec)
+    if chosen is None:
+        return Network(spec, chain, spec.preprocess, (), {"tag": "none", "seed": seed})
+    if isinstance(chosen, Weights):
+        path = weights.find(chosen, progress=progress)
+        weights.load(chain, spec, path)
+        origin = {"tag": chosen.tag, "file": chosen.file, "licence": chosen.licence}
+        names = class_names(chosen.classes, spec.num_classes)
+        return Network(spec, chain, chosen.preprocess, names, origin)
+    weights.load(chain, spec, chosen, except_head=except_head)
+    preprocess = spec.default_weights.preprocess if spec.default_weights else spec.preprocess
+    names = class_names(spec.default_weights.classes if spec.default_weights else "", 0)
+    return Network(spec, chain, preprocess, names, {"tag": "file", "file": str(chosen.absolute())})
+
+
+def class_names(listed: str, count: int) -> tuple[str, ...]:
+    """The names of a list of the catalogue, or numbers where there is no such list."""
+    from zoo.catalog import classes
+    from zoo.errors import ZooError
+
+    try:
+        return classes.names(listed)
+    except ZooError:
+        return tuple(str(number) for number in range(count))
+
+
+def of_run(run: Run, expected: str | None = None) -> Network:
+    """The network that a finished run saved. Raises RunError where it is of another model."""
+    from zoo import models
+
+    about = run.record
+    if expected is not None and about["model"] != expected:
+        raise RunError(
+            f"{run.folder} is a run of {about['model']}, not of {expected}",
+            f"`zoo finetune {about['model']} …`, or give weights of {expected}",
+        )
+    spec = models.resolve(about["model"])
+    seed_all("weights", 0)
+    chain, spec = with_head(models.build(spec), spec, len(about["classes"]), about["head"])
+    weights.load(chain, spec, run.path("model.safetensors"))
+    origin = {"tag": "run", "file": str(run.folder.absolute())}
+    preprocess = Preprocess.from_dict(about["preprocess"])
+    return Network(spec, chain, preprocess, tuple(about["classes"]), origin)
+
+
+def with_head(
+    chain: nn.Sequential, spec: ModelSpec, classes: int, kind: str
+) -> tuple[nn.Sequential, ModelSpec]:
+    """The chain with a fresh head for so many classes, and the row that describes it."""
+    from torch import nn
+
+    from zoo import models
+
+    fresh = models.replace_head(chain, spec, classes, kind)
+    linear = isinstance(chain.get_submodule(spec.head), nn.Linear)
+    spec = replace(spec, head=spec.head if linear else "head", stages=tuple(models.stages(fresh)))
+    return fresh, spec

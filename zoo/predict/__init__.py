@@ -1,0 +1,1 @@
+"""The verb predict: which files, which network, one row for each, in order."""

@@ -1,0 +1,133 @@
+"""Predictor: a run, a model of the catalogue or an exported file, as one thing that answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from zoo.catalog.spec import Preprocess
+from zoo.data.decode import decode, read_bytes
+from zoo.data.preprocess import apply, mode, normalise
+from zoo.device import cores
+from zoo.engine import Array, Engine
+from zoo.engine.pipeline import forward
+from zoo.errors import ImageError, UsageError
+from zoo.metrics import softmax
+from zoo.predict.inputs import Input
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One row: the top classes with their probabilities, or the error that took their place."""
+
+    path: str
+    status: str
+    labels: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """An engine that gives class scores, and what stands before and behind it.
+
+    load: a file to the engine's uint8 (or float) array. logits: whether softmax is still to come.
+    """
+
+    engine: Engine
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    load: Callable[[str], Array]
+    logits: bool
+    about: str
+    notes: tuple[str, ...] = field(default=())
+
+    def rows(self, inputs: Iterable[Input], top: int = 1) -> Iterator[Prediction]:
+        """One Prediction for each input, in order, in constant memory."""
+        top = min(top, len(self.classes))
+        for item, result in forward(inputs, lambda item: self.load(item.file), self.engine):
+            if isinstance(result, ImageError):
+                yield Prediction(item.shown, "error", error=str(result))
+                continue
+            scores = softmax(result) if self.logits else result
+            best = np.argsort(-scores, kind="stable")[:top]
+            yield Prediction(
+                item.shown,
+                "ok",
+                tuple(self.classes[k] for k in best),
+                tuple(float(scores[k]) for k in best),
+            )
+
+
+def open_predictor(
+    name: str,
+    *,
+    choice: str | None = None,
+    device: str = "auto",
+    precision: str | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Predictor:
+    """A Predictor for a run folder, an .onnx file or a model's name; the latter take `choice`."""
+    if name.lower().endswith(".onnx") and os.path.isfile(name):
+        if precision not in (None, "fp32") or choice or device not in ("auto", "cpu"):
+            raise UsageError(
+                "an exported file has its own weights and runs in fp32 on the CPU",
+                "leave --weights, --device and --precision out",
+            )
+        return of_onnx(Path(name))
+    from zoo import device as devices
+    from zoo import network
+    from zoo.engine.torch import TorchEngine
+    from zoo.run import Run
+
+    devices.tune_allocator()
+    if os.path.isdir(name):
+        run = Run.open(Path(name)).finished()
+        if choice:
+            raise UsageError(f"{name} is a run, with weights of its own", "leave --weights out")
+        place = devices.choose(device, precision or run.record["precision"])
+        net = network.of_run(run)
+    else:
+        place = devices.choose(device, precision or "fp32")
+        net = network.pretrained(name, choice, progress=progress)
+    if not net.classes:
+        raise UsageError(
+            f"{name} with {choice} knows no classes", "fine-tune it first, or give weights"
+        )
+
+    def load(file: str) -> Array:
+        return apply(decode(read_bytes(file), mode(net.preprocess)), net.preprocess)
+
+    engine = TorchEngine(net.chain, net.preprocess, place)
+    about = f"{place.name} {place.precision}: {place.reason}"
+    return Predictor(engine, net.classes, net.preprocess, load, True, about)
+
+
+def of_onnx(path: Path) -> Predictor:
+    """An exported file; no torch. Pictures go in as they are: the graph does the rest."""
+    from zoo.engine.onnx import OnnxEngine, OnnxModel
+
+    model = OnnxModel(path, threads=1)
+    preprocess = model.preprocess
+
+    def raw(file: str) -> Array:
+        return np.asarray(decode(read_bytes(file)))
+
+    def normalised(file: str) -> Array:
+        return normalise(apply(decode(read_bytes(file), mode(preprocess)), preprocess), preprocess)
+
+    tensor = model.input == "tensor"
+    engine = OnnxEngine(model, workers=cores())
+    load = normalised if tensor else raw
+    return Predictor(engine, model.classes, preprocess, load, tensor, f"{model.name}, no torch")
+
+
+def agreement(ours: Predictor, exact: Predictor, inputs: list[Input]) -> tuple[int, int]:
+    """(equal answers, answers) of two predictors on the same inputs."""
+    pairs = zip(ours.rows(inputs), exact.rows(inputs), strict=True)
+    answered = [(a.labels, b.labels) for a, b in pairs if a.status == "ok"]
+    return sum(a == b for a, b in answered), len(answered)

@@ -1,0 +1,146 @@
+"""Predictions to CSV, JSON lines or Parquet, by suffix; a file appears when it is complete."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from zoo.errors import UsageError, ZooError
+from zoo.predict.predictor import Prediction
+from zoo.run import TEXT, writing
+
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+GROUP = 10_000
+
+Row = dict[str, Any]
+Write = Callable[[Row], None]
+
+
+def check(path: Path | None) -> None:
+    """Raises UsageError for a suffix that is none of ours, before anything is computed."""
+    if path is None:
+        return
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"-o {path}: the suffix '{path.suffix}' names no format",
+            f"use one of {', '.join(SUFFIXES)}",
+        )
+    if path.is_dir():
+        raise UsageError(f"-o {path} is a folder", "give a file name")
+    if not path.parent.is_dir():
+        raise UsageError(f"-o {path}: there is no folder {path.parent}", "make it first")
+    if path.suffix.lower() == ".parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ModuleNotFoundError:
+            raise UsageError(
+                "Parquet needs pyarrow, which is not installed",
+                "pip install 'zoo-transfer[parquet]', or write .csv",
+            ) from None
+
+
+def columns(top: int) -> list[str]:
+    names = ["path", "status", "label", "probability"]
+    for rank in range(2, top + 1):
+        names += [f"label_{rank}", f"probability_{rank}"]
+    return [*names, "error"]
+
+
+def row(prediction: Prediction, names: list[str]) -> Row:
+    values: Row = dict.fromkeys(names)
+    values |= {"path": prediction.path, "status": prediction.status}
+    values["error"] = prediction.error or None
+    pairs = zip(prediction.labels, prediction.probabilities, strict=True)
+    for rank, (label, probability) in enumerate(pairs, start=1):
+        suffix = "" if rank == 1 else f"_{rank}"
+        values["label" + suffix], values["probability" + suffix] = label, probability
+    return values
+
+
+def write(rows: Iterable[Prediction], path: Path | None, top: int, stdout: IO[str]) -> int:
+    """Writes every row; returns how many. What is unfinished stays behind as PATH.partial."""
+    names, count = columns(top), 0
+    if path is None:
+        with csv_rows(stdout, names) as put:
+            for prediction in rows:
+                put(row(prediction, names))
+                count += 1
+        return count
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with writing(path, "the predictions"), opened(partial, path.suffix.lower(), names) as put:
+            for prediction in rows:
+                put(row(prediction, names))
+                count += 1
+        with writing(path, "the predictions"):
+            os.replace(partial, path)
+    except ZooError as error:
+        if count and path.suffix.lower() != ".parquet":
+            error.hint += f"; {count} rows so far are in {partial}"
+        else:
+            partial.unlink(missing_ok=True)
+        raise
+    return count
+
+
+@contextmanager
+def opened(path: Path, suffix: str, names: list[str]) -> Iterator[Write]:
+    if suffix == ".parquet":
+        with parquet_rows(path, names) as put:
+            yield put
+        return
+    with open(path, "w", newline="", **TEXT) as file:
+        if suffix == ".csv":
+            with csv_rows(file, names) as put:
+                yield put
+        else:
+            yield lambda values: print(json.dumps(values), file=file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def csv_rows(file: IO[str], names: list[str]) -> Iterator[Write]:
+    writer = csv.DictWriter(file, names, lineterminator="\n")
+    writer.writeheader()
+
+    def put(values: Row) -> None:
+        shown = {n: f"{v:.6g}" if isinstance(v, float) else v for n, v in values.items()}
+        writer.writerow(shown)
+
+    yield put
+
+
+@contextmanager
+def parquet_rows(path: Path, names: list[str]) -> Iterator[Write]:
+    """Row groups of GROUP rows; a name that is not UTF-8 gets `?` for its odd bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = [pa.float64() if name.startswith("probability") else pa.string() for name in names]
+    schema = pa.schema(list(zip(names, kinds, strict=True)))
+    waiting: list[Row] = []
+
+    def put(values: Row) -> None:
+        text = {n: clean(v) if isinstance(v, str) else v for n, v in values.items()}
+        waiting.append(text)
+        if len(waiting) >= GROUP:
+            flush()
+
+    def flush() -> None:
+        if waiting:
+            writer.write_table(pa.Table.from_pylist(waiting, schema))
+            waiting.clear()
+
+    with pq.ParquetWriter(path, schema) as writer:
+        yield put
+        flush()
+
+
+def clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

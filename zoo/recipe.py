@@ -1,0 +1,113 @@
+"""Recipe: every setting of a fine-tune in one flat frozen record. Defaults live here alone.
+
+Read from a TOML file and from flags (flags win); every problem is reported at once, with the
+nearest known name, before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from zoo.errors import RecipeError, nearest
+
+HEAD = re.compile(r"linear|mlp:[1-9][0-9]{0,4}")
+
+
+class Recipe(BaseModel):
+    """The settings of one fine-tune; `None` means that the tool chooses and says why."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    model: str = Field(description="a model of the catalogue, torchvision/NAME or timm/NAME")
+    data: str = Field(description="folder of photos: CLASS/*.jpg or {train,val}/CLASS/*.jpg")
+    weights: str | None = Field(None, description="tag, file or run to start from, or `none`")
+    freeze: bool = Field(True, description="freeze the stages up to the cut")
+    cut: str | None = Field(None, description="last frozen stage; `layer4.1` cuts inside a stage")
+    head: str = Field("linear", description="new head: `linear`, or `mlp:512` for a hidden layer")
+    epochs: int = Field(30, ge=1, le=100_000, description="passes over the training photos")
+    batch_size: int = Field(32, ge=1, le=65_536, description="photos per step")
+    lr: float | None = Field(None, gt=0, le=100, description="peak learning rate")
+    weight_decay: float = Field(0.01, ge=0, le=100, description="AdamW's decoupled weight decay")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with a rising rate")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share spread over all classes")
+    views: int | None = Field(None, ge=1, le=1000, description="views of each photo; 1 is plain")
+    flip: bool = Field(True, description="views may be mirror images")
+    balance: Literal["auto", "none", "weights", "sampler"] = Field(
+        "auto", description="rare classes count more; auto: weights from a ratio of 3 to 1"
+    )
+    best: Literal["accuracy", "macro_f1"] = Field("accuracy", description="chooses the best epoch")
+    fit: Literal["crop", "pad", "squash"] | None = Field(
+        None, description="how a photo becomes a square; default: as the weights were trained"
+    )
+    val_fraction: float = Field(0.2, gt=0, lt=1, description="share put aside without a val part")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="of the split, the order and the head")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the frozen part")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+
+    @field_validator("head")
+    @classmethod
+    def _head(cls, value: str) -> str:
+        if not HEAD.fullmatch(value):
+            raise ValueError("expected `linear` or `mlp:N`, as in mlp:512")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", value):
+            raise ValueError("expected auto, cpu, cuda, cuda:N or mps")
+        return value
+
+    def save(self, path: Path) -> None:
+        """The resolved recipe as TOML; what is None is left out."""
+        path.write_text(tomli_w.dumps(self.model_dump(exclude_none=True)), encoding="utf-8")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The settings of a TOML file, unchecked. Raises RecipeError."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"no recipe at {path}", "give a TOML file with `--recipe FILE`") from None
+    except IsADirectoryError:
+        raise RecipeError(f"{path} is a folder", "give a TOML file with `--recipe FILE`") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path} is not TOML: {error}", "see recipes/ for examples") from None
+
+
+def make(flags: dict[str, Any], file: Path | None = None) -> Recipe:
+    """Defaults <- TOML <- flags that are not None. Raises one RecipeError with every problem."""
+    values = load(file) if file else {}
+    values |= {key: value for key, value in flags.items() if value is not None}
+    try:
+        recipe = Recipe(**values)
+    except ValidationError as error:
+        raise RecipeError(problems(error), "run `zoo finetune --help` for the settings") from None
+    if not recipe.freeze and recipe.cut is not None:
+        raise RecipeError(
+            f"--no-freeze with --cut {recipe.cut}: a cut is where freezing ends",
+            "leave one of the two out",
+        )
+    return recipe
+
+
+def problems(error: ValidationError) -> str:
+    """Every problem in one line, each with its value and, for unknown names, the nearest ones."""
+    lines = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            close = nearest(name, Recipe.model_fields)
+            lines.append(f"unknown setting '{name}'" + (f" ({close})" if close else ""))
+        elif item["type"] == "missing":
+            lines.append(f"'{name}' is missing")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{name} = {item['input']!r}: {message[0].lower()}{message[1:]}")
+    return "; ".join(lines)

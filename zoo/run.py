@@ -1,0 +1,178 @@
+"""The run folder: everything a command learned, and all that the next command reads.
+
+recipe.toml           the resolved settings            index.csv    photos, classes, split
+run.json              the record: what, on what, how   skipped.csv  what was left out, and why
+metrics.jsonl         one line per epoch               model.safetensors  the network
+checkpoint.safetensors  where an unfinished run goes on from
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+from zoo.data.index import DatasetIndex
+from zoo.errors import RunError, WriteError
+
+FORMAT = 1
+
+
+@contextmanager
+def writing(path: Path, what: str) -> Iterator[None]:
+    """Turns a full or read-only disk into a WriteError that names the place."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise WriteError(
+            f"cannot write {what} at {path}: {reason}",
+            "free some space or choose another place with -o",
+        ) from None
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears whole under its name, or not at all."""
+    with writing(path, "the file"):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~umask())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
+def write_json(path: Path, record: Any) -> None:
+    with atomic(path) as file:
+        file.write((json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """UTF-8; a file name that is not UTF-8 keeps its bytes."""
+    with atomic(path) as raw:
+        text = open(raw.fileno(), "w", newline="", closefd=False, **TEXT)  # noqa: SIM115
+        csv.writer(text).writerows([list(header), *(list(row) for row in rows)])
+        text.flush()
+
+
+TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
+
+
+def refuse(folder: Path) -> NoReturn:
+    """Raises the RunError for a folder that is there already."""
+    try:
+        unfinished = Run.open(folder).record["status"] != "finished"
+    except RunError:
+        unfinished = False
+    resume = f"`zoo finetune --resume {folder}` finishes it"
+    other = "choose another folder with -o, or remove this one"
+    raise RunError(f"{folder} exists already", resume if unfinished else other) from None
+
+
+class Run:
+    """One run folder, open."""
+
+    def __init__(self, folder: Path, record: dict[str, Any]) -> None:
+        self.folder = folder
+        self.record = record
+
+    @classmethod
+    def create(cls, folder: Path, record: dict[str, Any]) -> Run:
+        """Makes the folder; an existing one is refused, so that no run is ever overwritten."""
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            refuse(folder)
+        except OSError as error:
+            raise WriteError(
+                f"cannot make the run folder {folder}: {error.strerror}",
+                "choose another place with -o",
+            ) from None
+        run = cls(folder, {"format": FORMAT, "status": "started", **record})
+        run.save()
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Raises RunError for anything that is not a run folder."""
+        path = folder / "run.json"
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(
+                f"{folder} is not a run folder: it has no run.json",
+                "`zoo finetune MODEL PHOTOS -o FOLDER` makes one",
+            ) from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read: {error}", "was it edited?") from None
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise RunError(
+                f"{path} has format {record.get('format') if isinstance(record, dict) else '?'}, "
+                f"expected {FORMAT}",
+                "use the version of zoo that wrote it",
+            )
+        return cls(folder, record)
+
+    def finished(self) -> Run:
+        """This run, or a RunError where it did not come to its end."""
+        if self.record["status"] != "finished":
+            raise RunError(
+                f"{self.folder} is unfinished (status: {self.record['status']})",
+                f"`zoo finetune --resume {self.folder}` finishes it",
+            )
+        return self
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def save(self) -> None:
+        write_json(self.path("run.json"), self.record)
+
+    def update(self, **values: Any) -> None:
+        self.record |= values
+        self.save()
+
+    def save_index(self, index: DatasetIndex) -> None:
+        rows = ((s.path, index.classes[s.label], s.split) for s in index.samples)
+        write_csv(self.path("index.csv"), ("path", "label", "split"), rows)
+        write_csv(self.path("skipped.csv"), ("path", "reason"), index.skipped)
+
+    def val_paths(self) -> list[Path]:
+        """The validation photos as index.csv lists them, where they lie now."""
+        root = Path(self.record["data"]["root"])
+        with open(self.path("index.csv"), newline="", **TEXT) as file:
+            return [root / row["path"] for row in csv.DictReader(file) if row["split"] == "val"]
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Appends one line to metrics.jsonl."""
+        with writing(self.folder, "metrics.jsonl"), open(self.path("metrics.jsonl"), "a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        path = self.path("metrics.jsonl")
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text().splitlines() if line]
+
+    def cut_metrics(self, epochs: int) -> None:
+        """Drops the lines of epochs that a resumed run will do again."""
+        kept = [json.dumps(line) + "\n" for line in self.metrics() if line["epoch"] <= epochs]
+        with atomic(self.path("metrics.jsonl")) as file:
+            file.write("".join(kept).encode())
