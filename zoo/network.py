@@ -114,6 +114,7 @@ def with_head(
     from zoo import models
 
     fresh = models.replace_head(chain, spec, classes, kind)
-    linear = isinstance(chain.get_submodule(spec.head), nn.Linear)
-    spec = replace(spec, head=spec.head if linear else "head", stages=tuple(models.stages(fresh)))
+    convolution = isinstance(chain.get_submodule(spec.head), nn.Conv2d)
+    head = "head" if convolution else spec.head
+    spec = replace(spec, head=head, stages=tuple(models.stages(fresh)))
     return fresh, spec

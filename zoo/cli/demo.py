@@ -12,7 +12,7 @@ import typer
 
 from zoo.cli.screen import percent, talk
 
-DIGITS_EACH, LETTERS_EACH, NEW = 200, 60, 104
+DIGITS_EACH, LETTERS_EACH, NEW = {"train": 250, "val": 50}, {"train": 150, "val": 30}, 260
 
 
 def command(
@@ -46,12 +46,13 @@ def command(
     steps = (
         (
             "1. LeNet learns digits from nothing",
-            f"finetune lenet {folder}/digits --weights none --no-freeze --views 1 --epochs 8"
-            f" -o {runs}/digits",
+            f"finetune lenet {folder}/digits --weights none --no-freeze --views 1 --epochs 12"
+            f" --batch-size 64 --lr 0.002 -o {runs}/digits",
         ),
         (
             "2. Its convolutions are frozen, a new head learns letters",
-            f"finetune lenet {folder}/letters --weights {runs}/digits --freeze -o {runs}/letters",
+            f"finetune lenet {folder}/letters --weights {runs}/digits --freeze --epochs 20"
+            f" --lr 0.01 -o {runs}/letters",
         ),
         (
             "3. Pictures without a label are named",

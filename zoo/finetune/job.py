@@ -186,7 +186,7 @@ class Job:
     def loop(self, source: FeatureSource | PhotoSource) -> Loop:
         import torch
 
-        torch.set_num_threads(self.device.threads)
+        torch.set_num_threads(self.plan.threads)
         recipe = self.recipe
         settings = Settings(
             epochs=recipe.epochs,
@@ -200,6 +200,7 @@ class Job:
             best=recipe.best,
             seed=recipe.seed,
             classes=self.index.classes,
+            fresh=self.plan.fresh,
         )
         model = self.plan.chain if self.cut is None else self.cut.trainable
         loop = Loop(model, source, settings, self.device.torch)

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the loop needs to know of the recipe, with every choice made."""
+    """What the loop needs to know of the recipe, with every choice made.
+
+    lr is the peak rate of new layers; pretrained ones are trained at PRETRAINED of it.
+    """
 
     epochs: int
     batch_size: int
@@ -39,6 +42,7 @@ class Settings:
     best: str
     seed: int
     classes: tuple[str, ...]
+    fresh: str | None  # stage of the new head; None where every layer is new
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,22 @@ class Progress:
     best_state: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
+PRETRAINED = 0.1
+
+
+def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any]]:
+    """Parameters by rate (new or pretrained) and decay (matrices have it, biases not)."""
+    groups: dict[tuple[float, float], list[Any]] = {}
+    for name, parameter in model.named_parameters():
+        new = settings.fresh is None or name.startswith(settings.fresh + ".")
+        decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((1.0 if new else PRETRAINED, decay), []).append(parameter)
+    return [
+        {"params": parameters, "share": share, "weight_decay": decay}
+        for (share, decay), parameters in groups.items()
+    ]
+
+
 class Loop:
     """One training of `model` (the trained part) on a source."""
 
@@ -78,13 +98,7 @@ class Loop:
         import torch
 
         self.model, self.source, self.settings = model.to(device), source, settings
-        decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-        plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": settings.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
+        groups = parameter_groups(model, settings)
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, fused=device.type != "mps")
         weights = settings.class_weights
         self.loss = torch.nn.CrossEntropyLoss(
@@ -124,7 +138,7 @@ class Loop:
         progress = self.progress
         seed_all("step", self.settings.seed, progress.epoch, progress.step)  # dropout
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
+            group["lr"] = self.rate() * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(self.model(inputs), labels)
         value = float(loss.detach())

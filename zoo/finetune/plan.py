@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from zoo.network import Network, Progress
 
-RATE_HEAD, RATE_PRETRAINED, RATE_SCRATCH = 1e-3, 1e-4, 1e-3
+RATE = 1e-3
+SMALL_WORK = 3e8  # multiply-adds of a step below which a second thread costs more than it helps
 IMBALANCE = 3.0
 
 
@@ -37,7 +38,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will be done. views: 0 draws a new view in every epoch. scales: standardise features."""
+    """What will be done.
+
+    views: 0 draws a new view in every epoch. scales: standardise the features. fresh: the stage of
+    the new head, None where all layers are new. threads: of the trained part.
+    """
 
     recipe: Recipe
     spec: ModelSpec
@@ -49,6 +54,8 @@ class Plan:
     origin: dict[str, Any]
     weights_sha256: str
     lr: float
+    fresh: str | None
+    threads: int
     views: int
     scales: bool
     class_weights: tuple[float, ...] | None
@@ -106,6 +113,7 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
     parts = cut_of(recipe, chain, spec)
     fresh = parts is not None and only_head(parts, chain, spec)
     rate, why = learning_rate(recipe, start, fresh)
+    threads, threads_why = threads_of(recipe, parts, spec, place)
     class_weights, balance = balancing(recipe, index)
     views, views_why = view_count(recipe, parts)
     lines = [
@@ -115,9 +123,9 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
         Line("input", *about_input(preprocess, index)),
         Line("views", str(views) if views else "new in each epoch", views_why),
         *about_cache(parts, preprocess, index, views, place),
-        Line("device", place.name, f"{place.reason}; {place.threads} threads"),
+        Line("device", place.name, f"{place.reason}; {place.threads} cores"),
         Line("precision", place.precision, about_precision(place)),
-        Line("training", f"AdamW, rate {rate:g}, {recipe.epochs} epochs", why),
+        Line("training", f"AdamW {rate:g}, {recipe.epochs} epochs", f"{why}; {threads_why}"),
         Line("balance", *balance),
     ]
     return Plan(
@@ -131,6 +139,8 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
         origin=start.origin,
         weights_sha256=digest,
         lr=rate,
+        fresh=spec.head if start.trained else None,
+        threads=threads,
         views=views,
         scales=fresh,
         class_weights=class_weights,
@@ -160,13 +170,22 @@ def only_head(parts: Cut, chain: nn.Sequential, spec: ModelSpec) -> bool:
 
 
 def learning_rate(recipe: Recipe, start: Network, fresh: bool) -> tuple[float, str]:
-    if recipe.lr is not None:
-        return recipe.lr, "rate as asked for; warm-up, then cosine"
+    rate, whose = recipe.lr or RATE, "as asked for" if recipe.lr else "the default"
     if fresh:
-        return RATE_HEAD, "fresh head on standardised features; warm-up, then cosine"
+        return rate, f"rate: {whose}, on standardised features; warm-up, then cosine"
     if start.trained:
-        return RATE_PRETRAINED, "a low rate for pretrained layers; warm-up, then cosine"
-    return RATE_SCRATCH, "from scratch; warm-up, then cosine"
+        return rate, f"rate of the new head: {whose}; pretrained layers a tenth; cosine"
+    return rate, f"rate: {whose}, all layers are new; warm-up, then cosine"
+
+
+def threads_of(
+    recipe: Recipe, parts: Cut | None, spec: ModelSpec, place: Device
+) -> tuple[int, str]:
+    """Threads of the trained part: a step of a small network is over before threads have met."""
+    weights = sum(p.numel() for p in parts.trainable.parameters()) if parts else spec.macs
+    if 3 * weights * recipe.batch_size < SMALL_WORK:
+        return 1, "small steps are quickest on one thread"
+    return place.threads, f"{place.threads} threads"
 
 
 def view_count(recipe: Recipe, parts: Cut | None) -> tuple[int, str]:
@@ -186,7 +205,7 @@ def balancing(
     why = "as asked for"
     if kind == "auto":
         kind = "weights" if ratio > IMBALANCE else "none"
-        why = f"the largest class has {ratio:.1f} x the photos of the smallest"
+        why = f"the largest class has {ratio:.1f} times the photos of the smallest"
     if kind != "weights":
         return None, (kind, why)
     values = counts.sum() / (len(counts) * counts)

@@ -76,8 +76,9 @@ def replace_head(
     a linear map is the linear map of the mean, for a fraction of the work.
     """
     old = chain.get_submodule(spec.head)
-    if isinstance(old, nn.Linear):
-        return _swap(chain, spec.head, _fresh_head(old.in_features, num_classes, kind, old))
+    first = old[0] if isinstance(old, nn.Sequential) else old  # an `mlp:H` of an earlier run
+    if isinstance(first, nn.Linear):
+        return _swap(chain, spec.head, _fresh_head(first.in_features, num_classes, kind, first))
     assert isinstance(old, nn.Conv2d), "a row's head is a Linear or a 1 x 1 convolution"
     names = stages(chain)
     before = names[: names.index(spec.head.split(".")[0])]
