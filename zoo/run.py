@@ -9,8 +9,10 @@ checkpoint.safetensors  where an unfinished run goes on from
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -75,6 +77,12 @@ def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) 
 TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
+def keep_bytes(stream: IO[str]) -> None:
+    """Lets a stream that is open already carry file names that are not UTF-8, in every locale."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="surrogateescape")
+
+
 def refuse(folder: Path) -> NoReturn:
     """Raises the RunError for a folder that is there already."""
     try:
@@ -128,6 +136,8 @@ class Run:
                 f"expected {FORMAT}",
                 "use the version of zoo that wrote it",
             )
+        if "status" not in record:
+            raise RunError(f"{path} has no status", "was it edited?")
         return cls(folder, record)
 
     def finished(self) -> Run:
@@ -138,6 +148,11 @@ class Run:
                 f"`zoo finetune --resume {self.folder}` finishes it",
             )
         return self
+
+    def discard(self) -> None:
+        """Removes a folder in which nothing was computed yet."""
+        if not self.path("model.safetensors").exists():
+            shutil.rmtree(self.folder)
 
     def path(self, name: str) -> Path:
         return self.folder / name

@@ -113,7 +113,7 @@ def scan(root: Path, *, val_fraction: float = 0.2, seed: int = 0) -> DatasetInde
 def has_parts(root: Path) -> bool:
     """Whether `train` is a part that holds class folders, and not a class of trains."""
     return (root / "train").is_dir() and any(
-        entry.is_dir() and not entry.name.startswith(".") for entry in listing(root / "train")
+        is_folder(entry) and not entry.name.startswith(".") for entry in listing(root / "train")
     )
 
 
@@ -128,7 +128,7 @@ def class_folders(
         relative = f"{part}/{entry.name}" if part else entry.name
         if entry.name.startswith("."):
             skipped.append((relative, "name begins with a dot"))
-        elif not entry.is_dir():
+        elif not is_folder(entry):
             skipped.append((relative, "not in a class folder"))
         else:
             label = len(names)
@@ -154,6 +154,11 @@ def listing(folder: Path) -> list[os.DirEntry[str]]:
         ) from None
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """`entry.is_dir()` that is false, not an OSError, for a link to itself."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
 def photos(
     root: Path, relative: str, skipped: list[tuple[str, str]], seen: set[tuple[int, int]]
 ) -> Iterator[tuple[str, int]]:
@@ -167,9 +172,9 @@ def photos(
         path = f"{relative}/{entry.name}"
         if entry.name.startswith("."):
             skipped.append((path, "name begins with a dot"))
-        elif entry.is_dir():
+        elif is_folder(entry):
             yield from photos(root, path, skipped, seen)
-        elif not entry.is_file():
+        elif not os.path.isfile(entry.path):
             skipped.append((path, "not a regular file"))
         elif not looks_like_image(entry.path):
             skipped.append((path, "not a picture"))

@@ -1,25 +1,29 @@
 """The Preprocess as an ONNX graph: raw uint8 pictures of any size to the network's input.
 
-The same whole-pixel box as `data.preprocess`, then one antialiased Resize on uint8, which ONNX
-Runtime computes in fixed point as Pillow does: a byte differs by 1 at most (tests/test_export.py).
+ONNX has a Resize, but not one that looks beyond the box that it cuts out, as Pillow's does; at
+the border of photos that is up to 19 of 255. So the two passes are two matrix products with the
+weights that Pillow computes, in its precision (22 bits) and with its rounding after each. On
+noise a byte in a hundred differs, by 1 (tests/test_export.py).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.catalog import Preprocess
-from zoo.data.preprocess import fill
+from zoo.data.preprocess import REACH, fill
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import onnx
 
-OPSET = 20
-MODES = {"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic"}
+OPSET, IR_VERSION = 20, 10  # readable by runtimes of two years ago
+FILTERS = ("bilinear", "bicubic")
 LUMA = (19595, 38470, 7471)  # ITU-R 601 in 16-bit fixed point, as Pillow has it
+PRECISION = 2.0**22  # of Pillow's weights for 8-bit pictures
 PREFIX = "pre/"
 
 
@@ -37,11 +41,13 @@ class Builder:
         self.constants.append(onnx.numpy_helper.from_array(np.array(value, kind), name))
         return name
 
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+    def add(self, operator: str, *inputs: str | float, **attributes: Any) -> str:
+        """One node; a plain number among the inputs is a constant in double precision."""
         import onnx
 
+        names = [x if isinstance(x, str) else self.constant([x], np.float64) for x in inputs]
         name = f"{PREFIX}{len(self.nodes)}_{operator.lower()}"
-        self.nodes.append(onnx.helper.make_node(operator, list(inputs), [name], **attributes))
+        self.nodes.append(onnx.helper.make_node(operator, names, [name], **attributes))
         return name
 
     def cast(self, value: str, kind: str) -> str:
@@ -53,38 +59,48 @@ class Builder:
         return self.constant(values, np.int64)
 
 
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of the picture, each an int64 of one element: its length, the box, the output."""
+
+    length: str
+    start: str
+    span: str
+    out: str
+
+
 def preprocess_model(preprocess: Preprocess) -> onnx.ModelProto:
-    """`image` uint8 N H W 3 -> `normalised` float32 N C S S. Raises UsageError for Lanczos."""
+    """`image` uint8 N H W 3 -> `normalised` float32 N C S S.
+
+    Raises UsageError for a filter that no published weights use.
+    """
     import onnx
 
-    if preprocess.interpolation not in MODES:
+    if preprocess.interpolation not in FILTERS:
         raise UsageError(
-            f"ONNX has no {preprocess.interpolation} resize",
+            f"the graph has no {preprocess.interpolation} resize (it has {', '.join(FILTERS)})",
             "export the bare network: --input tensor",
         )
     build = Builder()
     picture = grey(build, "image") if preprocess.channels == 1 else "image"
-    picture = build.add("Transpose", cropped(build, picture, preprocess), perm=[0, 3, 1, 2])
-    small = (
-        padded(build, picture, preprocess)
-        if preprocess.fit == "pad"
-        else squared(build, picture, preprocess)
-    )
-    normalised(build, small, preprocess)
-    size = preprocess.size
-    helper, kinds = onnx.helper, onnx.TensorProto
+    picture = build.cast(build.add("Transpose", picture, perm=[0, 3, 1, 2]), "FLOAT")
+    down, across = sides(build, preprocess)
+    picture = resized(build, picture, across, 3, preprocess.interpolation)
+    picture = resized(build, picture, down, 2, preprocess.interpolation)
+    if preprocess.fit == "pad":
+        picture = padded(build, picture, down, across, preprocess)
+    normalised(build, picture, preprocess)
+    helper, kinds, size = onnx.helper, onnx.TensorProto, preprocess.size
+    shape: list[str | int | None] = ["N", preprocess.channels, size, size]
     graph = helper.make_graph(
         build.nodes,
         "preprocess",
         [helper.make_tensor_value_info("image", kinds.UINT8, ["N", "H", "W", 3])],
-        [
-            helper.make_tensor_value_info(
-                "normalised", kinds.FLOAT, ["N", preprocess.channels, size, size]
-            )
-        ],
+        [helper.make_tensor_value_info("normalised", kinds.FLOAT, shape)],
         build.constants,
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
+    opsets = [helper.make_opsetid("", OPSET)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
 
 
 def grey(build: Builder, picture: str) -> str:
@@ -93,85 +109,112 @@ def grey(build: Builder, picture: str) -> str:
     weighted = build.add("Mul", wide, build.constant(LUMA, np.int32))
     total = build.add("ReduceSum", weighted, build.integers(-1), keepdims=1)
     rounded = build.add("Add", total, build.constant(0x8000, np.int32))
-    return build.cast(build.add("Div", rounded, build.constant(0x10000, np.int32)), "UINT8")
+    return build.add("Div", rounded, build.constant(0x10000, np.int32))
 
 
-def sides(build: Builder, picture: str, axis: int) -> tuple[str, str]:
-    """Height and width of a batch whose height is on this axis: int64, one element each."""
-    height = build.add("Shape", picture, start=axis, end=axis + 1)
-    return height, build.add("Shape", picture, start=axis + 1, end=axis + 2)
+def sides(build: Builder, preprocess: Preprocess) -> tuple[Side, Side]:
+    """Height and width of `image` with the box and the output size; see data.preprocess."""
+    lengths = [build.add("Shape", "image", start=axis, end=axis + 1) for axis in (1, 2)]
+    size, zero = build.integers(preprocess.size), build.integers(0)
+    if preprocess.fit == "squash":
+        return tuple(Side(length, zero, length, size) for length in lengths)  # type: ignore[return-value]
+    if preprocess.fit == "pad":
+        outs = [fitted(build, length, lengths, preprocess.size) for length in lengths]
+        pairs = zip(lengths, outs, strict=True)
+        return tuple(Side(length, zero, length, out) for length, out in pairs)  # type: ignore[return-value]
+    shorter = build.cast(build.add("Min", *lengths), "DOUBLE")
+    scaled = build.add("Mul", shorter, preprocess.crop)
+    span = build.cast(build.add("Round", scaled), "INT64")  # to even, as Python
+    span = build.add("Max", span, build.integers(1))
+    starts = [
+        build.add("Div", build.add("Sub", length, span), build.integers(2)) for length in lengths
+    ]
+    pairs = zip(lengths, starts, strict=True)
+    return tuple(Side(length, start, span, size) for length, start in pairs)  # type: ignore[return-value]
 
 
-def cropped(build: Builder, picture: str, preprocess: Preprocess) -> str:
-    """The centre box of N H W C, in whole pixels; double precision, as Python has it."""
-    if preprocess.fit != "crop":
-        return picture
-    height, width = sides(build, picture, 1)
-    shorter = build.cast(build.add("Min", height, width), "DOUBLE")
-    scaled = build.add("Mul", shorter, build.constant([preprocess.crop], np.float64))
-    side = build.cast(build.add("Round", scaled), "INT64")  # to even, as Python
-    side = build.add("Max", side, build.integers(1))
-    two = build.integers(2)
-    starts, ends = [], []
-    for length in (height, width):
-        start = build.add("Div", build.add("Sub", length, side), two)
-        starts.append(start)
-        ends.append(build.add("Add", start, side))
-    first = build.add("Concat", *starts, axis=0)
-    last = build.add("Concat", *ends, axis=0)
-    return build.add("Slice", picture, first, last, build.integers(1, 2))
+def fitted(build: Builder, length: str, lengths: list[str], size: int) -> str:
+    """`padded_size` of one side."""
+    longest = build.add("Max", *lengths)
+    doubled = build.add("Mul", length, build.integers(2 * size))
+    rounded = build.add("Add", doubled, longest)
+    scaled = build.add("Div", rounded, build.add("Mul", longest, build.integers(2)))
+    return build.add("Max", scaled, build.integers(1))
 
 
-def resized(build: Builder, picture: str, height: str, width: str, mode: str) -> str:
-    """N C H W uint8 to another height and width, as Pillow does it."""
-    batch = build.add("Shape", picture, start=0, end=2)
-    sizes = build.add("Concat", batch, height, width, axis=0)
-    attributes: dict[str, Any] = {"mode": MODES[mode]}
-    if mode == "nearest":
-        attributes["nearest_mode"] = "round_prefer_ceil"
+def resized(build: Builder, picture: str, side: Side, axis: int, interpolation: str) -> str:
+    """One pass of Pillow's resize over axis 2 (down) or 3 (across) of N C H W; whole numbers."""
+    start, span, out = (build.cast(x, "DOUBLE") for x in (side.start, side.span, side.out))
+    scale = build.add("Div", span, out)
+    stretch = build.add("Max", scale, 1.0)
+    # Only the box and what the filter sees beside it takes part in the product.
+    reach = build.add("Ceil", build.add("Mul", stretch, float(REACH[interpolation])))
+    margin = build.cast(build.add("Add", reach, 1.0), "INT64")
+    first = build.add("Max", build.add("Sub", side.start, margin), build.integers(0))
+    behind = build.add("Add", build.add("Add", side.start, side.span), margin)
+    last = build.add("Min", behind, side.length)
+    picture = build.add("Slice", picture, first, last, build.integers(axis))
+
+    step = build.add("Add", numbers(build, build.integers(0), side.out), 0.5)
+    centres = build.add("Add", build.add("Mul", step, scale), start)
+    places = build.add("Add", numbers(build, first, last), 0.5)
+    column = build.add("Unsqueeze", places, build.integers(1))
+    distance = build.add("Div", build.add("Sub", column, centres), stretch)  # in x out
+    shares = kernel(build, build.add("Abs", distance), interpolation)
+    total = build.add("ReduceSum", shares, build.integers(0), keepdims=1)
+    fixed = build.add("Round", build.add("Mul", build.add("Div", shares, total), PRECISION))
+    weights = build.cast(build.add("Div", fixed, PRECISION), "FLOAT")
+    if axis == 3:
+        product = build.add("MatMul", picture, weights)
     else:
-        # Weights outside the picture are left out and the rest scaled up, as Pillow does.
-        attributes |= {"antialias": 1, "exclude_outside": 1}
-    if mode == "bicubic":
-        attributes["cubic_coeff_a"] = -0.5
-    return build.add("Resize", picture, "", "", sizes, **attributes)
+        product = build.add("MatMul", build.add("Transpose", weights, perm=[1, 0]), picture)
+    half = build.constant(0.5, np.float32)
+    whole = build.add("Floor", build.add("Add", product, half))
+    limits = build.constant(0, np.float32), build.constant(255, np.float32)
+    return build.add("Clip", whole, *limits)
 
 
-def squared(build: Builder, picture: str, preprocess: Preprocess) -> str:
-    size = build.integers(preprocess.size)
-    return resized(build, picture, size, size, preprocess.interpolation)
+def numbers(build: Builder, first: str, last: str) -> str:
+    """first, first + 1, … last - 1 in double precision."""
+    ends = [build.add("Squeeze", end, build.integers(0)) for end in (first, last)]
+    return build.cast(build.add("Range", *ends, build.constant(1, np.int64)), "DOUBLE")
 
 
-def padded(build: Builder, picture: str, preprocess: Preprocess) -> str:
-    """The whole picture in its own proportions on a grey square; see `padded_size`."""
-    height, width = sides(build, picture, 2)
-    longest = build.add("Max", height, width)
-    twice = build.add("Mul", longest, build.integers(2))
-    size, one = build.integers(preprocess.size), build.integers(1)
-    new, before, after = [], [], []
-    for length in (height, width):
-        scaled = build.add("Mul", length, build.integers(2 * preprocess.size))
-        fitted = build.add("Div", build.add("Add", scaled, longest), twice)
-        fitted = build.add("Max", fitted, one)
-        room = build.add("Sub", size, fitted)
+def kernel(build: Builder, x: str, interpolation: str) -> str:
+    """Pillow's filters of a distance >= 0: the triangle, or the cubic with a = -0.5."""
+    if interpolation == "bilinear":
+        return build.add("Max", build.add("Sub", 1.0, x), 0.0)
+    squared = build.add("Mul", x, x)
+    cubed = build.add("Mul", squared, x)
+    near = build.add("Sub", build.add("Mul", cubed, 1.5), build.add("Mul", squared, 2.5))
+    near = build.add("Add", near, 1.0)
+    far = build.add("Sub", build.add("Mul", squared, 2.5), build.add("Mul", cubed, 0.5))
+    far = build.add("Add", build.add("Sub", far, build.add("Mul", x, 4.0)), 2.0)
+    outer = build.add("Where", build.add("Less", x, 2.0), far, 0.0)
+    return build.add("Where", build.add("Less", x, 1.0), near, outer)
+
+
+def padded(build: Builder, picture: str, down: Side, across: Side, preprocess: Preprocess) -> str:
+    """The resized picture in the middle of a grey square."""
+    size, before, after = build.integers(preprocess.size), [], []
+    for side in (down, across):
+        room = build.add("Sub", size, side.out)
         start = build.add("Div", room, build.integers(2))
-        new.append(fitted)
         before.append(start)
         after.append(build.add("Sub", room, start))
-    small = resized(build, picture, new[0], new[1], preprocess.interpolation)
     pads = build.add("Concat", *before, *after, axis=0)
-    colour = build.constant(fill(preprocess), np.uint8)
-    return build.add("Pad", small, pads, colour, build.integers(2, 3))
+    colour = build.constant(fill(preprocess), np.float32)
+    return build.add("Pad", picture, pads, colour, build.integers(2, 3))
 
 
 def normalised(build: Builder, picture: str, preprocess: Preprocess) -> None:
-    """uint8 to (x / 255 - mean) / std, the operations of the torch engine in their order."""
+    """0 … 255 to (x / 255 - mean) / std, the operations of the torch engine in their order."""
     import onnx
 
     shape = (1, preprocess.channels, 1, 1)
     mean = build.constant(np.reshape(preprocess.mean, shape), np.float32)
     std = build.constant(np.reshape(preprocess.std, shape), np.float32)
-    unit = build.add("Div", build.cast(picture, "FLOAT"), build.constant(255, np.float32))
+    unit = build.add("Div", picture, build.constant(255, np.float32))
     centred = build.add("Sub", unit, mean)
     build.nodes.append(onnx.helper.make_node("Div", [centred, std], ["normalised"]))
 
@@ -182,8 +225,7 @@ def with_softmax(network: onnx.ModelProto) -> onnx.ModelProto:
 
     node = onnx.helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1)
     network.graph.node.append(node)
-    output = network.graph.output[0]
-    output.name = "probabilities"
+    network.graph.output[0].name = "probabilities"
     return network
 
 
@@ -192,7 +234,7 @@ def joined(network: onnx.ModelProto, preprocess: Preprocess) -> onnx.ModelProto:
     import onnx
 
     before = preprocess_model(preprocess)
-    before.ir_version = network.ir_version
+    network.ir_version = before.ir_version
     return onnx.compose.merge_models(
         before, with_softmax(network), io_map=[("normalised", "tensor")]
     )

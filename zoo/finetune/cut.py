@@ -34,7 +34,7 @@ def cut(chain: nn.Sequential, name: str) -> Cut:
 
     Raises UnknownStage with the list of what there is.
     """
-    frozen, trainable = halves(chain, name.split("."), name)
+    frozen, trainable = halves(chain, name.split("."), name, listed(chain))
     boundary = name
     rest = list(trainable.named_children())
     while len(rest) > 1 and nothing_to_train(rest[0][1]):
@@ -48,7 +48,7 @@ def cut(chain: nn.Sequential, name: str) -> Cut:
 
 
 def halves(
-    chain: nn.Sequential, parts: list[str], full: str
+    chain: nn.Sequential, parts: list[str], full: str, known: str
 ) -> tuple[nn.Sequential, nn.Sequential]:
     """The chain up to and with the stage, and the rest; keys of the state dicts stay."""
     from torch import nn
@@ -58,7 +58,7 @@ def halves(
         close = nearest(parts[0], names)
         raise UnknownStage(
             f"there is no stage '{full}' to cut after" + (f"; {close}" if close else ""),
-            f"stages: {listed(chain)}",
+            f"stages: {known}",
         )
     at = names.index(parts[0])
     children = list(chain.named_children())
@@ -68,9 +68,9 @@ def halves(
     if type(stage) is not nn.Sequential:
         raise UnknownStage(
             f"'{full}': {parts[0]} is one piece ({type(stage).__name__}), not a chain",
-            f"stages: {listed(chain)}",
+            f"stages: {known}",
         )
-    first, second = halves(stage, parts[1:], full)
+    first, second = halves(stage, parts[1:], full, known)
     before, after = [*children[:at], (parts[0], first)], children[at + 1 :]
     return chained(before), chained([(parts[0], second), *after] if len(second) else after)
 

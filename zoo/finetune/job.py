@@ -145,9 +145,14 @@ class Job:
 
     def scanned(self, found: Pass, started: float) -> Iterator[Event]:
         """Leaves the unreadable photos out and writes the index down."""
-        self.index = self.index.without(found.bad)
-        if not self.index.of("val"):
-            raise DataError("no photo for validation can be read", "see skipped.csv in the run")
+        try:
+            self.index = self.index.without(found.bad)
+            if not self.index.of("val"):
+                reason = next(iter(found.bad.values()))
+                raise DataError(f"no photo for validation can be read ({reason})", "replace them")
+        except DataError:
+            self.run.discard()
+            raise
         self.run.save_index(self.index)
         views = sum(len(keys) for keys in found.keys.values())
         seconds = time.perf_counter() - started

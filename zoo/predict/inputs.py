@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import IO
 
 from zoo.data.decode import looks_like_image
+from zoo.data.index import is_folder
 from zoo.errors import DataError
+from zoo.run import keep_bytes
 
 LIST_SUFFIXES = (".txt", ".list", ".lst")
 
@@ -39,6 +41,7 @@ def find(target: str, stdin: IO[str]) -> Inputs:
     whatever is named in a list, a glob or alone is one, picture or not.
     """
     if target == "-":
+        keep_bytes(stdin)
         return Inputs(lines(stdin))
     if os.path.isdir(target):
         found = Inputs(iter(()))
@@ -90,7 +93,7 @@ def below(
         shown = f"{relative}/{entry.name}" if relative else entry.name
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if is_folder(entry):
             yield from below(root, shown, skipped, (*above, here))
         elif looks_like_image(entry.path):
             yield Input(entry.path, shown)

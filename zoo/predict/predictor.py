@@ -15,7 +15,7 @@ from zoo.data.preprocess import apply, mode, normalise
 from zoo.device import cores
 from zoo.engine import Array, Engine
 from zoo.engine.pipeline import forward
-from zoo.errors import ImageError, UsageError
+from zoo.errors import ImageError, InputError, UsageError
 from zoo.metrics import softmax
 from zoo.predict.inputs import Input
 
@@ -72,7 +72,9 @@ def open_predictor(
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Predictor:
     """A Predictor for a run folder, an .onnx file or a model's name; the latter take `choice`."""
-    if name.lower().endswith(".onnx") and os.path.isfile(name):
+    if name.lower().endswith(".onnx"):
+        if not os.path.isfile(name):
+            raise InputError(f"there is no file {name}", "`zoo export onnx RUN` makes one")
         if precision not in (None, "fp32") or choice or device not in ("auto", "cpu"):
             raise UsageError(
                 "an exported file has its own weights and runs in fp32 on the CPU",

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from zoo.errors import UsageError, ZooError
 from zoo.predict.predictor import Prediction
-from zoo.run import TEXT, writing
+from zoo.run import TEXT, keep_bytes, writing
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 GROUP = 10_000
@@ -66,6 +66,7 @@ def write(rows: Iterable[Prediction], path: Path | None, top: int, stdout: IO[st
     """Writes every row; returns how many. What is unfinished stays behind as PATH.partial."""
     names, count = columns(top), 0
     if path is None:
+        keep_bytes(stdout)
         with csv_rows(stdout, names) as put:
             for prediction in rows:
                 put(row(prediction, names))

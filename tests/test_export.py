@@ -1,0 +1,142 @@
+"""Export: Pillow's Preprocess in the graph, a real proof, and no file that is wrong."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from zoo import network
+from zoo.catalog import Preprocess
+from zoo.data.preprocess import apply, normalise
+from zoo.engine.onnx import OnnxModel
+from zoo.errors import InputError, ParityError, UsageError, WeightsError
+from zoo.export.graph import preprocess_model
+from zoo.export.onnx import check, export
+
+SIZES = [(1, 1), (2, 3), (17, 40), (64, 64), (65, 63), (200, 90), (333, 500), (640, 33)]
+
+
+@pytest.mark.parametrize(
+    ("fit", "interpolation", "channels"),
+    list(itertools.product(("crop", "pad", "squash"), ("bilinear", "bicubic"), (1, 3))),
+)
+def test_the_graph_does_what_pillow_does(fit, interpolation, channels):
+    """On noise, the hardest picture: a byte in a hundred differs, by 1."""
+    preprocess = Preprocess(
+        size=64,
+        crop=224 / 232,
+        fit=fit,
+        interpolation=interpolation,
+        channels=channels,
+        mean=(0.4, 0.5, 0.6)[:channels],
+        std=(0.2, 0.3, 0.25)[:channels],
+    )
+    session = onnxruntime.InferenceSession(preprocess_model(preprocess).SerializeToString())
+    random = np.random.default_rng(0)
+    step = 1 / 255 / min(preprocess.std)
+    for height, width in SIZES:
+        pixels = random.integers(0, 256, (height, width, 3), np.uint8)
+        (ours,) = session.run(None, {"image": pixels[None]})
+        theirs = normalise(apply(Image.fromarray(pixels), preprocess), preprocess)
+        difference = np.abs(ours[0] - theirs)
+        assert difference.max() <= step * 1.01, (height, width)
+        assert (difference > step / 2).mean() < 0.01, (height, width)
+
+
+def test_lanczos_is_refused_with_a_way_out():
+    with pytest.raises(UsageError, match="lanczos") as error:
+        preprocess_model(Preprocess(interpolation="lanczos"))
+    assert "--input tensor" in error.value.hint
+
+
+class LiesWhenTraced(torch.nn.Module):
+    """Another answer under torch.export than in eager mode: what a broken exporter looks like."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flip(1) * 3 if torch.compiler.is_exporting() else x
+
+
+@pytest.fixture(scope="module")
+def lenet(photos):
+    torch.manual_seed(3)
+    net = network.pretrained("lenet", "none", seed=3)
+    with torch.no_grad():
+        net.chain[-1].weight.mul_(10)  # class scores far enough apart to be told from each other
+    names = tuple(f"class {k}" for k in range(10))
+    return replace(net, classes=names), sorted(photos.rglob("*.png"))
+
+
+def test_the_file_gives_the_same_answers_and_says_what_it_is(tmp_path, lenet):
+    net, photos = lenet
+    proof = export(net, photos, tmp_path / "model.onnx")
+    assert proof.agree == proof.photos >= 16
+    assert proof.max_diff < 1e-3
+    assert proof.network_diff < 1e-4
+    model = onnx.load(tmp_path / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(about["zoo.classes"]) == list(net.classes)
+    assert Preprocess.from_dict(json.loads(about["zoo.preprocess"])) == net.preprocess
+    assert about["zoo.input"] == "image"
+    session = OnnxModel(tmp_path / "model.onnx")
+    many = np.stack([np.asarray(Image.open(photos[0]).convert("RGB"))] * 3)
+    probabilities = session.run(many)
+    assert probabilities.shape == (3, 10)
+    assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_the_bare_network(tmp_path, lenet):
+    net, photos = lenet
+    proof = export(net, photos, tmp_path / "bare.onnx", "tensor")
+    assert proof.input == "tensor"
+    (value,) = onnx.load(tmp_path / "bare.onnx").graph.input
+    shape = [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+    assert shape[1:] == [1, 32, 32]
+    assert isinstance(shape[0], str)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_file_that_disagrees_is_not_left(tmp_path, lenet, there):
+    """And one that was there before stays."""
+    net, photos = lenet
+    liar = torch.nn.Sequential(*net.chain, LiesWhenTraced())
+    if there:
+        (tmp_path / "model.onnx").write_bytes(b"the old file")
+    with pytest.raises(ParityError):
+        export(replace(net, chain=liar), photos, tmp_path / "model.onnx")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"the old file"] * there
+
+
+@pytest.mark.parametrize("name", ["network_diff", "max_diff", "mean_diff"])
+def test_each_tolerance_counts(name):
+    good = {"network_diff": 0.0, "max_diff": 0.0, "mean_diff": 0.0}
+    check(good)
+    with pytest.raises(ParityError, match=name):
+        check({**good, name: 0.06})
+    with pytest.raises(ParityError, match=name):
+        check({**good, name: float("nan")})
+
+
+def test_no_photos_no_proof_no_file(tmp_path, lenet):
+    net, _ = lenet
+    with pytest.raises(InputError, match="no proof"):
+        export(net, [tmp_path / "gone.png"], tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_foreign_onnx_files_are_refused(tmp_path):
+    (tmp_path / "junk.onnx").write_bytes(b"not a model")
+    with pytest.raises(WeightsError, match="not an ONNX file"):
+        OnnxModel(tmp_path / "junk.onnx")
+    onnx.save(preprocess_model(Preprocess(size=8)), tmp_path / "foreign.onnx")
+    with pytest.raises(WeightsError, match="no class names"):
+        OnnxModel(tmp_path / "foreign.onnx")

@@ -1,0 +1,331 @@
+"""Fine-tuning: what is frozen stays, features are computed once, a stopped run ends the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zoo import network, recipe, weights
+from zoo.errors import DataError, Interrupted, RunError, UnknownStage
+from zoo.finetune import job, plan
+from zoo.finetune.cut import cut
+from zoo.finetune.job import FeaturesDone, Finished
+from zoo.finetune.loop import Epoch
+from zoo.run import Run
+
+
+class Watcher:
+    """Counts what it is told; asks to stop after `after` calls that are about `what`."""
+
+    def __init__(self, what: str = "", after: int = 0) -> None:
+        self.what, self.after, self.calls, self.signal = what, after, 0, 0
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        self.calls += what.startswith(self.what)
+        if self.after and self.calls >= self.after:
+            self.signal = signal.SIGINT
+
+
+def settings(model: str, data: Path, **values: object) -> recipe.Recipe:
+    return recipe.make({"model": model, "data": str(data), "weights": "none", **values})
+
+
+def tune(folder: Path, chosen: recipe.Recipe, watch: Watcher | None = None) -> list[object]:
+    return list(job.start(plan.make(chosen), folder, watch or Watcher()).events())
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def saved(run: Path) -> dict[str, torch.Tensor]:
+    return weights.read(run / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def lenet_run(tmp_path_factory, photos):
+    run = tmp_path_factory.mktemp("runs") / "lenet"
+    tune(run, settings("lenet", photos, freeze=False, epochs=60, views=1, lr=0.003))
+    return run
+
+
+def test_frozen_tensors_and_buffers_are_bit_identical(tmp_path, photos):
+    chosen = settings("resnet18", photos, cut="layer4.0", epochs=3, batch_size=8)
+    events = tune(tmp_path / "run", chosen)
+    before = network.pretrained("resnet18", "none", seed=chosen.seed).chain.state_dict()
+    after = saved(tmp_path / "run")
+    frozen = [name for name in before if not name.startswith(("layer4.1", "fc."))]
+    assert any("running_mean" in name for name in frozen)
+    assert [name for name in frozen if not torch.equal(before[name], after[name])] == []
+    trained = [name for name in before if name.startswith("layer4.1") and "batches" not in name]
+    assert all(not torch.equal(before[name], after[name]) for name in trained)
+    assert isinstance(events[-1], Finished)
+
+
+def test_the_run_predicts_what_its_report_says(tmp_path, photos):
+    """The standardisation is folded into the head: the saved network takes plain features."""
+    from zoo.predict.inputs import Input
+    from zoo.predict.predictor import open_predictor
+
+    *_, finished = tune(tmp_path / "run", settings("resnet18", photos, epochs=8))
+    run = Run.open(tmp_path / "run")
+    ours = open_predictor(str(run.folder))
+    rows = list(ours.rows([Input(str(path), path.parent.name) for path in run.val_paths()]))
+    right = sum(row.labels[0] == row.path for row in rows) / len(rows)
+    assert right == pytest.approx(finished.report.accuracy)
+    assert run.record["results"]["accuracy"] == finished.report.accuracy
+
+
+def test_features_are_computed_once_and_only_for_new_photos(tmp_path, photos):
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    chosen = settings("resnet18", data, epochs=1, seed=41)
+
+    def computed(run: str) -> FeaturesDone:
+        return next(e for e in tune(tmp_path / run, chosen) if isinstance(e, FeaturesDone))
+
+    first = computed("a")
+    assert first.cached == 0
+    assert first.computed == len(list(data.rglob("*.png")))
+    again = computed("b")
+    assert (again.computed, again.cached) == (0, first.computed)
+    folder = next(path for path in data.iterdir() if path.is_dir())
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"new{number}.png")
+    more = computed("c")
+    assert (more.computed, more.cached) == (3, first.computed)
+    shutil.copy(folder / "new0.png", folder / "renamed.png")
+    assert computed("d").computed == 0  # the content is known, whatever the name
+
+
+def test_same_seed_same_bits_other_seed_other_bits(tmp_path, photos):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        tune(tmp_path / name, settings("resnet18", photos, epochs=2, seed=seed, head="mlp:8"))
+    a, b, c = (sha256(tmp_path / name / "model.safetensors") for name in "abc")
+    assert a == b
+    assert a != c
+
+
+MOMENTS = [
+    pytest.param({"freeze": False, "views": 1}, "epoch", 1, id="photos-first-step"),
+    pytest.param({"freeze": False}, "epoch", 7, id="photos-new-views"),
+    pytest.param({"freeze": False, "views": 1}, "features", 5, id="photos-scan"),
+    pytest.param({"cut": "pool1"}, "features", 9, id="frozen-features"),
+    pytest.param({"cut": "pool1"}, "epoch", 6, id="frozen-mid-epoch"),
+    pytest.param({"cut": "act3", "views": 3, "head": "mlp:16"}, "epoch", 25, id="views-dropout"),
+    pytest.param({"cut": "pool1", "balance": "sampler"}, "epoch", 4, id="sampler"),
+]
+
+
+@pytest.mark.parametrize(("values", "what", "after"), MOMENTS)
+def test_a_stopped_run_ends_with_the_same_bits(tmp_path, photos, values, what, after):
+    chosen = settings("lenet", photos, epochs=4, batch_size=8, seed=after, **values)
+    tune(tmp_path / "whole", chosen)
+    run = tmp_path / "stopped"
+    with pytest.raises(Interrupted) as stopped:
+        tune(run, chosen, Watcher(what, after))
+    assert stopped.value.exit_code == 130
+    assert str(run) in stopped.value.hint
+    assert not (run / "model.safetensors").exists()
+    with pytest.raises(RunError, match="unfinished"):
+        Run.open(run).finished()
+    events = list(job.resume(plan.make(chosen), Run.open(run), Watcher()).events())
+    assert sha256(run / "model.safetensors") == sha256(tmp_path / "whole" / "model.safetensors")
+    assert not (run / "checkpoint.safetensors").exists()
+    epochs = [line["epoch"] for line in Run.open(run).metrics()]
+    assert epochs == [1, 2, 3, 4]
+    assert isinstance(events[-1], Finished)
+
+
+def test_ctrl_c_of_a_real_process_then_resume(tmp_path, photos):
+    """A signal from outside: exit 130, and the command of the hint finishes the run."""
+    run = tmp_path / "run"
+    flags = ["--weights", "none", "--no-freeze", "--views", "1", "--epochs", "4000"]
+    command = [sys.executable, "-m", "zoo", "finetune", "lenet", str(photos), *flags]
+    process = subprocess.Popen([*command, "-o", str(run)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, talk = process.communicate(timeout=60)
+    assert process.returncode == 130, talk
+    assert talk.splitlines()[-2].startswith("error: interrupted")
+    assert f"zoo finetune --resume {run}" in talk.splitlines()[-1]
+
+    done = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["epoch"]
+    assert 1 <= done < 4000
+    short = (run / "recipe.toml").read_text().replace("4000", str(done + 2))
+    (run / "recipe.toml").write_text(short)
+    again = [sys.executable, "-m", "zoo", "finetune", "--resume", str(run)]
+    answer = subprocess.run(again, capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout == f"{run}\n"
+    assert [line["epoch"] for line in Run.open(run).metrics()] == list(range(1, done + 3))
+
+
+def test_resume_refuses_other_photos(tmp_path, photos):
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    chosen = settings("lenet", data, freeze=False, views=1, epochs=3)
+    with pytest.raises(Interrupted):
+        tune(tmp_path / "run", chosen, Watcher("epoch", 2))
+    next(data.rglob("*.png")).unlink()
+    with pytest.raises(RunError, match="have changed"):
+        job.resume(plan.make(chosen), Run.open(tmp_path / "run"), Watcher())
+
+
+def test_unreadable_photos_are_listed_and_left_out(tmp_path, photos):
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    folder = sorted(path for path in data.iterdir() if path.is_dir())[0]
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not much of a picture")
+    (folder / "empty.png").touch()
+    for name, freeze in (("frozen", True), ("all", False)):
+        run = tmp_path / name
+        cut_at = "pool2" if freeze else None
+        chosen = settings("lenet", data, freeze=freeze, cut=cut_at, epochs=1, views=1)
+        events = tune(run, chosen)
+        features = next(event for event in events if isinstance(event, FeaturesDone))
+        assert set(features.bad) == {f"{folder.name}/broken.jpg", f"{folder.name}/empty.png"}
+        skipped = (run / "skipped.csv").read_text()
+        assert "broken.jpg" in skipped
+        assert "the file is empty" in skipped
+        assert "broken.jpg" not in (run / "index.csv").read_text()
+
+
+def test_a_class_without_a_readable_photo_leaves_no_run(tmp_path, photos):
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    (data / "zebra").mkdir()
+    for number in range(4):
+        (data / "zebra" / f"{number}.jpg").write_bytes(b"stripes")
+    with pytest.raises(DataError, match="'zebra'"):
+        tune(tmp_path / "run", settings("lenet", data, freeze=False, views=1))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_gives_its_convolutions_to_another(tmp_path, photos, lenet_run):
+    chosen = settings("lenet", photos, weights=str(lenet_run), epochs=2, head="mlp:12")
+    tune(tmp_path / "second", chosen)
+    first, second = saved(lenet_run), saved(tmp_path / "second")
+    assert torch.equal(first["conv2.weight"], second["conv2.weight"])
+    assert "fc2.3.weight" in second
+    third = settings("lenet", photos, weights=str(tmp_path / "second"), epochs=1)
+    tune(tmp_path / "third", third)  # an mlp head gives way to a linear one
+    assert saved(tmp_path / "third")["fc2.weight"].shape[0] == 3
+    with pytest.raises(RunError, match="is a run of lenet"):
+        plan.make(settings("resnet18", photos, weights=str(lenet_run)))
+
+
+def test_training_learns(lenet_run):
+    record = Run.open(lenet_run).record
+    assert record["results"]["accuracy"] >= 0.8  # three shapes; guessing gives 0.33
+    names = {path.name for path in lenet_run.iterdir()}
+    assert names == {
+        "recipe.toml",
+        "run.json",
+        "index.csv",
+        "skipped.csv",
+        "metrics.jsonl",
+        "model.safetensors",
+        "confusion.csv",
+        "classes.csv",
+    }
+    confusion = (lenet_run / "confusion.csv").read_text().splitlines()
+    assert len(confusion) == 1 + len(record["classes"])
+
+
+def test_best_epoch_is_the_one_that_is_kept(tmp_path, photos):
+    events = tune(tmp_path / "run", settings("lenet", photos, freeze=False, epochs=8, lr=0.02))
+    epochs = [event for event in events if isinstance(event, Epoch)]
+    best = max(epochs, key=lambda epoch: (epoch.accuracy, -epoch.val_loss))
+    assert events[-1].best_epoch == best.epoch
+    assert events[-1].report.accuracy == best.accuracy
+
+
+def test_imbalance_is_seen_and_weighed(tmp_path, photos):
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    small = sorted(path for path in data.iterdir() if path.is_dir())[0]
+    for path in sorted(small.iterdir())[3:]:
+        path.unlink()
+    made = plan.make(settings("lenet", data, freeze=False))
+    assert made.class_weights[0] > made.class_weights[1]
+    balance = next(line for line in made.lines if line.what == "balance")
+    assert balance.value == "weights"
+    assert "times the photos" in balance.reason
+    assert plan.make(settings("lenet", data, freeze=False, balance="none")).class_weights is None
+
+
+def test_cut_moves_over_what_has_nothing_to_train():
+    from zoo import catalog, models
+
+    spec = catalog.find("resnet18")
+    parts = cut(models.build(spec), "layer4")
+    assert (parts.name, parts.boundary) == ("layer4", "flatten")
+    assert [name for name, _ in parts.trainable.named_children()] == ["fc"]
+    alexnet = cut(models.build(catalog.find("alexnet")), "features")
+    assert alexnet.boundary == "flatten"
+    assert next(iter(alexnet.trainable.state_dict())) == "classifier.1.weight"
+    inside = cut(models.build(catalog.find("alexnet")), "classifier.2")
+    assert next(iter(inside.trainable.state_dict())) == "classifier.4.weight"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("layer5", "did you mean"),
+        ("layer4.0.conv1", "is one piece"),
+        ("layer4.7", "no stage"),
+        ("fc", "nothing to train"),
+    ],
+)
+def test_a_cut_that_cannot_be_names_the_stages(name, says):
+    from zoo import catalog, models
+
+    with pytest.raises(UnknownStage) as error:
+        cut(models.build(catalog.find("resnet18")), name)
+    assert says in error.value.what
+    assert "layer1" in error.value.hint
+
+
+def test_the_plan_gives_a_reason_for_every_choice(photos):
+    made = plan.make(settings("lenet", photos, cut="pool2"))
+    assert {line.what for line in made.lines} >= {
+        "model", "photos", "frozen", "trained", "input", "views", "features", "device",
+        "precision", "training", "balance",
+    }  # fmt: skip
+    assert all(line.reason for line in made.lines)
+
+
+def test_bf16_measures_its_agreement(tmp_path, photos):
+    *_, finished = tune(tmp_path / "run", settings("resnet18", photos, epochs=2, precision="bf16"))
+    assert 0.5 <= finished.agreement <= 1.0
+    record = Run.open(tmp_path / "run").record
+    assert record["precision"] == "bf16"
+    assert record["agreement_with_fp32"] == finished.agreement
+
+
+def test_real_photos_real_weights(tmp_path, shared):
+    """What a plain regularised probe reaches on these photos is the least that is expected."""
+    chosen = recipe.make(
+        {
+            "model": "torchvision/squeezenet1_1",
+            "data": str(shared / "data/clothing10"),
+            "weights": str(shared / "weights/squeezenet1_1-caffe.pth"),
+        }
+    )
+    *_, finished = tune(tmp_path / "run", chosen)
+    assert finished.report.accuracy >= 0.667

@@ -1,0 +1,156 @@
+"""The Preprocess arithmetic, beside torchvision's where torchvision's falls on whole pixels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from zoo.catalog import Preprocess
+from zoo.data.preprocess import apply, box, fill, mode, normalise, padded_size, resize
+
+IMAGENET = Preprocess()
+SIZES = [(500, 375), (375, 500), (640, 481), (1, 1), (5000, 1), (1, 5000), (224, 224), (333, 1000)]
+
+
+def photo(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Waves and noise in colour."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    waves = [127 + 100 * np.sin(x / a + y / b) for a, b in random.uniform(3, 30, (3, 2))]
+    noise = random.normal(0, 8, (height, width, 3))
+    return Image.fromarray(np.clip(np.stack(waves, -1) + noise, 0, 255).astype(np.uint8))
+
+
+def theirs(image: Image.Image, preprocess: Preprocess = IMAGENET) -> np.ndarray:
+    steps = [v2.Resize(round(preprocess.size / preprocess.crop)), v2.CenterCrop(preprocess.size)]
+    return np.asarray(v2.Compose(steps)(image)).astype(int)
+
+
+def exact_corner(size: tuple[int, int]) -> list[float]:
+    """Where torchvision's box of 224 after a resize to 256 begins, in pixels of the photo."""
+    scaled = [int(256 * length / min(size)) for length in size]
+    return [round((s - 224) / 2) * n / s for s, n in zip(scaled, size, strict=True)]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("crop", [0.875, 1.0, 0.95])
+def test_crop_box_is_a_centred_square_inside_the_picture(
+    width: int, height: int, crop: float
+) -> None:
+    left, upper, right, lower = box(width, height, replace(IMAGENET, crop=crop))
+    side = max(1, round(crop * min(width, height)))
+    assert right - left == lower - upper == side
+    assert 0 <= left <= right <= width
+    assert 0 <= upper <= lower <= height
+    assert abs(left + right - width) <= 1
+    assert abs(upper + lower - height) <= 1
+
+
+@pytest.mark.parametrize("fit", ["pad", "squash"])
+def test_pad_and_squash_take_the_whole_picture(fit: str) -> None:
+    assert box(500, 375, replace(IMAGENET, fit=fit)) == (0, 0, 500, 375)
+
+
+# Shorter sides that 8/7 of 224 divides, and margins of whole pixels: torchvision's box is exact.
+@pytest.mark.parametrize("size", [(256, 256), (256, 384), (512, 768), (768, 1152), (256, 320)])
+def test_crop_equals_torchvision_on_drawn_pictures(size: tuple[int, int]) -> None:
+    difference = np.abs(apply(photo(*size), IMAGENET) - theirs(photo(*size)))
+    assert difference.max() <= 1
+    assert difference.mean() < 0.01
+
+
+def test_crop_equals_torchvision_on_real_photos(shared: Path) -> None:
+    files = [
+        *(shared / "data" / "hostile").glob("photo_exif*.jpg"),
+        *sorted((shared / "data" / "hymenoptera" / "val").glob("*/*.jpg"))[::3],
+    ]
+    compared = 0
+    for file in files:
+        with Image.open(file) as opened:
+            image = opened.convert("RGB")
+        if exact_corner(image.size) != list(box(*image.size, IMAGENET)[:2]):
+            continue  # torchvision's box lies between pixels, or rounds its middle up
+        difference = np.abs(apply(image, IMAGENET) - theirs(image))
+        assert difference.max() <= 1, file.name
+        assert difference.mean() < 0.01, file.name
+        compared += 1
+    assert compared >= 8
+
+
+@pytest.mark.parametrize("size", [(500, 375), (400, 533), (1200, 901), (334, 500)])
+def test_elsewhere_the_box_is_within_an_output_pixel_of_torchvisions(
+    size: tuple[int, int],
+) -> None:
+    for ours, exact in zip(box(*size, IMAGENET)[:2], exact_corner(size), strict=True):
+        assert abs(ours - exact) <= max(1.0, min(size) / 256)
+
+
+def test_squash_is_pillows_own_resize() -> None:
+    image = photo(300, 200)
+    expected = np.asarray(image.resize((224, 224), Image.Resampling.BILINEAR))
+    assert np.array_equal(apply(image, replace(IMAGENET, fit="squash")), expected)
+
+
+def test_pad_keeps_proportions_and_fills_with_the_mean() -> None:
+    preprocess = replace(IMAGENET, fit="pad", size=64)
+    padded = apply(Image.new("RGB", (200, 100), "red"), preprocess)
+    assert (padded[16:48] == (255, 0, 0)).all()
+    assert (padded[:16] == fill(preprocess)).all()
+    assert (padded[48:] == fill(preprocess)).all()
+    assert fill(preprocess) == round(255 * (0.485 + 0.456 + 0.406) / 3)
+
+
+@pytest.mark.parametrize("size", [1, 32, 224, 299])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_padded_size_fits_and_keeps_proportions(width: int, height: int, size: int) -> None:
+    across, down = padded_size(width, height, size)
+    assert max(across, down) == size
+    assert min(across, down) >= 1
+    exact = size * min(width, height) / max(width, height)
+    assert abs(min(across, down) - max(1.0, exact)) <= 0.5
+    assert padded_size(height, width, size) == (down, across)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (5000, 1), (1, 5000)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_odd_shapes_come_out_at_the_networks_size(
+    width: int, height: int, fit: str, channels: int
+) -> None:
+    preprocess = replace(IMAGENET, fit=fit, channels=channels, size=32)
+    pixels = apply(Image.new("RGB", (width, height), (200, 200, 200)), preprocess)
+    assert pixels.shape == (32, 32, channels)
+    assert pixels.dtype == np.uint8
+    assert 200 in pixels
+
+
+def test_grey_input_is_pillows_luma() -> None:
+    image = photo(90, 70)
+    preprocess = replace(IMAGENET, channels=1, size=32)
+    assert mode(preprocess) == "L"
+    assert np.array_equal(apply(image, preprocess), apply(image.convert("L"), preprocess))
+
+
+def test_a_part_overrides_the_box() -> None:
+    image = photo(100, 80)
+    part = (10, 20, 60, 70)
+    for fit in ("crop", "pad", "squash"):
+        small = resize(image, replace(IMAGENET, size=50, fit=fit), part)
+        assert np.array_equal(np.asarray(small), np.asarray(image.crop(part))), fit
+
+
+def test_normalise_is_torchvisions() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    steps = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
+    to_float = v2.Compose([*steps, v2.Normalize(IMAGENET.mean, IMAGENET.std)])
+    expected = to_float(Image.fromarray(pixels)).numpy()
+    ours = normalise(pixels, IMAGENET)
+    assert ours.dtype == np.float32
+    assert ours.flags.c_contiguous
+    assert np.abs(ours - expected).max() < 1e-6

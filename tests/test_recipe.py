@@ -1,0 +1,159 @@
+"""Recipe: every problem at once, flags over TOML over defaults, and no setting without a flag."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from zoo.cli import finetune
+from zoo.errors import RecipeError
+from zoo.recipe import Recipe, load, make
+
+BASE = {"model": "lenet", "data": "photos"}
+ONLY_TOML = {"warmup"}
+ONLY_FLAGS = {"output", "recipe", "resume", "dry_run", "json"}
+ROOT = Path(__file__).parents[1]
+
+
+def toml(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_are_enough() -> None:
+    recipe = make(dict(BASE))
+    assert (recipe.freeze, recipe.epochs, recipe.precision, recipe.device) == (
+        True, 30, "fp32", "auto",
+    )  # fmt: skip
+
+
+def test_flags_win_over_toml_and_toml_over_defaults(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'model = "vgg16"\ndata = "there"\nepochs = 5\nlr = 0.5\nfreeze = false\n')
+    recipe = make({"model": None, "data": "here", "lr": 0.25, "epochs": None}, file)
+    assert (recipe.model, recipe.data, recipe.lr, recipe.epochs) == ("vgg16", "here", 0.25, 5)
+    assert recipe.freeze is False
+    assert make({"freeze": True}, file).freeze is True
+
+
+def test_every_problem_is_in_one_error(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'epoch = 5\nlr = "3e-4"\nhead = "mlp"\nbatch_size = 0\nbalance = "so"\n')
+    with pytest.raises(RecipeError) as error:
+        make({"data": "x", "device": "gpu"}, file)
+    for part in (
+        "unknown setting 'epoch' (did you mean epochs",
+        "lr = '3e-4': ",
+        "head = 'mlp': expected `linear` or `mlp:N`",
+        "batch_size = 0: ",
+        "balance = 'so': ",
+        "device = 'gpu': expected auto",
+        "'model' is missing",
+    ):
+        assert part in error.value.what
+    assert "\n" not in error.value.what
+    assert error.value.hint
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("typo", "name"),
+    [("learning_rate_decay", "weight_decay"), ("batchsize", "batch_size"), ("sead", "seed")],
+)
+def test_typo_gets_the_nearest_name(typo: str, name: str) -> None:
+    with pytest.raises(RecipeError, match=f"unknown setting '{typo}'.*{name}"):
+        make({**BASE, typo: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0), ("epochs", 2.0), ("epochs", True), ("epochs", "3"), ("lr", "3e-4"),
+        ("lr", 0.0), ("lr", float("nan")), ("lr", float("inf")), ("warmup", 1.0), ("views", 0),
+        ("label_smoothing", 1.0), ("val_fraction", 0.0), ("val_fraction", 1.0), ("seed", -1),
+        ("seed", 2**63), ("head", "mlp:0"), ("head", "linear "), ("freeze", 1), ("best", "loss"),
+        ("fit", "stretch"), ("precision", "fp16"), ("device", "cuda:"), ("weight_decay", -0.1),
+        ("model", 5), ("cut", ["layer4"]),
+    ],
+)  # fmt: skip
+def test_value_that_does_not_fit_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(RecipeError, match=f"^{name}.* = "):
+        make({**BASE, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("lr", 1), ("head", "mlp:512"), ("device", "cuda:3"), ("views", 4), ("seed", 2**63 - 1)],
+)
+def test_value_that_fits_is_taken(name: str, value: object) -> None:
+    assert getattr(make({**BASE, name: value}), name) == value
+
+
+def test_cut_without_freezing_contradicts_itself() -> None:
+    with pytest.raises(RecipeError, match="--no-freeze with --cut layer3"):
+        make({**BASE, "freeze": False, "cut": "layer3"})
+
+
+@pytest.mark.parametrize("text", ["epochs = ", "epochs = 1\nepochs = 2", "[", "a b"])
+def test_what_is_not_toml_names_the_file(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RecipeError, match=r"recipe\.toml is not TOML"):
+        make(dict(BASE), toml(tmp_path, text))
+
+
+def test_file_that_is_missing_a_folder_or_bytes_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no recipe at"):
+        load(tmp_path / "missing.toml")
+    with pytest.raises(RecipeError, match="is a folder"):
+        load(tmp_path)
+    (tmp_path / "photo.toml").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(RecipeError, match="is not TOML"):
+        load(tmp_path / "photo.toml")
+
+
+def test_saved_recipe_reads_back_equal(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    odd = {"data": 'C:\\"photos"\t☕', "cut": "layer4.1", "lr": 3e-4, "views": 2, "flip": False}
+    for values in (BASE, {**BASE, **odd}):
+        recipe = make(dict(values))
+        recipe.save(path)
+        assert make({}, path) == recipe
+
+
+def test_recipe_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        make(dict(BASE)).epochs = 3  # type: ignore[misc]
+
+
+def test_every_flag_is_a_setting_and_every_setting_a_flag() -> None:
+    flags = set(inspect.signature(finetune.command).parameters)
+    assert flags - ONLY_FLAGS == set(Recipe.model_fields) - ONLY_TOML
+    assert flags >= ONLY_FLAGS
+
+
+def test_flags_hold_no_default_of_their_own() -> None:
+    for name, flag in inspect.signature(finetune.command).parameters.items():
+        assert flag.default is (False if name in ("dry_run", "json") else None), name
+
+
+def test_defaults_that_the_help_names_are_the_recipes() -> None:
+    fields = Recipe.model_fields
+    named = 0
+    for name, flag in inspect.signature(finetune.command, eval_str=True).parameters.items():
+        text = getattr(flag.annotation, "__metadata__", [None])[0]
+        number = re.search(r"\(([0-9.]+)\)", text.help or "")
+        if number:
+            assert float(number[1]) == fields[name].default, name
+            named += 1
+    assert named >= 5
+
+
+def test_every_setting_is_described() -> None:
+    assert all(field.description for field in Recipe.model_fields.values())
+
+
+def test_published_recipes_are_valid() -> None:
+    for path in (ROOT / "recipes").glob("*.toml"):
+        make({"data": "photos", **load(path)})
