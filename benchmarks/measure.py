@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -47,7 +48,12 @@ def run(
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.perf_counter()
         child = subprocess.Popen(command, stdout=out, stderr=err, env=around, cwd=ROOT)
-        _, status, usage = os.wait4(child.pid, 0)
+        try:
+            _, status, usage = os.wait4(child.pid, 0)
+        except BaseException:  # interrupted: nothing may go on running and disturb what comes next
+            child.kill()
+            child.wait()
+            raise
         wall = time.perf_counter() - began
         child.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
@@ -88,6 +94,7 @@ def median(values: Sequence[float]) -> float:
 
 def arguments(text: str | None) -> ArgumentParser:
     """A parser with the flag that every benchmark has; text: the benchmark's docstring."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # cleans up on the way
     parser = ArgumentParser(description=(text or "").splitlines()[0])
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions (3)")
     return parser

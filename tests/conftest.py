@@ -115,3 +115,21 @@ def here(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
         return Answer(code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of LeNet on `photos` that knows its classes apart. Not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "lenet"
+    words = ["--weights", "none", "--no-freeze", "--views", "1", "-o", str(folder)]
+    pace = ["--epochs", "60", "--batch-size", "6", "--lr", "0.003"]
+    assert main(["finetune", "lenet", str(photos), *words, *pace]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run as a file, outside its folder."""
+    path = tmp_path_factory.mktemp("exported") / "lenet.onnx"
+    assert main(["export", "onnx", str(run), "-o", str(path)]) == 0
+    return path

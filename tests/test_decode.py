@@ -217,9 +217,7 @@ def bomb(width: int, height: int) -> bytes:
     """A one-bit PNG of zeros: a few kB that decode to gigabytes."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
-        )
+        return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
 
     header = width.to_bytes(4) + height.to_bytes(4) + bytes([1, 0, 0, 0, 0])
     squeeze, row = zlib.compressobj(9), bytes(width // 8 + 1)
@@ -231,7 +229,7 @@ def bomb(width: int, height: int) -> bytes:
 def test_pixel_cap_names_the_size_and_how_to_raise_it() -> None:
     data = bomb(9000, 8000)
     assert len(data) < 20_000
-    with pytest.raises(ImageError, match="9000 x 8000 is 72 megapixels.*ZOO_MAX_PIXELS"):
+    with pytest.raises(ImageError, match=r"9000 x 8000 is 72 megapixels.*ZOO_MAX_PIXELS"):
         decode(data)
 
 

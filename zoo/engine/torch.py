@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from zoo.catalog import Preprocess
-from zoo.device import Device
+from zoo.device import Device, tune_allocator
 from zoo.engine import Array
 
 CPU_BATCH, GPU_BATCH = 8, 64
@@ -26,6 +26,8 @@ class TorchEngine:
     def __init__(self, chain: Any, preprocess: Preprocess, device: Device) -> None:
         import torch
 
+        if device.is_cpu:
+            tune_allocator()
         self.device = device
         self.name = f"torch {torch.__version__} {device.name} {device.precision}"
         self.batch = CPU_BATCH if device.is_cpu else GPU_BATCH

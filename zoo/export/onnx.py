@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 BARE = 1e-4  # of the largest class score, for the network alone
 PIXELS_MAX, PIXELS_MEAN = 0.05, 0.005  # of a probability, from raw pixels
-PHOTOS = 64
+PHOTOS = 32  # of the proof; spread over the validation photos
 LIMIT = 2**31 - 2**20  # a protobuf message ends at 2 GB
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import PIL
 
 from zoo.catalog import Preprocess
 from zoo.engine import Array, Engine
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PART_BYTES = 64 << 20
-VERSION = "features-1"
+VERSION = f"features-1 pillow-{PIL.__version__}"  # count up when decode, views or resize change
 
 
 def fingerprint(frozen: nn.Module, model: str, preprocess: Preprocess, engine: Engine) -> str:

@@ -95,7 +95,6 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
 
     from zoo import device, network
 
-    device.tune_allocator()
     place = device.choose(recipe.device, recipe.precision)
     start = network.pretrained(
         recipe.model,

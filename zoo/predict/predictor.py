@@ -86,7 +86,6 @@ def open_predictor(
     from zoo.engine.torch import TorchEngine
     from zoo.run import Run
 
-    devices.tune_allocator()
     if os.path.isdir(name):
         run = Run.open(Path(name)).finished()
         if choice:

@@ -1,0 +1,128 @@
+"""The tables of README, made from the code and from the benchmarks' results.
+
+python -m benchmarks.readme          rewrites them
+python -m benchmarks.readme --check  exit 1 where README says something else
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from zoo import catalog
+from zoo.cli.listing import HEADER, cells
+from zoo.recipe import Recipe
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def results(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def catalogue() -> str:
+    return markdown(HEADER, [cells(row) for row in catalog.ROWS.values()])
+
+
+def settings() -> str:
+    rows = []
+    for name, field in Recipe.model_fields.items():
+        default = "" if field.is_required() else json.dumps(field.default)
+        rows.append((f"`{name}`", default.replace("null", "chosen"), field.description or ""))
+    return markdown(("setting", "default", "what it is"), rows)
+
+
+def transfer() -> str:
+    rows = [
+        (
+            row["model"],
+            f"{row['photos']} ({row['train']} + {row['val']})",
+            f"{row['accuracy']:.1f} %",
+            f"{row['probe']:.1f} %",
+            f"{row['cold_s']:.1f} s",
+            f"{row['warm_s']:.1f} s",
+            f"{row['max_diff']:.0e}",
+            row["agree"],
+        )
+        for row in results("accuracy")["transfer"]
+    ]
+    header = ("model", "photos (train + val)", "accuracy", "plain probe", "first run", "second run")
+    return markdown((*header, "export: largest difference", "same class"), rows)
+
+
+def imagenet() -> str:
+    rows = [
+        (row["model"], f"{row['hits']} of {row['photos']}", f"{row['seconds']:.1f} s")
+        for row in results("accuracy")["imagenet150"]
+    ]
+    return markdown(("model", "top-1 hits", "whole command"), rows)
+
+
+def speed() -> str:
+    """Medians; the bars with their values as the benchmarks printed them."""
+    frozen, startup = results("frozen"), results("startup")
+    rows = [(name, seconds(value["median"])) for name, value in frozen["seconds"].items()]
+    rows += [(name, seconds(value)) for name, value in loop_seconds(frozen)]
+    rows += [
+        (f"CPU of `{name}`", seconds(value["median"]))
+        for name, value in startup["cpu_seconds"].items()
+    ]
+    measured = markdown(("job", "seconds, median"), rows)
+    bars = [
+        (bar["what"], f"{bar['value']:g}", bar["bar"], "met" if bar["met"] else "missed")
+        for bar in [*frozen["bars"], *startup["bars"]]
+    ]
+    return measured + "\n\n" + markdown(("bar", "measured", "wanted", ""), bars)
+
+
+def loop_seconds(frozen: Any) -> list[tuple[str, float]]:
+    """The usual loop where it was run for fewer epochs; measured in full it is in `seconds`."""
+    made = frozen.get("tutorial_loop_extrapolated")
+    return [("tutorial loop, extrapolated", made["seconds"])] if made else []
+
+
+def seconds(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "catalogue": catalogue,
+    "settings": settings,
+    "transfer": transfer,
+    "imagenet": imagenet,
+    "speed": speed,
+}
+
+
+def filled(text: str) -> str:
+    """README with every table made anew. Raises KeyError for a table that it lacks."""
+    for name, make in TABLES.items():
+        begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
+        if begin not in text or end not in text:
+            raise KeyError(f"README has no table '{name}'")
+        before, _, rest = text.partition(begin)
+        text = before + begin + make() + "\n" + end + rest.partition(end)[2]
+    return text
+
+
+def main() -> int:
+    text = README.read_text()
+    made = filled(text)
+    if "--check" in sys.argv:
+        return int(made != text)
+    README.write_text(made)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,375 @@
+"""The command line: exit codes, two-line errors, and a stdout that holds data only."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Answer, Command, picture, write_photos
+
+from zoo import __version__, catalog
+
+Here = Callable[..., Answer]
+SCRATCH = ("--weights", "none", "--no-freeze", "--epochs", "1")
+
+
+def refused(answer: Answer, *parts: str, code: int = 2) -> None:
+    """Two lines on stderr and nothing else anywhere."""
+    error, hint, *rest = answer.err.rstrip("\n").split("\n")
+    assert answer.code == code
+    assert answer.out == ""
+    assert rest == []
+    assert error.startswith("error: ")
+    assert hint.startswith("hint: ")
+    for part in parts:
+        assert part in answer.err
+    assert "Traceback" not in answer.err
+    assert "a fault of zoo" not in answer.err
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is also the current one: whatever is left behind is found."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+# The words of the command.
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["lst"], ["no such command 'lst'", "list", "`zoo --help`"]),
+        (["list", "--famly", "vgg"], ["no such option", "--family", "`zoo list --help`"]),
+        (["--nope"], ["no such option", "--nope"]),
+        (["info"], ["missing argument", "model"]),
+        (["info", "a", "b"], ["unexpected extra argument"]),
+        (["predict", "a"], ["missing argument"]),
+        (["predict", "a", "b", "--top", "x"], ["'--top'", "'x'"]),
+        (["predict", "a", "b", "--top", "0"], ["'--top'", "0"]),
+        (["predict", "a", "b", "--precision", "fp8"], ["--precision fp8", "fp32 or bf16"]),
+        (["finetune", "lenet", "x", "--epochs", "many"], ["'--epochs'", "many"]),
+        (["export", "tflite", "x"], ["no such command 'tflite'"]),
+        (["export", "onnx", "x", "--input", "raw"], ["--input raw", "`image` or `tensor`"]),
+        (["list", "--sort", "size"], ["cannot sort by 'size'", "params"]),
+        (["list", "--max-params", "lots"], ["--max-params lots", "30M"]),
+        (["list", "--family", "vgggg"], ["no model fits"]),
+    ],
+)  # fmt: skip
+def test_words_that_are_wrong(here: Here, words: list[str], parts: list[str]) -> None:
+    refused(here(*words), *parts)
+
+
+def test_version_and_help(here: Here) -> None:
+    assert here("--version") == Answer(0, f"zoo {__version__}\n", "")
+    for words in (["--help"], ["-h"], ["finetune", "--help"], ["export", "onnx", "-h"]):
+        answer = here(*words)
+        assert (answer.code, answer.err) == (0, "")
+        assert "Usage: zoo" in answer.out
+    helped = here("--help").out
+    for command in ("list", "info", "finetune", "predict", "export", "demo"):
+        assert command in helped
+    assert here().code == 2
+
+
+def test_help_names_every_flag_with_a_word_about_it(here: Here) -> None:
+    helped = here("finetune", "--help").out
+    for flag in ("--freeze", "--cut", "--head", "--views", "--balance", "--recipe", "--resume"):
+        assert flag in helped
+
+
+# The catalogue.
+
+
+def test_list_has_a_line_for_each_model(here: Here) -> None:
+    answer = here("list")
+    header, *lines = answer.out.splitlines()
+    assert header.startswith("model")
+    assert [line.split()[0] for line in lines] == list(catalog.ROWS)
+    assert answer.err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["resnet1"], {"resnet18", "resnet101", "resnet152"}),
+        (["vgg1?"], {"vgg16", "vgg19"}),
+        (["--family", "lenet"], {"lenet"}),
+        (["--max-params", "1M"], {"lenet"}),
+        (["--family", "resnet", "--max-params", "30M"], {"resnet18", "resnet34", "resnet50"}),
+        (["--family", "vgg", "--min-acc1", "74"], {"vgg19_bn"}),
+    ],
+)
+def test_list_filters(here: Here, words: list[str], names: set[str]) -> None:
+    _, *lines = here("list", *words).out.splitlines()
+    assert {line.split()[0] for line in lines} == names
+
+
+def test_list_sorts(here: Here) -> None:
+    _, *lines = here("list", "--sort", "params").out.splitlines()
+    params = [catalog.find(line.split()[0]).params for line in lines]
+    assert params == sorted(params)
+    assert len(params) == len(catalog.ROWS)
+
+
+def test_list_as_json_is_the_catalogue(here: Here) -> None:
+    answer = here("list", "--json")
+    found = json.loads(answer.out)
+    assert [row["name"] for row in found] == list(catalog.ROWS)
+    (resnet,) = [row for row in found if row["name"] == "resnet50"]
+    assert resnet["params"] == 25_557_032
+    assert resnet["weights"][0]["tag"]
+    assert json.loads(here("list", "no-such", "--json").out) == []
+
+
+def test_info_shows_stages_the_cut_and_the_weights(here: Here) -> None:
+    answer = here("info", "resnet50")
+    assert answer.err == ""
+    for stage in catalog.find("resnet50").stages:
+        assert f"\n{stage} " in answer.out
+    (cut,) = [line for line in answer.out.splitlines() if "<- cut" in line]
+    assert cut.startswith("layer4 ")
+    assert "2048 x 7 x 7" in cut
+    for part in ("25,557,032", "imagenet1k_v2", "licence", "arXiv", "224 x 224"):
+        assert part in answer.out
+    found = json.loads(here("info", "lenet", "--json").out)
+    assert sum(stage["params"] for stage in found["stage_table"]) == found["params"]
+
+
+# What the commands are given.
+
+
+def test_wrong_model_name_gets_the_nearest(here: Here, folder: Path, photos: Path) -> None:
+    for words in (
+        ["finetune", "resnet5", photos],
+        ["info", "resnet5"],
+        ["predict", "resnet5", "."],
+    ):
+        if words[0] == "predict":
+            picture("disc", 0).save(folder / "a.png")
+        refused(here(*words), "no model called 'resnet5'", "resnet50", "zoo list")
+    assert os.listdir(folder) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        ([], "no class folders with photos"),
+        (["a.png"], "no class folders with photos"),
+        (["cat/a.png"], "only one class ('cat')"),
+        (["cat/a.png", "empty/"], "only one class ('cat')"),
+        (["train/cat/a.png", "train/dog/a.png", "val/fox/a.png"], "train has not: fox"),
+        (None, "does not exist"),
+    ],
+)
+def test_photos_without_classes(
+    here: Here, folder: Path, tmp_path: Path, files: list[str] | None, what: str
+) -> None:
+    root = tmp_path / "photos"
+    for file in files or []:
+        path = root / file
+        (path if file.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not file.endswith("/"):
+            picture("disc", 0).save(path)
+    if files == []:
+        root.mkdir()
+    refused(here("finetune", "lenet", root, *SCRATCH, "-o", "run"), what)
+    assert os.listdir(folder) == []
+
+
+def test_photos_of_which_none_can_be_read_leave_no_run(
+    here: Here, folder: Path, tmp_path: Path
+) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(3):
+            (tmp_path / "photos" / name / f"{number}.jpg").write_text("<html>")
+    for words in (SCRATCH, ("--weights", "none", "--freeze")):
+        answer = here("finetune", "lenet", tmp_path / "photos", *words, "-o", "run")
+        error, hint = answer.err.splitlines()[-2:]
+        assert (answer.code, answer.out) == (2, "")
+        assert error.startswith("error: none of the 6 photos in")
+        assert hint.startswith("hint: ")
+        assert os.listdir(folder) == []
+
+
+def test_weights_that_are_missing_foreign_or_damaged(
+    here: Here, folder: Path, tmp_path: Path, photos: Path, run: Path
+) -> None:
+    (tmp_path / "page.pth").write_text("<html>not found</html>")
+    cases = (
+        ("resnet18", [], "resnet18-f37072fd.pth not found"),
+        ("resnet18", ["--weights", "gone.pth"], "gone.pth"),
+        ("resnet18", ["--weights", tmp_path / "page.pth"], "page.pth"),
+        ("resnet18", ["--weights", run / "model.safetensors"], "lenet"),
+        ("lenet", [], "lenet has no pretrained weights"),
+    )
+    for model, words, what in cases:
+        refused(here("finetune", model, photos, *words, "-o", "run"), what)
+        assert os.listdir(folder) == []
+
+
+def test_settings_that_are_wrong_are_named_together(here: Here, folder: Path, photos: Path) -> None:
+    (folder / "recipe.toml").write_text('lr = "3e-4"\nepoch = 3\n')
+    answer = here("finetune", "lenet", photos, "--recipe", "recipe.toml", "--views", 0)
+    refused(answer, "lr = '3e-4'", "unknown setting 'epoch' (did you mean epochs", "views = 0")
+    refused(here("finetune", "lenet"), "'data' is missing")
+    refused(here("finetune", "lenet", photos, "--no-freeze", "--cut", "conv3"), "--cut conv3")
+    refused(here("finetune", "lenet", photos, "--recipe", "no.toml"), "no recipe at no.toml")
+    assert os.listdir(folder) == ["recipe.toml"]
+
+
+def test_unknown_stage_gets_the_list(here: Here, folder: Path, photos: Path) -> None:
+    answer = here("finetune", "lenet", photos, "--weights", "none", "--cut", "conv9", "-o", "run")
+    refused(answer, "conv9", "conv1", "conv3")
+    assert os.listdir(folder) == []
+
+
+def test_existing_run_is_never_overwritten(here: Here, run: Path, photos: Path) -> None:
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in run.iterdir())
+    refused(here("finetune", "lenet", photos, *SCRATCH, "-o", run), "exists already")
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in run.iterdir()) == before
+
+
+def test_what_is_no_run_is_refused_by_every_command(here: Here, folder: Path, photos: Path) -> None:
+    for words in (
+        ["predict", photos, photos],
+        ["export", "onnx", photos],
+        ["finetune", "--resume", photos],
+    ):
+        refused(here(*words), "is not a run folder", "zoo finetune")
+    refused(here("predict", "gone.onnx", photos), "there is no file gone.onnx")
+    (folder / "fake.onnx").write_text("<html>")
+    refused(here("predict", "fake.onnx", photos), "fake.onnx is not an ONNX file")
+
+
+def test_resume_takes_no_other_setting(here: Here, run: Path) -> None:
+    refused(here("finetune", "--resume", run, "--epochs", 3), "epochs was given too")
+
+
+def test_resuming_a_finished_run_shows_it_again(here: Here, run: Path) -> None:
+    answer = here("finetune", "--resume", run)
+    assert (answer.code, answer.out) == (0, f"{run}\n")
+    assert "finished already" in answer.err
+
+
+def test_export_to_a_place_that_is_not_there(here: Here, folder: Path, run: Path) -> None:
+    refused(here("export", "onnx", run, "-o", "gone/a.onnx"), "there is no folder gone")
+    refused(here("export", "onnx", run, "-o", folder), "is a folder")
+    assert os.listdir(folder) == []
+
+
+def test_place_where_no_run_can_be_made(here: Here, folder: Path, photos: Path) -> None:
+    (folder / "file").touch()
+    answer = here("finetune", "lenet", photos, *SCRATCH, "-o", "file/run")
+    error, hint = answer.err.splitlines()[-2:]
+    assert (answer.code, answer.out) == (1, "")
+    assert error.startswith("error: cannot make the run folder file/run")
+    assert hint.startswith("hint: ")
+    assert os.listdir(folder) == ["file"]
+
+
+# Runs zoo where no file can grow beyond sys.argv[1] bytes, as on a full disk.
+FULL = """
+import resource, signal, sys
+from zoo.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("command", ["predict", "export", "finetune"])
+def test_full_disk_is_one_error_and_leaves_nothing_that_looks_whole(
+    command: str, tmp_path: Path, photos: Path, run: Path
+) -> None:
+    words: dict[str, list[object]] = {
+        "predict": [600, "predict", run, photos, "-o", tmp_path / "out.csv"],
+        "export": [50_000, "export", "onnx", run, "-o", tmp_path / "out.onnx"],
+        "finetune": [20_000, "finetune", "lenet", photos, *SCRATCH, "-o", tmp_path / "run"],
+    }
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", FULL, *map(str, words[command])],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    *_, error, hint = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    assert "File too large" in error, done.stderr
+    assert error.startswith("error: ")
+    assert hint.startswith("hint: ")
+    left = {path.name for path in tmp_path.iterdir()}
+    if command == "finetune":
+        assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "started"
+        assert not (tmp_path / "run" / "model.safetensors").exists()
+    else:
+        assert left <= {"out.csv.partial"}
+
+
+# stdout is data, stderr is talk.
+
+
+def test_finetune_prints_the_run_alone_and_every_choice_with_its_reason(
+    here: Here, folder: Path, photos: Path
+) -> None:
+    answer = here("finetune", "lenet", photos, *SCRATCH, "-o", "run")
+    assert (answer.code, answer.out) == (0, "run\n")
+    for part in (
+        "no GPU found",
+        "photos",
+        "precision",
+        "accuracy",
+        "macro-F1",
+        "next: zoo predict",
+    ):
+        assert part in answer.err
+    assert {"recipe.toml", "index.csv", "run.json", "metrics.jsonl", "model.safetensors"} <= set(
+        os.listdir("run")
+    )
+
+
+def test_dry_run_writes_nothing(here: Here, folder: Path, photos: Path) -> None:
+    answer = here("finetune", "lenet", photos, "--weights", "none", "-o", "run", "--dry-run")
+    assert (answer.code, answer.out) == (0, "")
+    assert "frozen" in answer.err
+    assert "dry run" in answer.err
+    assert os.listdir(folder) == []
+
+
+def test_json_results_parse(here: Here, run: Path) -> None:
+    found = json.loads(here("finetune", "--resume", run, "--json").out)
+    assert found["run"] == str(run)
+    assert 0 <= found["results"]["accuracy"] <= 1
+
+
+def test_a_real_process_says_the_same_with_the_same_code(zoo: Command, tmp_path: Path) -> None:
+    done = zoo("finetune", "resnet5", tmp_path)
+    refused(Answer(done.returncode, done.stdout, done.stderr), "resnet50")
+    done = zoo("list", "resnet18")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "resnet18" in done.stdout
+
+
+def test_a_reader_that_leaves_is_no_fault(tmp_path: Path, exported: Path) -> None:
+    root = write_photos(tmp_path / "photos", each=3)
+    names = tmp_path / "list.txt"
+    names.write_text(f"{root / 'disc' / '00.png'}\n" * 3000)
+    words = [sys.executable, "-m", "zoo", "predict", str(exported), str(names)]
+    with subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        err = process.stderr.read()
+        assert process.wait(60) == 1
+    assert "error" not in err
+    assert "Traceback" not in err

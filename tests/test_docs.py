@@ -1,0 +1,78 @@
+"""What the documents say is what the code does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import zoo as package
+from benchmarks import readme
+from zoo import recipe
+from zoo.cli import app, main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+RECIPES = sorted((ROOT / "recipes").rglob("*"))
+
+
+def test_the_tables_of_readme_are_made_from_the_code():
+    assert readme.filled(README) == README, "run: python -m benchmarks.readme"
+
+
+def test_every_command_is_in_readme_and_has_help(capsys):
+    names = [command.name for command in app.registered_commands]
+    names += [group.name for group in app.registered_groups]
+    assert len(names) >= 6
+    for name in names:
+        assert f"zoo {name}" in README, name
+        assert main([name, "--help"]) == 0
+        assert len(capsys.readouterr().out.splitlines()) > 5
+
+
+def test_every_flag_of_readme_exists(capsys):
+    """Flags that README names behind `zoo COMMAND` are in that command's help."""
+    lines = re.findall(r"^\$ (zoo .*)$", README, re.MULTILINE)
+    assert len(lines) >= 5
+    for line in lines:
+        words = shlex.split(line)[1:]
+        command = words[:2] if words[0] == "export" else words[:1]
+        assert main([*command, "--help"]) == 0
+        help_text = capsys.readouterr().out
+        for flag in [word for word in words if word.startswith("-")]:
+            assert re.search(rf"{flag}\b", help_text), line
+
+
+def test_every_recipe_can_be_used():
+    assert RECIPES
+    for path in RECIPES:
+        assert path.suffix == ".toml", path
+        values = tomllib.loads(path.read_text())
+        made = recipe.make({"model": "lenet", "data": "photos"} | values)
+        assert made.data == "photos"
+        assert "zoo finetune" in path.read_text().splitlines()[1], "a recipe says how it is used"
+
+
+def test_the_demo_uses_its_recipes():
+    """The flags that the demo shows are the recipe's values, so its numbers have a recipe."""
+    text = (ROOT / "zoo" / "cli" / "demo.py").read_text()
+    for name in ("demo-digits", "demo-letters"):
+        values = tomllib.loads((ROOT / "recipes" / f"{name}.toml").read_text())
+        assert f"--epochs {values['epochs']}" in text
+        assert f"--lr {values['lr']}" in text
+
+
+def test_version_is_the_first_of_the_changelog():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert re.search(r"^## \[(.+?)\]", text, re.MULTILINE)[1] == package.__version__
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "benchmarks/README.md"])
+def test_links_lead_somewhere(name):
+    path = ROOT / name
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target

@@ -1,0 +1,326 @@
+"""The rules of the house, walked over every file: who imports whom, and what is never said."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from conftest import ROOT
+
+FILES = sorted((ROOT / "zoo").rglob("*.py"))
+
+# Which rooms a room may import, besides itself. `errors` and the package itself (its version) are
+# free to all.
+DATA = {"catalog"}
+ENGINE = {"catalog", "models", "data", "device"}
+VERB = {"catalog", "models", "data", "device", "engine", "metrics", "weights", "run", "recipe",
+        "network"}  # fmt: skip
+MAY = {
+    "": set(),
+    "errors": set(),
+    "catalog": set(),
+    "data": DATA,
+    "recipe": DATA,
+    "run": DATA | {"data"},
+    "models": {"catalog"},
+    "weights": ENGINE,
+    "device": ENGINE,
+    "engine": ENGINE,
+    "metrics": ENGINE,
+    "network": {"catalog", "models", "weights", "device", "run", "data"},
+    "finetune": VERB,
+    "predict": VERB,
+    "export": VERB,
+    "report": VERB,
+    "cli": VERB | {"finetune", "predict", "export", "report"},
+    "__main__": {"cli"},
+}
+# Files of models/ that build a network: they know the building blocks beside them only.
+ADAPTERS = {"__init__", "library", "structure", "meter"}
+# What may be imported where a file begins, besides the standard library and zoo.
+AT_TOP = {
+    "data": {"numpy", "PIL"},
+    "recipe": {"pydantic", "tomli_w"},
+    "run": set(),
+    "models": {"torch"},
+    "engine": {"numpy", "PIL"},
+    "metrics": {"numpy"},
+    "finetune": {"numpy", "PIL"},
+    "predict": {"numpy", "PIL"},
+    "export": {"numpy", "PIL"},
+    "report": {"numpy", "PIL"},
+    "cli": {"typer"},
+}
+# What a command that only reads the catalogue must not load.
+HEAVY = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "rich", "numpy",
+         "PIL", "pydantic", "safetensors", "huggingface_hub", "pyarrow")  # fmt: skip
+
+
+class Import(NamedTuple):
+    """One imported module, `zoo.data.decode` or `numpy`, where, and at which level."""
+
+    file: Path
+    line: int
+    module: str
+    top: bool
+    typing: bool
+
+    def __str__(self) -> str:
+        return f"{self.file.relative_to(ROOT)}:{self.line} imports {self.module}"
+
+
+def room(file: Path) -> str:
+    parts = file.relative_to(ROOT / "zoo").with_suffix("").parts
+    return "" if parts == ("__init__",) else parts[0]
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def modules(node: ast.AST) -> list[str]:
+    """The modules a statement imports; `from zoo import run` is zoo.run."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "relative imports hide the room"
+        assert node.module is not None
+        if node.module == "zoo":
+            return [f"zoo.{a.name}" if a.name != "__version__" else "zoo" for a in node.names]
+        return [node.module]
+    return []
+
+
+def imports(file: Path) -> Iterator[Import]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+
+    def walk(node: ast.AST, top: bool, typing: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            for module in modules(child):
+                yield Import(file, child.lineno, module, top, typing)  # type: ignore[attr-defined]
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            guard = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
+            yield from walk(child, top and not inside, typing or guard)
+
+    return walk(tree, True, False)
+
+
+IMPORTS = [found for file in FILES for found in imports(file)]
+
+
+def test_the_walk_sees_the_house() -> None:
+    rooms = {room(file) for file in FILES}
+    assert {"errors", "catalog", "models", "data", "weights", "engine", "cli"} <= rooms
+    assert rooms <= MAY.keys(), "a new room: say in MAY whom it may import"
+    assert any(not found.top for found in IMPORTS)
+    assert any(found.typing for found in IMPORTS)
+    assert len(IMPORTS) > 200
+
+
+def test_rooms_import_only_the_rooms_below_them() -> None:
+    wrong = []
+    for found in IMPORTS:
+        if found.module.split(".")[0] == "zoo":
+            mine, theirs = room(found.file), room_of(found.module)
+            if theirs not in MAY[mine] | {mine, "", "errors"}:
+                wrong.append(str(found))
+    assert wrong == []
+
+
+def test_network_files_know_only_their_building_blocks() -> None:
+    for found in IMPORTS:
+        if room(found.file) == "models" and found.file.stem not in ADAPTERS:
+            assert not found.module.startswith("zoo") or room_of(found.module) == "models", found
+
+
+def test_errors_and_the_package_itself_need_nothing() -> None:
+    for found in IMPORTS:
+        if room(found.file) in ("", "errors"):
+            assert found.module.split(".")[0] in sys.stdlib_module_names, found
+
+
+def test_each_room_loads_only_what_it_may_when_it_is_imported() -> None:
+    allowed = sys.stdlib_module_names | {"zoo"}
+    wrong = [
+        str(found)
+        for found in IMPORTS
+        if found.top
+        and not found.typing
+        and found.module.split(".")[0] not in allowed | AT_TOP.get(room(found.file), set())
+    ]
+    assert wrong == []
+
+
+def test_commands_load_errors_and_catalog_only_until_they_run() -> None:
+    for found in IMPORTS:
+        ours = found.module.startswith("zoo") and found.top and not found.typing
+        if room(found.file) == "cli" and ours:
+            assert room_of(found.module) in ("", "errors", "catalog", "cli"), found
+
+
+def test_torch_free_rooms_never_import_torch() -> None:
+    for found in IMPORTS:
+        if room(found.file) in ("errors", "catalog", "data", "recipe", "run"):
+            assert found.module.split(".")[0] not in ("torch", "torchvision", "timm"), found
+
+
+# What is never said.
+
+
+def calls(file: Path) -> Iterator[tuple[ast.Call, str]]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            yield node, ast.unparse(node.func)
+
+
+def test_weights_files_are_opened_in_one_room_and_run_no_code() -> None:
+    loads = 0
+    for file in FILES:
+        for call, name in calls(file):
+            if name == "torch.load":
+                loads += 1
+                assert room(file) == "weights", file
+                only = [k.value for k in call.keywords if k.arg == "weights_only"]
+                assert [ast.unparse(value) for value in only] == ["True"], file
+    assert loads >= 1
+
+
+NEVER = ("eval", "exec", "compile", "__import__", "pickle.load", "pickle.loads", "pickle.Unpickler",
+         "joblib.load", "os.system", "torch.jit.load")  # fmt: skip
+
+
+def test_nothing_runs_code_from_a_file() -> None:
+    for file in FILES:
+        for call, name in calls(file):
+            assert name not in NEVER, f"{file}:{call.lineno} {name}"
+            assert not name.startswith(("torch.hub", "hub.")), f"{file}:{call.lineno} {name}"
+            for keyword in call.keywords:
+                value = ast.unparse(keyword.value)
+                assert (keyword.arg, value) not in (
+                    ("weights_only", "False"), ("allow_pickle", "True"), ("shell", "True"),
+                ), f"{file}:{call.lineno}"  # fmt: skip
+    for found in IMPORTS:
+        for name in ("pickle", "torch.hub", "marshal", "shelve", "dill", "joblib"):
+            assert found.module != name, found
+
+
+def test_only_cli_prints() -> None:
+    """print(…, file=FILE) writes a file; stdout and stderr belong to cli."""
+    printed = 0
+    for file in FILES:
+        for call, name in calls(file):
+            to = [ast.unparse(k.value) for k in call.keywords if k.arg == "file"]
+            if name == "print" and (not to or "sys." in to[0]):
+                printed += 1
+                assert room(file) == "cli", f"{file}:{call.lineno}"
+            if name in ("sys.stdout.write", "sys.stderr.write", "rich.print", "warnings.warn"):
+                assert room(file) == "cli", f"{file}:{call.lineno}"
+    assert printed >= 3
+
+
+def test_files_and_functions_stay_short() -> None:
+    """About 300 lines and about 40: this is where about ends."""
+    for file in FILES:
+        if file.stem in ("glyph_table", "glyphs"):  # a table, and the strokes it is drawn with
+            continue
+        text = file.read_text(encoding="utf-8")
+        assert text.count("\n") <= 340, file
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                first = node.body[0]
+                body = first.end_lineno if ast.get_docstring(node) else first.lineno - 1
+                assert node.end_lineno - body <= 60, f"{file} {node.name}"  # type: ignore[operator]
+
+
+def test_every_file_says_what_it_is() -> None:
+    for file in FILES:
+        assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))), file
+
+
+def test_nobody_is_named_utils_base_or_trainer() -> None:
+    for file in FILES:
+        assert file.stem not in ("utils", "util", "base", "helpers", "common", "misc"), file
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.ClassDef) and node.name.endswith("Trainer")), file
+
+
+# What a fresh interpreter loads.
+
+
+def loaded(code: str) -> set[str]:
+    """Top-level names of everything imported once the code has run."""
+    ending = (
+        "\nimport sys; print('LOADED', *sorted({name.split('.')[0] for name in sys.modules}),"
+        " file=sys.__stderr__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code + ending],
+        cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("LOADED")]
+    return set(line.split()[1:])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        None, ["list"], ["list", "--json"], ["list", "--sort", "acc1"], ["--help"], ["--version"],
+        ["finetune", "--help"], ["predict", "--help"], ["list", "--nope"], ["lst"],
+        ["finetune", "--epochs", "x"], ["info", "resnet5"],
+    ],
+)  # fmt: skip
+def test_what_needs_no_network_loads_nothing_heavy(words: list[str] | None) -> None:
+    code = "import zoo.cli" + ("" if words is None else f"\nzoo.cli.main({words!r})")
+    names = loaded(code)
+    assert "typer" in names
+    assert names.isdisjoint(HEAVY), sorted(names & set(HEAVY))
+
+
+def test_bad_settings_and_bad_folders_are_found_before_torch_is(tmp_path: Path) -> None:
+    for words in (
+        ["finetune", "lenet", str(tmp_path), "--lr", "-1"],
+        ["finetune", "lenet", str(tmp_path)],
+        ["finetune", "resnet5", str(tmp_path)],
+        ["predict", "run", str(tmp_path)],
+        ["predict", "run", str(tmp_path), "-o", "out.xlsx"],
+    ):
+        names = loaded(f"import zoo.cli\nassert zoo.cli.main({words!r}) == 2")
+        assert names.isdisjoint(("torch", "torchvision", "timm", "onnxruntime", "rich")), words
+
+
+def test_a_fine_tune_of_an_own_chain_loads_neither_torchvision_nor_timm(
+    photos: Path, tmp_path: Path
+) -> None:
+    words = ["finetune", "lenet", str(photos), "--weights", "none", "--epochs", "1"]
+    code = f"import zoo.cli\nassert zoo.cli.main({[*words, '-o', str(tmp_path / 'run')]!r}) == 0"
+    names = loaded(code)
+    assert "torch" in names
+    assert names.isdisjoint(("torchvision", "timm", "onnx", "onnxruntime", "huggingface_hub"))
+
+
+def test_a_predict_of_an_own_chain_loads_neither_torchvision_nor_timm(
+    run: Path, photos: Path
+) -> None:
+    words = ["predict", str(run), str(photos)]
+    names = loaded(f"import zoo.cli\nassert zoo.cli.main({words!r}) == 0")
+    assert "torch" in names
+    assert names.isdisjoint(("torchvision", "timm", "onnx", "onnxruntime", "pyarrow"))
+
+
+def test_no_machine_is_named_in_the_project() -> None:
+    """Neither somebody's folders, nor a registry of packages."""
+    words = [f"/{name}/" for name in ("home", "work", "root")]  # spelt so as not to find itself
+    words.append("/".join((".org", "simple")))
+    for folder in ("zoo", "tests", "recipes", "benchmarks", ".ci"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".toml", ".md", ".sh") or path.name == "run":
+                text = path.read_text(encoding="utf-8") if path.is_file() else ""
+                for word in words:
+                    assert word not in text, f"{path} names {word}"

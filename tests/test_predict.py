@@ -1,0 +1,360 @@
+"""Predict: one row for each input, in order, whatever the files are."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+from conftest import CLASSES, ROOT, Answer, Command, picture
+
+from zoo.predict.inputs import Input
+from zoo.predict.predictor import Prediction, open_predictor
+
+Here = Callable[..., Answer]
+Row = dict[str, str]
+LIMIT = 300 * 1024  # kB
+
+
+def rows(text: str) -> list[Row]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def read(path: Path) -> list[Row]:
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))
+
+
+def answered(answer: Answer) -> list[Row]:
+    assert answer.code == 0, answer.err
+    return rows(answer.out)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good pictures at three depths with broken ones between them."""
+    root = tmp_path_factory.mktemp("mixed")
+    (root / "deep" / "deeper").mkdir(parents=True)
+    for number in range(10):
+        kind = CLASSES[number % 3]
+        folder = (root, root / "deep", root / "deep" / "deeper")[number % 3]
+        picture(kind, number).save(folder / f"{number}.png")
+    whole = (root / "0.png").read_bytes()
+    (root / "1-cut.png").write_bytes(whole[: len(whole) // 2])
+    (root / "deep" / "3-empty.jpg").touch()
+    (root / "deep" / "notes.txt").write_text("no picture")
+    (root / ".hidden.png").write_bytes(whole)
+    (root / "zz-page.jpg").write_text("<html>")
+    return root
+
+
+IN_ORDER = [
+    "0.png", "1-cut.png", "3.png", "6.png", "9.png", "deep/1.png", "deep/3-empty.jpg",
+    "deep/4.png", "deep/7.png", "deep/deeper/2.png", "deep/deeper/5.png", "deep/deeper/8.png",
+    "zz-page.jpg",
+]  # fmt: skip
+BROKEN = {"1-cut.png", "deep/3-empty.jpg", "zz-page.jpg"}
+
+
+def test_one_row_for_each_picture_in_order_at_any_depth(here: Here, run: Path, mixed: Path) -> None:
+    answer = here("predict", run, mixed)
+    found = answered(answer)
+    assert list(found[0]) == ["path", "status", "label", "probability", "error"]
+    assert [row["path"] for row in found] == IN_ORDER
+    assert {row["path"] for row in found if row["status"] == "error"} == BROKEN
+    assert "13 rows, 3 of them errors" in answer.err
+    assert "1 files are no pictures and have no row: deep/notes.txt" in answer.err
+
+
+def test_error_rows_carry_the_reason_and_nothing_else(here: Here, run: Path, mixed: Path) -> None:
+    for row in answered(here("predict", run, mixed, "--top", 2)):
+        bad = row["status"] == "error"
+        assert row["status"] in ("ok", "error")
+        for name in ("label", "probability", "label_2", "probability_2"):
+            assert bool(row[name]) is not bad
+        assert bool(row["error"]) is bad
+
+
+@pytest.mark.parametrize("kind", ["run", "exported"])
+def test_broken_files_change_no_other_row(
+    kind: str, mixed: Path, request: pytest.FixtureRequest
+) -> None:
+    """Each row is exactly what the file gets when it is predicted alone."""
+    predictor = open_predictor(str(request.getfixturevalue(kind)))
+    inputs = [Input(str(mixed / name), name) for name in IN_ORDER]
+    together = list(predictor.rows(inputs, top=3))
+    alone = [next(predictor.rows([item], top=3)) for item in inputs]
+    assert together == alone
+    assert [row.path for row in together] == IN_ORDER
+    assert len({row.labels[0] for row in together if row.status == "ok"}) == 3
+
+
+def test_rows_name_the_class_of_their_own_picture(here: Here, run: Path, photos: Path) -> None:
+    """The network knows these pictures: a row that was shifted would be wrong."""
+    found = answered(here("predict", run, photos))
+    right = sum(row["label"] == row["path"].split("/")[0] for row in found)
+    assert len(found) == 36
+    assert right >= 30
+
+
+def test_probabilities_fall_and_add_up_to_one(run: Path, photos: Path) -> None:
+    predictor = open_predictor(str(run))
+    (row,) = predictor.rows([Input(str(photos / "disc" / "00.png"), "x")], top=99)
+    assert sorted(row.labels) == sorted(CLASSES)
+    assert sorted(row.probabilities, reverse=True) == list(row.probabilities)
+    assert sum(row.probabilities) == pytest.approx(1, abs=1e-6)
+
+
+def test_top_adds_columns_up_to_the_number_of_classes(here: Here, run: Path, photos: Path) -> None:
+    two = answered(here("predict", run, photos / "disc", "--top", 2))
+    names = ["path", "status", "label", "probability", "label_2", "probability_2", "error"]
+    assert list(two[0]) == names
+    one = answered(here("predict", run, photos / "disc"))
+    assert [row["label"] for row in one] == [row["label"] for row in two]
+    many = answered(here("predict", run, photos / "disc", "--top", 99))
+    assert "label_3" in many[0]
+    assert "label_4" not in many[0]
+
+
+def test_a_single_picture_a_glob_and_a_list_keep_the_names_given(
+    here: Here, run: Path, mixed: Path, tmp_path: Path
+) -> None:
+    one = mixed / "deep" / "4.png"
+    assert [row["path"] for row in answered(here("predict", run, one))] == [str(one)]
+    pattern = answered(here("predict", run, mixed / "deep" / "**" / "*.png"))
+    names = [str(mixed / name) for name in IN_ORDER if name.startswith("deep")]
+    assert sorted(row["path"] for row in pattern) == sorted(n for n in names if n.endswith("png"))
+    names = [str(mixed / name) for name in reversed(IN_ORDER)] + [str(mixed / "gone.png")]
+    listed = tmp_path / "list.txt"
+    listed.write_text("\r\n".join([*names, "", names[0]]))
+    found = answered(here("predict", run, listed))
+    assert [row["path"] for row in found] == [*names, names[0]]
+    assert found[-2]["error"] == "cannot be read: No such file or directory"
+
+
+def test_stdin_is_a_list_and_names_keep_their_bytes(
+    zoo: Command, exported: Path, tmp_path: Path
+) -> None:
+    """Also where the locale's own way with bytes is strict."""
+    odd = [b"caf\xe9.png", "☕.png".encode()]
+    for name in odd:
+        with open(os.fsencode(tmp_path) + b"/" + name, "wb") as file:
+            picture("disc", 3).save(file, "PNG")
+    names = [os.fsdecode(name) for name in odd]
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}
+    listed = subprocess.run(
+        [sys.executable, "-m", "zoo", "predict", str(exported), "-"],
+        input=b"\n".join(odd), cwd=tmp_path, capture_output=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **strict},
+    )  # fmt: skip
+    assert listed.returncode == 0, listed.stderr
+    found = rows(listed.stdout.decode("utf-8", "surrogateescape"))
+    assert [(row["path"], row["status"]) for row in found] == [(name, "ok") for name in names]
+    folder = zoo("predict", exported, tmp_path, **strict)
+    assert sorted(row["path"] for row in rows(folder.stdout)) == sorted(names)
+    zoo("predict", exported, tmp_path, "-o", tmp_path / "out.csv", **strict)
+    assert sorted(row["path"] for row in read(tmp_path / "out.csv")) == sorted(names)
+
+
+def test_pipes_and_links_are_rows_and_end(here: Here, run: Path, tmp_path: Path) -> None:
+    picture("disc", 1).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to("gone.png")
+    (tmp_path / "d.png").symlink_to("d.png")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = answered(here("predict", run, tmp_path))
+    assert [(row["path"], row["status"]) for row in found] == [
+        ("a.png", "ok"), ("b.png", "error"), ("c.png", "error"), ("d.png", "error"),
+    ]  # fmt: skip
+
+
+def test_csv_jsonl_and_parquet_say_the_same(
+    here: Here, run: Path, mixed: Path, tmp_path: Path
+) -> None:
+    for suffix in ("csv", "jsonl", "parquet"):
+        answer = here("predict", run, mixed, "--top", 2, "-o", tmp_path / f"out.{suffix}")
+        assert (answer.code, answer.out) == (0, "")
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    assert table.to_pylist() == lines
+    shown = [
+        {k: "" if v is None else f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
+        for row in lines
+    ]
+    assert read(tmp_path / "out.csv") == shown == answered(here("predict", run, mixed, "--top", 2))
+    assert sorted(os.listdir(tmp_path)) == ["out.csv", "out.jsonl", "out.parquet"]
+
+
+def test_an_older_file_is_replaced_whole(
+    here: Here, run: Path, photos: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.csv"
+    path.write_text("old\n" * 10_000)
+    assert here("predict", run, photos, "-o", path).code == 0
+    assert len(read(path)) == 36
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("out.xlsx", "the suffix '.xlsx' names no format"),
+        ("out", "the suffix '' names no format"),
+        ("missing/out.csv", "there is no folder"),
+        ("folder.csv", "is a folder"),
+    ],
+)
+def test_place_that_cannot_be_written_is_refused_before_any_work(
+    here: Here, tmp_path: Path, name: str, what: str
+) -> None:
+    """Before the model is looked at, too: there is none."""
+    (tmp_path / "folder.csv").mkdir()
+    answer = here("predict", "no-such-run", tmp_path, "-o", tmp_path / name)
+    assert (answer.code, answer.out) == (2, "")
+    assert what in answer.err
+    assert os.listdir(tmp_path) == ["folder.csv"]
+
+
+def test_inputs_that_name_no_pictures_are_errors(here: Here, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("x")
+    (tmp_path / "none.txt").write_text("\n\n")
+    for target, what in (
+        ("empty", "no pictures in"),
+        ("texts", "no pictures in"),
+        ("none.txt", "lists no paths"),
+        ("gone", "does not exist"),
+        ("*.png", "does not exist, and matches no file"),
+    ):
+        answer = here("predict", run, tmp_path / target, "-o", tmp_path / "out.csv")
+        assert answer.code == 2
+        assert what in answer.err
+        assert not (tmp_path / "out.csv").exists()
+
+
+def test_empty_stdin_is_an_error(zoo: Command, exported: Path) -> None:
+    done = zoo("predict", exported, "-", stdin="\n")
+    assert done.returncode == 2
+    assert "error: - names no pictures" in done.stderr
+
+
+def test_strict_fails_where_a_row_is_an_error(
+    here: Here, run: Path, mixed: Path, photos: Path
+) -> None:
+    assert here("predict", run, mixed, "--strict").code == 1
+    assert here("predict", run, photos, "--strict").code == 0
+
+
+def test_the_data_are_left_as_they_are(here: Here, run: Path, mixed: Path) -> None:
+    before = sorted((str(p), p.lstat().st_mtime_ns) for p in mixed.rglob("*"))
+    here("predict", run, mixed)
+    assert sorted((str(p), p.lstat().st_mtime_ns) for p in mixed.rglob("*")) == before
+
+
+def test_an_exported_file_answers_as_its_run(
+    here: Here, run: Path, exported: Path, photos: Path
+) -> None:
+    ours, theirs = (answered(here("predict", model, photos)) for model in (run, exported))
+    assert [row["path"] for row in ours] == [row["path"] for row in theirs]
+    assert [row["label"] for row in ours] == [row["label"] for row in theirs]
+    for a, b in zip(ours, theirs, strict=True):
+        assert float(a["probability"]) == pytest.approx(float(b["probability"]), abs=0.05)
+
+
+def test_a_moved_run_still_predicts(here: Here, run: Path, photos: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(run, tmp_path / "elsewhere")
+    assert here("predict", moved, photos).out == here("predict", run, photos).out
+
+
+# Predicts with sys.argv[1:], then says on stderr what was imported and the peak memory in kB.
+WATCHED = """
+import re, sys
+from zoo.cli import main
+code = main(["predict", *sys.argv[1:]])
+heavy = [name for name in ("torch", "torchvision", "timm", "rich", "onnx") if name in sys.modules]
+try:
+    peak = re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]
+except OSError:
+    peak = "0"
+print("imported:", *heavy, "peak:", peak, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def test_hostile_files_through_an_exported_file_without_torch_in_little_memory(
+    exported: Path, shared: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, str(exported), str(shared / "data" / "hostile")],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    outcomes = {row["path"]: row["status"] for row in rows(done.stdout)}
+    assert outcomes == expected_outcomes(shared)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("imported: peak: ")
+    assert int(last.split()[-1]) < LIMIT
+
+
+def test_hostile_files_through_a_run(here: Here, run: Path, shared: Path) -> None:
+    folder = shared / "data" / "hostile"
+    found = answered(here("predict", run, folder))
+    assert len(found) == 34
+    assert {row["path"]: row["status"] for row in found} == expected_outcomes(shared)
+    predictor = open_predictor(str(run))
+    alone = [next(predictor.rows([Input(str(folder / r["path"]), r["path"])])) for r in found]
+    assert [as_row(prediction) for prediction in alone] == found
+
+
+def expected_outcomes(shared: Path) -> dict[str, str]:
+    index = read(shared / "data" / "hostile" / "INDEX.csv")
+    return {row["path"]: "ok" if row["outcome"] == "ok" else "error" for row in index}
+
+
+def as_row(row: Prediction) -> Row:
+    label, *_ = row.labels or ("",)
+    probability = f"{row.probabilities[0]:.6g}" if row.probabilities else ""
+    return {
+        "path": row.path, "status": row.status, "label": label, "probability": probability,
+        "error": row.error,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "suffix"),
+    [(signal.SIGINT, 130, "csv"), (signal.SIGTERM, 143, "jsonl"), (signal.SIGINT, 130, "parquet")],
+)
+def test_an_interrupted_process_leaves_no_file_that_looks_finished(
+    exported: Path, photos: Path, tmp_path: Path, number: int, code: int, suffix: str
+) -> None:
+    many, path = tmp_path / "many", tmp_path / f"out.{suffix}"
+    many.mkdir()
+    for n in range(20_000):
+        os.link(photos / "disc" / "00.png", many / f"{n:05}.png")
+    words = [sys.executable, "-m", "zoo", "predict", str(exported), str(many), "-o", str(path)]
+    with subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        partial, deadline = tmp_path / f"out.{suffix}.partial", time.monotonic() + 60
+        while not (partial.exists() and (suffix == "parquet" or partial.stat().st_size)):
+            assert process.poll() is None, process.stderr
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert out == ""
+    assert "error: interrupted\nhint: run it again" in err
+    assert "Traceback" not in err
+    assert not path.exists()
+    assert partial.exists() is (suffix != "parquet")
