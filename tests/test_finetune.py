@@ -229,6 +229,45 @@ def test_a_run_gives_its_convolutions_to_another(tmp_path, photos, lenet_run):
         plan.make(settings("resnet18", photos, weights=str(lenet_run)))
 
 
+def test_our_adamw_is_torchs():
+    from zoo.finetune.adamw import AdamW
+
+    torch.manual_seed(0)
+    ours = torch.nn.Linear(7, 3)
+    theirs = torch.nn.Linear(7, 3)
+    theirs.load_state_dict(ours.state_dict())
+    optimizers = []
+    for model, kind in ((ours, AdamW), (theirs, torch.optim.AdamW)):
+        groups = [
+            {"params": [model.weight], "lr": 0.01, "weight_decay": 0.3},
+            {"params": [model.bias], "lr": 0.02, "weight_decay": 0.0},
+        ]
+        optimizers.append(kind(groups))
+    for step in range(50):
+        inputs = torch.randn(5, 7)
+        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.param_groups[0]["lr"] = 0.01 / (1 + step)
+            optimizer.zero_grad()
+            model(inputs).pow(4).mean().backward()
+            optimizer.step()
+        assert torch.allclose(ours.weight, theirs.weight, rtol=1e-5, atol=1e-6)
+        assert torch.allclose(ours.bias, theirs.bias, rtol=1e-5, atol=1e-6)
+
+
+def test_a_frozen_fine_tune_never_loads_torchs_compiler(tmp_path, photos):
+    """torch._dynamo costs two seconds, and half of torch loads it at the first call."""
+    code = f"""if True:
+        import sys
+        from zoo.cli import main
+        assert main(["finetune", "resnet18", {str(photos)!r}, "--weights", "none",
+                     "--epochs", "1", "-o", {str(tmp_path / "run")!r}]) == 0
+        loaded = {{"torch._dynamo", "torchvision", "timm"}} & set(sys.modules)
+        assert not loaded, loaded
+    """
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+
+
 def test_training_learns(lenet_run):
     record = Run.open(lenet_run).record
     assert record["results"]["accuracy"] >= 0.8  # three shapes; guessing gives 0.33

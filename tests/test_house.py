@@ -283,11 +283,13 @@ def test_what_needs_no_network_loads_nothing_heavy(words: list[str] | None) -> N
     assert names.isdisjoint(HEAVY), sorted(names & set(HEAVY))
 
 
-def test_bad_settings_and_bad_folders_are_found_before_torch_is(tmp_path: Path) -> None:
+def test_bad_settings_and_bad_folders_are_found_before_torch_is(
+    photos: Path, tmp_path: Path
+) -> None:
     for words in (
         ["finetune", "lenet", str(tmp_path), "--lr", "-1"],
         ["finetune", "lenet", str(tmp_path)],
-        ["finetune", "resnet5", str(tmp_path)],
+        ["finetune", "resnet5", str(photos)],
         ["predict", "run", str(tmp_path)],
         ["predict", "run", str(tmp_path), "-o", "out.xlsx"],
     ):

@@ -45,8 +45,7 @@ def load(loop: Loop, path: Path) -> None:
     for name, parameter in loop.model.named_parameters():
         state = part(f"optimizer.{name}.")
         if state:
-            like = parameter.device
             loop.optimizer.state[parameter] = {
-                key: value.to(like) if key != "step" or like.type != "cpu" else value
+                key: value if key == "step" else value.to(parameter.device)
                 for key, value in state.items()
             }

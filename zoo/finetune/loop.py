@@ -16,6 +16,7 @@ import numpy as np
 
 from zoo.device import seed_all
 from zoo.errors import TrainingError
+from zoo.finetune.adamw import AdamW
 from zoo.finetune.sources import Source, order
 from zoo.metrics import Array, report
 
@@ -86,7 +87,7 @@ def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
         decay = settings.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((1.0 if new else PRETRAINED, decay), []).append(parameter)
     return [
-        {"params": parameters, "share": share, "weight_decay": decay}
+        {"params": parameters, "share": share, "lr": 0.0, "weight_decay": decay}
         for (share, decay), parameters in groups.items()
     ]
 
@@ -99,7 +100,7 @@ class Loop:
 
         self.model, self.source, self.settings = model.to(device), source, settings
         groups = parameter_groups(model, settings)
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, fused=device.type != "mps")
+        self.optimizer = AdamW(groups)
         weights = settings.class_weights
         self.loss = torch.nn.CrossEntropyLoss(
             torch.tensor(weights, device=device) if weights else None,
@@ -139,7 +140,7 @@ class Loop:
         seed_all("step", self.settings.seed, progress.epoch, progress.step)  # dropout
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate() * group["share"]
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss = self.loss(self.model(inputs), labels)
         value = float(loss.detach())
         if not math.isfinite(value):
