@@ -29,7 +29,7 @@ SIZES = [(1, 1), (2, 3), (17, 40), (64, 64), (65, 63), (200, 90), (333, 500), (6
     list(itertools.product(("crop", "pad", "squash"), ("bilinear", "bicubic"), (1, 3))),
 )
 def test_the_graph_does_what_pillow_does(fit, interpolation, channels):
-    """On noise, the hardest picture: a byte in a hundred differs, by 1."""
+    """On noise, the hardest picture: a byte in fifty differs, by 1."""
     preprocess = Preprocess(
         size=64,
         crop=224 / 232,
@@ -48,7 +48,7 @@ def test_the_graph_does_what_pillow_does(fit, interpolation, channels):
         theirs = normalise(apply(Image.fromarray(pixels), preprocess), preprocess)
         difference = np.abs(ours[0] - theirs)
         assert difference.max() <= step * 1.01, (height, width)
-        assert (difference > step / 2).mean() < 0.01, (height, width)
+        assert (difference > step / 2).mean() < 0.02, (height, width)
 
 
 def test_lanczos_is_refused_with_a_way_out():

@@ -156,7 +156,8 @@ def test_ctrl_c_of_a_real_process_then_resume(tmp_path, photos):
     command = [sys.executable, "-m", "zoo", "finetune", "lenet", str(photos), *flags]
     process = subprocess.Popen([*command, "-o", str(run)], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
+    log = run / "metrics.jsonl"
+    while not (log.exists() and log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, talk = process.communicate(timeout=60)

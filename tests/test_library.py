@@ -182,7 +182,7 @@ def test_timm_row_and_its_tags():
     )
     assert first.file == "timm--resnet18.a1_in1k.safetensors"
     assert (first.licence, first.classes) == ("apache-2.0", "imagenet1k")
-    assert spec.preprocess == Preprocess(crop=0.95, interpolation="bicubic")
+    assert spec.preprocess == Preprocess(crop=224 / 235, interpolation="bicubic")
     tagged = models.resolve("timm/resnet18.tv_in1k")
     assert tagged.name == "timm/resnet18.tv_in1k"
     assert tagged.weights[0].tag == "tv_in1k"

@@ -1,4 +1,4 @@
-"""The Preprocess arithmetic, beside torchvision's where torchvision's falls on whole pixels."""
+"""The Preprocess arithmetic, beside torchvision's."""
 
 from __future__ import annotations
 
@@ -32,24 +32,20 @@ def theirs(image: Image.Image, preprocess: Preprocess = IMAGENET) -> np.ndarray:
     return np.asarray(v2.Compose(steps)(image)).astype(int)
 
 
-def exact_corner(size: tuple[int, int]) -> list[float]:
-    """Where torchvision's box of 224 after a resize to 256 begins, in pixels of the photo."""
-    scaled = [int(256 * length / min(size)) for length in size]
-    return [round((s - 224) / 2) * n / s for s, n in zip(scaled, size, strict=True)]
-
-
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("crop", [0.875, 1.0, 0.95])
 def test_crop_box_is_a_centred_square_inside_the_picture(
     width: int, height: int, crop: float
 ) -> None:
     left, upper, right, lower = box(width, height, replace(IMAGENET, crop=crop))
-    side = max(1, round(crop * min(width, height)))
-    assert right - left == lower - upper == side
+    side = 224 / round(224 / crop) * min(width, height)
+    assert right - left == pytest.approx(side, rel=0.01)
+    assert lower - upper == pytest.approx(side, rel=0.01)
     assert 0 <= left <= right <= width
     assert 0 <= upper <= lower <= height
-    assert abs(left + right - width) <= 1
-    assert abs(upper + lower - height) <= 1
+    pixel = 1.01 * side / 224
+    assert abs(left + right - width) <= pixel
+    assert abs(upper + lower - height) <= pixel
 
 
 @pytest.mark.parametrize("fit", ["pad", "squash"])
@@ -57,44 +53,36 @@ def test_pad_and_squash_take_the_whole_picture(fit: str) -> None:
     assert box(500, 375, replace(IMAGENET, fit=fit)) == (0, 0, 500, 375)
 
 
-# Shorter sides that 8/7 of 224 divides, and margins of whole pixels: torchvision's box is exact.
-@pytest.mark.parametrize("size", [(256, 256), (256, 384), (512, 768), (768, 1152), (256, 320)])
-def test_crop_equals_torchvision_on_drawn_pictures(size: tuple[int, int]) -> None:
-    difference = np.abs(apply(photo(*size), IMAGENET) - theirs(photo(*size)))
+@pytest.mark.parametrize("crop", [0.875, 1.0, 224 / 232, 224 / 235])
+@pytest.mark.parametrize(
+    "size", [(500, 375), (375, 500), (334, 500), (640, 481), (1200, 901), (100, 90), (333, 1000)]
+)
+def test_crop_equals_torchvision_on_drawn_pictures(size: tuple[int, int], crop: float) -> None:
+    preprocess = replace(IMAGENET, crop=crop)
+    difference = np.abs(apply(photo(*size), preprocess) - theirs(photo(*size), preprocess))
     assert difference.max() <= 1
-    assert difference.mean() < 0.01
+    assert difference.mean() < 0.35  # rounding between the passes, where the order differs
 
 
 def test_crop_equals_torchvision_on_real_photos(shared: Path) -> None:
     files = [
         *(shared / "data" / "hostile").glob("photo_exif*.jpg"),
-        *sorted((shared / "data" / "hymenoptera" / "val").glob("*/*.jpg"))[::3],
+        *sorted((shared / "data" / "imagenet150" / "val").glob("*/*"))[::3],
+        *sorted((shared / "data" / "hymenoptera" / "val").glob("*/*.jpg"))[::5],
     ]
-    compared = 0
+    assert len(files) > 50
     for file in files:
         with Image.open(file) as opened:
             image = opened.convert("RGB")
-        if exact_corner(image.size) != list(box(*image.size, IMAGENET)[:2]):
-            continue  # torchvision's box lies between pixels, or rounds its middle up
         difference = np.abs(apply(image, IMAGENET) - theirs(image))
         assert difference.max() <= 1, file.name
-        assert difference.mean() < 0.01, file.name
-        compared += 1
-    assert compared >= 8
-
-
-@pytest.mark.parametrize("size", [(500, 375), (400, 533), (1200, 901), (334, 500)])
-def test_elsewhere_the_box_is_within_an_output_pixel_of_torchvisions(
-    size: tuple[int, int],
-) -> None:
-    for ours, exact in zip(box(*size, IMAGENET)[:2], exact_corner(size), strict=True):
-        assert abs(ours - exact) <= max(1.0, min(size) / 256)
+        assert difference.mean() < 0.35, file.name
 
 
 def test_squash_is_pillows_own_resize() -> None:
     image = photo(300, 200)
     expected = np.asarray(image.resize((224, 224), Image.Resampling.BILINEAR))
-    assert np.array_equal(apply(image, replace(IMAGENET, fit="squash")), expected)
+    assert np.abs(apply(image, replace(IMAGENET, fit="squash")) - expected.astype(int)).max() <= 1
 
 
 def test_pad_keeps_proportions_and_fills_with_the_mean() -> None:

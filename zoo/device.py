@@ -69,8 +69,9 @@ def choose(wanted: str = "auto", precision: str = "fp32") -> Device:
 def tune_allocator() -> bool:
     """Tells glibc to keep the memory of large tensors instead of giving it back at each batch.
 
-    Given back, it is faulted in again page by page, which costs up to half of a forward pass.
-    Must run before the worker threads start. Returns whether there was such an allocator.
+    Given back, it is faulted in again page by page: on some machines half of a forward pass, on
+    others little (`python -m benchmarks.allocator`). Must run before the worker threads start.
+    Returns whether there was such an allocator.
     """
     if not sys.platform.startswith("linux") or os.environ.get("ZOO_MALLOC") == "default":
         return False
@@ -78,7 +79,7 @@ def tune_allocator() -> bool:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # musl
         return False
-    settings = ((MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1), (TOP_PAD, 64 << 20))
+    settings = ((MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1), (TOP_PAD, 64 << 20), (ARENA_MAX, 1))
     return all(mallopt(option, value) == 1 for option, value in settings)
 
 

@@ -14,7 +14,8 @@ class Preprocess:
     """How a picture becomes the input of a network; one record for train, predict and export.
 
     size: height and width of the input in pixels. crop: side of the centre box as a fraction of
-    the picture's shorter side (`crop` only). mean, std: per channel, for values in [0, 1].
+    the picture's shorter side (`crop` only); `size / crop`, rounded, is what the libraries resize
+    the shorter side to. mean, std: per channel, for values in [0, 1].
     channels: 3 for RGB, 1 for grey.
     """
 

@@ -57,7 +57,8 @@ def main(arguments: Sequence[str]) -> int:
     except ZooError as error:
         return fail(error.what, error.hint, error.exit_code)
     except Exit as error:
-        return error.exit_code
+        # typer turns Ctrl-C into this
+        return fail("interrupted", "", 130) if error.exit_code == 130 else error.exit_code
     except (KeyboardInterrupt, Abort):
         return fail("interrupted", "", 130)
     except BrokenPipeError:  # the reader of our output has left

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.cli.screen import Screen, printable, talk
-from zoo.errors import DataError, Interrupted, UsageError
+from zoo.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from zoo.predict.inputs import Inputs
@@ -40,7 +40,7 @@ def command(
         raise UsageError(f"--precision {precision}", "give fp32 or bf16")
     writers.check(output)
     found = sources.find(inputs, sys.stdin)
-    with Screen() as screen:
+    with Screen(at_once=True) as screen:
         ours = predictor.open_predictor(
             model, choice=weights, device=device, precision=precision, progress=screen.bytes
         )
@@ -56,8 +56,6 @@ def command(
                 errors += row.status == "error"
                 yield row
                 screen.progress("pictures", done, found.total)
-                if screen.signal:
-                    raise Interrupted("interrupted", "run it again", screen.signal)
 
         count = writers.write(rows(), output, top, sys.stdout)
     if not count:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
+from zoo.errors import Interrupted
+
 
 def talk(text: str = "") -> None:
     """One line for the person, on stderr."""
@@ -78,7 +80,9 @@ class Screen:
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = False) -> None:
+        """at_once: a job without a state to save ends at the first signal."""
+        self.at_once = at_once
         self.signal = 0
         self.bars: Any = None
         self.task: Any = None
@@ -104,6 +108,9 @@ class Screen:
             signal.signal(number, handler)
 
     def asked(self, number: int, frame: FrameType | None) -> None:
+        if self.at_once and not self.signal:
+            self.signal = number
+            raise Interrupted("interrupted", "run it again", number)
         if self.signal and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number

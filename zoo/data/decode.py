@@ -22,7 +22,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from zoo.errors import ImageError
+from zoo.errors import ImageError, UsageError, ZooError
 
 # JPEG includes the MPO of phones, several JPEGs in a file, of which the first is read.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
@@ -31,7 +31,7 @@ OTHER_SUFFIXES = (".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".p
 SUFFIXES = frozenset(JPEG_SUFFIXES + OTHER_SUFFIXES)
 # Image.open knows a format once its plugin is imported; Pillow itself loads only the commonest.
 PLUGINS = (AvifImagePlugin, TiffImagePlugin, WebPImagePlugin)
-MAX_PIXELS = int(os.environ.get("ZOO_MAX_PIXELS", 64_000_000))
+MAX_PIXELS = 64_000_000
 MAX_BYTES = 512 * 1024 * 1024
 
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
@@ -76,20 +76,28 @@ def decode(data: bytes, mode: str = "RGB") -> Image.Image:
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
         width, height = image.size
-        if width * height > MAX_PIXELS:
+        if width * height > max_pixels():
             raise ImageError(
                 f"{width} x {height} is {width * height / 1e6:.0f} megapixels, "
-                f"more than {MAX_PIXELS / 1e6:.0f} (set ZOO_MAX_PIXELS to allow it)"
+                f"more than {max_pixels() / 1e6:.0f} (set ZOO_MAX_PIXELS to allow it)"
             )
         image.load()
         return to_mode(upright(image), mode)
-    except ImageError:
+    except ZooError:
         raise
     except UnidentifiedImageError:
         raise ImageError(f"not a picture in a format that is read ({', '.join(FORMATS)})") from None
     except (Exception, Image.DecompressionBombError) as error:  # Pillow raises nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(reason[:200]) from None
+
+
+def max_pixels() -> int:
+    """The cap on width x height: MAX_PIXELS or $ZOO_MAX_PIXELS."""
+    text = os.environ.get("ZOO_MAX_PIXELS", "")
+    if text and not text.isdecimal():
+        raise UsageError(f"ZOO_MAX_PIXELS={text} is no number of pixels", "give one: 64000000")
+    return int(text or MAX_PIXELS)
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -1,10 +1,9 @@
-"""The Preprocess arithmetic: one box of whole pixels, one antialiased resize, across then down.
+"""The Preprocess arithmetic: one box, one antialiased resize, across then down.
 
-Pillow does the cheaper pass first and rounds between the two, so which one it was shows in the
-bytes; here the order is fixed, so that an exported graph can do the very same. Where torchvision's
-resize-then-crop also comes to whole pixels the result differs from its by at most 1 of 255;
-elsewhere its box, which it rounds at the network's resolution, lies up to one pixel of the larger
-grid beside ours.
+The box is where torchvision's and timm's resize-then-crop come to lie in the photo, between its
+pixels too, so one resize of the box gives their result (tests/test_preprocess.py: a byte differs
+by 1 at most). Pillow does the cheaper of its two passes first and rounds between them, so which
+one it was shows in the bytes; here the order is fixed, so that an exported graph can do the same.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from PIL import Image
 
 from zoo.catalog.spec import Preprocess
 
-Box = tuple[int, int, int, int]
+Box = tuple[float, float, float, float]
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 FILTERS = {
@@ -31,12 +30,28 @@ REACH = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos": 3}  # of a filter
 
 
 def box(width: int, height: int, preprocess: Preprocess) -> Box:
-    """The part of the picture that is resized: left, upper, right, lower in pixels."""
+    """The part of the picture that is resized: left, upper, right, lower in pixels.
+
+    For `crop` the centre square of the picture whose shorter side has become `full_size` pixels,
+    in the picture's own pixels.
+    """
     if preprocess.fit != "crop":
         return (0, 0, width, height)
-    side = max(1, round(preprocess.crop * min(width, height)))
-    left, upper = (width - side) // 2, (height - side) // 2
-    return (left, upper, left + side, upper + side)
+    left, right = span(width, min(width, height), preprocess)
+    upper, lower = span(height, min(width, height), preprocess)
+    return (left, upper, right, lower)
+
+
+def full_size(preprocess: Preprocess) -> int:
+    """Shorter side in pixels of the resized picture of which the network sees the middle."""
+    return max(preprocess.size, round(preprocess.size / preprocess.crop))
+
+
+def span(length: int, shorter: int, preprocess: Preprocess) -> tuple[float, float]:
+    """Where the box begins and ends along a side of the picture."""
+    resized = full_size(preprocess) * length // shorter
+    margin = round((resized - preprocess.size) / 2)  # half to even
+    return margin * length / resized, (margin + preprocess.size) * length / resized
 
 
 def fill(preprocess: Preprocess) -> int:
@@ -72,7 +87,8 @@ def across_then_down(
     resample, reach = FILTERS[interpolation], REACH[interpolation]
     left, upper, right, lower = part
     margin = math.ceil(reach * max(1.0, (lower - upper) / height)) + 1
-    top, bottom = max(0, upper - margin), min(image.height, lower + margin)
+    top = max(0, math.floor(upper) - margin)
+    bottom = min(image.height, math.ceil(lower) + margin)
     across = image.resize((width, bottom - top), resample, box=(left, top, right, bottom))
     return across.resize((width, height), resample, box=(0, upper - top, width, lower - top))
 

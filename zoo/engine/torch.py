@@ -17,7 +17,7 @@ from zoo.device import Device, tune_allocator
 from zoo.engine import Array
 
 CPU_BATCH, GPU_BATCH = 8, 64
-CPU_WORKERS = 8
+CPU_WORKERS = 32  # each holds the activations of its own batch
 
 
 class TorchEngine:
@@ -33,7 +33,6 @@ class TorchEngine:
         self.batch = CPU_BATCH if device.is_cpu else GPU_BATCH
         self.workers = min(device.threads, CPU_WORKERS) if device.is_cpu else 2
         self.decoders = 0 if device.is_cpu else device.threads
-        self.threads = max(1, device.threads // self.workers)
         # Channels last is how convolutions run fastest on CPUs and on tensor cores alike.
         self.chain = chain.eval().to(device.torch, memory_format=torch.channels_last)
         self.normalise = Normalise(preprocess, device)
@@ -42,7 +41,7 @@ class TorchEngine:
         import torch
 
         if self.device.is_cpu:
-            torch.set_num_threads(self.threads)
+            torch.set_num_threads(1)
 
     def __call__(self, pixels: Array) -> Array:
         import torch

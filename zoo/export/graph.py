@@ -1,9 +1,9 @@
 """The Preprocess as an ONNX graph: raw uint8 pictures of any size to the network's input.
 
-ONNX has a Resize, but not one that looks beyond the box that it cuts out, as Pillow's does; at
-the border of photos that is up to 19 of 255. So the two passes are two matrix products with the
-weights that Pillow computes, in its precision (22 bits) and with its rounding after each. On
-noise a byte in a hundred differs, by 1 (tests/test_export.py).
+ONNX has a Resize, but none of a box between pixels that looks beyond its border, as Pillow's does;
+without, photos differ by up to 129 of 255 at edges. So the two passes are two matrix products
+with the weights that Pillow computes, in its precision (22 bits) and with its rounding after
+each. On noise a byte in fifty differs, by 1 (tests/test_export.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.catalog import Preprocess
-from zoo.data.preprocess import REACH, fill
+from zoo.data.preprocess import REACH, fill, full_size
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ class Builder:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of the picture, each an int64 of one element: its length, the box, the output."""
+    """One side of the picture, one element each: length and output int64, the box double."""
 
     length: str
     start: str
-    span: str
+    end: str
     out: str
 
 
@@ -115,22 +115,26 @@ def grey(build: Builder, picture: str) -> str:
 def sides(build: Builder, preprocess: Preprocess) -> tuple[Side, Side]:
     """Height and width of `image` with the box and the output size; see data.preprocess."""
     lengths = [build.add("Shape", "image", start=axis, end=axis + 1) for axis in (1, 2)]
-    size, zero = build.integers(preprocess.size), build.integers(0)
+    down, across = (side(build, length, lengths, preprocess) for length in lengths)
+    return down, across
+
+
+def side(build: Builder, length: str, lengths: list[str], preprocess: Preprocess) -> Side:
+    size = build.integers(preprocess.size)
+    pixels = build.cast(length, "DOUBLE")
     if preprocess.fit == "squash":
-        return tuple(Side(length, zero, length, size) for length in lengths)  # type: ignore[return-value]
+        return Side(length, build.constant([0], np.float64), pixels, size)
     if preprocess.fit == "pad":
-        outs = [fitted(build, length, lengths, preprocess.size) for length in lengths]
-        pairs = zip(lengths, outs, strict=True)
-        return tuple(Side(length, zero, length, out) for length, out in pairs)  # type: ignore[return-value]
-    shorter = build.cast(build.add("Min", *lengths), "DOUBLE")
-    scaled = build.add("Mul", shorter, preprocess.crop)
-    span = build.cast(build.add("Round", scaled), "INT64")  # to even, as Python
-    span = build.add("Max", span, build.integers(1))
-    starts = [
-        build.add("Div", build.add("Sub", length, span), build.integers(2)) for length in lengths
-    ]
-    pairs = zip(lengths, starts, strict=True)
-    return tuple(Side(length, start, span, size) for length, start in pairs)  # type: ignore[return-value]
+        out = fitted(build, length, lengths, preprocess.size)
+        return Side(length, build.constant([0], np.float64), pixels, out)
+    whole = build.add("Mul", length, build.integers(full_size(preprocess)))
+    scaled = build.cast(build.add("Div", whole, build.add("Min", *lengths)), "DOUBLE")
+    room = build.add("Sub", scaled, float(preprocess.size))
+    first = build.add("Round", build.add("Mul", room, 0.5))  # half to even, as Python
+    last = build.add("Add", first, float(preprocess.size))
+    start = build.add("Div", build.add("Mul", first, pixels), scaled)
+    end = build.add("Div", build.add("Mul", last, pixels), scaled)
+    return Side(length, start, end, size)
 
 
 def fitted(build: Builder, length: str, lengths: list[str], size: int) -> str:
@@ -144,26 +148,9 @@ def fitted(build: Builder, length: str, lengths: list[str], size: int) -> str:
 
 def resized(build: Builder, picture: str, side: Side, axis: int, interpolation: str) -> str:
     """One pass of Pillow's resize over axis 2 (down) or 3 (across) of N C H W; whole numbers."""
-    start, span, out = (build.cast(x, "DOUBLE") for x in (side.start, side.span, side.out))
-    scale = build.add("Div", span, out)
-    stretch = build.add("Max", scale, 1.0)
-    # Only the box and what the filter sees beside it takes part in the product.
-    reach = build.add("Ceil", build.add("Mul", stretch, float(REACH[interpolation])))
-    margin = build.cast(build.add("Add", reach, 1.0), "INT64")
-    first = build.add("Max", build.add("Sub", side.start, margin), build.integers(0))
-    behind = build.add("Add", build.add("Add", side.start, side.span), margin)
-    last = build.add("Min", behind, side.length)
+    first, last = window(build, side, interpolation)
     picture = build.add("Slice", picture, first, last, build.integers(axis))
-
-    step = build.add("Add", numbers(build, build.integers(0), side.out), 0.5)
-    centres = build.add("Add", build.add("Mul", step, scale), start)
-    places = build.add("Add", numbers(build, first, last), 0.5)
-    column = build.add("Unsqueeze", places, build.integers(1))
-    distance = build.add("Div", build.add("Sub", column, centres), stretch)  # in x out
-    shares = kernel(build, build.add("Abs", distance), interpolation)
-    total = build.add("ReduceSum", shares, build.integers(0), keepdims=1)
-    fixed = build.add("Round", build.add("Mul", build.add("Div", shares, total), PRECISION))
-    weights = build.cast(build.add("Div", fixed, PRECISION), "FLOAT")
+    weights = shares(build, side, first, last, interpolation, relative=axis == 2)
     if axis == 3:
         product = build.add("MatMul", picture, weights)
     else:
@@ -172,6 +159,49 @@ def resized(build: Builder, picture: str, side: Side, axis: int, interpolation: 
     whole = build.add("Floor", build.add("Add", product, half))
     limits = build.constant(0, np.float32), build.constant(255, np.float32)
     return build.add("Clip", whole, *limits)
+
+
+def window(build: Builder, side: Side, interpolation: str) -> tuple[str, str]:
+    """First and last + 1 of the pixels that take part: the box and what the filter sees beside it.
+
+    The same as in data.preprocess.across_then_down.
+    """
+    scale = build.add("Div", build.add("Sub", side.end, side.start), build.cast(side.out, "DOUBLE"))
+    reach = build.add("Mul", build.add("Max", scale, 1.0), float(REACH[interpolation]))
+    margin = build.add("Add", build.add("Ceil", reach), 1.0)
+    before = build.cast(build.add("Sub", build.add("Floor", side.start), margin), "INT64")
+    behind = build.cast(build.add("Add", build.add("Ceil", side.end), margin), "INT64")
+    first = build.add("Max", before, build.integers(0))
+    return first, build.add("Min", behind, side.length)
+
+
+def shares(
+    build: Builder, side: Side, first: str, last: str, interpolation: str, *, relative: bool
+) -> str:
+    """What each pixel of the window gives to each output: in x out, columns sum to 1.
+
+    relative: the box is counted from the window's first pixel, as Pillow's second pass has it.
+    Pillow keeps boxes in single precision, so the ends go through it.
+    """
+    start, end = side.start, side.end
+    if relative:
+        offset = build.cast(first, "DOUBLE")
+        start, end = build.add("Sub", start, offset), build.add("Sub", end, offset)
+        last = build.add("Sub", last, first)
+        first = build.integers(0)
+    start, end = build.cast(start, "FLOAT"), build.cast(end, "FLOAT")
+    span = build.cast(build.add("Sub", end, start), "DOUBLE")
+    scale = build.add("Div", span, build.cast(side.out, "DOUBLE"))
+    stretch = build.add("Max", scale, 1.0)
+    step = build.add("Add", numbers(build, build.integers(0), side.out), 0.5)
+    centres = build.add("Add", build.add("Mul", step, scale), build.cast(start, "DOUBLE"))
+    places = build.add("Add", numbers(build, first, last), 0.5)
+    column = build.add("Unsqueeze", places, build.integers(1))
+    distance = build.add("Div", build.add("Sub", column, centres), stretch)
+    weights = kernel(build, build.add("Abs", distance), interpolation)
+    total = build.add("ReduceSum", weights, build.integers(0), keepdims=1)
+    fixed = build.add("Round", build.add("Mul", build.add("Div", weights, total), PRECISION))
+    return build.cast(build.add("Div", fixed, PRECISION), "FLOAT")
 
 
 def numbers(build: Builder, first: str, last: str) -> str:

@@ -43,6 +43,7 @@ class AdamW:
         import torch
 
         gradient = parameter.grad
+        assert gradient is not None
         if parameter not in self.state:
             self.state[parameter] = {
                 "step": torch.zeros(()),

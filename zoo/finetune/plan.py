@@ -95,6 +95,7 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
 
     from zoo import device, network
 
+    device.tune_allocator()
     place = device.choose(recipe.device, recipe.precision)
     start = network.pretrained(
         recipe.model,
@@ -286,9 +287,14 @@ def about_cache(
 
 
 def feature_shape(parts: Cut, preprocess: Preprocess) -> tuple[int, ...]:
-    """What the frozen part gives for one picture, found by running it on zeros."""
+    """What the frozen part gives for one picture, found by running it on zeros.
+
+    On torch's meta device nothing would be computed, but its first BatchNorm imports torch's
+    compiler, which takes ten times as long.
+    """
     import torch
 
+    torch.set_num_threads(1)  # one picture; the loop sets its own number
     with torch.inference_mode():
         picture = torch.zeros(1, preprocess.channels, preprocess.size, preprocess.size)
         return tuple(parts.frozen(picture).shape[1:])

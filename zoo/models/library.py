@@ -8,6 +8,7 @@ Files are found, verified and opened by `zoo.weights`.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -235,7 +236,7 @@ def _timm_preprocess(name: str, cfg: Any) -> Preprocess:
     fits: dict[str, Fit] = {"center": "crop", "border": "pad", "squash": "squash"}
     return Preprocess(
         size=height,
-        crop=cfg.crop_pct,
+        crop=cfg.input_size[-1] / math.floor(cfg.input_size[-1] / cfg.crop_pct),  # as timm does
         fit=fits.get(cfg.crop_mode, "crop"),
         interpolation=_interpolation(cfg.interpolation),
         mean=tuple(cfg.mean),

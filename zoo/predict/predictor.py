@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo import catalog
 from zoo.catalog.spec import Preprocess
 from zoo.data.decode import decode, read_bytes
 from zoo.data.preprocess import apply, mode, normalise
 from zoo.device import cores
 from zoo.engine import Array, Engine
 from zoo.engine.pipeline import forward
-from zoo.errors import ImageError, InputError, UsageError
+from zoo.errors import ImageError, InputError, RunError, UsageError
 from zoo.metrics import softmax
 from zoo.predict.inputs import Input
 
@@ -93,6 +94,7 @@ def open_predictor(
         place = devices.choose(device, precision or run.record["precision"])
         net = network.of_run(run)
     else:
+        check_name(name)
         place = devices.choose(device, precision or "fp32")
         net = network.pretrained(name, choice, progress=progress)
     if not net.classes:
@@ -106,6 +108,17 @@ def open_predictor(
     engine = TorchEngine(net.chain, net.preprocess, place)
     about = f"{place.name} {place.precision}: {place.reason}"
     return Predictor(engine, net.classes, net.preprocess, load, True, about)
+
+
+def check_name(name: str) -> None:
+    """Raises for what is neither a run nor a model, before torch is imported."""
+    library = name.startswith(("torchvision/", "timm/"))
+    if "/" in name and not library:
+        raise RunError(
+            f"there is no run folder {name}", "give a run, an .onnx file or a name of `zoo list`"
+        )
+    if not library:
+        catalog.find(name)
 
 
 def of_onnx(path: Path) -> Predictor:
