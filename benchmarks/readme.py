@@ -71,7 +71,7 @@ def imagenet() -> str:
 def speed() -> str:
     """Medians; the bars with their values as the benchmarks printed them."""
     frozen, startup = results("frozen"), results("startup")
-    rows = [(name, seconds(value["median"])) for name, value in frozen["seconds"].items()]
+    rows = [(name, seconds(value["median"])) for name, value in frozen["wall_seconds"].items()]
     rows += [(name, seconds(value)) for name, value in loop_seconds(frozen)]
     rows += [
         (f"CPU of `{name}`", seconds(value["median"]))

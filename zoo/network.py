@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import weights
+from zoo import catalog, weights
 from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.device import seed_all
 from zoo.errors import RunError, WeightsError
@@ -65,13 +65,14 @@ def pretrained(
         return Network(spec, chain, spec.preprocess, (), {"tag": "none", "seed": seed})
     if isinstance(chosen, Weights):
         path = weights.find(chosen, progress=progress)
-        weights.load(chain, spec, path)
+        weights.load(chain, spec, path, except_head=except_head)
         origin = {"tag": chosen.tag, "file": chosen.file, "licence": chosen.licence}
         names = class_names(chosen.classes, spec.num_classes)
         return Network(spec, chain, chosen.preprocess, names, origin)
     weights.load(chain, spec, chosen, except_head=except_head)
     preprocess = spec.default_weights.preprocess if spec.default_weights else spec.preprocess
-    names = class_names(spec.default_weights.classes if spec.default_weights else "", 0)
+    listed = spec.default_weights.classes if spec.default_weights else ""
+    names = class_names(listed, spec.num_classes)
     return Network(spec, chain, preprocess, names, {"tag": "file", "file": str(chosen.absolute())})
 
 
@@ -96,13 +97,28 @@ def of_run(run: Run, expected: str | None = None) -> Network:
             f"{run.folder} is a run of {about['model']}, not of {expected}",
             f"`zoo finetune {about['model']} …`, or give weights of {expected}",
         )
-    spec = models.resolve(about["model"])
+    spec = recorded(about)
     seed_all("weights", 0)
     chain, spec = with_head(models.build(spec), spec, len(about["classes"]), about["head"])
     weights.load(chain, spec, run.path("model.safetensors"))
     origin = {"tag": "run", "file": str(run.folder.absolute())}
     preprocess = Preprocess.from_dict(about["preprocess"])
     return Network(spec, chain, preprocess, tuple(about["classes"]), origin)
+
+
+def record_of(spec: ModelSpec) -> dict[str, Any]:
+    """A row as it stands in run.json: what a library's model looks like takes seconds to find."""
+    return {**asdict(spec), "weights": []}
+
+
+def recorded(about: dict[str, Any]) -> ModelSpec:
+    """The row of a run: of our own networks the catalogue's, of a library's the one recorded."""
+    fields = about["spec"]
+    if fields["builder"] != "library":
+        return catalog.find(about["model"])
+    tuples = {key: tuple(fields[key]) for key in ("stages", "ignore", "weights")}
+    preprocess = Preprocess.from_dict(fields["preprocess"])
+    return ModelSpec(**{**fields, **tuples, "preprocess": preprocess})
 
 
 def with_head(

@@ -130,6 +130,9 @@ class Screen:
         self.bars.update(self.task, completed=done, total=total)
 
     def bytes(self, done: int, total: int | None) -> None:
+        """Of a download, which a signal may stop anywhere."""
+        if self.signal:
+            raise Interrupted("interrupted while downloading", "run it again", self.signal)
         self.progress("download", done, total)
 
     def open(self, what: str, total: int | None) -> None:

@@ -45,7 +45,7 @@ class Plan:
     """
 
     recipe: Recipe
-    spec: ModelSpec
+    spec_record: dict[str, Any]
     index: DatasetIndex
     chain: nn.Sequential
     cut: Cut | None
@@ -66,6 +66,7 @@ class Plan:
         return {
             "zoo": __version__,
             "model": self.recipe.model,
+            "spec": self.spec_record,
             "weights": self.origin,
             "weights_sha256": self.weights_sha256,
             "classes": list(self.index.classes),
@@ -130,7 +131,7 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
     ]
     return Plan(
         recipe=recipe,
-        spec=spec,
+        spec_record=network.record_of(start.spec),
         index=index,
         chain=chain,
         cut=parts,
