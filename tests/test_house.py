@@ -19,17 +19,18 @@ FILES = sorted((ROOT / "zoo").rglob("*.py"))
 # free to all.
 DATA = {"catalog"}
 ENGINE = {"catalog", "models", "data", "device"}
-VERB = {"catalog", "models", "data", "device", "engine", "metrics", "weights", "run", "recipe",
-        "network"}  # fmt: skip
+VERB = {"disk", "catalog", "models", "data", "device", "engine", "metrics", "weights", "run",
+        "recipe", "network"}  # fmt: skip
 MAY = {
     "": set(),
     "errors": set(),
     "catalog": set(),
+    "disk": set(),
     "data": DATA,
     "recipe": DATA,
-    "run": DATA | {"data"},
+    "run": DATA | {"data", "disk"},
     "models": {"catalog"},
-    "weights": ENGINE,
+    "weights": ENGINE | {"disk"},
     "device": ENGINE,
     "engine": ENGINE,
     "metrics": ENGINE,

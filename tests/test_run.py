@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from zoo.data.index import DatasetIndex, Sample
+from zoo.disk import atomic
 from zoo.errors import RunError, WriteError
-from zoo.run import Run, atomic, write_csv, write_json
+from zoo.run import Run, write_csv, write_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,7 +40,7 @@ def test_full_disk_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
         "except WriteError as error: print(error.what, '|', error.hint)",
         path,
     )
-    assert f"cannot write the file at {path}: File too large" in done.stdout, done.stderr
+    assert f"cannot write {path}: File too large" in done.stdout, done.stderr
     assert "free some space" in done.stdout
     assert json.loads(path.read_text()) == {"old": True}
     assert os.listdir(tmp_path) == ["run.json"]

@@ -11,54 +11,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from zoo.data.index import DatasetIndex
+from zoo.disk import atomic, writing
 from zoo.errors import RunError, WriteError
 
 FORMAT = 1
-
-
-@contextmanager
-def writing(path: Path, what: str) -> Iterator[None]:
-    """Turns a full or read-only disk into a WriteError that names the place."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise WriteError(
-            f"cannot write {what} at {path}: {reason}",
-            "free some space or choose another place with -o",
-        ) from None
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears whole under its name, or not at all."""
-    with writing(path, "the file"):
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~umask())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-
-
-def umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value
 
 
 def write_json(path: Path, record: Any) -> None:
@@ -177,7 +139,7 @@ class Run:
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""
-        with writing(self.folder, "metrics.jsonl"), open(self.path("metrics.jsonl"), "a") as file:
+        with writing(self.path("metrics.jsonl")), open(self.path("metrics.jsonl"), "a") as file:
             file.write(json.dumps(record) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:

@@ -127,7 +127,8 @@ class Screen:
             if now - self.began < 1 or done == total:
                 return
             self.open(what, total)
-        self.bars.update(self.task, completed=done, total=total)
+        rate = f"{done / (now - self.began):,.1f}/s"
+        self.bars.update(self.task, completed=done, total=total, rate=rate)
 
     def bytes(self, done: int, total: int | None) -> None:
         """Of a download, which a signal may stop anywhere."""
@@ -144,14 +145,16 @@ class Screen:
             Progress,
             TextColumn,
             TimeRemainingColumn,
+            TransferSpeedColumn,
         )
 
-        amount = DownloadColumn() if what == "download" else MofNCompleteColumn()
+        download = what == "download"
+        rate = TransferSpeedColumn() if download else TextColumn("{task.fields[rate]}")
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            amount,
-            TextColumn("{task.fields[rate]}"),
+            DownloadColumn() if download else MofNCompleteColumn(),
+            rate,
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,

@@ -7,8 +7,6 @@ Runtime, and takes its name only when the two agree.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,12 +20,12 @@ from zoo.catalog import Preprocess
 from zoo.data.decode import decode, read_bytes
 from zoo.data.preprocess import apply, mode, normalise
 from zoo.device import Device, cores
+from zoo.disk import replacing, writing
 from zoo.engine import Array
 from zoo.errors import ImageError, InputError, ParityError, WriteError
 from zoo.export.graph import OPSET, joined
 from zoo.metrics import softmax
 from zoo.network import Network
-from zoo.run import writing
 
 if TYPE_CHECKING:
     import onnx
@@ -77,21 +75,13 @@ def export(
     say(f"comparing with ONNX Runtime on {len(pictures)} photos")
     inputs = [pixels for _, pixels in pictures]
     scores = torch_scores(net, np.stack(inputs))
-    with writing(destination, "the exported file"):
-        handle, temporary = tempfile.mkstemp(dir=destination.parent, suffix=".onnx.partial")
-        os.close(handle)
-        path = Path(temporary)
-        try:
-            write(network, net, "tensor", path)
-            bare = compare_network(path, inputs, scores, net)
-            if kind == "image":
-                write(joined(network, net.preprocess), net, "image", path)
-            result = compare(path, kind, pictures, scores, net, bare)
-            check(result)
-            path.chmod(0o644)
-            os.replace(path, destination)
-        finally:
-            path.unlink(missing_ok=True)
+    with replacing(destination) as path:
+        write(network, net, "tensor", path)
+        bare = compare_network(path, inputs, scores, net)
+        if kind == "image":
+            write(joined(network, net.preprocess), net, "image", path)
+        result = compare(path, kind, pictures, scores, net, bare)
+        check(result)
     return Exported(path=str(destination), bytes=destination.stat().st_size, **result)
 
 
@@ -163,7 +153,8 @@ def write(model: onnx.ModelProto, net: Network, kind: str, path: Path) -> None:
             "choose a smaller network: `zoo list --sort params`",
         )
     onnx.checker.check_model(model)
-    path.write_bytes(model.SerializeToString())
+    with writing(path):
+        path.write_bytes(model.SerializeToString())
 
 
 def torch_scores(net: Network, inputs: Array) -> Array:

@@ -19,8 +19,9 @@ import numpy as np
 import PIL
 
 from zoo.catalog import Preprocess
+from zoo.disk import atomic, writing
 from zoo.engine import Array, Engine
-from zoo.run import atomic, write_json, writing
+from zoo.run import write_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,7 +57,7 @@ class FeatureCache:
         self.parts: list[Array] = []
         self.new_keys: list[bytes] = []
         self.new_rows: list[Array] = []
-        with writing(folder, "features"):
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "about.json").exists():
                 write_json(folder / "about.json", about)

@@ -22,18 +22,18 @@ from zoo.finetune.cut import Cut
 from zoo.finetune.features import Pass, Views, compute
 from zoo.finetune.loop import Epoch, Loop, Settings
 from zoo.finetune.plan import Plan
+from zoo.finetune.results import agreement_with_fp32, write_tables
 from zoo.finetune.scale import ScaledFeatures, Scaling, first_layer
 from zoo.finetune.sources import FeatureSource, PhotoSource
 from zoo.metrics import Array, Report, report
 from zoo.recipe import Recipe
-from zoo.run import Run, write_csv
+from zoo.run import Run
 
 if TYPE_CHECKING:
     from torch import nn
 
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 30
-AGREEMENT_PHOTOS = 256
 
 
 class Watch(Protocol):
@@ -94,7 +94,9 @@ class Job:
         scores, _ = loop.evaluate()
         self.fold(loop.model)
         result = report(scores.argmax(axis=1), source.val_labels, self.index.classes)
-        agreement = self.agreement(scores) if self.device.precision != "fp32" else None
+        agreement = None
+        if self.device.precision != "fp32":
+            agreement = agreement_with_fp32(self.plan, self.index, scores)
         seconds = time.perf_counter() - started
         self.finish(loop, result, agreement, seconds)
         yield Finished(result, loop.progress.best_epoch, agreement, seconds)
@@ -235,36 +237,11 @@ class Job:
         if self.scaling is not None:
             self.scaling.fold(first_layer(model))  # type: ignore[arg-type]
 
-    def agreement(self, scores: Array) -> float:
-        """Share of validation photos that fp32 gives the same class as the precision chosen.
-
-        scores: what the trained head said to the features in that precision.
-        """
-        from dataclasses import replace
-
-        from zoo.engine.pipeline import forward
-        from zoo.finetune.scan import plain_view
-
-        samples = self.index.of("val")[:AGREEMENT_PHOTOS]
-        exact = TorchEngine(
-            self.plan.chain, self.preprocess, replace(self.device, precision="fp32")
-        )
-        paths = [self.index.root / sample.path for sample in samples]
-        rows = forward(paths, lambda path: plain_view(path, self.preprocess), exact)
-        answers = np.array([np.argmax(row) for _, row in rows if not isinstance(row, Exception)])
-        return float((answers == scores[: len(samples)].argmax(axis=1)).mean())
-
     def finish(self, loop: Loop, result: Report, agreement: float | None, seconds: float) -> None:
-        run, names = self.run, self.index.classes
         about = {"zoo": __version__, "model": self.recipe.model}
-        weights.save(self.plan.chain.state_dict(), run.path("model.safetensors"), about)
-        table = zip(names, result.confusion, strict=True)
-        write_csv(
-            run.path("confusion.csv"), ("true \\ predicted", *names), ([n, *r] for n, r in table)
-        )
-        rows = ([c.name, c.photos, c.precision, c.recall, c.f1] for c in result.classes)
-        write_csv(run.path("classes.csv"), ("class", "photos", "precision", "recall", "f1"), rows)
-        run.update(
+        weights.save(self.plan.chain.state_dict(), self.run.path("model.safetensors"), about)
+        write_tables(self.run, result)
+        self.run.update(
             status="finished",
             best_epoch=loop.progress.best_epoch,
             seconds=round(seconds, 3),
@@ -272,7 +249,7 @@ class Job:
             results={"accuracy": result.accuracy, "macro_f1": result.macro_f1},
             classes_table=[asdict(score) for score in result.classes],
         )
-        run.path(CHECKPOINT).unlink(missing_ok=True)
+        self.run.path(CHECKPOINT).unlink(missing_ok=True)
 
 
 def labels_of(samples: tuple[Sample, ...]) -> Array:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+import shutil
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from zoo.data.index import DatasetIndex, scan
 from zoo.device import Device
 from zoo.errors import DataError, WriteError
 from zoo.finetune.cut import Cut
+from zoo.finetune.explain import Line, lines, size
 from zoo.recipe import Recipe
+from zoo.weights import cache_folder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,46 +31,59 @@ IMBALANCE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the printed plan."""
-
-    what: str
-    value: str
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """What will be done.
 
-    views: 0 draws a new view in every epoch. scales: standardise the features. fresh: the stage of
-    the new head, None where all layers are new. threads: of the trained part.
+    head: the stage of the new head in `chain`. scales: standardise the features for it. views: 0
+    draws a new view in every epoch. threads: of the trained part. reasons: of `lr`, `threads`,
+    `views` and `balance`.
     """
 
     recipe: Recipe
-    spec_record: dict[str, Any]
+    start: Network
     index: DatasetIndex
     chain: nn.Sequential
+    head: str
     cut: Cut | None
     preprocess: Preprocess
     device: Device
-    origin: dict[str, Any]
     weights_sha256: str
+    feature_shape: tuple[int, ...]
     lr: float
-    fresh: str | None
-    threads: int
     views: int
+    threads: int
     scales: bool
+    balance: str
     class_weights: tuple[float, ...] | None
-    lines: tuple[Line, ...]
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def lines(self) -> list[Line]:
+        return lines(self)
+
+    @property
+    def rows(self) -> int:
+        """Views of photos whose features are kept."""
+        return len(self.index.of("train")) * max(1, self.views) + len(self.index.of("val"))
+
+    @property
+    def feature_bytes(self) -> int:
+        return 4 * int(np.prod(self.feature_shape)) * self.rows
+
+    @property
+    def fresh(self) -> str | None:
+        """The stage of the new head; None where every layer is new."""
+        return self.head if self.start.trained else None
 
     def record(self) -> dict[str, Any]:
         """What run.json says from the start."""
+        from zoo.network import record_of
+
         return {
             "zoo": __version__,
             "model": self.recipe.model,
-            "spec": self.spec_record,
-            "weights": self.origin,
+            "spec": record_of(self.start.spec),
+            "weights": self.start.origin,
             "weights_sha256": self.weights_sha256,
             "classes": list(self.index.classes),
             "head": self.recipe.head,
@@ -99,54 +115,39 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
     device.tune_allocator()
     place = device.choose(recipe.device, recipe.precision)
     start = network.pretrained(
-        recipe.model,
-        recipe.weights,
-        except_head=True,
-        seed=recipe.seed,
-        progress=progress,
+        recipe.model, recipe.weights, except_head=True, seed=recipe.seed, progress=progress
     )
     digest = state_sha256(start.chain)
     device.seed_all("head", recipe.seed)
     chain, spec = network.with_head(start.chain, start.spec, len(index.classes), recipe.head)
-    preprocess = start.preprocess
-    if recipe.fit:
-        preprocess = replace(preprocess, fit=recipe.fit)
+    preprocess = replace(start.preprocess, fit=recipe.fit or start.preprocess.fit)
     parts = cut_of(recipe, chain, spec)
-    fresh = parts is not None and only_head(parts, chain, spec)
-    rate, why = learning_rate(recipe, start, fresh)
+    scales = parts is not None and only_head(parts, chain, spec)
+    lr, lr_why = learning_rate(recipe, start, scales)
     threads, threads_why = threads_of(recipe, parts, spec, place)
-    class_weights, balance = balancing(recipe, index)
     views, views_why = view_count(recipe, parts)
-    lines = [
-        Line("model", recipe.model, about_weights(start)),
-        Line("photos", *about_photos(index)),
-        *about_parts(parts, chain, spec, recipe),
-        Line("input", *about_input(preprocess, index)),
-        Line("views", str(views) if views else "new in each epoch", views_why),
-        *about_cache(parts, preprocess, index, views, place),
-        Line("device", place.name, f"{place.reason}; {place.threads} cores"),
-        Line("precision", place.precision, about_precision(place)),
-        Line("training", f"AdamW {rate:g}, {recipe.epochs} epochs", f"{why}; {threads_why}"),
-        Line("balance", *balance),
-    ]
-    return Plan(
+    balance, class_weights, balance_why = balancing(recipe, index)
+    plan = Plan(
         recipe=recipe,
-        spec_record=network.record_of(start.spec),
+        start=start,
         index=index,
         chain=chain,
+        head=spec.head,
         cut=parts,
         preprocess=preprocess,
         device=place,
-        origin=start.origin,
         weights_sha256=digest,
-        lr=rate,
-        fresh=spec.head if start.trained else None,
-        threads=threads,
+        feature_shape=feature_shape(parts, preprocess) if parts else (),
+        lr=lr,
         views=views,
-        scales=fresh,
+        threads=threads,
+        scales=scales,
+        balance=balance,
         class_weights=class_weights,
-        lines=tuple(lines),
+        reasons={"lr": lr_why, "threads": threads_why, "views": views_why, "balance": balance_why},
     )
+    check_room(plan)
+    return plan
 
 
 def state_sha256(chain: nn.Sequential) -> str:
@@ -197,94 +198,16 @@ def view_count(recipe: Recipe, parts: Cut | None) -> tuple[int, str]:
     return 0, "random crops, mirrored" if recipe.flip else "random crops"
 
 
-def balancing(
-    recipe: Recipe, index: DatasetIndex
-) -> tuple[tuple[float, ...] | None, tuple[str, str]]:
+def balancing(recipe: Recipe, index: DatasetIndex) -> tuple[str, tuple[float, ...] | None, str]:
+    """Kind, weights of the classes in the loss, reason."""
     counts = np.array(index.counts("train"), float)
     ratio = counts.max() / counts.min()
-    kind = recipe.balance
-    why = "as asked for"
+    kind, why = recipe.balance, "as asked for"
     if kind == "auto":
         kind = "weights" if ratio > IMBALANCE else "none"
         why = f"the largest class has {ratio:.1f} times the photos of the smallest"
-    if kind != "weights":
-        return None, (kind, why)
     values = counts.sum() / (len(counts) * counts)
-    return tuple(values.tolist()), (kind, why)
-
-
-def about_weights(start: Network) -> str:
-    origin = start.origin
-    if origin["tag"] == "none":
-        return "random weights: nothing is known to it yet"
-    licence = f", licence {origin['licence']}" if origin.get("licence") else ""
-    named = origin["tag"] if origin["tag"] not in ("file", "run") else ""
-    return f"weights {named or origin['file']}{licence}"
-
-
-def about_photos(index: DatasetIndex) -> tuple[str, str]:
-    train, val = len(index.of("train")), len(index.of("val"))
-    reason = f"{len(index.classes)} classes"
-    if index.skipped:
-        reason += f"; {len(index.skipped)} entries left out, see skipped.csv"
-    return f"{train} train, {val} val", "; ".join((reason, *index.notes))
-
-
-def about_parts(
-    parts: Cut | None, chain: nn.Sequential, spec: ModelSpec, recipe: Recipe
-) -> list[Line]:
-    if parts is None:
-        return [Line("trained", f"all {count(chain)} parameters", "--no-freeze")]
-    names = [name for name, _ in parts.frozen.named_children()]
-    reason = "the last convolutional stage" if recipe.cut is None else "as asked for"
-    shown = f"{names[0]} … {names[-1]}" if len(names) > 1 else names[0]
-    frozen = Line(
-        "frozen", f"{shown}: {count(parts.frozen)} parameters", f"cut {parts.name}: {reason}"
-    )
-    trained = ", ".join(name for name, _ in parts.trainable.named_children())
-    new = f"{spec.head} is new ({recipe.head})"
-    return [frozen, Line("trained", f"{trained}: {count(parts.trainable)} parameters", new)]
-
-
-def count(module: nn.Module) -> str:
-    return f"{sum(parameter.numel() for parameter in module.parameters()):,}"
-
-
-def about_input(preprocess: Preprocess, index: DatasetIndex) -> tuple[str, str]:
-    kind = "grey" if preprocess.channels == 1 else "RGB"
-    how = f"centre {preprocess.crop:.3g}" if preprocess.fit == "crop" else preprocess.fit
-    return f"{preprocess.size} x {preprocess.size} {kind}", f"{how}, {preprocess.interpolation}"
-
-
-def about_cache(
-    parts: Cut | None, preprocess: Preprocess, index: DatasetIndex, views: int, place: Device
-) -> list[Line]:
-    """How large the features are; refuses what the disk cannot hold."""
-    if parts is None:
-        return []
-    import shutil
-
-    from zoo.weights import cache_folder
-
-    shape = feature_shape(parts, preprocess)
-    each = 4 * int(np.prod(shape))
-    rows = len(index.of("train")) * views + len(index.of("val"))
-    folder = cache_folder()
-    free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
-    if each * rows > 0.9 * free:
-        raise WriteError(
-            f"the features after '{parts.boundary}' need {size(each * rows)}, "
-            f"{folder} has {size(free)} free",
-            "cut later, use fewer views, or set ZOO_CACHE to a larger disk",
-        )
-    text = " x ".join(str(length) for length in shape)
-    return [
-        Line(
-            "features",
-            f"{size(each * rows)} in {folder / 'features'}",
-            f"{text} after {parts.boundary}, {size(each)} a view, {rows:,} views, computed once",
-        )
-    ]
+    return kind, tuple(values.tolist()) if kind == "weights" else None, why
 
 
 def feature_shape(parts: Cut, preprocess: Preprocess) -> tuple[int, ...]:
@@ -301,15 +224,14 @@ def feature_shape(parts: Cut, preprocess: Preprocess) -> tuple[int, ...]:
         return tuple(parts.frozen(picture).shape[1:])
 
 
-def size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
-
-
-def about_precision(place: Device) -> str:
-    if place.precision == "fp32":
-        return "answers do not depend on the machine; --precision bf16 is faster, at a price"
-    return "asked for; agreement with fp32 is measured at the end"
+def check_room(plan: Plan) -> None:
+    """Raises WriteError where the disk cannot hold the features."""
+    folder = cache_folder()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if plan.cut and plan.feature_bytes > 0.9 * free:
+        raise WriteError(
+            f"the features after '{plan.cut.boundary}' need {size(plan.feature_bytes)}, "
+            f"{folder} has {size(free)} free",
+            "cut later, use fewer views, or set ZOO_CACHE to a larger disk",
+        )

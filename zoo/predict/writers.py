@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from zoo.disk import writing
 from zoo.errors import UsageError, ZooError
 from zoo.predict.predictor import Prediction
-from zoo.run import TEXT, keep_bytes, writing
+from zoo.run import TEXT, keep_bytes
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 GROUP = 10_000
@@ -74,11 +75,11 @@ def write(rows: Iterable[Prediction], path: Path | None, top: int, stdout: IO[st
         return count
     partial = path.with_name(path.name + ".partial")
     try:
-        with writing(path, "the predictions"), opened(partial, path.suffix.lower(), names) as put:
+        with writing(path), opened(partial, path.suffix.lower(), names) as put:
             for prediction in rows:
                 put(row(prediction, names))
                 count += 1
-        with writing(path, "the predictions"):
+        with writing(path):
             os.replace(partial, path)
     except ZooError as error:
         if count and path.suffix.lower() != ".parquet":

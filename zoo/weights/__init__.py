@@ -1,6 +1,6 @@
 """The store: find, download, verify, read and load weights. No other room opens a weights file.
 
-disk.py      whole-or-nothing writes, hashes, "is it still the file that was checked?"
+hashes.py    sha256, and "is it still the file that was checked?"
 fetch.py     one URL to one file
 store.py     where a file is looked for, and what it must hash to
 header.py    the header of a safetensors file, checked to the last byte

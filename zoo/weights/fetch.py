@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import IO, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
+from zoo.disk import no_room, replacing, writing
 from zoo.errors import WeightsError
-from zoo.weights.disk import no_room, remember, replacing, writing
+from zoo.weights.hashes import remember
 
 Progress = Callable[[int, int | None], None]
 

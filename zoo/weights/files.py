@@ -16,8 +16,9 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.disk import replacing, writing
 from zoo.errors import WeightsError
-from zoo.weights.disk import must_be_as_hashed, replacing, writing
+from zoo.weights.hashes import must_be_as_hashed
 from zoo.weights.header import TENSORS, BadHeader, entries, header, looks_like_safetensors
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from urllib.parse import quote
 from urllib.request import url2pathname
 
 from zoo.catalog.spec import ModelSpec, Weights
+from zoo.disk import replacing
 from zoo.errors import WeightsError, WriteError, nearest
-from zoo.weights.disk import hash_of, make_private, replacing
 from zoo.weights.fetch import Progress, Unreachable, fetch
+from zoo.weights.hashes import hash_of, make_private
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 RUN_FILE = "model.safetensors"

@@ -1,57 +1,18 @@
-"""Whole-or-nothing writes, and hashes that stay tied to the file they were made of."""
+"""Hashes that stay tied to the file they were made of."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import os
-import secrets
 import time
-from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 
-from zoo.errors import WeightsError, WriteError
+from zoo.disk import writing
+from zoo.errors import WeightsError
 
 # What was hashed in this process: the file as it was then, and its sha256.
 _hashed: dict[Path, tuple[tuple[int, ...], str]] = {}
-
-
-@contextlib.contextmanager
-def replacing(path: Path, mode: int = 0o666) -> Iterator[Path]:
-    """Yield a new empty file beside `path`, which takes its place or vanishes on any error.
-
-    mode: as for `open`, less the umask. A reader sees the old file or the new one.
-    """
-    temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.partial")
-    try:
-        with writing(path):
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
-        yield temporary
-        with writing(path):
-            _sync(temporary)
-            os.replace(temporary, path)
-        with contextlib.suppress(OSError):  # not every file system syncs a folder
-            _sync(path.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn a failure of the disk into a WriteError that names `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise no_room(path, error.strerror or str(error), error.errno) from error
-
-
-def no_room(path: Path, why: str, number: int | None = None) -> WriteError:
-    full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    hint = f"free some space in {path.parent}" if full else f"is {path.parent} yours to write to?"
-    return WriteError(f"cannot write {path}: {why}", hint)
 
 
 def make_private(folder: Path) -> None:
@@ -99,11 +60,3 @@ def _settled(file: BufferedReader) -> tuple[int, ...]:
     """The identity to remember; none for a file so new that a change would not move its times."""
     identity = _identity(file)
     return identity if time.time_ns() - max(identity[3:]) > 1_000_000_000 else ()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

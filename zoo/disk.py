@@ -1,0 +1,64 @@
+"""Writing that is whole or not at all, and errors of the disk that name the place."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from zoo.errors import WriteError
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = 0o666) -> Iterator[Path]:
+    """Yield a new empty file beside `path`, which takes its place or vanishes on any error.
+
+    mode: as for `open`, less the umask. A reader sees the old file or the new one.
+    """
+    temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.partial")
+    try:
+        with writing(path):
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+        yield temporary
+        with writing(path):
+            _sync(temporary)
+            os.replace(temporary, path)
+        with contextlib.suppress(OSError):  # not every file system syncs a folder
+            _sync(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """An open file that appears whole under its name, or not at all."""
+    with replacing(path) as temporary, writing(path), open(temporary, "wb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure of the disk into a WriteError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise no_room(path, error.strerror or str(error), error.errno) from error
+
+
+def no_room(path: Path, why: str, number: int | None = None) -> WriteError:
+    full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    first = f"free some space in {path.parent}" if full else f"is {path.parent} yours to write to?"
+    return WriteError(f"cannot write {path}: {why}", f"{first}, or choose another place")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,111 @@
+"""The plan in words: a line for every choice, each with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zoo.catalog import Preprocess
+from zoo.data.index import DatasetIndex
+from zoo.device import Device
+from zoo.weights import cache_folder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zoo.finetune.plan import Plan
+    from zoo.network import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the printed plan."""
+
+    what: str
+    value: str
+    reason: str
+
+
+def lines(plan: Plan) -> list[Line]:
+    """What will be done, in the order in which a person asks."""
+    place, reasons = plan.device, plan.reasons
+    training = f"AdamW {plan.lr:g}, {plan.recipe.epochs} epochs"
+    return [
+        Line("model", plan.recipe.model, about_weights(plan.start)),
+        Line("photos", *about_photos(plan.index)),
+        *about_parts(plan),
+        Line("input", *about_input(plan.preprocess)),
+        Line("views", str(plan.views) if plan.views else "new in each epoch", reasons["views"]),
+        *about_features(plan),
+        Line("device", place.name, f"{place.reason}; {place.threads} cores"),
+        Line("precision", place.precision, about_precision(place)),
+        Line("training", training, f"{reasons['lr']}; {reasons['threads']}"),
+        Line("balance", plan.balance, reasons["balance"]),
+    ]
+
+
+def about_weights(start: Network) -> str:
+    origin = start.origin
+    if origin["tag"] == "none":
+        return "random weights: nothing is known to it yet"
+    licence = f", licence {origin['licence']}" if origin.get("licence") else ""
+    named = origin["tag"] if origin["tag"] not in ("file", "run") else ""
+    return f"weights {named or origin['file']}{licence}"
+
+
+def about_photos(index: DatasetIndex) -> tuple[str, str]:
+    train, val = len(index.of("train")), len(index.of("val"))
+    reason = f"{len(index.classes)} classes"
+    if index.skipped:
+        reason += f"; {len(index.skipped)} entries left out, see skipped.csv"
+    return f"{train} train, {val} val", "; ".join((reason, *index.notes))
+
+
+def about_parts(plan: Plan) -> list[Line]:
+    if plan.cut is None:
+        return [Line("trained", f"all {count(plan.chain)} parameters", "--no-freeze")]
+    cut = plan.cut
+    names = [name for name, _ in cut.frozen.named_children()]
+    shown = f"{names[0]} … {names[-1]}" if len(names) > 1 else names[0]
+    why = "the last convolutional stage" if plan.recipe.cut is None else "as asked for"
+    trained = ", ".join(name for name, _ in cut.trainable.named_children())
+    new = f"{plan.head} is new ({plan.recipe.head})"
+    return [
+        Line("frozen", f"{shown}: {count(cut.frozen)} parameters", f"cut {cut.name}: {why}"),
+        Line("trained", f"{trained}: {count(cut.trainable)} parameters", new),
+    ]
+
+
+def count(module: nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in module.parameters()):,}"
+
+
+def about_input(preprocess: Preprocess) -> tuple[str, str]:
+    kind = "grey" if preprocess.channels == 1 else "RGB"
+    how = f"centre {preprocess.crop:.3g}" if preprocess.fit == "crop" else preprocess.fit
+    return f"{preprocess.size} x {preprocess.size} {kind}", f"{how}, {preprocess.interpolation}"
+
+
+def about_features(plan: Plan) -> list[Line]:
+    if plan.cut is None:
+        return []
+    text = " x ".join(str(length) for length in plan.feature_shape)
+    each = size(plan.feature_bytes / plan.rows)
+    reason = f"{text} after {plan.cut.boundary}, {each} a view, {plan.rows:,} views, computed once"
+    return [
+        Line("features", f"{size(plan.feature_bytes)} in {cache_folder() / 'features'}", reason)
+    ]
+
+
+def about_precision(place: Device) -> str:
+    if place.precision == "fp32":
+        return "answers do not depend on the machine; --precision bf16 is faster, at a price"
+    return "asked for; agreement with fp32 is measured at the end"
+
+
+def size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
