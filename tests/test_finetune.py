@@ -81,7 +81,7 @@ def test_the_run_predicts_what_its_report_says(tmp_path, photos):
     *_, finished = tune(tmp_path / "run", settings("resnet18", photos, epochs=8))
     run = Run.open(tmp_path / "run")
     ours = open_predictor(str(run.folder))
-    rows = list(ours.rows([Input(str(path), path.parent.name) for path in run.val_paths()]))
+    rows = list(ours.rows([Input(str(path), path.parent.name) for path in run.photos("val")]))
     right = sum(row.labels[0] == row.path for row in rows) / len(rows)
     assert right == pytest.approx(finished.report.accuracy)
     assert run.record["results"]["accuracy"] == finished.report.accuracy

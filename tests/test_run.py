@@ -151,7 +151,7 @@ def test_index_keeps_odd_names(tmp_path: Path) -> None:
     index = DatasetIndex(tmp_path, ("a", "b"), samples, (("x\r.txt", "not a picture"),))
     run = Run.create(tmp_path / "run", {"data": {"root": str(tmp_path)}})
     run.save_index(index)
-    assert run.val_paths() == [tmp_path / path for path in odd]
+    assert run.photos("val") == [tmp_path / path for path in odd]
     assert b"caf\xe9.jpg" in run.path("index.csv").read_bytes()
     assert run.path("skipped.csv").exists()
 

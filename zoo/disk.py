@@ -25,10 +25,10 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[Path]:
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
         yield temporary
         with writing(path):
-            _sync(temporary)
+            _sync(temporary, os.O_RDWR)  # Windows flushes only what is open for writing
             os.replace(temporary, path)
         with contextlib.suppress(OSError):  # not every file system syncs a folder
-            _sync(path.parent)
+            _sync(path.parent, os.O_RDONLY)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -56,8 +56,8 @@ def no_room(path: Path, why: str, number: int | None = None) -> WriteError:
     return WriteError(f"cannot write {path}: {why}", f"{first}, or choose another place")
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

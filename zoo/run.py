@@ -131,11 +131,11 @@ class Run:
         write_csv(self.path("index.csv"), ("path", "label", "split"), rows)
         write_csv(self.path("skipped.csv"), ("path", "reason"), index.skipped)
 
-    def val_paths(self) -> list[Path]:
-        """The validation photos as index.csv lists them, where they lie now."""
+    def photos(self, split: str) -> list[Path]:
+        """The photos of a split as index.csv lists them, where they lie now."""
         root = Path(self.record["data"]["root"])
         with open(self.path("index.csv"), newline="", **TEXT) as file:
-            return [root / row["path"] for row in csv.DictReader(file) if row["split"] == "val"]
+            return [root / row["path"] for row in csv.DictReader(file) if row["split"] == split]
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""

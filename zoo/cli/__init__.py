@@ -43,7 +43,8 @@ def show_version(wanted: bool) -> None:
 @app.callback()
 def zoo(
     version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="And leave.")
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     pass

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zoo.cli.screen import Screen, print_json, talk
 from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.export.onnx import Exported
+    from zoo.run import Run
+
+FEWEST = 16  # photos of a proof
 
 app = typer.Typer(help="Write a run in another format, proved equal.", no_args_is_help=True)
 
@@ -47,25 +54,33 @@ def onnx(
         raise UsageError(f"-o {output}: there is no folder {destination.parent}", "make it first")
     if destination.is_dir():
         raise UsageError(f"-o {output} is a folder", "give a file name, as model.onnx")
-    with Screen() as screen:
+    with Screen(at_once=True) as screen:
         from zoo import network
         from zoo.export.onnx import export
-        from zoo.predict.inputs import find
 
-        if photos is not None:
-            import sys
-
-            chosen = [Path(item.file) for item in find(str(photos), sys.stdin).each]
-        else:
-            chosen = opened.val_paths()
-        net = network.of_run(opened)
-        proof = export(net, chosen, destination, input, screen.say)
+        chosen = photos_of_proof(opened, photos)
+        proof = export(network.of_run(opened), chosen, destination, input, screen.say)
     opened.update(exported={**opened.record.get("exported", {}), input: proof.to_dict()})
+    show(proof)
+    print_json(proof.to_dict()) if json else print(destination)
+
+
+def photos_of_proof(run: Run, folder: Path | None) -> list[Path]:
+    """Those asked for, else the run's validation photos, and training photos where they are few."""
+    from zoo.predict.inputs import find
+
+    if folder is not None:
+        return [Path(item.file) for item in find(str(folder), sys.stdin).each]
+    val = run.photos("val")
+    return val + run.photos("train")[: max(0, FEWEST - len(val))]
+
+
+def show(proof: Exported) -> None:
     talk(
         f"proved on {proof.photos} photos with {proof.runtime}: same class on {proof.agree} of "
         f"{proof.photos}, probabilities differ by {proof.max_diff:.1e} at most "
         f"({proof.mean_diff:.1e} on average), bare network {proof.network_diff:.1e}"
     )
-    kind = "uint8 N,H,W,3, any size" if input == "image" else "float32 N,C,H,W, normalised"
+    image = proof.input == "image"
+    kind = "uint8 N,H,W,3, any size" if image else "float32 N,C,H,W, normalised"
     talk(f"input: {kind}; {proof.bytes / 1e6:.1f} MB; classes and Preprocess are in the metadata")
-    print_json(proof.to_dict()) if json else print(destination)
