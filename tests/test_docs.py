@@ -12,7 +12,7 @@ import pytest
 import zoo as package
 from benchmarks import readme
 from zoo import recipe
-from zoo.cli import app, main
+from zoo.cli import app, demo, main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -58,11 +58,15 @@ def test_every_recipe_can_be_used():
 
 def test_the_demo_uses_its_recipes():
     """The flags that the demo shows are the recipe's values, so its numbers have a recipe."""
-    text = (ROOT / "zoo" / "cli" / "demo.py").read_text()
-    for name in ("demo-digits", "demo-letters"):
+    commands = [words for _, words in demo.steps(Path("x")) if words[0] == "finetune"]
+    for name, words in zip(("demo-digits", "demo-letters"), commands, strict=True):
         values = tomllib.loads((ROOT / "recipes" / f"{name}.toml").read_text())
-        assert f"--epochs {values['epochs']}" in text
-        assert f"--lr {values['lr']}" in text
+        assert words[1] == values.pop("model")
+        assert ("--freeze" in words) == values.pop("freeze")
+        assert len(values) >= 2
+        for key, value in values.items():
+            flag = "--" + key.replace("_", "-")
+            assert words[words.index(flag) + 1] == str(value), flag
 
 
 def test_version_is_the_first_of_the_changelog():
