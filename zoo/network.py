@@ -21,13 +21,19 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """chain: eval-ready. origin: where the weights are from, as it stands in run.json."""
+    """chain: eval-ready. origin: where the weights are from, as it stands in run.json.
 
+    row: of the model as the catalogue or its library has it. spec: the row of this very chain,
+    whose head may be another.
+    """
+
+    row: ModelSpec
     spec: ModelSpec
     chain: nn.Sequential
     preprocess: Preprocess
     classes: tuple[str, ...]
     origin: dict[str, Any]
+    agreement: float | None = None  # with fp32, of a run in another precision
 
     @property
     def trained(self) -> bool:
@@ -51,7 +57,7 @@ def pretrained(
 
     spec = models.resolve(name)
     chosen = weights.choose(spec, choice)
-    if isinstance(chosen, Path) and (chosen.parent / "run.json").exists():
+    if isinstance(chosen, Path) and is_run_file(chosen):
         return of_run(Run.open(chosen.parent).finished(), expected=name)
     if chosen is None and choice is None:
         raise WeightsError(
@@ -62,18 +68,24 @@ def pretrained(
     seed_all("weights", seed)
     chain = models.build(spec)
     if chosen is None:
-        return Network(spec, chain, spec.preprocess, (), {"tag": "none", "seed": seed})
+        return Network(spec, spec, chain, spec.preprocess, (), {"tag": "none", "seed": seed})
     if isinstance(chosen, Weights):
         path = weights.find(chosen, progress=progress)
         weights.load(chain, spec, path, except_head=except_head)
         origin = {"tag": chosen.tag, "file": chosen.file, "licence": chosen.licence}
         names = class_names(chosen.classes, spec.num_classes)
-        return Network(spec, chain, chosen.preprocess, names, origin)
+        return Network(spec, spec, chain, chosen.preprocess, names, origin)
     weights.load(chain, spec, chosen, except_head=except_head)
     preprocess = spec.default_weights.preprocess if spec.default_weights else spec.preprocess
     listed = spec.default_weights.classes if spec.default_weights else ""
     names = class_names(listed, spec.num_classes)
-    return Network(spec, chain, preprocess, names, {"tag": "file", "file": str(chosen.absolute())})
+    origin = {"tag": "file", "file": str(chosen.absolute())}
+    return Network(spec, spec, chain, preprocess, names, origin)
+
+
+def is_run_file(path: Path) -> bool:
+    """Whether this is the network of a run, and not another file that lies beside a run.json."""
+    return path.name == "model.safetensors" and (path.parent / "run.json").exists()
 
 
 def class_names(listed: str, count: int) -> tuple[str, ...]:
@@ -97,13 +109,21 @@ def of_run(run: Run, expected: str | None = None) -> Network:
             f"{run.folder} is a run of {about['model']}, not of {expected}",
             f"`zoo finetune {about['model']} …`, or give weights of {expected}",
         )
-    spec = recorded(about)
+    row = recorded(about)
     seed_all("weights", 0)
-    chain, spec = with_head(models.build(spec), spec, len(about["classes"]), about["head"])
+    chain, spec = with_head(models.build(row), row, len(about["classes"]), about["head"])
     weights.load(chain, spec, run.path("model.safetensors"))
     origin = {"tag": "run", "file": str(run.folder.absolute())}
     preprocess = Preprocess.from_dict(about["preprocess"])
-    return Network(spec, chain, preprocess, tuple(about["classes"]), origin)
+    return Network(
+        row,
+        spec,
+        chain,
+        preprocess,
+        tuple(about["classes"]),
+        origin,
+        about.get("agreement_with_fp32"),
+    )
 
 
 def record_of(spec: ModelSpec) -> dict[str, Any]:

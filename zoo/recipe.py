@@ -66,13 +66,14 @@ class Recipe(BaseModel):
 
     def save(self, path: Path) -> None:
         """The resolved recipe as TOML; what is None is left out."""
-        path.write_text(tomli_w.dumps(self.model_dump(exclude_none=True)), encoding="utf-8")
+        text = tomli_w.dumps(self.model_dump(exclude_none=True))
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def load(path: Path) -> dict[str, Any]:
     """The settings of a TOML file, unchecked. Raises RecipeError."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except FileNotFoundError:
         raise RecipeError(f"no recipe at {path}", "give a TOML file with `--recipe FILE`") from None
     except IsADirectoryError:

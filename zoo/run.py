@@ -12,7 +12,8 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -21,11 +22,13 @@ from zoo.disk import atomic, writing
 from zoo.errors import RunError, WriteError
 
 FORMAT = 1
+TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
 def write_json(path: Path, record: Any) -> None:
     with atomic(path) as file:
-        file.write((json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        file.write(text.encode(**TEXT))
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -34,9 +37,6 @@ def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) 
         text = open(raw.fileno(), "w", newline="", closefd=False, **TEXT)  # noqa: SIM115
         csv.writer(text).writerows([list(header), *(list(row) for row in rows)])
         text.flush()
-
-
-TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
 def keep_bytes(stream: IO[str]) -> None:
@@ -76,15 +76,25 @@ class Run:
                 "choose another place with -o",
             ) from None
         run = cls(folder, {"format": FORMAT, "status": "started", **record})
-        run.save()
+        with run.or_nothing():
+            run.save()
         return run
+
+    @contextmanager
+    def or_nothing(self) -> Iterator[None]:
+        """Takes the folder away again where its first files cannot be written."""
+        try:
+            yield
+        except Exception:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
 
     @classmethod
     def open(cls, folder: Path) -> Run:
         """Raises RunError for anything that is not a run folder."""
         path = folder / "run.json"
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(path.read_text(**TEXT))
         except FileNotFoundError:
             raise RunError(
                 f"{folder} is not a run folder: it has no run.json",
@@ -112,8 +122,9 @@ class Run:
         return self
 
     def discard(self) -> None:
-        """Removes a folder in which nothing was computed yet."""
-        if not self.path("model.safetensors").exists():
+        """Removes a folder in which nothing was trained yet."""
+        trained = ("model.safetensors", "checkpoint.safetensors")
+        if not self.metrics() and not any(self.path(name).exists() for name in trained):
             shutil.rmtree(self.folder)
 
     def path(self, name: str) -> Path:
@@ -146,7 +157,11 @@ class Run:
         path = self.path("metrics.jsonl")
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text().splitlines() if line]
+        lines = []
+        for line in path.read_text().splitlines():
+            with suppress(ValueError):  # the last line of a run that lost its power
+                lines.append(json.loads(line))
+        return lines
 
     def cut_metrics(self, epochs: int) -> None:
         """Drops the lines of epochs that a resumed run will do again."""

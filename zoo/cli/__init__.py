@@ -59,9 +59,9 @@ def main(arguments: Sequence[str]) -> int:
         return fail(error.what, error.hint, error.exit_code)
     except Exit as error:
         # typer turns Ctrl-C into this
-        return fail("interrupted", "", 130) if error.exit_code == 130 else error.exit_code
+        return interrupted() if error.exit_code == 130 else error.exit_code
     except (KeyboardInterrupt, Abort):
-        return fail("interrupted", "", 130)
+        return interrupted()
     except BrokenPipeError:  # the reader of our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -77,6 +77,10 @@ def main(arguments: Sequence[str]) -> int:
             raise
         what = f"unexpected {type(error).__name__}: {error}"
         return fail(what, "a fault of zoo: please report it; ZOO_TRACEBACK=1 shows where", 1)
+
+
+def interrupted() -> int:
+    return fail("interrupted", "run it again; --resume goes on with an unfinished run", 130)
 
 
 def usage(error: TyperException) -> int:

@@ -17,7 +17,7 @@ DIGITS_EACH, LETTERS_EACH, NEW = {"train": 250, "val": 50}, {"train": 150, "val"
 
 def command(
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder to make; else zoo-demo.")
+        Path | None, typer.Option("-o", "--output", help="Folder to make; else zoo-demo-1.")
     ] = None,
 ) -> int:
     """Draws digits and letters, trains LeNet, transfers it, predicts and exports: under a minute.

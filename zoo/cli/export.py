@@ -59,7 +59,9 @@ def onnx(
         from zoo.export.onnx import export
 
         chosen = photos_of_proof(opened, photos)
-        proof = export(network.of_run(opened), chosen, destination, input, screen.say)
+        precision = opened.record["precision"]
+        net = network.of_run(opened)
+        proof = export(net, chosen, destination, input, screen.say, precision)
     opened.update(exported={**opened.record.get("exported", {}), input: proof.to_dict()})
     show(proof)
     print_json(proof.to_dict()) if json else print(destination)
@@ -81,6 +83,11 @@ def show(proof: Exported) -> None:
         f"{proof.photos}, probabilities differ by {proof.max_diff:.1e} at most "
         f"({proof.mean_diff:.1e} on average), bare network {proof.network_diff:.1e}"
     )
+    if proof.agree_run is not None:
+        talk(
+            f"the file computes in fp32, the run predicts in {proof.precision}: same class on "
+            f"{proof.agree_run} of {proof.photos}"
+        )
     image = proof.input == "image"
     kind = "uint8 N,H,W,3, any size" if image else "float32 N,C,H,W, normalised"
     talk(f"input: {kind}; {proof.bytes / 1e6:.1f} MB; classes and Preprocess are in the metadata")

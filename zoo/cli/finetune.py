@@ -61,10 +61,12 @@ def command(
     from zoo import recipe as recipes
 
     if resume is not None:
-        continue_run(resume, given, recipe, json)
+        others = {"output": output, "recipe": recipe, "dry_run": dry_run or None}
+        given |= {key: value for key, value in others.items() if value is not None}
+        continue_run(resume, given, json)
         return
     settings = recipes.make(given, recipe)
-    with Screen() as screen:
+    with Screen(at_once=True) as screen:
         from zoo.finetune import plan as plans
 
         folder = output or free_folder(settings)
@@ -79,12 +81,12 @@ def command(
         carry_out(job.start(plan, folder, screen), screen, json)
 
 
-def continue_run(folder: Path, given: dict[str, Any], recipe: Path | None, json: bool) -> None:
+def continue_run(folder: Path, given: dict[str, Any], json: bool) -> None:
     from zoo import recipe as recipes
     from zoo.run import Run
 
-    if given or recipe:
-        named = ", ".join([*given, *(["recipe"] if recipe else [])])
+    if given:
+        named = ", ".join(given)
         raise UsageError(
             f"--resume takes every setting from the run, but {named} was given too",
             f"`zoo finetune --resume {folder}` alone",
@@ -94,8 +96,8 @@ def continue_run(folder: Path, given: dict[str, Any], recipe: Path | None, json:
         talk(f"{folder} is finished already; nothing to do")
         show_result(run, json)
         return
-    settings = recipes.make({"data": run.record["data"]["root"]}, folder / "recipe.toml")
-    with Screen() as screen:
+    settings = recipes.make({}, folder / "recipe.toml")
+    with Screen(at_once=True) as screen:
         from zoo.finetune import job
         from zoo.finetune import plan as plans
 
@@ -108,6 +110,7 @@ def carry_out(job: Any, screen: Screen, json: bool) -> None:
     from zoo.finetune.job import FeaturesDone, Finished
 
     header = False
+    screen.at_once = False  # from here on there is something to keep
     for event in job.events():
         screen.close()
         if isinstance(event, FeaturesDone):

@@ -16,6 +16,7 @@ from pathlib import Path
 from zoo.data.decode import looks_like_image
 from zoo.errors import DataError, nearest
 
+TRAIN_NAMES = ("train", "training")
 VAL_NAMES = ("val", "valid", "validation")
 LAYOUT = "photos/CLASS/*.jpg or photos/{train,val}/CLASS/*.jpg"
 
@@ -87,17 +88,18 @@ def scan(root: Path, *, val_fraction: float = 0.2, seed: int = 0) -> DatasetInde
         problem = "is not a folder" if root.exists() else "does not exist"
         raise DataError(f"{root} {problem}", f"give a folder with {LAYOUT}")
     skipped: list[tuple[str, str]] = []
-    if not has_parts(root):
+    train_part = part(root, TRAIN_NAMES)
+    if train_part is None:
         classes, found = class_folders(root, "", skipped)
         check_classes(root, classes)
         samples, notes = split(found, classes, val_fraction, seed)
         return DatasetIndex(root, classes, tuple(samples), tuple(skipped), tuple(notes))
 
-    classes, train = class_folders(root, "train", skipped)
-    check_classes(root / "train", classes)
-    name = next((name for name in VAL_NAMES if (root / name).is_dir()), None)
+    classes, train = class_folders(root, train_part, skipped)
+    check_classes(root / train_part, classes)
+    name = part(root, VAL_NAMES)
     for other in sorted(entry.name for entry in os.scandir(root)):
-        if other not in ("train", name) and not other.startswith("."):
+        if other not in (train_part, name) and not other.startswith("."):
             skipped.append((other, "beside train and val"))
     if name is None:
         samples, notes = split(train, classes, val_fraction, seed)
@@ -107,14 +109,19 @@ def scan(root: Path, *, val_fraction: float = 0.2, seed: int = 0) -> DatasetInde
     known = {name: label for label, name in enumerate(classes)}
     samples = [replace(sample, split="train") for sample in train]
     samples += [replace(s, split="val", label=known[val_classes[s.label]]) for s in val]
-    return DatasetIndex(root, classes, tuple(samples), tuple(skipped))
+    absent = [name for name in classes if name not in val_classes]
+    note = (f"no validation photo of: {', '.join(absent)}",) if absent else ()
+    return DatasetIndex(root, classes, tuple(samples), tuple(skipped), note)
 
 
-def has_parts(root: Path) -> bool:
-    """Whether `train` is a part that holds class folders, and not a class of trains."""
-    return (root / "train").is_dir() and any(
-        is_folder(entry) and not entry.name.startswith(".") for entry in listing(root / "train")
-    )
+def part(root: Path, names: tuple[str, ...]) -> str | None:
+    """The folder of a part, in upper or lower case; a class of trains, say, is none."""
+    for entry in listing(root):
+        if entry.name.casefold() in names and is_folder(entry):
+            inside = listing(root / entry.name)
+            if any(each.is_dir() and not each.name.startswith(".") for each in inside):
+                return entry.name
+    return None
 
 
 def class_folders(
@@ -186,6 +193,9 @@ def check_classes(base: Path, classes: tuple[str, ...]) -> None:
     if len(classes) < 2:
         what = f"only one class ('{classes[0]}')" if classes else "no class folders with photos"
         raise DataError(f"{base} has {what}", f"at least two class folders are needed: {LAYOUT}")
+    odd = next((name for name in classes if not is_utf8(name)), None)
+    if odd is not None:
+        raise DataError(f"the class folder {odd!a} has no name in UTF-8", "rename the folder")
     folded = Counter(name.casefold() for name in classes)
     twins = [name for name in classes if folded[name.casefold()] > 1]
     if twins:
@@ -193,6 +203,10 @@ def check_classes(base: Path, classes: tuple[str, ...]) -> None:
             f"classes that differ by upper and lower case only: {', '.join(twins)}",
             "merge or rename the folders: the names would collide on other systems",
         )
+
+
+def is_utf8(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def check_val(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from zoo.catalog.spec import Preprocess
 from zoo.device import cores
@@ -40,10 +40,19 @@ class OnnxModel:
                 f"{path} has no class names in its metadata, so it was not exported by zoo",
                 "`zoo export onnx RUN` makes a file that carries them",
             )
-        self.classes: tuple[str, ...] = tuple(json.loads(about["zoo.classes"]))
-        self.preprocess = Preprocess.from_dict(json.loads(about["zoo.preprocess"]))
-        self.input: str = about["zoo.input"]  # "image" or "tensor"
+        try:
+            self.classes: tuple[str, ...] = tuple(json.loads(about["zoo.classes"]))
+            self.preprocess = Preprocess.from_dict(json.loads(about["zoo.preprocess"]))
+            self.input: str = about["zoo.input"]  # "image" or "tensor"
+        except (ValueError, KeyError, TypeError):
+            self.refuse(path, "its metadata are damaged")
+        (output,) = self.session.get_outputs()
+        if output.shape[-1] != len(self.classes):
+            self.refuse(path, f"{len(self.classes)} names for {output.shape[-1]} classes")
         self.name = f"onnxruntime {onnxruntime.__version__} cpu"
+
+    def refuse(self, path: Path, why: str) -> NoReturn:
+        raise WeightsError(f"{path}: {why}", "export it anew: `zoo export onnx RUN`")
 
     def run(self, batch: Array) -> Array:
         """Probabilities N x K for uint8 N H W 3 (`image`), logits for float N C H W (`tensor`)."""

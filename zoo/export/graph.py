@@ -82,11 +82,21 @@ def preprocess_model(preprocess: Preprocess) -> onnx.ModelProto:
             "export the bare network: --input tensor",
         )
     build = Builder()
-    picture = grey(build, "image") if preprocess.channels == 1 else "image"
-    picture = build.cast(build.add("Transpose", picture, perm=[0, 3, 1, 2]), "FLOAT")
+    picture = "image"
     down, across = sides(build, preprocess)
-    picture = resized(build, picture, across, 3, preprocess.interpolation)
-    picture = resized(build, picture, down, 2, preprocess.interpolation)
+    windows = [window(build, side, preprocess.interpolation) for side in (down, across)]
+    for axis, (first, last) in enumerate(windows, start=1):  # before anything gets larger
+        picture = build.add("Slice", picture, first, last, build.integers(axis))
+    if preprocess.channels == 1:
+        picture = grey(build, picture)
+    picture = build.cast(build.add("Transpose", picture, perm=[0, 3, 1, 2]), "FLOAT")
+    weights = [
+        shares(build, side, *ends, preprocess.interpolation, relative=side is down)
+        for side, ends in zip((down, across), windows, strict=True)
+    ]
+    picture = whole(build, build.add("MatMul", picture, weights[1]))
+    turned = build.add("Transpose", weights[0], perm=[1, 0])
+    picture = whole(build, build.add("MatMul", turned, picture))
     if preprocess.fit == "pad":
         picture = padded(build, picture, down, across, preprocess)
     normalised(build, picture, preprocess)
@@ -127,8 +137,8 @@ def side(build: Builder, length: str, lengths: list[str], preprocess: Preprocess
     if preprocess.fit == "pad":
         out = fitted(build, length, lengths, preprocess.size)
         return Side(length, build.constant([0], np.float64), pixels, out)
-    whole = build.add("Mul", length, build.integers(full_size(preprocess)))
-    scaled = build.cast(build.add("Div", whole, build.add("Min", *lengths)), "DOUBLE")
+    product = build.add("Mul", length, build.integers(full_size(preprocess)))
+    scaled = build.cast(build.add("Div", product, build.add("Min", *lengths)), "DOUBLE")
     room = build.add("Sub", scaled, float(preprocess.size))
     first = build.add("Round", build.add("Mul", room, 0.5))  # half to even, as Python
     last = build.add("Add", first, float(preprocess.size))
@@ -146,19 +156,11 @@ def fitted(build: Builder, length: str, lengths: list[str], size: int) -> str:
     return build.add("Max", scaled, build.integers(1))
 
 
-def resized(build: Builder, picture: str, side: Side, axis: int, interpolation: str) -> str:
-    """One pass of Pillow's resize over axis 2 (down) or 3 (across) of N C H W; whole numbers."""
-    first, last = window(build, side, interpolation)
-    picture = build.add("Slice", picture, first, last, build.integers(axis))
-    weights = shares(build, side, first, last, interpolation, relative=axis == 2)
-    if axis == 3:
-        product = build.add("MatMul", picture, weights)
-    else:
-        product = build.add("MatMul", build.add("Transpose", weights, perm=[1, 0]), picture)
-    half = build.constant(0.5, np.float32)
-    whole = build.add("Floor", build.add("Add", product, half))
+def whole(build: Builder, picture: str) -> str:
+    """Rounded to 0 … 255, as Pillow does after each of its two passes."""
+    rounded = build.add("Floor", build.add("Add", picture, build.constant(0.5, np.float32)))
     limits = build.constant(0, np.float32), build.constant(255, np.float32)
-    return build.add("Clip", whole, *limits)
+    return build.add("Clip", rounded, *limits)
 
 
 def window(build: Builder, side: Side, interpolation: str) -> tuple[str, str]:

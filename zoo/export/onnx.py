@@ -41,7 +41,9 @@ class Exported:
     """An exported file and the proof that it agrees with its run.
 
     network_diff: largest difference of a class score, relative to the largest score.
-    max_diff, mean_diff: of a probability, from raw pixels. agree of photos: equal top-1.
+    max_diff, mean_diff: of a probability, from raw pixels. agree of photos: equal top-1. All of
+    them beside the run in fp32, in which the file computes; where the run predicts in another
+    precision, agree_run is the top-1 agreement with that.
     """
 
     path: str
@@ -53,6 +55,8 @@ class Exported:
     mean_diff: float
     agree: int
     runtime: str
+    precision: str = "fp32"
+    agree_run: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -64,6 +68,7 @@ def export(
     destination: Path,
     kind: str = "image",
     say: Callable[[str], None] = lambda text: None,
+    precision: str = "fp32",
 ) -> Exported:
     """Writes `destination` and proves it on the photos. kind: `image` or `tensor`.
 
@@ -74,7 +79,7 @@ def export(
     network = trace(net)
     say(f"comparing with ONNX Runtime on {len(pictures)} photos")
     inputs = [pixels for _, pixels in pictures]
-    scores = torch_scores(net, np.stack(inputs))
+    scores = torch_scores(net, np.stack(inputs), "fp32")
     with replacing(destination) as path:
         write(network, net, "tensor", path)
         bare = compare_network(path, inputs, scores, net)
@@ -82,7 +87,11 @@ def export(
             write(joined(network, net.preprocess), net, "image", path)
         result = compare(path, kind, pictures, scores, net, bare)
         check(result)
-    return Exported(path=str(destination), bytes=destination.stat().st_size, **result)
+        if precision != "fp32":
+            own = torch_scores(net, np.stack(inputs), precision).argmax(axis=1)
+            result["agree_run"] = int((own == scores.argmax(axis=1)).sum())
+    size = destination.stat().st_size
+    return Exported(path=str(destination), bytes=size, precision=precision, **result)
 
 
 def readable(photos: list[Path], preprocess: Preprocess) -> list[tuple[Path, Array]]:
@@ -157,11 +166,11 @@ def write(model: onnx.ModelProto, net: Network, kind: str, path: Path) -> None:
         path.write_bytes(model.SerializeToString())
 
 
-def torch_scores(net: Network, inputs: Array) -> Array:
+def torch_scores(net: Network, inputs: Array, precision: str) -> Array:
     """Class scores of the run's own engine: N x K."""
     from zoo.engine.torch import TorchEngine
 
-    device = Device("cpu", "fp32", cores(), "the proof is made on the CPU")
+    device = Device("cpu", precision, cores(), "the proof is made on the CPU")
     engine = TorchEngine(net.chain, net.preprocess, device)
     parts = [inputs[at : at + engine.batch] for at in range(0, len(inputs), engine.batch)]
     return np.concatenate([engine(part) for part in parts])

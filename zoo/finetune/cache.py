@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ import PIL
 from zoo.catalog import Preprocess
 from zoo.disk import atomic, writing
 from zoo.engine import Array, Engine
+from zoo.errors import WriteError
 from zoo.run import write_json
 
 if TYPE_CHECKING:
@@ -41,6 +43,15 @@ def fingerprint(frozen: nn.Module, model: str, preprocess: Preprocess, engine: E
     return digest.hexdigest()
 
 
+@contextmanager
+def elsewhere() -> Iterator[None]:
+    """The hint of a cache that cannot be written."""
+    try:
+        yield
+    except WriteError as error:
+        raise WriteError(error.what, "set ZOO_CACHE to a folder with room") from error
+
+
 def view_key(number: int, seed: int, flip: bool) -> bytes:
     """8 bytes; the plain view is the same under every seed."""
     if number == 0:
@@ -57,7 +68,7 @@ class FeatureCache:
         self.parts: list[Array] = []
         self.new_keys: list[bytes] = []
         self.new_rows: list[Array] = []
-        with writing(folder):
+        with elsewhere(), writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "about.json").exists():
                 write_json(folder / "about.json", about)
@@ -96,9 +107,9 @@ class FeatureCache:
             return
         name = self.folder / f"{uuid.uuid4().hex}.rows.npy"
         keys = np.frombuffer(b"".join(self.new_keys), np.uint8).reshape(-1, 40)
-        with atomic(name) as file:
+        with elsewhere(), atomic(name) as file:
             np.save(file, np.stack(self.new_rows), allow_pickle=False)
-        with atomic(Path(str(name).replace(".rows.npy", ".keys.npy"))) as file:
+        with elsewhere(), atomic(Path(str(name).replace(".rows.npy", ".keys.npy"))) as file:
             np.save(file, keys, allow_pickle=False)
         self.attach(self.new_keys, np.load(name, "r", allow_pickle=False))
         self.new_keys, self.new_rows = [], []

@@ -67,7 +67,11 @@ def about_parts(plan: Plan) -> list[Line]:
     cut = plan.cut
     names = [name for name, _ in cut.frozen.named_children()]
     shown = f"{names[0]} … {names[-1]}" if len(names) > 1 else names[0]
-    why = "the last convolutional stage" if plan.recipe.cut is None else "as asked for"
+    convolutions = plan.start.row.stages != ("backbone", "head")
+    why = "the last convolutional stage" if convolutions else "all but the head"
+    why = why if plan.recipe.cut is None else "as asked for"
+    if not plan.start.trained:
+        why += "; WARNING: these are random weights"
     trained = ", ".join(name for name, _ in cut.trainable.named_children())
     new = f"{plan.head} is new ({plan.recipe.head})"
     return [

@@ -14,6 +14,7 @@ from zoo import __version__, weights
 from zoo.catalog import Preprocess
 from zoo.data.index import DatasetIndex, Sample
 from zoo.device import Device
+from zoo.disk import writing
 from zoo.engine.torch import TorchEngine
 from zoo.errors import DataError, Interrupted, RunError
 from zoo.finetune import checkpoint
@@ -156,6 +157,8 @@ class Job:
             self.run.discard()
             raise
         self.run.save_index(self.index)
+        counts = {split: len(self.index.of(split)) for split in ("train", "val")}
+        self.run.update(data={**self.run.record["data"], **counts})
         views = sum(len(keys) for keys in found.keys.values())
         seconds = time.perf_counter() - started
         yield FeaturesDone(found.computed, views - found.computed, seconds, found.bad)
@@ -259,9 +262,18 @@ def labels_of(samples: tuple[Sample, ...]) -> Array:
 def start(plan: Plan, folder: Path, watch: Watch) -> Job:
     """A new run folder for this plan. Raises RunError where it exists."""
     run = Run.create(folder, plan.record())
-    plan.recipe.save(run.path("recipe.toml"))
-    run.save_index(plan.index)
+    with run.or_nothing(), writing(run.path("recipe.toml")):
+        resumable(plan).save(run.path("recipe.toml"))
+        run.save_index(plan.index)
     return Job(plan, run, watch)
+
+
+def resumable(plan: Plan) -> Recipe:
+    """The recipe with paths that hold in any working directory."""
+    paths = {"data": str(plan.index.root.absolute())}
+    if plan.start.origin["tag"] in ("file", "run"):
+        paths["weights"] = plan.start.origin["file"]
+    return plan.recipe.model_copy(update=paths)
 
 
 def resume(plan: Plan, run: Run, watch: Watch) -> Job:

@@ -82,7 +82,7 @@ class Plan:
         return {
             "zoo": __version__,
             "model": self.recipe.model,
-            "spec": record_of(self.start.spec),
+            "spec": record_of(self.start.row),
             "weights": self.start.origin,
             "weights_sha256": self.weights_sha256,
             "classes": list(self.index.classes),
@@ -177,7 +177,7 @@ def learning_rate(recipe: Recipe, start: Network, fresh: bool) -> tuple[float, s
         return rate, f"rate: {whose}, on standardised features; warm-up, then cosine"
     if start.trained:
         return rate, f"rate of the new head: {whose}; pretrained layers a tenth; cosine"
-    return rate, f"rate: {whose}, all layers are new; warm-up, then cosine"
+    return rate, f"rate: {whose}, the trained layers are new; warm-up, then cosine"
 
 
 def threads_of(
@@ -228,8 +228,8 @@ def check_room(plan: Plan) -> None:
     """Raises WriteError where the disk cannot hold the features."""
     folder = cache_folder()
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    if plan.cut and plan.feature_bytes > 0.9 * free:
+    total, _, free = shutil.disk_usage(there)
+    if plan.cut and total and plan.feature_bytes > 0.9 * free:
         raise WriteError(
             f"the features after '{plan.cut.boundary}' need {size(plan.feature_bytes)}, "
             f"{folder} has {size(free)} free",

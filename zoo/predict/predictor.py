@@ -87,7 +87,7 @@ def open_predictor(
     from zoo.engine.torch import TorchEngine
     from zoo.run import Run
 
-    if os.path.isdir(name):
+    if os.path.isdir(name) and (name not in catalog.ROWS or Path(name, "run.json").exists()):
         run = Run.open(Path(name)).finished()
         if choice:
             raise UsageError(f"{name} is a run, with weights of its own", "leave --weights out")
@@ -107,6 +107,8 @@ def open_predictor(
 
     engine = TorchEngine(net.chain, net.preprocess, place)
     about = f"{place.name} {place.precision}: {place.reason}"
+    if agreement := net.agreement:
+        about += f"; the run agrees with fp32 on {100 * agreement:.1f} % of its val photos"
     return Predictor(engine, net.classes, net.preprocess, load, True, about)
 
 

@@ -41,7 +41,7 @@ def check(path: Path | None) -> None:
         except ModuleNotFoundError:
             raise UsageError(
                 "Parquet needs pyarrow, which is not installed",
-                "pip install 'zoo-transfer[parquet]', or write .csv",
+                "pip install pyarrow, or write .csv",
             ) from None
 
 
@@ -82,8 +82,8 @@ def write(rows: Iterable[Prediction], path: Path | None, top: int, stdout: IO[st
         with writing(path):
             os.replace(partial, path)
     except ZooError as error:
-        if count and path.suffix.lower() != ".parquet":
-            error.hint += f"; {count} rows so far are in {partial}"
+        if path.suffix.lower() != ".parquet" and partial.exists() and partial.stat().st_size:
+            error.hint += f"; what was written so far is in {partial}"
         else:
             partial.unlink(missing_ok=True)
         raise

@@ -46,6 +46,8 @@ def choose(spec: ModelSpec, choice: str | None) -> Weights | Path | None:
         return spec.default_weights
     if choice.lower() == "none":
         return None
+    if not choice.strip():
+        raise WeightsError("no weights ''", f"{_tags(spec)}; or give FILE, or none")
     for row in spec.weights:
         if row.tag.lower() == choice.lower():
             return row
