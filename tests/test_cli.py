@@ -252,6 +252,8 @@ def test_what_is_no_run_is_refused_by_every_command(here: Here, folder: Path, ph
 
 def test_resume_takes_no_other_setting(here: Here, run: Path) -> None:
     refused(here("finetune", "--resume", run, "--epochs", 3), "epochs was given too")
+    refused(here("finetune", "--resume", run, "--dry-run"), "dry_run was given too")
+    refused(here("finetune", "--resume", run, "-o", "elsewhere"), "output was given too")
 
 
 def test_resuming_a_finished_run_shows_it_again(here: Here, run: Path) -> None:

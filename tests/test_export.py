@@ -133,6 +133,28 @@ def test_no_photos_no_proof_no_file(tmp_path, lenet):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("zoo.classes", "[", "damaged"),
+        ("zoo.preprocess", None, "damaged"),
+        ("zoo.classes", '["one", "two"]', "2 names for 10 classes"),
+    ],
+)
+def test_metadata_that_do_not_fit_are_refused(tmp_path, lenet, key, value, says):
+    net, photos = lenet
+    export(net, photos, tmp_path / "model.onnx")
+    model = onnx.load(tmp_path / "model.onnx")
+    about = {entry.key: entry.value for entry in model.metadata_props} | {key: value}
+    del model.metadata_props[:]
+    for name, text in about.items():
+        if text is not None:
+            model.metadata_props.add(key=name, value=text)
+    onnx.save(model, tmp_path / "edited.onnx")
+    with pytest.raises(WeightsError, match=says):
+        OnnxModel(tmp_path / "edited.onnx")
+
+
 def test_foreign_onnx_files_are_refused(tmp_path):
     (tmp_path / "junk.onnx").write_bytes(b"not a model")
     with pytest.raises(WeightsError, match="not an ONNX file"):

@@ -230,6 +230,77 @@ def test_a_run_gives_its_convolutions_to_another(tmp_path, photos, lenet_run):
         plan.make(settings("resnet18", photos, weights=str(lenet_run)))
 
 
+def test_a_run_of_a_run_of_a_network_with_another_head(tmp_path, photos):
+    """SqueezeNet's head is a convolution that gives way to a Linear: the run knows both rows."""
+    from zoo.predict.inputs import Input
+    from zoo.predict.predictor import open_predictor
+
+    name = "torchvision/squeezenet1_1"
+    tune(tmp_path / "first", settings(name, photos, epochs=1))
+    again = settings(name, photos, weights=str(tmp_path / "first"), epochs=1, head="mlp:8")
+    tune(tmp_path / "second", again)
+    third = settings(name, photos, weights=str(tmp_path / "second"), epochs=1)
+    tune(tmp_path / "third", third)
+    picture = str(next(photos.rglob("*.png")))
+    for run in ("first", "second", "third"):
+        (row,) = open_predictor(str(tmp_path / run)).rows([Input(picture, "x")])
+        assert row.status == "ok"
+
+
+def test_a_weights_file_beside_a_run_is_that_file(tmp_path, photos, lenet_run):
+    run = tmp_path / "run"
+    shutil.copytree(lenet_run, run)
+    tensors = saved(run)
+    weights.save({n: torch.zeros_like(t) for n, t in tensors.items()}, run / "other.safetensors")
+    made = plan.make(settings("lenet", photos, weights=str(run / "other.safetensors")))
+    assert not made.chain.state_dict()["conv1.weight"].any()
+
+
+def test_resume_works_from_another_folder_and_after_a_torn_line(tmp_path, photos, monkeypatch):
+    """Paths were relative, and the last line of the log was cut off by a power failure."""
+    shutil.copytree(photos, tmp_path / "here" / "photos")
+    monkeypatch.chdir(tmp_path / "here")
+    start = network.pretrained("lenet", "none", seed=9).chain.state_dict()
+    weights.save(start, Path("start.safetensors"))
+    chosen = settings("lenet", "photos", weights="start.safetensors", freeze=False, epochs=3)
+    chosen = chosen.model_copy(update={"batch_size": 8})
+    with pytest.raises(Interrupted):
+        tune(Path("run"), chosen, Watcher("epoch", 7))
+    with open("run/metrics.jsonl", "a") as log:
+        log.write('{"epoch": 9, "tra')
+    monkeypatch.chdir(tmp_path)
+    again = [sys.executable, "-m", "zoo", "finetune", "--resume", "here/run"]
+    answer = subprocess.run(again, capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 0, answer.stderr
+    assert [line["epoch"] for line in Run.open(tmp_path / "here/run").metrics()] == [1, 2, 3]
+
+
+def test_a_resume_that_finds_no_photos_keeps_the_checkpoint(tmp_path, photos):
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    chosen = settings("lenet", data, freeze=False, views=1, epochs=3, batch_size=8)
+    with pytest.raises(Interrupted):
+        tune(tmp_path / "run", chosen, Watcher("epoch", 7))
+    before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    for path in (data / sorted(p.name for p in data.iterdir())[0]).iterdir():
+        path.write_bytes(bytes(path.stat().st_size))  # as a share that comes and goes
+    with pytest.raises(DataError):
+        list(job.resume(plan.make(chosen), Run.open(tmp_path / "run"), Watcher()).events())
+    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_the_proof_of_a_bf16_run_says_what_the_run_itself_answers(tmp_path, photos):
+    from zoo.export.onnx import export
+
+    tune(tmp_path / "run", settings("resnet18", photos, epochs=1, precision="bf16"))
+    run = Run.open(tmp_path / "run")
+    files = sorted(photos.rglob("*.png"))
+    proof = export(network.of_run(run), files, tmp_path / "m.onnx", precision="bf16")
+    assert proof.agree == proof.photos
+    assert 0 <= proof.agree_run <= proof.photos
+    assert network.of_run(run).agreement == run.record["agreement_with_fp32"]
+
+
 def test_our_adamw_is_torchs():
     from zoo.finetune.adamw import AdamW
 

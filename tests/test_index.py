@@ -274,3 +274,28 @@ def test_real_photos_have_the_counts_they_are_known_for(shared: Path) -> None:
     assert (len(index.of("train")), len(index.of("val"))) == (245, 153)
     index = scan(shared / "data" / "clothing10")
     assert (len(index.classes), len(index.of("train")), len(index.of("val"))) == (10, 400, 120)
+
+
+@pytest.mark.parametrize(("train", "val"), [("Train", "Val"), ("TRAIN", "validation")])
+def test_parts_are_known_in_upper_case(tmp_path: Path, photos: Path, train: str, val: str) -> None:
+    shutil.copytree(photos, tmp_path / "data" / train)
+    shutil.copytree(photos, tmp_path / "data" / val)
+    index = scan(tmp_path / "data")
+    assert index.classes == scan(photos).classes
+    assert len(index.of("train")) == len(index.of("val"))
+
+
+def test_a_class_without_validation_photos_is_noted(tmp_path: Path, photos: Path) -> None:
+    shutil.copytree(photos, tmp_path / "data" / "train")
+    shutil.copytree(photos, tmp_path / "data" / "val")
+    gone = scan(photos).classes[0]
+    shutil.rmtree(tmp_path / "data" / "val" / gone)
+    assert f"no validation photo of: {gone}" in scan(tmp_path / "data").notes
+
+
+def test_a_class_name_that_is_not_utf8_is_refused(tmp_path: Path, photos: Path) -> None:
+    shutil.copytree(photos, tmp_path / "data")
+    first = tmp_path / "data" / scan(photos).classes[0]
+    os.rename(os.fsencode(first), os.fsencode(tmp_path / "data") + b"/an\xff,ts")
+    with pytest.raises(DataError, match="UTF-8"):
+        scan(tmp_path / "data")
