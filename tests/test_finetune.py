@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from zoo import network, recipe, weights
-from zoo.errors import DataError, Interrupted, RunError, UnknownStage
+from zoo.errors import DataError, Interrupted, RecipeError, RunError, UnknownStage
 from zoo.finetune import job, plan
 from zoo.finetune.cut import cut
 from zoo.finetune.job import FeaturesDone, Finished
@@ -421,10 +421,25 @@ def test_the_plan_gives_a_reason_for_every_choice(photos):
     assert all(line.reason for line in made.lines)
 
 
+def test_bf16_without_a_frozen_part_is_refused(photos):
+    with pytest.raises(RecipeError, match="frozen part"):
+        settings("lenet", photos, freeze=False, precision="bf16")
+
+
 def test_bf16_measures_its_agreement(tmp_path, photos):
+    from zoo.predict.inputs import Input
+    from zoo.predict.predictor import open_predictor
+
     *_, finished = tune(tmp_path / "run", settings("resnet18", photos, epochs=2, precision="bf16"))
-    assert 0.5 <= finished.agreement <= 1.0
-    record = Run.open(tmp_path / "run").record
+    run = Run.open(tmp_path / "run")
+    inputs = [Input(str(path), "x") for path in run.photos("val")]
+    own, exact = (
+        [row.labels for row in open_predictor(str(run.folder), precision=precision).rows(inputs)]
+        for precision in (None, "fp32")
+    )
+    same = sum(a == b for a, b in zip(own, exact, strict=True))
+    assert finished.agreement == same / len(inputs)  # of what predict itself answers
+    record = run.record
     assert record["precision"] == "bf16"
     assert record["agreement_with_fp32"] == finished.agreement
 

@@ -63,7 +63,16 @@ def choose(wanted: str = "auto", precision: str = "fp32") -> Device:
         raise UsageError(f"--device {wanted}: no such device here", f"available: {', '.join(have)}")
     if kind == "cuda":
         reason += f": {torch.cuda.get_device_name(name)}"
+        no_tf32()
     return Device(name, precision, cores(), reason)
+
+
+def no_tf32() -> None:
+    """fp32 means fp32: by default cuDNN rounds the inputs of convolutions to ten bits."""
+    import torch
+
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
 
 
 def tune_allocator() -> bool:

@@ -95,6 +95,11 @@ def make(flags: dict[str, Any], file: Path | None = None) -> Recipe:
             f"--no-freeze with --cut {recipe.cut}: a cut is where freezing ends",
             "leave one of the two out",
         )
+    if not recipe.freeze and recipe.precision != "fp32":
+        raise RecipeError(
+            f"--no-freeze with --precision {recipe.precision}: the precision is of the frozen part",
+            "leave one of the two out; training is in fp32",
+        )
     return recipe
 
 

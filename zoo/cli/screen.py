@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import sys
 import time
@@ -64,10 +63,6 @@ def short(number: float | None) -> str:
 
 def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def width() -> int:
-    return shutil.get_terminal_size((100, 24)).columns
 
 
 class Screen:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from zoo.catalog.spec import Preprocess
+from zoo.data.decode import decode, read_bytes
 from zoo.data.preprocess import Box, Pixels, apply, mode, resize, to_array
 
 AREA = (0.35, 1.0)  # share of the picture; Inception's 0.08 loses small objects
@@ -44,6 +46,11 @@ def view(
         if change is not ImageEnhance.Color or preprocess.channels == 3:
             small = change(small).enhance(amount)
     return to_array(small, preprocess)
+
+
+def plain_view(path: Path | str, preprocess: Preprocess) -> Pixels:
+    """View 0 of a file: uint8, H x W x C. Raises ImageError."""
+    return apply(decode(read_bytes(path), mode(preprocess)), preprocess)
 
 
 def generator(*key: object) -> np.random.Generator:

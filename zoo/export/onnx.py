@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ import numpy as np
 from zoo import __version__
 from zoo.catalog import Preprocess
 from zoo.data.decode import decode, read_bytes
-from zoo.data.preprocess import apply, mode, normalise
+from zoo.data.preprocess import normalise
+from zoo.data.views import plain_view
 from zoo.device import Device, cores
 from zoo.disk import replacing, writing
 from zoo.engine import Array
@@ -99,14 +101,11 @@ def readable(photos: list[Path], preprocess: Preprocess) -> list[tuple[Path, Arr
 
     Raises InputError where none can be read.
     """
-    step = max(1, len(photos) // PHOTOS)
+    places = np.linspace(0, len(photos) - 1, min(PHOTOS, len(photos))).astype(int)
     pictures = []
-    for path in photos[::step][:PHOTOS]:
-        try:
-            picture = decode(read_bytes(path), mode(preprocess))
-        except ImageError:
-            continue
-        pictures.append((path, apply(picture, preprocess)))
+    for path in [photos[place] for place in places]:
+        with suppress(ImageError):
+            pictures.append((path, plain_view(path, preprocess)))
     if not pictures:
         where = photos[0].parent if photos else "the run's index.csv"
         raise InputError(

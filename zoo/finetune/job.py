@@ -97,7 +97,7 @@ class Job:
         result = report(scores.argmax(axis=1), source.val_labels, self.index.classes)
         agreement = None
         if self.device.precision != "fp32":
-            agreement = agreement_with_fp32(self.plan, self.index, scores)
+            agreement = agreement_with_fp32(self.plan, self.index)
         seconds = time.perf_counter() - started
         self.finish(loop, result, agreement, seconds)
         yield Finished(result, loop.progress.best_epoch, agreement, seconds)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.data.index import DatasetIndex
+from zoo.data.views import plain_view
 from zoo.engine.pipeline import forward
 from zoo.engine.torch import TorchEngine
-from zoo.finetune.scan import plain_view
-from zoo.metrics import Array, Report
+from zoo.errors import ImageError
+from zoo.metrics import Report
 from zoo.run import Run, write_csv
 
 if TYPE_CHECKING:
@@ -29,15 +30,16 @@ def write_tables(run: Run, report: Report) -> None:
     write_csv(run.path("classes.csv"), ("class", "photos", "precision", "recall", "f1"), rows)
 
 
-def agreement_with_fp32(plan: Plan, index: DatasetIndex, scores: Array) -> float:
-    """Share of validation photos that fp32 gives the same class as the precision chosen.
+def agreement_with_fp32(plan: Plan, index: DatasetIndex) -> float:
+    """Share of validation photos that get the same class in fp32 and in the plan's precision.
 
-    scores: what the trained head said to the features in that precision, N x K.
+    Both run the whole network, as `predict` will.
     """
-    samples = index.of("val")[:PHOTOS]
-    device = replace(plan.device, precision="fp32")
-    exact = TorchEngine(plan.chain, plan.preprocess, device)
-    paths = [index.root / sample.path for sample in samples]
-    rows = forward(paths, lambda path: plain_view(path, plan.preprocess), exact)
-    answers = np.array([np.argmax(row) for _, row in rows if not isinstance(row, Exception)])
-    return float((answers == scores[: len(samples)].argmax(axis=1)).mean())
+    paths = [index.root / sample.path for sample in index.of("val")[:PHOTOS]]
+    answers = []
+    for precision in ("fp32", plan.device.precision):
+        device = replace(plan.device, precision=precision)
+        engine = TorchEngine(plan.chain, plan.preprocess, device)
+        rows = forward(paths, lambda path: plain_view(path, plan.preprocess), engine)
+        answers.append([None if isinstance(row, ImageError) else row.argmax() for _, row in rows])
+    return float(np.mean([ours == theirs for ours, theirs in zip(*answers, strict=True)]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from zoo.catalog import Preprocess
 from zoo.data.decode import decode, read_bytes
@@ -17,11 +16,6 @@ from zoo.engine.pipeline import ordered
 from zoo.errors import ImageError
 from zoo.finetune.cache import memory
 from zoo.finetune.features import Pass
-
-
-def plain_view(path: Path, preprocess: Preprocess) -> Array:
-    """View 0 of a file: uint8 H x W x C. Raises ImageError."""
-    return apply(decode(read_bytes(path), mode(preprocess)), preprocess)
 
 
 def scan_photos(

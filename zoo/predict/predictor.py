@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from zoo import catalog
-from zoo.catalog.spec import Preprocess
 from zoo.data.decode import decode, read_bytes
-from zoo.data.preprocess import apply, mode, normalise
+from zoo.data.preprocess import normalise
+from zoo.data.views import plain_view
 from zoo.device import cores
 from zoo.engine import Array, Engine
 from zoo.engine.pipeline import forward
@@ -41,11 +41,9 @@ class Predictor:
 
     engine: Engine
     classes: tuple[str, ...]
-    preprocess: Preprocess
     load: Callable[[str], Array]
     logits: bool
     about: str
-    notes: tuple[str, ...] = field(default=())
 
     def rows(self, inputs: Iterable[Input], top: int = 1) -> Iterator[Prediction]:
         """One Prediction for each input, in order, in constant memory."""
@@ -102,14 +100,13 @@ def open_predictor(
             f"{name} with {choice} knows no classes", "fine-tune it first, or give weights"
         )
 
-    def load(file: str) -> Array:
-        return apply(decode(read_bytes(file), mode(net.preprocess)), net.preprocess)
-
     engine = TorchEngine(net.chain, net.preprocess, place)
     about = f"{place.name} {place.precision}: {place.reason}"
     if agreement := net.agreement:
         about += f"; the run agrees with fp32 on {100 * agreement:.1f} % of its val photos"
-    return Predictor(engine, net.classes, net.preprocess, load, True, about)
+    return Predictor(
+        engine, net.classes, lambda file: plain_view(file, net.preprocess), True, about
+    )
 
 
 def check_name(name: str) -> None:
@@ -134,12 +131,12 @@ def of_onnx(path: Path) -> Predictor:
         return np.asarray(decode(read_bytes(file)))
 
     def normalised(file: str) -> Array:
-        return normalise(apply(decode(read_bytes(file), mode(preprocess)), preprocess), preprocess)
+        return normalise(plain_view(file, preprocess), preprocess)
 
     tensor = model.input == "tensor"
     engine = OnnxEngine(model, workers=cores())
     load = normalised if tensor else raw
-    return Predictor(engine, model.classes, preprocess, load, tensor, f"{model.name}, no torch")
+    return Predictor(engine, model.classes, load, tensor, f"{model.name}, no torch")
 
 
 def agreement(ours: Predictor, exact: Predictor, inputs: list[Input]) -> tuple[int, int]:
