@@ -105,11 +105,17 @@ def test_a_device_that_is_not_there_is_refused():
 
 
 def test_fp32_is_not_tf32():
+    """And torch.export, which asks for the setting in another way, still gets an answer."""
     from zoo.device import no_tf32
 
     no_tf32()
-    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
-    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    assert torch.backends.cudnn.conv.fp32_precision != "tf32"
+    assert torch.backends.cuda.matmul.fp32_precision != "tf32"
+    assert torch.backends.cudnn.allow_tf32 is False
+    chain = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3)).eval()
+    picture = torch.zeros(2, 3, 8, 8)
+    exported = torch.export.export(chain, (picture,)).module()
+    assert torch.equal(exported(picture), chain(picture))
 
 
 @pytest.mark.gpu

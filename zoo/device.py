@@ -71,8 +71,8 @@ def no_tf32() -> None:
     """fp32 means fp32: by default cuDNN rounds the inputs of convolutions to ten bits."""
     import torch
 
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def tune_allocator() -> bool:
