@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 
 from zoo.catalog.classics import CLASSICS
 from zoo.catalog.spec import ModelSpec, Preprocess, Weights
 from zoo.errors import UnknownModel, UsageError, nearest
 
-__all__ = ["ROWS", "SORT_KEYS", "ModelSpec", "Preprocess", "Weights", "find", "search"]
+__all__ = [
+    "ROWS",
+    "SORT_KEYS",
+    "ModelSpec",
+    "Preprocess",
+    "Weights",
+    "check_variant",
+    "find",
+    "search",
+]
 
 ROWS: dict[str, ModelSpec] = {row.name: row for row in CLASSICS}
 if len(ROWS) != len(CLASSICS):
@@ -28,6 +37,22 @@ def find(name: str) -> ModelSpec:
         f"there is no model called '{name}'" + (f"; {close}" if close else ""),
         "run `zoo list` for the catalogue; torchvision/NAME and timm/NAME give any other",
     )
+
+
+def check_variant(row: ModelSpec, given: Mapping[str, str | float]) -> dict[str, str | float]:
+    """What of `given` the row's builder is to be asked for. Raises UsageError for what it lacks."""
+    known = dict(row.variants)
+    for name, value in given.items():
+        if name not in known:
+            have = ", ".join(known) or "no variants"
+            raise UsageError(f"{row.name} has no variant '{name}'", f"{row.name} has: {have}")
+        if known[name] and value not in known[name]:
+            raise UsageError(
+                f"{name} = {value!r} for {row.name}", f"one of: {', '.join(known[name])}"
+            )
+        if not known[name] and not (isinstance(value, int | float) and 0 <= value < 1):
+            raise UsageError(f"{name} = {value!r} for {row.name}", "a number from 0 to below 1")
+    return dict(given)
 
 
 def search(

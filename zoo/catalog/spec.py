@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 Fit = Literal["crop", "pad", "squash"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Task = Literal["classify", "reconstruct"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,12 @@ class ModelSpec:
     ignore: prefixes of tensors that published files hold and this chain does not (auxiliary
     heads). published_head: only where the chain is `backbone` + `head`: the head's dotted name in
     the library's own model, under which published files keep it.
+    task: `reconstruct` is an autoencoder: its chain gives values in [0, 1] in the shape of its
+    input, `code` names the last stage of its encoder, `cut` is that stage, and `head` is empty.
+    variants: what the builder can be asked to do otherwise, as (keyword, choices), the default
+    first; a keyword without choices takes a number from 0 to below 1 (dropout).
+    auxiliary: dotted path of a function `(chain, num_classes) -> chain` that adds the stages
+    which exist in training only (`zoo.models.auxiliary`).
     """
 
     name: str
@@ -86,6 +93,10 @@ class ModelSpec:
     ignore: tuple[str, ...] = ()
     published_head: str = ""
     note: str = ""
+    task: Task = "classify"
+    code: str = ""
+    variants: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    auxiliary: str = ""
 
     @property
     def default_weights(self) -> Weights | None:

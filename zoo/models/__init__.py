@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from torch import nn
@@ -17,6 +18,7 @@ from zoo.models.meter import StageInfo, measure
 __all__ = ["StageInfo", "build", "describe", "replace_head", "resolve", "stages"]
 
 M = TypeVar("M", bound=nn.Module)
+Variant = Mapping[str, str | float]
 
 
 def resolve(name: str) -> ModelSpec:
@@ -33,23 +35,29 @@ def resolve(name: str) -> ModelSpec:
     return catalog.find(name)
 
 
-def build(spec: ModelSpec, num_classes: int | None = None) -> nn.Sequential:
+def build(
+    spec: ModelSpec, num_classes: int | None = None, variant: Variant | None = None
+) -> nn.Sequential:
     """The chain of a row, with random weights; the row's own number of classes unless another.
+
+    variant: keywords of the builder, as in `spec.variants`.
 
     Own networks can be built under `torch.device("meta")` and filled by
     `load_state_dict(..., assign=True)`; those of a library cannot (some keep constants outside
     their state dict).
     """
     classes = spec.num_classes if num_classes is None else num_classes
-    if classes < 1:
+    if classes < 1 and spec.task == "classify":
         raise UsageError(f"a model with {classes} classes", "give 1 class or more")
     if spec.builder == "library":
         from zoo.models import library
 
         return library.build(spec, classes)
     module, function = spec.builder.rsplit(".", 1)
-    chain: nn.Sequential = getattr(importlib.import_module(module), function)(classes)
-    return chain
+    builder = getattr(importlib.import_module(module), function)
+    if spec.task == "reconstruct":
+        return builder(**(variant or {}))  # type: ignore[no-any-return]
+    return builder(classes, **(variant or {}))  # type: ignore[no-any-return]
 
 
 def stages(chain: nn.Sequential) -> list[str]:
