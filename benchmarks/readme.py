@@ -31,7 +31,11 @@ def results(name: str) -> Any:
 
 
 def catalogue() -> str:
-    return markdown(HEADER, [cells(row) for row in catalog.ROWS.values()])
+    made = markdown(HEADER, [cells(row) for row in catalog.ROWS.values()])
+    return made + (
+        "\n\nmemory: a forward pass of one picture in float32, parameters and activations. "
+        "top-1, top-5, file, licence: of the weights that are used unless others are asked for."
+    )
 
 
 def settings() -> str:
@@ -68,6 +72,33 @@ def imagenet() -> str:
     return markdown(("model", "top-1 hits", "whole command"), rows)
 
 
+def recipes() -> str:
+    made = results("recipes")
+    rows = [
+        (
+            f"`{row['recipe']}`" if " " not in row["recipe"] else row["recipe"],
+            row["data"],
+            score(row),
+            str(row["epochs"]),
+            f"{row['minutes']:.1f}" if row["minutes"] >= 0.05 else "< 0.1",
+            f"`{row['command']}`",
+        )
+        for row in made["rows"]
+    ]
+    header = ("recipe", "data (test pictures)", "result", "epochs", "minutes", "command")
+    return markdown(header, rows) + f"\n\nMinutes: {made['machine']}, other work beside it."
+
+
+def score(row: dict[str, Any]) -> str:
+    """Accuracy, or the error of reconstructions beside that of principal components."""
+    if row["metric"] == "accuracy":
+        spread = row.get("members")
+        members = f" (each {100 * min(spread):.2f} to {100 * max(spread):.2f})" if spread else ""
+        return f"{100 * row['value']:.2f} %{members}"
+    share = row["value"] / row["pca_mse"]
+    return f"MSE {row['value']:.5f}, {share:.2f} of PCA's {row['pca_mse']:.5f}"
+
+
 def speed() -> str:
     """Medians; the bars with their values as the benchmarks printed them."""
     frozen, startup = results("frozen"), results("startup")
@@ -98,6 +129,7 @@ def seconds(value: float) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "catalogue": catalogue,
     "settings": settings,
+    "recipes": recipes,
     "transfer": transfer,
     "imagenet": imagenet,
     "speed": speed,

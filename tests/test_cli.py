@@ -58,7 +58,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["finetune", "lenet", "x", "--epochs", "many"], ["'--epochs'", "many"]),
         (["export", "tflite", "x"], ["no such command 'tflite'"]),
         (["export", "onnx", "x", "--input", "raw"], ["--input raw", "`image` or `tensor`"]),
-        (["list", "--sort", "size"], ["cannot sort by 'size'", "params"]),
+        (["list", "--sort", "sise"], ["cannot sort by 'sise'", "did you mean size", "params"]),
         (["list", "--max-params", "lots"], ["--max-params lots", "30M"]),
         (["list", "--family", "vgggg"], ["no model fits"]),
     ],
@@ -102,7 +102,7 @@ def test_list_has_a_line_for_each_model(here: Here) -> None:
         (["resnet1"], {"resnet18", "resnet101", "resnet152"}),
         (["vgg1?"], {"vgg16", "vgg19"}),
         (["--family", "lenet"], {"lenet"}),
-        (["--max-params", "1M"], {"lenet"}),
+        (["--max-params", "1M", "--family", "lenet"], {"lenet"}),
         (["--family", "resnet", "--max-params", "30M"], {"resnet18", "resnet34", "resnet50"}),
         (["--family", "vgg", "--min-acc1", "74"], {"vgg19_bn"}),
     ],
@@ -205,11 +205,11 @@ def test_weights_that_are_missing_foreign_or_damaged(
 ) -> None:
     (tmp_path / "page.pth").write_text("<html>not found</html>")
     cases = (
-        ("resnet18", [], "resnet18-f37072fd.pth not found"),
+        ("resnet18", [], "resnet18-f37072fd.pth (46.8 MB) not found"),
         ("resnet18", ["--weights", "gone.pth"], "gone.pth"),
         ("resnet18", ["--weights", tmp_path / "page.pth"], "page.pth"),
         ("resnet18", ["--weights", run / "model.safetensors"], "lenet"),
-        ("lenet", [], "lenet has no pretrained weights"),
+        ("cnn", [], "cnn has no pretrained weights"),
     )
     for model, words, what in cases:
         refused(here("finetune", model, photos, *words, "-o", "run"), what)

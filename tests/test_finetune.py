@@ -83,8 +83,8 @@ def test_the_run_predicts_what_its_report_says(tmp_path, photos):
     ours = open_predictor(str(run.folder))
     rows = list(ours.rows([Input(str(path), path.parent.name) for path in run.photos("val")]))
     right = sum(row.labels[0] == row.path for row in rows) / len(rows)
-    assert right == pytest.approx(finished.report.accuracy)
-    assert run.record["results"]["accuracy"] == finished.report.accuracy
+    assert right == pytest.approx(finished.scores.report.accuracy)
+    assert run.record["results"]["accuracy"] == finished.scores.report.accuracy
 
 
 def test_features_are_computed_once_and_only_for_new_photos(tmp_path, photos):
@@ -301,15 +301,24 @@ def test_the_proof_of_a_bf16_run_says_what_the_run_itself_answers(tmp_path, phot
     assert network.of_run(run).agreement == run.record["agreement_with_fp32"]
 
 
-def test_our_adamw_is_torchs():
-    from zoo.finetune.adamw import AdamW
+@pytest.mark.parametrize(
+    ("name", "momentum", "reference"),
+    [
+        ("adamw", 0.0, torch.optim.AdamW),
+        ("adam", 0.0, torch.optim.Adam),
+        ("sgd", 0.0, torch.optim.SGD),
+        ("sgd", 0.9, lambda groups: torch.optim.SGD(groups, momentum=0.9)),
+    ],
+)
+def test_our_optimizers_are_torchs(name, momentum, reference):
+    from zoo.finetune.optimizers import optimizer as make
 
     torch.manual_seed(0)
     ours = torch.nn.Linear(7, 3)
     theirs = torch.nn.Linear(7, 3)
     theirs.load_state_dict(ours.state_dict())
     optimizers = []
-    for model, kind in ((ours, AdamW), (theirs, torch.optim.AdamW)):
+    for model, kind in ((ours, lambda groups: make(name, groups, momentum)), (theirs, reference)):
         groups = [
             {"params": [model.weight], "lr": 0.01, "weight_decay": 0.3},
             {"params": [model.bias], "lr": 0.02, "weight_decay": 0.0},
@@ -363,7 +372,7 @@ def test_best_epoch_is_the_one_that_is_kept(tmp_path, photos):
     epochs = [event for event in events if isinstance(event, Epoch)]
     best = max(epochs, key=lambda epoch: (epoch.accuracy, -epoch.val_loss))
     assert events[-1].best_epoch == best.epoch
-    assert events[-1].report.accuracy == best.accuracy
+    assert events[-1].scores.report.accuracy == best.accuracy
 
 
 def test_imbalance_is_seen_and_weighed(tmp_path, photos):
@@ -454,4 +463,4 @@ def test_real_photos_real_weights(tmp_path, shared):
         }
     )
     *_, finished = tune(tmp_path / "run", chosen)
-    assert finished.report.accuracy >= 0.667
+    assert finished.scores.report.accuracy >= 0.667

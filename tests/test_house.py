@@ -19,8 +19,8 @@ FILES = sorted((ROOT / "zoo").rglob("*.py"))
 # free to all.
 DATA = {"catalog"}
 ENGINE = {"catalog", "models", "data", "device"}
-VERB = {"disk", "catalog", "models", "data", "device", "engine", "metrics", "weights", "run",
-        "recipe", "network"}  # fmt: skip
+VERB = {"disk", "catalog", "models", "data", "datasets", "device", "engine", "metrics", "weights",
+        "run", "recipe", "network"}  # fmt: skip
 MAY = {
     "": set(),
     "errors": set(),
@@ -31,6 +31,7 @@ MAY = {
     "run": DATA | {"data", "disk"},
     "models": {"catalog"},
     "weights": ENGINE | {"disk"},
+    "datasets": {"catalog", "disk", "data", "weights"},
     "device": ENGINE,
     "engine": ENGINE,
     "metrics": ENGINE,
@@ -43,7 +44,7 @@ MAY = {
     "__main__": {"cli"},
 }
 # Files of models/ that build a network: they know the building blocks beside them only.
-ADAPTERS = {"__init__", "library", "structure", "meter"}
+ADAPTERS = {"__init__", "library", "from_torchvision", "from_timm", "structure", "meter", "tap"}
 # What may be imported where a file begins, besides the standard library and zoo.
 AT_TOP = {
     "data": {"numpy", "PIL"},
@@ -60,7 +61,8 @@ AT_TOP = {
 }
 # What a command that only reads the catalogue must not load.
 HEAVY = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "rich", "numpy",
-         "PIL", "pydantic", "safetensors", "huggingface_hub", "pyarrow")  # fmt: skip
+         "PIL", "pydantic", "safetensors", "huggingface_hub", "pyarrow", "matplotlib", "sklearn",
+         "scipy")  # fmt: skip
 
 
 class Import(NamedTuple):

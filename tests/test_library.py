@@ -212,16 +212,49 @@ def test_refusals_say_what_and_what_to_do(name, what):
 
 
 def test_lists_are_light_rows():
-    rows = library.timm_list("mobilenetv2_100*")
-    assert rows == [
-        {"name": "timm/mobilenetv2_100.ra_in1k", "licence": "apache-2.0", "size": 224,
-         "classes": 1000},
-    ]  # fmt: skip
-    assert len(library.timm_list("resnet")) > 100
-    (row,) = library.torchvision_list("squeezenet1_1")
-    assert row["name"] == "torchvision/squeezenet1_1"
-    assert (row["params"], row["acc1"], row["gflops"]) == (1_235_496, 58.178, 0.349)
-    assert row["weights"] == ["imagenet1k_v1"]
+    (row,) = library.rows("timm", "mobilenetv2_100*")
+    assert row.name == "timm/mobilenetv2_100.ra_in1k"
+    assert (row.preprocess.size, row.num_classes) == (224, 1000)
+    assert [(one.tag, one.licence) for one in row.weights] == [("ra_in1k", "apache-2.0")]
+    assert (row.params, row.macs, row.memory, row.stages) == (0, 0, 0, ())  # not known, not guessed
+    assert (row.weights[0].acc1, row.weights[0].size) == (None, None)
+    assert len(library.rows("timm", "resnet")) > 100
+    (row,) = library.rows("torchvision", "squeezenet1_1")
+    assert (row.name, row.params, row.macs) == ("torchvision/squeezenet1_1", 1_235_496, 349_000_000)
+    (weights,) = row.weights
+    assert (weights.tag, weights.acc1, weights.acc5) == ("imagenet1k_v1", 58.178, 80.624)
+    assert (weights.mebibytes, weights.size) == (4.729, 4_958_716)
+    assert {len(library.rows(name, "no such")) for name in ("timm", "torchvision")} == {0}
+
+
+def test_a_light_row_is_measured_on_demand():
+    (light,) = library.rows("timm", "mobilenetv2_100*")
+    full = library.measured(light)
+    assert full == models.resolve(light.name)
+    assert (full.params, full.weights[0]) == (3_504_872, light.weights[0])
+    assert full.memory == 4 * full.params + full.activations
+    assert 5_000_000 < full.activations < 20_000_000  # 96 x 112 x 112 in float32 is 4.8 MB
+
+
+def test_torchvisions_papers_and_counts_are_found_for_every_classifier():
+    rows = library.rows("torchvision")
+    assert len(rows) >= 80
+    without = {row.name for row in rows if not (row.paper and row.year)}
+    assert without == {"torchvision/squeezenet1_0", "torchvision/squeezenet1_1"}
+    for row in rows:
+        assert row.params, row.name
+        assert row.macs, row.name
+        assert all(one.acc1 and one.acc5 and one.size for one in row.weights), row.name
+        if not row.ignore:  # the files hold auxiliary heads as well
+            assert abs(row.weights[0].size / (4 * row.params) - 1) < 0.1, row.name
+    vit = models.resolve("torchvision/vit_b_16")
+    assert vit.paper.startswith("An Image is Worth 16x16 Words")
+    assert (vit.paper.endswith(", arXiv:2010.11929"), vit.year) == (True, 2020)
+
+
+def test_timms_paper_and_its_year():
+    row = models.resolve("timm/resnet18.a1_in1k")
+    assert (row.paper, row.year) == ("arXiv:2110.00476", 2021)
 
 
 def test_replace_head_keeps_everything_else():

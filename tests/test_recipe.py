@@ -5,16 +5,18 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from zoo.cli import finetune
+from zoo.cli import finetune, train
 from zoo.errors import RecipeError
 from zoo.recipe import Recipe, load, make
 
 BASE = {"model": "lenet", "data": "photos"}
-ONLY_TOML = {"warmup"}
+ONLY_TOML = {"task"}  # a network's row says what it can learn
+COMMANDS = (finetune.command, train.command)
 ONLY_FLAGS = {"output", "recipe", "resume", "dry_run", "json"}
 ROOT = Path(__file__).parents[1]
 
@@ -74,7 +76,7 @@ def test_typo_gets_the_nearest_name(typo: str, name: str) -> None:
         ("epochs", 0), ("epochs", 2.0), ("epochs", True), ("epochs", "3"), ("lr", "3e-4"),
         ("lr", 0.0), ("lr", float("nan")), ("lr", float("inf")), ("warmup", 1.0), ("views", 0),
         ("label_smoothing", 1.0), ("val_fraction", 0.0), ("val_fraction", 1.0), ("seed", -1),
-        ("seed", 2**63), ("head", "mlp:0"), ("head", "linear "), ("freeze", 1), ("best", "loss"),
+        ("seed", 2**63), ("head", "mlp:0"), ("head", "linear "), ("freeze", 1), ("best", "worst"),
         ("fit", "stretch"), ("precision", "fp16"), ("device", "cuda:"), ("weight_decay", -0.1),
         ("model", 5), ("cut", ["layer4"]),
     ],
@@ -128,20 +130,22 @@ def test_recipe_cannot_be_changed() -> None:
 
 
 def test_every_flag_is_a_setting_and_every_setting_a_flag() -> None:
-    flags = set(inspect.signature(finetune.command).parameters)
-    assert flags - ONLY_FLAGS == set(Recipe.model_fields) - ONLY_TOML
-    assert flags >= ONLY_FLAGS
+    tuning, training = (set(inspect.signature(c).parameters) for c in COMMANDS)
+    assert (tuning | training) - ONLY_FLAGS == set(Recipe.model_fields) - ONLY_TOML
+    assert tuning & training >= ONLY_FLAGS
 
 
-def test_flags_hold_no_default_of_their_own() -> None:
-    for name, flag in inspect.signature(finetune.command).parameters.items():
+@pytest.mark.parametrize("command", COMMANDS)
+def test_flags_hold_no_default_of_their_own(command: Any) -> None:
+    for name, flag in inspect.signature(command).parameters.items():
         assert flag.default is (False if name in ("dry_run", "json") else None), name
 
 
-def test_defaults_that_the_help_names_are_the_recipes() -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_defaults_that_the_help_names_are_the_recipes(command: Any) -> None:
     fields = Recipe.model_fields
     named = 0
-    for name, flag in inspect.signature(finetune.command, eval_str=True).parameters.items():
+    for name, flag in inspect.signature(command, eval_str=True).parameters.items():
         text = getattr(flag.annotation, "__metadata__", [None])[0]
         number = re.search(r"\(([0-9.]+)\)", text.help or "")
         if number:

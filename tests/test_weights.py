@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import http.server
-import io
 import json
 import os
 import pickle
@@ -25,6 +24,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hostile import Reduce, as_zip, inside, saved
 from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
@@ -32,8 +32,8 @@ from torch import nn
 
 from zoo.catalog.spec import ModelSpec, Weights
 from zoo.errors import WeightsError, WriteError
-from zoo.weights import cache_folder, choose, fetch, find, load, read, save
-from zoo.weights.fetch import _next as follow
+from zoo.weights import cache_folder, choose, convert, fetch, find, load, read, save
+from zoo.weights.web import _next as follow
 
 DATA = to_bytes({"a": torch.arange(5000.0), "b": torch.ones(3)})
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -124,6 +124,12 @@ def cache(tmp_path, monkeypatch) -> Path:
     return tmp_path / "cache" / "weights"
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """No process of its own for each torch file: test_store_hostile has that."""
+    inside(monkeypatch)
+
+
 def row(url: str, sha256: str = SHA, size: int | None = len(DATA)) -> Weights:
     return Weights(tag="v1", url=url, file=NAME, sha256=sha256, bytes=size)
 
@@ -205,7 +211,7 @@ def test_no_server_and_no_network(cache, monkeypatch):
     with pytest.raises(WeightsError) as error:
         find(row(url))
     assert one_line(error) == (
-        f"weights {NAME} not found (offline) | put {NAME} into {cache}, "
+        f"weights {NAME} (0.0 MB) not found (offline) | put {NAME} into {cache}, "
         f"or set ZOO_WEIGHTS to a folder that has it; it comes from {url}"
     )
     assert names(cache) == []
@@ -412,107 +418,6 @@ def test_choose(tmp_path):
 # Reading: hostile files
 
 
-class Reduce:
-    def __init__(self, call: object, *arguments: object) -> None:
-        self.made = (call, arguments)
-
-    def __reduce__(self) -> tuple:
-        return self.made
-
-
-class Whole(nn.Module):
-    """A module of our own: saved whole, it asks for this very class."""
-
-
-def hostile_pickles(canary: Path) -> dict[str, bytes]:
-    command = f"touch {canary}"
-    shell = Reduce(os.system, command)
-    text = command.encode()
-    legacy = {"w": torch.ones(2), "x": shell}
-    program = f"open({str(canary)!r}, 'w').close()"
-    forms = {
-        "reduce": pickle.dumps(shell, 2),
-        "reduce protocol 0": pickle.dumps(shell, 0),
-        "stack global": pickle.dumps(shell, 4),
-        "nested in a dict": pickle.dumps({"state_dict": {"w": [shell]}}, 2),
-        "exec": pickle.dumps(Reduce(exec, program), 2),
-        "eval": pickle.dumps(Reduce(eval, f"__import__('os').system({command!r})"), 2),
-        "inst": b"\x80\x02(X" + struct.pack("<I", len(text)) + text + b"iposix\nsystem\n.",
-        "obj": b"\x80\x02(cposix\nsystem\nX" + struct.pack("<I", len(text)) + text + b"o.",
-        "build": b"\x80\x02ctorch._utils\n_rebuild_tensor\n}X\x0c\x00\x00\x00__setstate__"
-        b"cposix\nsystem\nsbX" + struct.pack("<I", len(text)) + text + b"b.",
-        "a pickle in a pickle": pickle.dumps(Reduce(pickle.loads, pickle.dumps(shell)), 2),
-        "importlib": pickle.dumps(Reduce(__import__, "os"), 2),
-        "set item": b"\x80\x02]K\x00cposix\nsystem\nX"
-        + struct.pack("<I", len(text)) + text + b"\x85Rs.",
-    }  # fmt: skip
-    files = {f"{name}, bare": data for name, data in forms.items()}
-    files |= {f"{name}, zip": as_zip(data) for name, data in forms.items()}
-    files |= {
-        f"{name}, legacy": LEGACY_START + data + b"\x80\x02]." for name, data in forms.items()
-    }
-    for new in (True, False):
-        form = "zip" if new else "legacy"
-        files[f"torch.save {form}"] = saved(legacy, new)
-        files[f"whole module {form}"] = saved(Whole(), new)
-    return files
-
-
-LEGACY_START = b"".join(
-    pickle.dumps(part, 2)
-    for part in (
-        0x1950A86A20F9469CFC6C,
-        1001,
-        {"protocol_version": 1001, "little_endian": True, "type_sizes": {}},
-    )
-)
-
-
-def saved(thing: object, new: bool = True) -> bytes:
-    file = io.BytesIO()
-    torch.save(thing, file, _use_new_zipfile_serialization=new)
-    return file.getvalue()
-
-
-def as_zip(data: bytes, method: int = zipfile.ZIP_STORED, extra: str = "") -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", method) as archive:
-        archive.writestr("archive/data.pkl", data)
-        archive.writestr("archive/version", "3\n")
-        if extra:
-            archive.writestr(extra, b"x")
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".pt"])
-@pytest.mark.parametrize("forced", ["0", "1"])
-def test_no_pickle_runs(tmp_path, monkeypatch, suffix, forced):
-    if forced == "1":
-        monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    canary = tmp_path / "canary"
-    for form, data in hostile_pickles(canary).items():
-        path = tmp_path / f"x{suffix}"
-        path.write_bytes(data)
-        with pytest.raises(WeightsError) as error:
-            read(path)
-        assert str(path) in one_line(error), form
-        assert not canary.exists(), form
-
-
-def test_the_canary_lives(tmp_path):
-    """Without `weights_only` these files do run: the test above proves something."""
-    canary, alive = tmp_path / "canary", 0
-    for data in hostile_pickles(canary).values():
-        try:
-            torch.load(io.BytesIO(data), weights_only=False)
-        except Exception:
-            alive += 0
-        if canary.exists():
-            alive += 1
-            canary.unlink()
-    assert alive >= 20
-
-
 def test_a_refused_pickle_says_what_it_asked_for(tmp_path):
     path = tmp_path / "x.pth"
     path.write_bytes(saved({"x": Reduce(os.system, "true")}))
@@ -568,7 +473,7 @@ def test_other_foreign_files(tmp_path):
 def test_old_torch_refuses_pth(tmp_path, monkeypatch):
     torch.save({"w": torch.ones(1)}, tmp_path / "x.pth")
     save({"w": torch.ones(1)}, tmp_path / "x.safetensors")
-    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    monkeypatch.setattr(convert, "torch_version", lambda: "2.9.1+cpu")
     with pytest.raises(WeightsError, match=r"need torch 2\.10, this is 2\.9\.1"):
         read(tmp_path / "x.pth")
     assert read(tmp_path / "x.safetensors").keys() == {"w"}

@@ -9,8 +9,10 @@ ZooError                 what went wrong, and a hint: what to do
 │   ├── DataError            the folder of photos
 │   ├── ImageError           one file that is not a readable image
 │   ├── WeightsError         a weights file that is missing, foreign or damaged
+│   │   └── ReaderDied           exit 3: the process that read it was killed at a limit
 │   └── RunError             a run folder that exists, is missing or is unfinished
 ├── WriteError           exit 1: the place to write is full or read-only
+│   └── CacheError           exit 4: and it is the cache
 ├── ParityError          exit 1: an exported file disagrees with its run
 ├── TrainingError        exit 1: training cannot go on
 └── Interrupted          exit 130 or 143: stopped by a signal, can be resumed
@@ -65,12 +67,20 @@ class WeightsError(InputError):
     pass
 
 
+class ReaderDied(WeightsError):
+    exit_code = 3
+
+
 class RunError(InputError):
     pass
 
 
 class WriteError(ZooError):
     pass
+
+
+class CacheError(WriteError):
+    exit_code = 4
 
 
 class ParityError(ZooError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ class Network:
     classes: tuple[str, ...]
     origin: dict[str, Any]
     agreement: float | None = None  # with fp32, of a run in another precision
+    variant: dict[str, str | float] = field(default_factory=dict)
 
     @property
     def trained(self) -> bool:
@@ -44,43 +45,51 @@ def pretrained(
     name: str,
     choice: str | None = None,
     *,
+    variant: dict[str, str | float] | None = None,
+    classes: int | None = None,
     except_head: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Network:
     """A model of the catalogue or of a library with the weights that `--weights` names.
 
-    except_head: a file whose head has other classes will do. `none` draws the weights from the
-    seed. Raises UnknownModel and WeightsError.
+    variant: keywords of the builder. classes: of a network with random weights. except_head: a
+    file whose head has other classes will do. `none` draws the weights from the seed. Raises
+    UnknownModel, UsageError and WeightsError.
     """
     from zoo import models
 
     spec = models.resolve(name)
+    variant = catalog.check_variant(spec, variant or {})
     chosen = weights.choose(spec, choice)
     if isinstance(chosen, Path) and is_run_file(chosen):
-        return of_run(Run.open(chosen.parent).finished(), expected=name)
+        return of_run(Run.open(chosen.parent).finished(), expected=name, variant=variant)
     if chosen is None and choice is None:
         raise WeightsError(
             f"{name} has no pretrained weights",
             f"give some with --weights FILE or RUN, or train it from scratch: "
-            f"`zoo finetune {name} PHOTOS --no-freeze --weights none`",
+            f"`zoo train {name} PHOTOS`",
         )
     seed_all("weights", seed)
-    chain = models.build(spec)
     if chosen is None:
-        return Network(spec, spec, chain, spec.preprocess, (), {"tag": "none", "seed": seed})
+        chain = models.build(spec, classes, variant)
+        origin: dict[str, Any] = {"tag": "none", "seed": seed}
+        return Network(spec, spec, chain, spec.preprocess, (), origin, variant=variant)
+    if isinstance(chosen, Weights):  # first: a missing file is told before a network is built
+        path = weights.find(chosen, progress=progress, model=spec.name)
+    else:
+        path = chosen
+    chain = models.build(spec, variant=variant)
+    weights.load(chain, spec, path, except_head=except_head)
     if isinstance(chosen, Weights):
-        path = weights.find(chosen, progress=progress)
-        weights.load(chain, spec, path, except_head=except_head)
         origin = {"tag": chosen.tag, "file": chosen.file, "licence": chosen.licence}
         names = class_names(chosen.classes, spec.num_classes)
-        return Network(spec, spec, chain, chosen.preprocess, names, origin)
-    weights.load(chain, spec, chosen, except_head=except_head)
+        return Network(spec, spec, chain, chosen.preprocess, names, origin, variant=variant)
     preprocess = spec.default_weights.preprocess if spec.default_weights else spec.preprocess
     listed = spec.default_weights.classes if spec.default_weights else ""
     names = class_names(listed, spec.num_classes)
     origin = {"tag": "file", "file": str(chosen.absolute())}
-    return Network(spec, spec, chain, preprocess, names, origin)
+    return Network(spec, spec, chain, preprocess, names, origin, variant=variant)
 
 
 def is_run_file(path: Path) -> bool:
@@ -99,19 +108,34 @@ def class_names(listed: str, count: int) -> tuple[str, ...]:
         return tuple(str(number) for number in range(count))
 
 
-def of_run(run: Run, expected: str | None = None) -> Network:
-    """The network that a finished run saved. Raises RunError where it is of another model."""
+def of_run(
+    run: Run, expected: str | None = None, variant: dict[str, str | float] | None = None
+) -> Network:
+    """The network that a finished run saved. Raises RunError where it is of another model.
+
+    variant: what is asked for on top, which must be what the run has.
+    """
     from zoo import models
 
     about = run.record
-    if expected is not None and about["model"] != expected:
+    if expected is not None and catalog.base(about["model"]) != catalog.base(expected):
         raise RunError(
             f"{run.folder} is a run of {about['model']}, not of {expected}",
             f"`zoo finetune {about['model']} …`, or give weights of {expected}",
         )
-    row = recorded(about)
+    row, kept = recorded(about), dict(about.get("variant", {}))
+    for name, value in (variant or {}).items():
+        if kept.get(name) != value:
+            raise RunError(
+                f"{run.folder} has {name} = {kept.get(name, 'the default')}, not {value}",
+                f"leave --{name} out: a run's network is what it is",
+            )
     seed_all("weights", 0)
-    chain, spec = with_head(models.build(row), row, len(about["classes"]), about["head"])
+    chain, spec = models.build(row, variant=kept), row
+    names: tuple[str, ...] = ()
+    if about.get("task", "classify") == "classify":
+        names = tuple(about["classes"])
+        chain, spec = with_head(chain, row, len(names), about["head"])
     weights.load(chain, spec, run.path("model.safetensors"))
     origin = {"tag": "run", "file": str(run.folder.absolute())}
     preprocess = Preprocess.from_dict(about["preprocess"])
@@ -120,9 +144,10 @@ def of_run(run: Run, expected: str | None = None) -> Network:
         spec,
         chain,
         preprocess,
-        tuple(about["classes"]),
+        names,
         origin,
         about.get("agreement_with_fp32"),
+        kept,
     )
 
 
@@ -136,7 +161,9 @@ def recorded(about: dict[str, Any]) -> ModelSpec:
     fields = about["spec"]
     if fields["builder"] != "library":
         return catalog.find(about["model"])
-    tuples = {key: tuple(fields[key]) for key in ("stages", "ignore", "weights")}
+    tuples = {
+        key: tuple(fields.get(key, ())) for key in ("stages", "ignore", "weights", "variants")
+    }
     preprocess = Preprocess.from_dict(fields["preprocess"])
     return ModelSpec(**{**fields, **tuples, "preprocess": preprocess})
 
@@ -150,7 +177,6 @@ def with_head(
     from zoo import models
 
     fresh = models.replace_head(chain, spec, classes, kind)
-    convolution = isinstance(chain.get_submodule(spec.head), nn.Conv2d)
-    head = "head" if convolution else spec.head
-    spec = replace(spec, head=head, stages=tuple(models.stages(fresh)))
-    return fresh, spec
+    new = spec.task == "reconstruct" or isinstance(chain.get_submodule(spec.head), nn.Conv2d)
+    head = "head" if new else spec.head
+    return fresh, replace(spec, head=head, stages=tuple(models.stages(fresh)), task="classify")

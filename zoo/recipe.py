@@ -1,4 +1,4 @@
-"""Recipe: every setting of a fine-tune in one flat frozen record. Defaults live here alone.
+"""Recipe: every setting of a training in one flat frozen record. Defaults live here alone.
 
 Read from a TOML file and from flags (flags win); every problem is reported at once, with the
 nearest known name, before anything heavy is imported.
@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from zoo.errors import RecipeError, nearest
 
 HEAD = re.compile(r"linear|mlp:[1-9][0-9]{0,4}")
+# Settings that are keywords of a network's builder; which of them a network has is in its row.
+VARIANTS = ("activation", "norm", "dropout", "initial", "pooling", "connections")
 
 
 class Recipe(BaseModel):
@@ -25,7 +27,13 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     model: str = Field(description="a model of the catalogue, torchvision/NAME or timm/NAME")
-    data: str = Field(description="folder of photos: CLASS/*.jpg or {train,val}/CLASS/*.jpg")
+    data: str = Field(
+        description="folder of photos (CLASS/*.jpg or {train,val}/CLASS/*.jpg) or of IDX files, "
+        "a CSV or Parquet manifest, or mnist, fashion-mnist, cifar10"
+    )
+    task: Literal["classify", "reconstruct"] = Field(
+        "classify", description="reconstruct: an autoencoder learns to give back its input"
+    )
     weights: str | None = Field(None, description="tag, file or run to start from, or `none`")
     freeze: bool = Field(True, description="freeze the stages up to the cut")
     cut: str | None = Field(None, description="last frozen stage; `layer4.1` cuts inside a stage")
@@ -33,15 +41,41 @@ class Recipe(BaseModel):
     epochs: int = Field(30, ge=1, le=100_000, description="passes over the training photos")
     batch_size: int = Field(32, ge=1, le=65_536, description="photos per step")
     lr: float | None = Field(None, gt=0, le=100, description="peak learning rate")
-    weight_decay: float = Field(0.01, ge=0, le=100, description="AdamW's decoupled weight decay")
+    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="who takes the steps")
+    momentum: float = Field(0.0, ge=0, lt=1, description="of sgd")
+    weight_decay: float = Field(
+        0.01, ge=0, le=100, description="decoupled for adamw, part of the gradient for the others"
+    )
+    schedule: Literal["cosine", "exponential", "constant"] = Field(
+        "cosine", description="how the rate falls; exponential: by `decay` in each epoch"
+    )
+    decay: float = Field(0.6, gt=0, le=1, description="factor of the exponential schedule")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with a rising rate")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="a running mean of the weights is what is kept; 0: none"
+    )
+    loss: Literal["auto", "cross_entropy", "mse", "mae", "bce"] = Field(
+        "auto", description="auto: cross_entropy of classes, mse of reconstructed pixels"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share spread over all classes")
     views: int | None = Field(None, ge=1, le=1000, description="views of each photo; 1 is plain")
     flip: bool = Field(True, description="views may be mirror images")
+    distort: Literal["none", "affine", "elastic"] = Field(
+        "none", description="moves small pictures anew in each epoch; elastic: affine and a field"
+    )
+    distort_strength: float = Field(1.0, gt=0, le=4, description="factor on the distortions")
+    activation: str | None = Field(None, description="variant of the network: see `zoo info`")
+    norm: str | None = Field(None, description="variant of the network: batch, layer or none")
+    dropout: float | None = Field(None, ge=0, lt=1, description="variant of the network")
+    initial: str | None = Field(None, description="variant of the network: its first weights")
+    pooling: str | None = Field(None, description="variant of the network")
+    connections: str | None = Field(None, description="variant of the network")
     balance: Literal["auto", "none", "weights", "sampler"] = Field(
         "auto", description="rare classes count more; auto: weights from a ratio of 3 to 1"
     )
-    best: Literal["accuracy", "macro_f1"] = Field("accuracy", description="chooses the best epoch")
+    best: Literal["accuracy", "macro_f1", "loss", "last"] = Field(
+        "accuracy", description="chooses the epoch that is kept; last: none is chosen"
+    )
     fit: Literal["crop", "pad", "squash"] | None = Field(
         None, description="how a photo becomes a square; default: as the weights were trained"
     )
@@ -63,6 +97,12 @@ class Recipe(BaseModel):
         if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", value):
             raise ValueError("expected auto, cpu, cuda, cuda:N or mps")
         return value
+
+    @property
+    def variant(self) -> dict[str, str | float]:
+        """The keywords for the network's builder that are not left to it."""
+        values = {name: getattr(self, name) for name in VARIANTS}
+        return {name: value for name, value in values.items() if value is not None}
 
     def save(self, path: Path) -> None:
         """The resolved recipe as TOML; what is None is left out."""
@@ -100,7 +140,22 @@ def make(flags: dict[str, Any], file: Path | None = None) -> Recipe:
             f"--no-freeze with --precision {recipe.precision}: the precision is of the frozen part",
             "leave one of the two out; training is in fp32",
         )
+    check_task(recipe)
     return recipe
+
+
+def check_task(recipe: Recipe) -> None:
+    """Raises RecipeError for settings that do not go together with the task."""
+    pixels = recipe.task == "reconstruct"
+    if recipe.loss != "auto" and pixels == (recipe.loss == "cross_entropy"):
+        fitting = "mse, mae or bce" if pixels else "cross_entropy"
+        raise RecipeError(
+            f"loss = '{recipe.loss}' for the task {recipe.task}", f"give {fitting}, or auto"
+        )
+    if pixels and recipe.freeze:
+        raise RecipeError(
+            "an autoencoder that reconstructs is trained whole", "`zoo train MODEL DATA`"
+        )
 
 
 def problems(error: ValidationError) -> str:

@@ -143,10 +143,20 @@ class Run:
         write_csv(self.path("skipped.csv"), ("path", "reason"), index.skipped)
 
     def photos(self, split: str) -> list[Path]:
-        """The photos of a split as index.csv lists them, where they lie now."""
+        """The photos of a split as index.csv lists them, where they lie now.
+
+        FILE#N for a picture in a container.
+        """
         root = Path(self.record["data"]["root"])
         with open(self.path("index.csv"), newline="", **TEXT) as file:
             return [root / row["path"] for row in csv.DictReader(file) if row["split"] == split]
+
+    def labelled(self, split: str) -> list[tuple[Path, str]]:
+        """The photos of a split with their classes' names."""
+        root = Path(self.record["data"]["root"])
+        with open(self.path("index.csv"), newline="", **TEXT) as file:
+            rows = [row for row in csv.DictReader(file) if row["split"] == split]
+        return [(root / row["path"], row["label"]) for row in rows]
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""

@@ -1,10 +1,13 @@
 """The zoo's own networks: LeNet, AlexNet, VGG, GoogLeNet, ResNet, with torchvision's weights.
 
-All numbers of parameters and multiply-adds are counted on the chains (a test counts them again);
-accuracies are torchvision's, for the weights and the Preprocess named beside them.
+All parameters, multiply-adds and activations are counted on the chains (`python -m benchmarks.rows`
+prints them, a test counts them again); accuracies are torchvision's, for the weights and the
+Preprocess named beside them, and so are the sizes of files, in mebibytes.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from zoo.catalog.spec import ModelSpec, Preprocess, Weights
 
@@ -16,6 +19,25 @@ _RESIZE_232 = Preprocess(crop=224 / 232)
 _GREY_32 = Preprocess(size=32, crop=1.0, channels=1, mean=(0.5,), std=(0.5,))
 # What `transform_input` does inside torchvision's GoogLeNet, done to the pixels.
 _HALVES = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+# The length of the files as torchvision states it (`_file_size`), in units of 2**20 bytes.
+_MEBIBYTES = {
+    "alexnet-owt-7be5be79.pth": 233.087,
+    "vgg16-397923af.pth": 527.796,
+    "vgg16_bn-6c64b313.pth": 527.866,
+    "vgg19-dcbb9e9d.pth": 548.051,
+    "vgg19_bn-c79401a0.pth": 548.143,
+    "googlenet-1378be20.pth": 49.731,
+    "resnet18-f37072fd.pth": 44.661,
+    "resnet34-b627a593.pth": 83.275,
+    "resnet50-0676ba61.pth": 97.781,
+    "resnet50-11ad3fa6.pth": 97.79,
+    "resnet101-63fe2227.pth": 170.511,
+    "resnet101-cd907fc2.pth": 170.53,
+    "resnet152-394f9c45.pth": 230.434,
+    "resnet152-f82ba261.pth": 230.474,
+}
 
 
 def _torchvision(
@@ -36,6 +58,7 @@ def _torchvision(
         licence="BSD-3-Clause",
         source=source,
         preprocess=preprocess,
+        mebibytes=_MEBIBYTES.get(file),
     )
 
 
@@ -62,6 +85,7 @@ LENET = ModelSpec(
     year=1998,
     params=61_706,
     macs=416_520,
+    activations=41_728,
     stages=(
         *("conv1", "act1", "pool1", "conv2", "act2", "pool2"),
         *("conv3", "act3", "flatten", "fc1", "act4", "fc2"),
@@ -70,7 +94,25 @@ LENET = ModelSpec(
     head="fc2",
     num_classes=10,
     preprocess=_GREY_32,
+    weights=(
+        Weights(
+            tag="mnist",
+            url="",
+            file="lenet-mnist.safetensors",  # lies in zoo/weights/shipped
+            sha256="11960a6e7216b649ab7e29efb013e9921b5261a7772756f2284be599f5831d71",
+            bytes=247_616,
+            classes="",
+            licence="Apache-2.0",
+            source="recipes/lenet-mnist.toml",
+            preprocess=_GREY_32,
+        ),
+    ),
     note="grey 32 x 32; ReLU and max-pooling for the paper's tanh and trainable averages",
+    variants=(
+        ("activation", ("relu", "tanh")),
+        ("pooling", ("max", "average")),
+        ("connections", ("full", "table")),
+    ),
 )
 
 ALEXNET = ModelSpec(
@@ -81,6 +123,7 @@ ALEXNET = ModelSpec(
     year=2012,
     params=61_100_840,
     macs=714_188_480,
+    activations=2_150_912,
     stages=("features", "avgpool", "flatten", "classifier"),
     cut="features",
     head="classifier.6",
@@ -90,6 +133,7 @@ ALEXNET = ModelSpec(
 
 
 def _vgg(name: str, params: int, macs: int, file: str, acc1: float, acc5: float) -> ModelSpec:
+    normed = name.endswith("_bn")
     return ModelSpec(
         name=name,
         family="vgg",
@@ -98,12 +142,14 @@ def _vgg(name: str, params: int, macs: int, file: str, acc1: float, acc5: float)
         year=2014,
         params=params,
         macs=macs,
+        activations=26_292_736 if normed else 26_292_224,  # 64 x 224 x 224, in and out of a layer
         stages=("features", "avgpool", "flatten", "classifier"),
         cut="features",
         head="classifier.6",
         # torchvision's IMAGENET1K_FEATURES of vgg16 is left out: its classifier is all NaN.
         weights=(_v1(file, acc1, acc5, "alexnet-and-vgg"),),
-        note="with BatchNorm, younger than the paper" if name.endswith("_bn") else "",
+        note="with BatchNorm, younger than the paper" if normed else "",
+        variants=() if normed else (("norm", ("none", "batch", "layer")),),
     )
 
 
@@ -122,6 +168,7 @@ GOOGLENET = ModelSpec(
     year=2014,
     params=6_624_904,
     macs=1_498_376_192,
+    activations=7_025_152,
     stages=(
         *("conv1", "maxpool1", "conv2", "conv3", "maxpool2"),
         *("inception3a", "inception3b", "maxpool3"),
@@ -145,6 +192,43 @@ GOOGLENET = ModelSpec(
     note="with BatchNorm; its 5x5 branches are 3x3, as in the published weights",
 )
 
+# Nobody publishes the file in this form: it has to be given. Caffe squashes pictures to 256 x 256
+# before it takes the centre, and its accuracies are with that.
+_BVLC = Weights(
+    tag="bvlc",
+    url="",
+    file="googlenet_bvlc.safetensors",
+    sha256="0d4fa028fee68f45cfc53774636d30432b1f3dd6f09b1db6a70363dd55b8d6e3",
+    bytes=28_003_976,
+    acc1=68.7,
+    acc5=88.9,
+    licence="unrestricted use",
+    source="https://github.com/BVLC/caffe/tree/master/models/bvlc_googlenet",
+)
+
+GOOGLENET_2014 = ModelSpec(
+    name="googlenet-2014",
+    family="googlenet",
+    builder="zoo.models.googlenet_2014.googlenet_2014",
+    paper="Szegedy et al. 2014, Going Deeper with Convolutions, arXiv:1409.4842",
+    year=2014,
+    params=6_998_552,
+    macs=1_582_671_872,
+    activations=10_235_904,
+    stages=(
+        *("conv1", "relu1", "maxpool1", "norm1"),
+        *("reduce2", "relu2", "conv2", "relu3", "norm2", "maxpool2"),
+        *("inc3a", "inc3b", "maxpool3"),
+        *("inc4a", "inc4b", "inc4c", "inc4d", "inc4e", "maxpool4"),
+        *("inc5a", "inc5b", "avgpool", "flatten", "dropout", "fc"),
+    ),
+    cut="inc5b",
+    head="fc",
+    weights=(_BVLC,),
+    note="as in the paper: 5x5 branches, normalised responses, no BatchNorm",
+    auxiliary="zoo.models.googlenet_2014.with_auxiliary",
+)
+
 
 def _resnet(name: str, params: int, macs: int, *weights: Weights) -> ModelSpec:
     bottleneck = name not in ("resnet18", "resnet34")
@@ -156,6 +240,7 @@ def _resnet(name: str, params: int, macs: int, *weights: Weights) -> ModelSpec:
         year=2015,
         params=params,
         macs=macs,
+        activations=11_843_584 if bottleneck else 7_025_152,  # of layer1; of bn1
         stages=(
             *("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"),
             *("avgpool", "flatten", "fc"),
@@ -201,6 +286,19 @@ RESNETS = (
         _v1("resnet152-394f9c45.pth", 78.312, 94.046, "resnet"),
         _v2("resnet152-f82ba261.pth", 82.284, 96.002, "new-recipe"),
     ),
+    replace(
+        _resnet("resnet200", 64_673_832, 15_007_481_856),
+        paper="He et al. 2016, Identity Mappings in Deep Residual Networks, arXiv:1603.05027",
+        year=2016,
+        note="v1.5, norm and ReLU after each convolution: the paper's better form has them before",
+    ),
 )
 
-CLASSICS: tuple[ModelSpec, ...] = (LENET, ALEXNET, *VGGS, GOOGLENET, *RESNETS)
+CLASSICS: tuple[ModelSpec, ...] = (
+    LENET,
+    ALEXNET,
+    *VGGS,
+    GOOGLENET,
+    GOOGLENET_2014,
+    *RESNETS,
+)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Fit = Literal["crop", "pad", "squash"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Task = Literal["classify", "reconstruct"]
+
+
+def interpolation(name: str) -> Interpolation:
+    """A library's word for the filter of a resize; bilinear where it is none of ours."""
+    known: tuple[Interpolation, ...] = get_args(Interpolation)
+    return next((one for one in known if one == name), "bilinear")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +47,10 @@ class Weights:
     """One set of trained parameters and what must be known to use it rightly.
 
     file: name of the file in a cache or mirror. url: where it comes from. sha256: 64 hex digits,
-    or the prefix that the publisher gives. classes: name of a list in `catalog.classes`.
-    acc1, acc5: published ImageNet accuracy in percent, from `source`.
+    or the prefix that the publisher gives. bytes: the file's exact length, where known: the store
+    verifies it. mebibytes: its length as the publisher states it, rounded (torchvision: the
+    `_file_size` of its weights, in units of 2**20 bytes). classes: name of a list in
+    `catalog.classes`. acc1, acc5: published ImageNet accuracy in percent, from `source`.
     """
 
     tag: str
@@ -56,6 +64,14 @@ class Weights:
     licence: str = ""
     source: str = ""
     preprocess: Preprocess = field(default_factory=Preprocess)
+    mebibytes: float | None = None
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the file: exact, else to within a kilobyte, else None."""
+        if self.bytes is not None or self.mebibytes is None:
+            return self.bytes
+        return round(self.mebibytes * 2**20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +82,11 @@ class ModelSpec:
     chain's children, in order. cut: the last stage that `--freeze` freezes. head: dotted name of
     the last Linear. params, macs: counted with the row's own number of classes and input size;
     macs are the multiply-adds of convolutions and matrix products for one picture.
+    activations: bytes at the worst moment of a forward pass of one picture in float32, in eval
+    mode: the picture, the input and output of the layer at work and all that waits for a later
+    one (a residual, the branches of an Inception block). Each further picture of a batch adds as
+    much; training keeps every layer's output and takes several times more. The scratch space of
+    the libraries that compute (cuDNN, oneDNN) is not in it. 0: not measured.
     ignore: prefixes of tensors that published files hold and this chain does not (auxiliary
     heads). published_head: only where the chain is `backbone` + `head`: the head's dotted name in
     the library's own model, under which published files keep it.
@@ -97,6 +118,15 @@ class ModelSpec:
     code: str = ""
     variants: tuple[tuple[str, tuple[str, ...]], ...] = ()
     auxiliary: str = ""
+    activations: int = 0
+
+    @property
+    def memory(self) -> int:
+        """Bytes of a forward pass of one picture: float32 parameters and activations; 0: unknown.
+
+        A batch of N takes `4 * params + N * activations`.
+        """
+        return 4 * self.params + self.activations if self.activations else 0
 
     @property
     def default_weights(self) -> Weights | None:

@@ -14,7 +14,20 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from zoo import __version__
-from zoo.cli import demo, export, finetune, info, listing, predict
+from zoo.cli import (
+    demo,
+    embed,
+    evaluate,
+    export,
+    finetune,
+    info,
+    listing,
+    predict,
+    pull,
+    reconstruct,
+    train,
+    weights,
+)
 from zoo.cli.screen import fail
 from zoo.errors import ZooError
 
@@ -28,8 +41,14 @@ app = typer.Typer(
 )
 app.command("list")(listing.command)
 app.command("info")(info.command)
+app.command("pull")(pull.command)
+app.add_typer(weights.app, name="weights")
+app.command("train")(train.command)
 app.command("finetune")(finetune.command)
 app.command("predict")(predict.command)
+app.command("evaluate")(evaluate.command)
+app.command("embed")(embed.command)
+app.command("reconstruct")(reconstruct.command)
 app.add_typer(export.app, name="export")
 app.command("demo")(demo.command)
 
@@ -40,11 +59,19 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def stay_offline(wanted: bool) -> None:
+    if wanted:
+        os.environ["ZOO_OFFLINE"] = "1"
+
+
 @app.callback()
 def zoo(
     version: Annotated[
         bool,
         typer.Option("--version", callback=show_version, is_eager=True, help="Print the version."),
+    ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", callback=stay_offline, help="Keep off the network.")
     ] = False,
 ) -> None:
     pass

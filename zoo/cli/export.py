@@ -13,6 +13,7 @@ from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from zoo.export.onnx import Exported
+    from zoo.export.reconstruction import Rebuilt
     from zoo.run import Run
 
 FEWEST = 16  # photos of a proof
@@ -41,8 +42,8 @@ def onnx(
 ) -> None:
     """One ONNX file: raw pictures in, probabilities out, compared with the run on real photos.
 
-    The Preprocess and softmax are inside, class names are in the metadata. Where the file and the
-    run disagree no file is left.
+    The Preprocess and softmax are inside, class names are in the metadata. Of an autoencoder the
+    picture comes out again, and its code. Where the file and the run disagree no file is left.
     """
     from zoo.run import Run
 
@@ -56,11 +57,12 @@ def onnx(
         raise UsageError(f"-o {output} is a folder", "give a file name, as model.onnx")
     with Screen(at_once=True) as screen:
         from zoo import network
-        from zoo.export.onnx import export
+        from zoo.export import onnx, reconstruction
 
         chosen = photos_of_proof(opened, photos)
         precision = opened.record["precision"]
         net = network.of_run(opened)
+        export = reconstruction.export if net.spec.task == "reconstruct" else onnx.export
         proof = export(net, chosen, destination, input, screen.say, precision)
     opened.update(exported={**opened.record.get("exported", {}), input: proof.to_dict()})
     show(proof)
@@ -77,7 +79,17 @@ def photos_of_proof(run: Run, folder: Path | None) -> list[Path]:
     return val + run.photos("train")[: max(0, FEWEST - len(val))]
 
 
-def show(proof: Exported) -> None:
+def show(proof: Exported | Rebuilt) -> None:
+    from zoo.export.onnx import Exported
+
+    show_classes(proof) if isinstance(proof, Exported) else show_rebuilt(proof)
+    image = proof.input == "image"
+    kind = "uint8 N,H,W,3, any size" if image else "float32 N,C,H,W, normalised"
+    what = "classes and Preprocess are" if isinstance(proof, Exported) else "Preprocess is"
+    talk(f"input: {kind}; {proof.bytes / 1e6:.1f} MB; {what} in the metadata")
+
+
+def show_classes(proof: Exported) -> None:
     talk(
         f"proved on {proof.photos} photos with {proof.runtime}: same class on {proof.agree} of "
         f"{proof.photos}, probabilities differ by {proof.max_diff:.1e} at most "
@@ -88,6 +100,12 @@ def show(proof: Exported) -> None:
             f"the file computes in fp32, the run predicts in {proof.precision}: same class on "
             f"{proof.agree_run} of {proof.photos}"
         )
-    image = proof.input == "image"
-    kind = "uint8 N,H,W,3, any size" if image else "float32 N,C,H,W, normalised"
-    talk(f"input: {kind}; {proof.bytes / 1e6:.1f} MB; classes and Preprocess are in the metadata")
+
+
+def show_rebuilt(proof: Rebuilt) -> None:
+    talk(
+        f"proved on {proof.photos} photos with {proof.runtime}: values of the reconstruction "
+        f"differ by {proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on average), of the code "
+        f"by {proof.code_diff:.1e} of its largest, bare network {proof.network_diff:.1e}"
+    )
+    talk("outputs: reconstruction, code")

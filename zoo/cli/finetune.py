@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zoo.finetune.job import FeaturesDone, Finished
     from zoo.finetune.loop import Epoch
     from zoo.finetune.plan import Plan
+    from zoo.metrics import Report
     from zoo.recipe import Recipe
     from zoo.run import Run
 
@@ -65,7 +66,11 @@ def command(
         given |= {key: value for key, value in others.items() if value is not None}
         continue_run(resume, given, json)
         return
-    settings = recipes.make(given, recipe)
+    begin(recipes.make(given, recipe), output, dry_run, json)
+
+
+def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> None:
+    """Plans, prints the plan, and carries it out in a new run folder."""
     with Screen(at_once=True) as screen:
         from zoo.finetune import plan as plans
 
@@ -119,9 +124,11 @@ def carry_out(job: Any, screen: Screen, json: bool) -> None:
             show_report(event, job.run)
         else:
             if not header:
-                talk("epoch  train loss  val loss  accuracy  macro-F1")
+                pixels = job.recipe.task == "reconstruct"
+                what = "       MSE" if pixels else "accuracy  macro-F1"
+                talk(f"epoch  train loss  val loss  {what}")
                 header = True
-            show_epoch(event, job.recipe.epochs)
+            show_epoch(event, job.recipe)
     show_result(job.run, json)
 
 
@@ -159,17 +166,44 @@ def show_features(event: FeaturesDone, recipe: Recipe) -> None:
             talk(f"  {path}: {reason}")
 
 
-def show_epoch(epoch: Epoch, epochs: int) -> None:
+def show_epoch(epoch: Epoch, recipe: Recipe) -> None:
     """Every epoch of a short run, about thirty lines of a long one, and every new best."""
+    epochs = recipe.epochs
     if epoch.best or epoch.epoch == epochs or epoch.epoch % max(1, epochs // 30) == 0:
-        mark = "  best" if epoch.best else ""
-        talk(
-            f"{epoch.epoch:>5}  {epoch.train_loss:>10.4f}  {epoch.val_loss:>8.4f}"
-            f"  {percent(epoch.accuracy):>8}  {percent(epoch.macro_f1):>8}{mark}"
+        mark = "  best" if epoch.best and recipe.best != "last" else ""
+        scores = (
+            f"{percent(epoch.accuracy):>8}  {percent(epoch.macro_f1):>8}"
+            if epoch.mse is None
+            else f"{epoch.mse:>10.6f}"
         )
+        losses = f"{epoch.train_loss:>10.4f}  {epoch.val_loss:>8.4f}"
+        talk(f"{epoch.epoch:>5}  {losses}  {scores}{mark}")
 
 
 def show_report(event: Finished, run: Run) -> None:
+    if event.scores.report:
+        show_classes(event.scores.report, event, run)
+    else:
+        show_reconstruction(event, run)
+
+
+def show_reconstruction(event: Finished, run: Run) -> None:
+    assert event.scores.mse is not None
+    against = ""
+    if event.baseline:
+        share = event.scores.mse / event.baseline.mse
+        against = (
+            f", {share:.2f} of the {event.baseline.mse:.6f} of "
+            f"{event.baseline.components} principal components"
+        )
+    talk(
+        f"MSE {event.scores.mse:.6f} a pixel{against}; MAE {event.scores.mae:.6f} "
+        f"(epoch {event.best_epoch}), {event.seconds:.1f} s"
+    )
+    talk(f"next: zoo reconstruct {run.folder} FOLDER; zoo embed {run.folder} FOLDER")
+
+
+def show_classes(report: Report, event: Finished, run: Run) -> None:
     rows = [
         (
             score.name,
@@ -177,7 +211,7 @@ def show_report(event: Finished, run: Run) -> None:
             *(percent(v) for v in (score.precision, score.recall)),
             percent(score.f1),
         )
-        for score in event.report.classes
+        for score in report.classes
     ]
     shown = rows if len(rows) <= 30 else sorted(rows, key=lambda row: float(row[4].split()[0]))[:30]
     talk()
@@ -186,15 +220,21 @@ def show_report(event: Finished, run: Run) -> None:
     if len(rows) > len(shown):
         talk(f"({len(rows) - len(shown)} more classes, all with a higher F1, in classes.csv)")
     talk()
-    report = event.report
+    last = run.record.get("best_by") == "last"
+    which = "the last" if last else "the best on these photos"
     talk(
-        f"accuracy {percent(report.accuracy)}, macro-F1 {percent(report.macro_f1)} "
-        f"(epoch {event.best_epoch}, the best on these photos), {event.seconds:.1f} s; "
+        f"accuracy {percent(report.accuracy, 2 if report_size(report) >= 2000 else 1)}, "
+        f"macro-F1 {percent(report.macro_f1)} "
+        f"(epoch {event.best_epoch}, {which}), {event.seconds:.1f} s; "
         f"confusion.csv has who is taken for whom"
     )
     if event.agreement is not None:
         talk(f"bf16 gives the same class as fp32 on {percent(event.agreement)} of the val photos")
     talk(f"next: zoo predict {run.folder} FOLDER; zoo export onnx {run.folder}")
+
+
+def report_size(report: Report) -> int:
+    return sum(score.photos for score in report.classes)
 
 
 def show_result(run: Run, json: bool) -> None:

@@ -8,43 +8,116 @@ import typer
 
 from zoo import catalog
 from zoo.catalog import ModelSpec, Preprocess
+from zoo.cli.listing import accuracy, record, size
 from zoo.cli.screen import print_json, short, table
+from zoo.errors import UsageError
 
 
 def command(
     model: Annotated[str, typer.Argument(help="A model of the catalogue, torchvision/X, timm/X.")],
+    classes: Annotated[
+        bool, typer.Option("--classes", help="Only the classes of its weights, in order.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """One network: stages with shapes, parameters and multiply-adds, the cut, its weights."""
-    if "/" not in model:
+    """One network: stages with shapes, counts and memory, the cut, its variants, its weights."""
+    if not catalog.of_library(model):
         catalog.find(model)
     from dataclasses import asdict
 
     from zoo import models
 
     spec = models.resolve(model)
+    if classes:
+        show_classes(spec, json)
+        return
     stages = models.describe(models.build(spec), spec)
     if json:
-        print_json({**asdict(spec), "stage_table": [asdict(stage) for stage in stages]})
+        print_json({**full(spec), "stage_table": [asdict(stage) for stage in stages]})
         return
     print(f"{spec.name}: {spec.family}, {spec.year}" if spec.year else spec.name)
     for label, text in about(spec):
         print(f"  {label:<11}{text}")
-    print()
-    print("\n".join(stage_table(spec, stages)))
-    print()
-    print("\n".join(weights_table(spec)))
+    parts = [stage_table(spec, stages), variants(spec), weights_table(spec), origins(spec)]
+    print("\n" + "\n\n".join("\n".join(part) for part in parts if part))
+
+
+def full(spec: ModelSpec) -> dict[str, Any]:
+    """The row as JSON, with where each weights file lies, if it is on this machine."""
+    made = record(spec)
+    for weights, shown in zip(spec.weights, made["weights"], strict=True):
+        shown["path"] = held(weights)
+    return made
+
+
+def held(weights: catalog.Weights) -> str | None:
+    from zoo import weights as store
+
+    path = store.held(weights)
+    return str(path) if path else None
+
+
+# Classes
+
+
+def show_classes(spec: ModelSpec, as_json: bool) -> None:
+    """One line per output: its number, WordNet id and name."""
+    from zoo.catalog import classes
+
+    listed = spec.default_weights.classes if spec.default_weights else ""
+    if listed not in classes.LISTS:
+        what = f"the list '{listed}', whose names are not kept here" if listed else "no classes yet"
+        raise UsageError(
+            f"{spec.name} has {what}",
+            f"lists that are kept: {', '.join(classes.LISTS)}; `zoo list --trained` has its models",
+        )
+    pairs = zip(classes.wnids(listed), classes.names(listed), strict=True)
+    rows = [(index, wnid, name) for index, (wnid, name) in enumerate(pairs)]
+    if as_json:
+        print_json([{"index": i, "wnid": wnid, "name": name} for i, wnid, name in rows])
+        return
+    print(
+        "\n".join(
+            table([(str(i), wnid, name) for i, wnid, name in rows], ("output", "wnid", "name"), "r")
+        )
+    )
+
+
+def describe_classes(spec: ModelSpec) -> str:
+    from zoo.catalog import classes
+
+    listed = spec.default_weights.classes if spec.default_weights else ""
+    if listed not in classes.LISTS:
+        return f"{spec.num_classes:,}"
+    names = classes.names(listed)
+    ends = f"{names[0]} … {names[-1]}"
+    return f"{spec.num_classes:,}: {listed}, {ends}; --classes lists them with their WordNet ids"
+
+
+# The row
 
 
 def about(spec: ModelSpec) -> list[tuple[str, str]]:
-    rows = [("paper", spec.paper), ("note", spec.note)]
-    rows += [
+    rows = [
+        ("paper", spec.paper),
+        ("note", spec.note),
         ("input", describe_input(spec.preprocess)),
         ("parameters", f"{spec.params:,}"),
         ("mult-adds", f"{spec.macs:,} for one picture"),
-        ("classes", f"{spec.num_classes:,}"),
-        ("head", f"{spec.head}, replaced by a new one for your classes"),
+        ("memory", describe_memory(spec)),
     ]
+    if spec.task == "reconstruct":
+        rows += [
+            ("task", "reconstruct: gives a picture back from a short code, without labels"),
+            ("code", f"what leaves {spec.code}; --freeze keeps the encoder for your classes"),
+        ]
+    else:
+        rows += [
+            ("classes", describe_classes(spec)),
+            ("head", f"{spec.head}, replaced by a new one for your classes"),
+        ]
+    if spec.auxiliary:
+        rows += [("training", "with auxiliary heads, which are left out of what is saved")]
     return [(label, text) for label, text in rows if text]
 
 
@@ -53,23 +126,48 @@ def describe_input(preprocess: Preprocess) -> str:
     how = f"centre {preprocess.crop:.3g} of the shorter side" if preprocess.fit == "crop" else ""
     mean = ", ".join(f"{value:.3g}" for value in preprocess.mean)
     std = ", ".join(f"{value:.3g}" for value in preprocess.std)
-    size = f"{preprocess.size} x {preprocess.size} {kind}"
-    return f"{size}, {how or preprocess.fit}, {preprocess.interpolation}, mean {mean}, std {std}"
+    side = f"{preprocess.size} x {preprocess.size} {kind}"
+    return f"{side}, {how or preprocess.fit}, {preprocess.interpolation}, mean {mean}, std {std}"
+
+
+def describe_memory(spec: ModelSpec) -> str:
+    """See ModelSpec.activations."""
+    if not spec.memory:
+        return ""
+    parameters, activations = size(4 * spec.params), size(spec.activations)
+    return f"{size(spec.memory)}: {parameters} of parameters + {activations} per picture, in fp32"
+
+
+def variants(spec: ModelSpec) -> list[str]:
+    """What the network can be asked to be otherwise; the first choice is the row's."""
+    rows = [
+        (name, f"{', '.join(choices)}" if choices else "a number from 0 to below 1")
+        for name, choices in spec.variants
+    ]
+    return table(rows, ("variant", "choices, the default first")) if rows else []
 
 
 def stage_table(spec: ModelSpec, stages: list[Any]) -> list[str]:
-    """One line per stage; what --freeze freezes, and what it trains."""
+    """One line per stage; what --freeze freezes, and what it trains.
+
+    memory: of all that is alive at the stage's worst moment, for one picture, without parameters.
+    """
     rows, frozen = [], True
     for stage in stages:
         shape = " x ".join(str(length) for length in stage.shape)
         state = "frozen" if frozen else "trained"
         if not frozen and not stage.params:
             state = ""
-        rows.append((stage.name, stage.kind, shape, short(stage.params), short(stage.macs), state))
+        counts = (short(stage.params), short(stage.macs), size(stage.activations))
+        rows.append((stage.name, stage.kind, shape, *counts, state))
         if stage.name == spec.cut:
             frozen = False
             rows[-1] = (*rows[-1][:-1], "frozen <- cut")
-    return table(rows, ("stage", "kind", "output", "params", "mult-adds", "--freeze"), "   rr")
+    header = ("stage", "kind", "output", "params", "mult-adds", "memory", "--freeze")
+    return table(rows, header, "   rrr")
+
+
+# Its weights
 
 
 def weights_table(spec: ModelSpec) -> list[str]:
@@ -78,12 +176,19 @@ def weights_table(spec: ModelSpec) -> list[str]:
     rows = [
         (
             weights.tag + (" (default)" if index == 0 else ""),
-            f"{weights.acc1:.2f}" if weights.acc1 else "-",
-            f"{weights.acc5:.2f}" if weights.acc5 else "-",
+            accuracy(weights.acc1),
+            accuracy(weights.acc5),
+            size(weights.size),
             weights.licence or "not stated",
-            weights.file,
-            weights.source,
+            "yes" if held(weights) else "no",
         )
         for index, weights in enumerate(spec.weights)
     ]
-    return table(rows, ("weights", "top-1", "top-5", "licence", "file", "source"), " rr")
+    header = ("weights", "top-1", "top-5", "file size", "licence", "on this machine")
+    return table(rows, header, " rrr")
+
+
+def origins(spec: ModelSpec) -> list[str]:
+    """Which file each set of weights is, and who published its accuracy."""
+    rows = [(weights.tag, weights.file, weights.source) for weights in spec.weights]
+    return table(rows, ("weights", "file", "published by")) if rows else []

@@ -61,8 +61,8 @@ def short(number: float | None) -> str:
     return f"{number:.3g}P"
 
 
-def percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
+def percent(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f} %"
 
 
 class Screen:

@@ -21,7 +21,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from zoo.errors import ImageError, UsageError, ZooError
+from zoo.data import container
+from zoo.errors import DataError, ImageError, UsageError, ZooError
 
 # JPEG includes the MPO of phones, several JPEGs in a file, of which the first is read.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
@@ -55,7 +56,10 @@ def looks_like_image(path: Path | str) -> bool:
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """The bytes of a regular file of at most MAX_BYTES. Raises ImageError."""
+    """The bytes of a regular file of at most MAX_BYTES, or of the picture FILE#N in a container.
+
+    A file that has such a name itself comes first. Raises ImageError.
+    """
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -65,9 +69,34 @@ def read_bytes(path: Path | str) -> bytes:
         if status.st_size > MAX_BYTES:
             raise ImageError(f"{status.st_size / 1e6:.0f} MB is more than {MAX_BYTES / 1e6:.0f} MB")
         with open(path, "rb") as file:
-            return file.read()
+            data = file.read()
+    except FileNotFoundError as error:
+        inside = in_container(os.fspath(path))
+        if inside is not None:
+            return inside
+        raise ImageError(f"cannot be read: {error.strerror}") from None
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from None
+    if data[0] < 0x20 and container.is_container(path):  # no picture begins like this but AVIF
+        raise ImageError(whole_container(path))
+    return data
+
+
+def in_container(address: str) -> bytes | None:
+    """The picture FILE#N; None where FILE is no container. Raises ImageError."""
+    try:
+        return container.read(address)
+    except DataError as error:
+        raise ImageError(f"{error.what}; {error.hint}") from None
+
+
+def whole_container(path: Path | str) -> str:
+    """Why a file of many pictures is not one."""
+    try:
+        count = len(container.load(path))
+    except DataError as error:
+        return f"{error.what}; {error.hint}"
+    return f"{count:,} pictures in one file: name one of them, from FILE#0 to FILE#{count - 1}"
 
 
 def decode(data: bytes, mode: str = "RGB") -> Image.Image:

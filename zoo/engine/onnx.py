@@ -16,7 +16,7 @@ from zoo.errors import WeightsError
 
 
 class OnnxModel:
-    """An exported file: its classes, its Preprocess and a session to run it."""
+    """An exported file: its task, classes, Preprocess and a session to run it."""
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         import onnxruntime
@@ -46,8 +46,9 @@ class OnnxModel:
             self.input: str = about["zoo.input"]  # "image" or "tensor"
         except (ValueError, KeyError, TypeError):
             self.refuse(path, "its metadata are damaged")
-        (output,) = self.session.get_outputs()
-        if output.shape[-1] != len(self.classes):
+        self.task: str = about.get("zoo.task", "classify")
+        output, *_ = self.session.get_outputs()
+        if self.task == "classify" and output.shape[-1] != len(self.classes):
             self.refuse(path, f"{len(self.classes)} names for {output.shape[-1]} classes")
         self.name = f"onnxruntime {onnxruntime.__version__} cpu"
 
@@ -56,8 +57,12 @@ class OnnxModel:
 
     def run(self, batch: Array) -> Array:
         """Probabilities N x K for uint8 N H W 3 (`image`), logits for float N C H W (`tensor`)."""
+        return self.outputs(batch)[0]
+
+    def outputs(self, batch: Array) -> list[Array]:
+        """All that the file gives; of an autoencoder the picture again and its code."""
         name = self.session.get_inputs()[0].name
-        return self.session.run(None, {name: batch})[0]  # type: ignore[no-any-return]
+        return self.session.run(None, {name: batch})  # type: ignore[no-any-return]
 
 
 class OnnxEngine:

@@ -263,10 +263,13 @@ def with_softmax(network: onnx.ModelProto) -> onnx.ModelProto:
 
 def joined(network: onnx.ModelProto, preprocess: Preprocess) -> onnx.ModelProto:
     """One model: Preprocess, network, softmax."""
+    return behind(preprocess, with_softmax(network))
+
+
+def behind(preprocess: Preprocess, network: onnx.ModelProto) -> onnx.ModelProto:
+    """One model: Preprocess, network."""
     import onnx
 
     before = preprocess_model(preprocess)
     network.ir_version = before.ir_version
-    return onnx.compose.merge_models(
-        before, with_softmax(network), io_map=[("normalised", "tensor")]
-    )
+    return onnx.compose.merge_models(before, network, io_map=[("normalised", "tensor")])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from zoo.network import Network
 
 if TYPE_CHECKING:
     import onnx
+    from torch import nn
 
 BARE = 1e-4  # of the largest class score, for the network alone
 PIXELS_MAX, PIXELS_MEAN = 0.05, 0.005  # of a probability, from raw pixels
@@ -116,12 +117,17 @@ def readable(photos: list[Path], preprocess: Preprocess) -> list[tuple[Path, Arr
     return pictures
 
 
-def trace(net: Network) -> onnx.ModelProto:
-    """The chain as ONNX: `tensor` float32 N C S S -> `logits` N K, N dynamic."""
+def trace(
+    net: Network, module: nn.Module | None = None, outputs: Sequence[str] = ("logits",)
+) -> onnx.ModelProto:
+    """The chain as ONNX: `tensor` float32 N C S S -> `logits` N K, N dynamic.
+
+    module: another one that takes the same input, and the names of what it gives.
+    """
     import torch
 
     size, channels = net.preprocess.size, net.preprocess.channels
-    chain = net.chain.eval().cpu().to(memory_format=torch.contiguous_format)
+    chain = (module or net.chain).eval().cpu().to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, channels, size, size)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -129,7 +135,7 @@ def trace(net: Network) -> onnx.ModelProto:
             chain,
             (example,),
             input_names=["tensor"],
-            output_names=["logits"],
+            output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim("N")},),
             opset_version=OPSET,
             dynamo=True,
@@ -140,8 +146,10 @@ def trace(net: Network) -> onnx.ModelProto:
     return program.model_proto
 
 
-def write(model: onnx.ModelProto, net: Network, kind: str, path: Path) -> None:
-    """Adds what a reader needs to know, checks the model and writes it."""
+def write(
+    model: onnx.ModelProto, net: Network, kind: str, path: Path, more: dict[str, str] | None = None
+) -> None:
+    """Adds what a reader needs to know, checks the model and writes it. more: metadata."""
     import onnx
 
     about = {
@@ -150,6 +158,7 @@ def write(model: onnx.ModelProto, net: Network, kind: str, path: Path) -> None:
         "zoo.input": kind,
         "zoo.classes": json.dumps(net.classes, ensure_ascii=False),
         "zoo.preprocess": json.dumps(net.preprocess.to_dict()),
+        **(more or {}),
     }
     del model.metadata_props[:]
     for key, value in about.items():

@@ -1,6 +1,6 @@
 """A checkpoint: everything a stopped training needs, as tensors in one safetensors file.
 
-model.* and best.* are state dicts, optimizer.NAME.* the moments by the parameter's name,
+model.*, mean.* and best.* are state dicts, optimizer.NAME.* the moments by the parameter's name,
 progress the small numbers as JSON in bytes. No pickle.
 """
 
@@ -25,6 +25,8 @@ def save(loop: Loop, path: Path) -> None:
     tensors = {"progress": torch.frombuffer(bytearray(numbers), dtype=torch.uint8)}
     tensors |= {f"model.{name}": value for name, value in loop.model.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in progress.best_state.items()}
+    if loop.averaged is not loop.model:
+        tensors |= {f"mean.{name}": value for name, value in loop.averaged.state_dict().items()}
     for name, parameter in loop.model.named_parameters():
         for key, value in loop.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{name}.{key}"] = value
@@ -41,6 +43,8 @@ def load(loop: Loop, path: Path) -> None:
         return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
     loop.model.load_state_dict(part("model."))
+    if loop.averaged is not loop.model:
+        loop.averaged.load_state_dict(part("mean."))
     loop.progress = Progress(**numbers, best_state=part("best."))
     for name, parameter in loop.model.named_parameters():
         state = part(f"optimizer.{name}.")

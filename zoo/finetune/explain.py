@@ -29,9 +29,9 @@ class Line:
 def lines(plan: Plan) -> list[Line]:
     """What will be done, in the order in which a person asks."""
     place, reasons = plan.device, plan.reasons
-    training = f"AdamW {plan.lr:g}, {plan.recipe.epochs} epochs"
+    training = f"{plan.recipe.optimizer} {plan.lr:g}, {plan.recipe.epochs} epochs"
     return [
-        Line("model", plan.recipe.model, about_weights(plan.start)),
+        Line("model", about_model(plan), about_weights(plan.start)),
         Line("photos", *about_photos(plan.index)),
         *about_parts(plan),
         Line("input", *about_input(plan.preprocess)),
@@ -40,8 +40,17 @@ def lines(plan: Plan) -> list[Line]:
         Line("device", place.name, f"{place.reason}; {place.threads} cores"),
         Line("precision", place.precision, about_precision(place)),
         Line("training", training, f"{reasons['lr']}; {reasons['threads']}"),
-        Line("balance", plan.balance, reasons["balance"]),
+        *(
+            []
+            if plan.recipe.task == "reconstruct"
+            else [Line("balance", plan.balance, reasons["balance"])]
+        ),
     ]
+
+
+def about_model(plan: Plan) -> str:
+    chosen = [f"{name} {value}" for name, value in plan.start.variant.items()]
+    return ", ".join((plan.recipe.model, *chosen))
 
 
 def about_weights(start: Network) -> str:
@@ -63,7 +72,8 @@ def about_photos(index: DatasetIndex) -> tuple[str, str]:
 
 def about_parts(plan: Plan) -> list[Line]:
     if plan.cut is None:
-        return [Line("trained", f"all {count(plan.chain)} parameters", "--no-freeze")]
+        why = "--no-freeze" if plan.start.trained else "from scratch"
+        return [Line("trained", f"all {count(plan.training_chain)} parameters", why)]
     cut = plan.cut
     names = [name for name, _ in cut.frozen.named_children()]
     shown = f"{names[0]} … {names[-1]}" if len(names) > 1 else names[0]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -23,10 +23,12 @@ from zoo.finetune.cut import Cut
 from zoo.finetune.features import Pass, Views, compute
 from zoo.finetune.loop import Epoch, Loop, Settings
 from zoo.finetune.plan import Plan
+from zoo.finetune.reconstruction import Baseline, baseline, code_width
 from zoo.finetune.results import agreement_with_fp32, write_tables
 from zoo.finetune.scale import ScaledFeatures, Scaling, first_layer
 from zoo.finetune.sources import FeatureSource, PhotoSource
-from zoo.metrics import Array, Report, report
+from zoo.finetune.tasks import Scores
+from zoo.metrics import Array
 from zoo.recipe import Recipe
 from zoo.run import Run
 
@@ -59,9 +61,10 @@ class FeaturesDone:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The run is complete; `report` is of the best epoch on the validation photos."""
+    """The run is complete; `scores` are of the epoch that is kept, on the validation photos."""
 
-    report: Report
+    scores: Scores
+    baseline: Baseline | None
     best_epoch: int
     agreement: float | None
     seconds: float
@@ -92,15 +95,21 @@ class Job:
         loop = self.loop(source)
         yield from self.train(loop)
         loop.restore_best()
-        scores, _ = loop.evaluate()
+        result = loop.evaluate()
         self.fold(loop.model)
-        result = report(scores.argmax(axis=1), source.val_labels, self.index.classes)
         agreement = None
         if self.device.precision != "fp32":
             agreement = agreement_with_fp32(self.plan, self.index)
         seconds = time.perf_counter() - started
-        self.finish(loop, result, agreement, seconds)
-        yield Finished(result, loop.progress.best_epoch, agreement, seconds)
+        baseline = self.pca(source) if self.recipe.task == "reconstruct" else None
+        self.finish(loop, result, agreement, baseline, seconds)
+        yield Finished(result, baseline, loop.progress.best_epoch, agreement, seconds)
+
+    def pca(self, source: FeatureSource | PhotoSource) -> Baseline | None:
+        """What principal components do with a code as long as the network's."""
+        assert isinstance(source, PhotoSource)
+        width = code_width(self.plan.chain, self.plan.start.spec)
+        return baseline(source.pixels_of("train"), source.pixels_of("val"), width)
 
     # The features, once.
 
@@ -187,6 +196,7 @@ class Job:
             views=self.plan.views,
             seed=self.recipe.seed,
             flip=self.recipe.flip,
+            distortion=(self.recipe.distort, self.recipe.distort_strength),
         )
         source.plain = plain
         return source
@@ -197,22 +207,8 @@ class Job:
         import torch
 
         torch.set_num_threads(self.plan.threads)
-        recipe = self.recipe
-        settings = Settings(
-            epochs=recipe.epochs,
-            batch_size=recipe.batch_size,
-            lr=self.plan.lr,
-            weight_decay=recipe.weight_decay,
-            warmup=recipe.warmup,
-            label_smoothing=recipe.label_smoothing,
-            class_weights=self.plan.class_weights,
-            balanced=recipe.balance == "sampler",
-            best=recipe.best,
-            seed=recipe.seed,
-            classes=self.index.classes,
-            fresh=self.plan.fresh,
-        )
-        model = self.plan.chain if self.cut is None else self.cut.trainable
+        settings = settings_of(self.plan, self.index)
+        model = self.plan.training_chain if self.cut is None else self.cut.trainable
         loop = Loop(model, source, settings, self.device.torch)
         path = self.run.path(CHECKPOINT)
         if path.exists():
@@ -240,19 +236,59 @@ class Job:
         if self.scaling is not None:
             self.scaling.fold(first_layer(model))  # type: ignore[arg-type]
 
-    def finish(self, loop: Loop, result: Report, agreement: float | None, seconds: float) -> None:
+    def finish(
+        self,
+        loop: Loop,
+        scores: Scores,
+        agreement: float | None,
+        baseline: Baseline | None,
+        seconds: float,
+    ) -> None:
         about = {"zoo": __version__, "model": self.recipe.model}
         weights.save(self.plan.chain.state_dict(), self.run.path("model.safetensors"), about)
-        write_tables(self.run, result)
+        results: dict[str, Any] = {"mse": scores.mse, "mae": scores.mae}
+        if scores.report:
+            results = {"accuracy": scores.report.accuracy, "macro_f1": scores.report.macro_f1}
+            write_tables(self.run, scores.report)
+            table = [asdict(score) for score in scores.report.classes]
+            self.run.update(classes_table=table)
+        if baseline:
+            results |= {"pca_components": baseline.components, "pca_mse": baseline.mse}
         self.run.update(
             status="finished",
             best_epoch=loop.progress.best_epoch,
             seconds=round(seconds, 3),
+            cpu_seconds=round(time.process_time(), 3),
             agreement_with_fp32=agreement,
-            results={"accuracy": result.accuracy, "macro_f1": result.macro_f1},
-            classes_table=[asdict(score) for score in result.classes],
+            results=results,
         )
         self.run.path(CHECKPOINT).unlink(missing_ok=True)
+
+
+def settings_of(plan: Plan, index: DatasetIndex) -> Settings:
+    """What the loop needs to know; every other setting has been used by now."""
+    recipe = plan.recipe
+    return Settings(
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        lr=plan.lr,
+        weight_decay=recipe.weight_decay,
+        warmup=recipe.warmup,
+        label_smoothing=recipe.label_smoothing,
+        class_weights=plan.class_weights,
+        balanced=recipe.balance == "sampler",
+        best="loss" if recipe.task == "reconstruct" and recipe.best != "last" else recipe.best,
+        seed=recipe.seed,
+        classes=index.classes,
+        fresh=plan.fresh,
+        task=recipe.task,
+        loss=recipe.loss,
+        optimizer=recipe.optimizer,
+        momentum=recipe.momentum,
+        schedule=recipe.schedule,
+        decay=recipe.decay,
+        ema=recipe.ema,
+    )
 
 
 def labels_of(samples: tuple[Sample, ...]) -> Array:
@@ -270,7 +306,9 @@ def start(plan: Plan, folder: Path, watch: Watch) -> Job:
 
 def resumable(plan: Plan) -> Recipe:
     """The recipe with paths that hold in any working directory."""
-    paths = {"data": str(plan.index.root.absolute())}
+    paths = {"data": str(plan.index.source.absolute())}
+    if plan.index.source != Path(plan.recipe.data):  # a data set by its name
+        paths = {}
     if plan.start.origin["tag"] in ("file", "run"):
         paths["weights"] = plan.start.origin["file"]
     return plan.recipe.model_copy(update=paths)

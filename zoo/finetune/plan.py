@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import shutil
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import __version__, catalog
+from zoo import __version__, catalog, datasets, device
 from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex, scan
 from zoo.device import Device
-from zoo.errors import DataError, WriteError
+from zoo.errors import DataError, UsageError, WriteError
 from zoo.finetune.cut import Cut
 from zoo.finetune.explain import Line, lines, size
+from zoo.finetune.sources import SMALL
 from zoo.recipe import Recipe
 from zoo.weights import cache_folder
 
@@ -62,6 +63,17 @@ class Plan:
         return lines(self)
 
     @property
+    def training_chain(self) -> nn.Sequential:
+        """The whole chain, with the heads that exist in training only; the stages are shared."""
+        spec = self.start.row
+        if not spec.auxiliary:
+            return self.chain
+        module, function = spec.auxiliary.rsplit(".", 1)
+        add = getattr(importlib.import_module(module), function)
+        device.seed_all("auxiliary", self.recipe.seed)
+        return add(self.chain, len(self.index.classes))  # type: ignore[no-any-return]
+
+    @property
     def rows(self) -> int:
         """Views of photos whose features are kept."""
         return len(self.index.of("train")) * max(1, self.views) + len(self.index.of("val"))
@@ -86,6 +98,9 @@ class Plan:
             "weights": self.start.origin,
             "weights_sha256": self.weights_sha256,
             "classes": list(self.index.classes),
+            "task": self.recipe.task,
+            "best_by": self.recipe.best,
+            "variant": self.start.variant,
             "head": self.recipe.head,
             "cut": self.cut.name if self.cut else None,
             "boundary": self.cut.boundary if self.cut else None,
@@ -93,6 +108,7 @@ class Plan:
             "precision": self.device.precision,
             "device": self.device.name,
             "data": {
+                "name": self.recipe.data,
                 "root": str(self.index.root.absolute()),
                 "fingerprint": self.index.fingerprint,
                 "train": len(self.index.of("train")),
@@ -104,28 +120,29 @@ class Plan:
 
 def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
     """Looks at the photos first, then at the weights; raises any of the input errors."""
-    if "/" not in recipe.model:
-        catalog.find(recipe.model)  # before torch is imported
-    index = scan(Path(recipe.data), val_fraction=recipe.val_fraction, seed=recipe.seed)
+    if not catalog.of_library(recipe.model):
+        row = catalog.find(recipe.model)  # before torch is imported
+        catalog.check_variant(row, recipe.variant)
+        check_task(recipe, row)
+    place = datasets.locate(recipe.data, progress=progress)
+    index = scan(
+        place,
+        val_fraction=recipe.val_fraction,
+        seed=recipe.seed,
+        labelled=recipe.task == "classify",
+    )
     if not index.of("val"):
         raise DataError(f"{recipe.data} leaves no photo for validation", "add photos")
 
-    from zoo import device, network
-
     device.tune_allocator()
-    place = device.choose(recipe.device, recipe.precision)
-    start = network.pretrained(
-        recipe.model, recipe.weights, except_head=True, seed=recipe.seed, progress=progress
-    )
-    digest = state_sha256(start.chain)
-    device.seed_all("head", recipe.seed)
-    chain, spec = network.with_head(start.chain, start.spec, len(index.classes), recipe.head)
+    chosen = device.choose(recipe.device, recipe.precision)
+    start, chain, spec, digest = networks(recipe, len(index.classes), progress)
     preprocess = replace(start.preprocess, fit=recipe.fit or start.preprocess.fit)
     parts = cut_of(recipe, chain, spec)
     scales = parts is not None and only_head(parts, chain, spec)
     lr, lr_why = learning_rate(recipe, start, scales)
-    threads, threads_why = threads_of(recipe, parts, spec, place)
-    views, views_why = view_count(recipe, parts)
+    threads, threads_why = threads_of(recipe, parts, spec, chosen)
+    views, views_why = view_count(recipe, parts, preprocess)
     balance, class_weights, balance_why = balancing(recipe, index)
     plan = Plan(
         recipe=recipe,
@@ -135,7 +152,7 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
         head=spec.head,
         cut=parts,
         preprocess=preprocess,
-        device=place,
+        device=chosen,
         weights_sha256=digest,
         feature_shape=feature_shape(parts, preprocess) if parts else (),
         lr=lr,
@@ -148,6 +165,45 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
     )
     check_room(plan)
     return plan
+
+
+def check_task(recipe: Recipe, row: ModelSpec) -> None:
+    """Raises UsageError where the network cannot learn what the recipe asks for."""
+    if recipe.task == "reconstruct" and row.task != "reconstruct":
+        names = [name for name, row in catalog.ROWS.items() if row.task == "reconstruct"]
+        raise UsageError(
+            f"{row.name} gives classes, it cannot reconstruct its input",
+            f"autoencoders: {', '.join(names)}",
+        )
+
+
+def networks(
+    recipe: Recipe, classes: int, progress: Progress | None
+) -> tuple[Network, nn.Sequential, ModelSpec, str]:
+    """Where it starts from, the chain to train with its row, and the sha256 of its first weights.
+
+    A network to be trained whole from random weights is made for the classes at once; any other
+    gets a new head, so that what is frozen does not depend on the classes.
+    """
+    from zoo import network
+
+    whole = recipe.task == "reconstruct"
+    scratch = not recipe.freeze and recipe.head == "linear"
+    start = network.pretrained(
+        recipe.model,
+        recipe.weights,
+        variant=recipe.variant,
+        classes=classes if scratch and not whole else None,
+        except_head=True,
+        seed=recipe.seed,
+        progress=progress,
+    )
+    digest = state_sha256(start.chain)
+    if whole or (scratch and not start.trained and start.spec.task == "classify"):
+        return start, start.chain, start.spec, digest
+    device.seed_all("head", recipe.seed)
+    chain, spec = network.with_head(start.chain, start.spec, classes, recipe.head)
+    return start, chain, spec, digest
 
 
 def state_sha256(chain: nn.Sequential) -> str:
@@ -173,11 +229,17 @@ def only_head(parts: Cut, chain: nn.Sequential, spec: ModelSpec) -> bool:
 
 def learning_rate(recipe: Recipe, start: Network, fresh: bool) -> tuple[float, str]:
     rate, whose = recipe.lr or RATE, "as asked for" if recipe.lr else "the default"
+    then = {
+        "cosine": "then cosine",
+        "exponential": f"then times {recipe.decay:g} an epoch",
+        "constant": "then constant",
+    }[recipe.schedule]
+    then = f"warm-up, {then}" if recipe.warmup else then.removeprefix("then ")
     if fresh:
-        return rate, f"rate: {whose}, on standardised features; warm-up, then cosine"
+        return rate, f"rate: {whose}, on standardised features; {then}"
     if start.trained:
-        return rate, f"rate of the new head: {whose}; pretrained layers a tenth; cosine"
-    return rate, f"rate: {whose}, the trained layers are new; warm-up, then cosine"
+        return rate, f"rate of the new head: {whose}; pretrained layers a tenth; {then}"
+    return rate, f"rate: {whose}, the trained layers are new; {then}"
 
 
 def threads_of(
@@ -190,9 +252,14 @@ def threads_of(
     return place.threads, f"{place.threads} threads"
 
 
-def view_count(recipe: Recipe, parts: Cut | None) -> tuple[int, str]:
+def view_count(recipe: Recipe, parts: Cut | None, preprocess: Preprocess) -> tuple[int, str]:
     if recipe.views is not None:
         return recipe.views, "as asked for; view 0 is the plain centre view"
+    if recipe.task == "reconstruct":
+        return 1, "the plain view is what is to be given back"
+    if parts is None and preprocess.size <= SMALL:
+        moved = "" if recipe.distort == "none" else f", with {recipe.distort} distortions"
+        return 1, f"pictures this small are seen whole{moved}"
     if parts is not None:
         return 1, "the plain view: more did not help a linear head, and cost a pass each"
     return 0, "random crops, mirrored" if recipe.flip else "random crops"

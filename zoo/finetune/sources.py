@@ -15,6 +15,7 @@ import numpy as np
 
 from zoo.catalog import Preprocess
 from zoo.data.decode import decode, read_bytes
+from zoo.data.distort import Kind, distort
 from zoo.data.preprocess import mode
 from zoo.data.views import generator, view
 from zoo.device import Device, cores
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 EVAL_BATCH = 256
+SMALL = 64  # pixels of a side up to which pictures are trained on whole
 
 
 class Source(Protocol):
@@ -93,6 +95,7 @@ class PhotoSource:
         views: int,
         seed: int,
         flip: bool,
+        distortion: tuple[Kind, float] = ("none", 1.0),
     ) -> None:
         from zoo.engine.torch import Normalise
 
@@ -101,6 +104,7 @@ class PhotoSource:
         self.labels = np.array([label for _, label, _ in train])
         self.val_labels = np.array([label for _, label, _ in val])
         self.normalise = Normalise(preprocess, device)
+        self.distortion = distortion
         self.plain: dict[bytes, Array] = {}  # decoded photos, where view 0 is used again
 
     def pixels(self, photo: tuple[str, int, bytes], number: int) -> Array:
@@ -113,12 +117,25 @@ class PhotoSource:
         )
 
     def batches(
-        self, photos: Sequence[tuple[str, int, bytes]], order: Sequence[Array], number: int
+        self,
+        photos: Sequence[tuple[str, int, bytes]],
+        order: Sequence[Array],
+        number: int,
+        epoch: int | None = None,
     ) -> Iterator[torch.Tensor]:
+        """epoch: of the distortions; None for pictures as they are."""
         import torch
 
+        kind, strength = self.distortion
+
         def batch(rows: Array) -> Any:
-            return np.stack([self.pixels(photos[row], number) for row in rows])
+            pixels = np.stack([self.pixels(photos[row], number) for row in rows])
+            if epoch is None:
+                return pixels
+            chosen = rows.tolist()
+            return distort(
+                pixels, chosen, kind=kind, seed=self.seed, epoch=epoch, strength=strength
+            )
 
         with ThreadPoolExecutor(cores(), "zoo-photos") as pool:
             for pixels in ordered(pool, batch, order, 2 * cores()):
@@ -126,8 +143,15 @@ class PhotoSource:
 
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
         number = epoch if self.views == 0 else (epoch - 1) % self.views
-        return self.batches(self.photos, order, number)
+        return self.batches(self.photos, order, number, epoch)
 
     def val(self) -> Iterator[torch.Tensor]:
-        rows = [np.array(batch) for batch in batched(range(len(self.val_photos)), 32)]
+        size = EVAL_BATCH if self.preprocess.size <= SMALL else 32
+        rows = [np.array(batch) for batch in batched(range(len(self.val_photos)), size)]
         return self.batches(self.val_photos, rows, 0)
+
+    def pixels_of(self, split: str) -> Iterator[Array]:
+        """The plain views of a split in order, uint8 N H W C, in batches."""
+        photos = self.photos if split == "train" else self.val_photos
+        for rows in batched(range(len(photos)), EVAL_BATCH):
+            yield np.stack([self.pixels(photos[row], 0) for row in rows])

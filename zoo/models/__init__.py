@@ -82,7 +82,12 @@ def replace_head(
     to `avgpool`, `flatten`, `head`. SqueezeNet ends in ReLU over the class scores and then a mean:
     half of the scores of a fresh head would start, and stay, without a gradient; and the mean of
     a linear map is the linear map of the mean, for a fraction of the work.
+
+    An autoencoder keeps its encoder, code included, and gets `activation`, `head`: the decoder and
+    the chain's other task are gone.
     """
+    if spec.task == "reconstruct":
+        return _classifier(chain, spec.code, num_classes, kind)
     old = chain.get_submodule(spec.head)
     first = old[0] if isinstance(old, nn.Sequential) else old  # an `mlp:H` of an earlier run
     if isinstance(first, nn.Linear):
@@ -94,6 +99,19 @@ def replace_head(
     kept.setdefault("avgpool", nn.AdaptiveAvgPool2d((1, 1)))  # N C 1 1
     kept["flatten"] = nn.Flatten()  # N C
     kept["head"] = _fresh_head(old.in_channels, num_classes, kind, old)  # N K
+    return nn.Sequential(kept)
+
+
+def _classifier(chain: nn.Sequential, code: str, num_classes: int, kind: str) -> nn.Sequential:
+    """The stages up to the code, ReLU, and a head."""
+    last = chain.get_submodule(code)
+    assert isinstance(last, nn.Linear), "a row's code is a Linear"
+    names = stages(chain)
+    kept: OrderedDict[str, nn.Module] = OrderedDict(
+        (name, chain.get_submodule(name)) for name in names[: names.index(code) + 1]
+    )
+    kept["activation"] = nn.ReLU()  # N D: the code is linear, and so is the head
+    kept["head"] = _fresh_head(last.out_features, num_classes, kind, last)  # N K
     return nn.Sequential(kept)
 
 

@@ -1,10 +1,12 @@
 """The start of training from scratch, one draw per tensor: pretrained weights overwrite it anyway.
 
-He et al. 2015, "Delving Deep into Rectifiers", arXiv:1502.01852, eq. 10. torchvision draws
+He et al. 2015, "Delving Deep into Rectifiers", arXiv:1502.01852, eq. 10 and 14. torchvision draws
 GoogLeNet from a truncated normal, which is many times slower, and the dense layers of VGG twice.
 """
 
 from __future__ import annotations
+
+import math
 
 from torch import nn
 
@@ -17,3 +19,24 @@ def he_normal_(chain: nn.Sequential) -> nn.Sequential:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return chain
+
+
+def he_forward_(chain: nn.Sequential) -> nn.Sequential:
+    """Draw convolutions and dense layers so that what goes in keeps its size on its way out.
+
+    That is eq. 10, with the inputs of a unit; `he_normal_` is eq. 14, which does the same for the
+    gradient on its way back and is what torchvision uses. Biases start at 0.
+    """
+    for module in chain.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(module.weight, std=math.sqrt(2 / _inputs(module)))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return chain
+
+
+def _inputs(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> float:
+    """How many values one output of the layer is a sum of; of a transposed one, on average."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        return layer.weight[:, 0].numel() / math.prod(layer.stride)
+    return layer.weight[0].numel()

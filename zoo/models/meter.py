@@ -7,10 +7,15 @@ milliseconds and no memory.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.catalog.spec import Preprocess
@@ -18,27 +23,68 @@ from zoo.catalog.spec import Preprocess
 
 @dataclass(frozen=True, slots=True)
 class StageInfo:
-    """One stage: its class, the shape that leaves it for one picture, parameters, multiply-adds."""
+    """One stage: its class, the shape that leaves it for one picture, parameters, multiply-adds.
+
+    activations: bytes, in float32, of all tensors alive at the stage's worst moment: the picture,
+    what enters the stage, and what the stage holds at once. See ModelSpec.
+    """
 
     name: str
     kind: str
     shape: tuple[int, ...]
     params: int
     macs: int
+    activations: int
 
 
 def measure(chain: nn.Sequential, preprocess: Preprocess) -> list[StageInfo]:
     """One record per stage, in order; shapes are of one picture, without N."""
     side = preprocess.size
-    x = torch.empty(1, preprocess.channels, side, side, device="meta")
+    twin = meta_twin(chain).eval()
+    picture = x = torch.empty(1, preprocess.channels, side, side, device="meta")
+    memory = Live([*twin.parameters(), *twin.buffers()])
+    memory.add(picture)
     infos = []
-    for name, stage in meta_twin(chain).eval().named_children():
-        with FlopCounterMode(display=False) as counter:
+    for name, stage in twin.named_children():
+        memory.peak = 0
+        with torch.no_grad(), FlopCounterMode(display=False) as counter, memory:
             x = stage(x)
         params = sum(p.numel() for p in stage.parameters())
         macs = counter.get_total_flops() // 2
-        infos.append(StageInfo(name, type(stage).__name__, tuple(x.shape[1:]), params, macs))
+        shape = tuple(x.shape[1:])
+        infos.append(StageInfo(name, type(stage).__name__, shape, params, macs, memory.peak))
     return infos
+
+
+class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """How many bytes of tensors are alive after each operator, and the most there ever were.
+
+    Views and in-place operators share the storage that they work on. The weights of the network
+    are not counted, nor is what an operator needs for itself while it runs.
+    """
+
+    def __init__(self, weights: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.weights = {tensor.untyped_storage()._cdata for tensor in weights}
+        self.alive: dict[int, tuple[Any, int]] = {}
+        self.peak = 0
+
+    def add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self.weights:
+            weak = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+            self.alive[storage._cdata] = (weak, storage.nbytes())
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.alive = {key: one for key, one in self.alive.items() if not one[0].expired()}
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self.add(tensor)
+        self.peak = max(self.peak, sum(size for _, size in self.alive.values()))
+        return result
 
 
 def meta_twin(module: nn.Module) -> nn.Module:

@@ -1,9 +1,9 @@
 """VGG: nothing but 3 x 3 convolutions and 2 x 2 pooling, then three dense layers of 120 M weights.
 
 Simonyan, Zisserman 2014, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
-arXiv:1409.1556, table 1, columns D (16 layers) and E (19). `_bn` puts a BatchNorm, younger than the
-paper, after each convolution. Names, order and the adaptive pooling (which changes nothing at 224)
-are torchvision's.
+arXiv:1409.1556, table 1, columns D (16 layers) and E (19). `norm` puts a norm, younger than the
+paper, after each convolution; with `batch` that is torchvision's `_bn`, whose name has weights.
+Names, order and the adaptive pooling (which changes nothing at 224) are torchvision's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import OrderedDict
 
 from torch import nn
 
+from zoo.models.choices import MAP_NORMS
 from zoo.models.initial import he_normal_
 
 # Convolutions per block; every block ends with a pooling that halves height and width.
@@ -22,27 +23,27 @@ DEPTHS = {
 }
 
 
-def vgg16(num_classes: int = 1000) -> nn.Sequential:
-    """VGG, configuration D: N 3 224 224 in, N K class scores out."""
-    return _vgg(DEPTHS["vgg16"], num_classes)
+def vgg16(num_classes: int = 1000, norm: str = "none") -> nn.Sequential:
+    """VGG, configuration D: N 3 224 224 in, N K class scores out. norm: none, batch or layer."""
+    return _vgg(DEPTHS["vgg16"], num_classes, norm)
 
 
 def vgg16_bn(num_classes: int = 1000) -> nn.Sequential:
     """VGG, configuration D, with BatchNorm: N 3 224 224 in, N K class scores out."""
-    return _vgg(DEPTHS["vgg16"], num_classes, norm=True)
+    return _vgg(DEPTHS["vgg16"], num_classes, "batch")
 
 
-def vgg19(num_classes: int = 1000) -> nn.Sequential:
-    """VGG, configuration E: N 3 224 224 in, N K class scores out."""
-    return _vgg(DEPTHS["vgg19"], num_classes)
+def vgg19(num_classes: int = 1000, norm: str = "none") -> nn.Sequential:
+    """VGG, configuration E: N 3 224 224 in, N K class scores out. norm: none, batch or layer."""
+    return _vgg(DEPTHS["vgg19"], num_classes, norm)
 
 
 def vgg19_bn(num_classes: int = 1000) -> nn.Sequential:
     """VGG, configuration E, with BatchNorm: N 3 224 224 in, N K class scores out."""
-    return _vgg(DEPTHS["vgg19"], num_classes, norm=True)
+    return _vgg(DEPTHS["vgg19"], num_classes, "batch")
 
 
-def _vgg(depths: tuple[int, ...], num_classes: int, norm: bool = False) -> nn.Sequential:
+def _vgg(depths: tuple[int, ...], num_classes: int, norm: str) -> nn.Sequential:
     classifier = nn.Sequential(
         nn.Linear(512 * 7 * 7, 4096),  # N 4096
         nn.ReLU(),
@@ -61,13 +62,13 @@ def _vgg(depths: tuple[int, ...], num_classes: int, norm: bool = False) -> nn.Se
     return he_normal_(nn.Sequential(stages))
 
 
-def _features(depths: tuple[int, ...], norm: bool) -> nn.Sequential:
+def _features(depths: tuple[int, ...], norm: str) -> nn.Sequential:
     layers: list[nn.Module] = []
     channels = 3
     for width, depth in zip(WIDTHS, depths, strict=True):
         for _ in range(depth):
             layers.append(nn.Conv2d(channels, width, 3, padding=1))
-            layers += [nn.BatchNorm2d(width)] if norm else []
+            layers += [] if norm == "none" else [MAP_NORMS[norm](width)]
             layers.append(nn.ReLU())
             channels = width
         layers.append(nn.MaxPool2d(2))  # N 64 112 112, 128 56 56, 256 28 28, 512 14 14, 512 7 7

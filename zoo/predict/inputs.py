@@ -1,4 +1,7 @@
-"""What `zoo predict` is pointed at: a folder, a file, a glob, a list of paths or stdin."""
+"""What `zoo predict` is pointed at: a folder, a file, a glob, a list of paths or stdin.
+
+A file with many pictures (IDX, CIFAR-10's batches) stands for all of them, as FILE#N.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from zoo.data import container
 from zoo.data.decode import looks_like_image
 from zoo.data.index import is_folder
 from zoo.errors import DataError
@@ -38,7 +42,8 @@ def find(target: str, stdin: IO[str]) -> Inputs:
     """Every picture of a folder at any depth; every line of a list. Raises DataError.
 
     In a folder only what looks like a picture (by suffix, else by its first bytes) is an input;
-    whatever is named in a list, a glob or alone is one, picture or not.
+    whatever is named in a list, a glob or alone is one, picture or not. A line of a list is one
+    input: FILE#N is a picture in a container.
     """
     if target == "-":
         keep_bytes(stdin)
@@ -57,6 +62,8 @@ def find(target: str, stdin: IO[str]) -> Inputs:
             if not listed:
                 raise DataError(f"{target} lists no paths", "give one path a line")
             return Inputs(iter(listed), len(listed))
+        return Inputs(inside(target, target), count(target))
+    if in_container(target):
         return Inputs(iter([Input(target, target)]), 1)
     matches = sorted(name for name in glob.glob(target, recursive=True) if not os.path.isdir(name))
     if not matches:
@@ -64,7 +71,40 @@ def find(target: str, stdin: IO[str]) -> Inputs:
             f"{target} does not exist, and matches no file as a pattern",
             "give a folder, a picture, a pattern in quotes, a .txt with a path a line, or -",
         )
-    return Inputs((Input(name, name) for name in matches), len(matches))
+    each = (item for name in matches for item in inside(name, name))
+    return Inputs(each, sum(map(count, matches)))
+
+
+def inside(file: str, shown: str) -> Iterator[Input]:
+    """The pictures of a container; the file itself where it is none, or damaged."""
+    box = opened(file)
+    if box is None:
+        yield Input(file, shown)
+        return
+    for number in range(len(box)):
+        yield Input(f"{file}#{number}", f"{shown}#{number}")
+
+
+def count(file: str) -> int:
+    """How many inputs a file is."""
+    box = opened(file)
+    return 1 if box is None else len(box)
+
+
+def opened(file: str) -> container.Container | None:
+    """None for a picture, and for a damaged container: its row will say what is wrong."""
+    if looks_like_image(file):
+        return None
+    try:
+        return container.find(file)
+    except DataError:
+        return None
+
+
+def in_container(target: str) -> bool:
+    """Whether this is FILE#N with a container FILE, be there such a picture or not."""
+    file, _, number = target.rpartition("#")
+    return number.isdecimal() and container.is_container(file)
 
 
 def lines(file: IO[str]) -> Iterator[Input]:
@@ -97,5 +137,7 @@ def below(
             yield from below(root, shown, skipped, (*above, here))
         elif looks_like_image(entry.path):
             yield Input(entry.path, shown)
+        elif container.is_container(entry.path):
+            yield from inside(entry.path, shown)
         else:
             skipped.append(shown)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,10 @@ from zoo.engine.pipeline import forward
 from zoo.errors import ImageError, InputError, RunError, UsageError
 from zoo.metrics import softmax
 from zoo.predict.inputs import Input
+
+if TYPE_CHECKING:
+    from zoo.device import Device
+    from zoo.network import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,39 +85,77 @@ def open_predictor(
                 "leave --weights, --device and --precision out",
             )
         return of_onnx(Path(name))
-    from zoo import device as devices
-    from zoo import network
     from zoo.engine.torch import TorchEngine
-    from zoo.run import Run
 
-    if os.path.isdir(name) and (name not in catalog.ROWS or Path(name, "run.json").exists()):
-        run = Run.open(Path(name)).finished()
-        if choice:
-            raise UsageError(f"{name} is a run, with weights of its own", "leave --weights out")
-        place = devices.choose(device, precision or run.record["precision"])
-        net = network.of_run(run)
-    else:
-        check_name(name)
-        place = devices.choose(device, precision or "fp32")
-        net = network.pretrained(name, choice, progress=progress)
+    net, place, about = open_network(
+        name, choice=choice, device=device, precision=precision, progress=progress, labels=True
+    )
     if not net.classes:
         raise UsageError(
             f"{name} with {choice} knows no classes", "fine-tune it first, or give weights"
         )
-
     engine = TorchEngine(net.chain, net.preprocess, place)
-    about = f"{place.name} {place.precision}: {place.reason}"
-    if agreement := net.agreement:
-        about += f"; the run agrees with fp32 on {100 * agreement:.1f} % of its val photos"
     return Predictor(
         engine, net.classes, lambda file: plain_view(file, net.preprocess), True, about
     )
 
 
+def open_network(
+    name: str,
+    *,
+    choice: str | None = None,
+    device: str = "auto",
+    precision: str | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int | None], None] | None = None,
+    labels: bool = False,
+) -> tuple[Network, Device, str]:
+    """The network of a run folder or of a model's name, where it runs, and that in words.
+
+    seed: of `choice` none. labels: it is asked for classes, which an autoencoder has not.
+    """
+    from zoo import device as devices
+    from zoo import network
+    from zoo.run import Run
+
+    if is_run(name):
+        run = Run.open(Path(name)).finished()
+        if choice:
+            raise UsageError(f"{name} is a run, with weights of its own", "leave --weights out")
+        if labels and run.record.get("task") == "reconstruct":
+            raise no_classes(f"{name} is a run of {run.record['model']}", name)
+        place = devices.choose(device, precision or run.record["precision"])
+        net = network.of_run(run)
+    else:
+        check_name(name)
+        if labels and not catalog.of_library(name) and catalog.find(name).task == "reconstruct":
+            raise no_classes(f"{name} is an autoencoder", "RUN")
+        place = devices.choose(device, precision or "fp32")
+        net = network.pretrained(name, choice, seed=seed, progress=progress)
+    about = f"{place.name} {place.precision}: {place.reason}"
+    if agreement := net.agreement:
+        about += f"; the run agrees with fp32 on {100 * agreement:.1f} % of its val photos"
+    return net, place, about
+
+
+def is_run(name: str) -> bool:
+    """Whether this is a folder to be opened as a run; a model's name comes before one without."""
+    return os.path.isdir(name) and (name not in catalog.ROWS or Path(name, "run.json").exists())
+
+
+def no_classes(what: str, run: str) -> UsageError:
+    """The error of an autoencoder that is asked for classes."""
+    return UsageError(
+        f"{what}: it gives pictures back and knows no classes",
+        f"`zoo reconstruct {run} FOLDER` shows what it gives back, `zoo embed {run} FOLDER` "
+        f"writes its codes, `zoo finetune MODEL PHOTOS --weights {run}` makes a classifier of it",
+    )
+
+
 def check_name(name: str) -> None:
     """Raises for what is neither a run nor a model, before torch is imported."""
-    library = name.startswith(("torchvision/", "timm/"))
-    if "/" in name and not library:
+    library = catalog.of_library(name)
+    if "/" in name and not library and catalog.base(name) not in catalog.ROWS:
         raise RunError(
             f"there is no run folder {name}", "give a run, an .onnx file or a name of `zoo list`"
         )
@@ -125,6 +168,8 @@ def of_onnx(path: Path) -> Predictor:
     from zoo.engine.onnx import OnnxEngine, OnnxModel
 
     model = OnnxModel(path, threads=1)
+    if model.task != "classify":
+        raise no_classes(f"{path} is an exported autoencoder", "RUN")
     preprocess = model.preprocess
 
     def raw(file: str) -> Array:

@@ -1,16 +1,41 @@
 """The store: find, download, verify, read and load weights. No other room opens a weights file.
 
-hashes.py    sha256, and "is it still the file that was checked?"
-fetch.py     one URL to one file
+folders.py   the cache, private
+hashes.py    sha256, pins, and "is it still the file that was checked?"
+choice.py    what `--weights CHOICE` means
 store.py     where a file is looked for, and what it must hash to
+lock.py      one process at a time downloads a file
+fetch.py     one URL to one file, whole or not at all
+partial.py   what has arrived so far, for a later try
+web.py       one URL to one open body
+shelf.py     what is kept: list, verify, remove
+bundle.py    several files as one tar, for a machine without a network
 header.py    the header of a safetensors file, checked to the last byte
+tensors.py   types and bytes of that format
+pickles.py   what a torch file asks for, read without running it
+child.py     a torch file to safetensors, in a process of its own
+convert.py   which is started, limited and checked here
 files.py     a file to named tensors and back
 fit.py       named tensors into a chain
 """
 
+from zoo.weights.choice import choose
 from zoo.weights.fetch import fetch
-from zoo.weights.files import read, save
+from zoo.weights.files import check, read, save
 from zoo.weights.fit import load
-from zoo.weights.store import cache_folder, choose, find
+from zoo.weights.folders import cache_folder
+from zoo.weights.hashes import hash_of
+from zoo.weights.store import find, held
 
-__all__ = ["cache_folder", "choose", "fetch", "find", "load", "read", "save"]
+__all__ = [
+    "cache_folder",
+    "check",
+    "choose",
+    "fetch",
+    "find",
+    "hash_of",
+    "held",
+    "load",
+    "read",
+    "save",
+]

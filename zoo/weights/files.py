@@ -1,34 +1,29 @@
 """A weights file to named tensors and back. Nothing in a file is ever run.
 
 Which reader a file gets is decided by its first bytes, never by its name: a pickle that is named
-`.safetensors` is refused, not unpickled. `weights_only=True` is said explicitly, because the
-environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD turns the default off.
+`.safetensors` is refused, not unpickled. A torch file is turned into safetensors in a process of
+its own (convert.py); only safetensors is read here.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import warnings
-import zipfile
 from collections.abc import Mapping
+from contextlib import closing
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoo.disk import replacing, writing
 from zoo.errors import WeightsError
-from zoo.weights.hashes import must_be_as_hashed
-from zoo.weights.header import TENSORS, BadHeader, entries, header, looks_like_safetensors
+from zoo.weights.convert import HINT, Reader, converted
+from zoo.weights.hashes import hash_of_open, must_be_as_hashed
+from zoo.weights.header import BadHeader, Entry, entries, looks_like_safetensors
+from zoo.weights.pickles import LEGACY, ZIP
+from zoo.weights.tensors import shown, types, write
 
 if TYPE_CHECKING:
     import torch
-
-ZIP = b"PK\x03\x04"
-# torch.save before 1.6: its magic number, pickled with protocol 2.
-LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-NESTED = ("state_dict", "model")
-HINT = "give a .safetensors file, or a .pth file that holds a plain state dict"
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
@@ -36,12 +31,8 @@ def read(path: Path) -> dict[str, torch.Tensor]:
 
     A `module.` before every name (DataParallel) is taken off. Raises WeightsError.
     """
-    try:
-        with path.open("rb") as file:
-            must_be_as_hashed(file, path)
-            tensors = _by_content(file, path)
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+    with closing(_open(path, path.suffix)) as file:
+        tensors = _tensors(file, path)
     for name, tensor in tensors.items():
         if not _is_finite(tensor):
             raise WeightsError(
@@ -50,117 +41,84 @@ def read(path: Path) -> dict[str, torch.Tensor]:
     return _without_prefix(tensors, "module.")
 
 
-def _by_content(file: BufferedReader, path: Path) -> dict[str, torch.Tensor]:
-    size = os.fstat(file.fileno()).st_size
+def check(path: Path, suffix: str = "") -> None:
+    """Refuse what `read` would refuse, short of looking at the numbers. Converts a torch file.
+
+    suffix: of the name it is going to have, where that is another.
+    """
+    with closing(_open(path, suffix or path.suffix)) as file:
+        _entries(file, path)
+
+
+def save(
+    tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a state dict as safetensors, whole or not at all: equal input, equal bytes.
+
+    Raises WriteError.
+    """
+    with replacing(path) as temporary, writing(path), temporary.open("wb") as file:
+        write(file, tensors, metadata)
+
+
+def _open(path: Path, suffix: str) -> Reader:
+    """The file as safetensors: itself, or what a torch file was converted to."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
+        if _is_safetensors(file, path, suffix):
+            must_be_as_hashed(file, path)
+            return file
+        result = converted(file, path, hash_of_open(file, path))
+    except OSError as error:
+        file.close()
+        raise _unreadable(path, error) from error
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    return result
+
+
+def _is_safetensors(file: BufferedReader, path: Path, suffix: str) -> bool:
+    """Whether it is; False for a torch file, WeightsError for any other."""
     start = file.read(64)
     file.seek(0)
     if looks_like_safetensors(start):
-        return _read_safetensors(file, size, path)
+        return True
     if not start:
         raise _foreign(path, "is empty")
-    if path.suffix.lower() == ".safetensors":
+    if suffix.lower() == ".safetensors":
         raise _foreign(path, "is not a safetensors file, whatever its name says")
-    if start.startswith(ZIP):
-        _check_archive(file, size, path)
-    elif not start.startswith(LEGACY):
+    if not start.startswith((ZIP, LEGACY)):
         raise _foreign(path, f"is not a weights file: it is {_kind(start)}")
-    return _read_torch(file, size, path)
+    return False
 
 
-def _read_safetensors(file: BufferedReader, size: int, path: Path) -> dict[str, torch.Tensor]:
-    import torch
-
-    types = _types()
+def _entries(file: Reader, path: Path) -> list[Entry]:
     try:
-        found = entries(file, size)
+        return entries(file, os.fstat(file.fileno()).st_size)
     except BadHeader as error:
         raise _foreign(path, f"is not a good safetensors file: {error}") from error
-    tensors = {}
-    for entry in found:  # straight from the file that was checked: no second open, no copy
-        tensor = torch.empty(entry.shape, dtype=types[entry.dtype])
-        view = tensor.reshape(-1).view(torch.uint8).numpy().data
-        if file.readinto(view) != view.nbytes:
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _tensors(file: Reader, path: Path) -> dict[str, torch.Tensor]:
+    """Straight from the file that was checked: no second open, no copy."""
+    import torch
+
+    known, tensors = types(), {}
+    for entry in _entries(file, path):
+        raw = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
+        if file.readinto(raw.numpy().data) != raw.numel():
             raise _foreign(path, "was cut short while it was read")
-        tensors[entry.name] = tensor
+        if entry.dtype == "BOOL" and raw.numel() and raw.max() > 1:
+            raise _foreign(path, f"holds a truth that is neither 0 nor 1: {shown(entry.name)}")
+        tensors[entry.name] = raw.view(known[entry.dtype]).reshape(entry.shape)
     return tensors
-
-
-def _types() -> dict[str, torch.dtype]:
-    import torch
-
-    types = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16}
-    types |= {"BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32}
-    return types | {"I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
-
-
-def _check_archive(file: BufferedReader, size: int, path: Path) -> None:
-    """Refuse what torch.save does not write: TorchScript, and anything compressed."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
-        raise _foreign(path, "is damaged or cut short") from error
-    names = [member.filename for member in members]
-    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
-        raise _foreign(path, "is a TorchScript program, not weights")
-    if not any(name.endswith("/data.pkl") for name in names):
-        raise _foreign(path, "is a zip archive, not weights")
-    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
-    if not stored or sum(member.file_size for member in members) > size:
-        raise _foreign(path, "is a compressed archive, which torch.save does not write")
-    file.seek(0)
-
-
-def _read_torch(file: BufferedReader, size: int, path: Path) -> dict[str, torch.Tensor]:
-    import torch
-
-    version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
-    if version < (2, 10):  # CVE-2026-24747: memory corruption in weights_only itself
-        raise WeightsError(
-            f"{path}: .pth files need torch 2.10, this is {torch.__version__}",
-            "upgrade torch, or give a .safetensors file",
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old formats and TorchScript: refused anyway
-            found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a hostile file chooses which one
-        raise _foreign(path, _why_not_loaded(error)) from None
-    for key in NESTED:
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    return _plain_tensors(found, size, path)
-
-
-def _why_not_loaded(error: Exception) -> str:
-    named = re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", str(error))
-    if named is not None:
-        return f"asks for {shown(named[1])}, which is code: refused, nothing was run"
-    return "cannot be read: it is damaged, cut short, or holds more than tensors"
-
-
-def _plain_tensors(found: Any, size: int, path: Path) -> dict[str, torch.Tensor]:
-    """Refuse all but a dict of ordinary tensors whose bytes really are in the file."""
-    import torch
-
-    if not isinstance(found, dict) or not found:
-        raise _foreign(path, f"holds no state dict but a {type(found).__name__}")
-    if len(found) > TENSORS:
-        raise _foreign(path, f"holds {len(found)} tensors")
-    allowed, total = {*_types().values(), torch.bool}, 0
-    for name, value in found.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise _foreign(path, f"holds more than tensors: {shown(name)}")
-        strided = value.layout is torch.strided and value.device.type == "cpu"
-        if not strided or value.dtype not in allowed:
-            raise _foreign(path, f"holds an unusual tensor: {shown(name)}")
-        # An expanded tensor is a few bytes in the file and any number in memory.
-        if value.nbytes > value.untyped_storage().nbytes():
-            raise _foreign(path, f"claims more bytes than it has: {shown(name)}")
-        total += value.nbytes
-    if total > 4 * size:
-        raise _foreign(path, f"claims {total} bytes of tensors in a file of {size}")
-    return {name: value.detach() for name, value in found.items()}
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
@@ -177,14 +135,6 @@ def _without_prefix(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, 
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
-def shown(name: object) -> str:
-    """A name from a stranger's file, fit for one line on a terminal."""
-    return str(name)[:80].encode("ascii", "backslashreplace").decode().translate(_CONTROLS)
-
-
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
-
-
 def _kind(start: bytes) -> str:
     text = start.lstrip().lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
@@ -198,20 +148,5 @@ def _foreign(path: Path, why: str) -> WeightsError:
     return WeightsError(f"{path} {why}", HINT)
 
 
-def save(
-    tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write a state dict as safetensors, whole or not at all: equal input, equal bytes.
-
-    Not by the library, which (0.8.0) shuffles the metadata. Raises WriteError.
-    """
-    import torch
-
-    codes = {dtype: code for code, dtype in _types().items()}
-    # The format knows no strides and no ties: each tensor becomes one run of bytes of its own.
-    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    start, order = header({n: (codes[t.dtype], tuple(t.shape)) for n, t in own.items()}, metadata)
-    with replacing(path) as temporary, writing(path), temporary.open("wb") as file:
-        file.write(start)
-        for name in order:
-            file.write(own[name].reshape(-1).view(torch.uint8).numpy().data)
+def _unreadable(path: Path, error: OSError) -> WeightsError:
+    return WeightsError(f"cannot read {path}: {error.strerror or error}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from zoo.catalog.spec import ModelSpec
 from zoo.errors import WeightsError
-from zoo.weights.files import read, shown
+from zoo.weights.files import read
+from zoo.weights.tensors import shown
 
 if TYPE_CHECKING:
     import torch

@@ -1,33 +1,34 @@
-"""Hashes that stay tied to the file they were made of."""
+"""Hashes that stay tied to the file they were made of, and pins: hashes that are kept.
+
+A pin is `FILE.sha256` beside FILE, as `sha256sum -c` reads it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from io import BufferedReader
 from pathlib import Path
 
-from zoo.disk import writing
+from zoo.disk import replacing
 from zoo.errors import WeightsError
 
 # What was hashed in this process: the file as it was then, and its sha256.
 _hashed: dict[Path, tuple[tuple[int, ...], str]] = {}
 
 
-def make_private(folder: Path) -> None:
-    """Create `folder` for this user alone."""
-    with writing(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+def hash_of(path: Path, *, again: bool = False) -> str:
+    """Return the sha256 of the whole file; the same file is read once per process.
 
-
-def hash_of(path: Path) -> str:
-    """Return the sha256 of the whole file; the same file is read once per process."""
+    again: read it even so.
+    """
     try:
         with path.open("rb") as file:
             before = _settled(file)
             known = _hashed.get(path)
-            if known is None or not before or known[0] != before:
+            if again or known is None or not before or known[0] != before:
                 known = (before, hashlib.file_digest(file, "sha256").hexdigest())
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror}") from error
@@ -42,13 +43,25 @@ def remember(path: Path, digest: str) -> None:
 
 def must_be_as_hashed(file: BufferedReader, path: Path) -> None:
     """Refuse an open file that was swapped for another after `hash_of` had looked at it."""
+    if path in _hashed:
+        hash_of_open(file, path)
+
+
+def hash_of_open(file: BufferedReader, path: Path) -> str:
+    """The sha256 of a file that is open, which must be the one that `hash_of` saw, if it did.
+
+    Leaves it at its start.
+    """
     known = _hashed.get(path)
-    if known is None or known[0] == _identity(file):
-        return
-    if hashlib.file_digest(file, "sha256").hexdigest() != known[1]:
-        raise WeightsError(f"{path} was changed after it was verified", "run the command again")
-    _hashed[path] = (_settled(file), known[1])
+    if known is not None and known[0] == _identity(file):
+        return known[1]
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
     file.seek(0)
+    if known is not None:
+        if digest != known[1]:
+            raise WeightsError(f"{path} was changed after it was verified", "run the command again")
+        _hashed[path] = (_settled(file), digest)
+    return digest
 
 
 def _identity(file: BufferedReader) -> tuple[int, ...]:
@@ -60,3 +73,33 @@ def _settled(file: BufferedReader) -> tuple[int, ...]:
     """The identity to remember; none for a file so new that a change would not move its times."""
     identity = _identity(file)
     return identity if time.time_ns() - max(identity[3:]) > 1_000_000_000 else ()
+
+
+# Pins
+
+
+def is_full(sha256: str) -> bool:
+    return len(sha256) == 64
+
+
+def pin_path(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def pin_of(path: Path) -> str:
+    """The pinned sha256 of a file; empty where there is none."""
+    try:
+        text = pin_path(path).read_text("utf-8", "replace")[:200]
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise WeightsError(f"cannot read {pin_path(path)}: {error.strerror}") from error
+    match = re.match(r"([0-9a-fA-F]{64})(\s|$)", text)
+    if match is None:
+        raise WeightsError(f"{pin_path(path)} holds no sha256", "remove it to pin the file anew")
+    return match[1].lower()
+
+
+def pin(path: Path, digest: str) -> None:
+    with replacing(pin_path(path), 0o600) as temporary:
+        temporary.write_text(f"{digest}  {path.name}\n", "utf-8")

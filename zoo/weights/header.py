@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 # Types a network is made of, and their sizes in bytes. No 8-bit floats: nothing here computes
-# with them. No BOOL: its bytes may be other than 0 and 1.
+# with them.
 DTYPES = {
     "F64": 8,
     "F32": 4,
@@ -23,6 +23,7 @@ DTYPES = {
     "I16": 2,
     "I8": 1,
     "U8": 1,
+    "BOOL": 1,  # the reader checks that its bytes are 0 and 1
 }
 HEADER_BYTES = 25_000_000
 TENSORS = 100_000
@@ -54,7 +55,7 @@ def entries(file: BinaryIO, size: int) -> list[Entry]:
     if not 2 <= length <= min(HEADER_BYTES, size - 8):
         raise BadHeader(f"a header of {length} bytes in a file of {size}")
     try:
-        read = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_no_twins)
+        read = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=no_twins)
     except (ValueError, RecursionError) as error:
         raise BadHeader("the header is not JSON") from error
     if not isinstance(read, dict):
@@ -84,7 +85,7 @@ def header(
     return len(text).to_bytes(8, "little") + text, order
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
         raise BadHeader("a name occurs twice in the header")

@@ -1,0 +1,284 @@
+"""Embed: one row of features for each picture, of the stage that was said, and a map of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from conftest import CLASSES, ROOT, picture
+from PIL import Image
+from torch import nn
+
+from zoo import models, network
+from zoo.cli import main
+from zoo.data.preprocess import normalise
+from zoo.data.views import plain_view
+from zoo.errors import UnknownStage, UsageError
+from zoo.models import tap
+from zoo.predict import labels
+from zoo.predict.embed import Embedding, Sample, averaged
+from zoo.predict.inputs import Input
+from zoo.report import projection, scatter
+from zoo.run import Run
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory, photos):
+    folder = tmp_path_factory.mktemp("runs") / "ae"
+    words = ["--epochs", "2", "-o", str(folder)]
+    assert main(["train", "autoencoder", str(photos), *words]) == 0
+    return folder
+
+
+def rows(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def numbers(row):
+    return [float(row[name]) for name in row if name[0] == "f" and name[1:].isdecimal()]
+
+
+def size(path):
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return image.size
+
+
+def idx(path, values):
+    """An IDX file of unsigned bytes."""
+    shape = b"".join(length.to_bytes(4, "big") for length in values.shape)
+    path.write_bytes(bytes([0, 0, 8, values.ndim]) + shape + values.astype(np.uint8).tobytes())
+
+
+def test_the_code_of_an_autoencoder_is_what_leaves_its_bottleneck(here, autoencoder, photos):
+    answer = here("embed", autoencoder, photos)
+    assert answer.code == 0, answer.err
+    found = rows(answer.out)
+    assert [row["path"] for row in found][:2] == ["disc/00.png", "disc/01.png"]
+    assert [row["label"] for row in found] == [name for name in CLASSES for _ in range(12)]
+    assert "32 numbers, what leaves bottleneck (32; flat): the autoencoder's code" in answer.err
+    net = network.of_run(Run.open(autoencoder))
+    view = normalise(plain_view(photos / "disc/00.png", net.preprocess), net.preprocess)
+    names = models.stages(net.chain)
+    with torch.inference_mode():
+        code = net.chain[: names.index("bottleneck") + 1](torch.from_numpy(view)[None])
+    assert numbers(found[0]) == pytest.approx(code[0].tolist(), rel=1e-4, abs=1e-5)
+
+
+def test_a_classifier_gives_what_its_head_sees_and_any_stage(here, run, photos):
+    answer = here("embed", run, photos / "disc")
+    net = network.of_run(Run.open(run))
+    before = tap.before(net.chain, net.spec.head)
+    assert f"what leaves {before}" in answer.err
+    assert f"what the head {net.spec.head} sees" in answer.err
+    head = net.chain.get_submodule(net.spec.head)
+    features = np.array([numbers(row) for row in rows(answer.out)], np.float32)
+    assert features.shape == (12, head.in_features)
+    with torch.inference_mode():
+        scores = head(torch.from_numpy(features)).argmax(1)
+    told = [row["label"] for row in rows(here("predict", run, photos / "disc").out)]
+    assert [net.classes[k] for k in scores] == told
+
+
+def test_maps_are_averaged_unless_flat(here, run, photos):
+    flat = here("embed", run, photos / "disc", "--stage", "conv1", "--flat")
+    mean = here("embed", run, photos / "disc", "--stage", "conv1")
+    assert "the mean over 28 x 28 places; --flat keeps all" in mean.err
+    whole = np.array([numbers(row) for row in rows(flat.out)]).reshape(12, 6, 28, 28)
+    means = np.array([numbers(row) for row in rows(mean.out)])
+    assert means == pytest.approx(whole.mean(axis=(2, 3)), abs=1e-4)
+
+
+def test_formats_say_the_same_and_unreadable_pictures_are_error_rows(here, run, photos, tmp_path):
+    folder = tmp_path / "some"
+    shutil.copytree(photos / "square", folder / "square")
+    whole = (folder / "square/03.png").read_bytes()
+    (folder / "square/03.png").write_bytes(whole[: len(whole) // 2])
+    for suffix in ("csv", "parquet", "npz"):
+        answer = here("embed", run, folder, "-o", tmp_path / f"x.{suffix}", "--picture", "none")
+        assert (answer.code, answer.out) == (0, "")
+        assert "12 rows" in answer.err
+        assert "1 of them errors" in answer.err
+    told = rows((tmp_path / "x.csv").read_text())
+    table = pyarrow.parquet.read_table(tmp_path / "x.parquet").to_pylist()
+    arrays = np.load(tmp_path / "x.npz")
+    assert len(told) == len(table) == len(arrays["features"]) == 12
+    for number, (text, row) in enumerate(zip(told, table, strict=True)):
+        assert text["path"] == row["path"] == arrays["path"][number]
+        assert text["status"] == row["status"] == ("error" if number == 3 else "ok")
+        assert text["label"] == row["label"] == "square"
+        if number == 3:
+            assert row["features"] is None
+            assert row["error"] == text["error"] != ""
+            assert np.isnan(arrays["features"][number]).all()
+        else:
+            values = np.array(row["features"], np.float32)
+            assert (np.array(numbers(text), np.float32) == values).all()
+            assert (arrays["features"][number] == values).all()
+    assert sorted(os.listdir(tmp_path)) == ["some", "x.csv", "x.npz", "x.parquet"]
+
+
+def test_the_map_lies_beside_the_output_and_json_says_what_was_done(
+    here, autoencoder, photos, tmp_path
+):
+    answer = here("embed", autoencoder, photos, "-o", tmp_path / "codes.csv", "--json")
+    assert answer.code == 0, answer.err
+    about = json.loads(answer.out)
+    assert about["stage"] == "bottleneck"
+    assert (about["features"], about["rows"], about["errors"]) == (32, 36, 0)
+    assert about["picture"] == str(tmp_path / "codes.pca.png")
+    assert 0 < sum(about["explained"]) <= 1
+    assert "coloured by class" in answer.err
+    assert size(tmp_path / "codes.pca.png") == (1080, 840)
+    words = ["--map", "tsne", "--picture", tmp_path / "near.png"]
+    answer = here("embed", autoencoder, photos, "-o", tmp_path / "codes.csv", *words)
+    assert answer.code == 0, answer.err
+    assert sorted(os.listdir(tmp_path)) == ["codes.csv", "codes.pca.png", "near.png"]
+
+
+def test_colours_are_predicted_where_no_class_is_known(here, run, photos, tmp_path):
+    for number in range(4):
+        picture("disc", number).save(tmp_path / f"{number}.png")
+    answer = here("embed", run, tmp_path, "-o", tmp_path / "x.csv")
+    assert answer.code == 0, answer.err
+    assert "coloured by predicted class" in answer.err
+    found = rows((tmp_path / "x.csv").read_text())
+    assert [row["label"] for row in found] == [""] * 4
+    head = network.of_run(Run.open(run)).chain[-1]
+    assert len(numbers(found[0])) == head.in_features  # the scores are not among the features
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-o", "x.json"], "'.json' names no format"),
+        (["--map", "umap"], "--map umap"),
+        (["--picture", "x.jpg"], "ends in .png"),
+        (["--json"], "stdout has the features"),
+        (["--stage", "convx"], "did you mean conv"),
+        (["--stage", "conv1.0"], "one piece (Conv2d)"),
+        (["--weights", "none"], "weights of its own"),
+    ],
+)
+def test_what_does_not_fit_is_refused(here, run, photos, words, says):
+    answer = here("embed", run, photos, *words)
+    assert (answer.code, answer.out) == (2, "")
+    assert says in answer.err
+
+
+def test_an_exported_file_has_no_stages(here, photos):
+    answer = here("embed", "model.onnx", photos)
+    assert answer.code == 2
+    assert "zoo embed RUN FOLDER" in answer.err
+
+
+def test_a_stage_is_named_by_dots_and_the_one_before_a_head_is_found():
+    chain = nn.Sequential()
+    chain.add_module("features", nn.Sequential(nn.Linear(4, 5), nn.ReLU()))
+    chain.add_module("classifier", nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2)))
+    assert tap.before(chain, "classifier.2") == "classifier.1"
+    assert tap.before(chain, "classifier.0") == "features"
+    assert tap.before(chain, "features.0") == ""
+    inputs = torch.randn(3, 4)
+    for name in ("features", "features.0", "features.1", "classifier.1"):
+        first, rest = tap.halves(chain, name)
+        assert torch.equal(rest(first(inputs)), chain(inputs))
+        keys = [*first.state_dict(), *rest.state_dict()]
+        assert keys == list(chain.state_dict())
+    with pytest.raises(UnknownStage, match=r"classifier\.9"):
+        tap.halves(chain, "classifier.9")
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((8, 7, 7), (2, 3)), ((7, 7, 8), (1, 2)), ((7, 7, 7), (2, 3)), ((50, 8), (1,)),
+     ((8, 1, 1), ()), ((8,), ())],
+)  # fmt: skip
+def test_what_is_averaged(shape, axes):
+    assert averaged(shape)[0] == axes
+
+
+def test_known_classes(tmp_path):
+    pixels = np.zeros((3, 4, 4), np.uint8)
+    idx(tmp_path / "t10k-images-idx3-ubyte", pixels)
+    idx(tmp_path / "train-images-idx3-ubyte", pixels)
+    idx(tmp_path / "t10k-labels-idx1-ubyte", np.array([7, 0, 7]))
+    file = str(tmp_path / "t10k-images-idx3-ubyte")
+    assert [labels.known(Input(f"{file}#{k}", f"{file}#{k}")) for k in (0, 1, 2)] == ["7", "0", "7"]
+    alone = str(tmp_path / "train-images-idx3-ubyte")
+    assert labels.known(Input(f"{alone}#0", f"{alone}#0")) == ""
+    for shown, label in (
+        ("cat/a.png", "cat"), ("train/cat/b/a.png", "cat"), ("a.png", ""), ("val/a.png", "val"),
+    ):  # fmt: skip
+        assert labels.known(Input(f"photos/{shown}", shown)) == label
+    assert labels.known(Input("photos/cat/a.png", "photos/cat/a.png")) == ""
+
+
+def test_a_sample_is_fair_in_order_and_bounded():
+    sample = Sample(50, 0)
+    for number in range(1000):
+        sample.add(Embedding(str(number), "ok", features=np.array([number], np.float32)))
+    kept = [int(row.path) for row in sample.rows]
+    assert kept == sorted(kept)
+    assert len(set(kept)) == 50
+    assert 400 < np.mean(kept) < 600
+    assert sample.features()[:, 0].tolist() == kept
+
+
+def test_pca_is_the_variance_and_tsne_keeps_neighbours():
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(60, 5)) * [9, 4, 1, 0.1, 0.1]
+    made = projection.project(rows)
+    share = np.var(rows, axis=0)
+    assert made.explained == pytest.approx(np.sort(share / share.sum())[::-1][:2], rel=0.1)
+    assert abs(np.corrcoef(made.points[:, 0], rows[:, 0])[0, 1]) > 0.99
+    groups = np.repeat(np.eye(3) * 50, 20, axis=0) + random.normal(size=(60, 3))
+    points = projection.project(groups, "tsne", seed=1).points
+    centres = points.reshape(3, 20, 2).mean(axis=1)
+    nearest = ((points[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+    assert (nearest == np.repeat([0, 1, 2], 20)).all()
+    assert (projection.project(groups, "tsne", seed=1).points == points).all()
+
+
+@pytest.mark.parametrize("method", projection.METHODS)
+@pytest.mark.parametrize("rows", [np.zeros((5, 3)), np.arange(5.0)[:, None], np.eye(3)])
+def test_rows_that_say_little_still_have_a_map(method, rows):
+    made = projection.project(rows, method)
+    assert made.points.shape == (len(rows), 2)
+    assert np.isfinite(made.points).all()
+    with pytest.raises(UsageError, match="2 pictures"):
+        projection.project(rows[:2], method)
+
+
+def test_odd_class_names_and_many_classes_are_drawn(tmp_path):
+    names = ["_hidden", "$x^2", "caf\udce9", "猫", "", *(f"class {k}" for k in range(30))]
+    points = np.random.default_rng(0).normal(size=(len(names), 2))
+    made = projection.Projection("tsne", points, ("a", "b"))
+    scatter.draw(tmp_path / "a.png", made, names, "a $title_")
+    assert size(tmp_path / "a.png") == (1080, 840)
+    groups = scatter.grouped(names)
+    assert groups[0][0] == "14 other classes"
+    assert sorted(row for _, _, rows in groups for row in rows) == list(range(len(names)))
+    scatter.draw(tmp_path / "b.png", made, [""] * len(names), "none is known")
+
+
+def test_neither_the_map_nor_its_libraries_are_loaded_where_none_is_drawn(run, photos):
+    code = (
+        "import sys, zoo.cli\n"
+        f"assert zoo.cli.main(['embed', {str(run)!r}, {str(photos / 'disc')!r}]) == 0\n"
+        "names = {name.split('.')[0] for name in sys.modules}\n"
+        "assert names.isdisjoint({'matplotlib', 'sklearn', 'pyarrow', 'timm', 'torchvision'})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,338 @@
+"""zoo list and zoo info: what a row says is measured, found by conditions, and readable."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import rows as measured_rows
+from zoo import catalog, models
+from zoo.catalog import Preprocess, classes
+from zoo.catalog.classics import CLASSICS
+from zoo.cli import listing, main
+from zoo.errors import UsageError
+from zoo.models.meter import Live, measure
+
+NAMES = list(catalog.ROWS)
+
+
+class Said:
+    """What a command printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+        self.code = main(words)
+        self.out, self.err = capsys.readouterr()
+        self.lines = self.out.splitlines()
+        self.names = [line.split()[0] for line in self.lines[1:] if line]
+
+
+@pytest.fixture
+def say(capsys):
+    return lambda *words: Said(capsys, words)
+
+
+# What is measured
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rows_numbers_are_those_of_its_chain(name):
+    row = catalog.find(name)
+    said = {key: getattr(row, key) for key in ("params", "macs", "activations")}
+    assert said == measured_rows.measured(name), f"run: python -m benchmarks.rows {name}"
+    assert row.memory == 4 * row.params + row.activations
+
+
+def peak(chain: nn.Sequential, x: torch.Tensor) -> int:
+    """Of a real forward pass: storages that are really allocated and freed."""
+    live = Live([*chain.parameters(), *chain.buffers()])
+    live.add(x)
+    with torch.no_grad(), live:
+        chain.eval()(x)
+    return live.peak
+
+
+@pytest.mark.parametrize("name", ["lenet", "alexnet", "googlenet", "resnet18", "resnet50"])
+def test_activations_are_those_of_a_real_forward_pass(name):
+    row = catalog.find(name)
+    side, channels = row.preprocess.size, row.preprocess.channels
+    real = peak(models.build(row), torch.rand(1, channels, side, side))
+    assert row.activations == pytest.approx(real, rel=0.001)  # BatchNorm's statistics
+
+
+def test_activations_by_hand():
+    float32 = 4
+    picture, widest = 3 * 224 * 224, 64 * 224 * 224
+    assert catalog.find("vgg16").activations == float32 * (picture + 2 * widest)
+
+    class Residual(nn.Module):
+        def forward(self, x):
+            return x + x.exp().exp()  # x, the first and the second exp; then the sum for the first
+
+    still, grows = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten()), nn.Sequential(Residual())
+    size = float32 * 2 * 8 * 8
+    how = Preprocess(size=8, channels=2)
+    assert [info.activations for info in measure(still, how)] == [size, size]
+    assert [info.activations for info in measure(grows, how)] == [3 * size]
+    assert measure(nn.Sequential(nn.Conv2d(2, 3, 1)), how)[0].activations == size * 5 // 2
+
+
+def test_a_batch_takes_that_many_times_the_activations():
+    row = catalog.find("resnet18")
+    chain = models.build(row)
+    assert peak(chain, torch.rand(3, 3, 224, 224)) == pytest.approx(3 * row.activations, rel=0.001)
+
+
+def test_every_published_file_has_its_size():
+    for row in CLASSICS:
+        for weights in row.weights:
+            assert weights.size, (row.name, weights.tag)
+            assert 0.99 < weights.size / (4 * row.params) < 2.1, (row.name, weights.tag)
+    resnet = catalog.find("resnet50").weights[0]
+    assert (resnet.bytes, resnet.mebibytes, resnet.size) == (None, 97.781, 102_530_810)
+
+
+def test_sizes_are_torchvisions():
+    torchvision_models = pytest.importorskip("torchvision.models")
+    for row in CLASSICS:
+        known = (
+            torchvision_models.get_model_weights(row.name)
+            if row.name in dir(torchvision_models)
+            else ()
+        )
+        sizes = {member.url: member.meta["_file_size"] for member in known}
+        for weights in row.weights:
+            if weights.url in sizes:
+                assert weights.mebibytes == sizes[weights.url], (row.name, weights.tag)
+
+
+# Conditions
+
+
+@pytest.mark.parametrize(
+    ("words", "check"),
+    [
+        (("--max-params", "30M"), lambda row: row.params <= 30e6),
+        (("--max-macs", "1.5G"), lambda row: row.macs <= 1.5e9),
+        (("--max-memory", "60MB"), lambda row: row.memory <= 60e6),
+        (("--max-memory", "60M"), lambda row: row.memory <= 60e6),
+        (("--task", "reconstruct"), lambda row: row.task == "reconstruct"),
+        (("--trained",), lambda row: row.weights),
+        (("--licence", "permissive"), lambda row: True),
+        (("--licence", "bsd"), lambda row: any("BSD" in one.licence for one in row.weights)),
+        (("--min-acc1", "75"), lambda row: row.weights and (row.weights[0].acc1 or 0) >= 75),
+    ],
+)
+def test_conditions(say, words, check):
+    expected = [name for name, row in catalog.ROWS.items() if check(row)]
+    assert expected
+    assert say("list", *words).names == expected
+
+
+def test_the_issues_own_words(say):
+    """zoo list --licence permissive --max-params 30M --sort acc1"""
+    words = ("--licence", "permissive", "--max-params", "30M", "--sort", "acc1", "--trained")
+    names = say("list", *words).names
+    assert names[:3] == ["resnet50", "resnet34", "googlenet"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("memory", lambda row: row.memory),
+        ("size", lambda row: row.weights[0].size if row.weights else float("inf")),
+        ("acc5", lambda row: -((row.weights[0].acc5 if row.weights else None) or -1)),
+        ("year", lambda row: row.year),
+    ],
+)
+def test_sorted(say, key, value):
+    names = say("list", "--sort", key).names
+    assert sorted(names) == sorted(NAMES)
+    values = [value(catalog.find(name)) for name in names]
+    assert values == sorted(values)
+
+
+def test_what_is_not_known_meets_no_condition_and_comes_last():
+    known = catalog.find("lenet")
+    unknown = catalog.ModelSpec("timm/x", "x", "library", "", 0, 0, 0, (), "", "")
+    for limit in ("max_params", "max_macs", "max_memory"):
+        assert catalog.search([unknown, known], **{limit: 10**12}) == [known]
+    for key in ("params", "macs", "memory", "year"):
+        assert catalog.search([unknown, known], sort=key) == [known, unknown]
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "hint"),
+    [
+        (["resnt*"], "no model is like 'resnt*'; did you mean resnet", "zoo list 'resnet*'"),
+        (["hub/x"], "no model is like 'hub/x'", "'timm/*mobile*'"),
+        (["--family", "vgggg"], "no family here is 'vgggg'; did you mean vgg?", "resnet"),
+        (["--licence", "gpl"], "no licence here is 'gpl'", "BSD-3-Clause"),
+        (["--task", "detect"], "--task detect: no such task", "classify, reconstruct"),
+        (["--max-memory", "much"], "--max-memory much: not a number", "100MB"),
+        (["--max-macs", "1Q"], "--max-macs 1Q: not a number", "5G"),
+        (["--family", "vgg", "--max-params", "1M"], "no model fits these", "leave one out"),
+    ],
+)
+def test_refusals(say, words, what, hint):
+    said = say("list", *words)
+    assert said.code == 2
+    assert said.out == ""
+    error, told = said.err.splitlines()
+    assert error.startswith(f"error: {what}") or what in error
+    assert told.startswith("hint: ")
+    assert hint in told
+
+
+# What is shown
+
+
+def test_the_table_fits_a_terminal(say):
+    said = say("list")
+    assert max(map(len, said.lines)) <= 100
+    assert said.lines[0].split() == list(listing.HEADER)
+    (line,) = [line for line in said.lines if line.startswith("resnet50 ")]
+    assert re.split(r"\s{2,}", line) == [
+        *("resnet50", "2015", "25.6M", "4.09G", "114 MB", "224 px"),
+        *("76.13", "92.86", "103 MB", "BSD-3-Clause"),
+    ]
+
+
+def test_wide_has_every_column(say):
+    said = say("list", "resnet50", "--wide")
+    for part in (*listing.COLUMNS, "imagenet1k_v2", "arXiv:1512.03385", "classify"):
+        assert part in said.out
+
+
+def test_a_narrow_terminal_loses_the_columns_least_wanted(say, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "72")
+    said = say("list", "resnet*")
+    assert max(map(len, said.lines)) <= 72
+    assert "top-1" in said.lines[0]
+    assert "top-5" not in said.lines[0]
+    assert said.err.startswith("left out: top-5, file")
+
+
+def test_json_has_everything(say):
+    rows = {row["name"]: row for row in json.loads(say("list", "--json").out)}
+    assert list(rows) == NAMES
+    resnet = rows["resnet50"]
+    assert resnet["memory"] == 4 * 25_557_032 + resnet["activations"]
+    assert resnet["weights"][0]["size"] == 102_530_810
+    assert resnet["weights"][1]["acc5"] == 95.434
+
+
+def test_sizes_are_words():
+    sizes = [listing.size(n) for n in (None, 0, 512, 41_728, 26_292_224, 1_100_000_000)]
+    assert sizes == ["-", "-", "512 B", "41.7 kB", "26.3 MB", "1.1 GB"]
+    assert listing.amount("--max-memory", "1.5GB", listing.BYTES, "") == 1_500_000_000
+    assert listing.amount("--max-params", "7B", listing.NUMBER, "") == 7_000_000_000
+    with pytest.raises(UsageError):
+        listing.amount("--max-params", "7MB", listing.NUMBER, "")
+
+
+# Libraries
+
+
+def test_list_of_a_library(say):
+    said = say("list", "torchvision/squeezenet*", "--sort", "acc1")
+    assert said.names == ["torchvision/squeezenet1_1", "torchvision/squeezenet1_0"]
+    assert said.err.startswith("asking torchvision …\n")
+    for part in ("1.24M", "58.18", "80.62", "4.96 MB", "BSD-3-Clause"):
+        assert part in said.lines[1]
+    assert "memory" not in said.lines[0]  # known once it is built
+    assert say("list", "--torchvision", "squeezenet*").names[0] == "torchvision/squeezenet1_0"
+
+
+def test_list_of_a_library_measures_what_the_conditions_ask_for(say):
+    said = say("list", "timm/mobilenetv2_0*", "--max-params", "30M", "--sort", "memory")
+    assert said.names == ["timm/mobilenetv2_050.lamb_in1k"]
+    assert "memory" in said.lines[0]
+    assert "1.97M" in said.lines[1]
+    (row,) = json.loads(say("list", "timm/mobilenetv2_05*", "--json").out)
+    assert (row["params"], row["memory"], row["num_classes"]) == (None, None, 1000)
+
+
+def test_a_library_is_not_measured_whole(say):
+    said = say("list", "timm/", "--max-params", "3M")
+    assert said.code == 2
+    assert re.search(r"params of 1\d{3} models like 'timm/' are known only once", said.err)
+    assert "narrow the pattern" in said.err
+
+
+def test_nearest_names_of_a_library(say):
+    said = say("list", "torchvision/resnt5*")
+    assert said.code == 2
+    assert "no model is like 'torchvision/resnt5*'; did you mean torchvision/res" in said.err
+
+
+# One model
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_info_of_every_row(say, name):
+    row, said = catalog.find(name), say("info", name)
+    assert said.code == 0
+    assert said.err == ""
+    parts = [row.paper, f"{row.params:,}", listing.size(row.memory), "memory"]
+    parts += [one for variant, choices in row.variants for one in (variant, *choices)]
+    parts += [part for one in row.weights for part in (one.tag, one.file, one.licence, one.source)]
+    for part in (*parts, "frozen <- cut"):
+        assert part in said.out, part
+    assert ("reconstruct" in said.out) == (row.task == "reconstruct")
+    table = json.loads(say("info", name, "--json").out)["stage_table"]
+    assert max(stage["activations"] for stage in table) == row.activations
+    assert [stage["name"] for stage in table] == list(row.stages)
+
+
+def test_info_tells_which_weights_are_here(say, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    held = tmp_path / "weights" / catalog.find("resnet18").weights[0].file
+    (found,) = json.loads(say("info", "resnet18", "--json").out)["weights"]
+    assert found["path"] is None
+    held.parent.mkdir()
+    held.write_bytes(b"")
+    (found,) = json.loads(say("info", "resnet18", "--json").out)["weights"]
+    assert found["path"] == str(held)
+    (line,) = [x for x in say("info", "resnet18").lines if x.startswith("imagenet1k_v1 (default)")]
+    assert line.split()[-1] == "yes"
+
+
+def test_info_of_a_library(say):
+    said = say("info", "torchvision/squeezenet1_1")
+    for part in ("1,235,496", "58.18", "80.62", "4.96 MB", "memory", "squeezenet1_1-b8a52dc0.pth"):
+        assert part in said.out
+
+
+# Classes
+
+
+def test_the_standard_order_of_imagenet():
+    names, wnids = classes.names("imagenet1k"), classes.wnids("imagenet1k")
+    expected = {
+        0: ("n01440764", "tench"),
+        134: ("n02012849", "crane bird"),
+        207: ("n02099601", "golden retriever"),
+        281: ("n02123045", "tabby"),
+        517: ("n03126707", "crane"),
+        638: ("n03710637", "maillot"),
+        639: ("n03710721", "maillot tank suit"),
+        999: ("n15075141", "toilet tissue"),
+    }
+    assert {index: (wnids[index], names[index]) for index in expected} == expected
+    assert (names[264], names[474]) == ("Cardigan", "cardigan")
+
+
+def test_info_lists_the_classes_with_their_wordnet_ids(say):
+    said = say("info", "alexnet", "--classes")
+    assert len(said.lines) == 1001
+    assert said.lines[518].split() == ["517", "n03126707", "crane"]
+    rows = json.loads(say("info", "alexnet", "--classes", "--json").out)
+    assert rows[134] == {"index": 134, "wnid": "n02012849", "name": "crane bird"}
+    refused = say("info", "lenet", "--classes")
+    assert refused.code == 2
+    assert "lenet has no classes yet" in refused.err

@@ -1,0 +1,356 @@
+"""Rows 8 to 11, 14 and 16: what is downloaded is right, once, whatever ends it in the middle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from safetensors.numpy import save as to_bytes
+from serving import Server, serving
+
+from zoo.catalog.spec import Weights
+from zoo.errors import CacheError, Interrupted, WeightsError, WriteError
+from zoo.weights import fetch, find, partial
+from zoo.weights.web import Unreachable, ask_for
+
+DATA = np.random.default_rng(0).bytes(8_000_000)
+SHA, MD5 = hashlib.sha256(DATA).hexdigest(), hashlib.md5(DATA).hexdigest()
+TENSORS = to_bytes({"a": np.arange(2_000_000, dtype=np.float32)})
+NAME = "tiny-12345678.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("ZOO_WEIGHTS", "ZOO_OFFLINE", "HF_ENDPOINT", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(import_module("zoo.weights.fetch"), "PAUSES", (0.01, 0.01))
+    return tmp_path / "cache" / "weights"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving(DATA) as it:
+        yield it
+
+
+def row(url: str, data: bytes = TENSORS) -> Weights:
+    digest = hashlib.sha256(data).hexdigest()
+    return Weights("v1", url, NAME, digest, len(data), licence="MIT")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def parts(folder: Path) -> list[Path]:
+    return [folder / name for name in names(folder) if name.endswith(".partial")]
+
+
+# Row 10: going on
+
+
+def test_row_10_a_broken_download_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+    steps: list[int] = []
+    target = tmp_path / "x.bin"
+    digest = fetch(
+        f"{server.url}/breaks", target, sha256=SHA, progress=lambda done, _: steps.append(done)
+    )
+    assert digest == SHA
+    assert target.read_bytes() == DATA
+    assert [asked.range for asked in server.asked] == [
+        "", *(f"bytes={n << 21}-" for n in (1, 2, 3))
+    ]  # fmt: skip
+    assert {asked.if_range for asked in server.asked[1:]} == {server.tag}
+    assert steps == sorted(steps)  # never back: no byte twice
+    assert names(tmp_path) == ["x.bin"]
+
+
+@pytest.mark.parametrize("kind", ["no-range", "416", "whole-as-part", "other-part"])
+def test_row_9_servers_that_answer_ranges_wrongly(
+    server: Server, tmp_path: Path, kind: str
+) -> None:
+    """200 in place of 206, 416, and a 206 of another part: fetched again from the start."""
+    left = leave_part(tmp_path / "x.bin", DATA[:3_000_000], server.tag)
+    assert left.exists()
+    if kind == "other-part":
+        server.data = DATA
+    if kind in ("416", "whole-as-part"):
+        with pytest.raises(Unreachable):  # and these break off from the start, too
+            fetch(f"{server.url}/{kind}", tmp_path / "x.bin", sha256=SHA)
+        assert "x.bin" not in names(tmp_path)
+        return
+    assert fetch(f"{server.url}/{kind}", tmp_path / "x.bin", sha256=SHA) == SHA
+    assert names(tmp_path) == ["x.bin"]
+
+
+def leave_part(target: Path, data: bytes, tag: str) -> Path:
+    """As a process that is gone has left it."""
+    part = partial.Partial.new(target, tag)
+    part.write(data)
+    part.leave(known=True)
+    return part.path
+
+
+def test_row_10_a_wrong_part_is_dropped_and_one_clean_try_made(
+    server: Server, tmp_path: Path
+) -> None:
+    leave_part(tmp_path / "x.bin", b"wrong" * 500_000, server.tag)
+    assert fetch(f"{server.url}/good", tmp_path / "x.bin", sha256=SHA) == SHA
+    assert [asked.range for asked in server.asked] == ["bytes=2500000-", ""]
+    assert names(tmp_path) == ["x.bin"]
+    leave_part(tmp_path / "y.bin", b"wrong" * 500_000, server.tag)
+    with pytest.raises(WeightsError, match=f"sha256 is {SHA}, not 00"):
+        fetch(f"{server.url}/good", tmp_path / "y.bin", sha256="0" * 64)
+    assert names(tmp_path) == ["x.bin"]
+
+
+def test_row_10_a_part_that_was_whole_needs_no_byte_more(server: Server, tmp_path: Path) -> None:
+    leave_part(tmp_path / "x.bin", DATA, server.tag)
+    assert fetch(f"{server.url}/good", tmp_path / "x.bin", sha256=SHA, size=len(DATA)) == SHA
+    assert server.asked == []
+
+
+def test_row_10_a_changed_file_is_not_mixed_with_the_old_one(
+    server: Server, tmp_path: Path
+) -> None:
+    """Without a known hash the ETag decides, and without an ETag nothing is continued."""
+    leave_part(tmp_path / "x.bin", b"old" * 900_000, '"of-yesterday"')
+    assert fetch(f"{server.url}/good", tmp_path / "x.bin") == SHA
+    assert server.asked[0].if_range == '"of-yesterday"'
+    part = partial.Partial.new(tmp_path / "y.bin", "")
+    part.write(b"old" * 900_000)
+    part.file.close()
+    partial._mine.discard(part.path)
+    assert fetch(f"{server.url}/good", tmp_path / "y.bin") == SHA
+    assert server.asked[-1].range == ""
+    with pytest.raises(Unreachable, match="broke after 2097152 of 8000000"):
+        fetch(f"{server.url}/breaks-no-tag", tmp_path / "z.bin")
+    assert names(tmp_path) == ["x.bin", "y.bin"]
+
+
+def test_row_10_a_signal_leaves_one_part_that_is_used(server: Server, tmp_path: Path) -> None:
+    def stop(done: int, total: int | None) -> None:
+        if done > 3_000_000:
+            raise Interrupted("interrupted", "", 2)
+
+    server.pause = 0.001
+    with pytest.raises(Interrupted):
+        fetch(f"{server.url}/slow", tmp_path / "x.bin", sha256=SHA, progress=stop)
+    (left,) = parts(tmp_path)
+    assert left.stat().st_mode & 0o777 == 0o600
+    have = left.stat().st_size
+    assert have >= 3_000_000
+    assert fetch(f"{server.url}/good", tmp_path / "x.bin", sha256=SHA) == SHA
+    assert server.asked[-1].range == f"bytes={have}-"
+    assert names(tmp_path) == ["x.bin"]
+
+
+def test_stale_parts_go_and_live_ones_stay(server: Server, tmp_path: Path) -> None:
+    mine = f"{partial._host()}-{os.getppid()}-abcdef"  # its owner lives
+    live = tmp_path / f".x.bin~~{mine}.partial"
+    dead = [tmp_path / f".x.bin~~{partial._host()}-{pid}-abcdef.partial" for pid in (999999999,)]
+    other = tmp_path / ".x.bin~~elsewhere-1-abcdef.partial"
+    foreign = tmp_path / ".y.bin~~elsewhere-1-abcdef.partial"
+    for path in (live, *dead, other, foreign):
+        path.write_bytes(b"x" * 10)
+    old = time.time() - 3600
+    os.utime(other, (old, old))
+    assert fetch(f"{server.url}/good", tmp_path / "x.bin", sha256=SHA) == SHA
+    assert names(tmp_path) == sorted([live.name, foreign.name, "x.bin"])
+
+
+FETCH = """
+import sys, time
+from pathlib import Path
+from zoo.weights import fetch
+def step(done, total):
+    print(done, flush=True)
+fetch(sys.argv[1], Path(sys.argv[2]), sha256=sys.argv[3], progress=step)
+"""
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
+def test_row_10_kill_9_at_random_bytes(kills: int, tmp_path: Path) -> None:
+    """The next one downloads what is missing, and at most a tenth of that more."""
+    draw, size = random.Random(1), 50_000_000 if kills > 10 else 20_000_000
+    data = np.random.default_rng(1).bytes(size)
+    digest = hashlib.sha256(data).hexdigest()
+    worst = 0.0
+    with serving(data) as server:
+        server.pause = 0.002
+        for _ in range(kills):
+            place = draw.randrange(2 << 20, size)
+            received = killed_at(place, f"{server.url}/slow", tmp_path / "x.bin", digest)
+            left = parts(tmp_path)
+            assert len(left) <= 1
+            server.asked.clear()
+            assert fetch(f"{server.url}/good", tmp_path / "x.bin", sha256=digest) == digest
+            (asked,) = server.asked
+            start = int(asked.range[6:-1] or 0) if asked.range else 0
+            missing = size - received
+            again = (size - start) - missing
+            worst = max(worst, again / max(missing, 1))
+            assert again <= 0.1 * missing + (1 << 16), (place, received, start)
+            assert names(tmp_path) == ["x.bin"]
+            (tmp_path / "x.bin").unlink()
+    print(f"re-downloaded at most {worst:.1%} over what was missing")
+
+
+def killed_at(place: int, url: str, target: Path, digest: str) -> int:
+    """Bytes that a downloader had received when it was killed."""
+    words = [sys.executable, "-c", FETCH, url, str(target), digest]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        done = 0
+        for line in process.stdout:
+            done = int(line)
+            if done >= place:
+                break
+        process.send_signal(signal.SIGKILL)
+        rest = [int(line) for line in process.stdout if line.strip().isdecimal()]
+    return max([done, *rest])
+
+
+# Rows 8, 9
+
+
+def test_row_8_100_flipped_bits_are_all_seen(cache: Path) -> None:
+    draw = random.Random(2)
+    small = to_bytes({"a": np.arange(500, dtype=np.float32)})
+    with serving(small) as server:
+        weights = row(f"{server.url}/good", small)
+        assert find(weights).read_bytes() == small
+        for count in range(100):
+            damaged = bytearray(small)
+            damaged[draw.randrange(len(small))] ^= 1 << draw.randrange(8)
+            (cache / NAME).write_bytes(damaged)
+            told: list[str] = []
+            assert find(weights, say=told.append).read_bytes() == small
+            assert len(told) == 1, count
+            (aside,) = cache.glob("*.bad*")
+            assert aside.read_bytes() == damaged
+            aside.unlink()
+        assert len(server.asked) == 101
+
+
+def test_row_8_the_hash_is_taken_once_per_process(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.mkdir(parents=True)
+    (cache / NAME).write_bytes(TENSORS)
+    old = time.time() - 60
+    os.utime(cache / NAME, (old, old))
+    time.sleep(1.1)  # the time of the inode cannot be set back
+    hashes = import_module("zoo.weights.hashes")
+    digests = []
+    digest = hashes.hashlib.file_digest
+    monkeypatch.setattr(hashes.hashlib, "file_digest", lambda *a: digests.append(1) or digest(*a))
+    for _ in range(5):
+        assert find(row("")) == cache / NAME
+    assert len(digests) == 1
+    (cache / NAME).touch()
+    find(row(""))
+    assert len(digests) == 2
+
+
+def test_row_9_the_md5_of_a_publisher(server: Server, tmp_path: Path) -> None:
+    assert fetch(f"{server.url}/good", tmp_path / "x.gz", md5=MD5.upper()) == SHA
+    with pytest.raises(WeightsError, match=f"md5 is {MD5}, not 0"):
+        fetch(f"{server.url}/good", tmp_path / "y.gz", md5="0" * 32)
+    assert names(tmp_path) == ["x.gz"]
+
+
+def test_row_9_busy_three_times_and_then_fine(server: Server, tmp_path: Path) -> None:
+    monkey = import_module("zoo.weights.fetch")
+    tries = len(monkey.PAUSES) + 1
+    assert tries == 3
+    with pytest.raises(Unreachable, match=r"503.*3 tries"):
+        fetch(f"{server.url}/busy", tmp_path / "x.bin", sha256=SHA)
+    assert fetch(f"{server.url}/busy", tmp_path / "x.bin", sha256=SHA) == SHA
+
+
+def test_row_9_no_part_that_was_not_asked_for(server: Server) -> None:
+    follow = import_module("zoo.weights.web")._next
+    with pytest.raises(Unreachable, match="redirects"):
+        follow("https://a.example/x", "http://a.example/x", 302)
+    answer = ask_for(f"{server.url}/good", start=100)
+    assert answer.start == 100
+    assert answer.size == len(DATA)
+    answer.body.close()
+
+
+# Row 11
+
+FIND = """
+import os, sys
+if sys.argv[4] == "no-op":
+    import fcntl
+    fcntl.flock = lambda *a: None
+from zoo.catalog.spec import Weights
+from zoo.weights import find
+print(find(Weights("v1", sys.argv[1], sys.argv[2], sys.argv[3])))
+"""
+
+
+@pytest.mark.parametrize("locks", ["locks", "no-op"])
+def test_row_11_eight_processes_and_one_empty_cache(locks: str, cache: Path) -> None:
+    digest = hashlib.sha256(TENSORS).hexdigest()
+    with serving(TENSORS) as server:
+        server.pause = 0.003
+        words = [sys.executable, "-c", FIND, f"{server.url}/slow", NAME, digest, locks]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        all8 = [subprocess.Popen(words, cwd=ROOT, **pipes) for _ in range(8)]
+        said = [process.communicate(timeout=100) for process in all8]
+        assert [process.returncode for process in all8] == [0] * 8, said
+        if locks == "locks":
+            assert len(server.asked) == 1
+    assert (cache / NAME).read_bytes() == TENSORS
+    assert names(cache) == [NAME]
+
+
+# Rows 14, 16
+
+
+def test_row_16_a_full_disk_is_told_before_the_first_byte(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = namedtuple("usage", "total used free")(10**9, 10**9, 10**6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(CacheError, match="8 MB wanted, 1 MB free") as refused:
+        find(row(f"{server.url}/good", DATA))
+    assert refused.value.exit_code == 4
+    assert names(cache) == []
+    with pytest.raises(WriteError, match="MB wanted"):
+        fetch(f"{server.url}/good", cache / "x")
+    assert names(cache) == []
+
+
+def test_row_14_nothing_is_open_to_the_world(server: Server, tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        find(row(f"{server.url}/good", DATA))
+        (tmp_path / "cache" / "weights" / NAME).write_bytes(b"damaged")
+        find(row(f"{server.url}/good", DATA))
+    finally:
+        os.umask(old)
+    paths = [tmp_path / "cache", *(tmp_path / "cache").rglob("*")]
+    assert len(paths) >= 6
+    for path in paths:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode & 0o077 == 0, (path, oct(mode))

@@ -1,0 +1,455 @@
+"""Rows 1 to 3 and 5 to 6: no file runs code, however it comes in; who reads it is locked in."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, Answer, Command
+from hostile import as_zip, corpus, inside, saved
+
+from zoo.catalog import ROWS
+from zoo.errors import ReaderDied, WeightsError
+from zoo.weights import cache_folder, child, convert, hash_of, read, save
+from zoo.weights.pickles import Refused
+
+Here = Callable[..., Answer]
+LONGEST = 2.0  # seconds a file, beyond the start of a process
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    return tmp_path / "canary"
+
+
+def weights_folder() -> Path:
+    folder = cache_folder() / "weights"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def is_refusal(answer: Answer, form: str, codes: tuple[int, ...] = (2,)) -> None:
+    assert answer.code in codes, (form, answer)
+    errors = [line for line in answer.err.splitlines() if line.startswith(("error:", "hint:"))]
+    assert [line.split(":")[0] for line in errors] == ["error", "hint"], (form, answer)
+    assert "unexpected" not in answer.err, (form, answer)
+    assert "Traceback" not in answer.err, (form, answer)
+
+
+# The ways in: each writes the file where it belongs and gives the words of a command
+
+
+def by_predict(file: Path, data: bytes, photos: Path, run: Path) -> list[object]:
+    file.write_bytes(data)
+    return ["predict", "lenet", photos, "--weights", file]
+
+
+def by_finetune(file: Path, data: bytes, photos: Path, run: Path) -> list[object]:
+    file.write_bytes(data)
+    out = file.with_name("out")
+    shutil.rmtree(out, ignore_errors=True)
+    return ["finetune", "lenet", photos, "--weights", file, "--epochs", "1", "-o", out]
+
+
+def by_evaluate(file: Path, data: bytes, photos: Path, run: Path) -> list[object]:
+    file.write_bytes(data)
+    return ["evaluate", "lenet", photos, "--weights", file]
+
+
+def _poisoned(file: Path, data: bytes, run: Path) -> Path:
+    folder = file.with_name("poisoned")
+    if not folder.exists():
+        shutil.copytree(run, folder)
+    (folder / "model.safetensors").write_bytes(data)
+    return folder
+
+
+def by_run_predict(file: Path, data: bytes, photos: Path, run: Path) -> list[object]:
+    return ["predict", _poisoned(file, data, run), photos]
+
+
+def by_run_export(file: Path, data: bytes, photos: Path, run: Path) -> list[object]:
+    return ["export", "onnx", _poisoned(file, data, run)]
+
+
+def by_run_finetune(file: Path, data: bytes, photos: Path, run: Path) -> list[object]:
+    words = by_finetune(file, data, photos, run)
+    return [*words[:4], _poisoned(file, data, run), *words[5:]]
+
+
+def by_verify(file: Path, data: bytes, photos: Path, run: Path) -> list[object]:
+    (weights_folder() / file.name).write_bytes(data)
+    return ["weights", "verify"]
+
+
+def by_path(file: Path, data: bytes, photos: Path, run: Path) -> list[object]:
+    (weights_folder() / file.name).write_bytes(data)
+    return ["weights", "path", file.name]
+
+
+def by_bundle(file: Path, data: bytes, photos: Path, run: Path) -> list[object]:
+    return ["pull", "--from", bundle(file.with_name("b.tar"), {file.name: data})]
+
+
+def by_cache(file: Path, data: bytes, photos: Path, run: Path) -> list[object]:
+    """The file of a model of the catalogue, which torch.hub would open unchecked."""
+    (weights_folder() / ROWS["alexnet"].weights[0].file).write_bytes(data)
+    return ["predict", "alexnet", photos]
+
+
+def by_folder(file: Path, data: bytes, photos: Path, run: Path) -> list[object]:
+    folder = file.with_name("mine")
+    folder.mkdir(exist_ok=True)
+    (folder / ROWS["alexnet"].weights[0].file).write_bytes(data)
+    os.environ["ZOO_WEIGHTS"] = str(folder)
+    return ["pull", "alexnet"]
+
+
+WAYS = (by_predict, by_finetune, by_evaluate, by_run_predict, by_run_export, by_run_finetune,
+        by_verify, by_path, by_bundle, by_cache, by_folder)  # fmt: skip
+
+
+def bundle(path: Path, files: dict[str, bytes]) -> Path:
+    """As `pack` writes it, of files that it would never have got."""
+    listed = [
+        {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        for name, data in files.items()
+    ]
+    manifest = json.dumps({"format": 1, "files": listed}).encode()
+    with tarfile.open(path, "w") as archive:
+        for name, data in {"manifest.json": manifest, **files}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_row_1_no_hostile_file_runs_by_any_way_in(
+    way: Callable[..., list[object]],
+    here: Here,
+    run: Path,
+    photos: Path,
+    tmp_path: Path,
+    canary: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inside(monkeypatch)
+    monkeypatch.setenv("ZOO_WEIGHTS", "")  # and back to what it was, at the end
+    files = corpus(canary)
+    assert len(files) >= 60
+    if way not in (by_predict, by_bundle):  # the same reader: every second form is 40
+        files = dict(list(files.items())[::2])
+    few = photos_of_one_class_each(photos, tmp_path)
+    for form, (suffix, data) in files.items():
+        words = way(tmp_path / f"x{suffix}", data, few, run)
+        began = time.perf_counter()
+        is_refusal(here(*words), form)
+        assert time.perf_counter() - began < LONGEST, form
+        assert not canary.exists(), form
+        shutil.rmtree(weights_folder())
+    assert not list((cache_folder() / "converted").glob("*.safetensors"))
+
+
+def photos_of_one_class_each(photos: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "few"
+    for kind in sorted(photos.iterdir()):
+        (folder / kind.name).mkdir(parents=True)
+        for photo in sorted(kind.iterdir())[:2]:
+            shutil.copy(photo, folder / kind.name)
+    return folder
+
+
+def test_the_canary_lives(canary: Path) -> None:
+    """Without `weights_only` these files do run: the tests here prove something."""
+    alive = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _, data in corpus(canary).values():
+            try:
+                torch.load(io.BytesIO(data), weights_only=False)
+            except Exception:
+                alive += 0
+            if canary.exists():
+                alive += 1
+                canary.unlink()
+    assert alive >= 25
+
+
+@pytest.mark.parametrize("forced", ["0", "1"])
+def test_row_2_the_lock_itself_holds_without_the_early_refusal(
+    forced: str, tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """weights_only alone, and with the environment that switches torch's default off."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", forced)
+    path = tmp_path / "x"
+    for form, (_, data) in corpus(canary).items():
+        path.write_bytes(data)
+        with path.open("rb") as file:
+            try:
+                child.state_dict(file, len(data))
+            except (Refused, MemoryError):
+                continue
+            finally:
+                assert not canary.exists(), form
+        pytest.fail(form)
+
+
+def test_row_2_nothing_else_loads_a_pickle() -> None:
+    """Walks the syntax of every file: one call of torch.load in one file, and no way around it."""
+    found = []
+    for file in sorted((ROOT / "zoo").rglob("*.py")):
+        tree = ast.parse(file.read_text("utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                words = {k.arg: ast.unparse(k.value) for k in node.keywords}
+                if name.endswith("torch.load") or (name == "load" and "torch" in ast.unparse(node)):
+                    found.append((file.name, words.get("weights_only")))
+                assert not name.startswith(("torch.hub", "hub.")), file
+                assert not name.endswith(("load_state_dict_from_url", "get_state_dict")), file
+                assert name not in ("torch.jit.load", "pickle.load", "pickle.loads", "eval", "exec")
+                assert not {"trust_remote_code"} & set(words), file
+                assert words.get("weights_only") != "False", file
+                made = not name.endswith("list_models")
+                assert not made or words.get("pretrained", "False") == "False", file
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.name for alias in node.names} | {getattr(node, "module", "")}
+                assert not names & {
+                    "pickle",
+                    "torch.hub",
+                    "marshal",
+                    "shelve",
+                    "dill",
+                    "cloudpickle",
+                }
+    assert found == [("child.py", "True")]
+
+
+def test_row_5_nothing_is_claimed_of_a_scanner() -> None:
+    for name in ("README.md", "CHANGELOG.md"):
+        text = (ROOT / name).read_text("utf-8").lower()
+        assert "picklescan" not in text
+        assert "scanned" not in text
+
+
+# Row 3
+
+
+def test_row_3_old_torch_refuses_pth_and_reads_safetensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convert, "torch_version", lambda: "2.9.1+cu128")
+    torch.save({"w": torch.ones(1)}, tmp_path / "x.pth")
+    save({"w": torch.ones(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError, match=r"need torch 2\.10, this is 2\.9\.1"):
+        read(tmp_path / "x.pth")
+    assert read(tmp_path / "x.safetensors").keys() == {"w"}
+
+
+# Row 6: the reading process
+
+
+@pytest.fixture
+def state() -> dict[str, torch.Tensor]:
+    return {"a": torch.randn(3, 4), "b": torch.arange(3), "c": torch.tensor([True, False])}
+
+
+def test_row_6_a_pth_is_read_by_a_child_once(
+    tmp_path: Path, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.pth"
+    torch.save(state, path)
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    started = watched(monkeypatch)
+    for _ in range(2):
+        found = read(path)
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[name], state[name]) for name in state)
+    assert len(started) == 1
+    assert "-I" in started[0]["words"]
+    assert not [name for name in started[0]["env"] if "TOKEN" in name or "TORCH" in name]
+    kept = convert.converted_path(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert kept.parent.stat().st_mode & 0o777 == 0o700
+    # What was kept is trusted no more than its pin: one flipped bit, and it is made again.
+    data = bytearray(kept.read_bytes())
+    data[-1] ^= 1
+    kept.write_bytes(data)
+    assert torch.equal(read(path)["a"], state["a"])
+    assert len(started) == 2
+    kept.with_name(kept.name + ".sha256").unlink()
+    kept.unlink()
+    kept.symlink_to(tmp_path / "elsewhere")
+    assert torch.equal(read(path)["a"], state["a"])
+    assert len(started) == 3
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def watched(patch: pytest.MonkeyPatch) -> list[dict]:
+    """What children were started, as they are."""
+    started: list[dict] = []
+    popen = subprocess.Popen
+
+    def start(words: list[str], **more: object) -> object:
+        started.append({"words": words, "env": more["env"]})
+        return popen(words, **more)  # type: ignore[call-overload]
+
+    patch.setattr(convert.subprocess, "Popen", start)
+    return started
+
+
+def test_row_6_a_cache_that_cannot_be_written_converts_in_memory(
+    tmp_path: Path, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hasattr(os, "memfd_create"):
+        pytest.skip("needs files in memory")
+    torch.save(state, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
+    assert torch.equal(read(tmp_path / "x.pth")["a"], state["a"])
+
+
+def test_row_6_a_child_at_its_limit_is_exit_3(
+    tmp_path: Path,
+    state: dict[str, torch.Tensor],
+    run: Path,
+    photos: Path,
+    here: Here,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "x.pth"
+    torch.save(state, path)
+    before = tree(tmp_path / "cache")
+    monkeypatch.setattr(convert, "SECONDS", 0)
+    with pytest.raises(ReaderDied, match=r"killed by SIG(XCPU|KILL)"):
+        read(path)
+    monkeypatch.undo()
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(convert, "WALL", 0.05)
+    is_refusal(here("predict", "lenet", photos, "--weights", path), "wall", (3,))
+    assert tree(tmp_path / "cache") == before
+
+
+def test_row_6_a_file_that_wants_terabytes_ends_its_child_alone(tmp_path: Path) -> None:
+    """The legacy form allots what a pickle asks for before it reads: 256 GB here."""
+    huge = (
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
+        b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpu\x8a\x05\x00\x00\x00\x00\x10NtQK\x00K\x01\x85K\x01\x85"
+        b"\x89ccollections\nOrderedDict\n)RtR."
+    )
+    data = saved({}, False)[: len(as_start())] + b"\x80\x02}X\x01\x00\x00\x00w" + huge[2:-1] + b"s."
+    path = tmp_path / "x.pth"
+    path.write_bytes(data + pickle.dumps(["0"], 2) + bytes(64))
+    with pytest.raises(WeightsError) as refused:
+        read(path)
+    assert refused.value.exit_code in (2, 3)
+    assert not tree(tmp_path / "cache" / "converted")
+
+
+def as_start() -> bytes:
+    from hostile import LEGACY_START
+
+    return LEGACY_START
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.rglob("*") if p.is_file()) if folder.exists() else []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
+def test_row_6_the_child_has_no_network_where_the_kernel_allows() -> None:
+    code = (
+        "from zoo.weights import child; child._cut_off()\n"
+        "print([line.split(':')[0].strip() for line in open('/proc/self/net/dev')][2:])"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    if done.stdout.strip() != "['lo']":
+        pytest.skip(f"the kernel does not allow it: {done.stdout}")
+
+
+def test_row_6_the_child_dies_with_its_parent(tmp_path: Path) -> None:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("Linux only")
+    code = (
+        "import subprocess, sys, time\n"
+        "inner = 'from zoo.weights import child; child._cut_off(); print(1, flush=True);' \\\n"
+        "        'import time; time.sleep(60)'\n"
+        "p = subprocess.Popen([sys.executable, '-c', inner], stdout=subprocess.PIPE)\n"
+        "p.stdout.readline(); print(p.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+    for _ in range(100):
+        state = Path(f"/proc/{pid}/stat")
+        if not state.exists() or state.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail("it lives")
+
+
+def test_row_1_by_real_processes(zoo: Command, photos: Path, tmp_path: Path, canary: Path) -> None:
+    """Whole commands, each with a reading process of its own, under torch's dangerous switch."""
+    files = corpus(canary)
+    forms = ["reduce, zip", "a torch file in a torch file, legacy"]
+    for form in forms:
+        path = tmp_path / "x.pth"
+        path.write_bytes(files[form][1])
+        done = zoo(
+            "predict", "lenet", photos, "--weights", path, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1"
+        )
+        is_refusal(Answer(done.returncode, done.stdout, done.stderr), form, (2, 3))
+        assert not canary.exists(), form
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forced", ["0", "1"])
+def test_row_1_every_form_by_a_real_child(
+    forced: str, tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", forced)
+    for form, (suffix, data) in corpus(canary).items():
+        path = tmp_path / f"x{suffix}"
+        path.write_bytes(data)
+        with pytest.raises(WeightsError) as refused:
+            read(path)
+        assert refused.value.exit_code in (2, 3), form
+        assert not canary.exists(), form
+    assert not tree(tmp_path / "cache" / "converted")
+
+
+def test_a_changed_file_is_another_file(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    """Hash and content are of one open file: what is swapped in between is seen."""
+    path = tmp_path / "x.pth"
+    path.write_bytes(as_zip(pickle.dumps({}, 2)))
+    hash_of(path)
+    torch.save(state, path)
+    with pytest.raises(WeightsError, match="changed after it was verified"):
+        read(path)

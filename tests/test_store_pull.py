@@ -1,0 +1,497 @@
+"""The commands of the store. Rows 12, 13, 16: no network, odd names, no place to write."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, Answer, Command
+from hostile import inside
+from serving import Server, serving
+
+from zoo import catalog, models
+from zoo.catalog import ROWS, ModelSpec, Weights
+from zoo.weights import find, read
+
+Here = Callable[..., Answer]
+FILE = "lenet-digits.pth"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("ZOO_WEIGHTS", "ZOO_OFFLINE", "HF_ENDPOINT", "HF_TOKEN"):
+        monkeypatch.setenv(name, "")  # so that what a command sets is taken back
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    inside(monkeypatch)
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def state() -> bytes:
+    """A torch file of LeNet, as a publisher would have it."""
+    torch.manual_seed(0)
+    file = io.BytesIO()
+    torch.save(models.build(catalog.find("lenet")).state_dict(), file)
+    return file.getvalue()
+
+
+@pytest.fixture
+def server(state: bytes) -> Iterator[Server]:
+    with serving(state) as it:
+        yield it
+
+
+@pytest.fixture
+def lenet(server: Server, state: bytes, monkeypatch: pytest.MonkeyPatch) -> ModelSpec:
+    """LeNet, with published weights."""
+    made = published(f"{server.url}/good", state)
+    monkeypatch.setitem(ROWS, "lenet", made)
+    return made
+
+
+def published(url: str, state: bytes) -> ModelSpec:
+    digest = hashlib.sha256(state).hexdigest()
+    row = catalog.find("lenet")
+    weights = Weights(
+        "digits", url, FILE, digest, len(state), classes="", licence="MIT", source="a book",
+        preprocess=row.preprocess,
+    )  # fmt: skip
+    return replace(row, weights=(weights,))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Every file below, and what is in it."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+# pull and weights
+
+
+def test_pull_shows_the_licence_and_where_it_lies(
+    here: Here, lenet: ModelSpec, cache: Path, state: bytes, server: Server
+) -> None:
+    answer = here("pull", "lenet")
+    assert answer.code == 0, answer
+    size = f"{len(state) / 1e6:.1f} MB"
+    assert f"lenet digits: {size}, licence MIT, from {server.url}/good" in answer.err
+    assert answer.out.splitlines()[0].split() == [
+        "model", "weights", "licence", "size", "sha256", "file",
+    ]  # fmt: skip
+    assert str(cache / "weights" / FILE) in answer.out
+    assert len(names(cache / "converted")) == 2  # ready, and pinned
+    again = here("pull", "lenet", "--json", "--offline")
+    assert again.code == 0, again
+    assert "here already" in again.err
+    (record,) = json.loads(again.out)
+    assert record["sha256"] == hashlib.sha256(state).hexdigest()
+    assert (record["licence"], record["source"], record["tag"]) == ("MIT", "a book", "digits")
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["pull"], "no model given"),
+        (["pull", "lenett"], "did you mean lenet"),
+        (["pull", "lenet", "--weights", "digit"], "did you mean digits"),
+        (["pull", "lenet", "--weights", "none"], "no published weights"),
+        (["pull", "lenet", "--from", "x.tar"], "takes all that is in the bundle"),
+        (["pull", "--from", "no.tar"], "cannot read no.tar"),
+        (["pull", "lenet", "--bundle", "no/folder/x.tar"], "there is no folder"),
+        (["weights", "remove", "lenett"], "no weights 'lenett'"),
+        (["weights", "path", "lenet"], "no weights 'lenet'"),
+        (["weights", "verify", "../x"], "no weights '../x'"),
+    ],
+)
+def test_mistakes_are_two_lines(words: list[str], says: str, here: Here, lenet: ModelSpec) -> None:
+    answer = here(*words)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert says in answer.err
+    assert [line.split(":")[0] for line in answer.err.splitlines()[-2:]] == ["error", "hint"]
+
+
+def test_list_verify_path_remove(here: Here, lenet: ModelSpec, cache: Path) -> None:
+    assert here("weights", "list").out == ""
+    here("pull", "lenet")
+    listed = here("weights", "list")
+    assert [word for word in ("lenet", "digits", "MIT", "verified") if word not in listed.out] == []
+    (record,) = json.loads(here("weights", "list", "--json").out)
+    assert record["file"] == FILE
+    path = here("weights", "path", "lenet")
+    assert path.out == f"{cache / 'weights' / FILE}\n"
+    assert here("weights", "path").out == f"{cache / 'weights'}\n"
+    assert here("weights", "verify").code == 0
+    data = bytearray((cache / "weights" / FILE).read_bytes())
+    data[len(data) // 2] ^= 1
+    (cache / "weights" / FILE).write_bytes(data)
+    bad = here("weights", "verify", "lenet")
+    assert bad.code == 2
+    assert "DAMAGED" in bad.out
+    assert "1 of 1 files are not what they should be" in bad.err
+    assert here("weights", "path", "lenet").code == 2
+    removed = here("weights", "remove", "lenet")
+    assert removed.code == 0
+    assert removed.out == f"{FILE}\n"
+    left = [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert left == []
+    assert here("weights", "remove", FILE).code == 2
+
+
+def test_a_wrong_name_removes_nothing(here: Here, lenet: ModelSpec, cache: Path) -> None:
+    here("pull", "lenet")
+    before = tree(cache)
+    answer = here("weights", "remove", "lenet", "lenet-digit.pth")
+    assert answer.code == 2
+    assert f"did you mean {FILE}" in answer.err
+    assert tree(cache) == before
+
+
+def test_a_library_s_model_is_pulled_from_the_hub(
+    here: Here, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+    from safetensors.torch import save as to_bytes
+
+    name = "timm/test_resnet.r160_in1k"
+    with serving(to_bytes({"a": torch.ones(3)})) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        answer = here("pull", name)
+        assert answer.code == 0, answer
+        (asked,) = server.asked
+    assert asked.path == "/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
+    (record,) = json.loads(here("weights", "list", "--json").out)
+    assert record["model"] == name
+    assert record["licence"]
+    assert record["state"] == "verified"
+    assert here("--offline", "pull", name).code == 0
+
+
+def test_a_bar_with_rate_and_time_left_on_a_terminal(
+    server: Server, state: bytes, tmp_path: Path, cache: Path
+) -> None:
+    pty = pytest.importorskip("pty")
+    server.data = os.urandom(3_000_000)
+    server.pause = 0.05
+    code = textwrap.dedent(f"""
+        import hashlib
+        from pathlib import Path
+        from zoo.cli.screen import Screen
+        from zoo.weights import fetch
+        with Screen(at_once=True) as screen:
+            fetch("{server.url}/slow", Path("{tmp_path}/x"), progress=screen.bytes)
+    """)
+    main, other = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=other, stdout=other):
+        os.close(other)
+        said = b""
+        while True:
+            try:
+                block = os.read(main, 4096)
+            except OSError:
+                break
+            if not block:
+                break
+            said += block
+    os.close(main)
+    assert b"MB/s" in said
+    assert b"0:00:0" in said
+    assert b"3.0 MB" in said
+
+
+# Bundles
+
+
+@pytest.fixture
+def bundle(here: Here, lenet: ModelSpec, tmp_path: Path, cache: Path) -> Path:
+    path = tmp_path / "w.tar"
+    assert here("pull", "lenet", "--bundle", path).code == 0
+    shutil.rmtree(cache)
+    return path
+
+
+def test_a_bundle_goes_there_and_is_the_same_every_time(
+    here: Here, bundle: Path, cache: Path, tmp_path: Path, state: bytes
+) -> None:
+    with tarfile.open(bundle) as archive:  # any tar program reads it
+        assert archive.getnames() == ["manifest.json", FILE]
+    answer = here("pull", "--from", bundle, "--json")
+    assert answer.code == 0, answer
+    (record,) = json.loads(answer.out)
+    assert record["model"] == "lenet"
+    assert record["licence"] == "MIT"
+    assert (cache / "weights" / FILE).read_bytes() == state
+    assert (cache / "weights" / FILE).stat().st_mode & 0o777 == 0o600
+    assert len(read(cache / "weights" / FILE)) > 5
+    assert here("pull", "lenet", "--offline", "--bundle", tmp_path / "again.tar").code == 0
+    assert (tmp_path / "again.tar").read_bytes() == bundle.read_bytes()
+    assert here("pull", "--from", bundle).code == 0  # once more is no harm
+
+
+def rebuilt(bundle: Path, change: Callable[[list, dict], None]) -> Path:
+    """The bundle with its members or its manifest changed by `change`."""
+    with tarfile.open(bundle) as archive:
+        found = [(info, archive.extractfile(info).read()) for info in archive]
+    manifest = json.loads(found[0][1])
+    members = [[info.name, data, tarfile.REGTYPE, ""] for info, data in found[1:]]
+    change(members, manifest)
+    path = bundle.with_name("changed.tar")
+    text = manifest if isinstance(manifest, bytes) else json.dumps(manifest).encode()
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
+        for name, data, kind, link in [["manifest.json", text, tarfile.REGTYPE, ""], *members]:
+            info = tarfile.TarInfo(name)
+            info.size, info.type, info.linkname = len(data), kind, link
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def flip(members: list, manifest: dict) -> None:
+    data = bytearray(members[0][1])
+    data[700] ^= 1
+    members[0][1] = bytes(data)
+
+
+def listed(**more: object) -> Callable[[list, dict], None]:
+    return lambda members, manifest: manifest["files"][0].update(more)
+
+
+HARM: dict[str, Callable[[list, dict], None]] = {
+    "a flipped bit": flip,
+    "another hash": listed(sha256="0" * 64),
+    "no hash": listed(sha256=""),
+    "another size": listed(bytes=5),
+    "a size of terabytes": listed(bytes=1 << 45),
+    "a negative size": listed(bytes=-1),
+    "a field more": listed(run="rm"),
+    "a list as name": listed(file=["x.pth"]),
+    "no weights file": listed(file="x.py"),
+    "another format": lambda members, manifest: manifest.update(format=2),
+    "no files": lambda members, manifest: manifest.update(files=[]),
+    "a file twice": lambda members, manifest: manifest["files"].append(manifest["files"][0]),
+    "a file that is missing": lambda members, manifest: members.clear(),
+    "a file that is not listed": lambda m, _: m.append(["y.pth", b"x", tarfile.REGTYPE, ""]),
+    "a member twice": lambda members, manifest: members.append(members[0]),
+    "a link": lambda m, _: m.insert(0, ["l", b"", tarfile.SYMTYPE, "/etc"]),
+    "a hard link": lambda m, _: m.insert(0, ["l", b"", tarfile.LNKTYPE, "/etc/passwd"]),
+    "a device": lambda m, _: m.insert(0, ["d", b"", tarfile.CHRTYPE, ""]),
+    "a folder": lambda m, _: m.insert(0, ["d", b"", tarfile.DIRTYPE, ""]),
+}
+
+
+@pytest.mark.parametrize("form", HARM)
+def test_a_changed_bundle_leaves_nothing(
+    form: str, here: Here, bundle: Path, tmp_path: Path, cache: Path
+) -> None:
+    path = rebuilt(bundle, HARM[form])
+    before = tree(tmp_path)
+    answer = here("pull", "--from", path)
+    assert answer.code in (2, 4), answer
+    assert "unexpected Error" not in answer.err
+    assert tree(tmp_path) == before
+
+
+def test_a_cut_or_foreign_bundle_leaves_nothing(
+    here: Here, bundle: Path, tmp_path: Path, cache: Path
+) -> None:
+    whole = bundle.read_bytes()
+    path = tmp_path / "x.tar"
+    for data in (b"", whole[:300], whole[:700], whole[:-9000], gzip.compress(whole), b"x" * 5000):
+        path.write_bytes(data)
+        answer = here("pull", "--from", path)
+        assert answer.code == 2, answer
+        assert names(cache / "weights") == []
+
+
+BAD_NAMES = [
+    "../x.pth", "../../x.pth", "/abs.pth", "a/b.pth", "a\\b.pth", "C:x.pth", ".x.pth", "x\0.pth",
+    "x" * 300 + ".pth", "x.pth.", "a\nb.pth", "",
+]  # fmt: skip
+
+
+def test_row_13_names_that_climb_out_write_nothing(
+    here: Here, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """12 names, in the catalogue, a manifest and a tar's header; the folders around unchanged."""
+    assert len(BAD_NAMES) == 12
+    for name in BAD_NAMES:
+
+        def both(members: list, manifest: dict, name: str = name) -> None:
+            manifest["files"][0]["file"] = members[0][0] = name
+
+        def member(members: list, manifest: dict, name: str = name) -> None:
+            members[0][0] = name
+
+        for change in (both, member):
+            path = rebuilt(bundle, change)
+            before = tree(tmp_path.parent)
+            answer = here("pull", "--from", path)
+            assert answer.code == 2, (name, answer)
+            assert tree(tmp_path.parent) == before, name
+        row = replace(ROWS["lenet"].weights[0], file=name)
+        monkeypatch.setitem(ROWS, "lenet", replace(ROWS["lenet"], weights=(row,)))
+        before = tree(tmp_path.parent)
+        assert here("pull", "lenet").code == 2, name
+        assert here("weights", "remove", name or "''").code == 2
+        assert tree(tmp_path.parent) == before, name
+
+
+# Row 12
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    used: list[object] = []
+
+    def refuse(*words: object, **more: object) -> None:
+        used.append(words)
+        raise OSError("the network was used")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    return used
+
+
+def test_row_12_after_a_bundle_every_command_works_without_sockets(
+    here: Here, bundle: Path, photos: Path, tmp_path: Path, no_network: list[object]
+) -> None:
+    run = tmp_path / "run"
+    fit = ["finetune", "lenet", photos, "--freeze", "--epochs", "1", "-o", run]
+    for words in (
+        ["list"],
+        ["info", "lenet"],
+        ["pull", "--from", bundle],
+        ["weights", "verify"],
+        ["predict", "lenet", photos],
+        fit,
+        ["predict", run, photos],
+        ["export", "onnx", run],
+        ["predict", run / "model.onnx", photos],
+        ["pull", "lenet"],
+    ):
+        answer = here(*words)
+        assert answer.code == 0, (words, answer)
+    assert no_network == []
+
+
+def test_row_12_a_cold_cache_says_what_is_missing_at_once(
+    here: Here, lenet: ModelSpec, photos: Path, no_network: list[object], state: bytes
+) -> None:
+    for words in (["predict", "lenet", photos], ["pull", "lenet"]):
+        began = time.perf_counter()
+        answer = here("--offline", *words)
+        assert time.perf_counter() - began < 1
+        assert answer.code == 2
+        assert f"weights {FILE} ({len(state) / 1e6:.1f} MB) not found (offline)" in answer.err
+    assert no_network == []
+
+
+SITE = """
+import os, socket, sys
+def refuse(*words, **more):
+    open(os.environ["USED"], "a").write(f"{sys.argv} {words}\\n")
+    raise OSError("the network was used")
+socket.socket.connect = socket.socket.connect_ex = socket.socket.sendto = refuse
+socket.getaddrinfo = socket.create_connection = refuse
+from dataclasses import replace
+from zoo.catalog import ROWS, Weights
+row = ROWS["lenet"]
+ROWS["lenet"] = replace(row, weights=(Weights(
+    "digits", "http://127.0.0.1:1/x", "lenet-digits.pth", os.environ["SHA"], classes="",
+    licence="MIT", preprocess=row.preprocess),))
+"""
+
+
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_row_12_in_processes_of_their_own(
+    every: bool, zoo: Command, bundle: Path, photos: Path, tmp_path: Path, state: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A module that forbids sockets before anything else is imported; a child reads the .pth."""
+    site, run = tmp_path / "site", tmp_path / "run"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(SITE)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    about = {"USED": str(tmp_path / "used"), "SHA": hashlib.sha256(state).hexdigest()}
+    commands: list[list[object]] = [["pull", "--from", bundle], ["predict", "lenet", photos]]
+    if every:
+        fit = ["finetune", "lenet", photos, "--freeze", "--epochs", "1", "-o", run]
+        commands += [["list"], ["info", "lenet"], fit, ["export", "onnx", run]]
+    for words in commands:
+        done = zoo(*words, **about)
+        assert done.returncode == 0, (words, done.stderr)
+    assert not (tmp_path / "used").exists()
+
+
+# Row 16
+
+
+def test_row_16_a_warm_cache_is_only_read(
+    here: Here, lenet: ModelSpec, photos: Path, cache: Path
+) -> None:
+    """No write is even tried below the cache: seen by Python's own audit events."""
+    assert here("pull", "lenet").code == 0
+    before, tried, on = tree(cache), [], [True]
+
+    def hook(event: str, words: tuple) -> None:
+        if not on or event not in ("open", "os.mkdir", "os.rename", "os.remove", "os.chmod"):
+            return
+        inside_cache = any(str(word).startswith(str(cache)) for word in words)
+        flags = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+        reading = event == "open" and isinstance(words[2], int) and not words[2] & flags
+        if inside_cache and not reading:
+            tried.append((event, words))
+
+    sys.addaudithook(hook)
+    try:
+        answer = here("predict", "lenet", photos)
+    finally:
+        on.clear()
+    assert answer.code == 0, answer
+    assert tried == []
+    assert tree(cache) == before
+
+
+def test_row_16_a_cold_cache_that_cannot_be_written_is_exit_4(
+    here: Here, lenet: ModelSpec, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file" / "cache"))
+    for words in (["pull", "lenet"], ["predict", "lenet", photos]):
+        answer = here(*words)
+        assert answer.code == 4, answer
+        (line,) = [line for line in answer.err.splitlines() if line.startswith("error:")]
+        assert str(tmp_path / "file" / "cache") in line
+        assert "ZOO_CACHE" in answer.err
+    assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def test_find_tells_whose_file_it_was(lenet: ModelSpec, cache: Path) -> None:
+    find(lenet.weights[0], model="lenet")
+    about = json.loads((cache / "about" / f"{FILE}.json").read_text())
+    assert (about["model"], about["licence"]) == ("lenet", "MIT")

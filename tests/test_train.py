@@ -1,0 +1,246 @@
+"""Training from scratch: classes, reconstructions, schedules, heads that exist in training only."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from zoo import catalog, models, network, recipe, weights
+from zoo.errors import Interrupted, RecipeError, UsageError
+from zoo.finetune import job, plan
+from zoo.finetune.job import Finished
+from zoo.finetune.loop import Epoch, Loop
+from zoo.finetune.reconstruction import baseline
+from zoo.models.auxiliary import WEIGHT, AuxiliaryHead
+from zoo.run import Run
+
+
+class Silent:
+    signal = 0
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        pass
+
+
+def train(folder, model, data, **values):
+    task = {"task": "reconstruct"} if catalog.find(model).task == "reconstruct" else {}
+    scratch = {"weights": "none", "freeze": False}
+    chosen = recipe.make({"model": model, "data": str(data), **scratch, **task, **values})
+    return list(job.start(plan.make(chosen), folder, Silent()).events())
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory, photos):
+    folder = tmp_path_factory.mktemp("runs") / "ae"
+    events = train(folder, "autoencoder", photos, epochs=30, lr=0.003, batch_size=8)
+    return folder, events
+
+
+def test_train_learns_and_says_so(here, tmp_path, photos):
+    answer = here("train", "cnn", photos, "--epochs", 25, "--batch-size", 8, "-o", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    assert answer.out.strip() == str(tmp_path / "run")
+    assert "from scratch" in answer.err
+    record = Run.open(tmp_path / "run").record
+    assert record["results"]["accuracy"] >= 0.9
+    assert record["task"] == "classify"
+    assert record["cpu_seconds"] > 0
+
+
+def test_a_reconstruction_gets_better_and_is_compared_with_pca(autoencoder):
+    folder, events = autoencoder
+    epochs = [event for event in events if isinstance(event, Epoch)]
+    assert epochs[-1].mse < 0.8 * epochs[0].mse
+    assert all(epoch.accuracy is None for epoch in epochs)
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.best_epoch == min(epochs, key=lambda epoch: epoch.val_loss).epoch
+    results = Run.open(folder).record["results"]
+    assert results["mse"] == finished.scores.mse
+    assert results["pca_components"] == 32
+    assert results["pca_mse"] > 0
+
+
+def test_the_baseline_is_pca():
+    random = np.random.default_rng(0)
+    train, val = (random.integers(0, 256, (n, 6, 5, 1), np.uint8) for n in (200, 50))
+    ours = baseline(iter([train[:120], train[120:]]), iter([val]), 7)
+    rows, others = train.reshape(200, -1) / 255, val.reshape(50, -1) / 255
+    basis = np.linalg.svd(rows - rows.mean(axis=0))[2][:7]
+    rest = others - rows.mean(axis=0)
+    error = ((rest - rest @ basis.T @ basis) ** 2).mean()
+    assert ours.mse == pytest.approx(error)
+    assert baseline(iter([np.zeros((2, 99, 99, 1), np.uint8)]), iter([]), 3) is None
+
+
+def test_an_encoder_starts_a_classifier(autoencoder, tmp_path, photos):
+    folder, _ = autoencoder
+    chosen = recipe.make(
+        {"model": "autoencoder", "data": str(photos), "weights": str(folder), "epochs": 20}
+    )
+    made = plan.make(chosen)
+    assert made.cut.name == catalog.find("autoencoder").code
+    events = list(job.start(made, tmp_path / "run", Silent()).events())
+    losses = [event.train_loss for event in events if isinstance(event, Epoch)]
+    assert losses[-1] < losses[0]
+    before, after = (weights.read(f / "model.safetensors") for f in (folder, tmp_path / "run"))
+    kept = [name for name in after if not name.startswith("head")]
+    assert kept
+    assert all(torch.equal(before[name], after[name]) for name in kept)
+    again = network.of_run(Run.open(tmp_path / "run"))
+    assert len(again.classes) == len(made.index.classes)
+
+
+def test_the_tasks_keep_to_their_networks(photos):
+    with pytest.raises(UsageError, match="cannot reconstruct"):
+        plan.make(recipe.make({"model": "lenet", "data": str(photos), "task": "reconstruct",
+                               "freeze": False, "weights": "none"}))  # fmt: skip
+    with pytest.raises(RecipeError, match="cross_entropy"):
+        recipe.make({"model": "autoencoder", "data": "x", "task": "reconstruct",
+                     "freeze": False, "loss": "cross_entropy"})  # fmt: skip
+    with pytest.raises(RecipeError, match="mse"):
+        recipe.make({"model": "lenet", "data": "x", "loss": "mse"})
+
+
+def test_variants_are_kept_in_the_run(here, tmp_path, photos):
+    flags = ["--activation", "tanh", "--norm", "batch", "--epochs", 1]
+    assert here("train", "mlp", photos, *flags, "-o", tmp_path / "run").code == 0
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert record["variant"] == {"activation": "tanh", "norm": "batch"}
+    net = network.of_run(Run.open(tmp_path / "run"))
+    assert any(isinstance(part, torch.nn.Tanh) for part in net.chain.modules())
+    answer = here("train", "mlp", photos, "--activation", "step", "-o", tmp_path / "b")
+    assert answer.code == 2
+    assert "sigmoid" in answer.err
+    answer = here("train", "lenet", photos, "--norm", "batch", "-o", tmp_path / "b")
+    assert answer.code == 2
+    assert not (tmp_path / "b").exists()
+
+
+def test_an_autoencoder_needs_no_classes(tmp_path, photos):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in photos.rglob("*.png"):
+        shutil.copy(path, flat / f"{path.parent.name}-{path.name}")
+    (flat / "notes.txt").write_text("no picture")
+    events = train(tmp_path / "run", "autoencoder", flat, epochs=2)
+    assert events[-1].scores.mse > 0
+    data = Run.open(tmp_path / "run").record["data"]
+    assert data["train"] + data["val"] == 36
+    assert "notes.txt" in (tmp_path / "run/skipped.csv").read_text()
+    sides = tmp_path / "sides"
+    for side, name in (("train", "disc"), ("val", "square")):
+        shutil.copytree(photos / name, sides / side)
+    train(tmp_path / "other", "autoencoder", sides, epochs=1)
+    data = Run.open(tmp_path / "other").record["data"]
+    assert (data["train"], data["val"]) == (12, 12)
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", "bce"])
+def test_losses_of_reconstructions(tmp_path, photos, loss):
+    events = train(tmp_path / "run", "conv-autoencoder", photos, epochs=2, loss=loss)
+    first, last = [event for event in events if isinstance(event, Epoch)]
+    assert last.val_loss < first.val_loss
+    if loss == "mse":
+        assert last.val_loss == pytest.approx(last.mse)
+
+
+def test_the_last_epoch_is_kept_where_none_is_chosen(tmp_path, photos):
+    events = train(tmp_path / "run", "mlp", photos, epochs=6, best="last", lr=0.02)
+    epochs = [event for event in events if isinstance(event, Epoch)]
+    assert [epoch.best for epoch in epochs] == [False] * 5 + [True]
+    assert events[-1].best_epoch == 6
+    assert events[-1].scores.report.accuracy == epochs[-1].accuracy
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "exponential", "constant"])
+def test_schedules(tmp_path, photos, schedule):
+    events = train(tmp_path / "run", "perceptron", photos, epochs=4, lr=0.1, optimizer="sgd",
+                   schedule=schedule, decay=0.5, warmup=0.0)  # fmt: skip
+    rates = [event.lr for event in events if isinstance(event, Epoch)]
+    wanted = {
+        "cosine": [0.05 * (1 + math.cos(math.pi * k / 4)) for k in range(1, 5)],
+        "exponential": [0.1, 0.05, 0.025, 0.0125],
+        "constant": [0.1] * 4,
+    }
+    assert rates == pytest.approx(wanted[schedule], abs=1e-12)
+
+
+def test_distorted_training_is_deterministic(tmp_path, photos):
+    for name in "ab":
+        train(tmp_path / name, "mlp", photos, epochs=3, distort="elastic")
+    a, b = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
+    assert a == b
+
+
+def test_auxiliary_heads_help_in_training_and_are_gone_after_it(photos):
+    """The loss has their part of it; what is saved and used has no trace of them."""
+    row = next(row for row in catalog.ROWS.values() if row.auxiliary)
+    made = plan.make(recipe.make({"model": row.name, "data": str(photos), "weights": "none",
+                                  "freeze": False, "batch_size": 4}))  # fmt: skip
+    chain = made.training_chain
+    heads = [part for part in chain.modules() if isinstance(part, AuxiliaryHead)]
+    assert len(heads) == 2
+    assert not any(isinstance(part, AuxiliaryHead) for part in made.chain.modules())
+    ours = dict(made.chain.named_parameters())
+    assert all(ours[name] is value for name, value in chain.named_parameters() if name in ours)
+
+    class Rows:
+        labels = val_labels = np.array([0, 1])
+
+    settings = job.settings_of(made, made.index)
+    loop = Loop(chain, Rows(), settings, torch.device("cpu"))
+    chain.train()
+    size = made.preprocess.size
+    inputs = torch.randn(2, made.preprocess.channels, size, size)
+    rows = np.array([0, 1])
+    outputs = chain(inputs)
+    extra = loop.auxiliary(inputs, rows)
+    expected = sum(float(loop.task.loss(h.scores, inputs, rows).detach()) for h in heads)
+    assert float(extra.detach()) == pytest.approx(WEIGHT * expected, rel=1e-5)
+    assert outputs.shape == (2, len(made.index.classes))
+    chain.eval()
+    chain(inputs[:1])
+    assert loop.auxiliary(inputs, rows) == 0
+
+
+def test_a_recipe_of_fine_tuning_is_refused(here, tmp_path, photos):
+    (tmp_path / "r.toml").write_text("freeze = true\n")
+    answer = here("train", "lenet", photos, "--recipe", tmp_path / "r.toml")
+    assert answer.code == 2
+    assert "zoo finetune" in answer.err
+
+
+def test_models_of_rows_can_all_be_built_for_training():
+    for row in catalog.ROWS.values():
+        if row.macs < 50e6:
+            chain = models.build(row)
+            assert sum(p.numel() for p in chain.parameters()) == row.params
+
+
+def test_the_running_mean_is_what_is_kept_and_survives_a_stop(tmp_path, photos):
+    flags = {"weights": "none", "freeze": False, "epochs": 4, "batch_size": 8, "ema": 0.9}
+    chosen = recipe.make({"model": "mlp", "data": str(photos), "norm": "batch", **flags})
+
+    class Stops(Silent):
+        steps = 0
+
+        def progress(self, what, done, total):
+            self.steps += what.startswith("epoch")
+            self.signal = 2 if self.steps >= 6 else 0
+
+    whole = list(job.start(plan.make(chosen), tmp_path / "a", Silent()).events())
+    with pytest.raises(Interrupted):
+        list(job.start(plan.make(chosen), tmp_path / "b", Stops()).events())
+    list(job.resume(plan.make(chosen), Run.open(tmp_path / "b"), Silent()).events())
+    a, b = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
+    assert a == b
+    plain = recipe.make({"model": "mlp", "data": str(photos), "norm": "batch", **flags, "ema": 0.0})
+    other = list(job.start(plan.make(plain), tmp_path / "c", Silent()).events())
+    assert whole[-1].scores.loss != other[-1].scores.loss
+    assert whole[1].train_loss == other[1].train_loss  # the steps are the same

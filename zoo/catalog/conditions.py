@@ -1,0 +1,131 @@
+"""Which rows are wanted, and in what order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from zoo.catalog.spec import ModelSpec
+from zoo.errors import UsageError, nearest
+
+PERMISSIVE = ("apache", "bsd", "mit", "isc", "cc0", "cc-by-4", "cc-by-3", "unrestricted")
+# Fields of a library's row that are known only when its model has been measured.
+MEASURED = ("params", "macs", "memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Conditions on a row; those that are None ask for nothing.
+
+    pattern: a glob (`resnet*`) or a part of the name. max_memory: bytes of a forward pass of one
+    picture, see ModelSpec. min_acc1 (percent) and licence look at the weights that are used unless
+    others are asked for, since those are what a list shows. licence: `permissive` (Apache, BSD,
+    MIT, CC-BY, CC0, unrestricted use) or the start of a licence's name; a row without weights
+    passes `permissive`.
+    trained: rows with published weights only. What is not known meets no condition.
+    """
+
+    pattern: str | None = None
+    family: str | None = None
+    task: str | None = None
+    max_params: int | None = None
+    max_macs: int | None = None
+    max_memory: int | None = None
+    min_acc1: float | None = None
+    licence: str | None = None
+    trained: bool = False
+
+    def meets(self, row: ModelSpec) -> bool:
+        return (
+            (self.pattern is None or matches(row.name, self.pattern))
+            and (self.family is None or row.family == self.family.lower())
+            and (self.task is None or row.task == self.task.lower())
+            and _at_most(row.params, self.max_params)
+            and _at_most(row.macs, self.max_macs)
+            and _at_most(row.memory, self.max_memory)
+            and (self.min_acc1 is None or (_acc1(row) or -1.0) >= self.min_acc1)
+            and (self.licence is None or _licensed(row, self.licence.lower()))
+            and (row.weights != () or not self.trained)
+        )
+
+    def measures(self, sort: str | None) -> list[str]:
+        """The measured fields that these conditions and this order look at."""
+        return [
+            field
+            for field in MEASURED
+            if field == sort or getattr(self, f"max_{field}") is not None
+        ]
+
+
+def order(rows: Iterable[ModelSpec], sort: str | None) -> list[ModelSpec]:
+    """By one of SORT_KEYS: small to large, accuracy best first; unknown values come last.
+
+    Raises UsageError for another key.
+    """
+    if sort is None:
+        return list(rows)
+    if sort not in SORT_KEYS:
+        close = nearest(sort, SORT_KEYS)
+        raise UsageError(
+            f"cannot sort by '{sort}'" + (f"; {close}" if close else ""),
+            f"sort by one of: {', '.join(SORT_KEYS)}",
+        )
+    return sorted(rows, key=SORT_KEYS[sort])
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a glob, or a part of a name, meets this name."""
+    name, pattern = name.lower(), pattern.lower()
+    return fnmatchcase(name, pattern) if set(pattern) & set("*?[") else pattern in name
+
+
+def _at_most(value: int, limit: int | None) -> bool:
+    return limit is None or 0 < value <= limit
+
+
+def _licensed(row: ModelSpec, licence: str) -> bool:
+    weights = row.default_weights
+    if weights is None:
+        return licence == "permissive"
+    return weights.licence.lower().startswith(PERMISSIVE if licence == "permissive" else licence)
+
+
+def _acc1(row: ModelSpec) -> float | None:
+    return row.default_weights.acc1 if row.default_weights else None
+
+
+def _acc5(row: ModelSpec) -> float | None:
+    return row.default_weights.acc5 if row.default_weights else None
+
+
+def _size(row: ModelSpec) -> int | None:
+    return row.default_weights.size if row.default_weights else None
+
+
+def _natural(row: ModelSpec) -> tuple[str | int, ...]:
+    """The name, with its digits as a number: resnet18 before resnet101."""
+    words = re.split(r"(\d+)", row.name)
+    return tuple(int(word) if word.isdecimal() else word for word in words)
+
+
+def _known_first(value: float | None) -> tuple[bool, float]:
+    return not value, value or 0.0
+
+
+def _best_first(value: float | None) -> tuple[bool, float]:
+    return value is None, -(value or 0.0)
+
+
+SORT_KEYS: dict[str, Callable[[ModelSpec], tuple[str | int | float | bool, ...]]] = {
+    "name": _natural,
+    "family": lambda row: (row.family, *_natural(row)),
+    "year": lambda row: _known_first(row.year),
+    "params": lambda row: _known_first(row.params),
+    "macs": lambda row: _known_first(row.macs),
+    "acc1": lambda row: _best_first(_acc1(row)),
+    "acc5": lambda row: _best_first(_acc5(row)),
+    "size": lambda row: _known_first(_size(row)),
+    "memory": lambda row: _known_first(row.memory),
+}

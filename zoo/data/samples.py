@@ -1,0 +1,85 @@
+"""The records of an index: samples, and what is known of all of them. Opens nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from zoo.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One photo: its path below the root (with `/`, and #N in a container), class and split."""
+
+    path: str
+    label: int
+    split: str  # "train" or "val"
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetIndex:
+    """Classes, samples and what was left out, with the reason.
+
+    containers: (path, sha256) of the files with many pictures. source: what was scanned, which a
+    resumed run scans again; the root, unless it is a manifest.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = field(default=())
+    containers: tuple[tuple[str, str], ...] = ()
+    source: Path = Path()
+
+    def __post_init__(self) -> None:
+        if self.source == Path():
+            object.__setattr__(self, "source", self.root)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when a photo is added, removed, renamed, resized in bytes or moved.
+
+        And with every byte of a container.
+        """
+        digest = hashlib.sha256("\0".join(self.classes).encode(errors="surrogateescape"))
+        for sample in self.samples:
+            line = f"\n{sample.path}\0{sample.label}\0{sample.split}\0{sample.bytes}"
+            digest.update(line.encode(errors="surrogateescape"))
+        for path, sha256 in self.containers:
+            digest.update(f"\n{path}\0{sha256}".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+    def of(self, split: str) -> tuple[Sample, ...]:
+        return tuple(sample for sample in self.samples if sample.split == split)
+
+    def labels(self, split: str) -> list[int]:
+        """The class of each sample of a split, in the order of `of`."""
+        return [sample.label for sample in self.samples if sample.split == split]
+
+    def counts(self, split: str) -> list[int]:
+        """Photos per class, in the order of `classes`."""
+        counter = Counter(self.labels(split))
+        return [counter[label] for label in range(len(self.classes))]
+
+    def without(self, bad: dict[str, str]) -> DatasetIndex:
+        """The index less the unreadable photos; raises DataError when a class has none left."""
+        kept = tuple(sample for sample in self.samples if sample.path not in bad)
+        if not kept:
+            raise DataError(
+                f"none of the {len(self.samples)} photos in {self.root} can be read "
+                f"({next(iter(bad.values()))})",
+                "check that the files are pictures: `file photos/CLASS/*`",
+            )
+        smaller = replace(self, samples=kept, skipped=(*self.skipped, *sorted(bad.items())))
+        for name, count in zip(self.classes, smaller.counts("train"), strict=True):
+            if count == 0:
+                raise DataError(
+                    f"no photo of class '{name}' for training can be read",
+                    "remove the class folder or replace its photos",
+                )
+        return smaller

@@ -1,0 +1,122 @@
+"""Which photos are put aside for validation, and what must hold of classes wherever they are from.
+
+A share of each class, by a hash of the seed and the path: adding photos moves few others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from zoo.data.samples import Sample
+from zoo.errors import DataError
+
+TRAIN_NAMES = ("train", "training")
+VAL_NAMES = ("val", "valid", "validation")
+LAYOUT = "photos/CLASS/*.jpg or photos/{train,val}/CLASS/*.jpg"
+
+
+def check_classes(
+    base: Path,
+    classes: tuple[str, ...],
+    hint: str = f"at least two class folders are needed: {LAYOUT}",
+) -> None:
+    """Raises DataError for fewer than two classes, and for names that cannot stand together."""
+    if len(classes) < 2:
+        what = f"only one class ('{classes[0]}')" if classes else "no class folders with photos"
+        raise DataError(f"{base} has {what}", hint)
+    odd = next((name for name in classes if not is_utf8(name)), None)
+    if odd is not None:
+        raise DataError(f"the class folder {odd!a} has no name in UTF-8", "rename the folder")
+    folded = Counter(name.casefold() for name in classes)
+    twins = [name for name in classes if folded[name.casefold()] > 1]
+    if twins:
+        raise DataError(
+            f"classes that differ by upper and lower case only: {', '.join(twins)}",
+            "merge or rename the classes: the names would collide on other systems",
+        )
+
+
+def is_utf8(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def split(
+    found: list[Sample], classes: tuple[str, ...], val_fraction: float, seed: int
+) -> tuple[list[Sample], list[str]]:
+    """The same samples, of each class a share put aside for val; a class keeps one for train."""
+    samples: list[Sample] = []
+    alone: list[str] = []
+    for label, name in enumerate(classes):
+        mine = [sample for sample in found if sample.label == label]
+        ranked = sorted(mine, key=lambda sample: rank(seed, sample.path))
+        count = min(len(mine) - 1, max(1, round(val_fraction * len(mine))))
+        chosen = {sample.path for sample in ranked[:count]}
+        samples += [replace(s, split="val" if s.path in chosen else "train") for s in mine]
+        if count == 0:
+            alone.append(name)
+    note = f"one photo only, so none for validation: {', '.join(alone)}"
+    if len(alone) == len(classes):
+        raise DataError("every class has one photo only", "add photos: validation needs some")
+    return samples, [note] if alone else []
+
+
+def split_groups(
+    found: list[Sample],
+    groups: dict[str, str],
+    classes: tuple[str, ...],
+    val_fraction: float,
+    seed: int,
+) -> tuple[list[Sample], list[str]]:
+    """As `split`, but all photos of a group go to one side. groups: path -> group, or nothing.
+
+    A group is put aside where that brings the classes nearer to their shares; then, for each class
+    that has none, the smallest group that holds it. Every class keeps a photo for training.
+    """
+    members: dict[str, list[Sample]] = {}
+    for sample in found:
+        name = groups.get(sample.path, "")
+        members.setdefault(f"group {name}" if name else f"photo {sample.path}", []).append(sample)
+    counts = {name: Counter(sample.label for sample in mine) for name, mine in members.items()}
+    left = Counter(sample.label for sample in found)
+    lacking = {label: max(1, round(val_fraction * count)) for label, count in left.items()}
+    chosen: set[str] = set()
+
+    def choose(name: str) -> None:
+        chosen.add(name)
+        left.subtract(counts[name])
+        for label, count in counts[name].items():
+            lacking[label] -= count
+
+    def spared(name: str) -> bool:
+        return name not in chosen and all(left[k] > count for k, count in counts[name].items())
+
+    ranked = sorted(members, key=lambda name: rank(seed, name))
+    for name in ranked:
+        mine = counts[name].items()
+        nearer = sum(abs(lacking[k] - count) - abs(lacking[k]) for k, count in mine)
+        if nearer < 0 and spared(name):
+            choose(name)
+    alone = []
+    for label, name in enumerate(classes):
+        if not any(counts[group][label] for group in chosen):
+            holding = [group for group in ranked if counts[group][label] and spared(group)]
+            if holding:
+                choose(min(holding, key=lambda group: counts[group].total()))
+            else:
+                alone.append(name)
+    if not chosen:
+        raise DataError(
+            "no group can be put aside for validation: each holds all photos of a class",
+            "make the groups smaller, or give a column split",
+        )
+    aside = {sample.path for group in chosen for sample in members[group]}
+    samples = [replace(s, split="val" if s.path in aside else "train") for s in found]
+    note = f"in one group only, so none for validation: {', '.join(alone)}"
+    return samples, [note] if alone else []
+
+
+def rank(seed: int, path: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{path}".encode(errors="surrogateescape")).digest()

@@ -1,0 +1,109 @@
+"""What a network learns: the class of a photo, or to give back its pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from zoo.finetune.sources import Source
+from zoo.metrics import Report, report
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from zoo.finetune.loop import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the validation photos say. mse, mae: per value in [0, 1], of reconstructions."""
+
+    loss: float
+    report: Report | None = None
+    mse: float | None = None
+    mae: float | None = None
+
+    def rank(self, best: str) -> tuple[float, float]:
+        """Larger is better; of epochs that are equally right the one with the smaller loss."""
+        if best == "loss":
+            return (-self.loss, 0.0)
+        assert self.report is not None
+        return (getattr(self.report, best), -self.loss)
+
+
+class Task(Protocol):
+    def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
+        """The mean over the batch; `rows` are the numbers of its training rows."""
+
+    def evaluate(self, model: nn.Module, source: Source) -> Scores:
+        """The scores of the whole validation part. The model is put in eval mode."""
+
+
+class Classify:
+    """Cross-entropy over the classes; a network's auxiliary heads are added where it has them."""
+
+    def __init__(self, settings: Settings, source: Source, device: Any) -> None:
+        import torch
+
+        weights = settings.class_weights
+        self.classes = settings.classes
+        self.criterion = torch.nn.CrossEntropyLoss(
+            torch.tensor(weights, device=device) if weights else None,
+            label_smoothing=settings.label_smoothing,
+        )
+        self.labels = torch.from_numpy(source.labels).long().to(device)
+        self.val_labels = torch.from_numpy(source.val_labels).long().to(device)
+
+    def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
+        value: torch.Tensor = self.criterion(outputs, self.labels[rows.tolist()])
+        return value
+
+    def evaluate(self, model: nn.Module, source: Source) -> Scores:
+        import torch
+
+        model.eval()
+        with torch.inference_mode():
+            scores = torch.cat([model(inputs) for inputs in source.val()])
+            loss = float(torch.nn.functional.cross_entropy(scores, self.val_labels))
+        predicted = np.asarray(scores.cpu().numpy()).argmax(axis=1)
+        return Scores(loss, report(predicted, source.val_labels, self.classes))
+
+
+class Reconstruct:
+    """The input itself is the target."""
+
+    def __init__(self, settings: Settings, source: Source, device: Any) -> None:
+        from torch.nn import functional
+
+        losses: dict[str, Any] = {
+            "mse": functional.mse_loss,
+            "mae": functional.l1_loss,
+            "bce": functional.binary_cross_entropy,
+        }
+        self.criterion = losses["mse" if settings.loss == "auto" else settings.loss]
+
+    def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
+        value: torch.Tensor = self.criterion(outputs, inputs)
+        return value
+
+    def evaluate(self, model: nn.Module, source: Source) -> Scores:
+        import torch
+
+        model.eval()
+        sums, count = np.zeros(3), 0
+        with torch.inference_mode():
+            for inputs in source.val():
+                outputs = model(inputs)
+                error = outputs - inputs
+                values = (
+                    self.criterion(outputs, inputs),
+                    error.square().mean(),
+                    error.abs().mean(),
+                )
+                sums += len(inputs) * np.array([float(value) for value in values])
+                count += len(inputs)
+        loss, mse, mae = (sums / count).tolist()
+        return Scores(loss, mse=mse, mae=mae)

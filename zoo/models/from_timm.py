@@ -1,0 +1,142 @@
+"""What timm knows of its classifiers before one is built: weights, licences, papers, pixels.
+
+timm's package has no accuracies, no sizes of files and no counts: those are not guessed.
+Nothing is downloaded or loaded: `pretrained=True` would unpickle whatever lies in a cache.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from torch import nn
+
+from zoo.catalog.spec import Fit, ModelSpec, Preprocess, Weights, interpolation
+from zoo.errors import UnknownModel
+
+_FITS: dict[str, Fit] = {"center": "crop", "border": "pad", "squash": "squash"}
+
+
+def names() -> list[str]:
+    """Every ARCH.TAG that has weights; some are no classifiers."""
+    import timm
+
+    found: list[str] = timm.list_models(pretrained=True)
+    return found
+
+
+def architectures() -> list[str]:
+    import timm
+
+    found: list[str] = timm.list_models()
+    return found
+
+
+def config(name: str) -> Any:
+    import timm
+
+    return timm.get_pretrained_cfg(name)
+
+
+def tags(arch: str) -> list[str]:
+    """The tags of an architecture that have weights, timm's default first; none if unknown."""
+    import timm
+
+    if not timm.is_model(arch):
+        return []
+    default = config(arch).tag or ""
+    configs = timm.models.get_arch_pretrained_cfgs(arch)
+    found = [one.tag or "" for one in configs.values() if one.has_weights]
+    return sorted(found, key=lambda tag: tag != default)
+
+
+def row(name: str, chosen: list[str]) -> ModelSpec:
+    """What is known without the model, with the weights of the `chosen` tags.
+
+    The paper is the one that timm names for these weights, and the year is that paper's. Stages,
+    cut, head and counts are found by building the model. Raises UnknownModel where pictures are
+    not square.
+    """
+    import timm
+
+    arch = name.partition(".")[0]
+    found, paper = config(name), _paper(name)
+    weights = [_weights(arch, tag) for tag in chosen]
+    return ModelSpec(
+        name=f"timm/{name}",
+        family=timm.models.model_entrypoint(arch).__module__.rpartition(".")[2],
+        builder="library",
+        paper=paper,
+        year=_year(paper),
+        params=0,
+        macs=0,
+        stages=(),
+        cut="",
+        head="",
+        num_classes=found.num_classes,
+        preprocess=_preprocess(name, found),
+        weights=tuple(one for one in weights if one is not None),
+    )
+
+
+def construct(name: str, num_classes: int) -> nn.Module:
+    """The model with random weights."""
+    import timm
+
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
+    return model
+
+
+def _paper(name: str) -> str:
+    ids = config(name).paper_ids
+    return ids if isinstance(ids, str) else (ids or ("",))[0]
+
+
+def _year(paper: str) -> int:
+    """Of an arXiv number: its first two digits."""
+    found = re.fullmatch(r"arXiv:(\d\d)\d\d\.\d+", paper)
+    return 2000 + int(found[1]) if found else 0
+
+
+def _weights(arch: str, tag: str) -> Weights | None:
+    """One tag's row; None where the file is in a format that only timm's own loaders read."""
+    name = f"{arch}.{tag}" if tag else arch
+    found = config(name)
+    if not found.hf_hub_id or found.hf_hub_filename or not found.num_classes:
+        return None
+    return Weights(
+        tag=tag,
+        url=f"https://huggingface.co/{found.hf_hub_id}/resolve/main/model.safetensors",
+        file=f"timm--{name}.safetensors",
+        classes=_class_list(tag, found.num_classes),
+        licence=found.license or "",
+        source=f"https://huggingface.co/{found.hf_hub_id}",
+        preprocess=_preprocess(name, found),
+    )
+
+
+def _class_list(tag: str, count: int) -> str:
+    """The list of names that these outputs follow, or nothing where that is not known."""
+    if count == 1000 and "in1k" in tag:
+        return "imagenet1k"
+    known = {11821: "imagenet12k", 21841: "imagenet22k", 21843: "imagenet21k"}
+    return known.get(count, "")
+
+
+def _preprocess(name: str, found: Any) -> Preprocess:
+    channels, height, width = found.input_size
+    if height != width:
+        raise UnknownModel(
+            f"timm/{name} reads pictures of {height} x {width} pixels, and only squares are read",
+            "choose another model: `zoo list timm/PATTERN`",
+        )
+    return Preprocess(
+        size=height,
+        crop=width / math.floor(width / found.crop_pct),  # as timm does
+        fit=_FITS.get(found.crop_mode, "crop"),
+        interpolation=interpolation(found.interpolation),
+        mean=tuple(found.mean),
+        std=tuple(found.std),
+        channels=channels,
+    )

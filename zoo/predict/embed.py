@@ -1,0 +1,182 @@
+"""Features: what leaves a stage of a network, one row for each picture.
+
+Of an autoencoder the code; of a classifier what its head sees, which is what a frozen fine-tune
+learns from, or any stage. A map of C x H x W is averaged over its places unless it is wanted flat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from zoo.data.views import plain_view
+from zoo.engine import Array, Engine
+from zoo.engine.pipeline import forward
+from zoo.errors import ImageError, UnknownStage, UsageError
+from zoo.network import Network
+from zoo.predict import labels
+from zoo.predict.inputs import Input
+from zoo.predict.predictor import open_network
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """One row: D float32 features, or the error that took their place.
+
+    label: the class that the picture is known to have, or nothing. guess: the network's answer,
+    where it was asked for.
+    """
+
+    path: str
+    status: str
+    label: str = ""
+    features: Array | None = None
+    guess: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedder:
+    """An engine that gives features, with class scores behind them where `guesses`.
+
+    stage: after which they are taken, why: its reason. shape: of what leaves it for one picture,
+    width: how many numbers are kept of that, how: in words.
+    """
+
+    engine: Engine
+    classes: tuple[str, ...]
+    load: Callable[[str], Array]
+    stage: str
+    why: str
+    shape: tuple[int, ...]
+    width: int
+    how: str
+    about: str
+
+    def rows(self, inputs: Iterable[Input]) -> Iterator[Embedding]:
+        """One Embedding for each input, in order, in constant memory."""
+        for item, result in forward(inputs, lambda item: self.load(item.file), self.engine):
+            label = labels.known(item)
+            if isinstance(result, ImageError):
+                yield Embedding(item.shown, "error", label, error=str(result))
+                continue
+            scores = result[self.width :]
+            guess = self.classes[int(scores.argmax())] if scores.size else ""
+            yield Embedding(item.shown, "ok", label, result[: self.width], guess)
+
+
+def open_embedder(
+    name: str,
+    *,
+    stage: str | None = None,
+    flat: bool = False,
+    guesses: bool = False,
+    choice: str | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Embedder:
+    """An Embedder for a run folder or a model's name. Raises UnknownStage and all of those."""
+    if name.lower().endswith(".onnx"):
+        raise UsageError(
+            f"{name} is an exported file, which has no stages",
+            "`zoo embed RUN FOLDER` with the run that it was exported from",
+        )
+    from torch import nn
+
+    from zoo.engine.torch import TorchEngine
+    from zoo.models import tap
+
+    net, place, about = open_network(
+        name, choice=choice, device=device, seed=seed, progress=progress
+    )
+    stage, why = (stage, "asked for") if stage else default_stage(net)
+    first, rest = tap.halves(net.chain.eval(), stage)
+    shape = shape_after(first, net)
+    axes, how = ((), "flat") if flat else averaged(shape)
+    scored = guesses and bool(net.classes) and len(rest) > 0
+    wrapped = nn.Sequential(tap.Tap(first, axes, rest if scored else None))
+    kept = [length for axis, length in enumerate(shape, 1) if axis not in axes]
+    return Embedder(
+        TorchEngine(wrapped, net.preprocess, place),
+        net.classes,
+        lambda file: plain_view(file, net.preprocess),
+        stage,
+        why,
+        shape,
+        prod(kept),
+        how,
+        about,
+    )
+
+
+def default_stage(net: Network) -> tuple[str, str]:
+    """The stage that says most about a picture, and why."""
+    from zoo.models import tap
+
+    if net.spec.task == "reconstruct":
+        return net.spec.code, "the autoencoder's code"
+    stage = tap.before(net.chain, net.spec.head)
+    if not stage:
+        raise UnknownStage(
+            f"{net.spec.name} has no stage before its head {net.spec.head}",
+            f"name one with --stage: {', '.join(dict(net.chain.named_children()))}",
+        )
+    return stage, f"what the head {net.spec.head} sees"
+
+
+def shape_after(first: object, net: Network) -> tuple[int, ...]:
+    """What leaves a part of the chain for one picture."""
+    import torch
+
+    assert isinstance(first, torch.nn.Module)
+    side, channels = net.preprocess.size, net.preprocess.channels
+    with torch.inference_mode():
+        values = first.cpu()(torch.zeros(1, channels, side, side))
+    return tuple(values.shape[1:])
+
+
+def averaged(shape: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
+    """The axes to average over (0 is the batch's), and that in words.
+
+    Pictures are square, so H = W: channels come first unless only the first two are equal.
+    """
+    if len(shape) == 3:
+        last = shape[1] != shape[2] and shape[0] == shape[1]
+        axes = (1, 2) if last else (2, 3)
+        places = shape[:2] if last else shape[1:]
+        if prod(places) == 1:
+            return (), "flat"
+        return axes, f"the mean over {places[0]} x {places[1]} places"
+    if len(shape) == 2:
+        return (1,), f"the mean over {shape[0]} tokens or steps"
+    return (), "flat"
+
+
+class Sample:
+    """At most `most` rows of all that come by, each with the same chance; f(seed), in order."""
+
+    def __init__(self, most: int, seed: int) -> None:
+        from zoo.data.views import generator
+
+        self.most, self.seen = most, 0
+        self.random = generator("embed", seed)
+        self.kept: list[tuple[int, Embedding]] = []
+
+    def add(self, row: Embedding) -> None:
+        self.seen += 1
+        if len(self.kept) < self.most:
+            self.kept.append((self.seen, row))
+        elif (place := int(self.random.integers(self.seen))) < self.most:
+            self.kept[place] = (self.seen, row)
+
+    @property
+    def rows(self) -> list[Embedding]:
+        return [row for _, row in sorted(self.kept, key=lambda pair: pair[0])]
+
+    def features(self) -> Array:
+        rows = [row.features for row in self.rows if row.features is not None]
+        return np.stack(rows) if rows else np.zeros((0, 0), np.float32)

@@ -1,0 +1,154 @@
+"""Features to Parquet, CSV or npz, by suffix; a file appears when it is complete.
+
+Parquet has a column `features` with a list of D numbers, CSV the columns f0 … fD-1, npz arrays
+(features: rows x D, NaN where a picture cannot be read). Memory does not grow with the rows, but
+for the paths of an npz.
+"""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+import numpy as np
+
+from zoo.disk import replacing, writing
+from zoo.errors import UsageError
+from zoo.predict.embed import Embedding
+from zoo.predict.writers import clean
+from zoo.run import TEXT, keep_bytes
+
+SUFFIXES = (".parquet", ".csv", ".npz")
+COLUMNS = ("path", "status", "label", "error")
+GROUP_VALUES = 4_000_000  # of a row group: 16 MB
+
+Put = Callable[[Embedding], None]
+
+
+def check(path: Path | None) -> None:
+    """Raises UsageError for a place or a format that is none, before anything is computed."""
+    if path is None:
+        return
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"-o {path}: the suffix '{path.suffix}' names no format",
+            f"use one of {', '.join(SUFFIXES)}",
+        )
+    if path.is_dir():
+        raise UsageError(f"-o {path} is a folder", "give a file name")
+    if not path.parent.is_dir():
+        raise UsageError(f"-o {path}: there is no folder {path.parent}", "make it first")
+    if path.suffix.lower() == ".parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ModuleNotFoundError:
+            raise UsageError(
+                "Parquet needs pyarrow, which is not installed",
+                "pip install pyarrow, or write .npz or .csv",
+            ) from None
+
+
+def write(rows: Iterable[Embedding], path: Path | None, width: int, stdout: IO[str]) -> None:
+    """Writes every row; without a path as CSV to stdout. width: numbers of a row."""
+    if path is None:
+        keep_bytes(stdout)
+        with csv_rows(stdout, width) as put:
+            for row in rows:
+                put(row)
+        return
+    formats: dict[str, Callable[[Path, int], AbstractContextManager[Put]]] = {
+        ".parquet": parquet_rows,
+        ".csv": csv_file,
+        ".npz": npz_rows,
+    }
+    with (
+        replacing(path) as temporary,
+        writing(path),
+        formats[path.suffix.lower()](temporary, width) as put,
+    ):
+        for row in rows:
+            put(row)
+
+
+def texts(row: Embedding) -> tuple[str, str, str, str]:
+    return row.path, row.status, row.label, row.error
+
+
+@contextmanager
+def csv_file(path: Path, width: int) -> Iterator[Put]:
+    with open(path, "w", newline="", **TEXT) as file, csv_rows(file, width) as put:
+        yield put
+
+
+@contextmanager
+def csv_rows(file: IO[str], width: int) -> Iterator[Put]:
+    """Nine digits, from which a float32 is read back exactly."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([*COLUMNS, *(f"f{number}" for number in range(width))])
+
+    def put(row: Embedding) -> None:
+        values = [""] * width if row.features is None else [f"{v:.9g}" for v in row.features]
+        writer.writerow([*texts(row), *values])
+
+    yield put
+
+
+@contextmanager
+def parquet_rows(path: Path, width: int) -> Iterator[Put]:
+    """Row groups of about GROUP_VALUES numbers; what is not known is null."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fields = [pa.field(name, pa.string()) for name in COLUMNS]
+    schema = pa.schema([*fields, pa.field("features", pa.list_(pa.float32()))])
+    waiting: list[Embedding] = []
+
+    def put(row: Embedding) -> None:
+        waiting.append(row)
+        if len(waiting) * max(1, width) >= GROUP_VALUES:
+            flush()
+
+    def flush() -> None:
+        if waiting:
+            cleaned = [[clean(text) or None for text in texts(row)] for row in waiting]
+            named = zip(*cleaned, strict=True)
+            columns = [pa.array(list(column), pa.string()) for column in named]
+            features = [row.features for row in waiting]
+            columns.append(pa.array(features, schema.field("features").type))
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+            waiting.clear()
+
+    with pq.ParquetWriter(path, schema) as writer:
+        yield put
+        flush()
+
+
+@contextmanager
+def npz_rows(path: Path, width: int) -> Iterator[Put]:
+    """Numbers go by way of a temporary file, whose length the header must state."""
+    names: list[tuple[str, str, str, str]] = []
+    nothing = np.full(width, np.nan, "<f4")
+    with TemporaryFile(dir=path.parent) as numbers:
+
+        def put(row: Embedding) -> None:
+            names.append(texts(row))
+            values = nothing if row.features is None else row.features
+            numbers.write(np.asarray(values, "<f4").tobytes())
+
+        yield put
+        numbers.seek(0)
+        with zipfile.ZipFile(path, "w", allowZip64=True) as archive:
+            for at, name in enumerate(COLUMNS):
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    column = np.array([row[at] for row in names], np.str_)
+                    np.lib.format.write_array(member, column, allow_pickle=False)
+            with archive.open("features.npy", "w", force_zip64=True) as member:
+                header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), width)}
+                np.lib.format.write_array_header_2_0(member, header)
+                while chunk := numbers.read(2**22):
+                    member.write(chunk)

@@ -1,0 +1,1 @@
+"""Pictures of what the verbs found: plain arrays and names in, files out."""

@@ -1,0 +1,133 @@
+"""A folder of pairs, two pictures side by side, with a sheet of them and a table of errors.
+
+The folder appears when it is complete: all is written into one beside it with a name of its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from zoo.disk import writing
+from zoo.errors import RunError
+from zoo.run import TEXT
+
+SIDE = 140  # pixels that a small picture is enlarged to, by whole numbers
+GAP = 4
+ON_SHEET = 144  # pairs
+PAPER = 128  # the grey around them
+COLUMNS = ("path", "status", "mse", "mae", "pair", "error")
+
+Array = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+class PairFolder:
+    """The folder while it is made; `pairs` counts what is in it."""
+
+    def __init__(self, folder: Path, table: Any) -> None:
+        self.folder, self.table = folder, table
+        self.pairs = 0
+        self.taken = {"sheet", "errors"}
+        self.tiles: list[Image.Image] = []
+
+    def add(
+        self, path: str, mse: float, mae: float, before: Array, after: Array, *, draw: bool
+    ) -> None:
+        """A row of the table, and a picture of the pair where wanted."""
+        name = ""
+        if draw:
+            pair = side_by_side(before, after)
+            name = self.name(path) + ".png"
+            pair.save(self.folder / name)
+            self.pairs += 1
+            if len(self.tiles) < ON_SHEET:
+                self.tiles.append(pair)
+        self.table.writerow([path, "ok", f"{mse:.6g}", f"{mae:.6g}", name, ""])
+
+    def add_error(self, path: str, error: str) -> None:
+        self.table.writerow([path, "error", "", "", "", error])
+
+    def name(self, path: str) -> str:
+        """The path, or its last part if it is absolute, as a file's name no other pair has."""
+        stem = path if "#" in path else os.path.splitext(path)[0]
+        stem = os.path.basename(stem) if os.path.isabs(stem) else stem
+        plain = re.sub(r"[^\w.-]+", "_", stem).strip("._")[-80:] or "picture"
+        name, number = plain, 1
+        while name.casefold() in self.taken:
+            number += 1
+            name = f"{plain}-{number}"
+        self.taken.add(name.casefold())
+        return name
+
+
+@contextmanager
+def pair_folder(path: Path) -> Iterator[PairFolder]:
+    """A folder that appears whole, or not at all. Raises RunError where there is one already."""
+    refuse(path)
+    temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.partial")
+    try:
+        with writing(path):
+            temporary.mkdir(parents=True)
+            with open(temporary / "errors.csv", "w", newline="", **TEXT) as file:
+                table = csv.writer(file, lineterminator="\n")
+                table.writerow(COLUMNS)
+                made = PairFolder(temporary, table)
+                yield made
+                file.flush()
+                os.fsync(file.fileno())
+            if made.tiles:
+                sheet(made.tiles).save(temporary / "sheet.png")
+            refuse(path)
+            os.rename(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse(path: Path) -> None:
+    if os.path.lexists(path):
+        raise RunError(
+            f"{path} exists already", "choose another folder with -o, or remove this one"
+        )
+
+
+def side_by_side(before: Array, after: Array) -> Image.Image:
+    """Two pictures S x S x C with a gap; small ones enlarged by nearest neighbour."""
+    factor = max(1, SIDE // max(before.shape[:2]))
+    left, right = (enlarged(pixels, factor) for pixels in (before, after))
+    canvas = Image.new(left.mode, (left.width + GAP + right.width, left.height), paper(left.mode))
+    canvas.paste(left, (0, 0))
+    canvas.paste(right, (left.width + GAP, 0))
+    return canvas
+
+
+def enlarged(pixels: Array, factor: int) -> Image.Image:
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    size = (image.width * factor, image.height * factor)
+    return image.resize(size, Image.Resampling.NEAREST)
+
+
+def sheet(tiles: list[Image.Image]) -> Image.Image:
+    """All pairs in one picture, row by row, about as wide as high."""
+    width, height = tiles[0].width + 3 * GAP, tiles[0].height + 3 * GAP
+    across = max(1, min(len(tiles), round((len(tiles) * height / width) ** 0.5)))
+    down = -(-len(tiles) // across)
+    mode = tiles[0].mode
+    canvas = Image.new(mode, (across * width, down * height), paper(mode))
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, across)
+        canvas.paste(tile, (column * width + GAP, row * height + GAP))
+    return canvas
+
+
+def paper(mode: str) -> int | tuple[int, int, int]:
+    return PAPER if mode == "L" else (PAPER, PAPER, PAPER)

@@ -1,0 +1,85 @@
+"""Rows of many numbers as points in a plane: PCA, or t-SNE from scikit-learn.
+
+t-SNE: van der Maaten, Hinton 2008, "Visualizing Data using t-SNE", JMLR 9. As there, it begins
+with principal components; it keeps neighbours together, and distances between groups mean nothing.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zoo.errors import UsageError
+
+METHODS = ("pca", "tsne")
+FEWEST = 3  # rows
+COMPONENTS = 50  # that t-SNE works on
+PERPLEXITY = 30.0
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """points: N x 2. explained: share of the variance along each axis, of PCA only."""
+
+    method: str
+    points: Array
+    axes: tuple[str, str]
+    explained: tuple[float, float] | None = None
+
+
+def project(rows: Array, method: str = "pca", seed: int = 0) -> Projection:
+    """N x D to N x 2. Raises UsageError for fewer than FEWEST rows, or another method."""
+    if method not in METHODS:
+        raise UsageError(f"--map {method}", f"one of: {', '.join(METHODS)}")
+    if len(rows) < FEWEST:
+        raise UsageError(
+            f"a map of {len(rows)} pictures", f"{FEWEST} or more make one; or --picture none"
+        )
+    return pca(rows, seed) if method == "pca" else tsne(rows, seed)
+
+
+def pca(rows: Array, seed: int) -> Projection:
+    components, shares = principal(rows, 2, seed)
+    points = np.zeros((len(rows), 2))
+    points[:, : components.shape[1]] = components
+    first, second = (*shares, 0.0, 0.0)[:2]
+    names = tuple(
+        f"principal component {number}: {100 * share:.1f} % of the variance"
+        for number, share in ((1, first), (2, second))
+    )
+    return Projection("pca", points, (names[0], names[1]), (first, second))
+
+
+def tsne(rows: Array, seed: int) -> Projection:
+    from sklearn.manifold import TSNE
+
+    few, _ = principal(rows, COMPONENTS, seed)
+    perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
+    small = few.shape[1] < 2 or not few[:, :2].std(axis=0).all()
+    model = TSNE(
+        n_components=2,
+        perplexity=perplexity,
+        init="random" if small else "pca",
+        random_state=seed,
+    )
+    points = model.fit_transform(few.astype(np.float32))
+    names = (f"t-SNE, perplexity {perplexity:.3g}", "distances between groups mean nothing")
+    return Projection("tsne", np.asarray(points), names)
+
+
+def principal(rows: Array, most: int, seed: int) -> tuple[Array, tuple[float, ...]]:
+    """Up to `most` principal components of each row, and their shares of the variance."""
+    from sklearn.decomposition import PCA
+
+    count = min(most, len(rows), rows.shape[1])
+    model = PCA(n_components=count, random_state=seed)
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.simplefilter("ignore")  # rows that are all equal have no variance to share
+        components = model.fit_transform(rows.astype(np.float64))
+    shares = np.nan_to_num(model.explained_variance_ratio_)
+    return components, tuple(float(share) for share in shares)

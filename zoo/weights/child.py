@@ -1,0 +1,159 @@
+"""One torch file to safetensors, in a process of its own that convert.py starts.
+
+stdin is the file, open and hashed; stdout an empty file; stderr one line, why it was refused. The
+process opens no other file of a user and needs no network: where the kernel lets it (Linux, as
+root or with user namespaces) it has none, elsewhere this is silently left out. Limits: memory
+(over what is mapped once torch is imported, which differs by gigabytes between its builds; only
+where /proc tells), processor time, bytes written. It dies with its parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import re
+import sys
+import warnings
+from io import BufferedReader
+from typing import TYPE_CHECKING, Any
+
+from zoo.weights import pickles
+from zoo.weights.header import TENSORS
+from zoo.weights.pickles import Refused, asks_for
+from zoo.weights.tensors import shown, types, write
+
+if TYPE_CHECKING:
+    import torch
+
+WRITTEN, REFUSED, LIMIT, NOT_WRITTEN = 0, 2, 3, 4
+NESTED = ("state_dict", "model")
+NO_MEMORY_SAID = ("can't allocate memory", "not enough memory", "bad_alloc", "bad allocation")
+
+
+def main(arguments: list[str]) -> int:
+    """arguments: the limits, as bytes of memory, seconds, and bytes written."""
+    memory, seconds, written = map(int, arguments)
+    target = os.dup(1)
+    os.dup2(2, 1)  # a stray print is not part of the file
+    _cut_off()
+    _limit(seconds, written)
+    source = open(0, "rb", closefd=False)  # noqa: SIM115
+    size = os.fstat(0).st_size
+    try:
+        _limit_memory(memory)
+        source.seek(0)
+        pickles.check(source, size)
+        _limit_memory(None)
+        import torch  # noqa: F401  before the limit: it maps gigabytes that it never uses
+
+        _limit_memory(memory, for_good=True)
+        tensors = state_dict(source, size)
+        with open(target, "wb") as file:
+            write(file, tensors)
+    except Refused as error:
+        os.write(2, f"\n{error}\n".encode())
+        return REFUSED
+    except MemoryError:
+        return LIMIT
+    except OSError as error:
+        os.write(2, f"\n{error.strerror}\n".encode())
+        return LIMIT if error.errno == errno.EFBIG else NOT_WRITTEN
+    except RuntimeError as error:
+        if _is_memory(error):
+            return LIMIT
+        raise
+    return WRITTEN
+
+
+def state_dict(file: BufferedReader, size: int) -> dict[str, torch.Tensor]:
+    """The tensors of a torch file, and nothing but tensors. Raises Refused and MemoryError."""
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old formats and TorchScript: refused anyway
+            # Said, because TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD turns the default off.
+            found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a hostile file chooses which one
+        if isinstance(error, MemoryError) or _is_memory(error):
+            raise MemoryError from error
+        raise Refused(_why_not_loaded(error)) from None
+    for key in NESTED:
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    return _plain_tensors(found, size)
+
+
+def _is_memory(error: Exception) -> bool:
+    return any(said in str(error) for said in NO_MEMORY_SAID)
+
+
+def _why_not_loaded(error: Exception) -> str:
+    named = re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", str(error))
+    if named is not None:
+        return asks_for(named[1])
+    return "cannot be read: it is damaged, cut short, or holds more than tensors"
+
+
+def _plain_tensors(found: Any, size: int) -> dict[str, torch.Tensor]:
+    """Refuse all but a dict of ordinary tensors whose bytes really are in the file."""
+    import torch
+
+    if not isinstance(found, dict) or not found:
+        raise Refused(f"holds no state dict but a {type(found).__name__}")
+    if len(found) > TENSORS:
+        raise Refused(f"holds {len(found)} tensors")
+    allowed, total = {*types().values()}, 0
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise Refused(f"holds more than tensors: {shown(name)}")
+        strided = value.layout is torch.strided and value.device.type == "cpu"
+        if not strided or value.dtype not in allowed:
+            raise Refused(f"holds an unusual tensor: {shown(name)}")
+        # An expanded tensor is a few bytes in the file and any number in memory.
+        if value.nbytes > value.untyped_storage().nbytes():
+            raise Refused(f"claims more bytes than it has: {shown(name)}")
+        total += value.nbytes
+    if total > 4 * size:
+        raise Refused(f"claims {total} bytes of tensors in a file of {size}")
+    return {name: value.detach() for name, value in found.items()}
+
+
+# Alone, and within limits
+
+
+def _cut_off() -> None:
+    """No network, no more rights than now, no life after the parent: where the kernel allows."""
+    if not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+        libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+        network, user = 0x40000000, 0x10000000  # CLONE_NEWNET, CLONE_NEWUSER
+        if libc.unshare(network) != 0:
+            libc.unshare(user | network)
+
+
+def _limit(seconds: int, written: int) -> None:
+    with contextlib.suppress(ImportError):
+        import resource
+
+        limits = {resource.RLIMIT_CPU: seconds, resource.RLIMIT_FSIZE: written}
+        for what, limit in {**limits, resource.RLIMIT_CORE: 0}.items():
+            with contextlib.suppress(OSError, ValueError):  # it is lower already
+                resource.setrlimit(what, (limit, limit))
+
+
+def _limit_memory(more: int | None, *, for_good: bool = False) -> None:
+    """Allow so many bytes of address space more than is mapped now; None: as many as before."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        limit = hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        if more is not None:
+            with open("/proc/self/statm") as file:
+                limit = int(file.read().split()[0]) * resource.getpagesize() + more
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit if for_good else hard))

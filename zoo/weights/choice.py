@@ -1,0 +1,51 @@
+"""What `--weights CHOICE` means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from zoo.catalog.spec import ModelSpec, Weights
+from zoo.errors import WeightsError, nearest
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+RUN_FILE = "model.safetensors"
+
+
+def choose(spec: ModelSpec, choice: str | None) -> Weights | Path | None:
+    """What `--weights CHOICE` means for this row: its own weights, a file, or none.
+
+    Nothing chosen is the row's default. Raises WeightsError for a word that means nothing here.
+    """
+    if choice is None:
+        return spec.default_weights
+    if choice.lower() == "none":
+        return None
+    if not choice.strip():
+        raise WeightsError("no weights ''", f"{_tags(spec)}; or give FILE, or none")
+    for row in spec.weights:
+        if row.tag.lower() == choice.lower():
+            return row
+    path = Path(os.path.expanduser(choice))
+    if os.path.isdir(path):
+        return _in_run(path)
+    if os.path.isfile(path):  # unlike Path.is_file, False for a name too long to be one
+        if path.suffix.lower() not in SUFFIXES:
+            raise WeightsError(f"{path} is not a weights file", f"one of *{', *'.join(SUFFIXES)}")
+        return path
+    if path.suffix or "/" in choice or os.sep in choice:
+        raise WeightsError(f"no weights file {choice}", f"{_tags(spec)}; or give FILE, or none")
+    close = nearest(choice.lower(), [row.tag for row in spec.weights])
+    hint = "; ".join(filter(None, (close, _tags(spec), "or give FILE, or none")))
+    raise WeightsError(f"no weights {choice!r} for {spec.name}", hint)
+
+
+def _in_run(folder: Path) -> Path:
+    if not (folder / RUN_FILE).is_file():
+        raise WeightsError(f"{folder} holds no {RUN_FILE}", "give a finished run or a file")
+    return folder / RUN_FILE
+
+
+def _tags(spec: ModelSpec) -> str:
+    tags = ", ".join(row.tag for row in spec.weights)
+    return f"{spec.name} has {tags or 'no weights of its own'}"
