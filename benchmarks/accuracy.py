@@ -23,6 +23,7 @@ MODELS = {
     "timm/mobilenetv2_100": "timm-mobilenetv2_100-keras.pth",
     "torchvision/squeezenet1_1": "squeezenet1_1-caffe.pth",
 }
+OWN = {"googlenet-2014": "googlenet_bvlc.safetensors"}  # ImageNet classes only
 SETS = ("hymenoptera", "clothing10")
 PROBE = {  # a plain regularised probe on the same features, best over its regularisation
     ("timm/mobilenetv2_100", "hymenoptera"): 95.4,
@@ -71,19 +72,20 @@ def transfer(shared: Path, model: str, data: str, scratch: Path) -> dict[str, An
 
 
 def imagenet(shared: Path, model: str, scratch: Path) -> dict[str, Any]:
-    """Top-1 hits on 150 photos with the model's own ImageNet classes."""
+    """Top-1 and top-5 hits on 150 photos with the model's own ImageNet classes."""
     folder = shared / "data" / "imagenet150"
     out = scratch / "predictions.csv"
-    weights = str(shared / "weights" / MODELS[model])
-    seconds = zoo(
-        "predict", model, str(folder), "--weights", weights, "-o", str(out), cache=scratch
-    )
+    weights = str(shared / "weights" / (MODELS | OWN)[model])
+    words = ["--weights", weights, "--top", "5", "-o", str(out)]
+    seconds = zoo("predict", model, str(folder), *words, cache=scratch)
     with open(folder / "labels.csv", newline="") as file:
         truth = {row["file"]: row["torchvision_category"] for row in csv.DictReader(file)}
     with open(out, newline="") as file:
         rows = list(csv.DictReader(file))
     hits = sum(truth[row["path"]] == row["label"] for row in rows)
-    return {"model": model, "photos": len(rows), "hits": hits, "seconds": seconds}
+    names = ["label", *(f"label_{place}" for place in range(2, 6))]
+    top5 = sum(truth[row["path"]] in [row[name] for name in names] for row in rows)
+    return {"model": model, "photos": len(rows), "hits": hits, "top5": top5, "seconds": seconds}
 
 
 def main() -> None:
@@ -94,6 +96,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as scratch:
                 results["transfer"].append(transfer(shared, model, data, Path(scratch)))
                 print(results["transfer"][-1])
+    for model in (*MODELS, *OWN):
         with tempfile.TemporaryDirectory() as scratch:
             results["imagenet150"].append(imagenet(shared, model, Path(scratch)))
             print(results["imagenet150"][-1])

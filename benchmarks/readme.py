@@ -66,10 +66,15 @@ def transfer() -> str:
 
 def imagenet() -> str:
     rows = [
-        (row["model"], f"{row['hits']} of {row['photos']}", f"{row['seconds']:.1f} s")
+        (
+            row["model"],
+            f"{row['hits']} of {row['photos']}",
+            f"{row['top5']} of {row['photos']}",
+            f"{row['seconds']:.1f} s",
+        )
         for row in results("accuracy")["imagenet150"]
     ]
-    return markdown(("model", "top-1 hits", "whole command"), rows)
+    return markdown(("model", "top-1 hits", "top-5 hits", "whole command"), rows)
 
 
 def recipes() -> str:

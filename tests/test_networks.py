@@ -190,7 +190,7 @@ def test_encoder_becomes_a_classifier(name):
     row, chain = catalog.find(name), built(name)
     fresh, spec = with_head(chain, row, 7, "linear")
     kept = row.stages[: row.stages.index(row.code) + 1]
-    assert spec.stages == (*kept, "activation", "head")
+    assert spec.stages == (*kept, "head")
     assert (spec.task, spec.head, spec.cut) == ("classify", "head", row.code)
     assert all(fresh.get_submodule(stage) is chain.get_submodule(stage) for stage in kept)
     assert fresh(torch.rand(2, 1, 28, 28)).shape == (2, 7)

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, Answer, Command
-from hostile import as_zip, corpus, inside, saved
+from hostile import LEGACY_START, as_zip, corpus, inside, parsed_once
 
 from zoo.catalog import ROWS
 from zoo.errors import ReaderDied, WeightsError
@@ -157,6 +157,7 @@ def test_row_1_no_hostile_file_runs_by_any_way_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     inside(monkeypatch)
+    parsed_once(monkeypatch)
     monkeypatch.setenv("ZOO_WEIGHTS", "")  # and back to what it was, at the end
     files = corpus(canary)
     assert len(files) >= 60
@@ -360,19 +361,13 @@ def test_row_6_a_file_that_wants_terabytes_ends_its_child_alone(tmp_path: Path) 
         b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpu\x8a\x05\x00\x00\x00\x00\x10NtQK\x00K\x01\x85K\x01\x85"
         b"\x89ccollections\nOrderedDict\n)RtR."
     )
-    data = saved({}, False)[: len(as_start())] + b"\x80\x02}X\x01\x00\x00\x00w" + huge[2:-1] + b"s."
+    data = LEGACY_START + b"\x80\x02}X\x01\x00\x00\x00w" + huge[2:-1] + b"s."
     path = tmp_path / "x.pth"
     path.write_bytes(data + pickle.dumps(["0"], 2) + bytes(64))
     with pytest.raises(WeightsError) as refused:
         read(path)
     assert refused.value.exit_code in (2, 3)
     assert not tree(tmp_path / "cache" / "converted")
-
-
-def as_start() -> bytes:
-    from hostile import LEGACY_START
-
-    return LEGACY_START
 
 
 def tree(folder: Path) -> list[str]:

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, Answer, Command
-from hostile import inside
+from hostile import inside, parsed_once
 from serving import Server, serving
 
 from zoo import catalog, models
@@ -39,6 +39,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     inside(monkeypatch)
+    parsed_once(monkeypatch)
     return tmp_path / "cache"
 
 

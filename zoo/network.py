@@ -158,7 +158,9 @@ def record_of(spec: ModelSpec) -> dict[str, Any]:
 
 def recorded(about: dict[str, Any]) -> ModelSpec:
     """The row of a run: of our own networks the catalogue's, of a library's the one recorded."""
-    fields = about["spec"]
+    fields = about.get("spec")
+    if fields is None:
+        raise RunError("the run was written by an older zoo", "make it anew: features are kept")
     if fields["builder"] != "library":
         return catalog.find(about["model"])
     tuples = {

@@ -134,6 +134,8 @@ def draw(
     if len(kept) < projection.FEWEST:
         talk(f"no map: {len(kept)} pictures are too few")
         return {"picture": None}
+    if method == "tsne" and len(kept) >= 1000:
+        talk(f"t-SNE of {len(kept):,} pictures: about a second for each 100 on one core")
     made = projection.project(sample.features(), method, seed)
     classes = [row.label or row.guess for row in kept]
     guessed = sum(1 for row in kept if row.guess and not row.label)

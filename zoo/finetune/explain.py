@@ -77,9 +77,7 @@ def about_parts(plan: Plan) -> list[Line]:
     cut = plan.cut
     names = [name for name, _ in cut.frozen.named_children()]
     shown = f"{names[0]} … {names[-1]}" if len(names) > 1 else names[0]
-    convolutions = plan.start.row.stages != ("backbone", "head")
-    why = "the last convolutional stage" if convolutions else "all but the head"
-    why = why if plan.recipe.cut is None else "as asked for"
+    why = why_there(plan) if plan.recipe.cut is None else "as asked for"
     if not plan.start.trained:
         why += "; WARNING: these are random weights"
     trained = ", ".join(name for name, _ in cut.trainable.named_children())
@@ -88,6 +86,17 @@ def about_parts(plan: Plan) -> list[Line]:
         Line("frozen", f"{shown}: {count(cut.frozen)} parameters", f"cut {cut.name}: {why}"),
         Line("trained", f"{trained}: {count(cut.trainable)} parameters", new),
     ]
+
+
+def why_there(plan: Plan) -> str:
+    """Why a network is cut where its row says."""
+    row = plan.start.row
+    if row.task == "reconstruct":
+        return "the encoder, up to its code"
+    chained = row.stages != ("backbone", "head")
+    assert plan.cut is not None
+    convolutional = any("Conv" in type(part).__name__ for part in plan.cut.frozen.modules())
+    return "the last convolutional stage" if chained and convolutional else "all but the head"
 
 
 def count(module: nn.Module) -> str:

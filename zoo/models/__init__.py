@@ -83,8 +83,7 @@ def replace_head(
     half of the scores of a fresh head would start, and stay, without a gradient; and the mean of
     a linear map is the linear map of the mean, for a fraction of the work.
 
-    An autoencoder keeps its encoder, code included, and gets `activation`, `head`: the decoder and
-    the chain's other task are gone.
+    An autoencoder keeps its encoder, code included, and gets `head`: the decoder is gone.
     """
     if spec.task == "reconstruct":
         return _classifier(chain, spec.code, num_classes, kind)
@@ -103,14 +102,13 @@ def replace_head(
 
 
 def _classifier(chain: nn.Sequential, code: str, num_classes: int, kind: str) -> nn.Sequential:
-    """The stages up to the code, ReLU, and a head."""
+    """The stages up to the code, and a head on the code as it is: ReLU would lose half of it."""
     last = chain.get_submodule(code)
     assert isinstance(last, nn.Linear), "a row's code is a Linear"
     names = stages(chain)
     kept: OrderedDict[str, nn.Module] = OrderedDict(
         (name, chain.get_submodule(name)) for name in names[: names.index(code) + 1]
     )
-    kept["activation"] = nn.ReLU()  # N D: the code is linear, and so is the head
     kept["head"] = _fresh_head(last.out_features, num_classes, kind, last)  # N K
     return nn.Sequential(kept)
 
