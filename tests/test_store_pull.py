@@ -348,16 +348,16 @@ def test_row_13_names_that_climb_out_write_nothing(
 
         for change in (both, member):
             path = rebuilt(bundle, change)
-            before = tree(tmp_path.parent)
+            before = tree(tmp_path)
             answer = here("pull", "--from", path)
             assert answer.code == 2, (name, answer)
-            assert tree(tmp_path.parent) == before, name
+            assert tree(tmp_path) == before, name
         row = replace(ROWS["lenet"].weights[0], file=name)
         monkeypatch.setitem(ROWS, "lenet", replace(ROWS["lenet"], weights=(row,)))
-        before = tree(tmp_path.parent)
+        before = tree(tmp_path)
         assert here("pull", "lenet").code == 2, name
         assert here("weights", "remove", name or "''").code == 2
-        assert tree(tmp_path.parent) == before, name
+        assert tree(tmp_path) == before, name
 
 
 # Row 12
