@@ -43,11 +43,11 @@ def command(
 
     Of an autoencoder its code, of a classifier what its head sees, or what leaves any stage.
     """
-    from zoo.predict import features
+    from zoo.predict import features, writers
     from zoo.predict import inputs as sources
     from zoo.predict.embed import Sample, open_embedder
 
-    features.check(output)
+    writers.check(output, features.SUFFIXES)
     place = place_of_map(output, picture, map)
     if json and output is None:
         raise UsageError("--json without -o: stdout has the features", "give a file with -o")

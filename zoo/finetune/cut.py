@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zoo.errors import UnknownStage, nearest
+from zoo.errors import UnknownStage
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +34,9 @@ def cut(chain: nn.Sequential, name: str) -> Cut:
 
     Raises UnknownStage with the list of what there is.
     """
-    frozen, trainable = halves(chain, name.split("."), name, listed(chain))
+    from zoo.models.tap import halves
+
+    frozen, trainable = halves(chain, name)
     boundary = name
     rest = list(trainable.named_children())
     while len(rest) > 1 and nothing_to_train(rest[0][1]):
@@ -45,34 +47,6 @@ def cut(chain: nn.Sequential, name: str) -> Cut:
             f"a cut after '{name}' leaves nothing to train", f"cut earlier: {listed(chain)}"
         )
     return Cut(name, boundary, frozen.requires_grad_(False).eval(), chained(rest))
-
-
-def halves(
-    chain: nn.Sequential, parts: list[str], full: str, known: str
-) -> tuple[nn.Sequential, nn.Sequential]:
-    """The chain up to and with the stage, and the rest; keys of the state dicts stay."""
-    from torch import nn
-
-    names = [name for name, _ in chain.named_children()]
-    if parts[0] not in names:
-        close = nearest(parts[0], names)
-        raise UnknownStage(
-            f"there is no stage '{full}' to cut after" + (f"; {close}" if close else ""),
-            f"stages: {known}",
-        )
-    at = names.index(parts[0])
-    children = list(chain.named_children())
-    if len(parts) == 1:
-        return chained(children[: at + 1]), chained(children[at + 1 :])
-    stage = children[at][1]
-    if type(stage) is not nn.Sequential:
-        raise UnknownStage(
-            f"'{full}': {parts[0]} is one piece ({type(stage).__name__}), not a chain",
-            f"stages: {known}",
-        )
-    first, second = halves(stage, parts[1:], full, known)
-    before, after = [*children[:at], (parts[0], first)], children[at + 1 :]
-    return chained(before), chained([(parts[0], second), *after] if len(second) else after)
 
 
 def chained(children: list[tuple[str, nn.Module]]) -> nn.Sequential:

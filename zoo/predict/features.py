@@ -18,7 +18,6 @@ from typing import IO
 import numpy as np
 
 from zoo.disk import replacing, writing
-from zoo.errors import UsageError
 from zoo.predict.embed import Embedding
 from zoo.predict.writers import clean
 from zoo.run import TEXT, keep_bytes
@@ -28,29 +27,6 @@ COLUMNS = ("path", "status", "label", "error")
 GROUP_VALUES = 4_000_000  # of a row group: 16 MB
 
 Put = Callable[[Embedding], None]
-
-
-def check(path: Path | None) -> None:
-    """Raises UsageError for a place or a format that is none, before anything is computed."""
-    if path is None:
-        return
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(
-            f"-o {path}: the suffix '{path.suffix}' names no format",
-            f"use one of {', '.join(SUFFIXES)}",
-        )
-    if path.is_dir():
-        raise UsageError(f"-o {path} is a folder", "give a file name")
-    if not path.parent.is_dir():
-        raise UsageError(f"-o {path}: there is no folder {path.parent}", "make it first")
-    if path.suffix.lower() == ".parquet":
-        try:
-            import pyarrow  # noqa: F401
-        except ModuleNotFoundError:
-            raise UsageError(
-                "Parquet needs pyarrow, which is not installed",
-                "pip install pyarrow, or write .npz or .csv",
-            ) from None
 
 
 def write(rows: Iterable[Embedding], path: Path | None, width: int, stdout: IO[str]) -> None:

@@ -22,14 +22,14 @@ Row = dict[str, Any]
 Write = Callable[[Row], None]
 
 
-def check(path: Path | None) -> None:
-    """Raises UsageError for a suffix that is none of ours, before anything is computed."""
+def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES) -> None:
+    """Raises UsageError for a place or a suffix that is none, before anything is computed."""
     if path is None:
         return
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in suffixes:
         raise UsageError(
             f"-o {path}: the suffix '{path.suffix}' names no format",
-            f"use one of {', '.join(SUFFIXES)}",
+            f"use one of {', '.join(suffixes)}",
         )
     if path.is_dir():
         raise UsageError(f"-o {path} is a folder", "give a file name")
