@@ -85,13 +85,17 @@ def recipes() -> str:
             row["data"],
             score(row),
             str(row["epochs"]),
-            f"{row['minutes']:.1f}" if row["minutes"] >= 0.05 else "< 0.1",
+            f"{minutes(row['minutes'])} ({minutes(row['cpu_minutes'])})",
             f"`{row['command']}`",
         )
         for row in made["rows"]
     ]
-    header = ("recipe", "data (test pictures)", "result", "epochs", "minutes", "command")
+    header = ("recipe", "data (test pictures)", "result", "epochs", "minutes (of CPU)", "command")
     return markdown(header, rows) + f"\n\nMinutes: {made['machine']}, other work beside it."
+
+
+def minutes(value: float) -> str:
+    return f"{value:.1f}" if value >= 0.05 else "< 0.1"
 
 
 def score(row: dict[str, Any]) -> str:
