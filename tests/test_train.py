@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from zoo import catalog, models, network, recipe, weights
-from zoo.errors import Interrupted, RecipeError, UsageError
+from zoo.errors import Interrupted, RecipeError, TrainingError, UsageError
 from zoo.finetune import job, plan
 from zoo.finetune.job import Finished
 from zoo.finetune.loop import Epoch, Loop
 from zoo.finetune.reconstruction import baseline
+from zoo.finetune.sources import order, steps
 from zoo.models.auxiliary import WEIGHT, AuxiliaryHead
 from zoo.run import Run
 
@@ -161,10 +162,14 @@ def test_the_last_epoch_is_kept_where_none_is_chosen(tmp_path, photos):
 @pytest.mark.parametrize("schedule", ["cosine", "exponential", "constant"])
 def test_schedules(tmp_path, photos, schedule):
     events = train(tmp_path / "run", "perceptron", photos, epochs=4, lr=0.1, optimizer="sgd",
-                   schedule=schedule, decay=0.5, warmup=0.0)  # fmt: skip
+                   schedule=schedule, warmup=0.0,
+                   **({"decay": 0.5} if schedule == "exponential" else {}))  # fmt: skip
+    steps = math.ceil(27 / 32)
     rates = [event.lr for event in events if isinstance(event, Epoch)]
     wanted = {
-        "cosine": [0.05 * (1 + math.cos(math.pi * k / 4)) for k in range(1, 5)],
+        "cosine": [
+            0.05 * (1 + math.cos(math.pi * (k * steps - 1) / (4 * steps))) for k in range(1, 5)
+        ],
         "exponential": [0.1, 0.05, 0.025, 0.0125],
         "constant": [0.1] * 4,
     }
@@ -193,7 +198,7 @@ def test_auxiliary_heads_help_in_training_and_are_gone_after_it(photos):
     class Rows:
         labels = val_labels = np.array([0, 1])
 
-    settings = job.settings_of(made, made.index)
+    settings = job.settings_of(made, made.index, made.class_weights)
     loop = Loop(chain, Rows(), settings, torch.device("cpu"))
     chain.train()
     size = made.preprocess.size
@@ -207,6 +212,22 @@ def test_auxiliary_heads_help_in_training_and_are_gone_after_it(photos):
     chain.eval()
     chain(inputs[:1])
     assert loop.auxiliary(inputs, rows) == 0
+
+
+def test_auxiliary_heads_are_new_beside_pretrained_layers(photos):
+    from dataclasses import replace
+
+    from zoo.finetune.loop import PRETRAINED, parameter_groups
+
+    made = plan.make(recipe.make({"model": "googlenet-2014", "data": str(photos), "weights": "none",
+                                  "freeze": False}))  # fmt: skip
+    settings = replace(job.settings_of(made, made.index, None), fresh="fc")
+    chain = made.training_chain
+    names = {parameter: name for name, parameter in chain.named_parameters()}
+    for group in parameter_groups(chain, settings):
+        for parameter in group["params"]:
+            new = names[parameter].startswith(("fc.", "aux"))
+            assert group["share"] == (1.0 if new else PRETRAINED), names[parameter]
 
 
 def test_a_recipe_of_fine_tuning_is_refused(here, tmp_path, photos):
@@ -244,3 +265,85 @@ def test_the_running_mean_is_what_is_kept_and_survives_a_stop(tmp_path, photos):
     other = list(job.start(plan.make(plain), tmp_path / "c", Silent()).events())
     assert whole[-1].scores.loss != other[-1].scores.loss
     assert whole[1].train_loss == other[1].train_loss  # the steps are the same
+
+
+def test_no_step_has_one_photo_alone(tmp_path, photos):
+    """Of one row BatchNorm has no variance: 27 to 30 photos in batches leave none alone."""
+    for count, size in ((27, 13), (27, 26), (30, 29), (5, 2), (2, 1), (1, 8), (64, 32), (65, 32)):
+        batches = order(0, 1, np.zeros(count, int), size, balanced=False)
+        assert sorted(np.concatenate(batches).tolist()) == list(range(count))
+        assert len(batches) == steps(count, size)
+        assert size == 1 or count == 1 or min(map(len, batches)) > 1
+    train(tmp_path / "run", "mlp", photos, epochs=1, norm="batch", batch_size=29)
+    with pytest.raises(UsageError, match="batch of one"):
+        train(tmp_path / "b", "mlp", photos, epochs=1, norm="batch", batch_size=1)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_training_that_diverged_says_so_for_ever(here, tmp_path, photos):
+    huge = {
+        name: value * 1e30
+        for name, value in models.build(catalog.find("lenet")).state_dict().items()
+    }
+    weights.save(huge, tmp_path / "huge.safetensors")
+    words = ["finetune", "lenet", photos, "--weights", tmp_path / "huge.safetensors", "--no-freeze"]
+    answer = here(*words, "--lr", 100, "-o", tmp_path / "run")
+    assert answer.code == 1
+    assert "--lr 10" in answer.err
+    assert not (tmp_path / "run").exists(), "nothing was learned, so nothing is kept"
+    scratch = {"weights": "none", "freeze": False, "epochs": 2}
+    made = plan.make(recipe.make({"model": "mlp", "data": str(photos), **scratch}))
+    ours = job.start(made, tmp_path / "late", Silent())
+    events = ours.events()
+    while not isinstance(next(events), Epoch):
+        pass
+    for parameter in made.chain.parameters():
+        parameter.data.fill_(math.nan)
+    with pytest.raises(TrainingError):
+        list(events)
+    assert Run.open(tmp_path / "late").record["status"] == "failed"
+    answer = here("train", "--resume", tmp_path / "late")
+    assert answer.code == 2
+    assert "failed: the loss became nan" in answer.err
+    assert "failed" in here("predict", tmp_path / "late", photos).err
+
+
+IDLE = [
+    ("mlp", {"momentum": 0.9}),
+    ("mlp", {"decay": 0.5}),
+    ("mlp", {"distort_strength": 0.5}),
+    ("mlp", {"distort": "affine", "freeze": True}),
+    ("autoencoder", {"label_smoothing": 0.1}),
+    ("autoencoder", {"best": "accuracy"}),
+]
+
+
+@pytest.mark.parametrize(("model", "values"), IDLE)
+def test_settings_that_would_do_nothing_are_refused(model, values):
+    task = {"task": catalog.find(model).task}
+    base = {"model": model, "data": "x", "weights": "none", "freeze": False, **task}
+    with pytest.raises(RecipeError, match=next(iter(values))):
+        recipe.make(base | values)
+
+
+def test_class_weights_are_of_the_photos_that_can_be_read(tmp_path, photos):
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    for number in range(60):
+        (data / "disc" / f"broken{number}.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    scratch = {"weights": "none", "freeze": False, "epochs": 1}
+    made = plan.make(recipe.make({"model": "mlp", "data": str(data), **scratch}))
+    assert made.balance == "weights"
+    ours = job.start(made, tmp_path / "run", Silent())
+    done = next(ours.events())
+    assert "none now" in done.balance
+    assert ours.class_weights is None
+    assert Run.open(tmp_path / "run").record["balance"][0] == "none"
+
+
+def test_no_epoch_is_chosen_on_a_test_part(shared):
+    data = shared / "data/mnist"
+    made = plan.make(recipe.make({"model": "perceptron", "data": str(data), "weights": "none",
+                                  "freeze": False}))  # fmt: skip
+    assert made.best == "last"
+    assert any("test part" in line.reason for line in made.lines)

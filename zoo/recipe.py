@@ -73,8 +73,8 @@ class Recipe(BaseModel):
     balance: Literal["auto", "none", "weights", "sampler"] = Field(
         "auto", description="rare classes count more; auto: weights from a ratio of 3 to 1"
     )
-    best: Literal["accuracy", "macro_f1", "loss", "last"] = Field(
-        "accuracy", description="chooses the epoch that is kept; last: none is chosen"
+    best: Literal["auto", "accuracy", "macro_f1", "loss", "last"] = Field(
+        "auto", description="chooses the epoch that is kept; last: none is chosen"
     )
     fit: Literal["crop", "pad", "squash"] | None = Field(
         None, description="how a photo becomes a square; default: as the weights were trained"
@@ -122,14 +122,15 @@ def load(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path} is not TOML: {error}", "see recipes/ for examples") from None
 
 
-def make(flags: dict[str, Any], file: Path | None = None) -> Recipe:
+def make(flags: dict[str, Any], file: Path | None = None, command: str = "finetune") -> Recipe:
     """Defaults <- TOML <- flags that are not None. Raises one RecipeError with every problem."""
     values = load(file) if file else {}
     values |= {key: value for key, value in flags.items() if value is not None}
     try:
         recipe = Recipe(**values)
     except ValidationError as error:
-        raise RecipeError(problems(error), "run `zoo finetune --help` for the settings") from None
+        hint = f"run `zoo {command} --help` for the settings"
+        raise RecipeError(problems(error), hint) from None
     if not recipe.freeze and recipe.cut is not None:
         raise RecipeError(
             f"--no-freeze with --cut {recipe.cut}: a cut is where freezing ends",
@@ -141,7 +142,25 @@ def make(flags: dict[str, Any], file: Path | None = None) -> Recipe:
             "leave one of the two out; training is in fp32",
         )
     check_task(recipe)
+    check_idle(recipe)
     return recipe
+
+
+def check_idle(recipe: Recipe) -> None:
+    """Raises RecipeError for a setting that would do nothing beside the others."""
+    pixels = recipe.task == "reconstruct"
+    idle = (
+        ("momentum", recipe.optimizer != "sgd", "is of optimizer = 'sgd'"),
+        ("decay", recipe.schedule != "exponential", "is of schedule = 'exponential'"),
+        ("distort", recipe.freeze, "moves photos anew in each epoch; frozen features are kept"),
+        ("distort_strength", recipe.distort == "none", "is of distort = 'affine' or 'elastic'"),
+        ("label_smoothing", pixels, "is of classes, not of pixels"),
+        ("balance", pixels, "is of classes, not of pixels"),
+    )
+    for name, useless, why in idle:
+        value = getattr(recipe, name)
+        if useless and value != Recipe.model_fields[name].default:
+            raise RecipeError(f"{name} = {value!r} would do nothing: it {why}", "leave it out")
 
 
 def check_task(recipe: Recipe) -> None:
@@ -152,6 +171,8 @@ def check_task(recipe: Recipe) -> None:
         raise RecipeError(
             f"loss = '{recipe.loss}' for the task {recipe.task}", f"give {fitting}, or auto"
         )
+    if pixels and recipe.best in ("accuracy", "macro_f1"):
+        raise RecipeError(f"best = '{recipe.best}' is of classes", "give loss, last or auto")
     if pixels and recipe.freeze:
         raise RecipeError(
             "an autoencoder that reconstructs is trained whole", "`zoo train MODEL DATA`"

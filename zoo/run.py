@@ -48,7 +48,7 @@ def keep_bytes(stream: IO[str]) -> None:
 def refuse(folder: Path) -> NoReturn:
     """Raises the RunError for a folder that is there already."""
     try:
-        unfinished = Run.open(folder).record["status"] != "finished"
+        unfinished = Run.open(folder).record["status"] == "started"
     except RunError:
         unfinished = False
     resume = f"`zoo finetune --resume {folder}` finishes it"
@@ -98,7 +98,7 @@ class Run:
         except FileNotFoundError:
             raise RunError(
                 f"{folder} is not a run folder: it has no run.json",
-                "`zoo finetune MODEL PHOTOS -o FOLDER` makes one",
+                "`zoo finetune MODEL PHOTOS -o FOLDER` or `zoo train` makes one",
             ) from None
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read: {error}", "was it edited?") from None
@@ -114,6 +114,11 @@ class Run:
 
     def finished(self) -> Run:
         """This run, or a RunError where it did not come to its end."""
+        if self.record["status"] == "failed":
+            raise RunError(
+                f"{self.folder} failed: {self.record.get('reason')}",
+                "remove it, and train again with another setting",
+            )
         if self.record["status"] != "finished":
             raise RunError(
                 f"{self.folder} is unfinished (status: {self.record['status']})",

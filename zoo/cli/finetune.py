@@ -38,7 +38,7 @@ def command(
     views: Annotated[int | None, typer.Option(help="Views of each photo.")] = None,
     flip: Annotated[bool | None, typer.Option(help="Views may be mirrored (default).")] = None,
     balance: Annotated[Text, typer.Option(help="auto, none, weights or sampler.")] = None,
-    best: Annotated[Text, typer.Option(help="accuracy or macro_f1: the best epoch.")] = None,
+    best: Annotated[Text, typer.Option(help="accuracy, macro_f1, loss, last: epoch kept.")] = None,
     fit: Annotated[Text, typer.Option(help="crop, pad or squash.")] = None,
     val_fraction: Annotated[float | None, typer.Option(help="Without a val part (0.2).")] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, order and head (0).")] = None,
@@ -97,6 +97,8 @@ def continue_run(folder: Path, given: dict[str, Any], json: bool) -> None:
             f"`zoo finetune --resume {folder}` alone",
         )
     run = Run.open(folder)
+    if run.record["status"] == "failed":
+        run.finished()  # says why it cannot go on
     if run.record["status"] == "finished":
         talk(f"{folder} is finished already; nothing to do")
         show_result(run, json)
@@ -128,7 +130,7 @@ def carry_out(job: Any, screen: Screen, json: bool) -> None:
                 what = "       MSE" if pixels else "accuracy  macro-F1"
                 talk(f"epoch  train loss  val loss  {what}")
                 header = True
-            show_epoch(event, job.recipe)
+            show_epoch(event, job.recipe.epochs, job.plan.best)
     show_result(job.run, json)
 
 
@@ -160,17 +162,18 @@ def show_features(event: FeaturesDone, recipe: Recipe) -> None:
     done = f"{event.computed:,} computed ({rate:,.0f}/s)" if event.computed else "none to compute"
     cached = f", {event.cached:,} from the cache" if event.cached else ""
     talk(f"{what:<10} {done}{cached} in {event.seconds:.1f} s")
+    if event.balance:
+        talk(event.balance)
     if event.bad:
         talk(f"warning: {len(event.bad)} unreadable photos are left out, see skipped.csv:")
         for path, reason in list(event.bad.items())[:5]:
             talk(f"  {path}: {reason}")
 
 
-def show_epoch(epoch: Epoch, recipe: Recipe) -> None:
+def show_epoch(epoch: Epoch, epochs: int, best: str) -> None:
     """Every epoch of a short run, about thirty lines of a long one, and every new best."""
-    epochs = recipe.epochs
     if epoch.best or epoch.epoch == epochs or epoch.epoch % max(1, epochs // 30) == 0:
-        mark = "  best" if epoch.best and recipe.best != "last" else ""
+        mark = "  best" if epoch.best and best != "last" else ""
         scores = (
             f"{percent(epoch.accuracy):>8}  {percent(epoch.macro_f1):>8}"
             if epoch.mse is None

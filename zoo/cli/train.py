@@ -42,7 +42,7 @@ def command(
     pooling: Annotated[Text, typer.Option(help="Variant, of lenet.")] = None,
     connections: Annotated[Text, typer.Option(help="Variant, of lenet.")] = None,
     balance: Annotated[Text, typer.Option(help="auto, none, weights or sampler.")] = None,
-    best: Annotated[Text, typer.Option(help="accuracy, macro_f1, loss, or last.")] = None,
+    best: Annotated[Text, typer.Option(help="accuracy, macro_f1, loss, last: epoch kept.")] = None,
     fit: Annotated[Text, typer.Option(help="crop, pad or squash.")] = None,
     val_fraction: Annotated[float | None, typer.Option(help="Without a val part (0.2).")] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, order and weights (0).")] = None,
@@ -69,7 +69,8 @@ def command(
         given |= {key: value for key, value in others.items() if value is not None}
         continue_run(resume, given, json)
         return
-    begin(recipes.make(from_scratch(given, recipe), recipe), output, dry_run, json)
+    settings = recipes.make(from_scratch(given, recipe), recipe, "train")
+    begin(settings, output, dry_run, json)
 
 
 def from_scratch(given: dict[str, Any], file: Path | None) -> dict[str, Any]:
@@ -84,5 +85,11 @@ def from_scratch(given: dict[str, Any], file: Path | None) -> dict[str, Any]:
                 f"`zoo finetune --recipe {file}`",
             )
     row = ROWS.get(str(given.get("model", base.get("model"))))
-    task = {"task": "reconstruct"} if row is not None and row.task == "reconstruct" else {}
-    return given | {"freeze": False, "weights": "none"} | task
+    if row is None:
+        return given | {"freeze": False, "weights": "none"}
+    if base.get("task", row.task) != row.task:
+        raise RecipeError(
+            f"{file} says task = '{base['task']}', {row.name} can only {row.task}",
+            "leave task out: the network says what it learns",
+        )
+    return given | {"freeze": False, "weights": "none", "task": row.task}

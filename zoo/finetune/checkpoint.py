@@ -13,7 +13,16 @@ from typing import Any
 from zoo import weights
 from zoo.finetune.loop import Loop, Progress
 
-NUMBERS = ("epoch", "step", "loss_sum", "rows", "best_epoch", "best_score")
+NUMBERS = (
+    "epoch",
+    "step",
+    "loss_sum",
+    "rows",
+    "seconds",
+    "cpu_seconds",
+    "best_epoch",
+    "best_score",
+)
 
 
 def save(loop: Loop, path: Path) -> None:

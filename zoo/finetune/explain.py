@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from zoo.catalog import Preprocess
 from zoo.data.index import DatasetIndex
-from zoo.device import Device
 from zoo.weights import cache_folder
 
 if TYPE_CHECKING:
@@ -15,6 +14,14 @@ if TYPE_CHECKING:
 
     from zoo.finetune.plan import Plan
     from zoo.network import Network
+
+
+KEPT = {
+    "accuracy": "epoch of best accuracy",
+    "macro_f1": "epoch of best macro-F1",
+    "loss": "epoch of lowest loss",
+    "last": "last epoch",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +36,6 @@ class Line:
 def lines(plan: Plan) -> list[Line]:
     """What will be done, in the order in which a person asks."""
     place, reasons = plan.device, plan.reasons
-    training = f"{plan.recipe.optimizer} {plan.lr:g}, {plan.recipe.epochs} epochs"
     return [
         Line("model", about_model(plan), about_weights(plan.start)),
         Line("photos", *about_photos(plan.index)),
@@ -37,9 +43,10 @@ def lines(plan: Plan) -> list[Line]:
         Line("input", *about_input(plan.preprocess)),
         Line("views", str(plan.views) if plan.views else "new in each epoch", reasons["views"]),
         *about_features(plan),
-        Line("device", place.name, f"{place.reason}; {place.threads} cores"),
-        Line("precision", place.precision, about_precision(place)),
-        Line("training", training, f"{reasons['lr']}; {reasons['threads']}"),
+        Line("device", place.name, f"{place.reason}; {plural(place.threads, 'core')}"),
+        Line("precision", place.precision, about_precision(plan)),
+        Line("training", about_training(plan), f"{reasons['lr']}; {reasons['threads']}"),
+        Line("kept", KEPT[plan.best], reasons["best"]),
         *(
             []
             if plan.recipe.task == "reconstruct"
@@ -64,7 +71,8 @@ def about_weights(start: Network) -> str:
 
 def about_photos(index: DatasetIndex) -> tuple[str, str]:
     train, val = len(index.of("train")), len(index.of("val"))
-    reason = f"{len(index.classes)} classes"
+    reason = "classes" if len(index.classes) != 1 else "class"
+    reason = f"{len(index.classes)} {reason}"
     if index.skipped:
         reason += f"; {len(index.skipped)} entries left out, see skipped.csv"
     return f"{train} train, {val} val", "; ".join((reason, *index.notes))
@@ -120,8 +128,25 @@ def about_features(plan: Plan) -> list[Line]:
     ]
 
 
-def about_precision(place: Device) -> str:
-    if place.precision == "fp32":
+def about_training(plan: Plan) -> str:
+    recipe = plan.recipe
+    extras = [
+        f"momentum {recipe.momentum:g}" if recipe.momentum else "",
+        f"distort {recipe.distort} x {recipe.distort_strength:g}" * (recipe.distort != "none"),
+        f"mean of weights {recipe.ema:g}" if recipe.ema else "",
+    ]
+    first = f"{recipe.optimizer} {plan.lr:g}"
+    return ", ".join((first, *filter(None, extras), plural(recipe.epochs, "epoch")))
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def about_precision(plan: Plan) -> str:
+    if plan.cut is None:
+        return "answers do not depend on the machine"
+    if plan.device.precision == "fp32":
         return "answers do not depend on the machine; --precision bf16 is faster, at a price"
     return "asked for; agreement with fp32 is measured at the end"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,13 +17,13 @@ from zoo.data.index import DatasetIndex, Sample
 from zoo.device import Device
 from zoo.disk import writing
 from zoo.engine.torch import TorchEngine
-from zoo.errors import DataError, Interrupted, RunError
+from zoo.errors import DataError, Interrupted, RunError, TrainingError
 from zoo.finetune import checkpoint
 from zoo.finetune.cache import FeatureCache, fingerprint
 from zoo.finetune.cut import Cut
 from zoo.finetune.features import Pass, Views, compute
 from zoo.finetune.loop import Epoch, Loop, Settings
-from zoo.finetune.plan import Plan
+from zoo.finetune.plan import Plan, balancing
 from zoo.finetune.reconstruction import Baseline, baseline, code_width
 from zoo.finetune.results import agreement_with_fp32, write_tables
 from zoo.finetune.scale import ScaledFeatures, Scaling, first_layer
@@ -57,6 +58,7 @@ class FeaturesDone:
     cached: int
     seconds: float
     bad: dict[str, str] = field(default_factory=dict)
+    balance: str = ""  # what the photos left out have changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +86,45 @@ class Job:
         self.device: Device = plan.device
         self.preprocess: Preprocess = plan.preprocess
         self.scaling: Scaling | None = None
+        self.class_weights = plan.class_weights
+        self.before = (0.0, 0.0)  # seconds, and seconds of CPU, of the processes before this one
 
     def events(self) -> Iterator[Event]:
         """Runs to the end, or raises Interrupted with everything kept that a resume needs."""
-        started = time.perf_counter()
+        self.started = time.perf_counter()
         if self.cut is not None:
             source: FeatureSource | PhotoSource = yield from self.feature_source(self.cut)
         else:
             source = yield from self.photo_source()
         loop = self.loop(source)
-        yield from self.train(loop)
+        with self.failing():
+            yield from self.train(loop)
         loop.restore_best()
         result = loop.evaluate()
         self.fold(loop.model)
         agreement = None
         if self.device.precision != "fp32":
             agreement = agreement_with_fp32(self.plan, self.index)
-        seconds = time.perf_counter() - started
         baseline = self.pca(source) if self.recipe.task == "reconstruct" else None
-        self.finish(loop, result, agreement, baseline, seconds)
+        self.finish(loop, result, agreement, baseline)
+        seconds, _ = self.spent()
         yield Finished(result, baseline, loop.progress.best_epoch, agreement, seconds)
+
+    def spent(self) -> tuple[float, float]:
+        """Seconds, and seconds of CPU, of work until now, in this process and those before."""
+        wall, cpu = self.before
+        return wall + time.perf_counter() - self.started, cpu + time.process_time()
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """A training that diverged cannot be resumed, and its folder says so."""
+        try:
+            yield
+        except TrainingError as error:
+            self.run.path(CHECKPOINT).unlink(missing_ok=True)
+            self.run.update(status="failed", reason=error.what)
+            self.run.discard()
+            raise
 
     def pca(self, source: FeatureSource | PhotoSource) -> Baseline | None:
         """What principal components do with a code as long as the network's."""
@@ -166,11 +187,18 @@ class Job:
             self.run.discard()
             raise
         self.run.save_index(self.index)
+        balance = self.balanced_anew() if found.bad else ""
         counts = {split: len(self.index.of(split)) for split in ("train", "val")}
         self.run.update(data={**self.run.record["data"], **counts})
         views = sum(len(keys) for keys in found.keys.values())
         seconds = time.perf_counter() - started
-        yield FeaturesDone(found.computed, views - found.computed, seconds, found.bad)
+        yield FeaturesDone(found.computed, views - found.computed, seconds, found.bad, balance)
+
+    def balanced_anew(self) -> str:
+        """The weights of the classes without the unreadable photos; says so where it matters."""
+        kind, self.class_weights, why = balancing(self.recipe, self.index)
+        self.run.update(balance=[kind, why])
+        return f"balance is {kind} now: {why}" if kind != self.plan.balance else ""
 
     # Or the photos, in every epoch.
 
@@ -207,12 +235,13 @@ class Job:
         import torch
 
         torch.set_num_threads(self.plan.threads)
-        settings = settings_of(self.plan, self.index)
+        settings = settings_of(self.plan, self.index, self.class_weights)
         model = self.plan.training_chain if self.cut is None else self.cut.trainable
         loop = Loop(model, source, settings, self.device.torch)
         path = self.run.path(CHECKPOINT)
         if path.exists():
             checkpoint.load(loop, path)
+            self.before = (loop.progress.seconds, loop.progress.cpu_seconds)
         self.run.cut_metrics(loop.progress.epoch - 1)
         return loop
 
@@ -223,6 +252,7 @@ class Job:
             nonlocal saved
             self.watch.progress(f"epoch {loop.progress.epoch}", step, steps)
             if self.watch.signal or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                loop.progress.seconds, loop.progress.cpu_seconds = self.spent()
                 checkpoint.save(loop, self.run.path(CHECKPOINT))
                 saved = time.monotonic()
             self.stop_if_asked(f"epoch {loop.progress.epoch}, step {step} of {steps} is saved")
@@ -242,7 +272,6 @@ class Job:
         scores: Scores,
         agreement: float | None,
         baseline: Baseline | None,
-        seconds: float,
     ) -> None:
         about = {"zoo": __version__, "model": self.recipe.model}
         weights.save(self.plan.chain.state_dict(), self.run.path("model.safetensors"), about)
@@ -254,18 +283,21 @@ class Job:
             self.run.update(classes_table=table)
         if baseline:
             results |= {"pca_components": baseline.components, "pca_mse": baseline.mse}
+        seconds, cpu_seconds = self.spent()
         self.run.update(
             status="finished",
             best_epoch=loop.progress.best_epoch,
             seconds=round(seconds, 3),
-            cpu_seconds=round(time.process_time(), 3),
+            cpu_seconds=round(cpu_seconds, 3),
             agreement_with_fp32=agreement,
             results=results,
         )
         self.run.path(CHECKPOINT).unlink(missing_ok=True)
 
 
-def settings_of(plan: Plan, index: DatasetIndex) -> Settings:
+def settings_of(
+    plan: Plan, index: DatasetIndex, class_weights: tuple[float, ...] | None
+) -> Settings:
     """What the loop needs to know; every other setting has been used by now."""
     recipe = plan.recipe
     return Settings(
@@ -275,9 +307,9 @@ def settings_of(plan: Plan, index: DatasetIndex) -> Settings:
         weight_decay=recipe.weight_decay,
         warmup=recipe.warmup,
         label_smoothing=recipe.label_smoothing,
-        class_weights=plan.class_weights,
+        class_weights=class_weights,
         balanced=recipe.balance == "sampler",
-        best="loss" if recipe.task == "reconstruct" and recipe.best != "last" else recipe.best,
+        best=plan.best,
         seed=recipe.seed,
         classes=index.classes,
         fresh=plan.fresh,

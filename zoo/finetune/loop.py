@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.device import seed_all
 from zoo.errors import TrainingError
 from zoo.finetune.optimizers import optimizer
-from zoo.finetune.sources import Source, order
+from zoo.finetune.sources import Source, order, steps
 from zoo.finetune.tasks import Classify, Reconstruct, Scores, Task
 
 if TYPE_CHECKING:
@@ -75,12 +75,17 @@ class Epoch:
 
 @dataclass(slots=True)
 class Progress:
-    """Where training stands: epoch and step that come next, and what is known so far."""
+    """Where training stands: epoch and step that come next, and what is known so far.
+
+    seconds, cpu_seconds: spent by the processes before this one.
+    """
 
     epoch: int = 1
     step: int = 0
     loss_sum: float = 0.0
     rows: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
     best_epoch: int = 0
     best_score: tuple[float, float] = (-math.inf, 0.0)
     best_state: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -91,9 +96,14 @@ PRETRAINED = 0.1
 
 def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any]]:
     """Parameters by rate (new or pretrained) and decay (matrices have it, biases not)."""
+    from zoo.models.auxiliary import AuxiliaryHead
+
     groups: dict[tuple[float, float], list[Any]] = {}
+    parts = model.named_modules()
+    fresh = [name for name, part in parts if isinstance(part, AuxiliaryHead)] + [settings.fresh]
+    starts = tuple(f"{name}." for name in fresh)
     for name, parameter in model.named_parameters():
-        new = settings.fresh is None or name.startswith(settings.fresh + ".")
+        new = settings.fresh is None or name.startswith(starts)
         decay = settings.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((1.0 if new else PRETRAINED, decay), []).append(parameter)
     return [
@@ -118,7 +128,7 @@ class Loop:
         # What is evaluated and kept: the model itself, or the running mean of its weights.
         self.averaged = copy.deepcopy(self.model) if settings.ema else self.model
         self.progress = Progress()
-        self.steps_per_epoch = math.ceil(len(source.labels) / settings.batch_size)
+        self.steps_per_epoch = steps(len(source.labels), settings.batch_size)
 
     def run(self, after_step: Callable[[int, int], None]) -> Iterator[Epoch]:
         """Yields a record per epoch. after_step(step, steps) may raise; the state is then whole."""
@@ -154,15 +164,17 @@ class Loop:
         loss = loss + self.auxiliary(inputs, rows)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss became {value} in epoch {progress.epoch}, step {progress.step + 1}",
-                f"try a lower rate: --lr {self.settings.lr / 10:g}",
-            )
+            raise self.diverged(value, f"in epoch {progress.epoch}, step {progress.step + 1}")
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         if self.averaged is not self.model:
             self.average()
         return value
+
+    def diverged(self, value: float, where: str) -> TrainingError:
+        return TrainingError(
+            f"the loss became {value} {where}", f"try a lower rate: --lr {self.settings.lr / 10:g}"
+        )
 
     def average(self) -> None:
         """Moves the running mean towards the weights, faster at first (Tarvainen, Valpola 2017)."""
@@ -186,11 +198,15 @@ class Loop:
         kept = [head.scores for head in heads if head.scores is not None]
         return WEIGHT * sum(self.task.loss(scores, inputs, rows) for scores in kept)
 
-    def rate(self) -> float:
-        """Linear warm-up, then what the schedule says: a cosine to zero, or a factor an epoch."""
+    def rate(self, back: int = 0) -> float:
+        """Linear warm-up, then what the schedule says: a cosine to zero, or a factor an epoch.
+
+        Of the step that comes next, or so many steps back.
+        """
         settings = self.settings
         total = self.steps_per_epoch * settings.epochs
         done = (self.progress.epoch - 1) * self.steps_per_epoch + self.progress.step
+        done -= back
         rising = min(1.0, (done + 1) / max(1.0, settings.warmup * total))
         falling = {
             "cosine": 0.5 * (1 + math.cos(math.pi * done / total)),
@@ -200,8 +216,10 @@ class Loop:
         return settings.lr * rising * falling[settings.schedule]
 
     def finish_epoch(self, started: float) -> Epoch:
-        progress, rate = self.progress, self.rate()
+        progress, rate = self.progress, self.rate(back=1)
         scores = self.evaluate()
+        if not math.isfinite(scores.loss):
+            raise self.diverged(scores.loss, f"on the val photos after epoch {progress.epoch}")
         better = self.choose(scores)
         record = Epoch(
             epoch=progress.epoch,

@@ -36,8 +36,8 @@ class Plan:
     """What will be done.
 
     head: the stage of the new head in `chain`. scales: standardise the features for it. views: 0
-    draws a new view in every epoch. threads: of the trained part. reasons: of `lr`, `threads`,
-    `views` and `balance`.
+    draws a new view in every epoch. threads: of the trained part. best: what chooses the epoch
+    that is kept. reasons: of `lr`, `threads`, `views`, `best` and `balance`.
     """
 
     recipe: Recipe
@@ -54,6 +54,7 @@ class Plan:
     views: int
     threads: int
     scales: bool
+    best: str
     balance: str
     class_weights: tuple[float, ...] | None
     reasons: dict[str, str] = field(default_factory=dict)
@@ -99,7 +100,7 @@ class Plan:
             "weights_sha256": self.weights_sha256,
             "classes": list(self.index.classes),
             "task": self.recipe.task,
-            "best_by": self.recipe.best,
+            "best_by": self.best,
             "variant": self.start.variant,
             "head": self.recipe.head,
             "cut": self.cut.name if self.cut else None,
@@ -143,6 +144,7 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
     lr, lr_why = learning_rate(recipe, start, scales)
     threads, threads_why = threads_of(recipe, parts, spec, chosen)
     views, views_why = view_count(recipe, parts, preprocess)
+    best, best_why = epoch_kept(recipe, index)
     balance, class_weights, balance_why = balancing(recipe, index)
     plan = Plan(
         recipe=recipe,
@@ -159,10 +161,18 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
         views=views,
         threads=threads,
         scales=scales,
+        best=best,
         balance=balance,
         class_weights=class_weights,
-        reasons={"lr": lr_why, "threads": threads_why, "views": views_why, "balance": balance_why},
+        reasons={
+            "lr": lr_why,
+            "threads": threads_why,
+            "views": views_why,
+            "best": best_why,
+            "balance": balance_why,
+        },
     )
+    check_batches(plan)
     check_room(plan)
     return plan
 
@@ -263,6 +273,30 @@ def view_count(recipe: Recipe, parts: Cut | None, preprocess: Preprocess) -> tup
     if parts is not None:
         return 1, "the plain view: more did not help a linear head, and cost a pass each"
     return 0, "random crops, mirrored" if recipe.flip else "random crops"
+
+
+def epoch_kept(recipe: Recipe, index: DatasetIndex) -> tuple[str, str]:
+    """What chooses the epoch that is kept: nothing, where the val part is a test part."""
+    if recipe.best != "auto":
+        return recipe.best, "as asked for"
+    if any(sample.path.startswith(("t10k", "test")) for sample in index.of("val")[:1]):
+        return "last", "the val part is the data set's test part: no epoch is chosen on it"
+    if recipe.task == "reconstruct":
+        return "loss", "on the val photos"
+    return "accuracy", "on the val photos, which flatters a little; --best last chooses none"
+
+
+def check_batches(plan: Plan) -> None:
+    """Raises UsageError where a norm over the pictures of a batch would see one picture."""
+    from torch import nn
+
+    rows = len(plan.index.of("train")) * max(1, plan.views)
+    chain = plan.cut.trainable if plan.cut else plan.chain
+    norm = any(isinstance(part, nn.BatchNorm1d) for part in chain.modules())
+    if norm and min(rows, plan.recipe.batch_size) == 1:
+        raise UsageError(
+            "BatchNorm over a batch of one photo", "give --batch-size 2 or more, and photos for it"
+        )
 
 
 def balancing(recipe: Recipe, index: DatasetIndex) -> tuple[str, tuple[float, ...] | None, str]:

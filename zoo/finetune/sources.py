@@ -6,6 +6,7 @@ photo's view f(seed, photo, number).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,7 +45,11 @@ class Source(Protocol):
 
 
 def order(seed: int, epoch: int, labels: Array, batch_size: int, *, balanced: bool) -> list[Array]:
-    """The row numbers of each step of an epoch; with `balanced`, classes are drawn evenly."""
+    """The row numbers of each step of an epoch; with `balanced`, classes are drawn evenly.
+
+    A row that would be alone in the last step joins the one before: of one row there is no
+    variance for a norm to take.
+    """
     random = generator("order", seed, epoch)
     count = len(labels)
     if balanced:
@@ -52,7 +57,14 @@ def order(seed: int, epoch: int, labels: Array, batch_size: int, *, balanced: bo
         rows = random.choice(count, count, p=weights / weights.sum())
     else:
         rows = random.permutation(count)
-    return [np.array(rows[at : at + batch_size]) for at in range(0, count, batch_size)]
+    ends = [*range(batch_size, count, batch_size)][: steps(count, batch_size) - 1]
+    return [np.array(part) for part in np.split(rows, ends)]
+
+
+def steps(count: int, batch_size: int) -> int:
+    """How many steps an epoch of so many rows has."""
+    alone = batch_size > 1 and count > 1 and count % batch_size == 1
+    return max(1, math.ceil(count / batch_size) - alone)
 
 
 class FeatureSource:
