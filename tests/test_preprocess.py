@@ -12,7 +12,17 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from zoo.catalog import Preprocess
-from zoo.data.preprocess import apply, box, fill, mode, normalise, padded_size, resize
+from zoo.data.decode import decode
+from zoo.data.preprocess import (
+    apply,
+    as_it_is,
+    box,
+    fill,
+    mode,
+    normalise,
+    padded_size,
+    resize,
+)
 
 IMAGENET = Preprocess()
 SIZES = [(500, 375), (375, 500), (640, 481), (1, 1), (5000, 1), (1, 5000), (224, 224), (333, 1000)]
@@ -142,3 +152,24 @@ def test_normalise_is_torchvisions() -> None:
     assert ours.dtype == np.float32
     assert ours.flags.c_contiguous
     assert np.abs(ours - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_of_the_networks_size_are_taken_as_they_are(fit, channels):
+    """The short way gives what the long one gives, and only where it may."""
+    random = np.random.default_rng(0)
+    exact = Preprocess(
+        size=28, crop=1.0, fit=fit, channels=channels, mean=(0.5,) * channels, std=(0.5,) * channels
+    )
+    pixels = random.integers(0, 256, (28, 28, channels), np.uint8)
+    kind = b"P5" if channels == 1 else b"P6"
+    data = b"%b\n28 28\n255\n%b" % (kind, pixels.tobytes())
+    short = as_it_is(data, exact)
+    assert np.array_equal(short, apply(decode(data, mode(exact)), exact))
+    assert np.array_equal(short, pixels)
+    assert as_it_is(data, replace(exact, size=32)) is None
+    assert as_it_is(data[:-1], exact) is None
+    assert as_it_is(data, replace(exact, channels=4 - channels)) is None
+    if fit == "crop":
+        assert as_it_is(data, replace(exact, crop=0.875)) is None

@@ -117,6 +117,22 @@ def apply(image: Image.Image, preprocess: Preprocess) -> Pixels:
     return to_array(resize(image.convert(mode(preprocess)), preprocess), preprocess)
 
 
+def as_it_is(data: bytes, preprocess: Preprocess) -> Pixels | None:
+    """What `apply` gives for a binary PGM or PPM that has the network's very size; else None.
+
+    Such are the pictures of IDX files, of which there are many: no decoder and no resize needed.
+    """
+    size, kind = preprocess.size, b"P5" if preprocess.channels == 1 else b"P6"
+    head = b"%b\n%d %d\n255\n" % (kind, size, size)
+    cropped = preprocess.fit == "crop" and full_size(preprocess) != size
+    if cropped or not data.startswith(head):
+        return None
+    values = np.frombuffer(data, np.uint8, offset=len(head))
+    if values.size != size * size * preprocess.channels:
+        return None
+    return values.reshape(size, size, preprocess.channels)
+
+
 def normalise(pixels: Pixels, preprocess: Preprocess) -> np.ndarray[tuple[int, ...], Any]:
     """uint8 S x S x C to float32 C x S x S: (x / 255 - mean) / std."""
     mean = np.array(preprocess.mean, np.float32)
