@@ -90,7 +90,14 @@ def recipes() -> str:
         )
         for row in made["rows"]
     ]
-    header = ("recipe", "data (pictures it is measured on)", "result", "epochs", "minutes (of CPU)", "command")
+    header = (
+        "recipe",
+        "data (pictures it is measured on)",
+        "result",
+        "epochs",
+        "minutes (of CPU)",
+        "command",
+    )
     return markdown(header, rows) + f"\n\nMinutes: {made['machine']}, other work beside it."
 
 

@@ -20,7 +20,7 @@ from zoo import network, recipe, weights
 from zoo.errors import DataError, Interrupted, RecipeError, RunError, UnknownStage
 from zoo.finetune import job, plan
 from zoo.finetune.cut import cut
-from zoo.finetune.job import FeaturesDone, Finished
+from zoo.finetune.events import FeaturesDone, Finished
 from zoo.finetune.loop import Epoch
 from zoo.run import Run
 

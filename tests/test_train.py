@@ -198,7 +198,7 @@ def test_auxiliary_heads_help_in_training_and_are_gone_after_it(photos):
     class Rows:
         labels = val_labels = np.array([0, 1])
 
-    settings = job.settings_of(made, made.index, made.class_weights)
+    settings = plan.settings_of(made, made.index, made.class_weights)
     loop = Loop(chain, Rows(), settings, torch.device("cpu"))
     chain.train()
     size = made.preprocess.size
@@ -221,7 +221,7 @@ def test_auxiliary_heads_are_new_beside_pretrained_layers(photos):
 
     made = plan.make(recipe.make({"model": "googlenet-2014", "data": str(photos), "weights": "none",
                                   "freeze": False}))  # fmt: skip
-    settings = replace(job.settings_of(made, made.index, None), fresh="fc")
+    settings = replace(plan.settings_of(made, made.index, None), fresh="fc")
     chain = made.training_chain
     names = {parameter: name for name, parameter in chain.named_parameters()}
     for group in parameter_groups(chain, settings):

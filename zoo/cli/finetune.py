@@ -12,7 +12,7 @@ from zoo.cli.screen import Screen, percent, print_json, table, talk
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.finetune.job import FeaturesDone, Finished
+    from zoo.finetune.events import FeaturesDone, Finished
     from zoo.finetune.loop import Epoch
     from zoo.finetune.plan import Plan
     from zoo.metrics import Report
@@ -114,7 +114,7 @@ def continue_run(folder: Path, given: dict[str, Any], json: bool) -> None:
 
 
 def carry_out(job: Any, screen: Screen, json: bool) -> None:
-    from zoo.finetune.job import FeaturesDone, Finished
+    from zoo.finetune.events import FeaturesDone, Finished
 
     header = False
     screen.at_once = False  # from here on there is something to keep

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,10 +20,12 @@ from zoo.engine.torch import TorchEngine
 from zoo.errors import DataError, Interrupted, RunError, TrainingError
 from zoo.finetune import checkpoint
 from zoo.finetune.cache import FeatureCache, fingerprint
+from zoo.finetune.choices import balancing
 from zoo.finetune.cut import Cut
+from zoo.finetune.events import Event, FeaturesDone, Finished, Watch
 from zoo.finetune.features import Pass, Views, compute
-from zoo.finetune.loop import Epoch, Loop, Settings
-from zoo.finetune.plan import Plan, balancing
+from zoo.finetune.loop import Epoch, Loop
+from zoo.finetune.plan import Plan, settings_of
 from zoo.finetune.reconstruction import Baseline, baseline, code_width
 from zoo.finetune.results import agreement_with_fp32, write_tables
 from zoo.finetune.scale import ScaledFeatures, Scaling, first_layer
@@ -38,41 +40,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 30
-
-
-class Watch(Protocol):
-    """Who watches the work: told of progress, asked whether to stop."""
-
-    def progress(self, what: str, done: int, total: int | None) -> None: ...
-
-    @property
-    def signal(self) -> int:
-        """The number of the signal that asks to stop, or 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class FeaturesDone:
-    """The feature pass is over: how many views were computed, how many came from the cache."""
-
-    computed: int
-    cached: int
-    seconds: float
-    bad: dict[str, str] = field(default_factory=dict)
-    balance: str = ""  # what the photos left out have changed
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The run is complete; `scores` are of the epoch that is kept, on the validation photos."""
-
-    scores: Scores
-    baseline: Baseline | None
-    best_epoch: int
-    agreement: float | None
-    seconds: float
-
-
-Event = FeaturesDone | Epoch | Finished
 
 
 class Job:
@@ -293,34 +260,6 @@ class Job:
             results=results,
         )
         self.run.path(CHECKPOINT).unlink(missing_ok=True)
-
-
-def settings_of(
-    plan: Plan, index: DatasetIndex, class_weights: tuple[float, ...] | None
-) -> Settings:
-    """What the loop needs to know; every other setting has been used by now."""
-    recipe = plan.recipe
-    return Settings(
-        epochs=recipe.epochs,
-        batch_size=recipe.batch_size,
-        lr=plan.lr,
-        weight_decay=recipe.weight_decay,
-        warmup=recipe.warmup,
-        label_smoothing=recipe.label_smoothing,
-        class_weights=class_weights,
-        balanced=recipe.balance == "sampler",
-        best=plan.best,
-        seed=recipe.seed,
-        classes=index.classes,
-        fresh=plan.fresh,
-        task=recipe.task,
-        loss=recipe.loss,
-        optimizer=recipe.optimizer,
-        momentum=recipe.momentum,
-        schedule=recipe.schedule,
-        decay=recipe.decay,
-        ema=recipe.ema,
-    )
 
 
 def labels_of(samples: tuple[Sample, ...]) -> Array:

@@ -15,9 +15,10 @@ from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex, scan
 from zoo.device import Device
 from zoo.errors import DataError, UsageError, WriteError
+from zoo.finetune.choices import balancing, epoch_kept, learning_rate, threads_of, view_count
 from zoo.finetune.cut import Cut
 from zoo.finetune.explain import Line, lines, size
-from zoo.finetune.sources import SMALL
+from zoo.finetune.loop import Settings
 from zoo.recipe import Recipe
 from zoo.weights import cache_folder
 
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo.network import Network, Progress
-
-RATE = 1e-3
-SMALL_WORK = 3e8  # multiply-adds of a step below which a second thread costs more than it helps
-IMBALANCE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +213,34 @@ def networks(
     return start, chain, spec, digest
 
 
+def settings_of(
+    plan: Plan, index: DatasetIndex, class_weights: tuple[float, ...] | None
+) -> Settings:
+    """What the loop needs to know; every other setting has been used by now."""
+    recipe = plan.recipe
+    return Settings(
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        lr=plan.lr,
+        weight_decay=recipe.weight_decay,
+        warmup=recipe.warmup,
+        label_smoothing=recipe.label_smoothing,
+        class_weights=class_weights,
+        balanced=recipe.balance == "sampler",
+        best=plan.best,
+        seed=recipe.seed,
+        classes=index.classes,
+        fresh=plan.fresh,
+        task=recipe.task,
+        loss=recipe.loss,
+        optimizer=recipe.optimizer,
+        momentum=recipe.momentum,
+        schedule=recipe.schedule,
+        decay=recipe.decay,
+        ema=recipe.ema,
+    )
+
+
 def state_sha256(chain: nn.Sequential) -> str:
     digest = hashlib.sha256()
     for tensor in chain.state_dict().values():
@@ -237,55 +262,6 @@ def only_head(parts: Cut, chain: nn.Sequential, spec: ModelSpec) -> bool:
     return any(first_layer(parts.trainable) is part for part in head.modules())
 
 
-def learning_rate(recipe: Recipe, start: Network, fresh: bool) -> tuple[float, str]:
-    rate, whose = recipe.lr or RATE, "as asked for" if recipe.lr else "the default"
-    then = {
-        "cosine": "then cosine",
-        "exponential": f"then times {recipe.decay:g} an epoch",
-        "constant": "then constant",
-    }[recipe.schedule]
-    then = f"warm-up, {then}" if recipe.warmup else then.removeprefix("then ")
-    if fresh:
-        return rate, f"rate: {whose}, on standardised features; {then}"
-    if start.trained:
-        return rate, f"rate of the new head: {whose}; pretrained layers a tenth; {then}"
-    return rate, f"rate: {whose}, the trained layers are new; {then}"
-
-
-def threads_of(
-    recipe: Recipe, parts: Cut | None, spec: ModelSpec, place: Device
-) -> tuple[int, str]:
-    """Threads of the trained part: a step of a small network is over before threads have met."""
-    weights = sum(p.numel() for p in parts.trainable.parameters()) if parts else spec.macs
-    if 3 * weights * recipe.batch_size < SMALL_WORK:
-        return 1, "small steps are quickest on one thread"
-    return place.threads, f"{place.threads} threads"
-
-
-def view_count(recipe: Recipe, parts: Cut | None, preprocess: Preprocess) -> tuple[int, str]:
-    if recipe.views is not None:
-        return recipe.views, "as asked for; view 0 is the plain centre view"
-    if recipe.task == "reconstruct":
-        return 1, "the plain view is what is to be given back"
-    if parts is None and preprocess.size <= SMALL:
-        moved = "" if recipe.distort == "none" else f", with {recipe.distort} distortions"
-        return 1, f"pictures this small are seen whole{moved}"
-    if parts is not None:
-        return 1, "the plain view: more did not help a linear head, and cost a pass each"
-    return 0, "random crops, mirrored" if recipe.flip else "random crops"
-
-
-def epoch_kept(recipe: Recipe, index: DatasetIndex) -> tuple[str, str]:
-    """What chooses the epoch that is kept: nothing, where the val part is a test part."""
-    if recipe.best != "auto":
-        return recipe.best, "as asked for"
-    if any(sample.path.startswith(("t10k", "test")) for sample in index.of("val")[:1]):
-        return "last", "the val part is the data set's test part: no epoch is chosen on it"
-    if recipe.task == "reconstruct":
-        return "loss", "on the val photos"
-    return "accuracy", "on the val photos, which flatters a little; --best last chooses none"
-
-
 def check_batches(plan: Plan) -> None:
     """Raises UsageError where a norm over the pictures of a batch would see one picture."""
     from torch import nn
@@ -297,18 +273,6 @@ def check_batches(plan: Plan) -> None:
         raise UsageError(
             "BatchNorm over a batch of one photo", "give --batch-size 2 or more, and photos for it"
         )
-
-
-def balancing(recipe: Recipe, index: DatasetIndex) -> tuple[str, tuple[float, ...] | None, str]:
-    """Kind, weights of the classes in the loss, reason."""
-    counts = np.array(index.counts("train"), float)
-    ratio = counts.max() / counts.min()
-    kind, why = recipe.balance, "as asked for"
-    if kind == "auto":
-        kind = "weights" if ratio > IMBALANCE else "none"
-        why = f"the largest class has {ratio:.1f} times the photos of the smallest"
-    values = counts.sum() / (len(counts) * counts)
-    return kind, tuple(values.tolist()) if kind == "weights" else None, why
 
 
 def feature_shape(parts: Cut, preprocess: Preprocess) -> tuple[int, ...]:

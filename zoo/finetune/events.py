@@ -1,0 +1,45 @@
+"""What a fine-tune tells while it runs, and who watches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from zoo.finetune.loop import Epoch
+from zoo.finetune.reconstruction import Baseline
+from zoo.finetune.tasks import Scores
+
+
+class Watch(Protocol):
+    """Who watches the work: told of progress, asked whether to stop."""
+
+    def progress(self, what: str, done: int, total: int | None) -> None: ...
+
+    @property
+    def signal(self) -> int:
+        """The number of the signal that asks to stop, or 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesDone:
+    """The feature pass is over: how many views were computed, how many came from the cache."""
+
+    computed: int
+    cached: int
+    seconds: float
+    bad: dict[str, str] = field(default_factory=dict)
+    balance: str = ""  # what the photos left out have changed
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The run is complete; `scores` are of the epoch that is kept, on the validation photos."""
+
+    scores: Scores
+    baseline: Baseline | None
+    best_epoch: int
+    agreement: float | None
+    seconds: float
+
+
+Event = FeaturesDone | Epoch | Finished
