@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, Answer, Command, picture, write_photos
 
 from zoo import __version__, catalog
+from zoo.cli.screen import count
 
 Here = Callable[..., Answer]
 SCRATCH = ("--weights", "none", "--no-freeze", "--epochs", "1")
@@ -38,6 +39,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path / "here"
+
+
+def test_one_is_singular() -> None:
+    assert [count(n, "photo") for n in (0, 1, 1200)] == ["0 photos", "1 photo", "1,200 photos"]
+    assert [count(n, "class", "classes") for n in (1, 2)] == ["1 class", "2 classes"]
 
 
 # The words of the command.

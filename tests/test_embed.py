@@ -107,7 +107,7 @@ def test_formats_say_the_same_and_unreadable_pictures_are_error_rows(here, run, 
         answer = here("embed", run, folder, "-o", tmp_path / f"x.{suffix}", "--picture", "none")
         assert (answer.code, answer.out) == (0, "")
         assert "12 rows" in answer.err
-        assert "1 of them errors" in answer.err
+        assert "1 of them an error" in answer.err
     told = rows((tmp_path / "x.csv").read_text())
     table = pyarrow.parquet.read_table(tmp_path / "x.parquet").to_pylist()
     arrays = np.load(tmp_path / "x.npz")
@@ -135,14 +135,18 @@ def test_the_map_lies_beside_the_output_and_json_says_what_was_done(
     about = json.loads(answer.out)
     assert about["stage"] == "bottleneck"
     assert (about["features"], about["rows"], about["errors"]) == (32, 36, 0)
-    assert about["picture"] == str(tmp_path / "codes.pca.png")
+    assert about["picture"] == str(tmp_path / "codes.csv.pca.png")
     assert 0 < sum(about["explained"]) <= 1
     assert "coloured by class" in answer.err
-    assert size(tmp_path / "codes.pca.png") == (1080, 840)
+    assert size(tmp_path / "codes.csv.pca.png") == (1080, 840)
     words = ["--map", "tsne", "--picture", tmp_path / "near.png"]
     answer = here("embed", autoencoder, photos, "-o", tmp_path / "codes.csv", *words)
     assert answer.code == 0, answer.err
-    assert sorted(os.listdir(tmp_path)) == ["codes.csv", "codes.pca.png", "near.png"]
+    assert sorted(os.listdir(tmp_path)) == ["codes.csv", "codes.csv.pca.png", "near.png"]
+    before = (tmp_path / "codes.csv.pca.png").read_bytes()
+    assert here("embed", autoencoder, photos / "disc", "-o", tmp_path / "codes.npz").code == 0
+    assert (tmp_path / "codes.npz.pca.png").exists()
+    assert (tmp_path / "codes.csv.pca.png").read_bytes() == before
 
 
 def test_colours_are_predicted_where_no_class_is_known(here, run, photos, tmp_path):
@@ -161,8 +165,8 @@ def test_colours_are_predicted_where_no_class_is_known(here, run, photos, tmp_pa
     ("words", "says"),
     [
         (["-o", "x.json"], "'.json' names no format"),
-        (["--map", "umap"], "--map umap"),
-        (["--picture", "x.jpg"], "ends in .png"),
+        (["--map", "umap"], "--map umap: there is no such map\nhint: it is pca or tsne; leave"),
+        (["--picture", "x"], "--picture x is no name of a PNG\nhint: it ends in .png: give x.png"),
         (["--json"], "stdout has the features"),
         (["--stage", "convx"], "did you mean conv"),
         (["--stage", "conv1.0"], "one piece (Conv2d)"),

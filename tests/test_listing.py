@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from test_house import loaded
 from torch import nn
 
 from benchmarks import rows as measured_rows
@@ -264,6 +265,14 @@ def test_a_library_is_not_measured_whole(say):
     assert "narrow the pattern" in said.err
 
 
+def test_an_order_by_what_is_not_known_is_told(say):
+    said = say("list", "timm/mobilenetv2_0*", "--sort", "acc1")
+    assert said.code == 0
+    assert said.err.splitlines()[1].startswith("not sorted: top-1 of none of these models is known")
+    for words in (["timm/mobilenetv2_05*"], ["torchvision/squeezenet*", "--sort", "acc1"]):
+        assert "not sorted" not in say("list", *words).err
+
+
 def test_nearest_names_of_a_library(say):
     said = say("list", "torchvision/resnt5*")
     assert said.code == 2
@@ -306,6 +315,79 @@ def test_info_of_a_library(say):
     said = say("info", "torchvision/squeezenet1_1")
     for part in ("1,235,496", "58.18", "80.62", "4.96 MB", "memory", "squeezenet1_1-b8a52dc0.pth"):
         assert part in said.out
+
+
+# A run and its file
+
+
+def test_info_of_a_run(here, run):
+    said = here("info", run)
+    assert (said.code, said.err) == (0, "")
+    lines = said.out.splitlines()
+    assert lines[0] == f"{run}: a run of lenet, finished"
+    told = {line[2:13].strip(): line[13:] for line in lines[1:]}
+    assert told["weights"] == "none: random at the start, from seed 0"
+    assert told["classes"] == "3: disc, square, stripes"
+    assert told["input"].startswith("32 x 32 grey") or told["input"].startswith("28 x 28 grey")
+    assert told["epochs"].startswith("60, the weights are those of epoch ")
+    assert re.fullmatch(r"accuracy [0-9.]+ %, macro-F1 [0-9.]+ %", told["results"])
+    assert re.match(r"\d+ train, \d+ val, of ", told["photos"])
+    assert json.loads(here("info", run, "--json").out) == json.loads((run / "run.json").read_text())
+    assert here("info", run, "--classes").out.split()[2:] == [
+        "0",
+        "disc",
+        "1",
+        "square",
+        "2",
+        "stripes",
+    ]
+
+
+def test_info_of_a_run_says_where_it_was_exported(here, run, exported, tmp_path):
+    said = here("info", run)
+    assert f"{exported} (image, " in said.out
+    assert "same class on " in said.out
+    about = json.loads((run / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({"format": 1, "status": "started"}))
+    assert "epochs     none yet" in here("info", tmp_path).out
+    rebuilt = about | {"task": "reconstruct", "results": {"mse": 0.5, "mae": 0.25}}
+    (tmp_path / "run.json").write_text(json.dumps(rebuilt))
+    assert "MSE 0.500000, MAE 0.250000" in here("info", tmp_path).out
+    assert "no classes" in here("info", tmp_path, "--classes").err
+
+
+def test_info_of_an_exported_file(here, exported):
+    said = here("info", exported)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith(f"{exported}: an exported lenet\n")
+    for part in ("3: disc, square, stripes", "uint8 pictures of any size", "bilinear"):
+        assert part in said.out
+    about = json.loads(here("info", exported, "--json").out)
+    assert (about["model"], about["input"], about["task"]) == ("lenet", "image", "classify")
+    assert about["classes"] == ["disc", "square", "stripes"]
+
+
+@pytest.mark.parametrize("of", ["run", "exported"])
+def test_info_of_what_was_made_loads_no_torch(of, request):
+    words = ["info", str(request.getfixturevalue(of))]
+    names = loaded(f"import zoo.cli\nassert zoo.cli.main({words!r}) == 0")
+    assert names.isdisjoint(("torch", "torchvision", "timm", "rich"))
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("runs/ae", "there is no run folder runs/ae, and no model of that name"),
+        ("gone.onnx", "there is no file gone.onnx"),
+        ("lenet/gone", "lenet has no weights 'gone'"),
+        (".", ". is not a run folder: it has no run.json"),
+    ],
+)
+def test_info_of_what_is_not_there(say, name, what):
+    said = say("info", name)
+    assert said.code == 2
+    assert what in said.err
+    assert "hint: " in said.err
 
 
 # Classes

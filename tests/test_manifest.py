@@ -127,6 +127,13 @@ def test_a_split_that_tears_a_group_is_an_error(tmp_path: Path) -> None:
     assert "line 5: group 'y' is in val, and in train in line 3" in fails(manifest(tmp_path, text))
 
 
+def test_a_group_in_the_test_part_is_torn_as_well(tmp_path: Path) -> None:
+    text = "path,label,split,group\n1.jpg,a,train,x\n2.jpg,b,train,y\n3.jpg,b,test,y\n"
+    assert "line 4: group 'y' is in test, and in train in line 3" in fails(manifest(tmp_path, text))
+    path = manifest(tmp_path, text + "4.jpg,a,val,z\n")
+    assert "line 4: group 'y' is in test, and in train in line 3" in fails(path)
+
+
 def test_what_people_s_tables_look_like(tmp_path: Path) -> None:
     """A byte-order mark, semicolons, blanks, quotes, line ends of Windows, empty lines, notes."""
     text = (

@@ -73,7 +73,7 @@ def test_one_row_for_each_picture_in_order_at_any_depth(here: Here, run: Path, m
     assert [row["path"] for row in found] == IN_ORDER
     assert {row["path"] for row in found if row["status"] == "error"} == BROKEN
     assert "13 rows, 3 of them errors" in answer.err
-    assert "1 files are no pictures and have no row: deep/notes.txt" in answer.err
+    assert "1 file is no picture and has no row: deep/notes.txt" in answer.err
 
 
 def test_error_rows_carry_the_reason_and_nothing_else(here: Here, run: Path, mixed: Path) -> None:
@@ -222,6 +222,12 @@ def test_place_that_cannot_be_written_is_refused_before_any_work(
     assert (answer.code, answer.out) == (2, "")
     assert what in answer.err
     assert os.listdir(tmp_path) == ["folder.csv"]
+
+
+def test_one_row_is_a_row(here: Here, run: Path, photos: Path) -> None:
+    answer = here("predict", run, photos / "disc/00.png")
+    assert "; 3 classes\n" in answer.err
+    assert "\n1 row\n" in answer.err
 
 
 def test_inputs_that_name_no_pictures_are_errors(here: Here, run: Path, tmp_path: Path) -> None:

@@ -124,7 +124,11 @@ def test_pull_shows_the_licence_and_where_it_lies(
         (["pull", "--from", "no.tar"], "cannot read no.tar"),
         (["pull", "lenet", "--bundle", "no/folder/x.tar"], "there is no folder"),
         (["weights", "remove", "lenett"], "no weights 'lenett'"),
-        (["weights", "path", "lenet"], "no weights 'lenet'"),
+        (["weights", "path", "lenet"], f"no weights 'lenet' on this machine: {FILE} is neither in"),
+        (["weights", "path", "lenett"], "there is no model called 'lenett'; did you mean lenet"),
+        (["weights", "path", "lenet/digit"], "lenet has no weights 'digit'; did you mean digits"),
+        (["weights", "path", "cnn"], "cnn has no published weights"),
+        (["weights", "path", "lenet.pth"], "no weights 'lenet.pth' in"),
         (["weights", "verify", "../x"], "no weights '../x'"),
     ],
 )
@@ -153,7 +157,7 @@ def test_list_verify_path_remove(here: Here, lenet: ModelSpec, cache: Path) -> N
     bad = here("weights", "verify", "lenet")
     assert bad.code == 2
     assert "DAMAGED" in bad.out
-    assert "1 of 1 files are not what they should be" in bad.err
+    assert "1 of 1 file is not what it should be" in bad.err
     assert here("weights", "path", "lenet").code == 2
     removed = here("weights", "remove", "lenet")
     assert removed.code == 0
@@ -161,6 +165,41 @@ def test_list_verify_path_remove(here: Here, lenet: ModelSpec, cache: Path) -> N
     left = [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
     assert left == []
     assert here("weights", "remove", FILE).code == 2
+
+
+def test_weights_without_an_address_are_pulled_with_words_that_end(
+    here: Here, state: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ROWS, "lenet", published("", state))
+    answer = here("pull", "lenet")
+    assert answer.code == 2
+    assert "licence MIT, with no known address\n" in answer.err
+
+
+def test_path_finds_what_pull_would(
+    here: Here, state: bytes, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = here("weights", "path", "lenet")
+    assert shipped.code == 0, shipped.err
+    path = Path(shipped.out.strip())
+    assert path.parent.name == "shipped"
+    for name in ("lenet/mnist", path.name):
+        assert here("weights", "path", name).out == shipped.out
+    monkeypatch.setitem(ROWS, "lenet", published("", state))
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / FILE).write_bytes(state)
+    monkeypatch.setenv("ZOO_WEIGHTS", str(folder))
+    for name in ("lenet", "lenet/digits", FILE):
+        answer = here("weights", "path", name)
+        assert (answer.code, answer.out) == (0, f"{folder / FILE}\n"), answer.err
+    (folder / FILE).write_bytes(state[:-1])
+    answer = here("weights", "path", "lenet")
+    assert (answer.code, answer.out) == (2, "")
+    assert "(from ZOO_WEIGHTS): sha256 is" in answer.err
+    assert "hint: replace it by the file as it was published, or take it out" in answer.err
+    assert names(folder) == [FILE]
+    assert not cache.exists() or names(cache / "weights") == []
 
 
 def test_a_wrong_name_removes_nothing(here: Here, lenet: ModelSpec, cache: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.screen import Screen, percent, print_json, talk
+from zoo.cli.screen import Screen, count, percent, print_json, printable, talk
 from zoo.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -74,8 +74,9 @@ def command(
         if not sum(counts.values()):
             raise DataError(f"{inputs} names no pictures", "give one path a line")
         where = f" in {output}" if output else ""
-        errors = f", {counts['error']:,} of them errors" if counts["error"] else ""
-        screen.say(f"{sum(counts.values()):,} rows{where}{errors}")
+        errors = f", {counts['error']:,} of them " if counts["error"] else ""
+        errors += "an error" if counts["error"] == 1 else "errors" if counts["error"] else ""
+        screen.say(f"{count(sum(counts.values()), 'row')}{where}{errors}")
         about = draw(place, map, sample, ours, model, seed) if place else {}
     if json:
         print_json(summary(ours, model, counts, output) | about)
@@ -84,15 +85,21 @@ def command(
 def place_of_map(output: Path | None, picture: str | None, method: str) -> Path | None:
     """Where the map goes; None for none. Raises UsageError before anything is computed."""
     if method not in ("pca", "tsne"):
-        raise UsageError(f"--map {method}", "give pca or tsne")
+        raise UsageError(
+            f"--map {method}: there is no such map",
+            "it is pca or tsne; leave --map out for pca, or give --picture none for no map",
+        )
     if picture == "none" or (picture is None and output is None):
         return None
     if picture is None:
         assert output is not None
-        return output.with_suffix(f".{method}.png")
+        return output.with_name(f"{output.name}.{method}.png")
     place = Path(picture)
     if place.suffix.lower() != ".png":
-        raise UsageError(f"--picture {picture}", "give a name that ends in .png, or none")
+        raise UsageError(
+            f"--picture {picture} is no name of a PNG",
+            f"it ends in .png: give {printable(place.stem or 'map')}.png, or none for no map",
+        )
     if not place.parent.is_dir():
         raise UsageError(f"--picture {picture}: there is no folder {place.parent}", "make it first")
     if place.is_dir():
@@ -132,7 +139,7 @@ def draw(
 
     kept = sample.rows
     if len(kept) < projection.FEWEST:
-        talk(f"no map: {len(kept)} pictures are too few")
+        talk(f"no map: {count(len(kept), 'picture is', 'pictures are')} too few")
         return {"picture": None}
     if method == "tsne" and len(kept) >= 1000:
         talk(f"t-SNE of {len(kept):,} pictures: about a second for each 100 on one core")

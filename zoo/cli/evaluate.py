@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.screen import Screen, percent, print_json, table, talk
+from zoo.cli.screen import Screen, count, percent, print_json, table, talk
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,55 +14,68 @@ if TYPE_CHECKING:
     from zoo.predict.evaluate import Evaluation
 
 DATA = "Labelled photos, as for finetune; else those the first run was validated on."
+PART = "val, test, train or all of them; else val, or what there is."
 
 
 def command(
     models: Annotated[list[str], typer.Argument(help="Run folders, .onnx files, or one name.")],
     data: Annotated[str | None, typer.Option(help=DATA)] = None,
-    part: Annotated[str, typer.Option(help="val, train or all of the photos.")] = "val",
+    part: Annotated[str | None, typer.Option(help=PART)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
 ) -> None:
-    """Accuracy and macro-F1 of each run, and of their mean probabilities together."""
+    """Accuracy and macro-F1 of each run, and of their mean probabilities together.
+
+    Photos that one of the runs was trained on are left out, unless --part train asks for them.
+    """
     from zoo.predict.evaluate import evaluate
     from zoo.predict.predictor import open_predictor
 
-    if part not in ("val", "train", "all"):
-        raise UsageError(f"--part {part}", "give val, train or all")
+    if part not in (None, "val", "test", "train", "all"):
+        raise UsageError(
+            f"--part {part}: there is no such part",
+            "it is val, test, train or all; leave --part out for val",
+        )
     with Screen(at_once=True) as screen:
-        photos = labelled(models[0], data, part)
+        photos = chosen(models, data, part)
         members = [open_predictor(name, device=device, progress=screen.bytes) for name in models]
         found = evaluate(
             members, photos, lambda done, total: screen.progress("pictures", done, total)
         )
     if found.errors:
-        talk(f"warning: {len(found.errors)} unreadable photos are left out:")
+        many = count(len(found.errors), "unreadable photo is", "unreadable photos are")
+        talk(f"warning: {many} left out:")
         for path, reason in found.errors[:5]:
             talk(f"  {path}: {reason}")
     show(models, found, json)
 
 
-def labelled(first: str, data: str | None, part: str) -> list[tuple[str, str]]:
-    """(path, class) of the photos asked for."""
-    from zoo.run import Run
-
-    parts = ("train", "val") if part == "all" else (part,)
-    if data is None:
-        if not Path(first, "run.json").exists():
-            raise UsageError(
-                f"{first} is no run, so it has no photos of its own", "give some with --data"
-            )
-        run = Run.open(Path(first)).finished()
-        return [(str(path), label) for each in parts for path, label in run.labelled(each)]
+def chosen(models: list[str], data: str | None, part: str | None) -> list[tuple[str, str]]:
+    """(path, class) of the photos to measure on, and what there is to say of them."""
     from zoo import datasets
-    from zoo.data.index import scan
+    from zoo.predict import asked
 
-    index = scan(datasets.locate(data))
-    return [
-        (str(index.root / sample.path), index.classes[sample.label])
-        for sample in index.samples
-        if sample.split in parts
-    ]
+    if data is None:
+        found = asked.of_run(models[0], part)
+    else:
+        found = asked.of_data(data, datasets.locate(data), part)
+    photos = found.photos
+    talk(f"{count(len(photos), 'photo')} {found.about}")
+    if part == "train":
+        trained, by = asked.known(photos, models)
+        if trained:
+            talk(
+                f"warning: {', '.join(by)} trained on {len(trained):,} of them, which --part train "
+                "keeps: this is how well they are remembered"
+            )
+        return photos
+    left, by = asked.unseen(photos, models)
+    if by:
+        talk(
+            f"{count(len(photos) - len(left), 'photo')} left out, since {', '.join(by)} trained on "
+            f"{'it' if len(photos) - len(left) == 1 else 'them'}: {len(left):,} to measure on"
+        )
+    return left
 
 
 def show(models: list[str], found: Evaluation, json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.cli.screen import Screen, print_json, talk
+from zoo.cli.screen import Screen, count, print_json, talk
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ def show(proof: Exported | Rebuilt) -> None:
 
 def show_classes(proof: Exported) -> None:
     talk(
-        f"proved on {proof.photos} photos with {proof.runtime}: same class on {proof.agree} of "
-        f"{proof.photos}, probabilities differ by {proof.max_diff:.1e} at most "
+        f"proved on {count(proof.photos, 'photo')} with {proof.runtime}: same class on "
+        f"{proof.agree} of {proof.photos}, probabilities differ by {proof.max_diff:.1e} at most "
         f"({proof.mean_diff:.1e} on average), bare network {proof.network_diff:.1e}"
     )
     if proof.agree_run is not None:
@@ -104,8 +104,9 @@ def show_classes(proof: Exported) -> None:
 
 def show_rebuilt(proof: Rebuilt) -> None:
     talk(
-        f"proved on {proof.photos} photos with {proof.runtime}: values of the reconstruction "
-        f"differ by {proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on average), of the code "
-        f"by {proof.code_diff:.1e} of its largest, bare network {proof.network_diff:.1e}"
+        f"proved on {count(proof.photos, 'photo')} with {proof.runtime}: values of the "
+        f"reconstruction differ by {proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on "
+        f"average), of the code by {proof.code_diff:.1e} of its largest, bare network "
+        f"{proof.network_diff:.1e}"
     )
     talk("outputs: reconstruction, code")

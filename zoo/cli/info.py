@@ -1,7 +1,8 @@
-"""zoo info: one model in full, stage by stage, and where the cut falls."""
+"""zoo info: one model in full, stage by stage, and where the cut falls; or a run, or its file."""
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -10,19 +11,33 @@ from zoo import catalog
 from zoo.catalog import ModelSpec, Preprocess
 from zoo.cli.listing import accuracy, record, size
 from zoo.cli.screen import print_json, short, table
-from zoo.errors import UsageError
+from zoo.errors import RunError, UsageError
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="A model of the catalogue, torchvision/X, timm/X.")],
+    model: Annotated[
+        str, typer.Argument(help="A model, torchvision/X, timm/X, a run, or an .onnx file.")
+    ],
     classes: Annotated[
         bool, typer.Option("--classes", help="Only the classes of its weights, in order.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """One network: stages with shapes, counts and memory, the cut, its variants, its weights."""
+    """One network: stages with shapes, counts and memory, the cut, its variants, its weights.
+
+    Of a run folder or an exported file: what it was made of, and how good it is.
+    """
+    from zoo.cli import made
+
+    if model.lower().endswith(".onnx"):
+        made.show_onnx(model, classes, json)
+        return
+    own = os.path.exists(os.path.join(model, "run.json"))
+    if own or (os.path.isdir(model) and model not in catalog.ROWS):
+        made.show_run(model, classes, json)
+        return
     if not catalog.of_library(model):
-        catalog.find(model)
+        check_name(model)
     from dataclasses import asdict
 
     from zoo import models
@@ -40,6 +55,16 @@ def command(
         print(f"  {label:<11}{text}")
     parts = [stage_table(spec, stages), variants(spec), weights_table(spec), origins(spec)]
     print("\n" + "\n\n".join("\n".join(part) for part in parts if part))
+
+
+def check_name(name: str) -> None:
+    """Raises for what is neither a run folder nor a model."""
+    if "/" in name and catalog.base(name) not in catalog.ROWS:
+        raise RunError(
+            f"there is no run folder {name}, and no model of that name",
+            "give a run, an .onnx file or a name of `zoo list`",
+        )
+    catalog.find(name)
 
 
 def full(spec: ModelSpec) -> dict[str, Any]:

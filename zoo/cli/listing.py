@@ -58,6 +58,9 @@ def command(
     if task is not None and task.lower() not in TASKS:
         raise UsageError(f"--task {task}: no such task", f"one of: {', '.join(TASKS)}")
     rows, found = select(wanted, sort)
+    column = SORTED.get(sort or "")
+    if column and found and all(cells(row, [column]) == ("-",) for row in found):
+        talk(f"not sorted: {column} of none of these models is known; --sort params is measured")
     if json:
         print_json([record(row) for row in found])
     elif found:
@@ -204,6 +207,7 @@ COLUMNS: dict[str, Callable[[ModelSpec], str]] = {
 HEADER = ("model", "year", "params", "mult-adds", "memory", "input", "top-1", "top-5", "file",
           "licence")  # fmt: skip
 TEXT = ("model", "family", "task", "licence", "weights", "paper")
+SORTED = {"acc1": "top-1", "acc5": "top-5", "size": "file", "year": "year"}  # may be unknown
 DROPPED = ("top-5", "file", "year", "mult-adds", "licence", "input")  # first to last
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.cli.screen import Screen, printable, talk
+from zoo.cli.screen import count as counted
 from zoo.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def command(
         ours = predictor.open_predictor(
             model, choice=weights, device=device, precision=precision, progress=screen.bytes
         )
-        talk(f"{ours.about}; {len(ours.classes):,} classes")
+        talk(f"{ours.about}; {counted(len(ours.classes), 'class', 'classes')}")
         if precision == "bf16":
             show_agreement(model, weights, device, ours, found)
         top = min(top, len(ours.classes))
@@ -74,13 +75,15 @@ def show_agreement(
     found.each = itertools.chain(first, found.each)
     exact = predictor.open_predictor(model, choice=weights, device=device, precision="fp32")
     same, count = predictor.agreement(ours, exact, first)
-    talk(f"bf16 gives the same class as fp32 on {same} of the first {count} pictures")
+    talk(f"bf16 gives the same class as fp32 on {same} of the first {counted(count, 'picture')}")
 
 
 def show_summary(count: int, errors: int, skipped: list[str], output: Path | None) -> None:
     where = f" in {output}" if output else ""
-    talk(f"{count:,} rows{where}" + (f", {errors:,} of them errors" if errors else ""))
+    failed = f", {errors:,} of them {'an error' if errors == 1 else 'errors'}" if errors else ""
+    talk(f"{counted(count, 'row')}{where}{failed}")
     if skipped:
         names = ", ".join(printable(name) for name in skipped[:5])
         more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
-        talk(f"{len(skipped)} files are no pictures and have no row: {names}{more}")
+        many = counted(len(skipped), "file is no picture and has", "files are no pictures and have")
+        talk(f"{many} no row: {names}{more}")

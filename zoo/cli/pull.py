@@ -11,7 +11,7 @@ import typer
 
 from zoo import catalog
 from zoo.catalog import ModelSpec, Weights
-from zoo.cli.screen import Screen, print_json, printable, table, talk
+from zoo.cli.screen import Screen, count, print_json, printable, table, talk
 from zoo.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
@@ -100,8 +100,9 @@ def pulled(spec: ModelSpec, row: Weights, screen: Screen) -> Pulled:
     from zoo.weights.bundle import Packed
 
     size = f"{row.size / 1e6:,.1f} MB, " if row.size else ""
-    where = "here already" if weights.held(row) else f"from {row.url}"
-    talk(f"{spec.name} {row.tag}: {size}licence {row.licence or 'not stated'}, {where}")
+    where = "here already" if weights.held(row) else row.url and f"from {row.url}"
+    licence = f"licence {row.licence or 'not stated'}"
+    talk(f"{spec.name} {row.tag}: {size}{licence}, {where or 'with no known address'}")
     path = weights.find(row, progress=screen.bytes, say=screen.say, model=spec.name)
     screen.close()
     weights.check(path)
@@ -134,7 +135,7 @@ def write(bundle: Path, found: list[Pulled], screen: Screen) -> None:
     pack(bundle, {one.path: one.packed for one in found}, steps(f"writing {bundle.name}", screen))
     screen.close()
     talk(
-        f"{bundle}: {len(found)} files, {bundle.stat().st_size / 1e6:,.1f} MB; there: "
+        f"{bundle}: {count(len(found), 'file')}, {bundle.stat().st_size / 1e6:,.1f} MB; there: "
         f"`zoo pull --from {bundle.name}`"
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.screen import Screen, print_json, talk
+from zoo.cli.screen import count as counted
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ def command(
         result = draw(ours, found, output, count, screen)
     talk(
         f"mean MSE {result['mse']:.6f}, MAE {result['mae']:.6f} a value of "
-        f"{result['pictures']:,} pictures"
+        f"{counted(result['pictures'], 'picture')}"
         + (f"; {result['errors']:,} cannot be read" if result["errors"] else "")
     )
-    talk(f"{result['pairs']:,} pairs, sheet.png and errors.csv in {output}")
+    talk(f"{counted(result['pairs'], 'pair')}, sheet.png and errors.csv in {output}")
     print_json({"output": str(output), **result}) if json else print(output)
 
 

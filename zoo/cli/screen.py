@@ -61,6 +61,11 @@ def short(number: float | None) -> str:
     return f"{number:.3g}P"
 
 
+def count(number: int, what: str, more: str = "") -> str:
+    """`1 photo`, `1,200 photos`; more: the plural where it is not made by an s."""
+    return f"{number:,} {what if number == 1 else more or what + 's'}"
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{100 * value:.{digits}f} %"
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.cli.screen import Screen, print_json, printable, table, talk
+from zoo import catalog
+from zoo.cli.pull import choose
+from zoo.cli.screen import Screen, count, print_json, printable, table, talk
 from zoo.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ def listing(json: Json = False) -> None:
     if json:
         print_json([item.to_dict() for item in found])
         return
-    talk(f"{len(found)} files in {shelf.weights_folder()}")
+    talk(f"{count(len(found), 'file')} in {shelf.weights_folder()}")
     if found:
         print("\n".join(rows(found, {})))
 
@@ -56,29 +59,67 @@ def verify(names: Names = None, json: Json = False) -> int:
         print("\n".join(rows(found, wrong)))
     if wrong:
         first, damage = next(iter(wrong.items()))
+        those = "is not what it" if len(wrong) == 1 else "are not what they"
         raise WeightsError(
-            f"{len(wrong)} of {len(found)} files are not what they should be; {first}: {damage}",
+            f"{len(wrong)} of {count(len(found), 'file')} {those} should be; {first}: {damage}",
             f"`zoo weights remove {first}` and `zoo pull` it again",
         )
-    talk(f"{len(found)} files, each as it was")
+    talk(count(len(found), "file") + (", each as it was" if len(found) > 1 else ", as it was"))
     return 0
 
 
 @app.command("path")
 def path(
-    name: Annotated[str | None, typer.Argument(help="Model or file; else the store.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Model, MODEL/TAG or file; else the store.")
+    ] = None,
 ) -> None:
-    """Where the store is, or the file of a model in it, verified."""
+    """Where the store is, or the file that a model's weights are read from, verified.
+
+    That may be one in the folder of $ZOO_WEIGHTS, or of the package itself.
+    """
     from zoo.weights import shelf
 
     if name is None:
         print(shelf.weights_folder())
         return
-    for item in shelf.named([name]):
-        damage = shelf.verify(item)
-        if damage:
-            raise WeightsError(f"{item.path}: {damage}", f"`zoo weights remove {item.file}`")
-        print(item.path)
+    kept = {item.path: item for item in shelf.items()}
+    for path in places(name, list(kept.values())):
+        if path in kept and (damage := shelf.verify(kept[path])):
+            raise WeightsError(f"{path}: {damage}", f"`zoo weights remove {path.name}`")
+        print(path)
+
+
+def places(name: str, kept: list[Item]) -> list[Path]:
+    """The files of a model's weights: its default, else whichever is here. Raises for none.
+
+    Those in the store are not verified yet, the others are. name: also of a file.
+    """
+    from zoo import weights
+    from zoo.weights import choice, shelf
+
+    rows = [row for spec in catalog.ROWS.values() for row in spec.weights if row.file == name]
+    if not any(map(weights.held, rows)):
+        known = [item for item in kept if name in (item.file, item.model)]
+        file = Path(name).suffix in choice.SUFFIXES or any(item.file == name for item in known)
+        if file or (known and catalog.of_library(name)):
+            return [item.path for item in shelf.named([name])]
+        spec, default = choose(name, None)
+        rows = [default] if catalog.base(name) != name else list(spec.weights)
+    here = next((row for row in rows if weights.held(row)), None)
+    if here is None:
+        raise WeightsError(
+            f"no weights '{name}' on this machine: {rows[0].file} is neither in "
+            f"{shelf.weights_folder()}, nor in the package, nor in a folder that ZOO_WEIGHTS names",
+            f"`zoo pull {name}` fetches them"
+            if rows[0].url
+            else "no address of it is known: put it into a folder, and set ZOO_WEIGHTS to that",
+        )
+    path = weights.held(here)
+    assert path is not None
+    if path not in [item.path for item in kept]:
+        weights.check(weights.find(here, offline=True))
+    return [path]
 
 
 @app.command("remove")
@@ -90,7 +131,7 @@ def remove(
 
     found = shelf.named(names)
     free = sum(shelf.remove(item) for item in found)
-    talk(f"{len(found)} files removed, {free / 1e6:,.1f} MB free")
+    talk(f"{count(len(found), 'file')} removed, {free / 1e6:,.1f} MB free")
     if json:
         print_json([item.to_dict() for item in found])
     else:

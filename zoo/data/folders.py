@@ -1,4 +1,4 @@
-"""photos/CLASS/*.jpg and photos/{train,val}/CLASS/*.jpg.
+"""photos/CLASS/*.jpg and photos/{train,val}/CLASS/*.jpg; a test part is for measuring only.
 
 Classes are the folder names of the training part, in string order; a class of val is matched by
 name, never by position.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from zoo.data.decode import looks_like_image
 from zoo.data.samples import DatasetIndex, Sample
-from zoo.data.split import TRAIN_NAMES, VAL_NAMES, check_classes, split
+from zoo.data.split import LAYOUT, PARTS, TRAIN_NAMES, VAL_NAMES, check_classes, split
 from zoo.errors import DataError, nearest
 
 PICTURES = "pictures"  # the one class of pictures without labels
@@ -46,6 +46,26 @@ def scan_folders(root: Path, val_fraction: float, seed: int) -> DatasetIndex:
     absent = [name for name in classes if name not in val_classes]
     note = (f"no validation photo of: {', '.join(absent)}",) if absent else ()
     return DatasetIndex(root, classes, tuple(samples), tuple(skipped), note)
+
+
+def labelled(root: Path) -> dict[str, list[tuple[str, str]]]:
+    """For measuring: (path, class) of the photos of each part; of part `""` where there is none.
+
+    Without a train part a folder has parts only where nothing else is in it: val may be a class.
+    """
+    folders = [
+        entry.name for entry in listing(root) if is_folder(entry) and not entry.name.startswith(".")
+    ]
+    parts = {name: folder for name, names in PARTS.items() if (folder := part(root, names))}
+    if "train" not in parts and len(parts) < len(folders):
+        parts = {"": ""}
+    found = {}
+    for name, folder in (parts or {"": ""}).items():
+        classes, samples = class_folders(root, folder, [])
+        found[name] = [(sample.path, classes[sample.label]) for sample in samples]
+    if not any(found.values()):
+        raise DataError(f"{root} has no class folders with photos", f"expected {LAYOUT}")
+    return {name: photos for name, photos in found.items() if photos}
 
 
 def scan_pictures(root: Path, val_fraction: float, seed: int) -> DatasetIndex:

@@ -3,6 +3,7 @@
 samples.py    the records          split.py     what is put aside for validation
 folders.py    class folders        manifest.py  a table of paths and labels, read by table.py
 packed.py     many pictures in one file, as container.py reads them: MNIST, CIFAR-10
+labelled.py   the same photos for measuring, which needs no split
 """
 
 from __future__ import annotations

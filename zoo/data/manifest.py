@@ -15,16 +15,11 @@ from pathlib import Path
 from zoo.data import container
 from zoo.data.packed import sha256
 from zoo.data.samples import DatasetIndex, Sample
-from zoo.data.split import TRAIN_NAMES, VAL_NAMES, check_classes, split, split_groups
+from zoo.data.split import PARTS, check_classes, split, split_groups
 from zoo.data.table import Row, read
 from zoo.errors import DataError, nearest
 
-TEST_NAMES = ("test", "testing")
-SPLITS = {
-    name: part
-    for part, names in (("train", TRAIN_NAMES), ("val", VAL_NAMES), ("test", TEST_NAMES))
-    for name in names
-}
+SPLITS = {name: part for part, names in PARTS.items() for name in names}
 
 
 @dataclass(slots=True)
@@ -151,7 +146,7 @@ def parts_of(listed: Listed) -> dict[str, str]:
     """
     if not any(row.split for row, _ in listed.photos):
         return {row.path: "" for row, _ in listed.photos}
-    parts = {row.path: part_of(listed, row) for row, _ in listed.photos}
+    parts = said_parts(listed)
     if "train" not in parts.values():
         raise DataError(f"{listed.path} has no photo for training", "a row of it has split train")
     if "val" in parts.values():
@@ -161,6 +156,12 @@ def parts_of(listed: Listed) -> dict[str, str]:
     elif "test" in parts.values():
         listed.notes.append("the test part is used for validation: there is no val part")
         parts = {path: "val" if part == "test" else part for path, part in parts.items()}
+    return parts
+
+
+def said_parts(listed: Listed) -> dict[str, str]:
+    """`train`, `val` or `test` for each path, as the column says; no group is in two of them."""
+    parts = {row.path: part_of(listed, row) for row, _ in listed.photos}
     check_groups(listed, parts)
     return parts
 
@@ -172,7 +173,7 @@ def part_of(listed: Listed, row: Row) -> str:
         raise listed.error(
             row,
             f"split {row.split!r}" if row.split else "the split is empty, in other lines it is not",
-            f"{close} It is train, val or test".lstrip(),
+            f"{close} it is train, val or test".lstrip(),
         )
     return part
 
@@ -190,6 +191,20 @@ def check_groups(listed: Listed, parts: dict[str, str]) -> None:
                     f"{other.where}",
                     "a group is on one side of the split: change split, or remove column group",
                 )
+
+
+def labelled(path: Path) -> dict[str, list[tuple[str, str]]]:
+    """For measuring: (path, class) of the photos of each part; of part `""` where there is none."""
+    listed = Listed(path)
+    look(listed, read(path).rows)
+    if any(row.split for row, _ in listed.photos):
+        parts = said_parts(listed)
+    else:
+        parts = {row.path: "" for row, _ in listed.photos}
+    found: dict[str, list[tuple[str, str]]] = {}
+    for row, _ in listed.photos:
+        found.setdefault(parts[row.path], []).append((row.path, row.label))
+    return found
 
 
 def labels_of(listed: Listed, parts: dict[str, str]) -> dict[str, int]:

@@ -77,6 +77,31 @@ def scan_packed(root: Path, val_fraction: float, seed: int) -> DatasetIndex | No
     return DatasetIndex(root, classes, tuple(samples), skipped, tuple(notes), files)
 
 
+def labelled(root: Path) -> dict[str, list[tuple[str, str]]] | None:
+    """For measuring: (path, class) of the photos of each part; None for another folder.
+
+    A part is what its name says, so MNIST's t10k and CIFAR-10's test_batch are test.
+    """
+    names = [entry.name for entry in listing(root)]
+    train, val = idx_parts(root, names) or cifar_parts(root, names) or ([], [])
+    if not train:
+        return None
+    parts = {"train": train}
+    if val and val[0].name.lower().startswith("val"):
+        rest = [name for name in names if not name.lower().startswith("val")]
+        parts |= {"val": val, "test": (idx_parts(root, rest) or ([], []))[1]}
+    else:
+        parts["test"] = val
+    values = sorted({label for part in train for label in part.values})
+    known = dict(zip(values, class_names(root, values, train)[0], strict=True))
+    found = {}
+    for name, part in parts.items():
+        check_val(root, part, values)
+        labels = [(one.name, n, k) for one in part for n, k in enumerate(one.labels.tolist())]
+        found[name] = [(f"{file}#{n}", known[label]) for file, n, label in labels]
+    return {name: photos for name, photos in found.items() if photos}
+
+
 def why_not(name: str) -> str:
     if name.startswith("."):
         return "name begins with a dot"

@@ -15,6 +15,8 @@ from zoo.errors import DataError
 
 TRAIN_NAMES = ("train", "training")
 VAL_NAMES = ("val", "valid", "validation")
+TEST_NAMES = ("test", "testing")
+PARTS = {"train": TRAIN_NAMES, "val": VAL_NAMES, "test": TEST_NAMES}
 LAYOUT = "photos/CLASS/*.jpg or photos/{train,val}/CLASS/*.jpg"
 
 

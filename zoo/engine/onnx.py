@@ -34,7 +34,8 @@ class OnnxModel:
                 f"{path} is not an ONNX file that can run: {reason}",
                 "`zoo export onnx RUN` makes one",
             ) from None
-        about = self.session.get_modelmeta().custom_metadata_map
+        about: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        self.about = about
         if "zoo.classes" not in about:
             raise WeightsError(
                 f"{path} has no class names in its metadata, so it was not exported by zoo",

@@ -160,7 +160,10 @@ def _of_user(path: Path, weights: Weights) -> Path:
     pinned = pin_of(path) or pin_of(kept_path(weights)) if not is_full(weights.sha256) else ""
     damage = _compare(path, pinned or weights.sha256, weights.bytes)
     if damage:
-        raise WeightsError(f"{path} (from ZOO_WEIGHTS): {damage}", f"replace it by {weights.url}")
+        way_out = f"replace it by {weights.url or 'the file as it was published'}"
+        raise WeightsError(
+            f"{path} (from ZOO_WEIGHTS): {damage}", f"{way_out}, or take it out of that folder"
+        )
     return path
 
 

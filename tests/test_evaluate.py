@@ -1,0 +1,234 @@
+"""zoo evaluate: on which photos, and never silently on those that were trained on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+
+import pytest
+from conftest import CLASSES, write_photos
+from test_container import write_idx
+from test_index import touch
+
+from zoo.cli import main
+from zoo.data import labelled
+from zoo.errors import DataError, UsageError
+from zoo.predict import asked
+from zoo.run import Run
+
+
+@pytest.fixture(scope="module")
+def other(photos, tmp_path_factory):
+    """A run on the same photos with another split."""
+    folder = tmp_path_factory.mktemp("runs") / "other"
+    words = ["--weights", "none", "--no-freeze", "--views", "1", "--epochs", "1", "--seed", "5"]
+    assert main(["finetune", "lenet", str(photos), *words, "-o", str(folder)]) == 0
+    return folder
+
+
+def fresh(tmp_path, classes=CLASSES, each=3):
+    """Photos that nobody was trained on."""
+    return write_photos(tmp_path / "fresh", classes, each)
+
+
+def measured(answer):
+    assert answer.code == 0, answer.err
+    return json.loads(answer.out)["photos"]
+
+
+def ids(run, part):
+    return {str(path) for path in Run.open(run).photos(part)}
+
+
+# What was trained on
+
+
+def test_a_committee_is_not_measured_on_what_a_member_was_trained_on(here, run, other):
+    torn = len(ids(run, "val") & ids(other, "train"))
+    total = len(ids(run, "val"))
+    assert 0 < torn < total
+    answer = here("evaluate", run, other, "--json")
+    assert measured(answer) == total - torn
+    assert f"{torn} photo" in answer.err
+    assert f"left out, since {other} trained on" in answer.err
+    assert measured(here("evaluate", run, "--json")) == total
+
+
+def test_the_training_photos_of_a_folder_are_left_out_by_any_path(here, run, photos, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(photos, target_is_directory=True)
+    val = len(ids(run, "val"))
+    for data in (photos, link, os.path.relpath(photos)):
+        answer = here("evaluate", run, "--data", data, "--json")
+        assert measured(answer) == val
+        assert f"{36 - val} photos left out, since {run} trained on them" in answer.err
+
+
+def test_a_link_to_a_photo_is_that_photo(run, tmp_path):
+    path, label = Run.open(run).labelled("train")[0]
+    (tmp_path / label).mkdir()
+    link = tmp_path / label / "x.png"
+    link.symlink_to(path)
+    assert asked.known([(str(link), label)], [str(run)]) == ({str(link)}, [str(run)])
+
+
+def test_a_file_beside_its_run_was_trained_as_the_run_was(run, exported, tmp_path):
+    whole = [(path, "") for path in sorted(ids(run, "train"))]
+    assert asked.known(whole, [str(exported)]) == (set(), [])
+    beside = tmp_path / "copy"
+    shutil.copytree(run, beside)
+    assert len(asked.known(whole, [str(beside / "model.onnx")])[0]) == len(whole)
+    (beside / "run.json").write_text("[]")
+    assert asked.known(whole, [str(beside / "model.onnx")]) == (set(), [])
+
+
+def test_part_train_keeps_them_and_says_so(here, run):
+    answer = here("evaluate", run, "--part", "train", "--json")
+    count = len(ids(run, "train"))
+    assert measured(answer) == count
+    assert f"trained on {count} of them, which --part train keeps" in answer.err
+
+
+def test_nothing_left_is_an_error(here, run, tmp_path):
+    for path in sorted(ids(run, "train"))[:3]:
+        (tmp_path / "disc").mkdir(exist_ok=True)
+        os.symlink(path, tmp_path / "disc" / os.path.basename(path))
+    answer = here("evaluate", run, "--data", tmp_path)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"{run} trained on all 3 of these photos" in answer.err
+    assert "hint: an accuracy is measured on photos that were not trained on" in answer.err
+
+
+def test_seventy_thousand_photos_are_compared_at_once(tmp_path):
+    rows = "".join(f"c{n % 10}/{n}.png,c{n % 10},train\n" for n in range(70_000))
+    (tmp_path / "index.csv").write_text("path,label,split\n" + rows)
+    record = {"format": 1, "status": "finished", "data": {"root": str(tmp_path)}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    photos = [(f"{tmp_path}/c{n % 10}/{n}.png", "") for n in range(69_999, 140_000)]
+    started = time.process_time()
+    found, by = asked.known(photos, [str(tmp_path)])
+    assert time.process_time() - started < 5
+    assert (len(found), by) == (1, [str(tmp_path)])
+
+
+# Which photos
+
+
+def test_all_photos_of_a_plain_folder_are_used(here, run, tmp_path):
+    folder = fresh(tmp_path)
+    answer = here("evaluate", run, "--data", folder, "--json")
+    assert measured(answer) == 9
+    assert f"9 photos of {folder}, all of them: it has no val part" in answer.err
+
+
+def test_one_class_is_enough_and_is_matched_by_name(here, run, tmp_path):
+    folder = fresh(tmp_path, ("stripes",), 1)
+    answer = here("evaluate", run, "--data", folder, "--json")
+    assert measured(answer) == 1
+    assert "1 photo of" in answer.err
+    (result,) = json.loads(answer.out)["results"]
+    assert result["confusion"][2] == [0, 0, 1]
+    (folder / "stripes").rename(folder / "dots")
+    answer = here("evaluate", run, "--data", folder)
+    assert answer.code == 2
+    assert "classes that the network does not know: dots" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("part", "names", "about"),
+    [
+        (None, "2", "its val part"),
+        ("val", "2", "its val part"),
+        ("test", "34", "its test part"),
+        ("train", "1", "its train part"),
+        ("all", "1234", "all of them: train and val and test"),
+    ],
+)
+def test_the_parts_of_a_folder_and_of_a_table(tmp_path, part, names, about):
+    paths = ("train/a/1.jpg", "val/a/2.jpg", "Test/a/3.jpg", "Test/b/4.jpg")
+    touch(tmp_path, *paths)
+    table = tmp_path / "m.csv"
+    lines = (f"{path},{path.split('/')[1]},{path.split('/')[0]}" for path in paths)
+    table.write_text("path,label,split\n" + "\n".join(lines))
+    for root in (tmp_path, table):
+        if root == tmp_path:
+            table.rename(tmp_path / ".m.csv")
+        else:
+            (tmp_path / ".m.csv").rename(table)
+        found = asked.of_data("DATA", root, part)
+        assert found.about == f"of DATA, {about}"
+        assert [path[-5] for path, _ in found.photos] == list(names)
+        assert all(label == path.split("/")[-2] for path, label in found.photos)
+
+
+def test_without_val_the_test_part_is_taken_and_said(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "test/a/2.jpg")
+    found = asked.of_data("DATA", tmp_path, None)
+    assert [path[-5] for path, _ in found.photos] == ["2"]
+    assert found.about == "of DATA, its test part: it has no val part"
+
+
+@pytest.mark.parametrize("folders", [("val", "cat"), ("test", "cat")])
+def test_a_class_called_as_a_part_is_a_class(tmp_path, folders):
+    touch(tmp_path, *(f"{name}/deep/1.jpg" for name in folders))
+    (photos,) = labelled.read(tmp_path).values()
+    assert {label for _, label in photos} == set(folders)
+
+
+def test_the_parts_of_mnist_s_files(tmp_path):
+    write_idx(tmp_path, "train")
+    write_idx(tmp_path, "t10k")
+    parts = labelled.read(tmp_path)
+    assert list(parts) == ["train", "test"]
+    write_idx(tmp_path, "val")
+    parts = labelled.read(tmp_path)
+    assert list(parts) == ["train", "val", "test"]
+    assert parts["test"][0][0] == str(tmp_path / "t10k-images-idx3-ubyte.gz#0")
+    assert parts["val"][0][0] == str(tmp_path / "val-images-idx3-ubyte.gz#0")
+
+
+def test_a_part_that_is_not_there_is_an_error(here, run, tmp_path):
+    folder = fresh(tmp_path)
+    answer = here("evaluate", run, "--data", folder, "--part", "test")
+    assert answer.code == 2
+    assert f"--part test: {folder} has no test part" in answer.err
+    assert "hint: it has no parts; leave --part out" in answer.err
+    answer = here("evaluate", run, "--part", "test")
+    assert answer.code == 2
+    assert f"{run} keeps its train and val photos only" in answer.err
+    assert "--part test" in answer.err.splitlines()[-1]
+    answer = here("evaluate", run, "--part", "foo")
+    assert answer.err.splitlines()[-2:] == [
+        "error: --part foo: there is no such part",
+        "hint: it is val, test, train or all; leave --part out for val",
+    ]
+
+
+def test_data_without_photos_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="no class folders with photos"):
+        labelled.read(touch(tmp_path, "1.jpg"))
+    with pytest.raises(DataError, match="does not exist"):
+        labelled.read(tmp_path / "gone")
+    with pytest.raises(UsageError, match="is no run"):
+        asked.of_run(str(tmp_path), None)
+
+
+def test_the_test_part_of_a_table_is_measured_and_never_trained_on(here, photos, tmp_path):
+    names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))
+    parts = ("train", "train", "val", "test")
+    lines = [f"{photos / name},{name.split('/')[0]},{parts[n % 4]}" for n, name in enumerate(names)]
+    table = tmp_path / "m.csv"
+    table.write_text("path,label,split\n" + "\n".join(lines))
+    words = ["--weights", "none", "--no-freeze", "--epochs", 1, "-o", tmp_path / "run"]
+    assert here("finetune", "lenet", table, *words).code == 0
+    kept = ids(tmp_path / "run", "train") | ids(tmp_path / "run", "val")
+    assert len(kept) == 27
+    assert "in the test part" in (tmp_path / "run/skipped.csv").read_text()
+    answer = here("evaluate", tmp_path / "run", "--data", table, "--part", "test", "--json")
+    assert measured(answer) == 9
+    assert f"9 photos of {table}, its test part" in answer.err
+    assert "left out" not in answer.err
+    answer = here("evaluate", tmp_path / "run", "--data", table, "--part", "all", "--json")
+    assert measured(answer) == 18

@@ -1,0 +1,135 @@
+"""Which photos a measurement is on: the part that was asked for, less what was trained on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from zoo.data import labelled
+from zoo.errors import DataError, RunError, UsageError
+from zoo.run import Run
+
+PARTS = ("train", "val", "test")
+Photos = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """(path, class) of each photo, and in words where they are from."""
+
+    photos: Photos
+    about: str
+
+
+def of_data(data: str, root: Path, part: str | None) -> Asked:
+    """Photos of a folder or manifest. part: None is val, else test, else all that there is.
+
+    Raises UsageError for a part that was named and is not there.
+    """
+    parts = labelled.read(root)
+    every = [photo for photos in parts.values() for photo in photos]
+    if part in parts:
+        return Asked(parts[part], f"of {data}, its {part} part")
+    if part == "all":
+        names = " and ".join(name for name in PARTS if name in parts)
+        return Asked(every, f"of {data}, all of them{names and f': {names}'}")
+    if part is not None:
+        have = ", ".join(name for name in PARTS if name in parts)
+        raise UsageError(
+            f"--part {part}: {data} has no {part} part",
+            (f"it has {have}; " if have else "it has no parts; ")
+            + "leave --part out, or give --part all for all of its photos",
+        )
+    if "val" in parts:
+        return Asked(parts["val"], f"of {data}, its val part")
+    if "test" in parts:
+        return Asked(parts["test"], f"of {data}, its test part: it has no val part")
+    return Asked(every, f"of {data}, all of them: it has no val part")
+
+
+def of_run(folder: str, part: str | None) -> Asked:
+    """Photos that a run was trained or validated on. Raises UsageError, RunError."""
+    if not Path(folder, "run.json").exists():
+        raise UsageError(
+            f"{folder} is no run, so it has no photos of its own", "give some with --data"
+        )
+    run = Run.open(Path(folder)).finished()
+    if part == "test":
+        data = run.record["data"].get("name") or run.record["data"]["root"]
+        raise UsageError(
+            f"--part test: {folder} keeps its train and val photos only, and no test part",
+            f"name the data that has one, as --data {data} --part test",
+        )
+    parts = ("train", "val") if part == "all" else (part or "val",)
+    photos = [(str(path), label) for each in parts for path, label in run.labelled(each)]
+    return Asked(photos, f"of {folder}, its {' and '.join(parts)} part{'s'[: len(parts) - 1]}")
+
+
+# What was trained on
+
+
+def known(photos: Photos, members: Sequence[str]) -> tuple[set[str], list[str]]:
+    """Those of the photos, by their paths, that members were trained on, and by which members.
+
+    A photo is known by where it really is: by its absolute path, links followed. An exported file
+    that lies in its run's folder was trained on what the run was.
+    """
+    place = Places()
+    ours = [place.of(path) for path, _ in photos]
+    wanted, seen = set(ours), set()
+    by = []
+    for member in dict.fromkeys(members):
+        if mine := {place.of(str(path)) for path in trained_on(member)} & wanted:
+            seen |= mine
+            by.append(member)
+    return {path for (path, _), real in zip(photos, ours, strict=True) if real in seen}, by
+
+
+def trained_on(member: str) -> list[Path]:
+    """The photos of a run's training; nothing where that is not known, as of a model's name."""
+    exported = member.lower().endswith(".onnx")
+    folder = Path(member).parent if exported else Path(member)
+    if not (folder / "run.json").exists() or not (folder / "index.csv").exists():
+        return []
+    try:
+        return Run.open(folder).photos("train")
+    except RunError:
+        if exported:  # beside a run.json that is not ours
+            return []
+        raise
+
+
+class Places:
+    """Where files really are. A folder is resolved once, however many photos it has."""
+
+    def __init__(self) -> None:
+        self.resolved = cache(os.path.realpath)
+
+    def of(self, path: str) -> str:
+        """The real path of a file, or of FILE#N in a container."""
+        file, mark, number = path.rpartition("#")
+        if mark and number.isdecimal():
+            return f"{self.resolved(file)}#{number}"
+        folder, name = os.path.split(path)
+        if name in ("", ".", "..") or os.path.islink(path):
+            return os.path.realpath(path)
+        return os.path.join(self.resolved(folder), name)
+
+
+def unseen(photos: Photos, members: Sequence[str]) -> tuple[Photos, list[str]]:
+    """The photos that no member was trained on, and the members that were trained on others.
+
+    Raises DataError where none is left.
+    """
+    trained, by = known(photos, members)
+    left = [photo for photo in photos if photo[0] not in trained]
+    if photos and not left:
+        raise DataError(
+            f"{', '.join(by)} trained on all {len(photos):,} of these photos",
+            "an accuracy is measured on photos that were not trained on: give others with --data, "
+            "or --part train for how well these are remembered",
+        )
+    return left, by
