@@ -192,8 +192,8 @@ GOOGLENET = ModelSpec(
     note="with BatchNorm; its 5x5 branches are 3x3, as in the published weights",
 )
 
-# Nobody publishes the file in this form: it has to be given. Caffe squashes pictures to 256 x 256
-# before it takes the centre, and its accuracies are with that.
+# Nobody publishes the file in this form: it has to be given. The accuracies are those of Caffe's
+# readme, probably of pictures that were squashed to 256 x 256 before the centre was taken.
 _BVLC = Weights(
     tag="bvlc",
     url="",
