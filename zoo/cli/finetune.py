@@ -54,19 +54,22 @@ def command(
     Prints the plan with the reason of every choice, then trains. The path of the run is all that
     goes to stdout. Ctrl-C leaves a run that --resume finishes.
     """
-    given = {
-        key: value
-        for key, value in locals().items()
-        if key not in ("output", "recipe", "resume", "dry_run", "json") and value is not None
-    }
+    flags = dict(locals())
     from zoo import recipe as recipes
 
     if resume is not None:
-        others = {"output": output, "recipe": recipe, "dry_run": dry_run or None}
-        given |= {key: value for key, value in others.items() if value is not None}
-        continue_run(resume, given, json)
+        continue_run(resume, flags)
         return
-    begin(recipes.make(given, recipe), output, dry_run, json)
+    begin(recipes.make(given(flags), recipe), output, dry_run, json)
+
+
+NOT_SETTINGS = ("output", "recipe", "resume", "dry_run", "json")
+
+
+def given(flags: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a recipe among a command's flags, where they were given."""
+    chosen = {name: value for name, value in flags.items() if name not in NOT_SETTINGS}
+    return {name: value for name, value in chosen.items() if value is not None}
 
 
 def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> None:
@@ -86,14 +89,15 @@ def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> N
         carry_out(job.start(plan, folder, screen), screen, json)
 
 
-def continue_run(folder: Path, given: dict[str, Any], json: bool) -> None:
+def continue_run(folder: Path, flags: dict[str, Any]) -> None:
     from zoo import recipe as recipes
     from zoo.run import Run
 
-    if given:
-        named = ", ".join(given)
+    json = bool(flags["json"])
+    others = [name for name in ("output", "recipe", "dry_run") if flags[name]]
+    if named := [*given(flags), *others]:
         raise UsageError(
-            f"--resume takes every setting from the run, but {named} was given too",
+            f"--resume takes every setting from the run, but {', '.join(named)} was given too",
             f"`zoo finetune --resume {folder}` alone",
         )
     run = Run.open(folder)

@@ -56,20 +56,14 @@ def command(
     The recipes/ folder has settings with measured results, as in `zoo train --recipe
     recipes/lenet-mnist.toml`. The path of the run is all that goes to stdout.
     """
-    given = {
-        key: value
-        for key, value in locals().items()
-        if key not in ("output", "recipe", "resume", "dry_run", "json") and value is not None
-    }
+    flags = dict(locals())
     from zoo import recipe as recipes
-    from zoo.cli.finetune import begin, continue_run
+    from zoo.cli.finetune import begin, continue_run, given
 
     if resume is not None:
-        others = {"output": output, "recipe": recipe, "dry_run": dry_run or None}
-        given |= {key: value for key, value in others.items() if value is not None}
-        continue_run(resume, given, json)
+        continue_run(resume, flags)
         return
-    settings = recipes.make(from_scratch(given, recipe), recipe, "train")
+    settings = recipes.make(from_scratch(given(flags), recipe), recipe, "train")
     begin(settings, output, dry_run, json)
 
 

@@ -63,7 +63,9 @@ def epoch_kept(recipe: Recipe, index: DatasetIndex) -> tuple[str, str]:
     """What chooses the epoch that is kept: nothing, where the val part is a test part."""
     if recipe.best != "auto":
         return recipe.best, "as asked for"
-    if any(sample.path.startswith(("t10k", "test")) for sample in index.of("val")[:1]):
+    # Of IDX files and CIFAR-10's batches only: a folder of photos may well begin with "test".
+    held = index.of("val")[0].path if index.containers else ""
+    if held.startswith(("t10k", "test")):
         return "last", "the val part is the data set's test part: no epoch is chosen on it"
     if recipe.task == "reconstruct":
         return "loss", "on the val photos"

@@ -118,6 +118,8 @@ class Loop:
     def __init__(self, model: nn.Module, source: Source, settings: Settings, device: Any) -> None:
         import torch
 
+        from zoo.models.auxiliary import AuxiliaryHead
+
         # Channels last trains small convolutions on a CPU half as fast again.
         self.model = model.to(device).to(memory_format=torch.channels_last)
         self.source, self.settings = source, settings
@@ -127,6 +129,7 @@ class Loop:
         self.task: Task = kind(settings, source, device)
         # What is evaluated and kept: the model itself, or the running mean of its weights.
         self.averaged = copy.deepcopy(self.model) if settings.ema else self.model
+        self.heads = [part for part in self.model.modules() if isinstance(part, AuxiliaryHead)]
         self.progress = Progress()
         self.steps_per_epoch = steps(len(source.labels), settings.batch_size)
 
@@ -192,10 +195,9 @@ class Loop:
 
     def auxiliary(self, inputs: torch.Tensor, rows: Any) -> torch.Tensor | float:
         """The losses of heads that exist in training only."""
-        from zoo.models.auxiliary import WEIGHT, AuxiliaryHead
+        from zoo.models.auxiliary import WEIGHT
 
-        heads = [part for part in self.model.modules() if isinstance(part, AuxiliaryHead)]
-        kept = [head.scores for head in heads if head.scores is not None]
+        kept = [head.scores for head in self.heads if head.scores is not None]
         return WEIGHT * sum(self.task.loss(scores, inputs, rows) for scores in kept)
 
     def rate(self, back: int = 0) -> float:
