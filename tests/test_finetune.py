@@ -362,6 +362,8 @@ def test_training_learns(lenet_run):
         "model.safetensors",
         "confusion.csv",
         "classes.csv",
+        "val.csv",
+        "risk_coverage.csv",
     }
     confusion = (lenet_run / "confusion.csv").read_text().splitlines()
     assert len(confusion) == 1 + len(record["classes"])

@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from zoo.errors import WriteError
+from zoo.errors import DiskFull, WriteError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, mode: int = 0o666) -> Iterator[Path]:
+def replacing(path: Path, mode: int = 0o666, keep: Path | None = None) -> Iterator[Path]:
     """Yield a new empty file beside `path`, which takes its place or vanishes on any error.
 
-    mode: as for `open`, less the umask. A reader sees the old file or the new one.
+    mode: as for `open`, less the umask. keep: what the file that is replaced is called from then
+    on. A reader sees the old file or the new one.
     """
     temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.partial")
     try:
@@ -26,6 +29,8 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[Path]:
         yield temporary
         with writing(path):
             _sync(temporary, os.O_RDWR)  # Windows flushes only what is open for writing
+            if keep is not None:
+                _keep(path, keep)
             os.replace(temporary, path)
         with contextlib.suppress(OSError):  # not every file system syncs a folder
             _sync(path.parent, os.O_RDONLY)
@@ -51,9 +56,24 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def no_room(path: Path, why: str, number: int | None = None) -> WriteError:
-    full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    full = number in FULL
     first = f"free some space in {path.parent}" if full else f"is {path.parent} yours to write to?"
-    return WriteError(f"cannot write {path}: {why}", f"{first}, or choose another place")
+    kind = DiskFull if full else WriteError
+    return kind(f"cannot write {path}: {why}", f"{first}, or choose another place")
+
+
+def _keep(path: Path, other: Path) -> None:
+    """`path`, where it is there, is found under the other name as well."""
+    second = other.with_name(f".{other.name[:80]}.{secrets.token_hex(6)}.partial")
+    try:
+        os.link(path, second)
+        os.replace(second, other)
+    except FileNotFoundError:
+        return
+    except OSError:  # no hard links here: it moves, and has one name at every moment
+        os.replace(path, other)
+    finally:  # of two names for one file, replace keeps both
+        second.unlink(missing_ok=True)
 
 
 def _sync(path: Path, flags: int) -> None:

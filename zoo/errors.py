@@ -11,10 +11,11 @@ ZooError                 what went wrong, and a hint: what to do
 │   ├── WeightsError         a weights file that is missing, foreign or damaged
 │   │   └── ReaderDied           exit 3: the process that read it was killed at a limit
 │   └── RunError             a run folder that exists, is missing or is unfinished
-├── WriteError           exit 1: the place to write is full or read-only
+├── WriteError           exit 4: a place that cannot be written
+│   ├── DiskFull             exit 5: for want of room; what was unfinished can be resumed
 │   └── CacheError           exit 4: and it is the cache
 ├── ParityError          exit 1: an exported file disagrees with its run
-├── TrainingError        exit 1: training cannot go on
+├── TrainingError        exit 6: training has diverged and cannot go on
 └── Interrupted          exit 130 or 143: stopped by a signal, can be resumed
 """
 
@@ -76,11 +77,15 @@ class RunError(InputError):
 
 
 class WriteError(ZooError):
-    pass
+    exit_code = 4
+
+
+class DiskFull(WriteError):
+    exit_code = 5
 
 
 class CacheError(WriteError):
-    exit_code = 4
+    pass
 
 
 class ParityError(ZooError):
@@ -88,7 +93,7 @@ class ParityError(ZooError):
 
 
 class TrainingError(ZooError):
-    pass
+    exit_code = 6
 
 
 class Interrupted(ZooError):

@@ -62,3 +62,78 @@ def softmax(scores: Array) -> Array:
     """Probabilities of class scores along the last axis, in double precision."""
     exponents = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
     return np.asarray(exponents / exponents.sum(axis=-1, keepdims=True))
+
+
+# Can probabilities be believed? `probability` is that of the answer, `correct` whether it is right.
+
+BINS = 15
+
+
+def reliability(probability: Array, correct: Array, bins: int = BINS) -> tuple[Array, Array, Array]:
+    """(photos, mean probability, accuracy) of each of the bins of equal width; NaN if empty."""
+    place = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1)
+    photos = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(place, weights=probability, minlength=bins) / photos
+        accuracy = np.bincount(place, weights=correct, minlength=bins) / photos
+    return photos, mean, accuracy
+
+
+def calibration_error(probability: Array, correct: Array) -> float:
+    """ECE: how far probability and accuracy are apart, weighted by the photos of each bin.
+
+    Naeini, Cooper, Hauskrecht 2015, "Obtaining Well Calibrated Probabilities Using Bayesian
+    Binning", AAAI.
+    """
+    photos, mean, accuracy = reliability(probability, correct)
+    full = photos > 0
+    return float((np.abs(mean - accuracy)[full] * photos[full]).sum() / max(1, photos.sum()))
+
+
+def risk_coverage(probability: Array, correct: Array) -> tuple[Array, Array, Array]:
+    """(threshold, photos kept, share of errors among them), from few photos to all.
+
+    The thresholds are the probabilities there are; kept are the photos that reach them.
+    El-Yaniv, Wiener 2010, "On the Foundations of Noise-free Selective Classification", JMLR 11.
+    """
+    order = np.argsort(-probability, kind="stable")
+    errors = np.cumsum(~correct[order].astype(bool))
+    last = np.flatnonzero(np.append(np.diff(probability[order]) != 0, True))[: len(order)]
+    return probability[order][last], last + 1, errors[last] / (last + 1)
+
+
+def aurc(probability: Array, correct: Array) -> float:
+    """Area under the risk-coverage curve: the mean of the risk over 1, 2, … N photos kept.
+
+    Photos of equal probability are taken in random order, on average. Geifman, Uziel, El-Yaniv
+    2019, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", arXiv:1805.08206.
+    """
+    _, kept, risk = risk_coverage(probability, correct)
+    numbers = np.arange(1, len(probability) + 1)
+    errors = np.interp(numbers, np.append(0, kept), np.append(0, risk * kept))
+    return float((errors / numbers).mean()) if len(numbers) else 0.0
+
+
+# Is one network better than another?
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """p of McNemar's exact test, from the photos that only one of two networks has right.
+
+    Two-sided, binomial. McNemar 1947, Psychometrika 12; Dietterich 1998, "Approximate Statistical
+    Tests for Comparing Supervised Classification Learning Algorithms", Neural Computation 10.
+    """
+    from scipy.stats import binomtest
+
+    count = only_first + only_second
+    return float(binomtest(only_first, count).pvalue) if count else 1.0
+
+
+def holm(values: list[float]) -> list[float]:
+    """p values of several tests, each adjusted for there being so many (Holm 1979)."""
+    adjusted = [0.0] * len(values)
+    least = 0.0
+    for rank, at in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        least = max(least, min(1.0, (len(values) - rank) * values[at]))
+        adjusted[at] = least
+    return adjusted

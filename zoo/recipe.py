@@ -41,13 +41,28 @@ class Recipe(BaseModel):
     epochs: int = Field(30, ge=1, le=100_000, description="passes over the training photos")
     batch_size: int = Field(32, ge=1, le=65_536, description="photos per step")
     lr: float | None = Field(None, gt=0, le=100, description="peak learning rate")
-    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="who takes the steps")
+    optimizer: Literal["auto", "lbfgs", "adamw", "adam", "sgd"] = Field(
+        "auto",
+        description="the solver; lbfgs: the optimum of a linear head on kept features; auto: "
+        "lbfgs where it can, else adamw",
+    )
+    penalty: float | None = Field(
+        None, gt=0, le=1e6, description="of lbfgs; default: chosen by cross-validation"
+    )
     momentum: float = Field(0.0, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(
         0.01, ge=0, le=100, description="decoupled for adamw, part of the gradient for the others"
     )
-    schedule: Literal["cosine", "exponential", "constant"] = Field(
-        "cosine", description="how the rate falls; exponential: by `decay` in each epoch"
+    schedule: Literal["cosine", "exponential", "constant", "head-then-all"] = Field(
+        "cosine",
+        description="how the rate falls; exponential: by `decay` in each epoch; head-then-all: "
+        "the head first, then down to a stage at a lower rate, each with a cosine",
+    )
+    unfreeze: str | None = Field(
+        None, description="`layer4@10`: from epoch 10 on layer4 is trained too"
+    )
+    layer_decay: float | None = Field(
+        None, gt=0, le=1, description="factor on the rate for each stage further from the head"
     )
     decay: float = Field(0.6, gt=0, le=1, description="factor of the exponential schedule")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with a rising rate")
@@ -57,9 +72,27 @@ class Recipe(BaseModel):
     loss: Literal["auto", "cross_entropy", "mse", "mae", "bce"] = Field(
         "auto", description="auto: cross_entropy of classes, mse of reconstructed pixels"
     )
+    patience: int | None = Field(
+        None, ge=1, le=100_000, description="stop after so many epochs without a better one"
+    )
+    minutes: float | None = Field(
+        None, gt=0, le=1e6, description="of training at most; the rate falls in that time"
+    )
+    clip: float | None = Field(None, gt=0, description="largest norm of the gradients of a step")
+    accumulate: int = Field(
+        1, ge=1, le=65_536, description="batches whose gradients are one step's"
+    )
+    compile: bool = Field(False, description="the trained part goes through torch.compile")
+    mixup: float = Field(0.0, ge=0, le=10, description="alpha: rows are mixed with others; 0: not")
+    cutmix: float = Field(
+        0.0, ge=0, le=10, description="alpha: boxes are pasted from other photos; 0: not"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share spread over all classes")
     views: int | None = Field(None, ge=1, le=1000, description="views of each photo; 1 is plain")
     flip: bool = Field(True, description="views may be mirror images")
+    augment: Literal["none", "light", "trivial", "randaugment", "autoaugment"] = Field(
+        "none", description="torchvision's transforms, new in each epoch; for trained stages"
+    )
     distort: Literal["none", "affine", "elastic"] = Field(
         "none", description="moves small pictures anew in each epoch; elastic: affine and a field"
     )
@@ -79,6 +112,18 @@ class Recipe(BaseModel):
     fit: Literal["crop", "pad", "squash"] | None = Field(
         None, description="how a photo becomes a square; default: as the weights were trained"
     )
+    calibrate: bool = Field(
+        True, description="a temperature fitted on the val photos goes into the head"
+    )
+    seeds: int = Field(1, ge=1, le=1000, description="trainings whose scores are compared")
+    folds: int | None = Field(
+        None, ge=2, le=1000, description="cross-validation over all photos beside the training"
+    )
+    cache_budget: str | None = Field(
+        None, description="room for kept features, as 20GB or 50%; default: 50% of what is free"
+    )
+    workers: int | None = Field(None, ge=1, le=1024, description="threads that decode photos")
+    log: str | None = Field(None, description="csv, tensorboard or both, beside metrics.jsonl")
     val_fraction: float = Field(0.2, gt=0, lt=1, description="share put aside without a val part")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="of the split, the order and the head")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the frozen part")

@@ -3,7 +3,8 @@
 recipe.toml           the resolved settings            index.csv    photos, classes, split
 run.json              the record: what, on what, how   skipped.csv  what was left out, and why
 metrics.jsonl         one line per epoch               model.safetensors  the network
-checkpoint.safetensors  where an unfinished run goes on from
+checkpoint.safetensors  where an unfinished run goes on from, checkpoint-previous.safetensors  the
+one before it         lock         who works in the folder, as long as somebody does
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from zoo import lock
 from zoo.data.index import DatasetIndex
 from zoo.disk import atomic, writing
 from zoo.errors import RunError, WriteError
@@ -51,6 +53,8 @@ def refuse(folder: Path) -> NoReturn:
         unfinished = Run.open(folder).record["status"] == "started"
     except RunError:
         unfinished = False
+    if unfinished:
+        lock.refuse_held(folder)
     resume = f"`zoo finetune --resume {folder}` finishes it"
     other = "choose another folder with -o, or remove this one"
     raise RunError(f"{folder} exists already", resume if unfinished else other) from None
@@ -62,10 +66,22 @@ class Run:
     def __init__(self, folder: Path, record: dict[str, Any]) -> None:
         self.folder = folder
         self.record = record
+        self.lock: lock.Lock | None = None
 
     @classmethod
     def create(cls, folder: Path, record: dict[str, Any]) -> Run:
         """Makes the folder; an existing one is refused, so that no run is ever overwritten."""
+        with cls.creating(folder, record) as run:
+            return run
+
+    @classmethod
+    @contextmanager
+    def creating(cls, folder: Path, record: dict[str, Any]) -> Iterator[Run]:
+        """The folder, for its first files; run.json, which makes it a run, is written at the end.
+
+        Where they cannot be written it is taken away again. Raises RunError for an existing
+        folder, WriteError.
+        """
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
@@ -76,18 +92,32 @@ class Run:
                 "choose another place with -o",
             ) from None
         run = cls(folder, {"format": FORMAT, "status": "started", **record})
-        with run.or_nothing():
+        try:
+            yield run
             run.save()
-        return run
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     @contextmanager
-    def or_nothing(self) -> Iterator[None]:
-        """Takes the folder away again where its first files cannot be written."""
-        try:
-            yield
-        except Exception:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            raise
+    def held(self) -> Iterator[lock.Lock]:
+        """No other process works in the folder; within itself it changes nothing.
+
+        Raises RunError where another does.
+        """
+        if self.lock is not None:
+            yield self.lock
+            return
+        with lock.held(self.folder) as self.lock:
+            try:
+                yield self.lock
+            finally:
+                self.lock = None
+
+    def must_be_held(self) -> None:
+        """Raises RunError where another process took this one for dead and works here now."""
+        if self.lock is not None:
+            self.lock.must_be_ours()
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -128,7 +158,7 @@ class Run:
 
     def discard(self) -> None:
         """Removes a folder in which nothing was trained yet."""
-        trained = ("model.safetensors", "checkpoint.safetensors")
+        trained = ("model.safetensors", "checkpoint.safetensors", "checkpoint-previous.safetensors")
         if not self.metrics() and not any(self.path(name).exists() for name in trained):
             shutil.rmtree(self.folder)
 

@@ -15,6 +15,7 @@ from typer.exceptions import Abort, Exit, TyperException
 
 from zoo import __version__
 from zoo.cli import (
+    compare,
     demo,
     embed,
     evaluate,
@@ -47,6 +48,7 @@ app.command("train")(train.command)
 app.command("finetune")(finetune.command)
 app.command("predict")(predict.command)
 app.command("evaluate")(evaluate.command)
+app.command("compare")(compare.command)
 app.command("embed")(embed.command)
 app.command("reconstruct")(reconstruct.command)
 app.add_typer(export.app, name="export")

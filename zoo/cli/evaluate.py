@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from zoo.predict.evaluate import Evaluation
 
 DATA = "Labelled photos, as for finetune; else those the first run was validated on."
+PLOT = "Reliability and risk-coverage curves as a .png."
 PART = "val, test, train or all of them; else val, or what there is."
 
 
@@ -22,20 +24,25 @@ def command(
     data: Annotated[str | None, typer.Option(help=DATA)] = None,
     part: Annotated[str | None, typer.Option(help=PART)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    plot: Annotated[Path | None, typer.Option(help=PLOT)] = None,
     json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
 ) -> None:
-    """Accuracy and macro-F1 of each run, and of their mean probabilities together.
+    """Accuracy, macro-F1 and calibration error (ECE) of each run, and of their mean together.
 
-    Photos that one of the runs was trained on are left out, unless --part train asks for them.
+    ECE is how far probabilities are from the share of right answers, in 15 bins. Photos that one
+    of the runs was trained on are left out, unless --part train asks for them.
     """
     from zoo.predict.evaluate import evaluate
     from zoo.predict.predictor import open_predictor
+    from zoo.predict.writers import check
 
     if part not in (None, "val", "test", "train", "all"):
         raise UsageError(
             f"--part {part}: there is no such part",
             "it is val, test, train or all; leave --part out for val",
         )
+    if plot is not None:
+        check(plot, (".png",), "--plot")
     with Screen(at_once=True) as screen:
         photos = chosen(models, data, part)
         members = [open_predictor(name, device=device, progress=screen.bytes) for name in models]
@@ -48,6 +55,20 @@ def command(
         for path, reason in found.errors[:5]:
             talk(f"  {path}: {reason}")
     show(models, found, json)
+    if plot is not None:
+        draw(plot, models, found)
+
+
+def draw(path: Path, models: list[str], found: Evaluation) -> None:
+    from zoo.report import curves
+
+    names = [*models, f"committee of {len(models)}"][: len(found.answers)]
+    lines = [
+        curves.Line(name, each.probability, each.correct)
+        for name, each in zip(names, found.answers, strict=True)
+    ]
+    curves.draw(path, lines, f"{count(found.photos, 'photo')}")
+    talk(f"the curves are in {path}")
 
 
 def chosen(models: list[str], data: str | None, part: str | None) -> list[tuple[str, str]]:
@@ -82,15 +103,18 @@ def show(models: list[str], found: Evaluation, json: bool) -> None:
     rows = list(zip(models, found.members, strict=True))
     if found.committee:
         rows.append((f"committee of {len(models)}", found.committee))
+    eces = [answers.ece for answers in found.answers]
     if json:
-        print_json({"photos": found.photos, "results": [result(*row) for row in rows]})
+        results = [result(*row, ece) for row, ece in zip(rows, eces, strict=True)]
+        print_json({"photos": found.photos, "results": results})
         return
     cells = [
         (name, str(found.photos), str(wrong(report)), percent(report.accuracy, 2),
-         percent(report.macro_f1, 2))
-        for name, report in rows
+         percent(report.macro_f1, 2), percent(ece, 2))
+        for (name, report), ece in zip(rows, eces, strict=True)
     ]  # fmt: skip
-    for line in table(cells, ("network", "photos", "wrong", "accuracy", "macro-F1"), right=" rrrr"):
+    header = ("network", "photos", "wrong", "accuracy", "macro-F1", "ECE")
+    for line in table(cells, header, right=" rrrrr"):
         print(line)
 
 
@@ -99,5 +123,5 @@ def wrong(report: Report) -> int:
     return sum(sum(row) for row in confusion) - sum(row[k] for k, row in enumerate(confusion))
 
 
-def result(name: str, report: Report) -> dict[str, Any]:
-    return {"network": name, "wrong": wrong(report), **report.to_dict()}
+def result(name: str, report: Report, ece: float) -> dict[str, Any]:
+    return {"network": name, "wrong": wrong(report), "ece": ece, **report.to_dict()}

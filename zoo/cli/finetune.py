@@ -30,16 +30,58 @@ def command(
     cut: Annotated[Text, typer.Option(help="Last frozen stage, as layer3 or layer4.1.")] = None,
     head: Annotated[Text, typer.Option(help="linear, or mlp:512.")] = None,
     weights: Annotated[Text, typer.Option(help="Tag, file, run, or none.")] = None,
+    optimizer: Annotated[
+        Text, typer.Option("--solver", "--optimizer", help="auto, lbfgs, adamw, adam or sgd.")
+    ] = None,
+    penalty: Annotated[float | None, typer.Option(help="Of lbfgs (cross-validated).")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the photos (30).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Photos a step (32).")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak rate (chosen, with its reason).")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Of sgd (0).")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="AdamW's (0.01).")] = None,
+    schedule: Annotated[
+        Text, typer.Option(help="cosine, exponential, constant or head-then-all.")
+    ] = None,
+    unfreeze: Annotated[
+        Text, typer.Option(help="STAGE@EPOCH: trained too from then on; head-then-all: STAGE.")
+    ] = None,
+    layer_decay: Annotated[
+        float | None, typer.Option(help="Factor on the rate a stage further from the head.")
+    ] = None,
+    warmup: Annotated[float | None, typer.Option(help="Share of the steps (0.1).")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better one.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Of training at most.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradients.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Batches in a step (1).")] = None,
+    compile: Annotated[
+        bool | None, typer.Option(help="torch.compile for the trained part.")
+    ] = None,
+    ema: Annotated[float | None, typer.Option(help="Running mean of the weights (0).")] = None,
+    mixup: Annotated[float | None, typer.Option(help="Alpha: rows are mixed (0).")] = None,
+    cutmix: Annotated[float | None, typer.Option(help="Alpha: boxes are pasted (0).")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="0 to 1 (0).")] = None,
     views: Annotated[int | None, typer.Option(help="Views of each photo.")] = None,
     flip: Annotated[bool | None, typer.Option(help="Views may be mirrored (default).")] = None,
+    augment: Annotated[
+        Text, typer.Option(help="none, light, trivial, randaugment, autoaugment: each epoch anew.")
+    ] = None,
+    cache_budget: Annotated[
+        Text, typer.Option(help="For kept features, as 20GB; 50% of the free disk.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads that decode (all cores).")] = None,
     balance: Annotated[Text, typer.Option(help="auto, none, weights or sampler.")] = None,
     best: Annotated[Text, typer.Option(help="accuracy, macro_f1, loss, last: epoch kept.")] = None,
     fit: Annotated[Text, typer.Option(help="crop, pad or squash.")] = None,
+    calibrate: Annotated[
+        bool | None, typer.Option(help="A temperature goes into the head (default).")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Train with so many: mean, deviation, interval (1).")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="Cross-validate over all photos too.")] = None,
+    log: Annotated[Text, typer.Option(help="csv, tensorboard, or both.")] = None,
     val_fraction: Annotated[float | None, typer.Option(help="Without a val part (0.2).")] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, order and head (0).")] = None,
     precision: Annotated[Text, typer.Option(help="fp32, or bf16 at a measured price.")] = None,
@@ -108,7 +150,7 @@ def continue_run(folder: Path, flags: dict[str, Any]) -> None:
         show_result(run, json)
         return
     settings = recipes.make({}, folder / "recipe.toml")
-    with Screen(at_once=True) as screen:
+    with run.held(), Screen(at_once=True) as screen:
         from zoo.finetune import job
         from zoo.finetune import plan as plans
 
@@ -118,13 +160,15 @@ def continue_run(folder: Path, flags: dict[str, Any]) -> None:
 
 
 def carry_out(job: Any, screen: Screen, json: bool) -> None:
-    from zoo.finetune.events import FeaturesDone, Finished
+    from zoo.finetune.events import FeaturesDone, Finished, Note
 
     header = False
     screen.at_once = False  # from here on there is something to keep
     for event in job.events():
         screen.close()
-        if isinstance(event, FeaturesDone):
+        if isinstance(event, Note):
+            talk(event.text)
+        elif isinstance(event, FeaturesDone):
             show_features(event, job.recipe)
         elif isinstance(event, Finished):
             show_report(event, job.run)
@@ -176,8 +220,11 @@ def show_features(event: FeaturesDone, recipe: Recipe) -> None:
 
 def show_epoch(epoch: Epoch, epochs: int, best: str) -> None:
     """Every epoch of a short run, about thirty lines of a long one, and every new best."""
-    if epoch.best or epoch.epoch == epochs or epoch.epoch % max(1, epochs // 30) == 0:
-        mark = "  best" if epoch.best and best != "last" else ""
+    shown = epoch.best and best != "last"
+    for note in epoch.notes:
+        talk(note)
+    if shown or epoch.epoch == epochs or epoch.epoch % max(1, epochs // 30) == 0:
+        mark = "  best" if shown and best != "optimum" else ""
         scores = (
             f"{percent(epoch.accuracy):>8}  {percent(epoch.macro_f1):>8}"
             if epoch.mse is None

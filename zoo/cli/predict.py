@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.cli.screen import Screen, printable, talk
+from zoo.cli.screen import Screen, percent, printable, talk
 from zoo.cli.screen import count as counted
 from zoo.errors import DataError, UsageError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from zoo.predict.predictor import Prediction, Predictor
 
 AGREEMENT_PICTURES = 64
+REJECT = "Rows whose probability is below this are `rejected`, and have no label."
 
 
 def command(
@@ -31,12 +33,14 @@ def command(
     weights: Annotated[str | None, typer.Option(help="For a model's name: tag or file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16; a run has its own.")] = None,
+    reject_below: Annotated[float | None, typer.Option(help=REJECT)] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a row is an error.")] = False,
 ) -> int:
     """One row for every picture, in order: its class with the probability, or why there is none."""
     from zoo.predict import inputs as sources
-    from zoo.predict import predictor, writers
+    from zoo.predict import predictor, reject, writers
 
+    reject.check(reject_below)
     if precision not in (None, "fp32", "bf16"):
         raise UsageError(f"--precision {precision}", "give fp32 or bf16")
     writers.check(output)
@@ -49,20 +53,22 @@ def command(
         if precision == "bf16":
             show_agreement(model, weights, device, ours, found)
         top = min(top, len(ours.classes))
-        errors = 0
+        statuses: Counter[str] = Counter()
 
         def rows() -> Iterator[Prediction]:
-            nonlocal errors
-            for done, row in enumerate(ours.rows(found.each, top), start=1):
-                errors += row.status == "error"
+            given = reject.rejecting(ours.rows(found.each, top), reject_below or 0)
+            for done, row in enumerate(given, start=1):
+                statuses[row.status] += 1
                 yield row
                 screen.progress("pictures", done, found.total)
 
         count = writers.write(rows(), output, top, sys.stdout)
     if not count:
         raise DataError(f"{inputs} names no pictures", "give one path a line")
-    show_summary(count, errors, found.skipped, output)
-    return 1 if strict and errors else 0
+    show_summary(statuses, found.skipped, output, reject_below)
+    if reject_below is not None:
+        show_kept(model, reject_below)
+    return 1 if strict and statuses["error"] else 0
 
 
 def show_agreement(
@@ -78,12 +84,31 @@ def show_agreement(
     talk(f"bf16 gives the same class as fp32 on {same} of the first {counted(count, 'picture')}")
 
 
-def show_summary(count: int, errors: int, skipped: list[str], output: Path | None) -> None:
+def show_summary(
+    statuses: Counter[str], skipped: list[str], output: Path | None, reject_below: float | None
+) -> None:
     where = f" in {output}" if output else ""
-    failed = f", {errors:,} of them {'an error' if errors == 1 else 'errors'}" if errors else ""
-    talk(f"{counted(count, 'row')}{where}{failed}")
+    errors = statuses["error"]
+    about = [f"{errors:,} of them {'an error' if errors == 1 else 'errors'}"] if errors else []
+    if reject_below is not None:
+        about.append(f"{statuses['rejected']:,} rejected (below {reject_below:g})")
+    talk(", ".join([f"{counted(statuses.total(), 'row')}{where}", *about]))
     if skipped:
         names = ", ".join(printable(name) for name in skipped[:5])
         more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
         many = counted(len(skipped), "file is no picture and has", "files are no pictures and have")
         talk(f"{many} no row: {names}{more}")
+
+
+def show_kept(model: str, below: float) -> None:
+    """What the threshold does on photos whose classes are known."""
+    from zoo.predict import reject
+
+    found = reject.kept(Path(model), below)
+    if found and found.coverage:
+        talk(
+            f"of the run's val photos {below:g} keeps {percent(found.coverage)}, "
+            f"{percent(found.risk)} of them wrong"
+        )
+    elif found:
+        talk(f"of the run's val photos {below:g} keeps none")

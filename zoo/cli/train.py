@@ -29,12 +29,25 @@ def command(
     decay: Annotated[float | None, typer.Option(help="Of an exponential schedule (0.6).")] = None,
     warmup: Annotated[float | None, typer.Option(help="Share of the steps (0.1).")] = None,
     ema: Annotated[float | None, typer.Option(help="Running mean of the weights (0).")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better one.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Of training at most.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradients.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Batches in a step (1).")] = None,
+    compile: Annotated[bool | None, typer.Option(help="Through torch.compile.")] = None,
+    mixup: Annotated[float | None, typer.Option(help="Alpha: rows are mixed (0).")] = None,
+    cutmix: Annotated[float | None, typer.Option(help="Alpha: boxes are pasted (0).")] = None,
     loss: Annotated[Text, typer.Option(help="cross_entropy; mse, mae or bce.")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="0 to 1 (0).")] = None,
     distort: Annotated[Text, typer.Option(help="none, affine or elastic.")] = None,
     distort_strength: Annotated[float | None, typer.Option(help="A factor (1).")] = None,
     views: Annotated[int | None, typer.Option(help="Views of each photo; 1 is plain.")] = None,
     flip: Annotated[bool | None, typer.Option(help="Views may be mirrored (default).")] = None,
+    augment: Annotated[
+        Text, typer.Option(help="none, light, trivial, randaugment, autoaugment: each epoch anew.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads that decode (all cores).")] = None,
     activation: Annotated[Text, typer.Option(help="Variant: see `zoo info MODEL`.")] = None,
     norm: Annotated[Text, typer.Option(help="Variant: none, batch or layer.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Variant: 0 to 1.")] = None,
@@ -44,6 +57,10 @@ def command(
     balance: Annotated[Text, typer.Option(help="auto, none, weights or sampler.")] = None,
     best: Annotated[Text, typer.Option(help="accuracy, macro_f1, loss, last: epoch kept.")] = None,
     fit: Annotated[Text, typer.Option(help="crop, pad or squash.")] = None,
+    calibrate: Annotated[
+        bool | None, typer.Option(help="A temperature goes into the head (default).")
+    ] = None,
+    log: Annotated[Text, typer.Option(help="csv, tensorboard, or both.")] = None,
     val_fraction: Annotated[float | None, typer.Option(help="Without a val part (0.2).")] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, order and weights (0).")] = None,
     device: Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,

@@ -49,7 +49,7 @@ def elsewhere() -> Iterator[None]:
     try:
         yield
     except WriteError as error:
-        raise WriteError(error.what, "set ZOO_CACHE to a folder with room") from error
+        raise type(error)(error.what, "set ZOO_CACHE to a folder with room") from error
 
 
 def view_key(number: int, seed: int, flip: bool) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,9 @@ import numpy as np
 from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex
 from zoo.device import Device
+from zoo.errors import UsageError
 from zoo.finetune.cut import Cut
+from zoo.finetune.explain import size
 from zoo.finetune.sources import SMALL
 from zoo.recipe import Recipe
 
@@ -17,8 +20,10 @@ if TYPE_CHECKING:
     from zoo.network import Network
 
 RATE = 1e-3
+LAYER_DECAY = 0.8
 SMALL_WORK = 3e8  # multiply-adds of a step below which a second thread costs more than it helps
 IMBALANCE = 3.0
+BUDGET = 50  # per cent of the free disk for kept features
 
 
 def learning_rate(recipe: Recipe, start: Network, fresh: bool) -> tuple[float, str]:
@@ -27,13 +32,22 @@ def learning_rate(recipe: Recipe, start: Network, fresh: bool) -> tuple[float, s
         "cosine": "then cosine",
         "exponential": f"then times {recipe.decay:g} an epoch",
         "constant": "then constant",
+        "head-then-all": "then cosine",
     }[recipe.schedule]
     then = f"warm-up, {then}" if recipe.warmup else then.removeprefix("then ")
     if fresh:
         return rate, f"rate: {whose}, on standardised features; {then}"
     if start.trained:
-        return rate, f"rate of the new head: {whose}; pretrained layers a tenth; {then}"
+        falling = f", times {layer_decay(recipe, start):g} for each stage below"
+        return rate, f"rate of the new head: {whose}; pretrained layers a tenth{falling}; {then}"
     return rate, f"rate: {whose}, the trained layers are new; {then}"
+
+
+def layer_decay(recipe: Recipe, start: Network) -> float:
+    """Factor on the rate for each stage further from the head; 1 where nothing is pretrained."""
+    if recipe.layer_decay is not None:
+        return recipe.layer_decay
+    return LAYER_DECAY if start.trained else 1.0
 
 
 def threads_of(
@@ -47,6 +61,9 @@ def threads_of(
 
 
 def view_count(recipe: Recipe, parts: Cut | None, preprocess: Preprocess) -> tuple[int, str]:
+    """Views of each photo, 0 for new ones in each epoch, and why."""
+    if recipe.augment != "none":
+        return 0, f"--augment {recipe.augment}, new in each epoch"
     if recipe.views is not None:
         return recipe.views, "as asked for; view 0 is the plain centre view"
     if recipe.task == "reconstruct":
@@ -57,6 +74,81 @@ def view_count(recipe: Recipe, parts: Cut | None, preprocess: Preprocess) -> tup
     if parts is not None:
         return 1, "the plain view: more did not help a linear head, and cost a pass each"
     return 0, "random crops, mirrored" if recipe.flip else "random crops"
+
+
+def solver_of(recipe: Recipe, linear: bool, kept: bool) -> tuple[str, str]:
+    """Who trains the head, and why. linear: it is one layer on the features. Raises UsageError."""
+    able = linear and kept and recipe.task == "classify" and recipe.balance != "sampler"
+    if recipe.optimizer == "lbfgs" and not able:
+        raise UsageError(
+            "--solver lbfgs finds the optimum of a linear head on kept features, "
+            f"and {whats_missing(recipe, linear, kept)}",
+            "use --solver adamw, or leave it to the tool",
+        )
+    if recipe.optimizer != "auto":
+        return recipe.optimizer, "as asked for"
+    if not able:
+        return "adamw", f"{whats_missing(recipe, linear, kept)}"
+    if recipe.schedule == "head-then-all":
+        return "lbfgs", "a linear head on kept features has one optimum: it is computed first"
+    if recipe.unfreeze:
+        return "adamw", "--unfreeze counts epochs"
+    if steps := [name for name in OF_STEPS if getattr(recipe, name) != default(name)]:
+        return "adamw", f"{steps[0].replace('_', '-')} is of training in steps"
+    return "lbfgs", "a linear head on kept features has one optimum: it is computed"
+
+
+# Settings that say how training in steps goes; lbfgs has no use for them.
+OF_STEPS = (
+    "epochs", "lr", "batch_size", "weight_decay", "momentum", "decay", "warmup", "ema", "patience",
+    "minutes", "clip", "accumulate", "compile", "mixup", "cutmix", "layer_decay", "best",
+    "schedule",
+)  # fmt: skip
+
+
+def default(name: str) -> object:
+    return Recipe.model_fields[name].default
+
+
+def whats_missing(recipe: Recipe, linear: bool, kept: bool) -> str:
+    if not recipe.freeze:
+        return "everything is trained"
+    if recipe.task != "classify":
+        return f"the task is {recipe.task}"
+    if not linear:
+        return "more than a linear head is trained"
+    return "no features are kept" if not kept else "the sampler draws anew in each epoch"
+
+
+def budget(recipe: Recipe, free: int) -> tuple[int, str]:
+    """Bytes for kept features, and what they are a part of. Raises UsageError."""
+    text = recipe.cache_budget or f"{BUDGET} %"
+    match = re.fullmatch(r"([0-9.]+)\s*(%|[kMGT]?B)", text.strip())
+    try:
+        number = float(match[1]) if match else -1.0
+    except ValueError:
+        number = -1.0
+    if match is None or number < 0:
+        raise UsageError(
+            f"--cache-budget {text}", "give bytes or a share of the free disk, as 20GB or 50%"
+        )
+    if match[2] == "%":
+        return int(free * number / 100), f"{number:g} % of the {size(free)} that are free"
+    unit = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}[match[2]]
+    return int(number * unit), "--cache-budget"
+
+
+def keeping(recipe: Recipe, needed: int, views: int, free: int) -> tuple[bool, str]:
+    """Whether the frozen part's output is kept on disk, and why."""
+    room, whose = budget(recipe, free)
+    if views == 0:
+        return False, "views are new in each epoch: the frozen part runs in each, without gradients"
+    if needed <= room:
+        return True, f"{size(needed)} of at most {size(room)} ({whose})"
+    return False, (
+        f"{size(needed)} are more than {size(room)} ({whose}): the frozen part runs in each epoch, "
+        "without gradients"
+    )
 
 
 def epoch_kept(recipe: Recipe, index: DatasetIndex) -> tuple[str, str]:

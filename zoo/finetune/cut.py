@@ -28,6 +28,11 @@ class Cut:
     frozen: nn.Sequential
     trainable: nn.Sequential
 
+    def freeze(self) -> None:
+        """Cuts of one chain share its stages: the one that is worked with says what is frozen."""
+        self.frozen.requires_grad_(False).eval()
+        self.trainable.requires_grad_(True)
+
 
 def cut(chain: nn.Sequential, name: str) -> Cut:
     """Cuts after the stage of this name; a dotted name cuts inside a stage that is a chain itself.
@@ -46,7 +51,9 @@ def cut(chain: nn.Sequential, name: str) -> Cut:
         raise UnknownStage(
             f"a cut after '{name}' leaves nothing to train", f"cut earlier: {listed(chain)}"
         )
-    return Cut(name, boundary, frozen.requires_grad_(False).eval(), chained(rest))
+    parts = Cut(name, boundary, frozen, chained(rest))
+    parts.freeze()
+    return parts
 
 
 def chained(children: list[tuple[str, nn.Module]]) -> nn.Sequential:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from zoo.finetune.loop import Epoch
+from zoo.finetune.calibrate import Calibration
 from zoo.finetune.reconstruction import Baseline
+from zoo.finetune.settings import Epoch
 from zoo.finetune.tasks import Scores
 
 
@@ -40,6 +41,14 @@ class Finished:
     best_epoch: int
     agreement: float | None
     seconds: float
+    calibration: Calibration | None = None
 
 
-Event = FeaturesDone | Epoch | Finished
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that a person should know."""
+
+    text: str
+
+
+Event = Note | FeaturesDone | Epoch | Finished

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from zoo.catalog import Preprocess
 from zoo.data.index import DatasetIndex
 from zoo.weights import cache_folder
@@ -12,6 +14,8 @@ from zoo.weights import cache_folder
 if TYPE_CHECKING:
     from torch import nn
 
+    from zoo.finetune.cut import Cut
+    from zoo.finetune.phases import Phase
     from zoo.finetune.plan import Plan
     from zoo.network import Network
 
@@ -21,6 +25,7 @@ KEPT = {
     "macro_f1": "epoch of best macro-F1",
     "loss": "epoch of lowest loss",
     "last": "last epoch",
+    "optimum": "the optimum",
 }
 
 
@@ -45,7 +50,7 @@ def lines(plan: Plan) -> list[Line]:
         *about_features(plan),
         Line("device", place.name, f"{place.reason}; {plural(place.threads, 'core')}"),
         Line("precision", place.precision, about_precision(plan)),
-        Line("training", about_training(plan), f"{reasons['lr']}; {reasons['threads']}"),
+        about_training(plan),
         Line("kept", KEPT[plan.best], reasons["best"]),
         *(
             []
@@ -83,17 +88,37 @@ def about_parts(plan: Plan) -> list[Line]:
         why = "--no-freeze" if plan.start.trained else "from scratch"
         return [Line("trained", f"all {count(plan.training_chain)} parameters", why)]
     cut = plan.cut
-    names = [name for name, _ in cut.frozen.named_children()]
-    shown = f"{names[0]} … {names[-1]}" if len(names) > 1 else names[0]
     why = why_there(plan) if plan.recipe.cut is None else "as asked for"
     if not plan.start.trained:
         why += "; WARNING: these are random weights"
-    trained = ", ".join(name for name, _ in cut.trainable.named_children())
     new = f"{plan.head} is new ({plan.recipe.head})"
     return [
-        Line("frozen", f"{shown}: {count(cut.frozen)} parameters", f"cut {cut.name}: {why}"),
-        Line("trained", f"{trained}: {count(cut.trainable)} parameters", new),
+        Line("frozen", about_frozen(cut), f"cut {cut.name}: {why}"),
+        Line("trained", about_trained(cut), new),
+        *(about_phase(plan, phase) for phase in plan.phases[1:]),
     ]
+
+
+def about_frozen(cut: Cut) -> str:
+    names = [name for name, _ in cut.frozen.named_children()]
+    shown = f"{names[0]} … {names[-1]}" if len(names) > 1 else names[0]
+    return f"{shown}: {count(cut.frozen)} parameters"
+
+
+def about_trained(cut: Cut) -> str:
+    trained = ", ".join(name for name, _ in cut.trainable.named_children())
+    return f"{trained}: {count(cut.trainable)} parameters"
+
+
+def about_phase(plan: Plan, phase: Phase) -> Line:
+    """What is trained from an epoch on."""
+    what = f"all {count(plan.chain)} parameters" if phase.parts is None else ""
+    return Line(
+        f"epoch {phase.first}",
+        what or about_trained(phase.parts),  # type: ignore[arg-type]
+        f"from here on, {phase.solver} {phase.lr:g}, times {phase.below:g} for each stage below "
+        f"the head{'; ' if phase.why else ''}{phase.why}",
+    )
 
 
 def why_there(plan: Plan) -> str:
@@ -118,25 +143,46 @@ def about_input(preprocess: Preprocess) -> tuple[str, str]:
 
 
 def about_features(plan: Plan) -> list[Line]:
+    """Of the first phase; the others say it of themselves."""
     if plan.cut is None:
         return []
-    text = " x ".join(str(length) for length in plan.feature_shape)
-    each = size(plan.feature_bytes / plan.rows)
-    reason = f"{text} after {plan.cut.boundary}, {each} a view, {plan.rows:,} views, computed once"
+    phase = plan.phases[0]
+    text = " x ".join(str(length) for length in phase.shape)
+    if not phase.kept:
+        return [Line("features", f"{text} after {plan.cut.boundary}, not kept", phase.why)]
+    each = 4 * int(np.prod(phase.shape))
+    reason = f"{text} after {plan.cut.boundary}, {size(each)} a view, {plan.rows:,} views"
+    where = cache_folder() / "features"
     return [
-        Line("features", f"{size(plan.feature_bytes)} in {cache_folder() / 'features'}", reason)
+        Line("features", f"{size(each * plan.rows)} in {where}", f"{reason}; {phase.why}"),
     ]
 
 
-def about_training(plan: Plan) -> str:
-    recipe = plan.recipe
+def about_training(plan: Plan) -> Line:
+    """Who trains the first phase, how long, and why."""
+    recipe, reasons = plan.recipe, plan.reasons
+    if plan.phases[0].solved:
+        penalty = f"penalty {recipe.penalty:g}" if recipe.penalty else "penalty by cross-validation"
+        return Line("training", f"lbfgs, {penalty}", reasons["solver"])
     extras = [
         f"momentum {recipe.momentum:g}" if recipe.momentum else "",
         f"distort {recipe.distort} x {recipe.distort_strength:g}" * (recipe.distort != "none"),
+        f"augment {recipe.augment}" * (recipe.augment != "none"),
+        f"mixup {recipe.mixup:g}" if recipe.mixup else "",
+        f"cutmix {recipe.cutmix:g}" if recipe.cutmix else "",
         f"mean of weights {recipe.ema:g}" if recipe.ema else "",
+        f"gradients clipped at {recipe.clip:g}" if recipe.clip else "",
+        f"steps of {recipe.accumulate} batches" if recipe.accumulate > 1 else "",
     ]
-    first = f"{recipe.optimizer} {plan.lr:g}"
-    return ", ".join((first, *filter(None, extras), plural(recipe.epochs, "epoch")))
+    epochs = plural(recipe.epochs, "epoch")
+    if recipe.minutes:
+        epochs = f"at most {epochs} and {recipe.minutes:g} min"
+    first = f"{plan.solver} {plan.lr:g}"
+    return Line(
+        "training",
+        ", ".join((first, *filter(None, extras), epochs)),
+        f"{reasons['solver']}; {reasons['lr']}; {reasons['threads']}",
+    )
 
 
 def plural(number: int, noun: str) -> str:

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from zoo import __version__, weights
-from zoo.catalog import Preprocess
-from zoo.data.index import DatasetIndex, Sample
-from zoo.device import Device
-from zoo.disk import writing
-from zoo.engine.torch import TorchEngine
-from zoo.errors import DataError, Interrupted, RunError, TrainingError
+from zoo.data.index import DatasetIndex
+from zoo.disk import replacing, writing
+from zoo.errors import DiskFull, RunError, TrainingError
 from zoo.finetune import checkpoint
-from zoo.finetune.cache import FeatureCache, fingerprint
-from zoo.finetune.choices import balancing
-from zoo.finetune.cut import Cut
-from zoo.finetune.events import Event, FeaturesDone, Finished, Watch
-from zoo.finetune.features import Pass, Views, compute
+from zoo.finetune.calibrate import Calibration, obstacle
+from zoo.finetune.calibrate import fold as fold_temperature
+from zoo.finetune.events import Event, Finished, Note, Watch
+from zoo.finetune.gather import AnySource, Gather
+from zoo.finetune.heads import solve_head
+from zoo.finetune.loggers import Logger, logging
 from zoo.finetune.loop import Epoch, Loop
-from zoo.finetune.plan import Plan, settings_of
+from zoo.finetune.plan import Plan
 from zoo.finetune.reconstruction import Baseline, baseline, code_width
-from zoo.finetune.results import agreement_with_fp32, write_tables
-from zoo.finetune.scale import ScaledFeatures, Scaling, first_layer
-from zoo.finetune.sources import FeatureSource, PhotoSource
+from zoo.finetune.results import agreement_with_fp32, confidence, write_tables
+from zoo.finetune.scale import first_layer
+from zoo.finetune.settings import settings_of
+from zoo.finetune.sources import PhotoSource
 from zoo.finetune.tasks import Scores
 from zoo.metrics import Array
 from zoo.recipe import Recipe
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 CHECKPOINT = "checkpoint.safetensors"
-CHECKPOINT_SECONDS = 30
 
 
 class Job:
@@ -48,34 +44,42 @@ class Job:
     def __init__(self, plan: Plan, run: Run, watch: Watch) -> None:
         self.plan, self.run, self.watch = plan, run, watch
         self.recipe: Recipe = plan.recipe
-        self.index: DatasetIndex = plan.index
-        self.cut: Cut | None = plan.cut
-        self.device: Device = plan.device
-        self.preprocess: Preprocess = plan.preprocess
-        self.scaling: Scaling | None = None
-        self.class_weights = plan.class_weights
+        self.gather = Gather(plan, run, watch)
+        self.saver = checkpoint.Saver(run.path(CHECKPOINT))
+        self.open = ExitStack()
+        self.loggers: list[Logger] = []
         self.before = (0.0, 0.0)  # seconds, and seconds of CPU, of the processes before this one
+
+    @property
+    def index(self) -> DatasetIndex:
+        """Without the photos that cannot be read."""
+        return self.gather.index
 
     def events(self) -> Iterator[Event]:
         """Runs to the end, or raises Interrupted with everything kept that a resume needs."""
         self.started = time.perf_counter()
-        if self.cut is not None:
-            source: FeatureSource | PhotoSource = yield from self.feature_source(self.cut)
-        else:
-            source = yield from self.photo_source()
-        loop = self.loop(source)
-        with self.failing():
-            yield from self.train(loop)
-        loop.restore_best()
-        result = loop.evaluate()
-        self.fold(loop.model)
-        agreement = None
-        if self.device.precision != "fp32":
-            agreement = agreement_with_fp32(self.plan, self.index)
-        baseline = self.pca(source) if self.recipe.task == "reconstruct" else None
-        self.finish(loop, result, agreement, baseline)
-        seconds, _ = self.spent()
-        yield Finished(result, baseline, loop.progress.best_epoch, agreement, seconds)
+        with self.run.held() as held, self.pausing(), self.open:
+            for note in (held.died, checkpoint.settle(self.run.path(CHECKPOINT))):
+                if note:
+                    yield Note(note)
+            yield from self.phases()
+
+    def phases(self) -> Iterator[Event]:
+        loop: Loop | None = None
+        for number in range(checkpoint.phase_of(self.run.path(CHECKPOINT)), len(self.plan.phases)):
+            phase = self.plan.phases[number]
+            source = yield from self.gather.source(phase)
+            loop = self.loop(number, source, loop)
+            if phase.solved:
+                yield self.solve(loop)
+            else:
+                with self.failing():
+                    yield from self.train(loop)
+                loop.restore_best()
+            scores = loop.evaluate()
+            self.fold(loop.model)
+        assert loop is not None
+        yield from self.finish(loop, scores)
 
     def spent(self) -> tuple[float, float]:
         """Seconds, and seconds of CPU, of work until now, in this process and those before."""
@@ -83,162 +87,124 @@ class Job:
         return wall + time.perf_counter() - self.started, cpu + time.process_time()
 
     @contextmanager
+    def pausing(self) -> Iterator[None]:
+        """A full disk ends this process, not the run."""
+        try:
+            yield
+        except DiskFull as error:
+            room = error.hint.removesuffix(", or choose another place")
+            resume = f"`zoo finetune --resume {self.run.folder}` goes on"
+            raise DiskFull(f"{error.what}; {self.saver.kept}", f"{room}, then {resume}") from error
+
+    @contextmanager
     def failing(self) -> Iterator[None]:
         """A training that diverged cannot be resumed, and its folder says so."""
         try:
             yield
         except TrainingError as error:
-            self.run.path(CHECKPOINT).unlink(missing_ok=True)
+            checkpoint.remove(self.run.path(CHECKPOINT))
             self.run.update(status="failed", reason=error.what)
             self.run.discard()
             raise
 
-    def pca(self, source: FeatureSource | PhotoSource) -> Baseline | None:
+    # The trained part.
+
+    def loop(self, number: int, source: AnySource, before: Loop | None) -> Loop:
+        """The training of a phase: from its checkpoint, or from where the one before has ended."""
+        import torch
+
+        plan, phase = self.plan, self.plan.phases[number]
+        torch.set_num_threads(plan.threads)
+        settings = settings_of(plan, phase, self.index, self.gather.class_weights)
+        if phase.parts is None:
+            plan.chain.requires_grad_(True)
+        model = plan.training_chain if phase.parts is None else phase.parts.trainable
+        loop = Loop(model, source, settings, plan.device.torch)
+        path = self.run.path(CHECKPOINT)
+        if before is not None:
+            loop.follow(before, number)
+            self.saver.save(loop)
+        elif path.exists():
+            self.saver.load(loop)
+            self.before = (loop.progress.seconds, loop.progress.cpu_seconds)
+        self.run.cut_metrics(loop.progress.epoch - 1)
+        if not self.loggers:
+            self.loggers = self.open.enter_context(
+                logging(self.recipe.log, self.run.folder, self.run.metrics())
+            )
+        return loop
+
+    def solve(self, loop: Loop) -> Epoch:
+        """The head's optimum, in the place of an epoch."""
+        started = time.perf_counter()
+        epoch = loop.solved(solve_head(self.plan, loop, self.gather), started)
+        self.log(epoch)
+        return epoch
+
+    def train(self, loop: Loop) -> Iterator[Epoch]:
+        def after_step(step: int, steps: int) -> None:
+            self.watch.progress(f"epoch {loop.progress.epoch}", step, steps)
+            if self.watch.signal or self.saver.due():
+                self.run.must_be_held()
+                loop.progress.seconds, loop.progress.cpu_seconds = self.spent()
+                self.saver.save(loop)
+            self.gather.stop_if_asked(self.saver.kept)
+
+        for epoch in loop.run(after_step):
+            self.log(epoch)
+            yield epoch
+
+    def log(self, epoch: Epoch) -> None:
+        record = epoch.to_dict()
+        self.run.log(record)
+        for logger in self.loggers:
+            logger.add(record)
+
+    def fold(self, model: nn.Module) -> None:
+        """The head takes features as they are from here on."""
+        if self.gather.scaling is not None:
+            self.gather.scaling.fold(first_layer(model))  # type: ignore[arg-type]
+            self.gather.scaling = None
+
+    # The end.
+
+    def finish(self, loop: Loop, scores: Scores) -> Iterator[Event]:
+        agreement, baseline, calibration = None, None, None
+        if scores.report and scores.outputs is not None:
+            calibration = self.calibrated(loop, scores.outputs)
+        if self.plan.device.precision != "fp32":
+            agreement = agreement_with_fp32(self.plan, self.index)
+        if self.recipe.task == "reconstruct":
+            baseline = self.pca(loop.source)
+        self.write(loop, scores, agreement, baseline, calibration)
+        seconds, _ = self.spent()
+        best = loop.progress.best_epoch
+        yield Finished(scores, baseline, best, agreement, seconds, calibration)
+
+    def calibrated(self, loop: Loop, scores: Array) -> Calibration:
+        """The temperature, in the head from here on; writes down what the val photos got."""
+        why_not = "" if self.recipe.calibrate else "--no-calibrate"
+        if not why_not:
+            some = next(iter(loop.source.val()))[:2]
+            why_not = obstacle(loop.model, self.plan.head, some)
+        val = self.index.of("val")
+        calibration = confidence(self.run, val, scores, self.recipe.seed, why_not)
+        fold_temperature(loop.model, self.plan.head, calibration.temperature)
+        return calibration
+
+    def pca(self, source: Any) -> Baseline | None:
         """What principal components do with a code as long as the network's."""
         assert isinstance(source, PhotoSource)
         width = code_width(self.plan.chain, self.plan.start.spec)
         return baseline(source.pixels_of("train"), source.pixels_of("val"), width)
 
-    # The features, once.
-
-    def feature_source(self, cut: Cut) -> Generator[Event, None, FeatureSource]:
-        started = time.perf_counter()
-        train_views = Views(tuple(range(self.plan.views)), self.recipe.seed, self.recipe.flip)
-        splits = {"train": train_views, "val": Views()}
-        work = [(sample, splits[sample.split]) for sample in self.index.samples]
-        engine = TorchEngine(cut.frozen, self.preprocess, self.device)
-        cache = self.cache(cut, engine)
-        found = compute(cache, engine, self.preprocess, self.index.root, work, self.progress)
-        yield from self.scanned(found, started)
-        train, val = self.index.of("train"), self.index.of("val")
-        keys = [key for sample in train for key in found.keys[sample.path]]
-        features = cache.rows(keys)
-        val_features = cache.rows([found.keys[sample.path][0] for sample in val])
-        if self.plan.scales:
-            self.scaling = Scaling.of(features)
-            features = ScaledFeatures(features, self.scaling)
-            val_features = ScaledFeatures(val_features, self.scaling)
-        labels = np.repeat(labels_of(train), self.plan.views)
-        return FeatureSource(features, labels, val_features, labels_of(val), self.device)
-
-    def cache(self, cut: Cut, engine: TorchEngine) -> FeatureCache:
-        key = fingerprint(cut.frozen, self.recipe.model, self.preprocess, engine)
-        about = {
-            "model": self.recipe.model,
-            "after": cut.boundary,
-            "engine": engine.name,
-            "preprocess": self.preprocess.to_dict(),
-        }
-        return FeatureCache(weights.cache_folder() / "features" / key[:32], about)
-
-    def progress(self, done: int, total: int) -> None:
-        self.watch.progress("features", done, total)
-        self.stop_if_asked("the features computed so far are kept")
-
-    def stop_if_asked(self, kept: str) -> None:
-        if self.watch.signal:
-            raise Interrupted(
-                f"interrupted; {kept}",
-                f"`zoo finetune --resume {self.run.folder}` finishes it",
-                self.watch.signal,
-            )
-
-    def scanned(self, found: Pass, started: float) -> Iterator[Event]:
-        """Leaves the unreadable photos out and writes the index down."""
-        try:
-            self.index = self.index.without(found.bad)
-            if not self.index.of("val"):
-                reason = next(iter(found.bad.values()))
-                raise DataError(f"no photo for validation can be read ({reason})", "replace them")
-        except DataError:
-            self.run.discard()
-            raise
-        self.run.save_index(self.index)
-        balance = self.balanced_anew() if found.bad else ""
-        counts = {split: len(self.index.of(split)) for split in ("train", "val")}
-        self.run.update(data={**self.run.record["data"], **counts})
-        views = sum(len(keys) for keys in found.keys.values())
-        seconds = time.perf_counter() - started
-        yield FeaturesDone(found.computed, views - found.computed, seconds, found.bad, balance)
-
-    def balanced_anew(self) -> str:
-        """The weights of the classes without the unreadable photos; says so where it matters."""
-        kind, self.class_weights, why = balancing(self.recipe, self.index)
-        self.run.update(balance=[kind, why])
-        return f"balance is {kind} now: {why}" if kind != self.plan.balance else ""
-
-    # Or the photos, in every epoch.
-
-    def photo_source(self) -> Generator[Event, None, PhotoSource]:
-        """Decodes every photo once as the scan; where views are plain, that is also the last."""
-        from zoo.finetune.scan import scan_photos
-
-        started = time.perf_counter()
-        found, digests, plain = scan_photos(
-            self.index, self.preprocess, keep_train=self.plan.views == 1, progress=self.progress
-        )
-        yield from self.scanned(found, started)
-
-        def photos(samples: tuple[Sample, ...]) -> list[tuple[str, int, bytes]]:
-            return [(s.path, s.label, digests[s.path]) for s in samples]
-
-        source = PhotoSource(
-            self.index.root,
-            photos(self.index.of("train")),
-            photos(self.index.of("val")),
-            self.preprocess,
-            self.device,
-            views=self.plan.views,
-            seed=self.recipe.seed,
-            flip=self.recipe.flip,
-            distortion=(self.recipe.distort, self.recipe.distort_strength),
-        )
-        source.plain = plain
-        return source
-
-    # The trained part.
-
-    def loop(self, source: FeatureSource | PhotoSource) -> Loop:
-        import torch
-
-        torch.set_num_threads(self.plan.threads)
-        settings = settings_of(self.plan, self.index, self.class_weights)
-        model = self.plan.training_chain if self.cut is None else self.cut.trainable
-        loop = Loop(model, source, settings, self.device.torch)
-        path = self.run.path(CHECKPOINT)
-        if path.exists():
-            checkpoint.load(loop, path)
-            self.before = (loop.progress.seconds, loop.progress.cpu_seconds)
-        self.run.cut_metrics(loop.progress.epoch - 1)
-        return loop
-
-    def train(self, loop: Loop) -> Iterator[Epoch]:
-        saved = time.monotonic()
-
-        def after_step(step: int, steps: int) -> None:
-            nonlocal saved
-            self.watch.progress(f"epoch {loop.progress.epoch}", step, steps)
-            if self.watch.signal or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                loop.progress.seconds, loop.progress.cpu_seconds = self.spent()
-                checkpoint.save(loop, self.run.path(CHECKPOINT))
-                saved = time.monotonic()
-            self.stop_if_asked(f"epoch {loop.progress.epoch}, step {step} of {steps} is saved")
-
-        for epoch in loop.run(after_step):
-            self.run.log(epoch.to_dict())
-            yield epoch
-
-    def fold(self, model: nn.Module) -> None:
-        """The head takes features as they are from here on."""
-        if self.scaling is not None:
-            self.scaling.fold(first_layer(model))  # type: ignore[arg-type]
-
-    def finish(
+    def write(
         self,
         loop: Loop,
         scores: Scores,
         agreement: float | None,
         baseline: Baseline | None,
+        calibration: Calibration | None,
     ) -> None:
         about = {"zoo": __version__, "model": self.recipe.model}
         weights.save(self.plan.chain.state_dict(), self.run.path("model.safetensors"), about)
@@ -248,41 +214,40 @@ class Job:
             write_tables(self.run, scores.report)
             table = [asdict(score) for score in scores.report.classes]
             self.run.update(classes_table=table)
+        if calibration:
+            self.run.update(calibration=asdict(calibration))
         if baseline:
             results |= {"pca_components": baseline.components, "pca_mse": baseline.mse}
         seconds, cpu_seconds = self.spent()
         self.run.update(
             status="finished",
             best_epoch=loop.progress.best_epoch,
+            skipped_steps=loop.progress.skipped,
             seconds=round(seconds, 3),
             cpu_seconds=round(cpu_seconds, 3),
             agreement_with_fp32=agreement,
             results=results,
         )
-        self.run.path(CHECKPOINT).unlink(missing_ok=True)
-
-
-def labels_of(samples: tuple[Sample, ...]) -> Array:
-    return np.array([sample.label for sample in samples])
+        checkpoint.remove(self.run.path(CHECKPOINT))
 
 
 def start(plan: Plan, folder: Path, watch: Watch) -> Job:
     """A new run folder for this plan. Raises RunError where it exists."""
-    run = Run.create(folder, plan.record())
-    with run.or_nothing(), writing(run.path("recipe.toml")):
-        resumable(plan).save(run.path("recipe.toml"))
+    with Run.creating(folder, plan.record()) as run:
+        with replacing(run.path("recipe.toml")) as file, writing(file):
+            resumable(plan).save(file)
         run.save_index(plan.index)
     return Job(plan, run, watch)
 
 
 def resumable(plan: Plan) -> Recipe:
     """The recipe with paths that hold in any working directory."""
-    paths = {"data": str(plan.index.source.absolute())}
+    paths: dict[str, Any] = {"data": str(plan.index.source.absolute())}
     if plan.index.source != Path(plan.recipe.data):  # a data set by its name
         paths = {}
     if plan.start.origin["tag"] in ("file", "run"):
         paths["weights"] = plan.start.origin["file"]
-    return plan.recipe.model_copy(update=paths)
+    return plan.recipe.model_copy(update={**paths, "optimizer": plan.solver})
 
 
 def resume(plan: Plan, run: Run, watch: Watch) -> Job:

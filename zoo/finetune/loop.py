@@ -6,110 +6,29 @@ from its checkpoint ends with the same bits as one that was not.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from zoo.device import seed_all
-from zoo.errors import TrainingError
-from zoo.finetune.optimizers import optimizer
-from zoo.finetune.sources import Source, order, steps
+from zoo.finetune.groups import PRETRAINED, parameter_groups
+from zoo.finetune.guard import SLOWER, Guard, empty_cache, out_of_memory
+from zoo.finetune.optimizers import clip, optimizer
+from zoo.finetune.settings import Epoch, Progress, Settings
+from zoo.finetune.sources import EVAL_BATCH, Source, order, steps
 from zoo.finetune.tasks import Classify, Reconstruct, Scores, Task
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the loop needs to know of the recipe, with every choice made.
-
-    lr is the peak rate of new layers; pretrained ones are trained at PRETRAINED of it.
-    """
-
-    epochs: int
-    batch_size: int
-    lr: float
-    weight_decay: float
-    warmup: float
-    label_smoothing: float
-    class_weights: tuple[float, ...] | None
-    balanced: bool
-    best: str
-    seed: int
-    classes: tuple[str, ...]
-    fresh: str | None  # stage of the new head; None where every layer is new
-    task: str = "classify"
-    loss: str = "auto"
-    optimizer: str = "adamw"
-    momentum: float = 0.0
-    schedule: str = "cosine"
-    decay: float = 0.6
-    ema: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One line of metrics.jsonl; `best` says that this epoch is the best so far.
-
-    accuracy and macro_f1 of classes, mse of reconstructions.
-    """
-
-    epoch: int
-    train_loss: float
-    val_loss: float
-    accuracy: float | None
-    macro_f1: float | None
-    mse: float | None
-    lr: float
-    seconds: float
-    best: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(slots=True)
-class Progress:
-    """Where training stands: epoch and step that come next, and what is known so far.
-
-    seconds, cpu_seconds: spent by the processes before this one.
-    """
-
-    epoch: int = 1
-    step: int = 0
-    loss_sum: float = 0.0
-    rows: int = 0
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    best_epoch: int = 0
-    best_score: tuple[float, float] = (-math.inf, 0.0)
-    best_state: dict[str, torch.Tensor] = field(default_factory=dict)
-
-
-PRETRAINED = 0.1
-
-
-def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any]]:
-    """Parameters by rate (new or pretrained) and decay (matrices have it, biases not)."""
-    from zoo.models.auxiliary import AuxiliaryHead
-
-    groups: dict[tuple[float, float], list[Any]] = {}
-    parts = model.named_modules()
-    fresh = [name for name, part in parts if isinstance(part, AuxiliaryHead)] + [settings.fresh]
-    starts = tuple(f"{name}." for name in fresh)
-    for name, parameter in model.named_parameters():
-        new = settings.fresh is None or name.startswith(starts)
-        decay = settings.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((1.0 if new else PRETRAINED, decay), []).append(parameter)
-    return [
-        {"params": parameters, "share": share, "lr": 0.0, "weight_decay": decay}
-        for (share, decay), parameters in groups.items()
-    ]
+__all__ = ["PRETRAINED", "Epoch", "Loop", "Progress", "Settings", "parameter_groups"]
 
 
 class Loop:
@@ -122,7 +41,9 @@ class Loop:
 
         # Channels last trains small convolutions on a CPU half as fast again.
         self.model = model.to(device).to(memory_format=torch.channels_last)
-        self.source, self.settings = source, settings
+        if settings.compile:
+            model.compile()
+        self.source, self.settings, self.device = source, settings, device
         groups = parameter_groups(model, settings)
         self.optimizer = optimizer(settings.optimizer, groups, settings.momentum)
         kind = Classify if settings.task == "classify" else Reconstruct
@@ -130,15 +51,48 @@ class Loop:
         # What is evaluated and kept: the model itself, or the running mean of its weights.
         self.averaged = copy.deepcopy(self.model) if settings.ema else self.model
         self.heads = [part for part in self.model.modules() if isinstance(part, AuxiliaryHead)]
-        self.progress = Progress()
-        self.steps_per_epoch = steps(len(source.labels), settings.batch_size)
+        self.steps_per_epoch = steps(len(source.labels), settings.step_rows)
+        self.begin(Progress(epoch=settings.first))
+        self.keep()
+
+    def begin(self, progress: Progress) -> None:
+        """Goes on from this point."""
+        self.progress = progress
+        self.guard = Guard(self.model, progress, self.settings)
+
+    def follow(self, before: Loop, phase: int) -> None:
+        """Goes on from what another loop, of the phase before, has found to be best."""
+        was = before.progress
+        self.begin(
+            Progress(
+                epoch=self.settings.first,
+                phase=phase,
+                trained=was.trained,
+                skipped=was.skipped,
+                best_epoch=was.best_epoch,
+                best_score=was.best_score,
+            )
+        )
+        self.keep()
 
     def run(self, after_step: Callable[[int, int], None]) -> Iterator[Epoch]:
         """Yields a record per epoch. after_step(step, steps) may raise; the state is then whole."""
-        while self.progress.epoch <= self.settings.epochs:
+        while not self.over():
             started = time.perf_counter()
             self.train_epoch(after_step)
             yield self.finish_epoch(started)
+
+    def over(self) -> bool:
+        """Whether there is no epoch to come."""
+        progress, settings = self.progress, self.settings
+        if progress.epoch > settings.epochs:
+            return True
+        waited = progress.epoch - 1 - max(progress.best_epoch, settings.first - 1)
+        return self.time_is_up() or (settings.patience is not None and waited >= settings.patience)
+
+    def time_is_up(self) -> bool:
+        minutes = self.settings.minutes
+        return minutes is not None and self.progress.trained >= 60 * minutes
 
     def train_epoch(self, after_step: Callable[[int, int], None]) -> None:
         progress, settings = self.progress, self.settings
@@ -146,44 +100,112 @@ class Loop:
             settings.seed,
             progress.epoch,
             self.source.labels,
-            settings.batch_size,
+            settings.step_rows,
             balanced=settings.balanced,
         )[progress.step :]
         self.model.train()
+        began = time.perf_counter()
         for inputs, chosen in zip(self.source.train(progress.epoch, rows), rows, strict=True):
             loss = self.step(inputs, chosen)
-            progress.loss_sum += loss * len(chosen)
-            progress.rows += len(chosen)
+            if loss is not None:
+                progress.loss_sum += loss * len(chosen)
+                progress.rows += len(chosen)
             progress.step += 1
+            progress.trained += time.perf_counter() - began
             after_step(progress.step, self.steps_per_epoch)
+            began = time.perf_counter()
+            if self.time_is_up():
+                break
 
-    def step(self, inputs: torch.Tensor, rows: Any) -> float:
+    def step(self, inputs: torch.Tensor, rows: Any) -> float | None:
+        """One step; the mean loss, or None where it was not finite and nothing was changed."""
         progress = self.progress
-        seed_all("step", self.settings.seed, progress.epoch, progress.step)  # dropout
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate() * group["share"]
-        self.optimizer.zero_grad()
-        loss = self.task.loss(self.model(inputs), inputs, rows)
-        loss = loss + self.auxiliary(inputs, rows)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise self.diverged(value, f"in epoch {progress.epoch}, step {progress.step + 1}")
-        loss.backward()  # type: ignore[no-untyped-call]
+        self.guard.before_step()
+        loss = self.gradients(inputs, rows)
+        if not math.isfinite(loss):
+            if self.guard.skip(loss):
+                self.retreat(loss, f"in epoch {progress.epoch}, step {progress.step + 1}")
+            return None
+        progress.in_a_row = 0
+        if self.settings.clip:
+            clip(self.model, self.settings.clip)
         self.optimizer.step()
         if self.averaged is not self.model:
             self.average()
-        return value
+        return loss
 
-    def diverged(self, value: float, where: str) -> TrainingError:
-        return TrainingError(
-            f"the loss became {value} {where}", f"try a lower rate: --lr {self.settings.lr / 10:g}"
-        )
+    def gradients(self, inputs: torch.Tensor, rows: Any) -> float:
+        """The loss of the batch, its gradients left in the parameters."""
+        while True:
+            try:
+                return self.in_parts(inputs, rows)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                self.guard.halve(min(len(rows), self.settings.batch_size), error)
+                empty_cache(self.device)
+
+    def in_parts(self, inputs: torch.Tensor, rows: Any) -> float:
+        progress, settings = self.progress, self.settings
+        seed_all("step", settings.seed, progress.epoch, progress.step)  # dropout
+        self.optimizer.zero_grad()
+        inputs, partners, share = self.mixed(inputs, rows)
+        weight, total = self.task.weight(rows), 0.0
+        for part in parts(len(rows), progress.at_once or settings.batch_size):
+            with self.precision():
+                outputs = self.model(inputs[part])
+            loss = self.loss(outputs, inputs[part], rows[part])
+            if partners is not None:
+                other = self.loss(outputs, inputs[part], partners[part])
+                loss = share * loss + (1 - share) * other
+            loss = loss * (self.task.weight(rows[part]) / weight)
+            total += float(loss.detach())
+            if math.isfinite(total):
+                loss.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
+        """Of the outputs and of heads that exist in training only."""
+        return self.task.loss(outputs.float(), inputs, rows) + self.auxiliary(inputs, rows)
+
+    def auxiliary(self, inputs: torch.Tensor, rows: Any) -> torch.Tensor | float:
+        """The losses of heads that exist in training only."""
+        from zoo.models.auxiliary import WEIGHT
+
+        kept = [head.scores for head in self.heads if head.scores is not None]
+        return WEIGHT * sum(self.task.loss(scores.float(), inputs, rows) for scores in kept)
+
+    def mixed(self, inputs: torch.Tensor, rows: Any) -> tuple[torch.Tensor, Any, float]:
+        """The batch mixed with others of it where asked for, whose rows, and the own share."""
+        settings, progress = self.settings, self.progress
+        if not settings.mixup and not settings.cutmix:
+            return inputs, None, 1.0
+        from zoo.finetune.mixing import mix
+
+        key = ("mix", settings.seed, progress.epoch, progress.step)
+        inputs, partner, share = mix(inputs, key, settings.mixup, settings.cutmix)
+        return inputs, np.asarray(rows)[np.asarray(partner)], share
+
+    def precision(self) -> Any:
+        import torch
+
+        if not self.settings.bf16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def retreat(self, loss: float, where: str) -> None:
+        self.guard.retreat(loss, where)
+        self.optimizer.state.clear()
+        if self.averaged is not self.model:
+            self.averaged.load_state_dict(self.progress.best_state)
 
     def average(self) -> None:
         """Moves the running mean towards the weights, faster at first (Tarvainen, Valpola 2017)."""
         import torch
 
-        done = (self.progress.epoch - 1) * self.steps_per_epoch + self.progress.step
+        done = self.done()
         share = 1 - min(self.settings.ema, (1 + done) / (10 + done))
         with torch.no_grad():
             means = self.averaged.state_dict()
@@ -193,37 +215,50 @@ class Loop:
                 else:
                     means[name].copy_(value)
 
-    def auxiliary(self, inputs: torch.Tensor, rows: Any) -> torch.Tensor | float:
-        """The losses of heads that exist in training only."""
-        from zoo.models.auxiliary import WEIGHT
-
-        kept = [head.scores for head in self.heads if head.scores is not None]
-        return WEIGHT * sum(self.task.loss(scores, inputs, rows) for scores in kept)
+    def done(self) -> int:
+        """Steps taken so far."""
+        progress = self.progress
+        return (progress.epoch - self.settings.first) * self.steps_per_epoch + progress.step
 
     def rate(self, back: int = 0) -> float:
         """Linear warm-up, then what the schedule says: a cosine to zero, or a factor an epoch.
 
-        Of the step that comes next, or so many steps back.
+        Of the step that comes next, or so many steps back. With a limit in minutes the time that
+        is used up counts where it is the larger share.
         """
-        settings = self.settings
-        total = self.steps_per_epoch * settings.epochs
-        done = (self.progress.epoch - 1) * self.steps_per_epoch + self.progress.step
-        done -= back
-        rising = min(1.0, (done + 1) / max(1.0, settings.warmup * total))
+        settings, progress = self.settings, self.progress
+        epochs = settings.epochs - settings.first + 1
+        share = (self.done() - back) / (self.steps_per_epoch * epochs)
+        one = 1 / (self.steps_per_epoch * epochs)
+        if settings.minutes:
+            share = min(1.0, max(share, progress.trained / (60 * settings.minutes)))
+        rising = min(1.0, (share + one) / max(one, settings.warmup))
         falling = {
-            "cosine": 0.5 * (1 + math.cos(math.pi * done / total)),
-            "exponential": settings.decay ** (self.progress.epoch - 1),
+            "cosine": 0.5 * (1 + math.cos(math.pi * share)),
+            "exponential": settings.decay ** (progress.epoch - settings.first),
             "constant": 1.0,
         }
-        return settings.lr * rising * falling[settings.schedule]
+        return settings.lr * rising * falling[settings.schedule] * SLOWER**progress.retreats
 
     def finish_epoch(self, started: float) -> Epoch:
         progress, rate = self.progress, self.rate(back=1)
+        began = time.perf_counter()
         scores = self.evaluate()
-        if not math.isfinite(scores.loss):
-            raise self.diverged(scores.loss, f"on the val photos after epoch {progress.epoch}")
+        while not math.isfinite(scores.loss):
+            self.retreat(scores.loss, f"on the val photos after epoch {progress.epoch}")
+            scores = self.evaluate()
         better = self.choose(scores)
-        record = Epoch(
+        progress.trained += time.perf_counter() - began
+        record = self.record(scores, rate, started, better)
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        progress.loss_sum, progress.rows = 0.0, 0
+        return record
+
+    def record(self, scores: Scores, rate: float, started: float, better: bool) -> Epoch:
+        progress = self.progress
+        notes = tuple(self.guard.notes)
+        self.guard.notes.clear()
+        return Epoch(
             epoch=progress.epoch,
             train_loss=progress.loss_sum / max(1, progress.rows),
             val_loss=scores.loss,
@@ -233,29 +268,59 @@ class Loop:
             lr=rate,
             seconds=time.perf_counter() - started,
             best=better,
+            notes=notes,
         )
-        progress.epoch, progress.step = progress.epoch + 1, 0
-        progress.loss_sum, progress.rows = 0.0, 0
+
+    def solved(self, note: str, started: float) -> Epoch:
+        """The record of a model that was solved for, in the place of an epoch."""
+        self.guard.notes.append(note)
+        self.progress.loss_sum, self.progress.rows = self.training_loss()
+        scores = self.evaluate()
+        record = self.record(scores, 0.0, started, self.choose(scores))
+        self.progress.epoch += 1
         return record
+
+    def training_loss(self) -> tuple[float, int]:
+        """The sum of the training rows' losses as the model is now, and their number."""
+        import torch
+
+        count = len(self.source.labels)
+        rows = [np.arange(count)[part] for part in parts(count, EVAL_BATCH)]
+        self.model.eval()
+        total = 0.0
+        with torch.inference_mode():
+            for inputs, chosen in zip(self.source.train(1, rows), rows, strict=True):
+                total += len(chosen) * float(self.loss(self.model(inputs), inputs, chosen))
+        return total, count
 
     def choose(self, scores: Scores) -> bool:
         """Whether this epoch is the best so far; its weights are then kept."""
         progress, last = self.progress, self.settings.best == "last"
-        if last and progress.epoch < self.settings.epochs:
-            return False
         rank = (float(progress.epoch), 0.0) if last else scores.rank(self.settings.best)
         if rank <= progress.best_score:
             return False
         progress.best_score, progress.best_epoch = rank, progress.epoch
+        self.keep()
+        return not last or progress.epoch == self.settings.epochs
+
+    def keep(self) -> None:
+        """What is there now is the best so far."""
         state = self.averaged.state_dict().items()
-        progress.best_state = {name: value.detach().cpu().clone() for name, value in state}
-        return True
+        self.progress.best_state = {n: value.detach().cpu().clone() for n, value in state}
 
     def evaluate(self) -> Scores:
         """The scores of the validation photos with the weights that would be kept."""
-        return self.task.evaluate(self.averaged, self.source)
+        with self.precision():
+            return self.task.evaluate(self.averaged, self.source)
 
     def restore_best(self) -> None:
         """The trained part becomes what was best, and is evaluated as such from here on."""
         self.averaged = self.model
         self.model.load_state_dict(self.progress.best_state)
+
+
+def parts(count: int, size: int) -> list[slice]:
+    """So many rows in parts of about a size, none with a row alone: a norm has no use for it."""
+    number = count if size == 1 else max(1, math.ceil((count - 1) / size))
+    ends = [round(count * part / number) for part in range(number + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(ends)]

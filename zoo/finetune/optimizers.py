@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -20,6 +21,16 @@ def optimizer(name: str, groups: list[dict[str, Any]], momentum: float) -> Optim
     if name == "sgd":
         return SGD(groups, momentum)
     return AdamW(groups) if name == "adamw" else Adam(groups)
+
+
+def clip(model: nn.Module, norm: float) -> None:
+    """Scales all gradients down together where their norm is larger (Pascanu 2013)."""
+    import torch
+
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    length = torch.stack([gradient.norm() for gradient in gradients]).norm()
+    for gradient in gradients:
+        gradient.mul_(torch.clamp(norm / (length + 1e-6), max=1.0))
 
 
 class Optimizer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import shutil
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +13,14 @@ from zoo import __version__, catalog, datasets, device
 from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex, scan
 from zoo.device import Device
-from zoo.errors import DataError, UsageError, WriteError
+from zoo.errors import DataError, UsageError
 from zoo.finetune.choices import balancing, epoch_kept, learning_rate, threads_of, view_count
 from zoo.finetune.cut import Cut
-from zoo.finetune.explain import Line, lines, size
-from zoo.finetune.loop import Settings
+from zoo.finetune.explain import Line, lines
+from zoo.finetune.loggers import kinds
+from zoo.finetune.mixing import check_cutmix
+from zoo.finetune.phases import Phase, cut_of, only_head, phases_of, rows_of
 from zoo.recipe import Recipe
-from zoo.weights import cache_folder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 class Plan:
     """What will be done.
 
-    head: the stage of the new head in `chain`. scales: standardise the features for it. views: 0
-    draws a new view in every epoch. threads: of the trained part. best: what chooses the epoch
-    that is kept. reasons: of `lr`, `threads`, `views`, `best` and `balance`.
+    head: the stage of the new head in `chain`. cut, feature_shape: of the first phase. scales:
+    standardise the features for a head trained in steps. views: 0 draws a new view in every epoch.
+    threads: of the trained part. best: what chooses the epoch that is kept. reasons: of `lr`,
+    `threads`, `views`, `best`, `solver` and `balance`.
     """
 
     recipe: Recipe
@@ -51,6 +52,7 @@ class Plan:
     views: int
     threads: int
     scales: bool
+    phases: tuple[Phase, ...]
     best: str
     balance: str
     class_weights: tuple[float, ...] | None
@@ -74,11 +76,18 @@ class Plan:
     @property
     def rows(self) -> int:
         """Views of photos whose features are kept."""
-        return len(self.index.of("train")) * max(1, self.views) + len(self.index.of("val"))
+        return rows_of(self.index, self.views)
 
     @property
     def feature_bytes(self) -> int:
-        return 4 * int(np.prod(self.feature_shape)) * self.rows
+        """Of the phases whose features are kept."""
+        each = sum(int(np.prod(phase.shape)) for phase in self.phases if phase.kept)
+        return 4 * each * self.rows
+
+    @property
+    def solver(self) -> str:
+        """Of the head."""
+        return self.phases[0].solver
 
     @property
     def fresh(self) -> str | None:
@@ -122,6 +131,7 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
         row = catalog.find(recipe.model)  # before torch is imported
         catalog.check_variant(row, recipe.variant)
         check_task(recipe, row)
+    kinds(recipe.log)
     place = datasets.locate(recipe.data, progress=progress)
     index = scan(
         place,
@@ -136,12 +146,16 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
     chosen = device.choose(recipe.device, recipe.precision)
     start, chain, spec, digest = networks(recipe, len(index.classes), progress)
     preprocess = replace(start.preprocess, fit=recipe.fit or start.preprocess.fit)
-    parts = cut_of(recipe, chain, spec)
-    scales = parts is not None and only_head(parts, chain, spec)
+    shared = cut_of(recipe, chain, spec)
+    views, views_why = view_count(recipe, shared, preprocess)
+    phases, solver_why = phases_of(recipe, chain, spec, start, preprocess, index, views)
+    parts = phases[0].parts
+    scales = parts is not None and only_head(parts, chain, spec) and not phases[0].solved
     lr, lr_why = learning_rate(recipe, start, scales)
-    threads, threads_why = threads_of(recipe, parts, spec, chosen)
-    views, views_why = view_count(recipe, parts, preprocess)
+    threads, threads_why = threads_of(recipe, phases[-1].parts, spec, chosen)
     best, best_why = epoch_kept(recipe, index)
+    if all(phase.solved for phase in phases):
+        best, best_why = "optimum", "no epoch is chosen on the val photos"
     balance, class_weights, balance_why = balancing(recipe, index)
     plan = Plan(
         recipe=recipe,
@@ -153,11 +167,12 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
         preprocess=preprocess,
         device=chosen,
         weights_sha256=digest,
-        feature_shape=feature_shape(parts, preprocess) if parts else (),
+        feature_shape=phases[0].shape,
         lr=lr,
         views=views,
         threads=threads,
         scales=scales,
+        phases=phases,
         best=best,
         balance=balance,
         class_weights=class_weights,
@@ -165,12 +180,13 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
             "lr": lr_why,
             "threads": threads_why,
             "views": views_why,
+            "solver": solver_why,
             "best": best_why,
             "balance": balance_why,
         },
     )
     check_batches(plan)
-    check_room(plan)
+    check_mixing(plan)
     return plan
 
 
@@ -213,53 +229,11 @@ def networks(
     return start, chain, spec, digest
 
 
-def settings_of(
-    plan: Plan, index: DatasetIndex, class_weights: tuple[float, ...] | None
-) -> Settings:
-    """What the loop needs to know; every other setting has been used by now."""
-    recipe = plan.recipe
-    return Settings(
-        epochs=recipe.epochs,
-        batch_size=recipe.batch_size,
-        lr=plan.lr,
-        weight_decay=recipe.weight_decay,
-        warmup=recipe.warmup,
-        label_smoothing=recipe.label_smoothing,
-        class_weights=class_weights,
-        balanced=recipe.balance == "sampler",
-        best=plan.best,
-        seed=recipe.seed,
-        classes=index.classes,
-        fresh=plan.fresh,
-        task=recipe.task,
-        loss=recipe.loss,
-        optimizer=recipe.optimizer,
-        momentum=recipe.momentum,
-        schedule=recipe.schedule,
-        decay=recipe.decay,
-        ema=recipe.ema,
-    )
-
-
 def state_sha256(chain: nn.Sequential) -> str:
     digest = hashlib.sha256()
     for tensor in chain.state_dict().values():
         digest.update(tensor.contiguous().numpy().reshape(-1).data)
     return digest.hexdigest()
-
-
-def cut_of(recipe: Recipe, chain: nn.Sequential, spec: ModelSpec) -> Cut | None:
-    from zoo.finetune.cut import cut
-
-    return cut(chain, recipe.cut or spec.cut) if recipe.freeze else None
-
-
-def only_head(parts: Cut, chain: nn.Sequential, spec: ModelSpec) -> bool:
-    """Whether the fresh head is the first thing that the cached features meet."""
-    from zoo.finetune.scale import first_layer
-
-    head = chain.get_submodule(spec.head)
-    return any(first_layer(parts.trainable) is part for part in head.modules())
 
 
 def check_batches(plan: Plan) -> None:
@@ -275,28 +249,8 @@ def check_batches(plan: Plan) -> None:
         )
 
 
-def feature_shape(parts: Cut, preprocess: Preprocess) -> tuple[int, ...]:
-    """What the frozen part gives for one picture, found by running it on zeros.
-
-    On torch's meta device nothing would be computed, but its first BatchNorm imports torch's
-    compiler, which takes ten times as long.
-    """
-    import torch
-
-    torch.set_num_threads(1)  # one picture; the loop sets its own number
-    with torch.inference_mode():
-        picture = torch.zeros(1, preprocess.channels, preprocess.size, preprocess.size)
-        return tuple(parts.frozen(picture).shape[1:])
-
-
-def check_room(plan: Plan) -> None:
-    """Raises WriteError where the disk cannot hold the features."""
-    folder = cache_folder()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    total, _, free = shutil.disk_usage(there)
-    if plan.cut and total and plan.feature_bytes > 0.9 * free:
-        raise WriteError(
-            f"the features after '{plan.cut.boundary}' need {size(plan.feature_bytes)}, "
-            f"{folder} has {size(free)} free",
-            "cut later, use fewer views, or set ZOO_CACHE to a larger disk",
-        )
+def check_mixing(plan: Plan) -> None:
+    """Raises UsageError where boxes are to be cut out of features that have no place."""
+    if plan.recipe.cutmix:
+        for phase in plan.phases:
+            check_cutmix(phase.shape or (plan.preprocess.channels, *[plan.preprocess.size] * 2))

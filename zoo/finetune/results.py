@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.data.index import DatasetIndex
+from zoo.data.index import DatasetIndex, Sample
 from zoo.data.views import plain_view
 from zoo.engine.pipeline import forward
 from zoo.engine.torch import TorchEngine
 from zoo.errors import ImageError
-from zoo.metrics import Report
+from zoo.finetune.calibrate import Calibration, answers, fit
+from zoo.metrics import Array, Report, risk_coverage
 from zoo.run import Run, write_csv
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from zoo.finetune.plan import Plan
 
 PHOTOS = 256
@@ -28,6 +31,43 @@ def write_tables(run: Run, report: Report) -> None:
     write_csv(run.path("confusion.csv"), ("true \\ predicted", *names), table)
     rows = ([c.name, c.photos, c.precision, c.recall, c.f1] for c in report.classes)
     write_csv(run.path("classes.csv"), ("class", "photos", "precision", "recall", "f1"), rows)
+
+
+def confidence(
+    run: Run, samples: Sequence[Sample], scores: Array, seed: int, why_not: str = ""
+) -> Calibration:
+    """Fits the temperature and writes val.csv and risk_coverage.csv, both with it.
+
+    scores: of the val samples, N x K, before softmax and before the temperature is folded into
+    the head. why_not: a reason to leave it at 1.
+    """
+    labels = np.array([sample.label for sample in samples])
+    calibration = fit(scores, labels, seed, why_not)
+    scores = scores / calibration.temperature
+    write_val(run, samples, scores, run.record["classes"])
+    write_risk_coverage(run, *answers(scores, labels))
+    return calibration
+
+
+def write_val(run: Run, samples: Sequence[Sample], scores: Array, classes: Sequence[str]) -> None:
+    """val.csv: what the network says of each val photo, in the order of the index."""
+    labels = np.array([sample.label for sample in samples])
+    found = zip(samples, scores.argmax(axis=1), *answers(scores, labels), strict=True)
+    rows = (
+        (s.path, classes[s.label], classes[guess], f"{probability:.6g}", int(right))
+        for s, guess, probability, right in found
+    )
+    write_csv(run.path("val.csv"), ("path", "label", "predicted", "probability", "correct"), rows)
+
+
+def write_risk_coverage(run: Run, probability: Array, correct: Array) -> None:
+    """risk_coverage.csv: for each threshold what share of the val photos reaches it, and errs."""
+    found = zip(*risk_coverage(probability, correct), strict=True)
+    rows = (
+        (f"{threshold:.9g}", f"{kept / len(correct):.6g}", f"{risk:.6g}", int(kept))
+        for threshold, kept, risk in found
+    )
+    write_csv(run.path("risk_coverage.csv"), ("threshold", "coverage", "risk", "kept"), rows)
 
 
 def agreement_with_fp32(plan: Plan, index: DatasetIndex) -> float:

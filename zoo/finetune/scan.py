@@ -27,8 +27,12 @@ def scan_photos(
     *,
     keep_train: bool,
     progress: Callable[[int, int], None],
+    workers: int | None = None,
 ) -> tuple[Pass, dict[str, bytes], dict[bytes, Array]]:
-    """Which photos are readable, their digests, and the plain views that fit in memory."""
+    """Which photos are readable, their digests, and the plain views that fit in memory.
+
+    workers: threads that decode; all cores where it is None.
+    """
 
     def look(sample: Sample) -> tuple[Sample, bytes, Array | ImageError]:
         try:
@@ -45,8 +49,9 @@ def scan_photos(
 
     found, digests, plain = Pass(), {}, {}
     room = memory() // 4
-    with ThreadPoolExecutor(cores(), "zoo-scan") as pool:
-        looked = ordered(pool, look_at, batched(index.samples, AT_ONCE), 4 * cores())
+    workers = workers or cores()
+    with ThreadPoolExecutor(workers, "zoo-scan") as pool:
+        looked = ordered(pool, look_at, batched(index.samples, AT_ONCE), 4 * workers)
         each = (result for results in looked for result in results)
         for done, (sample, digest, pixels) in enumerate(each, start=1):
             progress(done, len(index.samples))

@@ -22,10 +22,12 @@ from zoo.data.views import generator, view
 from zoo.device import Device, cores
 from zoo.engine import Array
 from zoo.engine.pipeline import batched, ordered
-from zoo.finetune.cache import Features
+from zoo.finetune import augment as augments
+from zoo.finetune.cache import Features, memory
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 EVAL_BATCH = 256
 SMALL = 64  # pixels of a side up to which pictures are trained on whole
@@ -68,13 +70,25 @@ def steps(count: int, batch_size: int) -> int:
 
 
 class FeatureSource:
-    """Rows of the FeatureCache; K views of a photo are K rows."""
+    """Rows of the FeatureCache; K views of a photo are K rows, which all are in each epoch.
+
+    turns: K where a photo is one row instead, of which each epoch has the next view.
+    """
 
     def __init__(
         self, train: Features, labels: Array, val: Features, val_labels: Array, device: Device
     ) -> None:
         self.labels, self.val_labels = labels, val_labels
         self.features, self.val_features, self.device = train, val, device
+        self.turns = 0
+
+    def in_turn(self, views: int) -> FeatureSource:
+        """The same features with a view of each photo in an epoch."""
+        twin = FeatureSource(
+            self.features, self.labels[::views], self.val_features, self.val_labels, self.device
+        )
+        twin.turns = views
+        return twin
 
     def tensor(self, rows: Array) -> torch.Tensor:
         import torch
@@ -83,6 +97,8 @@ class FeatureSource:
 
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
         for rows in order:
+            if self.turns:
+                rows = rows * self.turns + (epoch - 1) % self.turns
             yield self.tensor(self.features.gather(rows.tolist()))
 
     def val(self) -> Iterator[torch.Tensor]:
@@ -94,6 +110,8 @@ class PhotoSource:
     """Photos decoded in threads beside the training; for networks that train from the pixels.
 
     views: 1 is the plain view in every epoch; K cycles through K views; 0 draws new ones for ever.
+    augment: torchvision's transforms in the views' place. workers: threads, of which the pixels do
+    not depend.
     """
 
     def __init__(
@@ -108,6 +126,8 @@ class PhotoSource:
         seed: int,
         flip: bool,
         distortion: tuple[Kind, float] = ("none", 1.0),
+        augment: augments.Kind = "none",
+        workers: int | None = None,
     ) -> None:
         from zoo.engine.torch import Normalise
 
@@ -116,17 +136,19 @@ class PhotoSource:
         self.labels = np.array([label for _, label, _ in train])
         self.val_labels = np.array([label for _, label, _ in val])
         self.normalise = Normalise(preprocess, device)
-        self.distortion = distortion
+        self.distortion, self.augment, self.workers = distortion, augment, workers or cores()
         self.plain: dict[bytes, Array] = {}  # decoded photos, where view 0 is used again
 
-    def pixels(self, photo: tuple[str, int, bytes], number: int) -> Array:
+    def pixels(self, photo: tuple[str, int, bytes], number: int, epoch: int | None = None) -> Array:
+        """epoch: of the transforms; None for a view."""
         path, _, digest = photo
-        if number == 0 and digest in self.plain:
+        if epoch is None and number == 0 and digest in self.plain:
             return self.plain[digest]
         image = decode(read_bytes(self.root / path), mode(self.preprocess))
-        return view(
-            image, self.preprocess, number, seed=self.seed, digest=digest.hex(), flip=self.flip
-        )
+        key: Any = {"seed": self.seed, "digest": digest.hex(), "flip": self.flip}
+        if epoch is None:
+            return view(image, self.preprocess, number, **key)
+        return augments.augmented(image, self.preprocess, self.augment, epoch=epoch, **key)
 
     def batches(
         self,
@@ -135,13 +157,14 @@ class PhotoSource:
         number: int,
         epoch: int | None = None,
     ) -> Iterator[torch.Tensor]:
-        """epoch: of the distortions; None for pictures as they are."""
+        """epoch: of the transforms and distortions; None for pictures as they are."""
         import torch
 
         kind, strength = self.distortion
+        changed = epoch if self.augment != "none" else None
 
         def batch(rows: Array) -> Any:
-            pixels = np.stack([self.pixels(photos[row], number) for row in rows])
+            pixels = np.stack([self.pixels(photos[row], number, changed) for row in rows])
             if epoch is None:
                 return pixels
             chosen = rows.tolist()
@@ -149,8 +172,8 @@ class PhotoSource:
                 pixels, chosen, kind=kind, seed=self.seed, epoch=epoch, strength=strength
             )
 
-        with ThreadPoolExecutor(cores(), "zoo-photos") as pool:
-            for pixels in ordered(pool, batch, order, 2 * cores()):
+        with ThreadPoolExecutor(self.workers, "zoo-photos") as pool:
+            for pixels in ordered(pool, batch, order, 2 * self.workers):
                 yield self.normalise(torch.from_numpy(pixels))
 
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
@@ -167,3 +190,45 @@ class PhotoSource:
         photos = self.photos if split == "train" else self.val_photos
         for rows in batched(range(len(photos)), EVAL_BATCH):
             yield np.stack([self.pixels(photos[row], 0) for row in rows])
+
+
+class PrefixSource:
+    """Photos through the frozen part in every epoch, where its output is not kept.
+
+    The val photos' is, where it takes little memory: it does not change.
+    """
+
+    def __init__(self, photos: PhotoSource, frozen: nn.Module, device: Device) -> None:
+        self.photos, self.device = photos, device
+        self.frozen = frozen.to(device.torch)
+        self.labels, self.val_labels = photos.labels, photos.val_labels
+        self.kept: list[torch.Tensor] = []
+
+    def through(self, inputs: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        bf16 = self.device.precision == "bf16"
+        with torch.no_grad(), torch.autocast(inputs.device.type, torch.bfloat16, enabled=bf16):
+            features: torch.Tensor = self.frozen(inputs).float()
+        return features
+
+    def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
+        return map(self.through, self.photos.train(epoch, order))
+
+    def val(self) -> Iterator[torch.Tensor]:
+        if self.kept:
+            return iter(self.kept)
+        return self.first_val()
+
+    def first_val(self) -> Iterator[torch.Tensor]:
+        kept: list[torch.Tensor] = []
+        room = memory() // 8
+        for inputs in self.photos.val():
+            features = self.through(inputs)
+            room -= features.nbytes
+            kept.append(features)
+            yield features
+            if room < 0:
+                kept.clear()
+        if room >= 0:
+            self.kept = kept

@@ -8,23 +8,27 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from zoo.finetune.sources import Source
-from zoo.metrics import Report, report
+from zoo.metrics import Array, Report, report
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from zoo.finetune.loop import Settings
+    from zoo.finetune.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What the validation photos say. mse, mae: per value in [0, 1], of reconstructions."""
+    """What the validation photos say. mse, mae: per value in [0, 1], of reconstructions.
+
+    outputs: N K, what the network gave for them, of classes.
+    """
 
     loss: float
     report: Report | None = None
     mse: float | None = None
     mae: float | None = None
+    outputs: Array | None = None
 
     def rank(self, best: str) -> tuple[float, float]:
         """Larger is better; of epochs that are equally right the one with the smaller loss."""
@@ -37,6 +41,9 @@ class Scores:
 class Task(Protocol):
     def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
         """The mean over the batch; `rows` are the numbers of its training rows."""
+
+    def weight(self, rows: Any) -> float:
+        """What these rows count in the mean over a larger batch."""
 
     def evaluate(self, model: nn.Module, source: Source) -> Scores:
         """The scores of the whole validation part. The model is put in eval mode."""
@@ -61,15 +68,21 @@ class Classify:
         value: torch.Tensor = self.criterion(outputs, self.labels[rows.tolist()])
         return value
 
+    def weight(self, rows: Any) -> float:
+        if self.criterion.weight is None:
+            return float(len(rows))
+        return float(self.criterion.weight[self.labels[rows.tolist()]].sum())
+
     def evaluate(self, model: nn.Module, source: Source) -> Scores:
         import torch
 
         model.eval()
         with torch.inference_mode():
-            scores = torch.cat([model(inputs) for inputs in source.val()])
+            scores = torch.cat([model(inputs) for inputs in source.val()]).float()
             loss = float(torch.nn.functional.cross_entropy(scores, self.val_labels))
-        predicted = np.asarray(scores.cpu().numpy()).argmax(axis=1)
-        return Scores(loss, report(predicted, source.val_labels, self.classes))
+        outputs = np.asarray(scores.cpu().numpy())
+        found = report(outputs.argmax(axis=1), source.val_labels, self.classes)
+        return Scores(loss, found, outputs=outputs)
 
 
 class Reconstruct:
@@ -88,6 +101,9 @@ class Reconstruct:
     def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
         value: torch.Tensor = self.criterion(outputs, inputs)
         return value
+
+    def weight(self, rows: Any) -> float:
+        return float(len(rows))
 
     def evaluate(self, model: nn.Module, source: Source) -> Scores:
         import torch

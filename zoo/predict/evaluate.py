@@ -12,22 +12,38 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.errors import DataError
-from zoo.metrics import Array, Report, report
+from zoo.metrics import Array, Report, calibration_error, report
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import Predictor
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Of each photo the class number that was answered, its probability, whether it is right."""
+
+    predicted: Array
+    probability: Array
+    correct: Array
+
+    @property
+    def ece(self) -> float:
+        return calibration_error(self.probability, self.correct)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """One report for each member, and the committee's where there are several.
 
-    errors: unreadable photos with their reasons; they are in no report.
+    errors: unreadable photos with their reasons; they are in no report. answers: of each member,
+    and of the committee behind them. paths: of the photos that these are of.
     """
 
     members: tuple[Report, ...]
     committee: Report | None
     photos: int
     errors: tuple[tuple[str, str], ...]
+    answers: tuple[Answers, ...]
+    paths: tuple[str, ...]
 
 
 def evaluate(
@@ -59,12 +75,23 @@ def evaluate(
         raise DataError(f"no photo can be read ({reason})", "check the files")
     labels = np.array([classes.index(label) for _, label in photos])[readable]
 
-    def score(table: Array) -> Report:
-        return report(table[readable].argmax(axis=1), labels, classes)
+    if len(tables) > 1:
+        tables.append(np.mean(tables, axis=0))
+    answers = tuple(answers_of(table[readable], labels) for table in tables)
+    reports = tuple(report(each.predicted, labels, classes) for each in answers)
+    return Evaluation(
+        reports[: len(members)],
+        reports[-1] if len(members) > 1 else None,
+        int(readable.sum()),
+        tuple(sorted(errors.items())),
+        answers,
+        tuple(path for (path, _), well in zip(photos, readable, strict=True) if well),
+    )
 
-    committee = score(np.mean(tables, axis=0)) if len(tables) > 1 else None
-    reports = tuple(score(table) for table in tables)
-    return Evaluation(reports, committee, int(readable.sum()), tuple(sorted(errors.items())))
+
+def answers_of(table: Array, labels: Array) -> Answers:
+    predicted = table.argmax(axis=1)
+    return Answers(predicted, table.max(axis=1), predicted == labels)
 
 
 def check_classes(ours: tuple[str, ...], first: tuple[str, ...], labels: set[str]) -> None:

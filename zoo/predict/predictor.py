@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One row: the top classes with their probabilities, or the error that took their place."""
+    """One row: the top classes with their probabilities, or the error that took their place.
+
+    status: ok, error, or rejected: the first probability is below what was asked for.
+    """
 
     path: str
     status: str

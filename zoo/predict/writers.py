@@ -22,19 +22,19 @@ Row = dict[str, Any]
 Write = Callable[[Row], None]
 
 
-def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES) -> None:
+def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES, flag: str = "-o") -> None:
     """Raises UsageError for a place or a suffix that is none, before anything is computed."""
     if path is None:
         return
     if path.suffix.lower() not in suffixes:
         raise UsageError(
-            f"-o {path}: the suffix '{path.suffix}' names no format",
+            f"{flag} {path}: the suffix '{path.suffix}' names no format",
             f"use one of {', '.join(suffixes)}",
         )
     if path.is_dir():
-        raise UsageError(f"-o {path} is a folder", "give a file name")
+        raise UsageError(f"{flag} {path} is a folder", "give a file name")
     if not path.parent.is_dir():
-        raise UsageError(f"-o {path}: there is no folder {path.parent}", "make it first")
+        raise UsageError(f"{flag} {path}: there is no folder {path.parent}", "make it first")
     if path.suffix.lower() == ".parquet":
         try:
             import pyarrow  # noqa: F401
@@ -60,6 +60,8 @@ def row(prediction: Prediction, names: list[str]) -> Row:
     for rank, (label, probability) in enumerate(pairs, start=1):
         suffix = "" if rank == 1 else f"_{rank}"
         values["label" + suffix], values["probability" + suffix] = label, probability
+    if prediction.status == "rejected":
+        values["label"] = None
     return values
 
 

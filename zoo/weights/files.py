@@ -26,15 +26,16 @@ if TYPE_CHECKING:
     import torch
 
 
-def read(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a `.safetensors`, `.pth` or `.pt` file, on the CPU, all finite.
+def read(path: Path, *, finite: bool = True) -> dict[str, torch.Tensor]:
+    """Return the tensors of a `.safetensors`, `.pth` or `.pt` file, on the CPU.
 
-    A `module.` before every name (DataParallel) is taken off. Raises WeightsError.
+    finite: NaN and infinity are refused. A `module.` before every name (DataParallel) is taken
+    off. Raises WeightsError.
     """
     with closing(_open(path, path.suffix)) as file:
         tensors = _tensors(file, path)
     for name, tensor in tensors.items():
-        if not _is_finite(tensor):
+        if finite and not _is_finite(tensor):
             raise WeightsError(
                 f"{path}: {shown(name)} holds NaN or infinity", "the file is damaged"
             )
@@ -51,13 +52,17 @@ def check(path: Path, suffix: str = "") -> None:
 
 
 def save(
-    tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None
+    tensors: Mapping[str, torch.Tensor],
+    path: Path,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    keep: Path | None = None,
 ) -> None:
     """Write a state dict as safetensors, whole or not at all: equal input, equal bytes.
 
-    Raises WriteError.
+    keep: what the file that is replaced is called from then on. Raises WriteError.
     """
-    with replacing(path) as temporary, writing(path), temporary.open("wb") as file:
+    with replacing(path, keep=keep) as temporary, writing(path), temporary.open("wb") as file:
         write(file, tensors, metadata)
 
 

@@ -1,0 +1,117 @@
+"""metrics.csv and TensorBoard's event files say what metrics.jsonl says, each epoch once."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from zoo.errors import UsageError, WriteError
+from zoo.finetune.loggers import kinds, logging
+
+
+def record(epoch: int, **more: Any) -> dict[str, Any]:
+    values = {"epoch": epoch, "train_loss": 1 / epoch, "val_loss": 2 / epoch, "accuracy": 0.5}
+    return values | {"mse": None, "best": epoch == 1, "notes": ()} | more
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
+
+
+def test_kinds_are_checked_before_anything_is_computed() -> None:
+    assert kinds(None) == ()
+    assert kinds("csv") == ("csv",)
+    assert kinds("csv, tensorboard") == ("csv", "tensorboard")
+    for wrong in ("wandb", "csv,", "CSV"):
+        with pytest.raises(UsageError, match="there is no logger") as caught:
+            kinds(wrong)
+        assert "csv,tensorboard" in caught.value.hint
+
+
+def test_a_csv_has_a_line_for_each_epoch_as_soon_as_it_is_over(tmp_path: Path) -> None:
+    with logging("csv", tmp_path, []) as loggers:
+        for epoch in (1, 2):
+            loggers[0].add(record(epoch, notes=("one, two", "three")))
+            assert len(rows(tmp_path)) == epoch
+    assert [row["epoch"] for row in rows(tmp_path)] == ["1", "2"]
+    assert rows(tmp_path)[0]["mse"] == ""
+    assert rows(tmp_path)[1]["train_loss"] == "0.5"
+    assert rows(tmp_path)[1]["notes"] == "one, two; three"
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_a_resumed_run_has_each_epoch_once(tmp_path: Path, kept: int) -> None:
+    """Killed in the middle of a line, and going on from the epochs that metrics.jsonl keeps."""
+    with logging("csv,tensorboard", tmp_path, []) as loggers:
+        for epoch in (1, 2, 3):
+            for logger in loggers:
+                logger.add(record(epoch, accuracy=0.1))
+    with open(tmp_path / "metrics.csv", "a") as file:
+        file.write("4,0.2")
+    done = [record(epoch, notes=[]) for epoch in range(1, kept + 1)]
+    with logging("csv,tensorboard", tmp_path, done) as loggers:
+        for epoch in range(kept + 1, 4):
+            for logger in loggers:
+                logger.add(record(epoch))
+    assert [row["epoch"] for row in rows(tmp_path)] == ["1", "2", "3"]
+    assert [row["accuracy"] for row in rows(tmp_path)] == ["0.5"] * 3
+    assert scalars(tmp_path)["accuracy"] == [(1, 0.5), (2, 0.5), (3, 0.5)]
+
+
+def test_tensorboard_reads_every_number_at_its_epoch(tmp_path: Path) -> None:
+    with logging("tensorboard", tmp_path, []) as loggers:
+        loggers[0].add(record(1))
+        loggers[0].add(record(2))
+        assert scalars(tmp_path)["loss/val"] == [(1, 2.0), (2, 1.0)]  # while it is being written
+    found = scalars(tmp_path)
+    assert found.keys() == {"loss/train", "loss/val", "accuracy"}
+    assert found["loss/train"] == [(1, 1.0), (2, 0.5)]
+    assert not (tmp_path / "metrics.csv").exists()
+
+
+def test_the_place_of_a_logger_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").mkdir()
+    with pytest.raises(WriteError, match=r"metrics\.csv"), logging("csv", tmp_path, []):
+        pass
+    (tmp_path / "tensorboard").write_text("")
+    with pytest.raises(WriteError, match="tensorboard"), logging("tensorboard", tmp_path, []):
+        pass
+
+
+def test_without_the_package_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # Python's way to say: not installed
+    assert kinds("csv") == ("csv",)
+    with pytest.raises(UsageError, match="is not installed") as caught:
+        kinds("tensorboard")
+    assert "pip install 'zoo-transfer[tensorboard]'" in caught.value.hint
+
+
+def test_a_csv_needs_neither_torch_nor_tensorboard(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom zoo.finetune.loggers import logging\n"
+        f"with logging('csv', Path({str(tmp_path)!r}), []) as (one,): one.add({record(1)!r})\n"
+        "assert not {'torch', 'tensorboard'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(rows(tmp_path)) == 1

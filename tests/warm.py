@@ -1,0 +1,120 @@
+"""`zoo …` in processes of their own that need not import torch first: forked from one that has.
+
+The server has one thread when it forks, and has computed nothing: a child is as a process that was
+just started, two seconds later. It reads requests, one JSON object a line, from stdin.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+MODULES = ("torch", "torch.utils.flop_counter", "torch.nested._internal.nested_tensor",
+           "torch.fx.experimental._constant_symnode", "numpy.random", "PIL.JpegImagePlugin",
+           "PIL.PngImagePlugin", "zoo.cli", "zoo.finetune.job", "zoo.finetune.plan",
+           "zoo.finetune.scan", "zoo.models.lenet", "zoo.models.perceptron", "zoo.models.meter",
+           "zoo.models.auxiliary", "zoo.models.tap", "zoo.network")  # fmt: skip
+
+
+class Warm:
+    """The server, seen from a test."""
+
+    def __init__(self) -> None:
+        one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            env={**os.environ, **one, "PYTHONPATH": path, "ZOO_TRACEBACK": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, **request: Any) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def start(self, *words: object, talk: Path, often: bool = True, **limits: Any) -> int:
+        """The pid of `zoo WORDS`; its stderr goes to `talk`. often: a checkpoint at each step."""
+        return int(self.ask(words=[*map(str, words)], talk=str(talk), often=often, **limits))
+
+    def wait(self, pid: int) -> int:
+        """The exit code of a process, negative for a signal."""
+        return int(self.ask(wait=pid))
+
+    def run(self, *words: object, talk: Path, often: bool = True, **limits: Any) -> int:
+        return self.wait(self.start(*words, talk=talk, often=often, **limits))
+
+    def seconds(self, *words: object, talk: Path) -> float:
+        """How long a command takes that must succeed."""
+        began = time.monotonic()
+        code = self.run(*words, talk=talk)
+        assert code == 0, talk.read_text()
+        return time.monotonic() - began
+
+    def close(self) -> None:
+        self.process.communicate(timeout=60)
+
+
+def serve() -> None:
+    import importlib
+
+    for name in MODULES:
+        importlib.import_module(name)
+    import torch
+
+    torch.set_num_threads(1)
+    assert len(os.listdir("/proc/self/task")) == 1
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+        else:
+            answer = os.fork()
+            if answer == 0:
+                child(**request)
+        print(json.dumps(answer), flush=True)
+
+
+def child(
+    words: list[str],
+    talk: str,
+    often: bool,
+    largest: int | None = None,
+    cache: str | None = None,
+) -> None:
+    """largest: bytes of a file. Never returns."""
+    import math
+    import resource
+
+    from zoo.cli import main
+    from zoo.finetune import checkpoint
+
+    code = 99
+    try:
+        file = os.open(talk, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for number, handle in enumerate((nothing, nothing, file)):
+            os.dup2(handle, number)
+        if cache:
+            os.environ["ZOO_CACHE"] = cache
+        if often:
+            checkpoint.SECONDS, checkpoint.SHARE = 0.0, math.inf
+        if largest:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+        code = main(words)
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,215 @@
+"""zoo lr: the learning-rate range test."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli.finetune import given, show_features
+from zoo.cli.screen import Screen, print_json, table, talk
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.finetune.plan import Plan
+    from zoo.finetune.rates import Point, Suggestion
+    from zoo.recipe import Recipe
+
+Text = str | None
+# Lines of the plan that say what a whole training would do.
+NOT_OURS = ("training", "kept")
+
+
+def command(
+    model: Annotated[Text, typer.Argument(help="As in `zoo list`, torchvision/X, timm/X.")] = None,
+    data: Annotated[Text, typer.Argument(help="CLASS/*.jpg or {train,val}/CLASS/*.jpg.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The curve: a .png, or a .csv.")
+    ] = None,
+    freeze: Annotated[bool | None, typer.Option(help="Freeze up to the cut (default).")] = None,
+    cut: Annotated[Text, typer.Option(help="Last frozen stage, as layer3 or layer4.1.")] = None,
+    head: Annotated[Text, typer.Option(help="linear, or mlp:512.")] = None,
+    weights: Annotated[Text, typer.Option(help="Tag, file, run, or none.")] = None,
+    optimizer: Annotated[
+        Text, typer.Option("--solver", "--optimizer", help="adamw, adam or sgd.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Photos a step (32).")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Of sgd (0).")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="AdamW's (0.01).")] = None,
+    layer_decay: Annotated[
+        float | None, typer.Option(help="Factor on the rate a stage further from the head.")
+    ] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradients.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Batches in a step (1).")] = None,
+    mixup: Annotated[float | None, typer.Option(help="Alpha: rows are mixed (0).")] = None,
+    cutmix: Annotated[float | None, typer.Option(help="Alpha: boxes are pasted (0).")] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="0 to 1 (0).")] = None,
+    views: Annotated[int | None, typer.Option(help="Views of each photo.")] = None,
+    flip: Annotated[bool | None, typer.Option(help="Views may be mirrored (default).")] = None,
+    augment: Annotated[
+        Text, typer.Option(help="none, light, trivial, randaugment, autoaugment: each epoch anew.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads that decode (all cores).")] = None,
+    balance: Annotated[Text, typer.Option(help="auto, none, weights or sampler.")] = None,
+    fit: Annotated[Text, typer.Option(help="crop, pad or squash.")] = None,
+    val_fraction: Annotated[float | None, typer.Option(help="Without a val part (0.2).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of split, order and head (0).")] = None,
+    precision: Annotated[Text, typer.Option(help="fp32, or bf16 at a measured price.")] = None,
+    device: Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="The curve as JSON on stdout.")] = False,
+) -> None:
+    """Find a learning rate: 100 steps with a rising rate, and where the loss falls.
+
+    Takes the settings of `zoo finetune`. The suggested rate is all that goes to stdout; nothing is
+    kept but the features in the cache.
+    """
+    flags = dict(locals())
+    from zoo import recipe as recipes
+
+    check_output(output)
+    settings = given(flags)
+    ours = recipes.make(settings, recipe, "lr")
+    with Screen(at_once=True) as screen:
+        from zoo.finetune import plan as plans
+        from zoo.finetune import rates
+
+        test = rates.testable(ours)
+        plan = plans.make(test, screen.bytes)
+        show_plan(plan, ours)
+        points = measured(plan, screen)
+        found = rates.suggestion(points)
+    show_curve(points, found)
+    step = next_step(settings, recipe, ours, test, found.valley)
+    show_suggestion(points, found, step)
+    if output is not None:
+        write(
+            output, points, found, f"{ours.model}: {test.optimizer}, batches of {test.batch_size}"
+        )
+        talk(f"the curve is in {output}")
+    if json:
+        print_json(summary(points, found, ours, test, step))
+    else:
+        print(plain(found.valley))
+
+
+def check_output(output: Path | None) -> None:
+    """Raises UsageError before anything is computed."""
+    if output is None:
+        return
+    if output.suffix.lower() not in (".png", ".csv"):
+        raise UsageError(
+            f"-o {output}: a curve is a picture or a table",
+            f"it ends in .png or .csv: give {output.stem or 'lr'}.png",
+        )
+    if not output.parent.is_dir():
+        raise UsageError(f"-o {output}: there is no folder {output.parent}", "make it first")
+    if output.is_dir():
+        raise UsageError(f"-o {output} is a folder", "give a file name")
+
+
+def show_plan(plan: Plan, ours: Recipe) -> None:
+    kept = [line for line in plan.lines if line.what not in NOT_OURS]
+    widest = max(len(line.value) for line in kept if len(line.value) < 50)
+    for line in kept:
+        reason = f"  {line.reason}" if line.reason else ""
+        talk(f"{line.what:<10} {line.value:<{widest}}{reason}")
+    why = "as asked for"
+    if ours.optimizer in ("auto", "lbfgs"):
+        why = "a rate is of training in steps; lbfgs computes a linear head at once, without one"
+    talk(f"{'solver':<10} {plan.solver:<{widest}}  {why}")
+
+
+def measured(plan: Plan, screen: Screen) -> list[Point]:
+    from zoo.finetune import rates
+    from zoo.finetune.events import FeaturesDone
+
+    points = []
+    for event in rates.events(plan, screen):
+        if isinstance(event, FeaturesDone):
+            screen.close()
+            show_features(event, plan.recipe)
+        elif isinstance(event, rates.Point):
+            points.append(event)
+    return points
+
+
+def show_curve(points: list[Point], found: Suggestion) -> None:
+    """About fifteen of the points."""
+    every = max(1, len(points) // 15)
+    rows = [
+        (f"{point.lr:.1e}", f"{point.loss:.4f}", f"{smooth:.4f}")
+        for point, smooth in list(zip(points, found.smooth, strict=True))[::every]
+    ]
+    talk()
+    for line in table(rows, ("rate", "loss", "smoothed"), right="rrr"):
+        talk(line)
+    talk()
+
+
+def show_suggestion(points: list[Point], found: Suggestion, step: str) -> None:
+    from zoo.finetune import rates
+
+    if len(points) < rates.STEPS:
+        talk(f"stopped at {points[-1].lr:.1e}: the loss went through the roof")
+    (first, last), (high, low) = found.fall, found.losses
+    talk(f"valley     {plain(found.valley)}  the middle of the way down, from {high:.3g} at a rate "
+         f"of {first:.1e} to {low:.3g} at {last:.1e}: suggested")  # fmt: skip
+    talk(f"steepest   {plain(found.steepest)}  where the loss falls fastest")
+    talk(f"next: {step}")
+
+
+def plain(rate: float) -> str:
+    """Two digits: the curve says no more."""
+    return f"{rate:.2g}"
+
+
+def next_step(
+    settings: dict[str, Any], file: Path | None, ours: Recipe, test: Recipe, rate: float
+) -> str:
+    """The fine-tune with these settings and the rate."""
+    if ours.optimizer == "lbfgs":
+        settings = settings | {"optimizer": test.optimizer}
+    words = ["zoo", "finetune"]
+    words += [str(settings[name]) for name in ("model", "data") if name in settings]
+    words += ["--recipe", str(file)] if file else []
+    for name, value in settings.items():
+        flag = {"optimizer": "solver"}.get(name, name).replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif name not in ("model", "data"):
+            words += [f"--{flag}", str(value)]
+    return shlex.join([*words, "--lr", plain(rate)])
+
+
+def write(output: Path, points: list[Point], found: Suggestion, title: str) -> None:
+    rates, losses = [point.lr for point in points], [point.loss for point in points]
+    if output.suffix.lower() == ".csv":
+        from zoo.run import write_csv
+
+        write_csv(output, ("lr", "loss", "smoothed"), zip(rates, losses, found.smooth, strict=True))
+        return
+    from zoo.report.rates import draw
+
+    marks = {"valley": found.valley, "steepest": found.steepest}
+    draw(output, rates, losses, found.smooth, marks, title)
+
+
+def summary(
+    points: list[Point], found: Suggestion, ours: Recipe, test: Recipe, step: str
+) -> dict[str, Any]:
+    return {
+        "model": ours.model,
+        "solver": test.optimizer,
+        "suggested": float(plain(found.valley)),
+        "valley": found.valley,
+        "steepest": found.steepest,
+        "fall": {"rates": found.fall, "losses": found.losses},
+        "next": step,
+        "curve": [
+            {"lr": point.lr, "loss": point.loss, "smoothed": smooth}
+            for point, smooth in zip(points, found.smooth, strict=True)
+        ],
+    }

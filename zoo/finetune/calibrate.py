@@ -1,0 +1,191 @@
+"""Temperature: one number by which class scores are divided, so that probabilities can be believed.
+
+Guo, Pleiss, Sun, Weinberger 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599,
+section 4.2. It is fitted on the val photos, by their likelihood. What is told of it (`ece_after`,
+`nll_after`) is cross-fitted: each photo's probability is by a temperature fitted without it. The
+temperature then goes into the last layer, so that every later command gives these probabilities
+with no code of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.data.views import generator
+from zoo.metrics import Array, aurc, calibration_error, softmax
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+FEWEST = 30  # photos; of fewer the likelihood says next to nothing
+FOLDS = 5
+BOUNDS = (0.05, 20.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A temperature, the calibration error and mean negative log-likelihood without and with it.
+
+    photos: on how many. reason: why the temperature is 1, where it was not fitted. aurc: area
+    under the risk-coverage curve, with the temperature.
+    """
+
+    temperature: float
+    ece_before: float
+    ece_after: float
+    nll_before: float
+    nll_after: float
+    photos: int
+    aurc: float
+    reason: str = ""
+
+
+def fit(scores: Array, labels: Array, seed: int, why_not: str = "") -> Calibration:
+    """scores: N x K, before softmax. labels: N class numbers.
+
+    The temperature stays 1, with the reason, where it cannot be fitted, where that is no better
+    on photos that were left out of the fit, and where the caller says `why_not`.
+    """
+    why = why_not or unfit(scores, labels)
+    temperature, crossed = 1.0, scores
+    if not why:
+        folds = folds_of(labels, seed)
+        crossed = scores.astype(np.float64)
+        for fold in range(FOLDS):
+            out = folds == fold
+            crossed[out] /= best(scores[~out], labels[~out])
+        temperature = best(scores, labels)
+        if not likelihood(crossed, labels) < likelihood(scores, labels):
+            why = "none did better on photos that it was not fitted on"
+            temperature, crossed = 1.0, scores
+    return Calibration(
+        temperature,
+        error(scores, labels),
+        error(crossed, labels),
+        likelihood(scores, labels),
+        likelihood(crossed, labels),
+        len(labels),
+        aurc(*answers(scores / temperature, labels)),
+        why,
+    )
+
+
+def unfit(scores: Array, labels: Array) -> str:
+    """Why no temperature can be fitted, or nothing."""
+    count = len(labels)
+    if count < FEWEST:
+        return f"{count} val photos are too few: it takes {FEWEST}"
+    if len(np.unique(labels)) < 2:
+        return "all val photos are of one class"
+    if (scores.argmax(axis=1) == labels).all():
+        return "every val photo is right: nothing says where the doubt should begin"
+    return ""
+
+
+def folds_of(labels: Array, seed: int) -> Array:
+    """The fold of each photo; each class is spread evenly."""
+    shuffled = generator("calibration", seed).permutation(len(labels))
+    order = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    folds = np.empty(len(labels), np.int64)
+    folds[order] = np.arange(len(labels)) % FOLDS
+    return folds
+
+
+def best(scores: Array, labels: Array) -> float:
+    """The temperature with the greatest likelihood within BOUNDS."""
+    from scipy.optimize import minimize_scalar
+
+    shifted, right = centred(scores, labels)
+
+    def loss(logarithm: float) -> float:
+        """Has one minimum, since it is convex in 1 / temperature."""
+        scale = np.exp(-logarithm)
+        return float(np.mean(np.log(np.exp(shifted * scale).sum(axis=1)) - right * scale))
+
+    bounds = (log(BOUNDS[0]), log(BOUNDS[1]))
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))
+
+
+def likelihood(scores: Array, labels: Array) -> float:
+    """Mean negative log-likelihood, in nats."""
+    shifted, right = centred(scores, labels)
+    return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - right))
+
+
+def centred(scores: Array, labels: Array) -> tuple[Array, Array]:
+    """Scores less the largest of each photo, and among them that of its own class."""
+    shifted = scores.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    return shifted, shifted[np.arange(len(labels)), labels]
+
+
+def error(scores: Array, labels: Array) -> float:
+    return calibration_error(*answers(scores, labels))
+
+
+def answers(scores: Array, labels: Array) -> tuple[Array, Array]:
+    """The top probability of each photo, and whether the answer is right."""
+    return softmax(scores).max(axis=1), scores.argmax(axis=1) == labels
+
+
+# Into the head.
+
+
+def last_layer(model: nn.Module, head: str) -> nn.Module | None:
+    """The last part of the head that has parameters of its own."""
+    layers = [
+        part
+        for part in model.get_submodule(head).modules()
+        if any(True for _ in part.parameters(recurse=False))
+    ]
+    return layers[-1] if layers else None
+
+
+def obstacle(model: nn.Module, head: str, inputs: torch.Tensor) -> str:
+    """Why dividing the head's last layer does not divide the model's scores, or nothing.
+
+    Tried out: with the layer halved, which is exact, the scores of these inputs must be halved.
+    The model is put in eval mode and its parameters are as they were.
+    """
+    import torch
+    from torch import nn
+
+    layer = last_layer(model, head)
+    if not isinstance(layer, nn.Linear | nn.Conv2d):
+        return f"the head ends in a {type(layer).__name__}"
+    kept = [parameter.detach().clone() for parameter in layer.parameters()]
+    model.eval()
+    with torch.inference_mode():
+        before = model(inputs)
+    try:
+        divide(layer, 2.0)
+        with torch.inference_mode():
+            halved = model(inputs)
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(layer.parameters(), kept, strict=True):
+                parameter.copy_(value)
+    if torch.allclose(2 * halved, before, rtol=1e-5, atol=1e-6 * float(before.abs().max())):
+        return ""
+    return "what follows the head's last layer does not scale with it"
+
+
+def fold(model: nn.Module, head: str, temperature: float) -> None:
+    """Divides the scores of a model without an `obstacle` by the temperature."""
+    layer = last_layer(model, head)
+    if layer is not None and temperature != 1:
+        divide(layer, temperature)
+
+
+def divide(layer: nn.Module, by: float) -> None:
+    import torch
+
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.div_(by)

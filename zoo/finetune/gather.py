@@ -1,0 +1,163 @@
+"""Gathering what the trained part is fed with: the feature pass, or the scan of the photos."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo import weights
+from zoo.data.index import DatasetIndex, Sample
+from zoo.engine.torch import TorchEngine
+from zoo.errors import DataError, Interrupted
+from zoo.finetune.cache import FeatureCache, fingerprint
+from zoo.finetune.choices import balancing
+from zoo.finetune.cut import Cut
+from zoo.finetune.events import Event, FeaturesDone, Watch
+from zoo.finetune.features import Pass, Views, compute
+from zoo.finetune.phases import Phase
+from zoo.finetune.scale import ScaledFeatures, Scaling
+from zoo.finetune.sources import FeatureSource, PhotoSource, PrefixSource
+from zoo.metrics import Array
+from zoo.run import Run
+
+if TYPE_CHECKING:
+    from zoo.finetune.plan import Plan
+
+AnySource = FeatureSource | PhotoSource | PrefixSource
+
+
+class Gather:
+    """Looks at every photo, writes down what cannot be read, and makes the sources of the phases.
+
+    index, class_weights: without the photos that cannot be read. scaling: of the features, where
+    a head is trained on them in steps.
+    """
+
+    def __init__(self, plan: Plan, run: Run, watch: Watch) -> None:
+        self.plan, self.run, self.watch = plan, run, watch
+        self.index: DatasetIndex = plan.index
+        self.class_weights = plan.class_weights
+        self.scaling: Scaling | None = None
+
+    def source(self, phase: Phase) -> Generator[Event, None, AnySource]:
+        self.scaling = None
+        if phase.parts is None:
+            return (yield from self.photos())
+        phase.parts.freeze()
+        if phase.kept:
+            return (yield from self.features(phase, phase.parts))
+        photos = yield from self.photos()
+        return PrefixSource(photos, phase.parts.frozen, self.plan.device)
+
+    def progress(self, done: int, total: int) -> None:
+        self.watch.progress("features", done, total)
+        self.stop_if_asked("the features computed so far are kept")
+
+    def stop_if_asked(self, kept: str) -> None:
+        if self.watch.signal:
+            raise Interrupted(
+                f"interrupted; {kept}",
+                f"`zoo finetune --resume {self.run.folder}` finishes it",
+                self.watch.signal,
+            )
+
+    # The features, once.
+
+    def features(self, phase: Phase, cut: Cut) -> Generator[Event, None, FeatureSource]:
+        started = time.perf_counter()
+        plan = self.plan
+        train_views = Views(tuple(range(plan.views)), plan.recipe.seed, plan.recipe.flip)
+        splits = {"train": train_views, "val": train_views if plan.recipe.folds else Views()}
+        work = [(sample, splits[sample.split]) for sample in self.index.samples]
+        engine = TorchEngine(cut.frozen, plan.preprocess, plan.device)
+        cache = self.cache(cut, engine)
+        found = compute(cache, engine, plan.preprocess, self.index.root, work, self.progress)
+        yield from self.scanned(found, started)
+        train, val = self.index.of("train"), self.index.of("val")
+        features = cache.rows([key for sample in train for key in found.keys[sample.path]])
+        val_features = cache.rows([found.keys[sample.path][0] for sample in val])
+        if plan.scales and phase is plan.phases[0]:
+            self.scaling = Scaling.of(features)
+            features = ScaledFeatures(features, self.scaling)
+            val_features = ScaledFeatures(val_features, self.scaling)
+        source = FeatureSource(
+            features,
+            np.repeat(labels_of(train), plan.views),
+            val_features,
+            labels_of(val),
+            plan.device,
+        )
+        return source if phase is plan.phases[0] else source.in_turn(plan.views)
+
+    def cache(self, cut: Cut, engine: TorchEngine) -> FeatureCache:
+        plan = self.plan
+        key = fingerprint(cut.frozen, plan.recipe.model, plan.preprocess, engine)
+        about = {
+            "model": plan.recipe.model,
+            "after": cut.boundary,
+            "engine": engine.name,
+            "preprocess": plan.preprocess.to_dict(),
+        }
+        return FeatureCache(weights.cache_folder() / "features" / key[:32], about)
+
+    def scanned(self, found: Pass, started: float) -> Iterator[Event]:
+        """Leaves the unreadable photos out and writes the index down."""
+        try:
+            self.index = self.index.without(found.bad)
+            if not self.index.of("val"):
+                reason = next(iter(found.bad.values()))
+                raise DataError(f"no photo for validation can be read ({reason})", "replace them")
+        except DataError:
+            self.run.discard()
+            raise
+        self.run.save_index(self.index)
+        balance = self.balanced_anew() if found.bad else ""
+        counts = {split: len(self.index.of(split)) for split in ("train", "val")}
+        self.run.update(data={**self.run.record["data"], **counts})
+        views = sum(len(keys) for keys in found.keys.values())
+        seconds = time.perf_counter() - started
+        yield FeaturesDone(found.computed, views - found.computed, seconds, found.bad, balance)
+
+    def balanced_anew(self) -> str:
+        """The weights of the classes without the unreadable photos; says so where it matters."""
+        kind, self.class_weights, why = balancing(self.plan.recipe, self.index)
+        self.run.update(balance=[kind, why])
+        return f"balance is {kind} now: {why}" if kind != self.plan.balance else ""
+
+    # Or the photos, in every epoch.
+
+    def photos(self) -> Generator[Event, None, PhotoSource]:
+        """Decodes every photo once as the scan; where views are plain, that is also the last."""
+        from zoo.finetune.scan import scan_photos
+
+        started, plan = time.perf_counter(), self.plan
+        found, digests, plain = scan_photos(
+            self.index, plan.preprocess, keep_train=plan.views == 1, progress=self.progress
+        )
+        yield from self.scanned(found, started)
+
+        def photos(samples: tuple[Sample, ...]) -> list[tuple[str, int, bytes]]:
+            return [(s.path, s.label, digests[s.path]) for s in samples]
+
+        source = PhotoSource(
+            self.index.root,
+            photos(self.index.of("train")),
+            photos(self.index.of("val")),
+            plan.preprocess,
+            plan.device,
+            views=plan.views,
+            seed=plan.recipe.seed,
+            flip=plan.recipe.flip,
+            distortion=(plan.recipe.distort, plan.recipe.distort_strength),
+            augment=plan.recipe.augment,
+            workers=plan.recipe.workers,
+        )
+        source.plain = plain
+        return source
+
+
+def labels_of(samples: tuple[Sample, ...]) -> Array:
+    return np.array([sample.label for sample in samples])

@@ -1,0 +1,42 @@
+"""The head's optimum: the solver on the kept features, its answer put into the head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.finetune.gather import Gather
+from zoo.finetune.sources import FeatureSource
+
+if TYPE_CHECKING:
+    from zoo.finetune.loop import Loop
+    from zoo.finetune.plan import Plan
+
+
+def solve_head(plan: Plan, loop: Loop, gather: Gather) -> str:
+    """Solves for the training features of the loop's source; says what was chosen, in a line."""
+    import torch
+    from zoo.finetune.solver import solve
+
+    source = loop.source
+    assert isinstance(source, FeatureSource)
+    views = plan.views
+    rows = source.features.gather(range(len(source.features)))
+    solution = solve(
+        rows.reshape(len(rows), -1),
+        source.labels,
+        len(gather.index.classes),
+        seed=plan.recipe.seed,
+        groups=np.arange(len(rows)) // views,
+        class_weights=np.array(gather.class_weights) if gather.class_weights else None,
+        label_smoothing=plan.recipe.label_smoothing,
+        penalty=plan.recipe.penalty,
+        poll=lambda: gather.stop_if_asked("the features are kept"),
+    )
+    head = plan.chain.get_submodule(plan.head)
+    assert isinstance(head, torch.nn.Linear)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(solution.weight))
+        head.bias.copy_(torch.from_numpy(solution.bias))
+    return solution.reason

@@ -1,0 +1,128 @@
+"""Loggers beside metrics.jsonl: metrics.csv, and event files that TensorBoard reads.
+
+What they write follows from metrics.jsonl alone: a logger that is opened writes the epochs that
+are there anew and goes on behind them, so a resumed run has each epoch once, and a killed one
+loses none that metrics.jsonl has.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from zoo.disk import atomic, writing
+from zoo.errors import UsageError
+
+KINDS = ("csv", "tensorboard")
+EVENTS = "events.out.tfevents.*"
+TAGS = {"train_loss": "loss/train", "val_loss": "loss/val", "lr": "rate", "seconds": "seconds"}
+
+Record = dict[str, Any]
+
+
+class Logger(Protocol):
+    def add(self, record: Record) -> None:
+        """One epoch, as `Epoch.to_dict` gives it. Raises WriteError."""
+
+    def close(self) -> None: ...
+
+
+def kinds(log: str | None) -> tuple[str, ...]:
+    """`csv,tensorboard` as ("csv", "tensorboard"). Raises UsageError, also for a missing package.
+
+    Called before anything is computed; imports nothing.
+    """
+    names = tuple(dict.fromkeys(word.strip() for word in log.split(","))) if log else ()
+    if unknown := [name for name in names if name not in KINDS]:
+        raise UsageError(
+            f"log = '{log}': there is no logger '{unknown[0]}'",
+            "give csv, tensorboard, or csv,tensorboard; metrics.jsonl is always written",
+        )
+    if "tensorboard" in names and find_spec("tensorboard") is None:
+        raise UsageError(
+            "log = 'tensorboard' needs the package tensorboard, which is not installed",
+            "pip install 'zoo-transfer[tensorboard]', or --log csv",
+        )
+    return names
+
+
+@contextmanager
+def logging(log: str | None, folder: Path, done: Sequence[Record]) -> Iterator[list[Logger]]:
+    """The loggers of a run folder. done: the lines of metrics.jsonl that a resumed run keeps."""
+    loggers: list[Logger] = []
+    try:
+        for name in kinds(log):
+            loggers.append(
+                CsvLogger(folder, done) if name == "csv" else TensorBoardLogger(folder, done)
+            )
+        yield loggers
+    finally:
+        for logger in loggers:
+            logger.close()
+
+
+class CsvLogger:
+    """RUN/metrics.csv: a line for each epoch, its columns as metrics.jsonl names them."""
+
+    def __init__(self, folder: Path, done: Sequence[Record]) -> None:
+        self.path = folder / "metrics.csv"
+        self.columns = list(dict.fromkeys(name for record in done for name in record))
+        if done:
+            with atomic(self.path) as file:
+                file.write(self.lines(self.columns, *map(self.cells, done)).encode())
+        else:
+            with writing(self.path):
+                self.path.unlink(missing_ok=True)
+
+    def add(self, record: Record) -> None:
+        header = [] if self.columns else [list(record)]
+        self.columns = self.columns or list(record)
+        with writing(self.path), open(self.path, "a", encoding="utf-8", newline="") as file:
+            file.write(self.lines(*header, self.cells(record)))
+
+    def cells(self, record: Record) -> list[Any]:
+        return [cell(record.get(name)) for name in self.columns]
+
+    def lines(self, *rows: Sequence[Any]) -> str:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        return text.getvalue()
+
+    def close(self) -> None:
+        pass
+
+
+def cell(value: Any) -> Any:
+    """A list as `a; b`: notes are one."""
+    return "; ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+class TensorBoardLogger:
+    """RUN/tensorboard: a scalar of each number, at its epoch."""
+
+    def __init__(self, folder: Path, done: Sequence[Record]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.folder = folder / "tensorboard"
+        with writing(self.folder):
+            for old in self.folder.glob(EVENTS):
+                old.unlink()
+            self.writer: Any = SummaryWriter(str(self.folder))
+        for record in done:
+            self.add(record)
+
+    def add(self, record: Record) -> None:
+        with writing(self.folder):
+            for name, value in record.items():
+                if name != "epoch" and type(value) in (int, float):
+                    self.writer.add_scalar(TAGS.get(name, name), value, record["epoch"])
+            self.writer.flush()
+
+    def close(self) -> None:
+        with writing(self.folder):
+            self.writer.close()

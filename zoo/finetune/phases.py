@@ -1,0 +1,243 @@
+"""Phases: spans of epochs with one cut each.
+
+Most trainings have one. `--unfreeze STAGE@EPOCH` begins another one at an epoch, `--schedule
+head-then-all` after the head is trained (Kumar et al. 2022, arXiv:2202.10054: a head trained first
+keeps the features that are there from being distorted by a random one).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.catalog import ModelSpec, Preprocess
+from zoo.data.index import DatasetIndex
+from zoo.errors import UsageError
+from zoo.finetune.choices import RATE, keeping, layer_decay, solver_of
+from zoo.finetune.cut import Cut, cut, listed
+from zoo.finetune.groups import PRETRAINED
+from zoo.recipe import Recipe
+from zoo.weights import cache_folder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zoo.network import Network
+
+HEAD_SHARE = 3  # a head that is trained in steps has a third of the epochs
+# The solver of the phases behind a head that was solved.
+LATER_SOLVER = {"lbfgs": "adamw"}
+LATER = 0.1  # of the peak rate, once there is a head that knows the classes
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Epochs first to last; cut: the last frozen stage, None trains everything."""
+
+    first: int
+    last: int
+    cut: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A span with all that is decided about it.
+
+    parts: None trains everything. shape: of one picture's features. kept: they are on disk; else
+    the frozen part runs in each epoch, or there is none. lr: the peak rate of the head, below:
+    the share of it of the pretrained stage next to it.
+    """
+
+    first: int
+    last: int
+    parts: Cut | None
+    shape: tuple[int, ...]
+    kept: bool
+    solver: str
+    lr: float
+    below: float
+    why: str
+
+    @property
+    def solved(self) -> bool:
+        return self.solver == "lbfgs"
+
+
+def phases_of(
+    recipe: Recipe,
+    chain: nn.Sequential,
+    spec: ModelSpec,
+    start: Network,
+    preprocess: Preprocess,
+    index: DatasetIndex,
+    views: int,
+) -> tuple[tuple[Phase, ...], str]:
+    """The phases of the training, and why the head's solver is what it is."""
+    first = cut_of(recipe, chain, spec)
+    shape = feature_shape(first, preprocess) if first else ()
+    rows, free = rows_of(index, views), free_room()
+    kept, _ = keeping(recipe, 4 * int(np.prod(shape)) * rows, views, free)
+    linear = first is not None and is_linear(first, chain, spec, shape)
+    solver, why = solver_of(recipe, linear, kept and first is not None)
+    found = []
+    for number, span in enumerate(spans(recipe, chain, spec, solver == "lbfgs")):
+        parts = cut(chain, span.cut) if span.cut else None
+        shape = feature_shape(parts, preprocess) if parts else ()
+        needed = 4 * int(np.prod(shape)) * rows
+        kept, kept_why = keeping(recipe, needed, views, free)
+        free -= needed * kept
+        fresh = start.trained and number == 0
+        found.append(
+            Phase(
+                first=span.first,
+                last=span.last,
+                parts=parts,
+                shape=shape,
+                kept=kept and parts is not None,
+                solver=solver
+                if number == 0
+                # The solver of the phases behind a head that was solved.
+                else LATER_SOLVER.get(solver, solver),
+                lr=(recipe.lr or RATE) * (1.0 if number == 0 else LATER),
+                below=PRETRAINED if fresh else layer_decay(recipe, start),
+                why=kept_why if parts else "",
+            )
+        )
+    if found[0].parts is not None:
+        found[0].parts.freeze()
+    return tuple(found), why
+
+
+
+def spans(recipe: Recipe, chain: nn.Sequential, spec: ModelSpec, solved: bool) -> list[Span]:
+    """The epochs of each cut. solved: the head's optimum is found at once, as one epoch.
+
+    Raises UsageError, UnknownStage.
+    """
+    if not recipe.freeze:
+        return [Span(1, recipe.epochs, None)]
+    first = recipe.cut or spec.cut
+    if recipe.schedule == "head-then-all":
+        head = 1 if solved else max(1, recipe.epochs // HEAD_SHARE)
+        stage = recipe.unfreeze or default_stage(chain, spec)
+        begins = [(head + 1, stage)]
+    else:
+        begins = list(unfreezings(recipe))
+    names = [first, *(cut_before(chain, stage, spec) for _, stage in begins)]
+    starts = [1, *(epoch for epoch, _ in begins)]
+    check_order(recipe, starts)
+    check_growth(chain, names, [first, *(stage for _, stage in begins)])
+    ends = [*(epoch - 1 for epoch in starts[1:]), max(recipe.epochs, starts[-1])]
+    return [Span(*span) for span in zip(starts, ends, names, strict=True)]
+
+
+def unfreezings(recipe: Recipe) -> list[tuple[int, str]]:
+    """The epochs and stages of `layer4@10,layer3@20`. Raises UsageError."""
+    if recipe.unfreeze is None:
+        return []
+    found = []
+    for part in recipe.unfreeze.split(","):
+        match = re.fullmatch(r"\s*([\w.-]+)@(\d{1,6})\s*", part)
+        if not match:
+            raise UsageError(
+                f"--unfreeze {recipe.unfreeze}: expected STAGE@EPOCH, as in layer4@10",
+                "give the stage and the epoch from which on it is trained; with --schedule "
+                "head-then-all the stage alone",
+            )
+        found.append((int(match[2]), match[1]))
+    return found
+
+
+def check_order(recipe: Recipe, starts: list[int]) -> None:
+    rising = all(before < after for before, after in itertools.pairwise(starts))
+    if not rising or starts[-1] > max(recipe.epochs, 2):
+        raise UsageError(
+            f"--unfreeze {recipe.unfreeze} in {recipe.epochs} epochs",
+            f"give epochs from 2 to {recipe.epochs}, the later stages of the network first",
+        )
+
+
+def cut_before(chain: nn.Sequential, stage: str, spec: ModelSpec) -> str | None:
+    """The cut that trains from this stage on; None where it is the first. Raises UnknownStage."""
+    from zoo.models.tap import before, halves
+
+    if stage == "all":
+        return None
+    halves(chain, stage)  # says what there is, where this is not
+    return before(chain, stage) or None
+
+
+def check_growth(chain: nn.Sequential, names: list[str | None], stages: list[str]) -> None:
+    """Raises UsageError where a phase trains no more than the one before it."""
+    counts = [trained(chain, name) for name in names]
+    for number, stage in enumerate(stages[1:], start=1):
+        if counts[number] <= counts[number - 1]:
+            raise UsageError(
+                f"--unfreeze {stage}: that is trained before already",
+                f"stages: {listed(chain)}, or all; each must lie before those trained so far",
+            )
+
+
+def trained(chain: nn.Sequential, name: str | None) -> int:
+    part = chain if name is None else cut(chain, name).trainable
+    return sum(parameter.numel() for parameter in part.parameters())
+
+
+def default_stage(chain: nn.Sequential, spec: ModelSpec) -> str:
+    return "all"
+
+
+def cut_of(recipe: Recipe, chain: nn.Sequential, spec: ModelSpec) -> Cut | None:
+    return cut(chain, recipe.cut or spec.cut) if recipe.freeze else None
+
+
+def only_head(parts: Cut, chain: nn.Sequential, spec: ModelSpec) -> bool:
+    """Whether the fresh head is the first thing that the cached features meet."""
+    from zoo.finetune.scale import first_layer
+
+    head = chain.get_submodule(spec.head)
+    return any(first_layer(parts.trainable) is part for part in head.modules())
+
+
+def is_linear(parts: Cut, chain: nn.Sequential, spec: ModelSpec, shape: tuple[int, ...]) -> bool:
+    """Whether nothing but one linear layer is trained, on features as they are kept."""
+    from torch import nn
+
+    head = chain.get_submodule(spec.head)
+    width = int(np.prod(shape))
+    only = sum(p.numel() for p in parts.trainable.parameters())
+    return (
+        isinstance(head, nn.Linear)
+        and head.in_features == width
+        and only == sum(p.numel() for p in head.parameters())
+    )
+
+
+def feature_shape(parts: Cut, preprocess: Preprocess) -> tuple[int, ...]:
+    """What the frozen part gives for one picture, found by running it on zeros.
+
+    On torch's meta device nothing would be computed, but its first BatchNorm imports torch's
+    compiler, which takes ten times as long.
+    """
+    import torch
+
+    torch.set_num_threads(1)  # one picture; the loop sets its own number
+    with torch.inference_mode():
+        picture = torch.zeros(1, preprocess.channels, preprocess.size, preprocess.size)
+        return tuple(parts.frozen(picture).shape[1:])
+
+
+def rows_of(index: DatasetIndex, views: int) -> int:
+    return len(index.of("train")) * max(1, views) + len(index.of("val"))
+
+
+def free_room() -> int:
+    """Bytes free where features are kept."""
+    folder = cache_folder()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free

@@ -1,0 +1,325 @@
+"""The optimum of a linear head: softmax regression, its penalty chosen by cross-validation.
+
+mean cross-entropy + penalty/2 * ||W||^2 over standardised features, the bias free, is convex with
+one minimum, which L-BFGS finds. How strong the penalty should be is what the data decide: of the
+penalties tried, the strongest whose loss on the photos held out is within a standard error of the
+least (Breiman et al. 1984, "Classification and Regression Trees", section 3.4.3).
+
+numpy and scipy only. `softmax.py` has the arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.data.views import generator
+from zoo.errors import DataError
+from zoo.finetune.softmax import Heads, Poll, Rows, Task, minimise, softmax
+from zoo.metrics import Array
+
+GRID = tuple(10 ** (-half / 2) for half in range(-2, 11))  # 10 to 1e-5 in half decades
+UNTESTED = 0.3  # the penalty where no photo can be held out
+CHOOSING, TESTING, SOLVING = 1e-4, 1e-6, 1e-11  # tolerance of the loss
+TOGETHER = 1 << 21  # weights of the folds that are solved as one problem
+NESTED = 2000  # rows up to which a penalty is chosen anew in each fold
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A penalty on photos held out: mean log-loss, its standard error over folds, accuracy."""
+
+    penalty: float
+    loss: float
+    error: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """weight: K x D and bias: K, float32, for the features as given. table: of what was tried."""
+
+    weight: Array
+    bias: Array
+    penalty: float
+    table: tuple[Tried, ...]
+    iterations: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CrossValidated:
+    """What heads make of photos that they were not trained on.
+
+    accuracies, penalties: one for each fold. predictions: N, -1 for rows never tested: further
+    views of a photo, and the photo of a class that has only one. nested: whether each fold chose
+    its penalty without the photos that it is tested on.
+    """
+
+    accuracies: tuple[float, ...]
+    penalties: tuple[float, ...]
+    predictions: Array
+    nested: bool
+
+    @property
+    def accuracy(self) -> float:
+        return float(np.mean(self.accuracies))
+
+    @property
+    def interval(self) -> float:
+        """Half of the 95 % interval of the mean, by Student's t over the folds."""
+        from scipy.special import stdtrit
+
+        count = len(self.accuracies)
+        error = float(np.std(self.accuracies, ddof=1)) / np.sqrt(count)
+        return float(stdtrit(count - 1, 0.975) * error)
+
+
+def solve(
+    features: Array,
+    labels: Array,
+    classes: int,
+    *,
+    seed: int,
+    groups: Array | None = None,
+    class_weights: Array | None = None,
+    label_smoothing: float = 0.0,
+    penalty: float | None = None,
+    folds: int = 5,
+    poll: Poll | None = None,
+) -> Solution:
+    """The head of features N x D with labels N. The same input gives the same bits.
+
+    groups: N, rows of one number are views of one photo, the first of them the plain one: they
+    are never on both sides of a fold. class_weights: K. penalty: None chooses it. poll: called at
+    each iteration, may raise.
+    """
+    with one_thread():
+        rows = Rows(features)
+        task = Task.of(np.asarray(labels), classes, class_weights, label_smoothing)
+        choice = Choice(penalty or 0.0, "as asked for", Heads.zero(1, classes, rows.columns))
+        if penalty is None:
+            everyone = np.ones(len(task.labels), bool)
+            choice = choose(rows, task, everyone, Photos.of(groups, task), seed, folds, poll)
+        whole = shares(task, np.ones((1, len(task.labels)), bool))
+        heads = minimise(
+            rows, task, whole, choice.penalty, choice.heads.mean, tolerance=SOLVING, poll=poll
+        )
+        weight, bias = rows.fold(heads.weight[0], heads.bias[0])
+    reason = f"penalty {choice.penalty:.2g} {choice.reason}"
+    iterations = choice.steps + heads.steps
+    return Solution(weight, bias, choice.penalty, choice.table, iterations, reason)
+
+
+def cross_validated(
+    features: Array,
+    labels: Array,
+    classes: int,
+    *,
+    seed: int,
+    folds: int = 5,
+    groups: Array | None = None,
+    class_weights: Array | None = None,
+    label_smoothing: float = 0.0,
+    penalty: float | None = None,
+    poll: Poll | None = None,
+) -> CrossValidated:
+    """Accuracy on photos held out, fold by fold; arguments as of `solve`.
+
+    The penalty is chosen inside each training part (nested) up to 2,000 rows. With more, one
+    penalty is chosen by the log-loss on the same folds: choosing among so few by so many photos
+    flatters by less than the interval shows. Features are standardised over all rows, labels
+    unseen. Raises DataError where no class has two photos.
+    """
+    with one_thread():
+        rows = Rows(features)
+        task = Task.of(np.asarray(labels), classes, class_weights, label_smoothing)
+        photos = Photos.of(groups, task)
+        everyone = np.ones(len(task.labels), bool)
+        held = photos.held_out(everyone, seed, folds)
+        if not len(held):
+            raise DataError(
+                "no class has two photos, so there is none to test on",
+                "add photos to the classes",
+            )
+        nested = len(task.labels) <= NESTED
+        if penalty is not None:
+            asked = Choice(penalty, "as asked for", Heads.zero(1, classes, rows.columns))
+            choices = [asked] * len(held)
+        elif nested:
+            choices = [choose(rows, task, ~out, photos, seed, folds, poll) for out in held]
+        else:
+            choices = [choose(rows, task, everyone, photos, seed, folds, poll)] * len(held)
+        found = [
+            minimise(
+                rows,
+                task,
+                shares(task, ~out[None]),
+                choice.penalty,
+                choice.heads.mean,
+                tolerance=TESTING,
+                poll=poll,
+            )
+            for out, choice in zip(held, choices, strict=True)
+        ]
+    predictions, accuracies = np.full(len(task.labels), -1), []
+    for out, head in zip(held & photos.plain, found, strict=True):
+        predictions[out] = answers(rows, head, 0, out).argmax(axis=0)
+        accuracies.append(float((predictions[out] == task.labels[out]).mean()))
+    penalties = tuple(choice.penalty for choice in choices)
+    chosen = nested or penalty is not None
+    return CrossValidated(tuple(accuracies), penalties, predictions, chosen)
+
+
+# Which photos are held out.
+
+
+@dataclass(frozen=True, slots=True)
+class Photos:
+    """Rows as views of photos: the photo of each row, and which rows are plain views.
+
+    labels: of each photo.
+    """
+
+    of_row: Array
+    plain: Array
+    labels: Array
+
+    @classmethod
+    def of(cls, groups: Array | None, task: Task) -> Photos:
+        rows = np.arange(len(task.labels))
+        _, first, of_row = np.unique(
+            rows if groups is None else groups, return_index=True, return_inverse=True
+        )
+        plain = np.zeros(len(rows), bool)
+        plain[first] = True
+        return cls(of_row, plain, task.labels[first])
+
+    def held_out(self, inside: Array, seed: int, folds: int) -> Array:
+        """F x N: the rows that each fold tests on, of those inside.
+
+        A class's photos are dealt out to the folds; one that is the only of its class stays in
+        the training part of all. F is less than asked for where no class has as many.
+        """
+        random = generator("folds", seed)
+        there = np.bincount(self.of_row, inside, len(self.labels)) > 0
+        fold = np.full(len(self.labels), -1)
+        counts = np.bincount(self.labels[there])
+        folds, dealt = min(folds, int(counts.max())), 0
+        for label in np.flatnonzero(counts > 1):
+            mine = random.permutation(np.flatnonzero(there & (self.labels == label)))
+            fold[mine] = (dealt + np.arange(len(mine))) % folds
+            dealt += len(mine)
+        used = np.unique(fold[fold >= 0])
+        return inside & (fold[self.of_row] == used[:, None])
+
+
+# The penalty.
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A penalty, why, and the heads that the folds had with it."""
+
+    penalty: float
+    reason: str
+    heads: Heads
+    table: tuple[Tried, ...] = ()
+    steps: int = 0
+
+
+def choose(
+    rows: Rows,
+    task: Task,
+    inside: Array,
+    photos: Photos,
+    seed: int,
+    folds: int,
+    poll: Poll | None,
+) -> Choice:
+    """By cross-validation on the rows inside, from the strongest penalty until the loss rises."""
+    held = photos.held_out(inside, seed, folds)
+    start = Heads.zero(max(1, len(held)), task.classes, rows.columns)
+    if not len(held):
+        return Choice(UNTESTED, "by default: no class has two photos to choose it by", start)
+    table: list[Tried] = []
+    kept: list[Heads] = []
+    parts = shares(task, inside & ~held)
+    for penalty in GRID:
+        start = together(rows, task, parts, penalty, start, poll)
+        kept.append(start)
+        table.append(tried(rows, task, held & photos.plain, penalty, start))
+        best = min(table, key=lambda row: row.loss)
+        if risen(table, best):
+            break
+    chosen = next(k for k, row in enumerate(table) if row.loss <= best.loss + best.error)
+    reason = f"of {len(table)}, by {len(held)}-fold cross-validation"
+    steps = sum(heads.steps for heads in kept)
+    return Choice(GRID[chosen], reason, kept[chosen], tuple(table), steps)
+
+
+def risen(table: list[Tried], best: Tried) -> bool:
+    """Whether weaker penalties need not be tried: twice worse, or once beyond the error."""
+    return table[-1].loss > best.loss + best.error or best not in table[-2:]
+
+
+def shares(task: Task, trained: Array) -> Array:
+    """F x N: the part of each row in the mean of each fold; trained: F x N."""
+    parts = trained * task.weights
+    return np.asarray(parts / parts.sum(axis=1, keepdims=True))
+
+
+def together(
+    rows: Rows, task: Task, parts: Array, penalty: float, start: Heads, poll: Poll | None
+) -> Heads:
+    """The folds as one problem, or as several where they are large."""
+    size = max(1, TOGETHER // start.weight[0].size)
+    found = [
+        minimise(
+            rows,
+            task,
+            parts[first : first + size],
+            penalty,
+            Heads(start.weight[first : first + size], start.bias[first : first + size]),
+            tolerance=CHOOSING,
+            poll=poll,
+        )
+        for first in range(0, len(parts), size)
+    ]
+    return Heads(
+        np.concatenate([heads.weight for heads in found]),
+        np.concatenate([heads.bias for heads in found]),
+        sum(heads.steps for heads in found),
+    )
+
+
+def tried(rows: Rows, task: Task, held: Array, penalty: float, heads: Heads) -> Tried:
+    losses, hits = [], []
+    for number, out in enumerate(held):
+        logs, labels, weights = (
+            answers(rows, heads, number, out),
+            task.labels[out],
+            task.weights[out],
+        )
+        losses.append(-np.average(logs[labels, np.arange(len(labels))], weights=weights))
+        hits.append(np.mean(logs.argmax(axis=0) == labels))
+    error = np.std(losses, ddof=1) / np.sqrt(len(losses))
+    return Tried(penalty, float(np.mean(losses)), float(error), float(np.mean(hits)))
+
+
+def answers(rows: Rows, heads: Heads, number: int, out: Array) -> Array:
+    """K x M: log-probabilities of the rows held out by one of the heads."""
+    scores = heads.weight[number].astype(np.float32) @ rows.values[out].T
+    return softmax((scores + heads.bias[number][:, None])[None].astype(np.float64))[1][0]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Threads of a BLAS that contend for cores make seconds minutes, and other sums."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield

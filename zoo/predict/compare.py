@@ -1,0 +1,190 @@
+"""Is one run better than another? McNemar's exact test on photos that neither was trained on.
+
+Two runs on the same photos are right on mostly the same of them, so the test looks at those alone
+that one has right and the other wrong; with more than two runs, p is adjusted by Holm's method.
+Runs know their val photos' answers by val.csv; one that was made before there was such a file is
+run on them again.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo import recipe
+from zoo.errors import DataError, RunError, UsageError
+from zoo.metrics import holm, mcnemar
+from zoo.predict.asked import Places
+from zoo.run import TEXT, Run
+
+LEVEL = 0.05
+APART = ("model", "cut")  # settings with a column of their own
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A run: its record, its settings, and by real path (label, right) of each val photo."""
+
+    name: str
+    record: dict[str, Any]
+    settings: dict[str, Any]
+    answers: dict[str, tuple[str, bool]]
+    trained: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two runs on the photos that are in the val part of both.
+
+    left_out: val photos of one that the other was trained on. p: adjusted, where there are more
+    than two runs; p_alone: of this pair alone.
+    """
+
+    first: str
+    second: str
+    photos: int
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    left_out: int
+    p_alone: float
+    p: float
+
+    @property
+    def better(self) -> str:
+        """The run that is better, where there is evidence of it."""
+        if self.p >= LEVEL:
+            return ""
+        return self.first if self.only_first > self.only_second else self.second
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The runs, the names of the settings in which they differ, and each pair of them."""
+
+    runs: tuple[Compared, ...]
+    differing: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+
+
+def compare(folders: Sequence[str], progress: Progress) -> Comparison:
+    """Raises UsageError, RunError, and DataError for runs that have nothing in common."""
+    opened = [(name, check(name)) for name in folders]
+    check_together(opened)
+    places = Places()
+    runs = tuple(compared(name, run, places, progress) for name, run in opened)
+    found = [tally(first, second) for first, second in itertools.combinations(runs, 2)]
+    alone = [mcnemar(row["only_first"], row["only_second"]) for row in found]
+    pairs = tuple(
+        Pair(**row, p_alone=one, p=adjusted)
+        for row, one, adjusted in zip(found, alone, holm(alone), strict=True)
+    )
+    return Comparison(runs, differing(runs), pairs)
+
+
+def check(name: str) -> Run:
+    """A finished run of a classifier."""
+    run = Run.open(Path(name)).finished()
+    if run.record.get("task", "classify") != "classify":
+        raise UsageError(
+            f"{name} is a run of the task {run.record['task']}, which has no right and wrong",
+            "compare runs of classifiers",
+        )
+    return run
+
+
+def check_together(runs: Sequence[tuple[str, Run]]) -> None:
+    if len(runs) < 2:
+        raise UsageError("one run has nothing to be compared with", "`zoo compare RUN RUN`")
+    seen: dict[Path, str] = {}
+    for name, run in runs:
+        other = seen.setdefault(run.folder.resolve(), name)
+        if other is not name:
+            raise UsageError(f"{name} is given twice", "give each run once")
+    (first, one), *others = runs
+    for name, run in others:
+        if unequal := set(one.record["classes"]) ^ set(run.record["classes"]):
+            raise DataError(
+                f"{first} and {name} know different classes: {', '.join(sorted(unequal)[:5])}",
+                "compare runs on the same photos",
+            )
+
+
+def compared(name: str, run: Run, places: Places, progress: Progress) -> Compared:
+    path = run.path("val.csv")
+    rows = read(path) if path.is_file() else measure(name, run, progress)
+    root = Path(run.record["data"]["root"])
+    answers = {places.of(str(root / path)): (label, right) for path, label, right in rows}
+    trained = frozenset(places.of(str(path)) for path in run.photos("train"))
+    return Compared(name, run.record, recipe.load(run.path("recipe.toml")), answers, trained)
+
+
+def read(path: Path) -> list[tuple[str, str, bool]]:
+    """(path, label, right) of each row of val.csv."""
+    try:
+        with open(path, newline="", **TEXT) as file:
+            return [
+                (row["path"], row["label"], row["label"] == row["predicted"])
+                for row in csv.DictReader(file)
+            ]
+    except (KeyError, csv.Error):
+        raise RunError(
+            f"{path} is not what a training writes", "remove it: the answers are computed again"
+        ) from None
+
+
+def measure(name: str, run: Run, progress: Progress) -> list[tuple[str, str, bool]]:
+    """The same, by running the network."""
+    from zoo.predict.evaluate import evaluate
+    from zoo.predict.predictor import open_predictor
+
+    photos = [(str(path), label) for path, label in run.labelled("val")]
+    found = evaluate([open_predictor(name)], photos, progress)
+    labels, (answers,) = dict(photos), found.answers
+    rows = zip(found.paths, answers.correct, strict=True)
+    return [(path, labels[path], bool(right)) for path, right in rows]
+
+
+def tally(first: Compared, second: Compared) -> dict[str, Any]:
+    """The fields of a Pair that are counted."""
+    shared = sorted(first.answers.keys() & second.answers.keys())
+    left_out = len(first.answers.keys() & second.trained)
+    left_out += len(second.answers.keys() & first.trained)
+    if not shared:
+        many = f": the other was trained on {left_out:,} of them" if left_out else ""
+        raise DataError(
+            f"{first.name} and {second.name} have no val photos in common{many}",
+            "train them on the same photos with the same --seed and --val-fraction, or measure "
+            f"them on others: `zoo evaluate {first.name} {second.name} --data PHOTOS`",
+        )
+    counts = {(ours, theirs): 0 for ours in (True, False) for theirs in (True, False)}
+    for path in shared:
+        (label, ours), (other, theirs) = first.answers[path], second.answers[path]
+        if label != other:
+            raise DataError(
+                f"{path} is {label} in {first.name} and {other} in {second.name}",
+                "train both with the same labels",
+            )
+        counts[ours, theirs] += 1
+    return {
+        "first": first.name,
+        "second": second.name,
+        "photos": len(shared),
+        "both": counts[True, True],
+        "only_first": counts[True, False],
+        "only_second": counts[False, True],
+        "neither": counts[False, False],
+        "left_out": left_out,
+    }
+
+
+def differing(runs: Sequence[Compared]) -> tuple[str, ...]:
+    """The settings that are not the same in all runs, in the order of a recipe."""
+    names = [name for name in recipe.Recipe.model_fields if name not in APART]
+    return tuple(name for name in names if len({repr(run.settings.get(name)) for run in runs}) > 1)

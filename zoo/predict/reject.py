@@ -1,0 +1,53 @@
+"""Answers that are too uncertain to be given, and what the run knows of such a threshold."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from zoo.errors import UsageError
+from zoo.predict.predictor import Prediction
+from zoo.run import TEXT
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Of a run's val photos the share that reaches a threshold, and the share of errors in it."""
+
+    coverage: float
+    risk: float
+
+
+def check(below: float | None) -> None:
+    """Raises UsageError for what is no probability, before anything is computed."""
+    if below is not None and not 0 < below <= 1:
+        raise UsageError(
+            f"--reject-below {below:g}: a probability is above 0 and at most 1",
+            "give one, as --reject-below 0.8",
+        )
+
+
+def rejecting(rows: Iterable[Prediction], below: float) -> Iterator[Prediction]:
+    """The same rows; those whose first probability is below get the status `rejected`."""
+    for row in rows:
+        rejected = row.status == "ok" and row.probabilities[0] < below
+        yield replace(row, status="rejected") if rejected else row
+
+
+def kept(folder: Path, below: float) -> Kept | None:
+    """What risk_coverage.csv of a run says of this threshold; nothing where there is no such file.
+
+    Its thresholds fall, so that the last one that is not below P is of the photos kept at P.
+    """
+    path = folder / "risk_coverage.csv"
+    if not path.is_file():
+        return None
+    found = Kept(0.0, 0.0)
+    with open(path, newline="", **TEXT) as file:
+        for row in csv.DictReader(file):
+            if float(row["threshold"]) < below:
+                break
+            found = Kept(float(row["coverage"]), float(row["risk"]))
+    return found
