@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import Answer
 from PIL import Image
 
 from zoo.catalog import Preprocess
@@ -143,3 +145,20 @@ def test_any_number_of_workers_gives_the_same_batches(shared: Path, kind: Kind) 
 def test_the_val_photos_stay_as_they_are(shared: Path) -> None:
     plain, changed = source(shared, "none", 1), source(shared, "randaugment", 2)
     assert all(map(torch.equal, plain.val(), changed.val()))
+
+
+def test_a_training_does_not_depend_on_the_number_of_workers(
+    here: Callable[..., Answer], photos: Path, tmp_path: Path
+) -> None:
+    """Through the command, with dropout, mixup and cutmix beside the transforms."""
+    words = ("--weights", "none", "--no-freeze", "--head", "mlp:8", "--epochs", 2, "--mixup", 0.3)
+
+    def tuned(augment: str, workers: int) -> str:
+        folder = tmp_path / f"{augment}-{workers}"
+        more = ("--cutmix", 1, "--augment", augment, "--workers", workers, "-o", folder)
+        answer = here("finetune", "lenet", photos, *words, *more)
+        assert answer.code == 0, answer.err
+        return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+    assert tuned("randaugment", 1) == tuned("randaugment", 3)
+    assert tuned("randaugment", 2) != tuned("light", 2)

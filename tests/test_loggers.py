@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +13,11 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from zoo.errors import UsageError, WriteError
+from zoo import recipe
+from zoo.errors import Interrupted, UsageError, WriteError
+from zoo.finetune import job, plan
 from zoo.finetune.loggers import kinds, logging
+from zoo.run import Run
 
 
 def record(epoch: int, **more: Any) -> dict[str, Any]:
@@ -94,6 +99,47 @@ def test_the_place_of_a_logger_that_cannot_be_written_is_named(tmp_path: Path) -
     (tmp_path / "tensorboard").write_text("")
     with pytest.raises(WriteError, match="tensorboard"), logging("tensorboard", tmp_path, []):
         pass
+
+
+class Stop:
+    """Asks to stop after so many steps; -1: never."""
+
+    def __init__(self, after: int) -> None:
+        self.left, self.signal = after, 0
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        self.left -= what.startswith("epoch")
+        if not self.left:
+            self.signal = signal.SIGTERM
+
+
+def test_a_stopped_run_logs_each_epoch_once_and_ends_with_the_same_bits(
+    photos: Path, tmp_path: Path
+) -> None:
+    values = {"augment": "light", "mixup": 0.4, "cutmix": 1.0, "log": "csv,tensorboard"}
+    settings = recipe.make(
+        {"model": "lenet", "data": str(photos), "weights": "none", "freeze": False, "epochs": 4,
+         "batch_size": 8, **values}
+    )  # fmt: skip
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    list(job.start(plan.make(settings), whole, Stop(-1)).events())
+    with pytest.raises(Interrupted):
+        list(job.start(plan.make(settings), stopped, Stop(9)).events())
+    assert 0 < len(rows(stopped)) < 4
+    list(job.resume(plan.make(settings), Run.open(stopped), Stop(-1)).events())
+    for folder in (whole, stopped):
+        lines = Run.open(folder).metrics()
+        assert [int(row["epoch"]) for row in rows(folder)] == [1, 2, 3, 4]
+        assert [float(row["val_loss"]) for row in rows(folder)] == [x["val_loss"] for x in lines]
+        assert [step for step, _ in scalars(folder)["loss/train"]] == [1, 2, 3, 4]
+    same = [(folder / "model.safetensors").read_bytes() for folder in (whole, stopped)]
+    assert same[0] == same[1]
+
+
+def test_a_run_folder_that_is_discarded_takes_its_loggers_along(tmp_path: Path) -> None:
+    with logging("csv,tensorboard", tmp_path / "run", []):
+        shutil.rmtree(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_the_package_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

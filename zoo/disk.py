@@ -46,6 +46,13 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
+def sweep(folder: Path) -> None:
+    """Removes what a process that was killed had not finished; nobody else may be writing here."""
+    for path in folder.glob(".*.partial"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn a failure of the disk into a WriteError that names `path`."""

@@ -58,6 +58,85 @@ def report(predicted: Array, labels: Array, names: tuple[str, ...]) -> Report:
     )
 
 
+# Several labels a photo, or none.
+
+THRESHOLD = 0.5  # a class whose probability reaches it is a label of the photo
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    """As ClassScore, and the average precision; NaN of a class without a photo."""
+
+    name: str
+    photos: int
+    ap: float
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReport:
+    """What a network gets right on photos with several labels or none.
+
+    map: the mean of the classes' average precisions, of those that have a photo; macro_f1 of the
+    same classes, at the threshold. exact: share of photos whose labels are all right.
+    """
+
+    map: float
+    macro_f1: float
+    exact: float
+    threshold: float
+    classes: tuple[LabelScore, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        found = asdict(self)
+        for score in found["classes"]:
+            score["ap"] = score["ap"] if score["photos"] else None
+        return found
+
+
+def label_report(
+    probabilities: Array, truth: Array, names: tuple[str, ...], threshold: float = THRESHOLD
+) -> LabelReport:
+    """probabilities, truth: N x K, truth of 0 and 1."""
+    answers, right = probabilities >= threshold, truth > 0
+    hits, photos, given = (answers & right).sum(axis=0), right.sum(axis=0), answers.sum(axis=0)
+    precision, recall = hits / np.maximum(given, 1), hits / np.maximum(photos, 1)
+    f1 = 2 * hits / np.maximum(photos + given, 1)
+    columns = zip(probabilities.T, right.T, strict=True)
+    ap = np.array([average_precision(*column) for column in columns])
+    present = photos > 0
+    return LabelReport(
+        map=float(ap[present].mean()) if present.any() else 0.0,
+        macro_f1=float(f1[present].mean()) if present.any() else 0.0,
+        exact=float((answers == right).all(axis=1).mean()),
+        threshold=threshold,
+        classes=tuple(
+            LabelScore(name, int(photos[k]), *(float(v[k]) for v in (ap, precision, recall, f1)))
+            for k, name in enumerate(names)
+        ),
+    )
+
+
+def average_precision(scores: Array, right: Array) -> float:
+    """Sum over the thresholds of precision times the recall that each adds; NaN without a hit.
+
+    Not interpolated, as scikit-learn's: photos of equal score come in together.
+    """
+    if not right.any():
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    hits = np.cumsum(right[order])[last]
+    return float((np.diff(hits, prepend=0) * hits / (last + 1)).sum() / hits[-1])
+
+
+def sigmoid(scores: Array) -> Array:
+    """Probabilities of class scores one by one, in double precision."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * scores.astype(np.float64))))
+
+
 def softmax(scores: Array) -> Array:
     """Probabilities of class scores along the last axis, in double precision."""
     exponents = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))

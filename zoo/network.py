@@ -24,7 +24,8 @@ class Network:
     """chain: eval-ready. origin: where the weights are from, as it stands in run.json.
 
     row: of the model as the catalogue or its library has it. spec: the row of this very chain,
-    whose head may be another.
+    whose head may be another. threshold: of a network that tells several labels a picture, the
+    probability from which on a class is one of them.
     """
 
     row: ModelSpec
@@ -35,6 +36,7 @@ class Network:
     origin: dict[str, Any]
     agreement: float | None = None  # with fp32, of a run in another precision
     variant: dict[str, str | float] = field(default_factory=dict)
+    threshold: float | None = None
 
     @property
     def trained(self) -> bool:
@@ -133,7 +135,7 @@ def of_run(
     seed_all("weights", 0)
     chain, spec = models.build(row, variant=kept), row
     names: tuple[str, ...] = ()
-    if about.get("task", "classify") == "classify":
+    if about.get("task", "classify") != "reconstruct":
         names = tuple(about["classes"])
         chain, spec = with_head(chain, row, len(names), about["head"])
     weights.load(chain, spec, run.path("model.safetensors"))
@@ -148,6 +150,7 @@ def of_run(
         origin,
         about.get("agreement_with_fp32"),
         kept,
+        about.get("threshold"),
     )
 
 

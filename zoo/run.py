@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,10 +21,11 @@ from typing import IO, Any, NoReturn
 
 from zoo import lock
 from zoo.data.index import DatasetIndex
-from zoo.disk import atomic, writing
+from zoo.disk import atomic, sweep, writing
 from zoo.errors import RunError, WriteError
 
 FORMAT = 1
+CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
 TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
@@ -60,6 +62,20 @@ def refuse(folder: Path) -> NoReturn:
     raise RunError(f"{folder} exists already", resume if unfinished else other) from None
 
 
+@contextmanager
+def making(folder: Path) -> Iterator[None]:
+    """The errors of a run folder that cannot be made."""
+    try:
+        yield
+    except OSError as error:
+        if folder.exists():
+            refuse(folder)
+        raise WriteError(
+            f"cannot make the run folder {folder}: {error.strerror}",
+            "choose another place with -o",
+        ) from None
+
+
 class Run:
     """One run folder, open."""
 
@@ -77,27 +93,24 @@ class Run:
     @classmethod
     @contextmanager
     def creating(cls, folder: Path, record: dict[str, Any]) -> Iterator[Run]:
-        """The folder, for its first files; run.json, which makes it a run, is written at the end.
+        """The folder, for its first files, under another name: it appears whole or not at all.
 
-        Where they cannot be written it is taken away again. Raises RunError for an existing
-        folder, WriteError.
+        Raises RunError for an existing folder, WriteError.
         """
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
+        if folder.exists():
             refuse(folder)
-        except OSError as error:
-            raise WriteError(
-                f"cannot make the run folder {folder}: {error.strerror}",
-                "choose another place with -o",
-            ) from None
-        run = cls(folder, {"format": FORMAT, "status": "started", **record})
+        beginning = folder.with_name(f".{folder.name[:80]}.{secrets.token_hex(6)}.partial")
+        run = cls(beginning, {"format": FORMAT, "status": "started", **record})
         try:
+            with making(folder):
+                beginning.mkdir(parents=True)
             yield run
             run.save()
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+            with making(folder):
+                beginning.rename(folder)  # of several, one: a folder with files is not replaced
+        finally:
+            shutil.rmtree(beginning, ignore_errors=True)
+        run.folder = folder
 
     @contextmanager
     def held(self) -> Iterator[lock.Lock]:
@@ -109,6 +122,7 @@ class Run:
             yield self.lock
             return
         with lock.held(self.folder) as self.lock:
+            sweep(self.folder)
             try:
                 yield self.lock
             finally:
@@ -158,9 +172,15 @@ class Run:
 
     def discard(self) -> None:
         """Removes a folder in which nothing was trained yet."""
-        trained = ("model.safetensors", "checkpoint.safetensors", "checkpoint-previous.safetensors")
+        trained = ("model.safetensors", *CHECKPOINTS)
         if not self.metrics() and not any(self.path(name).exists() for name in trained):
             shutil.rmtree(self.folder)
+
+    def tidy(self) -> None:
+        """Removes what a process that was killed at the very end has left in a finished run."""
+        with self.held():
+            for name in CHECKPOINTS:
+                self.path(name).unlink(missing_ok=True)
 
     def path(self, name: str) -> Path:
         return self.folder / name

@@ -25,6 +25,7 @@ from zoo.cli import (
     listing,
     predict,
     pull,
+    rates,
     reconstruct,
     train,
     weights,
@@ -46,6 +47,7 @@ app.command("pull")(pull.command)
 app.add_typer(weights.app, name="weights")
 app.command("train")(train.command)
 app.command("finetune")(finetune.command)
+app.command("lr")(rates.command)
 app.command("predict")(predict.command)
 app.command("evaluate")(evaluate.command)
 app.command("compare")(compare.command)

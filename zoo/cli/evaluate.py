@@ -12,7 +12,7 @@ from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from zoo.metrics import Report
-    from zoo.predict.evaluate import Evaluation
+    from zoo.predict.evaluate import Evaluation, LabelEvaluation
 
 DATA = "Labelled photos, as for finetune; else those the first run was validated on."
 PLOT = "Reliability and risk-coverage curves as a .png."
@@ -30,9 +30,10 @@ def command(
     """Accuracy, macro-F1 and calibration error (ECE) of each run, and of their mean together.
 
     ECE is how far probabilities are from the share of right answers, in 15 bins. Photos that one
-    of the runs was trained on are left out, unless --part train asks for them.
+    of the runs was trained on are left out, unless --part train asks for them. Of runs that tell
+    several labels a photo: mean average precision (mAP), macro-F1, photos with all labels right.
     """
-    from zoo.predict.evaluate import evaluate
+    from zoo.predict.evaluate import LabelEvaluation, evaluate, evaluate_several
     from zoo.predict.predictor import open_predictor
     from zoo.predict.writers import check
 
@@ -46,17 +47,31 @@ def command(
     with Screen(at_once=True) as screen:
         photos = chosen(models, data, part)
         members = [open_predictor(name, device=device, progress=screen.bytes) for name in models]
-        found = evaluate(
+        several = any(member.threshold is not None for member in members)
+        if several and plot is not None:
+            raise UsageError(
+                "--plot draws one answer a photo, and these networks tell several labels",
+                "leave it out",
+            )
+        measure = evaluate_several if several else evaluate
+        found = measure(
             members, photos, lambda done, total: screen.progress("pictures", done, total)
         )
-    if found.errors:
-        many = count(len(found.errors), "unreadable photo is", "unreadable photos are")
-        talk(f"warning: {many} left out:")
-        for path, reason in found.errors[:5]:
-            talk(f"  {path}: {reason}")
+    show_errors(found.errors)
+    if isinstance(found, LabelEvaluation):
+        show_several(models, found, json)
+        return
     show(models, found, json)
     if plot is not None:
         draw(plot, models, found)
+
+
+def show_errors(errors: tuple[tuple[str, str], ...]) -> None:
+    if errors:
+        many = count(len(errors), "unreadable photo is", "unreadable photos are")
+        talk(f"warning: {many} left out:")
+        for path, reason in errors[:5]:
+            talk(f"  {path}: {reason}")
 
 
 def draw(path: Path, models: list[str], found: Evaluation) -> None:
@@ -79,7 +94,8 @@ def chosen(models: list[str], data: str | None, part: str | None) -> list[tuple[
     if data is None:
         found = asked.of_run(models[0], part)
     else:
-        found = asked.of_data(data, datasets.locate(data), part)
+        several = any(map(asked.tells_several, models))
+        found = asked.of_data(data, datasets.locate(data), part, several=several)
     photos = found.photos
     talk(f"{count(len(photos), 'photo')} {found.about}")
     if part == "train":
@@ -115,6 +131,24 @@ def show(models: list[str], found: Evaluation, json: bool) -> None:
     ]  # fmt: skip
     header = ("network", "photos", "wrong", "accuracy", "macro-F1", "ECE")
     for line in table(cells, header, right=" rrrrr"):
+        print(line)
+
+
+def show_several(models: list[str], found: LabelEvaluation, json: bool) -> None:
+    rows = list(zip(models, found.members, strict=True))
+    if found.committee:
+        rows.append((f"committee of {len(models)}", found.committee))
+    if json:
+        results = [{"network": name, **report.to_dict()} for name, report in rows]
+        print_json({"photos": found.photos, "results": results})
+        return
+    cells = [
+        (name, str(found.photos), percent(report.map, 2), percent(report.macro_f1, 2),
+         percent(report.exact, 2))
+        for name, report in rows
+    ]  # fmt: skip
+    header = ("network", "photos", "mAP", "macro-F1", "all labels right")
+    for line in table(cells, header, right=" rrrr"):
         print(line)
 
 

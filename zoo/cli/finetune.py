@@ -147,6 +147,7 @@ def continue_run(folder: Path, flags: dict[str, Any]) -> None:
         run.finished()  # says why it cannot go on
     if run.record["status"] == "finished":
         talk(f"{folder} is finished already; nothing to do")
+        run.tidy()
         show_result(run, json)
         return
     settings = recipes.make({}, folder / "recipe.toml")
@@ -274,17 +275,39 @@ def show_classes(report: Report, event: Finished, run: Run) -> None:
     if len(rows) > len(shown):
         talk(f"({len(rows) - len(shown)} more classes, all with a higher F1, in classes.csv)")
     talk()
-    last = run.record.get("best_by") == "last"
-    which = "the last" if last else "the best on these photos"
+    epoch = f"epoch {event.best_epoch}"
+    which = {"last": f"{epoch}, the last", "optimum": "the optimum on the training photos"}.get(
+        run.record["best_by"], f"{epoch}, the best on these photos"
+    )
     talk(
         f"accuracy {percent(report.accuracy, 2 if report_size(report) >= 2000 else 1)}, "
         f"macro-F1 {percent(report.macro_f1)} "
-        f"(epoch {event.best_epoch}, {which}), {event.seconds:.1f} s; "
+        f"({which}), {event.seconds:.1f} s; "
         f"confusion.csv has who is taken for whom"
     )
+    show_confidence(event)
+    for found in event.evidence:
+        talk(
+            f"{len(found.accuracy)} {found.kind}: accuracy {percent(found.mean)}, standard "
+            f"deviation {percent(found.deviation)}, 95 % interval of the mean "
+            f"{percent(found.low)} to {percent(found.high)}"
+        )
     if event.agreement is not None:
         talk(f"bf16 gives the same class as fp32 on {percent(event.agreement)} of the val photos")
     talk(f"next: zoo predict {run.folder} FOLDER; zoo export onnx {run.folder}")
+
+
+def show_confidence(event: Finished) -> None:
+    found = event.calibration
+    if found is None:
+        return
+    if found.reason:
+        talk(f"probabilities as they are: {found.reason}; calibration error {found.ece_before:.3f}")
+        return
+    talk(
+        f"probabilities: temperature {found.temperature:.2f}, in the head from here on; "
+        f"calibration error {found.ece_before:.3f}, with it {found.ece_after:.3f}"
+    )
 
 
 def report_size(report: Report) -> int:

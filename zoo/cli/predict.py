@@ -49,7 +49,11 @@ def command(
         ours = predictor.open_predictor(
             model, choice=weights, device=device, precision=precision, progress=screen.bytes
         )
-        talk(f"{ours.about}; {counted(len(ours.classes), 'class', 'classes')}")
+        about = counted(len(ours.classes), "class", "classes")
+        if ours.threshold is not None:
+            reject.check_several(model, reject_below)
+            about += f", of which a picture has those from a probability of {ours.threshold:g} on"
+        talk(f"{ours.about}; {about}")
         if precision == "bf16":
             show_agreement(model, weights, device, ours, found)
         top = min(top, len(ours.classes))
@@ -62,7 +66,8 @@ def command(
                 yield row
                 screen.progress("pictures", done, found.total)
 
-        count = writers.write(rows(), output, top, sys.stdout)
+        several = ours.threshold is not None
+        count = writers.write(rows(), output, top, sys.stdout, several=several)
     if not count:
         raise DataError(f"{inputs} names no pictures", "give one path a line")
     show_summary(statuses, found.skipped, output, reject_below)
@@ -81,7 +86,8 @@ def show_agreement(
     found.each = itertools.chain(first, found.each)
     exact = predictor.open_predictor(model, choice=weights, device=device, precision="fp32")
     same, count = predictor.agreement(ours, exact, first)
-    talk(f"bf16 gives the same class as fp32 on {same} of the first {counted(count, 'picture')}")
+    what = "class" if ours.threshold is None else "labels"
+    talk(f"bf16 gives the same {what} as fp32 on {same} of the first {counted(count, 'picture')}")
 
 
 def show_summary(

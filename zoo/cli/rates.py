@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,7 +77,7 @@ def command(
         from zoo.finetune import plan as plans
         from zoo.finetune import rates
 
-        test = rates.testable(ours)
+        test = rates.in_steps(ours)
         plan = plans.make(test, screen.bytes)
         show_plan(plan, ours)
         points = measured(plan, screen)
@@ -114,11 +115,12 @@ def show_plan(plan: Plan, ours: Recipe) -> None:
     kept = [line for line in plan.lines if line.what not in NOT_OURS]
     widest = max(len(line.value) for line in kept if len(line.value) < 50)
     for line in kept:
-        reason = f"  {line.reason}" if line.reason else ""
+        reason = f"  {line.reason}".replace(", see skipped.csv", "") if line.reason else ""
         talk(f"{line.what:<10} {line.value:<{widest}}{reason}")
     why = "as asked for"
     if ours.optimizer in ("auto", "lbfgs"):
-        why = "a rate is of training in steps; lbfgs computes a linear head at once, without one"
+        why = "a rate is of training in steps"
+        why += "; lbfgs computes a linear head at once, without one" * ours.freeze
     talk(f"{'solver':<10} {plan.solver:<{widest}}  {why}")
 
 
@@ -130,7 +132,11 @@ def measured(plan: Plan, screen: Screen) -> list[Point]:
     for event in rates.events(plan, screen):
         if isinstance(event, FeaturesDone):
             screen.close()
-            show_features(event, plan.recipe)
+            show_features(replace(event, bad={}), plan.recipe)
+            for path, reason in list(event.bad.items())[:5]:
+                talk(f"warning: {path} is left out: {reason}")
+            if len(event.bad) > 5:
+                talk(f"warning: {len(event.bad)} unreadable photos are left out in all")
         elif isinstance(event, rates.Point):
             points.append(event)
     return points
@@ -153,7 +159,8 @@ def show_suggestion(points: list[Point], found: Suggestion, step: str) -> None:
     from zoo.finetune import rates
 
     if len(points) < rates.STEPS:
-        talk(f"stopped at {points[-1].lr:.1e}: the loss went through the roof")
+        least = f"{min(found.smooth):.3g}"
+        talk(f"stopped at {points[-1].lr:.1e}: the loss grows again, from {least} at best")
     (first, last), (high, low) = found.fall, found.losses
     talk(f"valley     {plain(found.valley)}  the middle of the way down, from {high:.3g} at a rate "
          f"of {first:.1e} to {low:.3g} at {last:.1e}: suggested")  # fmt: skip

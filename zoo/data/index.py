@@ -13,7 +13,7 @@ from pathlib import Path
 from zoo.data.folders import is_folder, scan_folders, scan_pictures
 from zoo.data.manifest import scan_manifest
 from zoo.data.packed import scan_packed
-from zoo.data.samples import DatasetIndex, Sample
+from zoo.data.samples import SEPARATOR, DatasetIndex, Sample
 from zoo.data.split import LAYOUT, TRAIN_NAMES, VAL_NAMES
 from zoo.data.table import SUFFIXES
 from zoo.errors import DataError
@@ -22,20 +22,32 @@ __all__ = ["LAYOUT", "TRAIN_NAMES", "VAL_NAMES", "DatasetIndex", "Sample", "is_f
 
 
 def scan(
-    root: Path, *, val_fraction: float = 0.2, seed: int = 0, labelled: bool = True
+    root: Path,
+    *,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    labelled: bool = True,
+    several: bool | None = None,
 ) -> DatasetIndex:
     """The index of class folders, of a folder with IDX files or CIFAR-10's batches, or a manifest.
 
     Where there is no val part, a share `val_fraction` of each class is put aside for it; which
     photos is a function of the seed and their paths, so adding photos moves few others. Without
-    the need for classes (labelled=False) a folder is all the pictures in it. Raises DataError.
+    the need for classes (labelled=False) a folder is all the pictures in it. several: photos may
+    have several labels, which takes a manifest; None is as it has them. Raises DataError.
     """
     root = Path(root)
     if root.is_dir():
+        if several:
+            raise DataError(
+                f"{root} is a folder, in which each photo has one class",
+                "several labels a photo take a manifest: a CSV with the columns path and label, "
+                f"as in 1.jpg,cat{SEPARATOR}dog",
+            )
         folders = scan_folders if labelled else scan_pictures
         return scan_packed(root, val_fraction, seed) or folders(root, val_fraction, seed)
     if root.suffix.lower() in SUFFIXES and root.is_file():
-        return scan_manifest(root, val_fraction, seed)
+        return scan_manifest(root, val_fraction, seed, several)
     problem = "is not a folder" if root.exists() else "does not exist"
     hint = f"give a folder with {LAYOUT} or IDX files, or a manifest ({', '.join(SUFFIXES)})"
     raise DataError(f"{root} {problem}", hint)

@@ -3,20 +3,23 @@
 Columns: path (relative to the table's folder, absolute, or FILE#N in a container), label, and
 optionally split (train, val, test) and group (a person, a scene, a burst of shots: all photos of
 a group are on one side of the split, or validation would measure what training has seen).
+
+Multi-label: several labels in a cell with | between them, or a column of 0 and 1 for each class
+(see table.py). Then a photo may also have none.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from zoo.data import container
 from zoo.data.packed import sha256
-from zoo.data.samples import DatasetIndex, Sample
-from zoo.data.split import PARTS, check_classes, split, split_groups
-from zoo.data.table import Row, read
+from zoo.data.samples import SEPARATOR, DatasetIndex, Sample, labels_in
+from zoo.data.split import PARTS, check_classes, split, split_groups, split_several
+from zoo.data.table import Row, Table, read
 from zoo.errors import DataError, nearest
 
 SPLITS = {name: part for part, names in PARTS.items() for name in names}
@@ -24,9 +27,13 @@ SPLITS = {name: part for part, names in PARTS.items() for name in names}
 
 @dataclass(slots=True)
 class Listed:
-    """What a manifest comes to. photos: with their sizes. containers: path -> sha256."""
+    """What a manifest comes to. photos: with their sizes. containers: path -> sha256.
+
+    several: a photo may have several labels, or none.
+    """
 
     path: Path
+    several: bool = False
     photos: list[tuple[Row, int]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -35,40 +42,76 @@ class Listed:
     def error(self, row: Row, what: str, hint: str) -> DataError:
         return DataError(f"{self.path}, {row.where}: {what}", hint)
 
+    def labels(self, row: Row) -> tuple[str, ...]:
+        return labels_in(row.label) if self.several else (row.label,)
 
-def scan_manifest(path: Path, val_fraction: float, seed: int) -> DatasetIndex:
-    """The index of the photos that a table names. Raises DataError with the line at fault."""
+
+def scan_manifest(
+    path: Path, val_fraction: float, seed: int, several: bool | None = None
+) -> DatasetIndex:
+    """The index of the photos that a table names. Raises DataError with the line at fault.
+
+    several: a photo may have several labels, or none; None is as the table has them.
+    """
     table = read(path)
-    listed = Listed(path)
+    if table.several and several is False:
+        raise refused(path, table)
+    listed = Listed(path, table.several or bool(several))
     if table.extra:
         listed.notes.append(f"columns that are not used: {', '.join(table.extra)}")
     look(listed, table.rows)
     parts = parts_of(listed)
     known = labels_of(listed, parts)
-    samples = [
-        Sample(row.path, known[row.label], parts[row.path], size) for row, size in listed.photos
-    ]
-    classes = tuple(known)
-    if "val" in parts.values():
-        seen = {sample.label for sample in samples if sample.split == "val"}
-        absent = [name for name in classes if known[name] not in seen]
-        listed.notes += [f"no validation photo of: {', '.join(absent)}"] if absent else []
-    else:
-        groups = {row.path: row.group for row, _ in listed.photos}
-        if any(groups.values()):
-            samples, notes = split_groups(samples, groups, classes, val_fraction, seed)
-        else:
-            samples, notes = split(samples, classes, val_fraction, seed)
-        listed.notes += notes
+    never = [name for name in table.classes if name not in known]
+    listed.notes += [f"no photo of: {', '.join(never)}, so not learned"] if never else []
+    samples = [sample(listed, row, known, parts[row.path], size) for row, size in listed.photos]
+    samples = divided(listed, samples, tuple(known), val_fraction, seed)
     return DatasetIndex(
         path.parent,
-        classes,
+        tuple(known),
         tuple(samples),
         tuple(listed.skipped),
         tuple(listed.notes),
         tuple(sorted(listed.containers.items())),
         path,
+        listed.several,
     )
+
+
+def refused(path: Path, table: Table) -> DataError:
+    """The error of multi-label data that are to be learned as one class a photo."""
+    many = next((row for row in table.rows if SEPARATOR in row.label), table.rows[0])
+    what = f"{path}, {many.where}: labels {many.label!r}, where one class a photo is asked for"
+    if table.classes:
+        what = f"{path} has a column for each class, where one class a photo is asked for"
+    return DataError(what, "leave `task` out, or give --task multilabel: it learns several")
+
+
+def sample(listed: Listed, row: Row, known: dict[str, int], part: str, size: int) -> Sample:
+    labels = tuple(known[name] for name in listed.labels(row))
+    if listed.several:
+        return Sample(row.path, -1, part, size, labels)
+    return Sample(row.path, labels[0], part, size)
+
+
+def divided(
+    listed: Listed, samples: list[Sample], classes: tuple[str, ...], val_fraction: float, seed: int
+) -> list[Sample]:
+    """The samples in their parts: the table's, or with a share of each class put aside."""
+    if any(each.split == "val" for each in samples):
+        seen = {k for each in samples if each.split == "val" for k in (each.label, *each.labels)}
+        absent = [name for label, name in enumerate(classes) if label not in seen]
+        listed.notes += [f"no validation photo of: {', '.join(absent)}"] if absent else []
+        return samples
+    groups = {row.path: row.group for row, _ in listed.photos}
+    if listed.several:
+        samples, notes = split_several(samples, groups, classes, val_fraction, seed)
+    elif any(groups.values()):
+        samples, notes = split_groups(samples, groups, classes, val_fraction, seed)
+    else:
+        samples, notes = split(samples, classes, val_fraction, seed)
+    listed.notes += notes
+    return samples
 
 
 # The photos
@@ -80,7 +123,9 @@ def look(listed: Listed, rows: list[Row]) -> None:
     missing: list[tuple[Row, str]] = []
     root = os.path.abspath(listed.path.parent)
     for row in rows:
-        if not row.path.strip() or not row.label:
+        if listed.several:
+            row = replace(row, label=SEPARATOR.join(labels_in(row.label)))
+        if not row.path.strip() or not (row.label or listed.several):
             what = "label" if row.path.strip() else "path"
             raise listed.error(row, f"the {what} is empty", "fill it in, or remove the line")
         try:
@@ -193,10 +238,14 @@ def check_groups(listed: Listed, parts: dict[str, str]) -> None:
                 )
 
 
-def labelled(path: Path) -> dict[str, list[tuple[str, str]]]:
-    """For measuring: (path, class) of the photos of each part; of part `""` where there is none."""
-    listed = Listed(path)
-    look(listed, read(path).rows)
+def labelled(path: Path, several: bool = False) -> dict[str, list[tuple[str, str]]]:
+    """For measuring: (path, class) of the photos of each part; of part `""` where there is none.
+
+    several: a photo may have no label, also where none has two.
+    """
+    table = read(path)
+    listed = Listed(path, several or table.several)
+    look(listed, table.rows)
     if any(row.split for row, _ in listed.photos):
         parts = said_parts(listed)
     else:
@@ -209,14 +258,17 @@ def labelled(path: Path) -> dict[str, list[tuple[str, str]]]:
 
 def labels_of(listed: Listed, parts: dict[str, str]) -> dict[str, int]:
     """The number of each class of the training part, in string order."""
-    training = {row.label for row, _ in listed.photos if parts[row.path] != "val"}
+    training = {
+        name for row, _ in listed.photos if parts[row.path] != "val" for name in listed.labels(row)
+    }
     classes = tuple(sorted(training))
     check_classes(listed.path, classes, "at least two different labels are needed in training")
     for row, _ in listed.photos:
-        if row.label not in training:
+        strange = next((name for name in listed.labels(row) if name not in training), None)
+        if strange is not None:
             raise listed.error(
                 row,
-                f"label {row.label!r} is in val, but not in training",
-                f"{nearest(row.label, classes)} training has {', '.join(classes[:10])}".lstrip(),
+                f"label {strange!r} is in val, but not in training",
+                f"{nearest(strange, classes)} training has {', '.join(classes[:10])}".lstrip(),
             )
     return {name: label for label, name in enumerate(classes)}

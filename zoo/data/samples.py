@@ -1,4 +1,7 @@
-"""The records of an index: samples, and what is known of all of them. Opens nothing."""
+"""The records of an index: samples, and what is known of all of them. Opens nothing.
+
+In text several labels of a photo are one cell, `SEPARATOR` between them.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,26 @@ from pathlib import Path
 
 from zoo.errors import DataError
 
+SEPARATOR = "|"
+
+
+def labels_in(cell: str) -> tuple[str, ...]:
+    """The labels that a cell holds, each once, in string order; none where it is empty."""
+    return tuple(sorted({part.strip() for part in cell.split(SEPARATOR)} - {""}))
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One photo: its path below the root (with `/`, and #N in a container), class and split."""
+    """One photo: its path below the root (with `/`, and #N in a container), class and split.
+
+    labels: of multi-label data all classes of the photo, none or several; `label` is -1 there.
+    """
 
     path: str
     label: int
     split: str  # "train" or "val"
     bytes: int = 0
+    labels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +39,8 @@ class DatasetIndex:
     """Classes, samples and what was left out, with the reason.
 
     containers: (path, sha256) of the files with many pictures. source: what was scanned, which a
-    resumed run scans again; the root, unless it is a manifest.
+    resumed run scans again; the root, unless it is a manifest. multilabel: a photo may have
+    several classes, or none.
     """
 
     root: Path
@@ -35,6 +50,7 @@ class DatasetIndex:
     notes: tuple[str, ...] = field(default=())
     containers: tuple[tuple[str, str], ...] = ()
     source: Path = Path()
+    multilabel: bool = False
 
     def __post_init__(self) -> None:
         if self.source == Path():
@@ -48,7 +64,8 @@ class DatasetIndex:
         """
         digest = hashlib.sha256("\0".join(self.classes).encode(errors="surrogateescape"))
         for sample in self.samples:
-            line = f"\n{sample.path}\0{sample.label}\0{sample.split}\0{sample.bytes}"
+            label = sample.labels if self.multilabel else sample.label
+            line = f"\n{sample.path}\0{label}\0{sample.split}\0{sample.bytes}"
             digest.update(line.encode(errors="surrogateescape"))
         for path, sha256 in self.containers:
             digest.update(f"\n{path}\0{sha256}".encode(errors="surrogateescape"))
@@ -61,10 +78,26 @@ class DatasetIndex:
         """The class of each sample of a split, in the order of `of`."""
         return [sample.label for sample in self.samples if sample.split == split]
 
+    def named(self, sample: Sample) -> str:
+        """The class of a sample, or all of its classes, as a cell of a table."""
+        if not self.multilabel:
+            return self.classes[sample.label]
+        return SEPARATOR.join(self.classes[label] for label in sample.labels)
+
     def counts(self, split: str) -> list[int]:
         """Photos per class, in the order of `classes`."""
-        counter = Counter(self.labels(split))
+        if self.multilabel:
+            counter = Counter(label for sample in self.of(split) for label in sample.labels)
+        else:
+            counter = Counter(self.labels(split))
         return [counter[label] for label in range(len(self.classes))]
+
+    def targets(self, split: str) -> list[int] | list[list[float]]:
+        """What a network is to say of each sample: its class, or of multi-label data K x 0 or 1."""
+        if not self.multilabel:
+            return self.labels(split)
+        every = range(len(self.classes))
+        return [[float(k in sample.labels) for k in every] for sample in self.of(split)]
 
     def without(self, bad: dict[str, str]) -> DatasetIndex:
         """The index less the unreadable photos; raises DataError when a class has none left."""

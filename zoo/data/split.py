@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from zoo.data.samples import Sample
 from zoo.errors import DataError
@@ -118,6 +119,76 @@ def split_groups(
     samples = [replace(s, split="val" if s.path in aside else "train") for s in found]
     note = f"in one group only, so none for validation: {', '.join(alone)}"
     return samples, [note] if alone else []
+
+
+class Unit(NamedTuple):
+    """Photos that go to one side together: a group, or one photo. counts: photos of each class."""
+
+    paths: list[str]
+    counts: Counter[int]
+
+
+def split_several(
+    found: list[Sample],
+    groups: dict[str, str],
+    classes: tuple[str, ...],
+    val_fraction: float,
+    seed: int,
+) -> tuple[list[Sample], list[str]]:
+    """As `split` for photos with several classes or none: of each class about its share.
+
+    The rarest class first, among the photos that are still undecided, since it is the hardest to
+    share out (iterative stratification: Sechidis, Tsoumakas, Vlahavas 2011, "On the Stratification
+    of Multi-label Data", ECML PKDD); photos without a class count as one class more, and come
+    last. groups: as for `split_groups`. Every class keeps a photo for training.
+    """
+    none = len(classes)
+    undecided = units(found, groups, none, seed)
+    left = Counter[int]()
+    for unit in undecided:
+        left.update(unit.counts)
+    remaining = left.copy()
+    lacking = {k: max(1, round(val_fraction * count)) for k, count in left.items()}
+    aside: set[str] = set()
+    while undecided:
+        rarest = min(+remaining, key=lambda k: (k == none, remaining[k], k))
+        rest = []
+        for unit in undecided:
+            if not unit.counts[rarest]:
+                rest.append(unit)
+                continue
+            remaining.subtract(unit.counts)
+            if lacking[rarest] > 0 and all(left[k] > unit.counts[k] for k in unit.counts):
+                aside.update(unit.paths)
+                left.subtract(unit.counts)
+                for label, count in unit.counts.items():
+                    lacking[label] -= count
+        undecided = rest
+    if not aside:
+        raise DataError(
+            "no photo can be put aside for validation: each is the only one of a class",
+            "add photos, or give a column split",
+        )
+    samples = [replace(s, split="val" if s.path in aside else "train") for s in found]
+    seen = {label for s in samples if s.split == "val" for label in s.labels}
+    alone = [name for label, name in enumerate(classes) if label not in seen]
+    note = f"too few photos, so none for validation: {', '.join(alone)}"
+    return samples, [note] if alone else []
+
+
+def units(found: list[Sample], groups: dict[str, str], none: int, seed: int) -> list[Unit]:
+    """In the order in which they are asked; none: the number that stands for no class."""
+    members: dict[str, list[Sample]] = {}
+    for sample in found:
+        name = groups.get(sample.path, "")
+        members.setdefault(f"group {name}" if name else f"photo {sample.path}", []).append(sample)
+    return [
+        Unit(
+            [sample.path for sample in members[name]],
+            Counter(label for sample in members[name] for label in sample.labels or (none,)),
+        )
+        for name in sorted(members, key=lambda name: rank(seed, name))
+    ]
 
 
 def rank(seed: int, path: str) -> bytes:

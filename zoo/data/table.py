@@ -1,6 +1,9 @@
 """The rows of a manifest, from CSV or Parquet, with the line that each stands in.
 
 CSV: UTF-8, a header, fields separated by comma, semicolon or tab, whichever the header has.
+
+Multi-label data have several labels in a cell, with | between them, or no column label but one
+column for each class, of 0 and 1.
 """
 
 from __future__ import annotations
@@ -14,11 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.data.samples import SEPARATOR
 from zoo.errors import DataError, nearest
 
 SUFFIXES = (".csv", ".parquet")
 NEEDED, OPTIONAL = ("path", "label"), ("split", "group")
 COLUMNS = "a manifest has the columns path and label, and optionally split and group"
+# Cells of a column that is a class, as a person, pandas or Parquet writes them.
+YES, NO = ("1", "1.0", "true"), ("0", "0.0", "false")
+MARKS = "without a column label, each column of 0 and 1 is a class"
+
+Cells = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +43,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """columns: those that are used. extra: those that are not."""
+    """columns: those that are used. extra: those that are not.
+
+    several: a photo may have several labels, or none; classes: the columns that are classes.
+    """
 
     rows: list[Row]
     columns: tuple[str, ...]
     extra: tuple[str, ...]
+    several: bool = False
+    classes: tuple[str, ...] = ()
 
 
 def read(path: Path) -> Table:
@@ -55,7 +69,7 @@ def read_csv(path: Path) -> Table:
     head = text.split("\n", 1)[0]
     comma = max(",;\t", key=head.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=comma, strict=True)
-    rows: list[Row] = []
+    rows: list[tuple[str, Cells]] = []
     places: dict[str, int] = {}
     names: list[str] = []
     try:
@@ -72,7 +86,7 @@ def read_csv(path: Path) -> Table:
                     f"put a field that contains {comma!r} in quotes",
                 )
             values = {name: fields[place] for name, place in places.items()}
-            rows.append(row(f"line {reader.line_num}", values))
+            rows.append((f"line {reader.line_num}", values))
     except csv.Error as error:
         raise DataError(
             f"{path}, line {reader.line_num}: {error}", "is a quotation mark not closed?"
@@ -112,21 +126,25 @@ def read_parquet(path: Path) -> Table:
         with parquet.ParquetFile(path) as file:
             names = list(file.schema_arrow.names)
             places = columns(path, names)
-            picked = [names[place] for place in places.values()]
-            content = file.read(columns=picked)
-            for name, place in places.items():
-                kind = content.schema.field(names[place]).type
+            kinds = file.schema_arrow
+            for name, place in list(places.items()):
+                kind = kinds.field(place).type
                 if pyarrow.types.is_nested(kind) or pyarrow.types.is_binary(kind):
+                    if name not in (*NEEDED, *OPTIONAL):
+                        del places[name]
+                        continue
                     raise DataError(
                         f"{path}: column {name!r} holds {kind}",
                         "text is needed: paths of files, names of classes",
                     )
+            picked = [names[place] for place in places.values()]
+            content = file.read(columns=picked)
             lists = [content.column(name).to_pylist() for name in picked]
     except pyarrow.ArrowException as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path} is no Parquet file: {reason}", "write it again") from None
     rows = [
-        row(f"row {number}", dict(zip(places, map(text_of, values), strict=True)))
+        (f"row {number}", dict(zip(places, map(text_of, values), strict=True)))
         for number, values in enumerate(zip(*lists, strict=True), start=1)
     ]
     return table(path, rows, names, places)
@@ -137,30 +155,87 @@ def text_of(value: Any) -> str:
     return "" if value is None or value != value else str(value)
 
 
-def row(where: str, values: dict[str, str]) -> Row:
+def row(where: str, values: Cells) -> Row:
     """The path keeps its blanks, in case the file has them too."""
-    plain = {name: value.strip() for name, value in values.items() if name != "path"}
+    plain = {name: values[name].strip() for name in ("label", *OPTIONAL) if name in values}
     return Row(where, values["path"], **plain)
 
 
 def columns(path: Path, names: Sequence[str]) -> dict[str, int]:
-    """Where the columns are that are used, whatever the case of their names. Raises DataError."""
+    """Where the columns are that are used, whatever the case of their names. Raises DataError.
+
+    Without a column label also all others that have a name: they may be classes.
+    """
     plain = [name.strip().lower() for name in names]
-    for name in NEEDED:
-        if name not in plain:
-            close = nearest(name, [other for other in plain if other not in NEEDED])
-            raise DataError(
-                f"{path} has no column {name!r}; it has {', '.join(names[:20]) or 'none'}",
-                f"{close} {COLUMNS}, named in its first line".lstrip(),
-            )
-    twice = [name for name in (*NEEDED, *OPTIONAL) if Counter(plain)[name] > 1]
+    known = (*NEEDED, *OPTIONAL)
+    others = [at for at, name in enumerate(plain) if name and name not in known]
+    if "path" not in plain or ("label" not in plain and not others):
+        raise missing(path, "label" if "path" in plain else "path", names)
+    twice = [name for name in known if Counter(plain)[name] > 1]
+    places = {name: plain.index(name) for name in known if name in plain}
+    if "label" not in plain:
+        marks = [names[at].strip() for at in others]
+        twice += [name for name in marks if Counter(marks)[name] > 1]
+        places |= dict(zip(marks, others, strict=True))
     if twice:
         raise DataError(f"{path} has the column {twice[0]!r} more than once", "rename all but one")
-    return {name: plain.index(name) for name in (*NEEDED, *OPTIONAL) if name in plain}
+    return places
 
 
-def table(path: Path, rows: list[Row], names: Sequence[str], places: dict[str, int]) -> Table:
-    if not rows:
+def missing(path: Path, name: str, names: Sequence[str]) -> DataError:
+    """The error of a table without a column that is needed."""
+    plain = [other.strip().lower() for other in names]
+    close = nearest(name, [other for other in plain if other not in NEEDED])
+    marks = f"; {MARKS}" if name == "label" else ""
+    return DataError(
+        f"{path} has no column {name!r}; it has {', '.join(names[:20]) or 'none'}",
+        f"{close} {COLUMNS}, named in its first line{marks}".lstrip(),
+    )
+
+
+def table(
+    path: Path, found: list[tuple[str, Cells]], names: Sequence[str], places: dict[str, int]
+) -> Table:
+    if not found:
         raise DataError(f"{path} lists no photos", f"{COLUMNS}, and a line for each photo")
-    extra = tuple(name for place, name in enumerate(names) if place not in places.values())
-    return Table(rows, tuple(places), extra)
+    classes: tuple[str, ...] = ()
+    if "label" not in places:
+        classes = marked(path, found, names)
+    rows = [row(*each) for each in found]
+    used = [name for name in places if name in (*NEEDED, *OPTIONAL, *classes)]
+    taken = {places[name] for name in used}
+    extra = tuple(name for place, name in enumerate(names) if place not in taken)
+    several = bool(classes) or any(SEPARATOR in each.label for each in rows)
+    return Table(rows, tuple(used), extra, several, classes)
+
+
+def marked(path: Path, found: list[tuple[str, Cells]], names: Sequence[str]) -> tuple[str, ...]:
+    """The columns that are classes; what is 1 in a row becomes its label. Raises DataError."""
+    known = (*NEEDED, *OPTIONAL)
+    others = [name for name in found[0][1] if name not in known]
+    classes = [
+        name
+        for name in others
+        if any(values[name].strip().lower() in (*YES, *NO) for _, values in found)
+    ]
+    if not classes:
+        raise missing(path, "label", names)
+    for name in classes:
+        if SEPARATOR in name:
+            raise DataError(
+                f"{path}: the class {name!r} has a {SEPARATOR} in its name",
+                f"rename the column: {SEPARATOR} stands between labels",
+            )
+    for where, values in found:
+        here = []
+        for name in classes:
+            text = values[name].strip().lower()
+            if text not in (*YES, *NO):
+                raise DataError(
+                    f"{path}, {where}: column {name!r} is {text!r}, in other lines 0 or 1",
+                    f"{MARKS}: put 0 or 1 there, or remove the column",
+                )
+            if text in YES:
+                here.append(name)
+        values["label"] = SEPARATOR.join(here)
+    return tuple(classes)

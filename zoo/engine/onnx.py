@@ -16,7 +16,10 @@ from zoo.errors import WeightsError
 
 
 class OnnxModel:
-    """An exported file: its task, classes, Preprocess and a session to run it."""
+    """An exported file: its task, classes, Preprocess and a session to run it.
+
+    threshold: of a multi-label network, above which a class is a label of the picture.
+    """
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         import onnxruntime
@@ -45,11 +48,13 @@ class OnnxModel:
             self.classes: tuple[str, ...] = tuple(json.loads(about["zoo.classes"]))
             self.preprocess = Preprocess.from_dict(json.loads(about["zoo.preprocess"]))
             self.input: str = about["zoo.input"]  # "image" or "tensor"
+            limit = about.get("zoo.threshold")
+            self.threshold = None if limit is None else float(limit)
         except (ValueError, KeyError, TypeError):
             self.refuse(path, "its metadata are damaged")
         self.task: str = about.get("zoo.task", "classify")
         output, *_ = self.session.get_outputs()
-        if self.task == "classify" and output.shape[-1] != len(self.classes):
+        if self.task != "reconstruct" and output.shape[-1] != len(self.classes):
             self.refuse(path, f"{len(self.classes)} names for {output.shape[-1]} classes")
         self.name = f"onnxruntime {onnxruntime.__version__} cpu"
 

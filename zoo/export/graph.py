@@ -251,19 +251,22 @@ def normalised(build: Builder, picture: str, preprocess: Preprocess) -> None:
     build.nodes.append(onnx.helper.make_node("Div", [centred, std], ["normalised"]))
 
 
-def with_softmax(network: onnx.ModelProto) -> onnx.ModelProto:
-    """The network with `probabilities` in place of `logits`."""
+def with_probabilities(network: onnx.ModelProto, several: bool) -> onnx.ModelProto:
+    """The network with `probabilities` in place of `logits`: of all classes, or of each alone."""
     import onnx
 
-    node = onnx.helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1)
+    kind: dict[str, Any] = {"op_type": "Sigmoid"} if several else {"op_type": "Softmax", "axis": -1}
+    node = onnx.helper.make_node(inputs=["logits"], outputs=["probabilities"], **kind)
     network.graph.node.append(node)
     network.graph.output[0].name = "probabilities"
     return network
 
 
-def joined(network: onnx.ModelProto, preprocess: Preprocess) -> onnx.ModelProto:
-    """One model: Preprocess, network, softmax."""
-    return behind(preprocess, with_softmax(network))
+def joined(
+    network: onnx.ModelProto, preprocess: Preprocess, *, several: bool = False
+) -> onnx.ModelProto:
+    """One model: Preprocess, network, softmax; with several labels a picture sigmoid."""
+    return behind(preprocess, with_probabilities(network, several))
 
 
 def behind(preprocess: Preprocess, network: onnx.ModelProto) -> onnx.ModelProto:

@@ -26,7 +26,7 @@ from zoo.disk import replacing, writing
 from zoo.engine import Array
 from zoo.errors import ImageError, InputError, ParityError, WriteError
 from zoo.export.graph import OPSET, joined
-from zoo.metrics import softmax
+from zoo.metrics import sigmoid, softmax
 from zoo.network import Network
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ class Exported:
     """An exported file and the proof that it agrees with its run.
 
     network_diff: largest difference of a class score, relative to the largest score.
-    max_diff, mean_diff: of a probability, from raw pixels. agree of photos: equal top-1. All of
-    them beside the run in fp32, in which the file computes; where the run predicts in another
-    precision, agree_run is the top-1 agreement with that.
+    max_diff, mean_diff: of a probability, from raw pixels. agree of photos: equal top-1, or with
+    several labels a picture all of them equal. All of it beside the run in fp32, in which the file
+    computes; where the run predicts in another precision, agree_run is the agreement with that.
     """
 
     path: str
@@ -87,12 +87,13 @@ def export(
         write(network, net, "tensor", path)
         bare = compare_network(path, inputs, scores, net)
         if kind == "image":
-            write(joined(network, net.preprocess), net, "image", path)
+            whole = joined(network, net.preprocess, several=net.threshold is not None)
+            write(whole, net, "image", path)
         result = compare(path, kind, pictures, scores, net, bare)
         check(result)
         if precision != "fp32":
-            own = torch_scores(net, np.stack(inputs), precision).argmax(axis=1)
-            result["agree_run"] = int((own == scores.argmax(axis=1)).sum())
+            own = probabilities(torch_scores(net, np.stack(inputs), precision), net)
+            result["agree_run"] = int(equal(own, probabilities(scores, net), net).sum())
     size = destination.stat().st_size
     return Exported(path=str(destination), bytes=size, precision=precision, **result)
 
@@ -158,6 +159,8 @@ def write(
         "zoo.input": kind,
         "zoo.classes": json.dumps(net.classes, ensure_ascii=False),
         "zoo.preprocess": json.dumps(net.preprocess.to_dict()),
+        **({} if net.threshold is None else {"zoo.task": "multilabel"}),
+        **({} if net.threshold is None else {"zoo.threshold": f"{net.threshold:g}"}),
         **(more or {}),
     }
     del model.metadata_props[:]
@@ -210,12 +213,10 @@ def compare(
         if kind == "image":
             ours.append(model.run(np.asarray(decode(read_bytes(photo)))[None])[0])
         else:
-            ours.append(softmax(model.run(normalise(pixels, net.preprocess)[None]))[0])
-    theirs, mine = softmax(scores), np.stack(ours)
+            ours.append(probabilities(model.run(normalise(pixels, net.preprocess)[None]), net)[0])
+    theirs, mine = probabilities(scores, net), np.stack(ours)
     difference = np.abs(theirs - mine)
-    same = theirs.argmax(axis=1) == mine.argmax(axis=1)
-    ranked = np.sort(theirs, axis=1)
-    clear = ranked[:, -1] - ranked[:, -2] > PIXELS_MAX
+    same, clear = equal(theirs, mine, net), margin(theirs, net) > PIXELS_MAX
     if not same[clear].all():
         raise ParityError(
             f"the exported file gives another class than the run on {int((~same & clear).sum())} "
@@ -231,6 +232,25 @@ def compare(
         "agree": int(same.sum()),
         "runtime": model.name,
     }
+
+
+def probabilities(scores: Array, net: Network) -> Array:
+    return softmax(scores) if net.threshold is None else sigmoid(scores)
+
+
+def equal(ours: Array, theirs: Array, net: Network) -> Array:
+    """For each photo whether these probabilities give the same answer."""
+    if net.threshold is None:
+        return np.asarray(ours.argmax(axis=1) == theirs.argmax(axis=1))
+    return np.asarray(((ours >= net.threshold) == (theirs >= net.threshold)).all(axis=1))
+
+
+def margin(ours: Array, net: Network) -> Array:
+    """How far the answer to each photo is from being another one."""
+    if net.threshold is not None:
+        return np.asarray(np.abs(ours - net.threshold).min(axis=1))
+    ranked = np.sort(ours, axis=1)
+    return np.asarray(ranked[:, -1] - ranked[:, -2])
 
 
 def check(result: dict[str, Any]) -> None:

@@ -45,8 +45,10 @@ class Calibration:
     reason: str = ""
 
 
-def fit(scores: Array, labels: Array, seed: int, why_not: str = "") -> Calibration:
-    """scores: N x K, before softmax. labels: N class numbers.
+def fit(
+    scores: Array, labels: Array, seed: int, why_not: str = "", parts: Array | None = None
+) -> Calibration:
+    """scores: N x K, before softmax. labels: N class numbers. parts: the fold of each, if given.
 
     The temperature stays 1, with the reason, where it cannot be fitted, where that is no better
     on photos that were left out of the fit, and where the caller says `why_not`.
@@ -54,7 +56,7 @@ def fit(scores: Array, labels: Array, seed: int, why_not: str = "") -> Calibrati
     why = why_not or unfit(scores, labels)
     temperature, crossed = 1.0, scores
     if not why:
-        folds = folds_of(labels, seed)
+        folds = folds_of(labels, seed) if parts is None else parts
         crossed = scores.astype(np.float64)
         for fold in range(FOLDS):
             out = folds == fold

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from zoo.finetune.calibrate import Calibration
+from zoo.finetune.evidence import Evidence
 from zoo.finetune.reconstruction import Baseline
 from zoo.finetune.settings import Epoch
 from zoo.finetune.tasks import Scores
@@ -42,6 +43,7 @@ class Finished:
     agreement: float | None
     seconds: float
     calibration: Calibration | None = None
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

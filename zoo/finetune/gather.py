@@ -33,7 +33,7 @@ class Gather:
     """Looks at every photo, writes down what cannot be read, and makes the sources of the phases.
 
     index, class_weights: without the photos that cannot be read. scaling: of the features, where
-    a head is trained on them in steps.
+    a head is trained on them in steps. digests: of the photos' content.
     """
 
     def __init__(self, plan: Plan, run: Run, watch: Watch) -> None:
@@ -41,6 +41,7 @@ class Gather:
         self.index: DatasetIndex = plan.index
         self.class_weights = plan.class_weights
         self.scaling: Scaling | None = None
+        self.digests: dict[str, bytes] = {}
 
     def source(self, phase: Phase) -> Generator[Event, None, AnySource]:
         self.scaling = None
@@ -69,13 +70,14 @@ class Gather:
     def features(self, phase: Phase, cut: Cut) -> Generator[Event, None, FeatureSource]:
         started = time.perf_counter()
         plan = self.plan
-        train_views = Views(tuple(range(plan.views)), plan.recipe.seed, plan.recipe.flip)
-        splits = {"train": train_views, "val": train_views if plan.recipe.folds else Views()}
+        views = Views(tuple(range(plan.views)), plan.view_seed, plan.recipe.flip)
+        splits = {"train": views, "val": Views()}
         work = [(sample, splits[sample.split]) for sample in self.index.samples]
         engine = TorchEngine(cut.frozen, plan.preprocess, plan.device)
         cache = self.cache(cut, engine)
         found = compute(cache, engine, plan.preprocess, self.index.root, work, self.progress)
         yield from self.scanned(found, started)
+        self.digests = {path: keys[0][:32] for path, keys in found.keys.items()}
         train, val = self.index.of("train"), self.index.of("val")
         features = cache.rows([key for sample in train for key in found.keys[sample.path]])
         val_features = cache.rows([found.keys[sample.path][0] for sample in val])
@@ -138,6 +140,7 @@ class Gather:
             self.index, plan.preprocess, keep_train=plan.views == 1, progress=self.progress
         )
         yield from self.scanned(found, started)
+        self.digests = digests
 
         def photos(samples: tuple[Sample, ...]) -> list[tuple[str, int, bytes]]:
             return [(s.path, s.label, digests[s.path]) for s in samples]
@@ -149,7 +152,7 @@ class Gather:
             plan.preprocess,
             plan.device,
             views=plan.views,
-            seed=plan.recipe.seed,
+            seed=plan.view_seed,
             flip=plan.recipe.flip,
             distortion=(plan.recipe.distort, plan.recipe.distort_strength),
             augment=plan.recipe.augment,

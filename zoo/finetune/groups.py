@@ -31,15 +31,10 @@ def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any
 
 def shares(model: nn.Module, settings: Settings) -> dict[str, float]:
     """The share of the peak rate of each parameter by its name."""
-    from zoo.models.auxiliary import AuxiliaryHead
-
-    parts = model.named_modules()
-    fresh = [name for name, part in parts if isinstance(part, AuxiliaryHead)] + [settings.fresh]
-    starts = tuple(f"{name}." for name in fresh)
     names = [name for name, _ in model.named_parameters()]
     if settings.fresh is None:
         return dict.fromkeys(names, 1.0)
-    old = [name for name in names if not name.startswith(starts)]
+    old = [name for name in names if not name.startswith(fresh_starts(model, settings))]
     stages = list(dict.fromkeys(stage_of(name, model) for name in old))
     far = {stage: number for number, stage in enumerate(reversed(stages))}
     return {
@@ -48,6 +43,15 @@ def shares(model: nn.Module, settings: Settings) -> dict[str, float]:
         else 1.0
         for name in names
     }
+
+
+def fresh_starts(model: nn.Module, settings: Settings) -> tuple[str, ...]:
+    """What the names of new parts begin with: the head, and heads that exist in training only."""
+    from zoo.models.auxiliary import AuxiliaryHead
+
+    parts = model.named_modules()
+    fresh = [name for name, part in parts if isinstance(part, AuxiliaryHead)] + [settings.fresh]
+    return tuple(f"{name}." for name in fresh)
 
 
 def stage_of(name: str, model: nn.Module) -> str:

@@ -17,6 +17,7 @@ from zoo.finetune import checkpoint
 from zoo.finetune.calibrate import Calibration, obstacle
 from zoo.finetune.calibrate import fold as fold_temperature
 from zoo.finetune.events import Event, Finished, Note, Watch
+from zoo.finetune.evidence import initial, record, repeat
 from zoo.finetune.gather import AnySource, Gather
 from zoo.finetune.heads import solve_head
 from zoo.finetune.loggers import Logger, logging
@@ -46,6 +47,7 @@ class Job:
         self.recipe: Recipe = plan.recipe
         self.gather = Gather(plan, run, watch)
         self.saver = checkpoint.Saver(run.path(CHECKPOINT))
+        self.initial = initial(plan)
         self.open = ExitStack()
         self.loggers: list[Logger] = []
         self.before = (0.0, 0.0)  # seconds, and seconds of CPU, of the processes before this one
@@ -177,9 +179,17 @@ class Job:
         if self.recipe.task == "reconstruct":
             baseline = self.pca(loop.source)
         self.write(loop, scores, agreement, baseline, calibration)
-        seconds, _ = self.spent()
+        found = list(repeat(self, self.initial))
+        seconds, cpu_seconds = self.spent()
+        self.run.update(
+            status="finished",
+            seconds=round(seconds, 3),
+            cpu_seconds=round(cpu_seconds, 3),
+            evidence=record(found),
+        )
+        checkpoint.remove(self.run.path(CHECKPOINT))
         best = loop.progress.best_epoch
-        yield Finished(scores, baseline, best, agreement, seconds, calibration)
+        yield Finished(scores, baseline, best, agreement, seconds, calibration, tuple(found))
 
     def calibrated(self, loop: Loop, scores: Array) -> Calibration:
         """The temperature, in the head from here on; writes down what the val photos got."""
@@ -218,17 +228,12 @@ class Job:
             self.run.update(calibration=asdict(calibration))
         if baseline:
             results |= {"pca_components": baseline.components, "pca_mse": baseline.mse}
-        seconds, cpu_seconds = self.spent()
         self.run.update(
-            status="finished",
             best_epoch=loop.progress.best_epoch,
             skipped_steps=loop.progress.skipped,
-            seconds=round(seconds, 3),
-            cpu_seconds=round(cpu_seconds, 3),
             agreement_with_fp32=agreement,
             results=results,
         )
-        checkpoint.remove(self.run.path(CHECKPOINT))
 
 
 def start(plan: Plan, folder: Path, watch: Watch) -> Job:

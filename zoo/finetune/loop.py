@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.device import seed_all
-from zoo.finetune.groups import PRETRAINED, parameter_groups
+from zoo.finetune.groups import PRETRAINED, fresh_starts, parameter_groups
 from zoo.finetune.guard import SLOWER, Guard, empty_cache, out_of_memory
 from zoo.finetune.optimizers import clip, optimizer
 from zoo.finetune.settings import Epoch, Progress, Settings
@@ -50,6 +50,7 @@ class Loop:
         self.task: Task = kind(settings, source, device)
         # What is evaluated and kept: the model itself, or the running mean of its weights.
         self.averaged = copy.deepcopy(self.model) if settings.ema else self.model
+        self.fresh = fresh_starts(model, settings)
         self.heads = [part for part in self.model.modules() if isinstance(part, AuxiliaryHead)]
         self.steps_per_epoch = steps(len(source.labels), settings.step_rows)
         self.begin(Progress(epoch=settings.first))
@@ -103,7 +104,7 @@ class Loop:
             settings.step_rows,
             balanced=settings.balanced,
         )[progress.step :]
-        self.model.train()
+        self.train_mode()
         began = time.perf_counter()
         for inputs, chosen in zip(self.source.train(progress.epoch, rows), rows, strict=True):
             loss = self.step(inputs, chosen)
@@ -116,6 +117,19 @@ class Loop:
             began = time.perf_counter()
             if self.time_is_up():
                 break
+
+    def train_mode(self) -> None:
+        """Pretrained batch norms keep their statistics: those of a few photos are far off them."""
+        from torch.nn.modules.batchnorm import _BatchNorm
+
+        self.model.train()
+        for name, part in self.model.named_modules():
+            if isinstance(part, _BatchNorm) and self.old(name):
+                part.eval()
+
+    def old(self, name: str) -> bool:
+        """Whether this part came with weights."""
+        return self.settings.fresh is not None and not name.startswith(self.fresh)
 
     def step(self, inputs: torch.Tensor, rows: Any) -> float | None:
         """One step; the mean loss, or None where it was not finite and nothing was changed."""
@@ -295,7 +309,7 @@ class Loop:
 
     def choose(self, scores: Scores) -> bool:
         """Whether this epoch is the best so far; its weights are then kept."""
-        progress, last = self.progress, self.settings.best == "last"
+        progress, last = self.progress, self.settings.best in ("last", "optimum")
         rank = (float(progress.epoch), 0.0) if last else scores.rank(self.settings.best)
         if rank <= progress.best_score:
             return False

@@ -54,6 +54,7 @@ class Plan:
     scales: bool
     phases: tuple[Phase, ...]
     best: str
+    view_seed: int
     balance: str
     class_weights: tuple[float, ...] | None
     reasons: dict[str, str] = field(default_factory=dict)
@@ -174,6 +175,7 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
         scales=scales,
         phases=phases,
         best=best,
+        view_seed=recipe.seed,
         balance=balance,
         class_weights=class_weights,
         reasons={

@@ -30,8 +30,9 @@ from zoo.run import Run
 
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 100
 DIVERGED = 4.0  # times the least loss so far
+NOTHING = 0.1  # of the first loss: a rise by less is none
 WIDTH = 3.0  # of the Gaussian that smooths, in steps
-FLAT = 0.1  # share of the longest fall that its flat ends have
+FLAT = 0.2  # share of the longest fall that its flat ends have
 EDGE = 5  # steps at either end that steepest leaves out: there is least to smooth with
 FEWEST = 20
 LEAST_FALL = 0.02  # of the loss at the start
@@ -59,7 +60,7 @@ class Suggestion:
     smooth: tuple[float, ...]
 
 
-def testable(recipe: Recipe) -> Recipe:
+def in_steps(recipe: Recipe) -> Recipe:
     """The recipe with a solver that takes steps, and once. Raises UsageError."""
     if recipe.unfreeze or recipe.schedule == "head-then-all":
         raise UsageError(
@@ -101,7 +102,7 @@ class Rising(Loop):
         return self.now
 
     def points(self) -> Iterator[Point]:
-        """At most STEPS points, fewer where the loss goes through the roof."""
+        """At most STEPS points, fewer where the loss diverges."""
         losses: list[float] = []
         for inputs, rows in self.steps():
             self.now = LOWEST * (HIGHEST / LOWEST) ** (len(losses) / (STEPS - 1))
@@ -110,8 +111,7 @@ class Rising(Loop):
                 break
             losses.append(loss)
             yield Point(self.now, loss)
-            smooth = smoothed(losses)
-            if smooth[-1] > DIVERGED * smooth.min():
+            if diverged(smoothed(losses)):
                 break
         self.restore_best()
 
@@ -162,6 +162,12 @@ def suggestion(points: Sequence[Point]) -> Suggestion:
     )
 
 
+def diverged(smooth: Array) -> bool:
+    """Whether the loss has left its valley for good; of a loss near zero, four times is little."""
+    least = smooth.min()
+    return bool(smooth[-1] > max(DIVERGED * least, least + NOTHING * smooth[0]))
+
+
 def smoothed(losses: Sequence[float]) -> Array:
     """A Gaussian mean around each step: unlike a running mean it does not lag behind."""
     steps = np.arange(len(losses))
@@ -183,7 +189,7 @@ def longest_fall(values: Array) -> tuple[int, int]:
 
 
 def inclined(smooth: Array, first: int, last: int) -> tuple[int, int]:
-    """The longest fall without its flat ends: where the tenth and where nine tenths are lost."""
+    """The longest fall without its flat ends: from a fifth lost for good to four fifths lost."""
     lost = (smooth[first] - smooth[first : last + 1]) / (smooth[first] - smooth[last])
-    begins = first + int(np.flatnonzero(lost >= FLAT)[0])
-    return begins, max(begins, first + int(np.flatnonzero(lost < 1 - FLAT)[-1]))
+    begins = first + int(np.flatnonzero(lost < FLAT)[-1])
+    return begins, first + int(np.flatnonzero(lost < 1 - FLAT)[-1])

@@ -28,7 +28,7 @@ BLOCK = 1 << 18  # scores in memory at a time
 RANK = 1e-10  # of the largest eigenvalue: below is rounding
 CONSTANT = 1e-6  # spread of a feature against its size: below is rounding
 CURVATURE = 0.5  # of the bound 1/K: what the Hessian has about the optimum
-MOST_STEPS = 1000
+STEPS, GRADIENT = 1000, 1e-7  # at most; below is rounding
 
 
 class Rows:
@@ -166,10 +166,19 @@ def minimise(
 
     first = start.weight.reshape(heads * classes, columns)
     first = first * np.sqrt(curvature + penalty) if rows.covariance is None else first @ lower
-    values = np.concatenate([first.ravel(), start.bias.ravel() * np.sqrt(curvature)])
-    options = {"ftol": tolerance, "gtol": 1e-7, "maxiter": MOST_STEPS, "maxfun": 2 * MOST_STEPS}
-    found = minimize(objective, values, jac=True, method="L-BFGS-B", options=options)
-    weight, bias = unpack(found.x)
+    first = np.concatenate([first.ravel(), start.bias.ravel() * np.sqrt(curvature)])
+    loss, slope = objective(first)
+    known = [(loss, slope)]
+    unit = float(np.linalg.norm(slope)) or 1.0  # L-BFGS-B's first step is one long in its units
+
+    def scaled(values: Array) -> tuple[float, Array]:
+        loss, slope = known.pop() if known else objective(first + unit * values)
+        return loss, unit * slope
+
+    options = {"ftol": tolerance, "gtol": GRADIENT * unit, "maxiter": STEPS, "maxfun": 2 * STEPS}
+    begin = np.zeros_like(first)
+    found = minimize(scaled, begin, jac=True, method="L-BFGS-B", options=options)
+    weight, bias = unpack(first + unit * found.x)
     return Heads(weight.reshape(start.weight.shape), bias, int(found.nit))
 
 

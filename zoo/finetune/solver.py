@@ -25,7 +25,8 @@ GRID = tuple(10 ** (-half / 2) for half in range(-2, 11))  # 10 to 1e-5 in half 
 UNTESTED = 0.3  # the penalty where no photo can be held out
 CHOOSING, TESTING, SOLVING = 1e-4, 1e-6, 1e-11  # tolerance of the loss
 TOGETHER = 1 << 21  # weights of the folds that are solved as one problem
-NESTED = 2000  # rows up to which a penalty is chosen anew in each fold
+FEW, MANY = 2000, 5000  # rows: from here on what is tried is coarser, and in fewer folds
+FOLDS_OF_MANY = 3  # to choose a penalty by: so many photos held out say as much in three
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def cross_validated(
                 "no class has two photos, so there is none to test on",
                 "add photos to the classes",
             )
-        nested = len(task.labels) <= NESTED
+        nested = len(task.labels) <= FEW
         if penalty is not None:
             asked = Choice(penalty, "as asked for", Heads.zero(1, classes, rows.columns))
             choices = [asked] * len(held)
@@ -241,14 +242,16 @@ def choose(
     poll: Poll | None,
 ) -> Choice:
     """By cross-validation on the rows inside, from the strongest penalty until the loss rises."""
-    held = photos.held_out(inside, seed, folds)
+    count = int(inside.sum())
+    held = photos.held_out(inside, seed, min(folds, FOLDS_OF_MANY) if count > MANY else folds)
     start = Heads.zero(max(1, len(held)), task.classes, rows.columns)
     if not len(held):
         return Choice(UNTESTED, "by default: no class has two photos to choose it by", start)
     table: list[Tried] = []
     kept: list[Heads] = []
     parts = shares(task, inside & ~held)
-    for penalty in GRID:
+    grid = GRID if count <= FEW else GRID[::2]
+    for penalty in grid:
         start = together(rows, task, parts, penalty, start, poll)
         kept.append(start)
         table.append(tried(rows, task, held & photos.plain, penalty, start))
@@ -258,7 +261,7 @@ def choose(
     chosen = next(k for k, row in enumerate(table) if row.loss <= best.loss + best.error)
     reason = f"of {len(table)}, by {len(held)}-fold cross-validation"
     steps = sum(heads.steps for heads in kept)
-    return Choice(GRID[chosen], reason, kept[chosen], tuple(table), steps)
+    return Choice(grid[chosen], reason, kept[chosen], tuple(table), steps)
 
 
 def risen(table: list[Tried], best: Tried) -> bool:

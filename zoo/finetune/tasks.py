@@ -1,4 +1,4 @@
-"""What a network learns: the class of a photo, or to give back its pixels."""
+"""What a network learns: the class of a photo, all of its labels, or to give back its pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from zoo.finetune.sources import Source
-from zoo.metrics import Array, Report, report
+from zoo.metrics import Array, LabelReport, Report, label_report, report, sigmoid
 
 if TYPE_CHECKING:
     import torch
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 class Scores:
     """What the validation photos say. mse, mae: per value in [0, 1], of reconstructions.
 
-    outputs: N K, what the network gave for them, of classes.
+    labels: of several labels a photo. outputs: N K, what the network gave for them, of classes.
     """
 
     loss: float
     report: Report | None = None
+    labels: LabelReport | None = None
     mse: float | None = None
     mae: float | None = None
     outputs: Array | None = None
@@ -34,8 +35,7 @@ class Scores:
         """Larger is better; of epochs that are equally right the one with the smaller loss."""
         if best == "loss":
             return (-self.loss, 0.0)
-        assert self.report is not None
-        return (getattr(self.report, best), -self.loss)
+        return (getattr(self.report or self.labels, best), -self.loss)
 
 
 class Task(Protocol):
@@ -83,6 +83,47 @@ class Classify:
         outputs = np.asarray(scores.cpu().numpy())
         found = report(outputs.argmax(axis=1), source.val_labels, self.classes)
         return Scores(loss, found, outputs=outputs)
+
+
+class MultiLabel:
+    """Yes or no for each class: binary cross-entropy, the mean over photos and classes.
+
+    Settings.class_weights are what a photo of a class counts more than one without it.
+    label_smoothing goes to the two answers, half each, as among the classes of Classify.
+    """
+
+    def __init__(self, settings: Settings, source: Source, device: Any) -> None:
+        import torch
+
+        weights = settings.class_weights
+        self.classes, self.smoothing = settings.classes, settings.label_smoothing
+        self.criterion = torch.nn.BCEWithLogitsLoss(
+            pos_weight=torch.tensor(weights, device=device) if weights else None
+        )
+        self.targets = torch.from_numpy(source.labels).float().to(device)
+        self.val_targets = torch.from_numpy(source.val_labels).float().to(device)
+
+    def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
+        targets = self.targets[rows.tolist()]
+        if self.smoothing:
+            targets = targets * (1 - self.smoothing) + self.smoothing / 2
+        value: torch.Tensor = self.criterion(outputs, targets)
+        return value
+
+    def weight(self, rows: Any) -> float:
+        return float(len(rows))
+
+    def evaluate(self, model: nn.Module, source: Source) -> Scores:
+        import torch
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        model.eval()
+        with torch.inference_mode():
+            scores = torch.cat([model(inputs) for inputs in source.val()]).float()
+            loss = float(binary_cross_entropy_with_logits(scores, self.val_targets))
+        outputs = np.asarray(scores.cpu().numpy())
+        found = label_report(sigmoid(outputs), source.val_labels, self.classes)
+        return Scores(loss, labels=found, outputs=outputs)
 
 
 class Reconstruct:

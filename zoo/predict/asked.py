@@ -24,12 +24,13 @@ class Asked:
     about: str
 
 
-def of_data(data: str, root: Path, part: str | None) -> Asked:
+def of_data(data: str, root: Path, part: str | None, *, several: bool = False) -> Asked:
     """Photos of a folder or manifest. part: None is val, else test, else all that there is.
 
-    Raises UsageError for a part that was named and is not there.
+    several: a manifest's photo may have no label, also where none has two. Raises UsageError for a
+    part that was named and is not there.
     """
-    parts = labelled.read(root)
+    parts = labelled.read(root, several=several)
     every = [photo for photos in parts.values() for photo in photos]
     if part in parts:
         return Asked(parts[part], f"of {data}, its {part} part")
@@ -66,6 +67,13 @@ def of_run(folder: str, part: str | None) -> Asked:
     parts = ("train", "val") if part == "all" else (part or "val",)
     photos = [(str(path), label) for each in parts for path, label in run.labelled(each)]
     return Asked(photos, f"of {folder}, its {' and '.join(parts)} part{'s'[: len(parts) - 1]}")
+
+
+def tells_several(member: str) -> bool:
+    """Whether this is a run of several labels a photo."""
+    if not Path(member, "run.json").exists():
+        return False
+    return Run.open(Path(member)).record.get("threshold") is not None
 
 
 # What was trained on

@@ -11,8 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.errors import DataError
-from zoo.metrics import Array, Report, calibration_error, report
+from zoo.data.samples import SEPARATOR, labels_in
+from zoo.errors import DataError, UsageError
+from zoo.metrics import (
+    Array,
+    LabelReport,
+    Report,
+    calibration_error,
+    label_report,
+    report,
+)
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import Predictor
 
@@ -46,6 +54,16 @@ class Evaluation:
     paths: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class LabelEvaluation:
+    """As Evaluation, of multi-label networks."""
+
+    members: tuple[LabelReport, ...]
+    committee: LabelReport | None
+    photos: int
+    errors: tuple[tuple[str, str], ...]
+
+
 def evaluate(
     members: Sequence[Predictor],
     photos: Sequence[tuple[str, str]],
@@ -55,6 +73,52 @@ def evaluate(
     classes = members[0].classes
     for member in members:
         check_classes(member.classes, classes, {label for _, label in photos})
+    tables, readable, errors = ask(members, photos, progress)
+    labels = np.array([classes.index(label) for _, label in photos])[readable]
+    answers = tuple(answers_of(table[readable], labels) for table in tables)
+    reports = tuple(report(each.predicted, labels, classes) for each in answers)
+    return Evaluation(
+        reports[: len(members)],
+        reports[-1] if len(members) > 1 else None,
+        int(readable.sum()),
+        errors,
+        answers,
+        tuple(path for (path, _), well in zip(photos, readable, strict=True) if well),
+    )
+
+
+def evaluate_several(
+    members: Sequence[Predictor],
+    photos: Sequence[tuple[str, str]],
+    progress: Callable[[int, int], None],
+) -> LabelEvaluation:
+    """photos: path and labels (one cell) of each. Raises UsageError for a member of another kind.
+
+    A committee has its first member's threshold.
+    """
+    classes, threshold = members[0].classes, members[0].threshold
+    if threshold is None or any(member.threshold is None for member in members):
+        raise UsageError(
+            "some of the networks tell one class a photo, others several labels",
+            "measure them apart",
+        )
+    labels = [labels_in(cell) for _, cell in photos]
+    for member in members:
+        check_classes(member.classes, classes, {name for names in labels for name in names})
+    tables, readable, errors = ask(members, photos, progress)
+    truth = np.array([[name in names for name in classes] for names in labels])[readable]
+    reports = tuple(label_report(table[readable], truth, classes, threshold) for table in tables)
+    committee = reports[-1] if len(members) > 1 else None
+    return LabelEvaluation(reports[: len(members)], committee, int(readable.sum()), errors)
+
+
+def ask(
+    members: Sequence[Predictor],
+    photos: Sequence[tuple[str, str]],
+    progress: Callable[[int, int], None],
+) -> tuple[list[Array], Array, tuple[tuple[str, str], ...]]:
+    """N x K probabilities of each member and then of the committee, who is readable, and errors."""
+    classes = members[0].classes
     inputs = [Input(path, path) for path, _ in photos]
     errors: dict[str, str] = {}
     tables = []
@@ -73,20 +137,9 @@ def evaluate(
     if not readable.any():
         reason = next(iter(errors.values()), "there is none")
         raise DataError(f"no photo can be read ({reason})", "check the files")
-    labels = np.array([classes.index(label) for _, label in photos])[readable]
-
     if len(tables) > 1:
         tables.append(np.mean(tables, axis=0))
-    answers = tuple(answers_of(table[readable], labels) for table in tables)
-    reports = tuple(report(each.predicted, labels, classes) for each in answers)
-    return Evaluation(
-        reports[: len(members)],
-        reports[-1] if len(members) > 1 else None,
-        int(readable.sum()),
-        tuple(sorted(errors.items())),
-        answers,
-        tuple(path for (path, _), well in zip(photos, readable, strict=True) if well),
-    )
+    return tables, readable, tuple(sorted(errors.items()))
 
 
 def answers_of(table: Array, labels: Array) -> Answers:
@@ -101,6 +154,11 @@ def check_classes(ours: tuple[str, ...], first: tuple[str, ...], labels: set[str
             "a committee's members must be trained on the same classes",
         )
     unknown = sorted(labels - set(ours))
+    if any(SEPARATOR in label for label in unknown):
+        raise DataError(
+            f"the photos have several labels, as {unknown[0]}, the network tells one class a photo",
+            "measure it on photos with one class each: `zoo evaluate RUN --data PHOTOS`",
+        )
     if unknown:
         raise DataError(
             f"the photos have classes that the network does not know: {', '.join(unknown[:5])}",

@@ -18,7 +18,7 @@ from zoo.device import cores
 from zoo.engine import Array, Engine
 from zoo.engine.pipeline import forward
 from zoo.errors import ImageError, InputError, RunError, UsageError
-from zoo.metrics import softmax
+from zoo.metrics import sigmoid, softmax
 from zoo.predict.inputs import Input
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 class Prediction:
     """One row: the top classes with their probabilities, or the error that took their place.
 
-    status: ok, error, or rejected: the first probability is below what was asked for.
+    status: ok, error, or rejected: the first probability is below what was asked for. reached: of
+    a multi-label network the classes that reach its threshold, with their probabilities.
     """
 
     path: str
@@ -38,13 +39,22 @@ class Prediction:
     labels: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
     error: str = ""
+    reached: tuple[tuple[str, float], ...] | None = None
+
+    @property
+    def answer(self) -> tuple[str, ...]:
+        """What the picture is said to show: a class, or of a multi-label network any number."""
+        if self.reached is None:
+            return self.labels[:1]
+        return tuple(name for name, _ in self.reached)
 
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
     """An engine that gives class scores, and what stands before and behind it.
 
-    load: a file to the engine's uint8 (or float) array. logits: whether softmax is still to come.
+    load: a file to the engine's uint8 (or float) array. logits: whether softmax is still to come,
+    or the sigmoid. threshold: of a multi-label network, whose classes are told one by one.
     """
 
     engine: Engine
@@ -52,6 +62,7 @@ class Predictor:
     load: Callable[[str], Array]
     logits: bool
     about: str
+    threshold: float | None = None
 
     def rows(self, inputs: Iterable[Input], top: int = 1) -> Iterator[Prediction]:
         """One Prediction for each input, in order, in constant memory."""
@@ -60,14 +71,27 @@ class Predictor:
             if isinstance(result, ImageError):
                 yield Prediction(item.shown, "error", error=str(result))
                 continue
-            scores = softmax(result) if self.logits else result
-            best = np.argsort(-scores, kind="stable")[:top]
+            scores = self.probabilities(result)
+            best = np.argsort(-scores, kind="stable")
             yield Prediction(
                 item.shown,
                 "ok",
-                tuple(self.classes[k] for k in best),
-                tuple(float(scores[k]) for k in best),
+                tuple(self.classes[k] for k in best[:top]),
+                tuple(float(scores[k]) for k in best[:top]),
+                reached=self.reached(scores),
             )
+
+    def probabilities(self, result: Array) -> Array:
+        if not self.logits:
+            return result
+        return softmax(result) if self.threshold is None else sigmoid(result)
+
+    def reached(self, scores: Array) -> tuple[tuple[str, float], ...] | None:
+        """In the order of the classes."""
+        if self.threshold is None:
+            return None
+        pairs = zip(self.classes, scores.tolist(), strict=True)
+        return tuple((name, score) for name, score in pairs if score >= self.threshold)
 
 
 def open_predictor(
@@ -99,7 +123,12 @@ def open_predictor(
         )
     engine = TorchEngine(net.chain, net.preprocess, place)
     return Predictor(
-        engine, net.classes, lambda file: plain_view(file, net.preprocess), True, about
+        engine,
+        net.classes,
+        lambda file: plain_view(file, net.preprocess),
+        True,
+        about,
+        net.threshold,
     )
 
 
@@ -171,7 +200,7 @@ def of_onnx(path: Path) -> Predictor:
     from zoo.engine.onnx import OnnxEngine, OnnxModel
 
     model = OnnxModel(path, threads=1)
-    if model.task != "classify":
+    if model.task == "reconstruct":
         raise no_classes(f"{path} is an exported autoencoder", "RUN")
     preprocess = model.preprocess
 
@@ -184,11 +213,12 @@ def of_onnx(path: Path) -> Predictor:
     tensor = model.input == "tensor"
     engine = OnnxEngine(model, workers=cores())
     load = normalised if tensor else raw
-    return Predictor(engine, model.classes, load, tensor, f"{model.name}, no torch")
+    about = f"{model.name}, no torch"
+    return Predictor(engine, model.classes, load, tensor, about, model.threshold)
 
 
 def agreement(ours: Predictor, exact: Predictor, inputs: list[Input]) -> tuple[int, int]:
     """(equal answers, answers) of two predictors on the same inputs."""
     pairs = zip(ours.rows(inputs), exact.rows(inputs), strict=True)
-    answered = [(a.labels, b.labels) for a, b in pairs if a.status == "ok"]
+    answered = [(a.answer, b.answer) for a, b in pairs if a.status == "ok"]
     return sum(a == b for a, b in answered), len(answered)

@@ -29,6 +29,16 @@ def check(below: float | None) -> None:
         )
 
 
+def check_several(model: str, below: float | None) -> None:
+    """Raises UsageError for a multi-label network, whose answer has no one probability."""
+    if below is not None:
+        raise UsageError(
+            f"--reject-below {below:g}: {model} tells several labels a picture, each with a "
+            "probability of its own",
+            "leave it out; the column probability has them all",
+        )
+
+
 def rejecting(rows: Iterable[Prediction], below: float) -> Iterator[Prediction]:
     """The same rows; those whose first probability is below get the status `rejected`."""
     for row in rows:
@@ -37,7 +47,7 @@ def rejecting(rows: Iterable[Prediction], below: float) -> Iterator[Prediction]:
 
 
 def kept(folder: Path, below: float) -> Kept | None:
-    """What risk_coverage.csv of a run says of this threshold; nothing where there is no such file.
+    """What risk_coverage.csv of a run says of this threshold; nothing where there is none to read.
 
     Its thresholds fall, so that the last one that is not below P is of the photos kept at P.
     """
@@ -45,9 +55,12 @@ def kept(folder: Path, below: float) -> Kept | None:
     if not path.is_file():
         return None
     found = Kept(0.0, 0.0)
-    with open(path, newline="", **TEXT) as file:
-        for row in csv.DictReader(file):
-            if float(row["threshold"]) < below:
-                break
-            found = Kept(float(row["coverage"]), float(row["risk"]))
+    try:
+        with open(path, newline="", **TEXT) as file:
+            for row in csv.DictReader(file):
+                if float(row["threshold"]) < below:
+                    break
+                found = Kept(float(row["coverage"]), float(row["risk"]))
+    except (KeyError, TypeError, ValueError, csv.Error):
+        return None
     return found

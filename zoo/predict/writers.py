@@ -1,4 +1,8 @@
-"""Predictions to CSV, JSON lines or Parquet, by suffix; a file appears when it is complete."""
+"""Predictions to CSV, JSON lines or Parquet, by suffix; a file appears when it is complete.
+
+Of a multi-label network `label` and `probability` are those of every class that reaches its
+threshold: lists, in CSV with | between them; with top > 1 the likeliest classes are class_1 ….
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from zoo.data.samples import SEPARATOR
 from zoo.disk import writing
 from zoo.errors import UsageError, ZooError
 from zoo.predict.predictor import Prediction
@@ -45,10 +50,11 @@ def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES, flag: str = "
             ) from None
 
 
-def columns(top: int) -> list[str]:
+def columns(top: int, several: bool = False) -> list[str]:
     names = ["path", "status", "label", "probability"]
-    for rank in range(2, top + 1):
-        names += [f"label_{rank}", f"probability_{rank}"]
+    first, what = (1, "class") if several else (2, "label")
+    for rank in range(first, top + 1 if top > 1 else 0):
+        names += [f"{what}_{rank}", f"probability_{rank}"]
     return [*names, "error"]
 
 
@@ -57,6 +63,13 @@ def row(prediction: Prediction, names: list[str]) -> Row:
     values |= {"path": prediction.path, "status": prediction.status}
     values["error"] = prediction.error or None
     pairs = zip(prediction.labels, prediction.probabilities, strict=True)
+    if prediction.reached is not None:
+        values["label"] = [name for name, _ in prediction.reached]
+        values["probability"] = [probability for _, probability in prediction.reached]
+        for rank, pair in enumerate(pairs, start=1):
+            if f"class_{rank}" in values:
+                values[f"class_{rank}"], values[f"probability_{rank}"] = pair
+        return values
     for rank, (label, probability) in enumerate(pairs, start=1):
         suffix = "" if rank == 1 else f"_{rank}"
         values["label" + suffix], values["probability" + suffix] = label, probability
@@ -65,9 +78,19 @@ def row(prediction: Prediction, names: list[str]) -> Row:
     return values
 
 
-def write(rows: Iterable[Prediction], path: Path | None, top: int, stdout: IO[str]) -> int:
-    """Writes every row; returns how many. What is unfinished stays behind as PATH.partial."""
-    names, count = columns(top), 0
+def write(
+    rows: Iterable[Prediction],
+    path: Path | None,
+    top: int,
+    stdout: IO[str],
+    *,
+    several: bool = False,
+) -> int:
+    """Writes every row; returns how many. What is unfinished stays behind as PATH.partial.
+
+    several: the predictions are a multi-label network's.
+    """
+    names, count = columns(top, several), 0
     if path is None:
         keep_bytes(stdout)
         with csv_rows(stdout, names) as put:
@@ -77,7 +100,7 @@ def write(rows: Iterable[Prediction], path: Path | None, top: int, stdout: IO[st
         return count
     partial = path.with_name(path.name + ".partial")
     try:
-        with writing(path), opened(partial, path.suffix.lower(), names) as put:
+        with writing(path), opened(partial, path.suffix.lower(), names, several) as put:
             for prediction in rows:
                 put(row(prediction, names))
                 count += 1
@@ -93,9 +116,9 @@ def write(rows: Iterable[Prediction], path: Path | None, top: int, stdout: IO[st
 
 
 @contextmanager
-def opened(path: Path, suffix: str, names: list[str]) -> Iterator[Write]:
+def opened(path: Path, suffix: str, names: list[str], several: bool) -> Iterator[Write]:
     if suffix == ".parquet":
-        with parquet_rows(path, names) as put:
+        with parquet_rows(path, names, several) as put:
             yield put
         return
     with open(path, "w", newline="", **TEXT) as file:
@@ -114,19 +137,27 @@ def csv_rows(file: IO[str], names: list[str]) -> Iterator[Write]:
     writer.writeheader()
 
     def put(values: Row) -> None:
-        shown = {n: f"{v:.6g}" if isinstance(v, float) else v for n, v in values.items()}
-        writer.writerow(shown)
+        writer.writerow({name: cell(value) for name, value in values.items()})
 
     yield put
 
 
+def cell(value: Any) -> Any:
+    """A value as it stands in a CSV."""
+    if isinstance(value, list):
+        return SEPARATOR.join(map(cell, value))
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
 @contextmanager
-def parquet_rows(path: Path, names: list[str]) -> Iterator[Write]:
+def parquet_rows(path: Path, names: list[str], several: bool) -> Iterator[Write]:
     """Row groups of GROUP rows; a name that is not UTF-8 gets `?` for its odd bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     kinds = [pa.float64() if name.startswith("probability") else pa.string() for name in names]
+    if several:
+        kinds[2:4] = pa.list_(pa.string()), pa.list_(pa.float64())
     schema = pa.schema(list(zip(names, kinds, strict=True)))
     waiting: list[Row] = []
 

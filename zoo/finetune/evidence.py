@@ -1,0 +1,157 @@
+"""Evidence: the same training again with other seeds, or on other folds of the photos.
+
+One number on a hundred photos says little of which of two settings is better. Each repetition is a
+run folder of its own in RUN/repeats, so that an interrupted one goes on where it was; the features
+are those of the first training.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo import device
+from zoo.data.index import DatasetIndex, scan
+from zoo.data.views import generator
+from zoo.metrics import Array
+from zoo.run import Run
+
+if TYPE_CHECKING:
+    import torch
+
+    from zoo.finetune.job import Job
+    from zoo.finetune.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Accuracies of the repetitions; low and high: 95 % interval of their mean (Student's t)."""
+
+    kind: str
+    accuracy: tuple[float, ...]
+    macro_f1: tuple[float, ...]
+    mean: float
+    deviation: float
+    low: float
+    high: float
+
+
+def evidence(kind: str, results: list[dict[str, Any]]) -> Evidence:
+    values = [result["accuracy"] for result in results]
+    mean, deviation, low, high = interval(values)
+    f1 = tuple(result["macro_f1"] for result in results)
+    return Evidence(kind, tuple(values), f1, mean, deviation, low, high)
+
+
+def interval(values: list[float]) -> tuple[float, float, float, float]:
+    """Mean, standard deviation, and the ends of the 95 % interval of the mean."""
+    from scipy.stats import t
+
+    count, mean = len(values), float(np.mean(values))
+    if count < 2:
+        return mean, math.nan, math.nan, math.nan
+    deviation = float(np.std(values, ddof=1))
+    half = float(t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
+    return mean, deviation, mean - half, mean + half
+
+
+def initial(plan: Plan) -> dict[str, torch.Tensor]:
+    """What the chain is before it is trained."""
+    if plan.recipe.seeds == 1 and plan.recipe.folds is None:
+        return {}
+    return copy.deepcopy(plan.chain.state_dict())
+
+
+def repeat(job: Job, before: dict[str, torch.Tensor]) -> Iterator[Evidence]:
+    """The evidence that the recipe asks for. before: the chain's first state."""
+    recipe = job.recipe
+    if recipe.seeds > 1:
+        own = [job.run.record["results"]]
+        others = [seeded(job, before, number) for number in range(1, recipe.seeds)]
+        yield evidence("seeds", [*own, *(train(job, plan, name) for name, plan in others)])
+    if recipe.folds:
+        numbers = folds_of(job.index, job.gather.digests, recipe.folds, recipe.seed)
+        plans = (folded(job, before, numbers, fold) for fold in range(recipe.folds))
+        yield evidence("folds", [train(job, plan, name) for name, plan in plans])
+
+
+def train(job: Job, plan: Plan, name: str) -> dict[str, Any]:
+    """Carries out a repetition in its folder, or takes its results from there."""
+    from zoo.finetune.job import Job as Again
+
+    folder = job.run.path("repeats") / name
+    run = Run.open(folder) if (folder / "run.json").exists() else Run.create(folder, plan.record())
+    if run.record["status"] != "finished":
+        for _ in Again(plan, run, job.watch).events():
+            pass
+        run.path("model.safetensors").unlink()  # the numbers are what it was for
+    return dict(run.record["results"])
+
+
+def seeded(job: Job, before: dict[str, torch.Tensor], number: int) -> tuple[str, Plan]:
+    """With another seed: another order, another head, and another split where there is none."""
+    plan = job.plan
+    seed = plan.recipe.seed + number
+    index = scan(plan.index.source, val_fraction=plan.recipe.val_fraction, seed=seed)
+    return f"seed-{seed}", again(plan, before, index, seed=seed)
+
+
+def folded(
+    job: Job, before: dict[str, torch.Tensor], numbers: Array, fold: int
+) -> tuple[str, Plan]:
+    """With one fold for validation; no epoch is chosen on it."""
+    samples = tuple(
+        replace(sample, split="val" if number == fold else "train")
+        for sample, number in zip(job.index.samples, numbers, strict=True)
+    )
+    plan = again(job.plan, before, replace(job.index, samples=samples))
+    return f"fold-{fold + 1}", replace(plan, best="last" if plan.best != "optimum" else plan.best)
+
+
+def again(
+    plan: Plan, before: dict[str, torch.Tensor], index: DatasetIndex, seed: int | None = None
+) -> Plan:
+    """The plan for other photos or another seed, with the chain as it was before training."""
+    from torch import nn
+
+    from zoo.finetune.plan import make
+
+    alone: dict[str, Any] = {"seeds": 1, "folds": None, "optimizer": plan.solver, "log": None}
+    seed = plan.recipe.seed if seed is None else seed
+    recipe = plan.recipe.model_copy(update={**alone, "seed": seed})
+    if plan.fresh is None:  # random from the first layer on: another seed is another network
+        twin = make(recipe)
+        return replace(twin, index=index, view_seed=plan.view_seed)
+    plan.chain.load_state_dict(before)
+    device.seed_all("head", seed)
+    for layer in plan.chain.get_submodule(plan.head).modules():
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()
+    return replace(plan, recipe=recipe, index=index)
+
+
+def folds_of(index: DatasetIndex, digests: dict[str, bytes], folds: int, seed: int) -> Array:
+    """The fold of each sample: classes are spread evenly, photos of equal content stay together."""
+    groups: dict[object, list[int]] = {}
+    for row, sample in enumerate(index.samples):
+        groups.setdefault(digests.get(sample.path, sample.path), []).append(row)
+    random = generator("folds", seed)
+    order = [list(groups.values())[place] for place in random.permutation(len(groups))]
+    counts = np.zeros((len(index.classes) + 1, folds), np.int64)
+    numbers = np.zeros(len(index.samples), np.int64)
+    for rows in order:
+        kind = index.samples[rows[0]].label  # of photos with several labels -1, one kind
+        fold = int(np.lexsort((counts.sum(axis=0), counts[kind]))[0])
+        numbers[rows] = fold
+        counts[kind, fold] += len(rows)
+    return numbers
+
+
+def record(found: list[Evidence]) -> dict[str, Any]:
+    """What run.json says of it."""
+    return {each.kind: asdict(each) for each in found}
