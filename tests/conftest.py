@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from warm import Warm
 
 from zoo.cli import main
 
@@ -111,6 +112,14 @@ def zoo() -> Command:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """The same in processes that are forked from one that has imported torch."""
+    server = Warm()
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -278,7 +278,7 @@ def test_place_where_no_run_can_be_made(here: Here, folder: Path, photos: Path) 
     (folder / "file").touch()
     answer = here("finetune", "lenet", photos, *SCRATCH, "-o", "file/run")
     error, hint = answer.err.splitlines()[-2:]
-    assert (answer.code, answer.out) == (1, "")
+    assert (answer.code, answer.out) == (4, "")
     assert error.startswith("error: cannot make the run folder file/run")
     assert hint.startswith("hint: ")
     assert os.listdir(folder) == ["file"]
@@ -308,7 +308,7 @@ def test_full_disk_is_one_error_and_leaves_nothing_that_looks_whole(
         cwd=ROOT, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     *_, error, hint = done.stderr.splitlines()
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (5, "")
     assert "Traceback" not in done.stderr
     assert "File too large" in error, done.stderr
     assert error.startswith("error: ")

@@ -173,6 +173,8 @@ def test_what_cannot_be_compared(here, trio, photos, tmp_path):
     assert "--resume" in refused(here, long, unfinished)
     (unfinished / "run.json").write_text(json.dumps({**record, "task": "reconstruct"}))
     assert "has no right and wrong" in refused(here, long, unfinished)
+    (unfinished / "run.json").write_text(json.dumps({**record, "threshold": 0.5}))
+    assert "gives a photo several labels" in refused(here, long, unfinished)
 
 
 def test_other_classes_other_photos_and_other_labels(here, trio, run, photos, more, tmp_path):

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from zoo import network, recipe, weights
-from zoo.errors import DataError, Interrupted, RecipeError, RunError, UnknownStage
+from zoo.errors import DataError, Interrupted, RunError, UnknownStage
 from zoo.finetune import job, plan
 from zoo.finetune.cut import cut
 from zoo.finetune.events import FeaturesDone, Finished
@@ -430,11 +430,6 @@ def test_the_plan_gives_a_reason_for_every_choice(photos):
         "precision", "training", "balance",
     }  # fmt: skip
     assert all(line.reason for line in made.lines)
-
-
-def test_bf16_without_a_frozen_part_is_refused(photos):
-    with pytest.raises(RecipeError, match="frozen part"):
-        settings("lenet", photos, freeze=False, precision="bf16")
 
 
 def test_bf16_measures_its_agreement(tmp_path, photos):

@@ -201,3 +201,52 @@ def test_row_26_of_eight_that_start_a_run_one_makes_it(tmp_path, python):
     won = [number for number in won if number]
     assert len(won) == 1
     assert Run.open(tmp_path / "run").record["by"] == won[0]
+
+
+CHURN = """
+import os, random, sys, time
+from pathlib import Path
+from zoo import lock
+from zoo.errors import RunError
+
+folder, until = Path(sys.argv[1]), time.monotonic() + float(sys.argv[2])
+alone = folder.parent / "alone"
+
+def work(seed):
+    mine = random.Random(seed)
+    while time.monotonic() < until:
+        try:
+            held = lock.take(folder)
+        except RunError:
+            time.sleep(0.003 * mine.random())
+            continue
+        before = alone.read_text() if alone.exists() else ""
+        if before and lock.began(int(before)) not in ("", "dead"):
+            os._exit(9)  # there are two of us
+        alone.write_text(str(os.getpid()))
+        time.sleep(0.004 * mine.random())
+        if mine.random() < 0.3:
+            os.kill(os.getpid(), 9)
+        alone.write_text("")
+        held.release()
+
+workers, codes = set(), []
+while time.monotonic() < until or workers:
+    while time.monotonic() < until and len(workers) < 6:
+        if (child := os.fork()) == 0:
+            work(len(codes))
+            os._exit(0)
+        workers.add(child)
+    child, status = os.wait()
+    workers.discard(child)
+    codes.append(os.waitstatus_to_exitcode(status))
+print(codes.count(-9), codes.count(9))
+"""
+
+
+@pytest.mark.slow
+def test_row_26_of_six_that_come_and_die_at_any_moment_one_works(tmp_path, python):
+    (tmp_path / "run").mkdir()
+    died, doubled = python(CHURN, tmp_path / "run", 20).communicate(timeout=60)[0].split()
+    assert int(died) > 50
+    assert int(doubled) == 0

@@ -15,6 +15,7 @@ ZooError                 what went wrong, and a hint: what to do
 │   ├── DiskFull             exit 5: for want of room; what was unfinished can be resumed
 │   └── CacheError           exit 4: and it is the cache
 ├── ParityError          exit 1: an exported file disagrees with its run
+├── OutOfMemory          exit 1: not one photo fits; the run can be resumed elsewhere
 ├── TrainingError        exit 6: training has diverged and cannot go on
 └── Interrupted          exit 130 or 143: stopped by a signal, can be resumed
 """
@@ -89,6 +90,10 @@ class CacheError(WriteError):
 
 
 class ParityError(ZooError):
+    pass
+
+
+class OutOfMemory(ZooError):
     pass
 
 

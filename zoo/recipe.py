@@ -18,6 +18,23 @@ from zoo.errors import RecipeError, nearest
 
 HEAD = re.compile(r"linear|mlp:[1-9][0-9]{0,4}")
 # Settings that are keywords of a network's builder; which of them a network has is in its row.
+# Of the settings whose values are not for every task, besides auto.
+FITTING: dict[str, dict[str, tuple[str, ...]]] = {
+    "classify": {
+        "loss": ("cross_entropy",),
+        "best": ("accuracy", "macro_f1", "loss", "last"),
+    },
+    "multilabel": {
+        "loss": ("bce",),
+        "best": ("map", "macro_f1", "loss", "last"),
+        "optimizer": ("adamw", "adam", "sgd"),
+        "balance": ("none", "weights"),
+    },
+    "reconstruct": {
+        "loss": ("mse", "mae", "bce"),
+        "best": ("loss", "last"),
+    },
+}
 VARIANTS = ("activation", "norm", "dropout", "initial", "pooling", "connections")
 
 
@@ -31,8 +48,10 @@ class Recipe(BaseModel):
         description="folder of photos (CLASS/*.jpg or {train,val}/CLASS/*.jpg) or of IDX files, "
         "a CSV or Parquet manifest, or mnist, fashion-mnist, cifar10"
     )
-    task: Literal["classify", "reconstruct"] = Field(
-        "classify", description="reconstruct: an autoencoder learns to give back its input"
+    task: Literal["classify", "multilabel", "reconstruct"] | None = Field(
+        None,
+        description="classify, or multilabel: several labels a photo, or none; default: as the "
+        "data are. reconstruct: an autoencoder learns to give back its input",
     )
     weights: str | None = Field(None, description="tag, file or run to start from, or `none`")
     freeze: bool = Field(True, description="freeze the stages up to the cut")
@@ -106,8 +125,10 @@ class Recipe(BaseModel):
     balance: Literal["auto", "none", "weights", "sampler"] = Field(
         "auto", description="rare classes count more; auto: weights from a ratio of 3 to 1"
     )
-    best: Literal["auto", "accuracy", "macro_f1", "loss", "last"] = Field(
-        "auto", description="chooses the epoch that is kept; last: none is chosen"
+    best: Literal["auto", "accuracy", "map", "macro_f1", "loss", "last"] = Field(
+        "auto",
+        description="chooses the epoch that is kept; map: mean average precision, of several "
+        "labels a photo; last: none is chosen",
     )
     fit: Literal["crop", "pad", "squash"] | None = Field(
         None, description="how a photo becomes a square; default: as the weights were trained"
@@ -126,7 +147,9 @@ class Recipe(BaseModel):
     log: str | None = Field(None, description="csv, tensorboard or both, beside metrics.jsonl")
     val_fraction: float = Field(0.2, gt=0, lt=1, description="share put aside without a val part")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="of the split, the order and the head")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the frozen part")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="of the frozen part, and of what is trained besides the head"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
 
     @field_validator("head")
@@ -181,10 +204,16 @@ def make(flags: dict[str, Any], file: Path | None = None, command: str = "finetu
             f"--no-freeze with --cut {recipe.cut}: a cut is where freezing ends",
             "leave one of the two out",
         )
-    if not recipe.freeze and recipe.precision != "fp32":
+    if not recipe.freeze and recipe.schedule == "head-then-all":
         raise RecipeError(
-            f"--no-freeze with --precision {recipe.precision}: the precision is of the frozen part",
-            "leave one of the two out; training is in fp32",
+            "--no-freeze with --schedule head-then-all: the head first takes a frozen rest",
+            "leave one of the two out",
+        )
+    if recipe.views is not None and recipe.augment != "none":
+        raise RecipeError(
+            f"--views {recipe.views} with --augment {recipe.augment}: views are kept, "
+            "augmented photos are new in each epoch",
+            "leave one of the two out",
         )
     check_task(recipe)
     check_idle(recipe)
@@ -193,7 +222,7 @@ def make(flags: dict[str, Any], file: Path | None = None, command: str = "finetu
 
 def check_idle(recipe: Recipe) -> None:
     """Raises RecipeError for a setting that would do nothing beside the others."""
-    pixels = recipe.task == "reconstruct"
+    pixels, several = recipe.task == "reconstruct", recipe.task == "multilabel"
     idle = (
         ("momentum", recipe.optimizer != "sgd", "is of optimizer = 'sgd'"),
         ("decay", recipe.schedule != "exponential", "is of schedule = 'exponential'"),
@@ -201,6 +230,16 @@ def check_idle(recipe: Recipe) -> None:
         ("distort_strength", recipe.distort == "none", "is of distort = 'affine' or 'elastic'"),
         ("label_smoothing", pixels, "is of classes, not of pixels"),
         ("balance", pixels, "is of classes, not of pixels"),
+        ("penalty", several, "is of optimizer = 'lbfgs', which is for one class a photo"),
+        ("mixup", pixels, "is of classes, not of pixels"),
+        ("cutmix", pixels, "is of classes, not of pixels"),
+        ("unfreeze", not recipe.freeze, "thaws what is frozen, and --no-freeze freezes nothing"),
+        ("cache_budget", not recipe.freeze, "is of the frozen part's features"),
+        ("cache_budget", recipe.augment != "none", "is of kept features, not of augmented photos"),
+        ("patience", recipe.best == "last", "waits for a better epoch, and best = 'last'"),
+        ("augment", recipe.distort != "none", "does not go with distort"),
+        ("seeds", pixels, "is of classes, not of pixels"),
+        ("folds", pixels, "is of classes, not of pixels"),
     )
     for name, useless, why in idle:
         value = getattr(recipe, name)
@@ -210,14 +249,16 @@ def check_idle(recipe: Recipe) -> None:
 
 def check_task(recipe: Recipe) -> None:
     """Raises RecipeError for settings that do not go together with the task."""
+    if recipe.task is None:  # the data say it; then this is asked again
+        return
     pixels = recipe.task == "reconstruct"
-    if recipe.loss != "auto" and pixels == (recipe.loss == "cross_entropy"):
-        fitting = "mse, mae or bce" if pixels else "cross_entropy"
-        raise RecipeError(
-            f"loss = '{recipe.loss}' for the task {recipe.task}", f"give {fitting}, or auto"
-        )
-    if pixels and recipe.best in ("accuracy", "macro_f1"):
-        raise RecipeError(f"best = '{recipe.best}' is of classes", "give loss, last or auto")
+    for name, fitting in FITTING[recipe.task].items():
+        value = getattr(recipe, name)
+        if value not in (*fitting, "auto"):
+            raise RecipeError(
+                f"{name} = '{value}' for the task {recipe.task}",
+                f"give {' or '.join((*fitting, 'auto'))}",
+            )
     if pixels and recipe.freeze:
         raise RecipeError(
             "an autoencoder that reconstructs is trained whole", "`zoo train MODEL DATA`"

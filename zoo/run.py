@@ -193,7 +193,7 @@ class Run:
         self.save()
 
     def save_index(self, index: DatasetIndex) -> None:
-        rows = ((s.path, index.classes[s.label], s.split) for s in index.samples)
+        rows = ((s.path, index.named(s), s.split) for s in index.samples)
         write_csv(self.path("index.csv"), ("path", "label", "split"), rows)
         write_csv(self.path("skipped.csv"), ("path", "reason"), index.skipped)
 
@@ -207,7 +207,7 @@ class Run:
             return [root / row["path"] for row in csv.DictReader(file) if row["split"] == split]
 
     def labelled(self, split: str) -> list[tuple[Path, str]]:
-        """The photos of a split with their classes' names."""
+        """The photos of a split with their classes' names; several labels are one cell."""
         root = Path(self.record["data"]["root"])
         with open(self.path("index.csv"), newline="", **TEXT) as file:
             rows = [row for row in csv.DictReader(file) if row["split"] == split]

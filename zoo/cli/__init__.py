@@ -25,8 +25,10 @@ from zoo.cli import (
     listing,
     predict,
     pull,
+    rank,
     rates,
     reconstruct,
+    sweep,
     train,
     weights,
 )
@@ -50,7 +52,9 @@ app.command("finetune")(finetune.command)
 app.command("lr")(rates.command)
 app.command("predict")(predict.command)
 app.command("evaluate")(evaluate.command)
+app.command("sweep")(sweep.command)
 app.command("compare")(compare.command)
+app.command("rank")(rank.command)
 app.command("embed")(embed.command)
 app.command("reconstruct")(reconstruct.command)
 app.add_typer(export.app, name="export")
@@ -101,8 +105,11 @@ def main(arguments: Sequence[str]) -> int:
     except MemoryError:
         return fail("out of memory", "use a smaller --batch-size or a later cut", 1)
     except OSError as error:
+        from zoo.disk import FULL
+
         place = f": {error.filename}" if error.filename else ""
-        return fail(f"{error.strerror or error}{place}", "free space or choose another place", 1)
+        code = 5 if error.errno in FULL else 4
+        return fail(f"{error.strerror or error}{place}", "free space or choose another place", code)
     except Exception as error:
         if os.environ.get("ZOO_TRACEBACK"):
             raise

@@ -82,7 +82,7 @@ def draw(path: Path, models: list[str], found: Evaluation) -> None:
         curves.Line(name, each.probability, each.correct)
         for name, each in zip(names, found.answers, strict=True)
     ]
-    curves.draw(path, lines, f"{count(found.photos, 'photo')}")
+    curves.draw(path, lines, count(found.photos, "photo"))
     talk(f"the curves are in {path}")
 
 

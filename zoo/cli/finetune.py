@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.screen import Screen, percent, print_json, table, talk
+from zoo.cli.screen import Screen, percent, print_json, talk
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.finetune.events import FeaturesDone, Finished
+    from zoo.finetune.events import FeaturesDone
     from zoo.finetune.loop import Epoch
     from zoo.finetune.plan import Plan
-    from zoo.metrics import Report
     from zoo.recipe import Recipe
     from zoo.run import Run
 
@@ -30,6 +29,9 @@ def command(
     cut: Annotated[Text, typer.Option(help="Last frozen stage, as layer3 or layer4.1.")] = None,
     head: Annotated[Text, typer.Option(help="linear, or mlp:512.")] = None,
     weights: Annotated[Text, typer.Option(help="Tag, file, run, or none.")] = None,
+    task: Annotated[
+        Text, typer.Option(help="classify, or multilabel: several labels a photo; as the data are.")
+    ] = None,
     optimizer: Annotated[
         Text, typer.Option("--solver", "--optimizer", help="auto, lbfgs, adamw, adam or sgd.")
     ] = None,
@@ -72,7 +74,7 @@ def command(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Threads that decode (all cores).")] = None,
     balance: Annotated[Text, typer.Option(help="auto, none, weights or sampler.")] = None,
-    best: Annotated[Text, typer.Option(help="accuracy, macro_f1, loss, last: epoch kept.")] = None,
+    best: Annotated[Text, typer.Option(help="accuracy, map, macro_f1, loss, last.")] = None,
     fit: Annotated[Text, typer.Option(help="crop, pad or squash.")] = None,
     calibrate: Annotated[
         bool | None, typer.Option(help="A temperature goes into the head (default).")
@@ -150,23 +152,24 @@ def continue_run(folder: Path, flags: dict[str, Any]) -> None:
         run.tidy()
         show_result(run, json)
         return
-    settings = recipes.make({}, folder / "recipe.toml")
     with run.held(), Screen(at_once=True) as screen:
         from zoo.finetune import job
         from zoo.finetune import plan as plans
 
-        plan = plans.make(settings, screen.bytes)
+        plan = plans.make(job.recipe_of(run), screen.bytes)
         talk(f"resuming {folder}")
         carry_out(job.resume(plan, run, screen), screen, json)
 
 
 def carry_out(job: Any, screen: Screen, json: bool) -> None:
+    from zoo.cli.results import show_report
     from zoo.finetune.events import FeaturesDone, Finished, Note
 
     header = False
     screen.at_once = False  # from here on there is something to keep
     for event in job.events():
-        screen.close()
+        if isinstance(event, Note | FeaturesDone | Finished):
+            screen.close()  # else the bar of the epochs goes on below what is said
         if isinstance(event, Note):
             talk(event.text)
         elif isinstance(event, FeaturesDone):
@@ -175,12 +178,17 @@ def carry_out(job: Any, screen: Screen, json: bool) -> None:
             show_report(event, job.run)
         else:
             if not header:
-                pixels = job.recipe.task == "reconstruct"
-                what = "       MSE" if pixels else "accuracy  macro-F1"
-                talk(f"epoch  train loss  val loss  {what}")
+                talk(f"epoch  train loss  val loss  {SCORES[job.recipe.task]}")
                 header = True
             show_epoch(event, job.recipe.epochs, job.plan.best)
     show_result(job.run, json)
+
+
+SCORES = {
+    "classify": "accuracy  macro-F1",
+    "multilabel": "     mAP  macro-F1",
+    "reconstruct": "       MSE",
+}
 
 
 def free_folder(settings: Recipe) -> Path:
@@ -226,92 +234,14 @@ def show_epoch(epoch: Epoch, epochs: int, best: str) -> None:
         talk(note)
     if shown or epoch.epoch == epochs or epoch.epoch % max(1, epochs // 30) == 0:
         mark = "  best" if shown and best != "optimum" else ""
+        first = epoch.accuracy if epoch.map is None else epoch.map
         scores = (
-            f"{percent(epoch.accuracy):>8}  {percent(epoch.macro_f1):>8}"
+            f"{percent(first):>8}  {percent(epoch.macro_f1):>8}"
             if epoch.mse is None
             else f"{epoch.mse:>10.6f}"
         )
         losses = f"{epoch.train_loss:>10.4f}  {epoch.val_loss:>8.4f}"
         talk(f"{epoch.epoch:>5}  {losses}  {scores}{mark}")
-
-
-def show_report(event: Finished, run: Run) -> None:
-    if event.scores.report:
-        show_classes(event.scores.report, event, run)
-    else:
-        show_reconstruction(event, run)
-
-
-def show_reconstruction(event: Finished, run: Run) -> None:
-    assert event.scores.mse is not None
-    against = ""
-    if event.baseline:
-        share = event.scores.mse / event.baseline.mse
-        against = (
-            f", {share:.2f} of the {event.baseline.mse:.6f} of "
-            f"{event.baseline.components} principal components"
-        )
-    talk(
-        f"MSE {event.scores.mse:.6f} a pixel{against}; MAE {event.scores.mae:.6f} "
-        f"(epoch {event.best_epoch}), {event.seconds:.1f} s"
-    )
-    talk(f"next: zoo reconstruct {run.folder} FOLDER; zoo embed {run.folder} FOLDER")
-
-
-def show_classes(report: Report, event: Finished, run: Run) -> None:
-    rows = [
-        (
-            score.name,
-            str(score.photos),
-            *(percent(v) for v in (score.precision, score.recall)),
-            percent(score.f1),
-        )
-        for score in report.classes
-    ]
-    shown = rows if len(rows) <= 30 else sorted(rows, key=lambda row: float(row[4].split()[0]))[:30]
-    talk()
-    for line in table(shown, ("class", "val photos", "precision", "recall", "F1"), right=" rrrr"):
-        talk(line)
-    if len(rows) > len(shown):
-        talk(f"({len(rows) - len(shown)} more classes, all with a higher F1, in classes.csv)")
-    talk()
-    epoch = f"epoch {event.best_epoch}"
-    which = {"last": f"{epoch}, the last", "optimum": "the optimum on the training photos"}.get(
-        run.record["best_by"], f"{epoch}, the best on these photos"
-    )
-    talk(
-        f"accuracy {percent(report.accuracy, 2 if report_size(report) >= 2000 else 1)}, "
-        f"macro-F1 {percent(report.macro_f1)} "
-        f"({which}), {event.seconds:.1f} s; "
-        f"confusion.csv has who is taken for whom"
-    )
-    show_confidence(event)
-    for found in event.evidence:
-        talk(
-            f"{len(found.accuracy)} {found.kind}: accuracy {percent(found.mean)}, standard "
-            f"deviation {percent(found.deviation)}, 95 % interval of the mean "
-            f"{percent(found.low)} to {percent(found.high)}"
-        )
-    if event.agreement is not None:
-        talk(f"bf16 gives the same class as fp32 on {percent(event.agreement)} of the val photos")
-    talk(f"next: zoo predict {run.folder} FOLDER; zoo export onnx {run.folder}")
-
-
-def show_confidence(event: Finished) -> None:
-    found = event.calibration
-    if found is None:
-        return
-    if found.reason:
-        talk(f"probabilities as they are: {found.reason}; calibration error {found.ece_before:.3f}")
-        return
-    talk(
-        f"probabilities: temperature {found.temperature:.2f}, in the head from here on; "
-        f"calibration error {found.ece_before:.3f}, with it {found.ece_after:.3f}"
-    )
-
-
-def report_size(report: Report) -> int:
-    return sum(score.photos for score in report.classes)
 
 
 def show_result(run: Run, json: bool) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from zoo.run import Run
 
 SHOWN = 10  # classes
+REBUILDS = "reconstruct: gives a picture back, and its code"
 
 
 def show_run(folder: str, classes: bool, as_json: bool) -> None:
@@ -21,7 +22,7 @@ def show_run(folder: str, classes: bool, as_json: bool) -> None:
 
     run = Run.open(Path(folder))
     about = run.record
-    names = about.get("classes", []) if about.get("task", "classify") == "classify" else []
+    names = about.get("classes", []) if about.get("task", "classify") != "reconstruct" else []
     if classes:
         list_classes(folder, names, as_json)
         return
@@ -39,6 +40,7 @@ def of_run(run: Run, names: list[str]) -> list[tuple[str, str]]:
         ("weights", began_from(about.get("weights", {}))),
         ("variant", ", ".join(f"{key} {value}" for key, value in variant(about))),
         ("frozen", f"up to {cut}" if cut else "nothing: every layer is trained"),
+        ("task", task(about.get("threshold"))),
         ("classes", class_list(names)),
         ("photos", f"{data['train']} train, {data['val']} val, of {data['root']}" if data else ""),
         ("input", shown_input(about.get("preprocess"))),
@@ -48,6 +50,13 @@ def of_run(run: Run, names: list[str]) -> list[tuple[str, str]]:
         ("precision", f"{about['precision']} on {about['device']}" if "device" in about else ""),
     ]
     return rows + [("exported", exported(kind)) for kind in about.get("exported", {}).values()]
+
+
+def task(threshold: float | None) -> str:
+    """Nothing of a network that tells one class a photo, as is expected."""
+    if threshold is None:
+        return ""
+    return f"multilabel: every class with a probability of {threshold:g} or more"
 
 
 def variant(about: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -88,11 +97,13 @@ def epochs(run: Run) -> str:
 
 def results(found: dict[str, Any]) -> str:
     """Of the validation photos."""
-    words = {"accuracy": "accuracy", "macro_f1": "macro-F1", "mse": "MSE", "mae": "MAE"}
+    shares = {"accuracy": "accuracy", "map": "mAP", "macro_f1": "macro-F1",
+              "exact": "all labels right"}  # fmt: skip
+    words = {"mse": "MSE", "mae": "MAE"}
     parts = []
     for key, value in found.items():
-        if key in ("accuracy", "macro_f1"):
-            parts.append(f"{words[key]} {percent(value, 2)}")
+        if key in shares:
+            parts.append(f"{shares[key]} {percent(value, 2)}")
         elif key in words and value is not None:
             parts.append(f"{words[key]} {value:.6f}")
     if "pca_mse" in found:
@@ -122,7 +133,7 @@ def show_onnx(file: str, classes: bool, as_json: bool) -> None:
     if not path.is_file():
         raise InputError(f"there is no file {file}", "`zoo export onnx RUN` makes one")
     model = OnnxModel(path, threads=1)
-    names = list(model.classes) if model.task == "classify" else []
+    names = list(model.classes) if model.task != "reconstruct" else []
     if classes:
         list_classes(file, names, as_json)
         return
@@ -140,7 +151,7 @@ def show_onnx(file: str, classes: bool, as_json: bool) -> None:
         return
     image = model.input == "image"
     rows = [
-        ("task", "" if names else "reconstruct: gives a picture back, and its code"),
+        ("task", task(model.threshold) if names else REBUILDS),
         ("classes", class_list(names)),
         ("takes", "uint8 pictures of any size" if image else "float32 N,C,H,W, normalised"),
         ("input", shown_input(record["preprocess"])),

@@ -52,7 +52,7 @@ def command(
         about = counted(len(ours.classes), "class", "classes")
         if ours.threshold is not None:
             reject.check_several(model, reject_below)
-            about += f", of which a picture has those from a probability of {ours.threshold:g} on"
+            about += f", labels are those with a probability of {ours.threshold:g} or more"
         talk(f"{ours.about}; {about}")
         if precision == "bf16":
             show_agreement(model, weights, device, ours, found)

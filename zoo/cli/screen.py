@@ -87,7 +87,7 @@ class Screen:
         self.bars: Any = None
         self.task: Any = None
         self.what = ""
-        self.began = 0.0
+        self.began, self.first = 0.0, 0  # when, and how much was done by then
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> Screen:
@@ -122,12 +122,12 @@ class Screen:
         now = time.monotonic()
         if what != self.what:
             self.close()
-            self.what, self.began = what, now
+            self.what, self.began, self.first = what, now, done
         if self.bars is None:
             if now - self.began < 1 or done == total:
                 return
             self.open(what, total)
-        rate = f"{done / (now - self.began):,.1f}/s"
+        rate = f"{(done - self.first) / (now - self.began):,.1f}/s"
         self.bars.update(self.task, completed=done, total=total, rate=rate)
 
     def bytes(self, done: int, total: int | None) -> None:

@@ -98,9 +98,10 @@ def from_scratch(given: dict[str, Any], file: Path | None) -> dict[str, Any]:
     row = ROWS.get(str(given.get("model", base.get("model"))))
     if row is None:
         return given | {"freeze": False, "weights": "none"}
-    if base.get("task", row.task) != row.task:
+    if (base.get("task", row.task) == "reconstruct") != (row.task == "reconstruct"):
         raise RecipeError(
             f"{file} says task = '{base['task']}', {row.name} can only {row.task}",
             "leave task out: the network says what it learns",
         )
-    return given | {"freeze": False, "weights": "none", "task": row.task}
+    task = {} if row.task == "classify" else {"task": row.task}
+    return given | {"freeze": False, "weights": "none", **task}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -92,7 +93,7 @@ class DatasetIndex:
             counter = Counter(self.labels(split))
         return [counter[label] for label in range(len(self.classes))]
 
-    def targets(self, split: str) -> list[int] | list[list[float]]:
+    def targets(self, split: str) -> Sequence[int | list[float]]:
         """What a network is to say of each sample: its class, or of multi-label data K x 0 or 1."""
         if not self.multilabel:
             return self.labels(split)

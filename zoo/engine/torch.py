@@ -23,7 +23,10 @@ CPU_WORKERS = 32  # each holds the activations of its own batch
 class TorchEngine:
     """A chain in eval mode behind a normalisation; see `Engine`."""
 
-    def __init__(self, chain: Any, preprocess: Preprocess, device: Device) -> None:
+    def __init__(
+        self, chain: Any, preprocess: Preprocess, device: Device, workers: int | None = None
+    ) -> None:
+        """workers: threads that decode, on a CPU each with its own forward passes."""
         import torch
 
         if device.is_cpu:
@@ -31,8 +34,8 @@ class TorchEngine:
         self.device = device
         self.name = f"torch {torch.__version__} {device.name} {device.precision}"
         self.batch = CPU_BATCH if device.is_cpu else GPU_BATCH
-        self.workers = min(device.threads, CPU_WORKERS) if device.is_cpu else 2
-        self.decoders = 0 if device.is_cpu else device.threads
+        self.workers = min(workers or device.threads, CPU_WORKERS) if device.is_cpu else 2
+        self.decoders = 0 if device.is_cpu else workers or device.threads
         # Channels last is how convolutions run fastest on CPUs and on tensor cores alike.
         self.chain = chain.eval().to(device.torch, memory_format=torch.channels_last)
         self.normalise = Normalise(preprocess, device)

@@ -97,9 +97,8 @@ def load(loop: Loop, path: Path) -> None:
         if loop.averaged is not loop.model:
             loop.averaged.load_state_dict(part("mean."))
     except RuntimeError as error:
-        raise RunError(
-            f"{path} is not of this network: {error}", "was recipe.toml edited? start a new run"
-        ) from None
+        what = f"{path} is not of this network and recipe"
+        raise RunError(what, "was recipe.toml edited? start a new run") from error
     progress.best_state = part("best.")
     loop.begin(progress)
     for name, parameter in loop.model.named_parameters():

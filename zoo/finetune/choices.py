@@ -14,6 +14,7 @@ from zoo.errors import UsageError
 from zoo.finetune.cut import Cut
 from zoo.finetune.explain import size
 from zoo.finetune.sources import SMALL
+from zoo.metrics import Array
 from zoo.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -85,24 +86,41 @@ def solver_of(recipe: Recipe, linear: bool, kept: bool) -> tuple[str, str]:
             f"and {whats_missing(recipe, linear, kept)}",
             "use --solver adamw, or leave it to the tool",
         )
+    solver, why = chosen_solver(recipe, able, whats_missing(recipe, linear, kept))
+    if recipe.penalty is not None and solver != "lbfgs":
+        raise UsageError(
+            f"--penalty {recipe.penalty:g} is of lbfgs, and the solver is {solver}: {why}",
+            "leave it out; --weight-decay is the one of training in steps",
+        )
+    return solver, why
+
+
+def chosen_solver(recipe: Recipe, able: bool, missing: str) -> tuple[str, str]:
+    """able: lbfgs could do it. Raises UsageError where it is to, and something would be idle."""
+    first = recipe.schedule == "head-then-all"  # what is of steps is of those that follow
+    steps = [name for name in OF_STEPS if getattr(recipe, name) != default(name)]
+    if recipe.optimizer == "lbfgs" and steps and not first:
+        raise UsageError(
+            f"--solver lbfgs computes the optimum at once: {', '.join(steps)} would do nothing",
+            "use --solver adamw, or leave the others out; --schedule head-then-all goes on in "
+            "steps behind it",
+        )
     if recipe.optimizer != "auto":
         return recipe.optimizer, "as asked for"
     if not able:
-        return "adamw", f"{whats_missing(recipe, linear, kept)}"
-    if recipe.schedule == "head-then-all":
+        return "adamw", missing
+    if first:
         return "lbfgs", "a linear head on kept features has one optimum: it is computed first"
-    if recipe.unfreeze:
-        return "adamw", "--unfreeze counts epochs"
-    if steps := [name for name in OF_STEPS if getattr(recipe, name) != default(name)]:
+    if steps:
         return "adamw", f"{steps[0].replace('_', '-')} is of training in steps"
     return "lbfgs", "a linear head on kept features has one optimum: it is computed"
 
 
 # Settings that say how training in steps goes; lbfgs has no use for them.
 OF_STEPS = (
-    "epochs", "lr", "batch_size", "weight_decay", "momentum", "decay", "warmup", "ema", "patience",
-    "minutes", "clip", "accumulate", "compile", "mixup", "cutmix", "layer_decay", "best",
-    "schedule",
+    "unfreeze", "epochs", "lr", "batch_size", "weight_decay", "momentum", "decay", "warmup", "ema",
+    "patience", "minutes", "clip", "accumulate", "compile", "mixup", "cutmix", "layer_decay",
+    "best", "schedule",
 )  # fmt: skip
 
 
@@ -138,9 +156,8 @@ def budget(recipe: Recipe, free: int) -> tuple[int, str]:
     return int(number * unit), "--cache-budget"
 
 
-def keeping(recipe: Recipe, needed: int, views: int, free: int) -> tuple[bool, str]:
-    """Whether the frozen part's output is kept on disk, and why."""
-    room, whose = budget(recipe, free)
+def keeping(needed: int, views: int, room: int, whose: str) -> tuple[bool, str]:
+    """Whether the frozen part's output is kept on disk, and why. room: what is left of `budget`."""
     if views == 0:
         return False, "views are new in each epoch: the frozen part runs in each, without gradients"
     if needed <= room:
@@ -161,16 +178,33 @@ def epoch_kept(recipe: Recipe, index: DatasetIndex) -> tuple[str, str]:
         return "last", "the val part is the data set's test part: no epoch is chosen on it"
     if recipe.task == "reconstruct":
         return "loss", "on the val photos"
-    return "accuracy", "on the val photos, which flatters a little; --best last chooses none"
+    best = "map" if recipe.task == "multilabel" else "accuracy"
+    return best, "on the val photos, which flatters a little; --best last chooses none"
 
 
 def balancing(recipe: Recipe, index: DatasetIndex) -> tuple[str, tuple[float, ...] | None, str]:
-    """Kind, weights of the classes in the loss, reason."""
+    """Kind, weights of the classes in the loss, reason.
+
+    Of several labels a photo a class's weight is what a photo with it counts more than one without.
+    """
     counts = np.array(index.counts("train"), float)
     ratio = counts.max() / counts.min()
     kind, why = recipe.balance, "as asked for"
     if kind == "auto":
         kind = "weights" if ratio > IMBALANCE else "none"
         why = f"the largest class has {ratio:.1f} times the photos of the smallest"
+    if recipe.task == "multilabel":
+        return of_labels(recipe, counts, len(index.of("train")))
     values = counts.sum() / (len(counts) * counts)
     return kind, tuple(values.tolist()) if kind == "weights" else None, why
+
+
+def of_labels(
+    recipe: Recipe, counts: Array, photos: int
+) -> tuple[str, tuple[float, ...] | None, str]:
+    """As `balancing`, of yes and no for each class."""
+    if recipe.balance != "weights":
+        why = "weights raise probabilities; --balance weights where rare labels are missed"
+        return "none", None, "as asked for" if recipe.balance == "none" else why
+    values = np.maximum(photos - counts, 1) / counts
+    return "weights", tuple(values.tolist()), "as asked for; photos without to photos with a label"

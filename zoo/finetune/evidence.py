@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,10 @@ import numpy as np
 from zoo import device
 from zoo.data.index import DatasetIndex, scan
 from zoo.data.views import generator
+from zoo.errors import UsageError, ZooError
+from zoo.finetune import multilabel
+from zoo.finetune.choices import balancing
+from zoo.finetune.explain import plural
 from zoo.metrics import Array
 from zoo.run import Run
 
@@ -30,10 +34,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Accuracies of the repetitions; low and high: 95 % interval of their mean (Student's t)."""
+    """Accuracies of the repetitions; low and high: 95 % interval of their mean (Student's t).
+
+    map: mean average precisions in their place, of several labels a photo.
+    """
 
     kind: str
     accuracy: tuple[float, ...]
+    map: tuple[float, ...]
     macro_f1: tuple[float, ...]
     mean: float
     deviation: float
@@ -42,10 +50,12 @@ class Evidence:
 
 
 def evidence(kind: str, results: list[dict[str, Any]]) -> Evidence:
-    values = [result["accuracy"] for result in results]
-    mean, deviation, low, high = interval(values)
+    accuracy, precision = (
+        tuple(result[name] for result in results if name in result) for name in ("accuracy", "map")
+    )
+    mean, deviation, low, high = interval([*accuracy, *precision])
     f1 = tuple(result["macro_f1"] for result in results)
-    return Evidence(kind, tuple(values), f1, mean, deviation, low, high)
+    return Evidence(kind, accuracy, precision, f1, mean, deviation, low, high)
 
 
 def interval(values: list[float]) -> tuple[float, float, float, float]:
@@ -67,17 +77,33 @@ def initial(plan: Plan) -> dict[str, torch.Tensor]:
     return copy.deepcopy(plan.chain.state_dict())
 
 
-def repeat(job: Job, before: dict[str, torch.Tensor]) -> Iterator[Evidence]:
-    """The evidence that the recipe asks for. before: the chain's first state."""
+def repeat(job: Job, before: dict[str, torch.Tensor]) -> Iterator[Evidence | str]:
+    """The evidence that the recipe asks for, and before it a line for each repetition.
+
+    before: the chain's first state. All repetitions train the one chain: each is planned when the
+    one before it is over.
+    """
     recipe = job.recipe
     if recipe.seeds > 1:
-        own = [job.run.record["results"]]
-        others = [seeded(job, before, number) for number in range(1, recipe.seeds)]
-        yield evidence("seeds", [*own, *(train(job, plan, name) for name, plan in others)])
+        others = (seeded(job, before, number) for number in range(1, recipe.seeds))
+        results = yield from trained(job, others)
+        yield evidence("seeds", [job.run.record["results"], *results])
     if recipe.folds:
         numbers = folds_of(job.index, job.gather.digests, recipe.folds, recipe.seed)
         plans = (folded(job, before, numbers, fold) for fold in range(recipe.folds))
-        yield evidence("folds", [train(job, plan, name) for name, plan in plans])
+        results = yield from trained(job, plans)
+        yield evidence("folds", results)
+
+
+def trained(
+    job: Job, plans: Iterator[tuple[str, Plan]]
+) -> Generator[str, None, list[dict[str, Any]]]:
+    results = []
+    for name, plan in plans:
+        results.append(train(job, plan, name))
+        what, value = next(iter(results[-1].items()))
+        yield f"{name}: {what} {100 * value:.1f} %"
+    return results
 
 
 def train(job: Job, plan: Plan, name: str) -> dict[str, Any]:
@@ -87,9 +113,14 @@ def train(job: Job, plan: Plan, name: str) -> dict[str, Any]:
     folder = job.run.path("repeats") / name
     run = Run.open(folder) if (folder / "run.json").exists() else Run.create(folder, plan.record())
     if run.record["status"] != "finished":
-        for _ in Again(plan, run, job.watch).events():
-            pass
-        run.path("model.safetensors").unlink()  # the numbers are what it was for
+        try:
+            for _ in Again(plan, run, job.watch).events():
+                pass
+        except ZooError as error:  # it is the whole that can be resumed
+            error.what = f"{name}: {error.what}"
+            error.hint = error.hint.replace(str(folder), str(job.run.folder))
+            raise
+    run.path("model.safetensors").unlink(missing_ok=True)  # the numbers are what it was for
     return dict(run.record["results"])
 
 
@@ -126,17 +157,25 @@ def again(
     recipe = plan.recipe.model_copy(update={**alone, "seed": seed})
     if plan.fresh is None:  # random from the first layer on: another seed is another network
         twin = make(recipe)
-        return replace(twin, index=index, view_seed=plan.view_seed)
+        kind, weights, _ = balancing(recipe, index)
+        twin = replace(twin, index=index, balance=kind, class_weights=weights)
+        return replace(twin, view_seed=plan.view_seed)
+    kind, weights, _ = balancing(recipe, index)
     plan.chain.load_state_dict(before)
     device.seed_all("head", seed)
     for layer in plan.chain.get_submodule(plan.head).modules():
         if isinstance(layer, nn.Linear):
             layer.reset_parameters()
-    return replace(plan, recipe=recipe, index=index)
+    if recipe.task == "multilabel":
+        multilabel.begin(plan.chain, plan.head, index, weights)
+    return replace(plan, recipe=recipe, index=index, balance=kind, class_weights=weights)
 
 
 def folds_of(index: DatasetIndex, digests: dict[str, bytes], folds: int, seed: int) -> Array:
-    """The fold of each sample: classes are spread evenly, photos of equal content stay together."""
+    """The fold of each sample: classes are spread evenly, photos of equal content stay together.
+
+    Raises UsageError where a fold would have no photo, or leave none of a class to train on.
+    """
     groups: dict[object, list[int]] = {}
     for row, sample in enumerate(index.samples):
         groups.setdefault(digests.get(sample.path, sample.path), []).append(row)
@@ -149,7 +188,24 @@ def folds_of(index: DatasetIndex, digests: dict[str, bytes], folds: int, seed: i
         fold = int(np.lexsort((counts.sum(axis=0), counts[kind]))[0])
         numbers[rows] = fold
         counts[kind, fold] += len(rows)
+    check_folds(index, counts)
     return numbers
+
+
+def check_folds(index: DatasetIndex, counts: Array) -> None:
+    """counts: of photos, class x fold; the last row of photos with several labels."""
+    folds = counts.shape[1]
+    if not counts.sum(axis=0).all():
+        photos = plural(len(index.samples), "photo")
+        raise UsageError(f"--folds {folds} of {photos}", "give fewer folds, or more photos")
+    of_class = counts[:-1].sum(axis=1)
+    alone = np.flatnonzero((of_class > 0) & (of_class == counts[:-1].max(axis=1)))
+    if len(alone):
+        raise UsageError(
+            f"--folds {folds}: the photos of class '{index.classes[alone[0]]}' are all in one, "
+            "and none is left to train on",
+            "give this class two different photos or more, or leave --folds out",
+        )
 
 
 def record(found: list[Evidence]) -> dict[str, Any]:

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from zoo.finetune.phases import Phase
     from zoo.finetune.plan import Plan
     from zoo.network import Network
+    from zoo.recipe import Recipe
 
 
 KEPT = {
     "accuracy": "epoch of best accuracy",
+    "map": "epoch of best mAP",
     "macro_f1": "epoch of best macro-F1",
     "loss": "epoch of lowest loss",
     "last": "last epoch",
@@ -44,6 +46,7 @@ def lines(plan: Plan) -> list[Line]:
     return [
         Line("model", about_model(plan), about_weights(plan.start)),
         Line("photos", *about_photos(plan.index)),
+        *about_task(plan),
         *about_parts(plan),
         Line("input", *about_input(plan.preprocess)),
         Line("views", str(plan.views) if plan.views else "new in each epoch", reasons["views"]),
@@ -83,6 +86,15 @@ def about_photos(index: DatasetIndex) -> tuple[str, str]:
     return f"{train} train, {val} val", "; ".join((reason, *index.notes))
 
 
+def about_task(plan: Plan) -> list[Line]:
+    """Nothing where a photo has one class, as expected."""
+    if plan.recipe.task != "multilabel":
+        return []
+    most = max(len(sample.labels) for sample in plan.index.samples)
+    reason = f"the photos have {plural(most, 'label')} at most: yes or no for each class"
+    return [Line("task", "multilabel", f"{reason}, by binary cross-entropy")]
+
+
 def about_parts(plan: Plan) -> list[Line]:
     if plan.cut is None:
         why = "--no-freeze" if plan.start.trained else "from scratch"
@@ -112,13 +124,13 @@ def about_trained(cut: Cut) -> str:
 
 def about_phase(plan: Plan, phase: Phase) -> Line:
     """What is trained from an epoch on."""
-    what = f"all {count(plan.chain)} parameters" if phase.parts is None else ""
-    return Line(
-        f"epoch {phase.first}",
-        what or about_trained(phase.parts),  # type: ignore[arg-type]
-        f"from here on, {phase.solver} {phase.lr:g}, times {phase.below:g} for each stage below "
-        f"the head{'; ' if phase.why else ''}{phase.why}",
-    )
+    what = about_trained(phase.parts) if phase.parts else f"all {count(plan.chain)} parameters"
+    how = [f"to epoch {phase.last}, {phase.solver} {phase.lr:g}"]
+    if plan.start.trained:
+        how[0] += f", times {phase.below:g} for each stage below the head"
+    if plan.phases[0].solved:  # whose line says nothing of training in steps
+        how += [", ".join(extras(plan.recipe))]
+    return Line(f"epoch {phase.first}", what, "; ".join(filter(None, (*how, phase.why))))
 
 
 def why_there(plan: Plan) -> str:
@@ -163,26 +175,35 @@ def about_training(plan: Plan) -> Line:
     recipe, reasons = plan.recipe, plan.reasons
     if plan.phases[0].solved:
         penalty = f"penalty {recipe.penalty:g}" if recipe.penalty else "penalty by cross-validation"
-        return Line("training", f"lbfgs, {penalty}", reasons["solver"])
-    extras = [
+        smooth = f", label smoothing {recipe.label_smoothing:g}" * (recipe.label_smoothing > 0)
+        return Line("training", f"lbfgs, {penalty}{smooth}", reasons["solver"])
+    epochs = plural(recipe.epochs, "epoch")
+    if recipe.minutes:
+        epochs = f"at most {epochs} and {recipe.minutes:g} min"
+    return Line(
+        "training",
+        ", ".join((f"{plan.solver} {plan.lr:g}", *extras(recipe), epochs)),
+        f"{reasons['solver']}; {reasons['lr']}; {reasons['threads']}",
+    )
+
+
+def extras(recipe: Recipe) -> list[str]:
+    """What training in steps was asked for besides the solver, its rate and the epochs."""
+    waits = plural(recipe.patience, "epoch") if recipe.patience else ""
+    found = [
         f"momentum {recipe.momentum:g}" if recipe.momentum else "",
         f"distort {recipe.distort} x {recipe.distort_strength:g}" * (recipe.distort != "none"),
         f"augment {recipe.augment}" * (recipe.augment != "none"),
         f"mixup {recipe.mixup:g}" if recipe.mixup else "",
         f"cutmix {recipe.cutmix:g}" if recipe.cutmix else "",
+        f"label smoothing {recipe.label_smoothing:g}" if recipe.label_smoothing else "",
         f"mean of weights {recipe.ema:g}" if recipe.ema else "",
         f"gradients clipped at {recipe.clip:g}" if recipe.clip else "",
         f"steps of {recipe.accumulate} batches" if recipe.accumulate > 1 else "",
+        "compiled" if recipe.compile else "",
+        f"until {waits} are none the better" if waits else "",
     ]
-    epochs = plural(recipe.epochs, "epoch")
-    if recipe.minutes:
-        epochs = f"at most {epochs} and {recipe.minutes:g} min"
-    first = f"{plan.solver} {plan.lr:g}"
-    return Line(
-        "training",
-        ", ".join((first, *filter(None, extras), epochs)),
-        f"{reasons['solver']}; {reasons['lr']}; {reasons['threads']}",
-    )
+    return [text for text in found if text]
 
 
 def plural(number: int, noun: str) -> str:
@@ -190,8 +211,6 @@ def plural(number: int, noun: str) -> str:
 
 
 def about_precision(plan: Plan) -> str:
-    if plan.cut is None:
-        return "answers do not depend on the machine"
     if plan.device.precision == "fp32":
         return "answers do not depend on the machine; --precision bf16 is faster, at a price"
     return "asked for; agreement with fp32 is measured at the end"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo import weights
-from zoo.data.index import DatasetIndex, Sample
+from zoo.data.index import DatasetIndex
 from zoo.engine.torch import TorchEngine
 from zoo.errors import DataError, Interrupted
 from zoo.finetune.cache import FeatureCache, fingerprint
@@ -19,8 +19,7 @@ from zoo.finetune.events import Event, FeaturesDone, Watch
 from zoo.finetune.features import Pass, Views, compute
 from zoo.finetune.phases import Phase
 from zoo.finetune.scale import ScaledFeatures, Scaling
-from zoo.finetune.sources import FeatureSource, PhotoSource, PrefixSource
-from zoo.metrics import Array
+from zoo.finetune.sources import FeatureSource, Photo, PhotoSource, PrefixSource
 from zoo.run import Run
 
 if TYPE_CHECKING:
@@ -51,7 +50,11 @@ class Gather:
         if phase.kept:
             return (yield from self.features(phase, phase.parts))
         photos = yield from self.photos()
-        return PrefixSource(photos, phase.parts.frozen, self.plan.device)
+        source = PrefixSource(photos, phase.parts.frozen, self.plan.device)
+        if self.plan.scales and phase is self.plan.phases[0]:
+            self.scaling = Scaling.of_rows(source.some())
+            source.scaling = self.scaling
+        return source
 
     def progress(self, done: int, total: int) -> None:
         self.watch.progress("features", done, total)
@@ -73,7 +76,7 @@ class Gather:
         views = Views(tuple(range(plan.views)), plan.view_seed, plan.recipe.flip)
         splits = {"train": views, "val": Views()}
         work = [(sample, splits[sample.split]) for sample in self.index.samples]
-        engine = TorchEngine(cut.frozen, plan.preprocess, plan.device)
+        engine = TorchEngine(cut.frozen, plan.preprocess, plan.device, plan.recipe.workers)
         cache = self.cache(cut, engine)
         found = compute(cache, engine, plan.preprocess, self.index.root, work, self.progress)
         yield from self.scanned(found, started)
@@ -87,9 +90,9 @@ class Gather:
             val_features = ScaledFeatures(val_features, self.scaling)
         source = FeatureSource(
             features,
-            np.repeat(labels_of(train), plan.views),
+            np.repeat(np.array(self.index.targets("train")), plan.views, axis=0),
             val_features,
-            labels_of(val),
+            np.array(self.index.targets("val")),
             plan.device,
         )
         return source if phase is plan.phases[0] else source.in_turn(plan.views)
@@ -137,18 +140,23 @@ class Gather:
 
         started, plan = time.perf_counter(), self.plan
         found, digests, plain = scan_photos(
-            self.index, plan.preprocess, keep_train=plan.views == 1, progress=self.progress
+            self.index,
+            plan.preprocess,
+            keep_train=plan.views == 1,
+            workers=plan.recipe.workers,
+            progress=self.progress,
         )
         yield from self.scanned(found, started)
         self.digests = digests
 
-        def photos(samples: tuple[Sample, ...]) -> list[tuple[str, int, bytes]]:
-            return [(s.path, s.label, digests[s.path]) for s in samples]
+        def photos(split: str) -> list[Photo]:
+            pairs = zip(self.index.of(split), self.index.targets(split), strict=True)
+            return [(sample.path, target, digests[sample.path]) for sample, target in pairs]
 
         source = PhotoSource(
             self.index.root,
-            photos(self.index.of("train")),
-            photos(self.index.of("val")),
+            photos("train"),
+            photos("val"),
             plan.preprocess,
             plan.device,
             views=plan.views,
@@ -160,7 +168,3 @@ class Gather:
         )
         source.plain = plain
         return source
-
-
-def labels_of(samples: tuple[Sample, ...]) -> Array:
-    return np.array([sample.label for sample in samples])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import TrainingError
+from zoo.errors import OutOfMemory, TrainingError
 
 if TYPE_CHECKING:
     import torch
@@ -68,13 +68,13 @@ class Guard:
         )
 
     def halve(self, rows: int, error: Exception) -> None:
-        """Fewer rows at once from here on. Raises TrainingError where one is too many."""
+        """Fewer rows at once from here on. Raises OutOfMemory where one is too many."""
         progress = self.progress
         at_once = min(rows, progress.at_once or rows)
         if at_once == 1:
-            raise TrainingError(
+            raise OutOfMemory(
                 f"out of memory with one photo at a time: {error}",
-                "cut later, or use a smaller network",
+                "resume it where there is more; or cut later, or use a smaller network",
             ) from error
         self.undo()
         progress.at_once = math.ceil(at_once / 2)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def solve_head(plan: Plan, loop: Loop, gather: Gather) -> str:
     """Solves for the training features of the loop's source; says what was chosen, in a line."""
     import torch
+
     from zoo.finetune.solver import solve
 
     source = loop.source

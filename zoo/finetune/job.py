@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import __version__, weights
+from zoo import recipe as recipes
 from zoo.data.index import DatasetIndex
 from zoo.disk import replacing, writing
 from zoo.errors import DiskFull, RunError, TrainingError
-from zoo.finetune import checkpoint
+from zoo.finetune import checkpoint, multilabel
 from zoo.finetune.calibrate import Calibration, obstacle
 from zoo.finetune.calibrate import fold as fold_temperature
 from zoo.finetune.events import Event, Finished, Note, Watch
@@ -77,6 +78,8 @@ class Job:
             else:
                 with self.failing():
                     yield from self.train(loop)
+                if phase is not self.plan.phases[-1]:  # the next begins with a pass over photos
+                    self.save(loop)
                 loop.restore_best()
             scores = loop.evaluate()
             self.fold(loop.model)
@@ -94,7 +97,8 @@ class Job:
         try:
             yield
         except DiskFull as error:
-            room = error.hint.removesuffix(", or choose another place")
+            room = error.hint.partition(", then `zoo ")[0]  # of a repetition, said already
+            room = room.removesuffix(", or choose another place")
             resume = f"`zoo finetune --resume {self.run.folder}` goes on"
             raise DiskFull(f"{error.what}; {self.saver.kept}", f"{room}, then {resume}") from error
 
@@ -105,6 +109,7 @@ class Job:
             yield
         except TrainingError as error:
             checkpoint.remove(self.run.path(CHECKPOINT))
+            self.open.close()
             self.run.update(status="failed", reason=error.what)
             self.run.discard()
             raise
@@ -125,7 +130,7 @@ class Job:
         path = self.run.path(CHECKPOINT)
         if before is not None:
             loop.follow(before, number)
-            self.saver.save(loop)
+            self.save(loop)
         elif path.exists():
             self.saver.load(loop)
             self.before = (loop.progress.seconds, loop.progress.cpu_seconds)
@@ -143,24 +148,31 @@ class Job:
         self.log(epoch)
         return epoch
 
-    def train(self, loop: Loop) -> Iterator[Epoch]:
+    def train(self, loop: Loop) -> Iterator[Event]:
+        what, total = f"epochs to {loop.settings.epochs}", loop.steps_per_epoch * loop.count
+
         def after_step(step: int, steps: int) -> None:
-            self.watch.progress(f"epoch {loop.progress.epoch}", step, steps)
+            self.watch.progress(what, loop.done(), total)
             if self.watch.signal or self.saver.due():
-                self.run.must_be_held()
-                loop.progress.seconds, loop.progress.cpu_seconds = self.spent()
-                self.saver.save(loop)
+                self.save(loop)
             self.gather.stop_if_asked(self.saver.kept)
 
         for epoch in loop.run(after_step):
             self.log(epoch)
             yield epoch
+        if ended := loop.ended():
+            yield Note(ended)
 
     def log(self, epoch: Epoch) -> None:
         record = epoch.to_dict()
         self.run.log(record)
         for logger in self.loggers:
             logger.add(record)
+
+    def save(self, loop: Loop) -> None:
+        self.run.must_be_held()
+        loop.progress.seconds, loop.progress.cpu_seconds = self.spent()
+        self.saver.save(loop)
 
     def fold(self, model: nn.Module) -> None:
         """The head takes features as they are from here on."""
@@ -172,14 +184,19 @@ class Job:
 
     def finish(self, loop: Loop, scores: Scores) -> Iterator[Event]:
         agreement, baseline, calibration = None, None, None
-        if scores.report and scores.outputs is not None:
+        if scores.outputs is not None:
             calibration = self.calibrated(loop, scores.outputs)
         if self.plan.device.precision != "fp32":
             agreement = agreement_with_fp32(self.plan, self.index)
         if self.recipe.task == "reconstruct":
             baseline = self.pca(loop.source)
         self.write(loop, scores, agreement, baseline, calibration)
-        found = list(repeat(self, self.initial))
+        found = []
+        for item in repeat(self, self.initial):
+            if isinstance(item, str):
+                yield Note(item)
+            else:
+                found.append(item)
         seconds, cpu_seconds = self.spent()
         self.run.update(
             status="finished",
@@ -198,7 +215,12 @@ class Job:
             some = next(iter(loop.source.val()))[:2]
             why_not = obstacle(loop.model, self.plan.head, some)
         val = self.index.of("val")
-        calibration = confidence(self.run, val, scores, self.recipe.seed, why_not)
+        if self.recipe.task == "multilabel":
+            calibration = multilabel.confidence(
+                self.run, self.index, scores, self.recipe.seed, why_not
+            )
+        else:
+            calibration = confidence(self.run, val, scores, self.recipe.seed, why_not)
         fold_temperature(loop.model, self.plan.head, calibration.temperature)
         return calibration
 
@@ -224,6 +246,10 @@ class Job:
             write_tables(self.run, scores.report)
             table = [asdict(score) for score in scores.report.classes]
             self.run.update(classes_table=table)
+        if found := scores.labels:
+            results = {"map": found.map, "macro_f1": found.macro_f1, "exact": found.exact}
+            multilabel.write_table(self.run, found)
+            self.run.update(classes_table=found.to_dict()["classes"])
         if calibration:
             self.run.update(calibration=asdict(calibration))
         if baseline:
@@ -253,6 +279,13 @@ def resumable(plan: Plan) -> Recipe:
     if plan.start.origin["tag"] in ("file", "run"):
         paths["weights"] = plan.start.origin["file"]
     return plan.recipe.model_copy(update={**paths, "optimizer": plan.solver})
+
+
+def recipe_of(run: Run) -> Recipe:
+    """The recipe of an unfinished run; as many features are kept as when it began."""
+    recipe = recipes.make({}, run.path("recipe.toml"))
+    room = run.record.get("feature_bytes")
+    return recipe if room is None else recipe.model_copy(update={"cache_budget": f"{room}B"})
 
 
 def resume(plan: Plan, run: Run, watch: Watch) -> Job:

@@ -22,7 +22,7 @@ from zoo.finetune.guard import SLOWER, Guard, empty_cache, out_of_memory
 from zoo.finetune.optimizers import clip, optimizer
 from zoo.finetune.settings import Epoch, Progress, Settings
 from zoo.finetune.sources import EVAL_BATCH, Source, order, steps
-from zoo.finetune.tasks import Classify, Reconstruct, Scores, Task
+from zoo.finetune.tasks import TASKS, Scores, Task
 
 if TYPE_CHECKING:
     import torch
@@ -46,13 +46,13 @@ class Loop:
         self.source, self.settings, self.device = source, settings, device
         groups = parameter_groups(model, settings)
         self.optimizer = optimizer(settings.optimizer, groups, settings.momentum)
-        kind = Classify if settings.task == "classify" else Reconstruct
-        self.task: Task = kind(settings, source, device)
+        self.task: Task = TASKS[settings.task](settings, source, device)
         # What is evaluated and kept: the model itself, or the running mean of its weights.
         self.averaged = copy.deepcopy(self.model) if settings.ema else self.model
         self.fresh = fresh_starts(model, settings)
         self.heads = [part for part in self.model.modules() if isinstance(part, AuxiliaryHead)]
         self.steps_per_epoch = steps(len(source.labels), settings.step_rows)
+        self.count = settings.epochs - settings.first + 1  # of epochs
         self.begin(Progress(epoch=settings.first))
         self.keep()
 
@@ -90,6 +90,21 @@ class Loop:
             return True
         waited = progress.epoch - 1 - max(progress.best_epoch, settings.first - 1)
         return self.time_is_up() or (settings.patience is not None and waited >= settings.patience)
+
+    def ended(self) -> str:
+        """Why there were fewer epochs than planned; nothing where there were not."""
+        progress, settings = self.progress, self.settings
+        if progress.epoch > settings.epochs:
+            return ""
+        if not self.time_is_up():
+            return (
+                f"ended after epoch {progress.epoch - 1} of {settings.epochs}: of the last "
+                f"{settings.patience} none was the best"
+            )
+        if progress.epoch == settings.first:
+            return f"no time was left for epochs {settings.first} to {settings.epochs}"
+        where = f"in epoch {progress.epoch - 1} of {settings.epochs}"
+        return f"ended after {settings.minutes:g} min, {where}"
 
     def time_is_up(self) -> bool:
         minutes = self.settings.minutes
@@ -170,15 +185,18 @@ class Loop:
         for part in parts(len(rows), progress.at_once or settings.batch_size):
             with self.precision():
                 outputs = self.model(inputs[part])
-            loss = self.loss(outputs, inputs[part], rows[part])
+            loss = share * self.part_of(weight, outputs, inputs[part], rows[part])
             if partners is not None:
-                other = self.loss(outputs, inputs[part], partners[part])
-                loss = share * loss + (1 - share) * other
-            loss = loss * (self.task.weight(rows[part]) / weight)
+                other = self.part_of(weight, outputs, inputs[part], partners[part])
+                loss = loss + (1 - share) * other
             total += float(loss.detach())
             if math.isfinite(total):
                 loss.backward()  # type: ignore[no-untyped-call]
         return total
+
+    def part_of(self, weight: float, *part: Any) -> torch.Tensor:
+        """What outputs, inputs and rows of a part add to the mean over rows of this weight."""
+        return self.loss(*part) * (self.task.weight(part[-1]) / weight)
 
     def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
         """Of the outputs and of heads that exist in training only."""
@@ -241,9 +259,8 @@ class Loop:
         is used up counts where it is the larger share.
         """
         settings, progress = self.settings, self.progress
-        epochs = settings.epochs - settings.first + 1
-        share = (self.done() - back) / (self.steps_per_epoch * epochs)
-        one = 1 / (self.steps_per_epoch * epochs)
+        share = (self.done() - back) / (self.steps_per_epoch * self.count)
+        one = 1 / (self.steps_per_epoch * self.count)
         if settings.minutes:
             share = min(1.0, max(share, progress.trained / (60 * settings.minutes)))
         rising = min(1.0, (share + one) / max(one, settings.warmup))
@@ -270,14 +287,15 @@ class Loop:
 
     def record(self, scores: Scores, rate: float, started: float, better: bool) -> Epoch:
         progress = self.progress
-        notes = tuple(self.guard.notes)
+        notes, found = tuple(self.guard.notes), scores.report or scores.labels
         self.guard.notes.clear()
         return Epoch(
             epoch=progress.epoch,
             train_loss=progress.loss_sum / max(1, progress.rows),
             val_loss=scores.loss,
             accuracy=scores.report.accuracy if scores.report else None,
-            macro_f1=scores.report.macro_f1 if scores.report else None,
+            map=scores.labels.map if scores.labels else None,
+            macro_f1=found.macro_f1 if found else None,
             mse=scores.mse,
             lr=rate,
             seconds=time.perf_counter() - started,

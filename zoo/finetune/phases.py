@@ -11,14 +11,14 @@ import itertools
 import re
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex
 from zoo.errors import UsageError
-from zoo.finetune.choices import RATE, keeping, layer_decay, solver_of
+from zoo.finetune.choices import RATE, budget, keeping, layer_decay, solver_of
 from zoo.finetune.cut import Cut, cut, listed
 from zoo.finetune.groups import PRETRAINED
 from zoo.recipe import Recipe
@@ -67,6 +67,12 @@ class Phase:
     def solved(self) -> bool:
         return self.solver == "lbfgs"
 
+    def record(self) -> dict[str, Any]:
+        """What run.json says of it."""
+        cut = self.parts.name if self.parts else None
+        named = {"first": self.first, "last": self.last, "cut": cut, "solver": self.solver}
+        return named | {"lr": None if self.solved else self.lr, "features_kept": self.kept}
+
 
 def phases_of(
     recipe: Recipe,
@@ -80,8 +86,8 @@ def phases_of(
     """The phases of the training, and why the head's solver is what it is."""
     first = cut_of(recipe, chain, spec)
     shape = feature_shape(first, preprocess) if first else ()
-    rows, free = rows_of(index, views), free_room()
-    kept, _ = keeping(recipe, 4 * int(np.prod(shape)) * rows, views, free)
+    rows, (room, whose) = rows_of(index, views), budget(recipe, free_room())
+    kept, _ = keeping(4 * int(np.prod(shape)) * rows, views, room, whose)
     linear = first is not None and is_linear(first, chain, spec, shape)
     solver, why = solver_of(recipe, linear, kept and first is not None)
     found = []
@@ -89,8 +95,8 @@ def phases_of(
         parts = cut(chain, span.cut) if span.cut else None
         shape = feature_shape(parts, preprocess) if parts else ()
         needed = 4 * int(np.prod(shape)) * rows
-        kept, kept_why = keeping(recipe, needed, views, free)
-        free -= needed * kept
+        kept, kept_why = keeping(needed, views, room, whose)
+        room -= needed * kept
         fresh = start.trained and number == 0
         found.append(
             Phase(
@@ -113,7 +119,6 @@ def phases_of(
     return tuple(found), why
 
 
-
 def spans(recipe: Recipe, chain: nn.Sequential, spec: ModelSpec, solved: bool) -> list[Span]:
     """The epochs of each cut. solved: the head's optimum is found at once, as one epoch.
 
@@ -132,7 +137,7 @@ def spans(recipe: Recipe, chain: nn.Sequential, spec: ModelSpec, solved: bool) -
     starts = [1, *(epoch for epoch, _ in begins)]
     check_order(recipe, starts)
     check_growth(chain, names, [first, *(stage for _, stage in begins)])
-    ends = [*(epoch - 1 for epoch in starts[1:]), max(recipe.epochs, starts[-1])]
+    ends = [*(epoch - 1 for epoch in starts[1:]), recipe.epochs if begins or not solved else 1]
     return [Span(*span) for span in zip(starts, ends, names, strict=True)]
 
 
@@ -155,10 +160,15 @@ def unfreezings(recipe: Recipe) -> list[tuple[int, str]]:
 
 def check_order(recipe: Recipe, starts: list[int]) -> None:
     rising = all(before < after for before, after in itertools.pairwise(starts))
-    if not rising or starts[-1] > max(recipe.epochs, 2):
+    if recipe.schedule == "head-then-all" and starts[-1] > recipe.epochs:
+        raise UsageError(
+            "--schedule head-then-all in one epoch: the head takes the first", "give --epochs 2"
+        )
+    if not rising or starts[-1] > recipe.epochs:
         raise UsageError(
             f"--unfreeze {recipe.unfreeze} in {recipe.epochs} epochs",
-            f"give epochs from 2 to {recipe.epochs}, the later stages of the network first",
+            f"give rising epochs from 2 to {max(2, recipe.epochs)}, the later stages of the "
+            "network first; --epochs says how many there are",
         )
 
 
@@ -189,7 +199,11 @@ def trained(chain: nn.Sequential, name: str | None) -> int:
 
 
 def default_stage(chain: nn.Sequential, spec: ModelSpec) -> str:
-    return "all"
+    """Where the last third of the parts that have something to train begins, head left out."""
+    from zoo.models.tap import places
+
+    found = [name for name in places(chain) if not f"{spec.head}.".startswith(f"{name}.")]
+    return found[-max(1, len(found) // 3)] if found else "all"
 
 
 def cut_of(recipe: Recipe, chain: nn.Sequential, spec: ModelSpec) -> Cut | None:

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo import __version__, catalog, datasets, device
+from zoo import recipe as recipes
 from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex, scan
 from zoo.device import Device
 from zoo.errors import DataError, UsageError
+from zoo.finetune import multilabel
 from zoo.finetune.choices import balancing, epoch_kept, learning_rate, threads_of, view_count
 from zoo.finetune.cut import Cut
+from zoo.finetune.evidence import folds_of
 from zoo.finetune.explain import Line, lines
 from zoo.finetune.loggers import kinds
 from zoo.finetune.mixing import check_cutmix
 from zoo.finetune.phases import Phase, cut_of, only_head, phases_of, rows_of
+from zoo.metrics import THRESHOLD
 from zoo.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -107,11 +111,14 @@ class Plan:
             "weights_sha256": self.weights_sha256,
             "classes": list(self.index.classes),
             "task": self.recipe.task,
+            **({"threshold": THRESHOLD} if self.recipe.task == "multilabel" else {}),
             "best_by": self.best,
             "variant": self.start.variant,
             "head": self.recipe.head,
             "cut": self.cut.name if self.cut else None,
             "boundary": self.cut.boundary if self.cut else None,
+            "phases": [phase.record() for phase in self.phases],
+            "feature_bytes": self.feature_bytes if self.cut and self.views else None,
             "preprocess": self.preprocess.to_dict(),
             "precision": self.device.precision,
             "device": self.device.name,
@@ -128,21 +135,8 @@ class Plan:
 
 def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
     """Looks at the photos first, then at the weights; raises any of the input errors."""
-    if not catalog.of_library(recipe.model):
-        row = catalog.find(recipe.model)  # before torch is imported
-        catalog.check_variant(row, recipe.variant)
-        check_task(recipe, row)
-    kinds(recipe.log)
-    place = datasets.locate(recipe.data, progress=progress)
-    index = scan(
-        place,
-        val_fraction=recipe.val_fraction,
-        seed=recipe.seed,
-        labelled=recipe.task == "classify",
-    )
-    if not index.of("val"):
-        raise DataError(f"{recipe.data} leaves no photo for validation", "add photos")
-
+    index = photos_of(recipe, progress)
+    recipe = settled(recipe, index)
     device.tune_allocator()
     chosen = device.choose(recipe.device, recipe.precision)
     start, chain, spec, digest = networks(recipe, len(index.classes), progress)
@@ -158,6 +152,8 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
     if all(phase.solved for phase in phases):
         best, best_why = "optimum", "no epoch is chosen on the val photos"
     balance, class_weights, balance_why = balancing(recipe, index)
+    if recipe.task == "multilabel":
+        multilabel.begin(chain, spec.head, index, class_weights)
     plan = Plan(
         recipe=recipe,
         start=start,
@@ -189,7 +185,41 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
     )
     check_batches(plan)
     check_mixing(plan)
+    check_old(plan)
+    if recipe.folds:
+        folds_of(index, {}, recipe.folds, recipe.seed)
     return plan
+
+
+def photos_of(recipe: Recipe, progress: Progress | None) -> DatasetIndex:
+    """The photos, once everything is checked that takes neither torch nor the weights."""
+    if not catalog.of_library(recipe.model):
+        row = catalog.find(recipe.model)
+        catalog.check_variant(row, recipe.variant)
+        check_task(recipe, row)
+    kinds(recipe.log)
+    place = datasets.locate(recipe.data, progress=progress)
+    index = scan(
+        place,
+        val_fraction=recipe.val_fraction,
+        seed=recipe.seed,
+        labelled=recipe.task != "reconstruct",
+        several={"classify": False, "multilabel": True}.get(recipe.task or ""),
+    )
+    if not index.of("val"):
+        raise DataError(f"{recipe.data} leaves no photo for validation", "add photos")
+    return index
+
+
+def settled(recipe: Recipe, index: DatasetIndex) -> Recipe:
+    """The recipe with its task, which is the data's where it says none. Raises RecipeError."""
+    if recipe.task is not None:
+        return recipe
+    task = "multilabel" if index.multilabel else "classify"
+    recipe = recipe.model_copy(update={"task": task})
+    recipes.check_task(recipe)
+    recipes.check_idle(recipe)
+    return recipe
 
 
 def check_task(recipe: Recipe, row: ModelSpec) -> None:
@@ -248,6 +278,20 @@ def check_batches(plan: Plan) -> None:
     if norm and min(rows, plan.recipe.batch_size) == 1:
         raise UsageError(
             "BatchNorm over a batch of one photo", "give --batch-size 2 or more, and photos for it"
+        )
+
+
+def check_old(plan: Plan) -> None:
+    """Raises UsageError for a decay from stage to stage where no pretrained stage is trained."""
+    parts = plan.phases[-1].parts
+    chain = parts.trainable if parts else plan.chain
+    new = f"{plan.fresh}."
+    old = plan.fresh and any(not name.startswith(new) for name, _ in chain.named_parameters())
+    if plan.recipe.layer_decay is not None and not old:
+        raise UsageError(
+            f"--layer-decay {plan.recipe.layer_decay:g} would do nothing: every trained layer is "
+            "new",
+            "leave it out, or train more: --cut, --unfreeze, --no-freeze",
         )
 
 

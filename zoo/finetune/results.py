@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from zoo.engine.pipeline import forward
 from zoo.engine.torch import TorchEngine
 from zoo.errors import ImageError
 from zoo.finetune.calibrate import Calibration, answers, fit
-from zoo.metrics import Array, Report, risk_coverage
+from zoo.metrics import THRESHOLD, Array, Report, risk_coverage, sigmoid
 from zoo.run import Run, write_csv
 
 if TYPE_CHECKING:
@@ -71,15 +71,20 @@ def write_risk_coverage(run: Run, probability: Array, correct: Array) -> None:
 
 
 def agreement_with_fp32(plan: Plan, index: DatasetIndex) -> float:
-    """Share of validation photos that get the same class in fp32 and in the plan's precision.
+    """Share of validation photos that get the same answer in fp32 and in the plan's precision.
 
     Both run the whole network, as `predict` will.
     """
     paths = [index.root / sample.path for sample in index.of("val")[:PHOTOS]]
+    several = plan.recipe.task == "multilabel"
+
+    def answer(scores: Array) -> Any:
+        return (sigmoid(scores) >= THRESHOLD).tolist() if several else scores.argmax()
+
     answers = []
     for precision in ("fp32", plan.device.precision):
         device = replace(plan.device, precision=precision)
         engine = TorchEngine(plan.chain, plan.preprocess, device)
         rows = forward(paths, lambda path: plain_view(path, plan.preprocess), engine)
-        answers.append([None if isinstance(row, ImageError) else row.argmax() for _, row in rows])
+        answers.append([None if isinstance(row, ImageError) else answer(row) for _, row in rows])
     return float(np.mean([ours == theirs for ours, theirs in zip(*answers, strict=True)]))

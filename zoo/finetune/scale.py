@@ -16,6 +16,7 @@ from zoo.finetune.cache import Features
 from zoo.metrics import Array
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 CHUNK = 1024
@@ -40,6 +41,19 @@ class Scaling:
         squares = total / count - float((mean**2).sum())
         scale = float(np.sqrt(max(squares, 0.0) / mean.size))
         return cls(mean.astype(np.float32), scale or 1.0)
+
+    @classmethod
+    def of_rows(cls, rows: Array) -> Scaling:
+        """From some rows in memory, N x feature shape."""
+        wide = rows.astype(np.float64)
+        mean = wide.mean(axis=0)
+        return cls(mean.astype(np.float32), float(np.sqrt(((wide - mean) ** 2).mean())) or 1.0)
+
+    def scaled(self, features: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        mean = torch.from_numpy(self.mean).to(features.device)
+        return (features - mean) / self.scale
 
     def fold(self, head: nn.Linear) -> None:
         """Makes the head take unscaled features: W / s and b - W mean / s."""

@@ -66,7 +66,8 @@ class Settings:
 class Epoch:
     """One line of metrics.jsonl; `best` says that this epoch is the best so far.
 
-    accuracy and macro_f1 of classes, mse of reconstructions. notes: what happened on the way that
+    accuracy and macro_f1 of classes, map in its place of several labels a photo, mse of
+    reconstructions. notes: what happened on the way that
     a person should know.
     """
 
@@ -74,6 +75,7 @@ class Epoch:
     train_loss: float
     val_loss: float
     accuracy: float | None
+    map: float | None
     macro_f1: float | None
     mse: float | None
     lr: float
@@ -113,6 +115,11 @@ class Progress:
     best_state: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
+def head_alone(plan: Plan, phase: Phase) -> bool:
+    """Whether a head is trained on features: what is that small stays in fp32."""
+    return phase.solved or (plan.scales and phase is plan.phases[0])
+
+
 def settings_of(
     plan: Plan, phase: Phase, index: DatasetIndex, class_weights: tuple[float, ...] | None
 ) -> Settings:
@@ -135,7 +142,7 @@ def settings_of(
         seed=recipe.seed,
         classes=index.classes,
         fresh=plan.fresh,
-        task=recipe.task,
+        task=recipe.task or "classify",
         loss=recipe.loss,
         optimizer=phase.solver if not phase.solved else "adamw",
         momentum=recipe.momentum,
@@ -147,6 +154,6 @@ def settings_of(
         cutmix=recipe.cutmix,
         patience=recipe.patience,
         minutes=recipe.minutes,
-        bf16=plan.device.precision == "bf16" and not plan.scales,
+        bf16=plan.device.precision == "bf16" and not head_alone(plan, phase),
         compile=recipe.compile,
     )

@@ -6,7 +6,8 @@ Cholesky factor of a bound of the Hessian (Böhning 1992), so that a dozen steps
 And several problems on the same rows, the folds of a cross-validation, are one sum, and one matrix
 product serves them all.
 
-float32 products, float64 objective, one BLAS thread: the same bits on any number of cores.
+One BLAS thread: the same bits on any number of cores. Products are float32 where there is much to
+multiply; the objective is float64 always.
 """
 
 from __future__ import annotations
@@ -28,40 +29,48 @@ BLOCK = 1 << 18  # scores in memory at a time
 RANK = 1e-10  # of the largest eigenvalue: below is rounding
 CONSTANT = 1e-6  # spread of a feature against its size: below is rounding
 CURVATURE = 0.5  # of the bound 1/K: what the Hessian has about the optimum
-STEPS, GRADIENT = 1000, 1e-7  # at most; below is rounding
+STEPS = 1000  # at most
+DOUBLE = 1 << 22  # values up to which products are float64
+ROUNDING = 1e-8  # of a loss by float32 products: a search for less ends nowhere
+GRADIENT = 1e-7
 
 
 class Rows:
-    """Standardised features, in their span where rows are few; N x R float32."""
+    """Standardised features, in their span where rows are few; N x R."""
 
     def __init__(self, features: Array) -> None:
         """features: N x D. Raises TrainingError where they are not finite."""
-        mean = features.mean(axis=0, dtype=np.float64)
-        rows = (features - mean).astype(np.float32)
-        spread = np.sqrt(np.square(rows).mean(axis=0, dtype=np.float64))
+        mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+        rows = np.subtract(features, mean, dtype=np.float32)
+        spread = np.sqrt(np.einsum("nd,nd->d", rows, rows, dtype=np.float64) / len(rows))
         if not np.isfinite(spread).all():
             raise TrainingError(
                 "the features hold values that are not finite", "use --precision fp32"
             )
         varies = spread > CONSTANT * np.abs(mean)
-        self.mean = mean
+        self.mean = mean.astype(np.float64)
         self.inverse = np.where(varies, 1 / np.where(varies, spread, 1), 0)
         rows *= self.inverse.astype(np.float32)
         self.turn: Array | None = None
         if len(rows) < rows.shape[1] and len(rows) <= SPAN:
             rows, self.turn = in_span(rows)
-        self.values = np.ascontiguousarray(rows)
+        kind = np.float64 if rows.size <= DOUBLE else np.float32
+        self.values = np.ascontiguousarray(rows, dtype=kind)
+
+    @property
+    def count(self) -> int:
+        return len(self.values)
 
     @property
     def columns(self) -> int:
         return int(self.values.shape[1])
 
     @cached_property
-    def covariance(self) -> Array | None:
-        """R x R; None where there are too many columns."""
-        if self.values.shape[1] > FACTOR:
-            return None
-        return (self.values.T @ self.values).astype(np.float64) / len(self.values)
+    def covariance(self) -> Array:
+        """R x R; or its diagonal, R, which is all there is in the span, or else too large."""
+        if self.turn is not None or self.columns > FACTOR:
+            return np.einsum("nr,nr->r", self.values, self.values, dtype=np.float64) / self.count
+        return (self.values.T @ self.values).astype(np.float64) / self.count
 
     def fold(self, weight: Array, bias: Array) -> tuple[Array, Array]:
         """K x R and K for these rows as K x D and K for the features as they were given."""
@@ -80,7 +89,7 @@ def in_span(rows: Array) -> tuple[Array, Array]:
         kept[-1] = True
     root = np.sqrt(np.maximum(values[kept], np.finfo(np.float64).tiny))
     turned = vectors[:, kept]
-    return (turned * root).astype(np.float32), (turned / root).T @ double
+    return turned * root, (turned / root).T @ double
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,25 +143,15 @@ def minimise(
 
     shares: F x N, the part of each row in each mean. tolerance: of the loss, relative.
     """
-    from scipy.linalg import cholesky, solve_triangular
     from scipy.optimize import minimize
 
     heads, classes, columns = start.weight.shape
     curvature = CURVATURE / classes
-    if rows.covariance is not None:
-        hessian = curvature * rows.covariance + penalty * np.eye(columns)
-        lower = cholesky(hessian, lower=True, overwrite_a=True, check_finite=False)
-
-    def divide(values: Array, transposed: bool) -> Array:
-        """By the factor from the right, weights H x R."""
-        if rows.covariance is None:
-            return values / np.sqrt(curvature + penalty)
-        how = {"lower": True, "trans": int(transposed), "check_finite": False}
-        return np.asarray(solve_triangular(lower, values.T, **how).T)
+    factor = factor_of(curvature * rows.covariance, penalty)
 
     def unpack(values: Array) -> tuple[Array, Array]:
         weight, bias = np.split(values, [heads * classes * columns])
-        weight = divide(weight.reshape(heads * classes, columns), transposed=True)
+        weight = divide(weight.reshape(heads * classes, columns), factor, transposed=True)
         return weight, bias.reshape(heads, classes) / np.sqrt(curvature)
 
     def objective(values: Array) -> tuple[float, Array]:
@@ -161,11 +160,11 @@ def minimise(
         weight, bias = unpack(values)
         loss, slope, bias_slope = cross_entropy(rows.values, task, shares, weight, bias)
         loss += penalty / 2 * float(np.vdot(weight, weight))
-        slope = divide(slope + penalty * weight, transposed=False)
+        slope = divide(slope + penalty * weight, factor, transposed=False)
         return loss, np.concatenate([slope.ravel(), bias_slope.ravel() / np.sqrt(curvature)])
 
     first = start.weight.reshape(heads * classes, columns)
-    first = first * np.sqrt(curvature + penalty) if rows.covariance is None else first @ lower
+    first = first @ factor if factor.ndim == 2 else first * factor
     first = np.concatenate([first.ravel(), start.bias.ravel() * np.sqrt(curvature)])
     loss, slope = objective(first)
     known = [(loss, slope)]
@@ -175,11 +174,33 @@ def minimise(
         loss, slope = known.pop() if known else objective(first + unit * values)
         return loss, unit * slope
 
-    options = {"ftol": tolerance, "gtol": GRADIENT * unit, "maxiter": STEPS, "maxfun": 2 * STEPS}
+    options = {"ftol": tolerance, "gtol": GRADIENT * unit, "maxiter": STEPS}
+    if rows.values.dtype == np.float32:
+        options["ftol"] = max(tolerance, ROUNDING)
     begin = np.zeros_like(first)
     found = minimize(scaled, begin, jac=True, method="L-BFGS-B", options=options)
     weight, bias = unpack(first + unit * found.x)
     return Heads(weight.reshape(start.weight.shape), bias, int(found.nit))
+
+
+def factor_of(hessian: Array, penalty: float) -> Array:
+    """The lower factor of the Hessian with its penalty; of a diagonal its diagonal."""
+    from scipy.linalg import cholesky
+
+    if hessian.ndim == 1:
+        return np.asarray(np.sqrt(hessian + penalty))
+    whole = hessian + penalty * np.eye(len(hessian))
+    return np.asarray(cholesky(whole, lower=True, overwrite_a=True, check_finite=False))
+
+
+def divide(values: Array, factor: Array, *, transposed: bool) -> Array:
+    """Weights H x R by the factor, from the right: by its transpose unless transposed."""
+    from scipy.linalg import solve_triangular
+
+    if factor.ndim == 1:
+        return np.asarray(values / factor)
+    how = {"lower": True, "trans": int(transposed), "check_finite": False}
+    return np.asarray(solve_triangular(factor, values.T, **how).T)
 
 
 def cross_entropy(
@@ -187,7 +208,7 @@ def cross_entropy(
 ) -> tuple[float, Array, Array]:
     """Summed over the heads: the loss, and its slope by weight (F K x R) and by bias (F x K)."""
     heads, classes = bias.shape
-    single = weight.astype(np.float32)
+    single = weight.astype(rows.dtype)
     loss, slope, bias_slope = 0.0, np.zeros(weight.shape), np.zeros(bias.shape)
     step = max(64, BLOCK // len(weight))
     for first in range(0, len(rows), step):
@@ -201,7 +222,7 @@ def cross_entropy(
         chances -= price
         chances *= share
         bias_slope += chances.sum(axis=2)
-        slope += chances.reshape(heads * classes, -1).astype(np.float32) @ block
+        slope += chances.reshape(heads * classes, -1).astype(rows.dtype) @ block
     return loss, slope, bias_slope
 
 

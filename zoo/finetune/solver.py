@@ -16,14 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.data.views import generator
 from zoo.errors import DataError
+from zoo.finetune.folds import Photos
 from zoo.finetune.softmax import Heads, Poll, Rows, Task, minimise, softmax
 from zoo.metrics import Array
 
 GRID = tuple(10 ** (-half / 2) for half in range(-2, 11))  # 10 to 1e-5 in half decades
 UNTESTED = 0.3  # the penalty where no photo can be held out
-CHOOSING, TESTING, SOLVING = 1e-4, 1e-6, 1e-11  # tolerance of the loss
+CHOOSING, TESTING, SOLVING = 3e-4, 1e-6, 1e-10  # tolerance of the loss
 TOGETHER = 1 << 21  # weights of the folds that are solved as one problem
 FEW, MANY = 2000, 5000  # rows: from here on what is tried is coarser, and in fewer folds
 FOLDS_OF_MANY = 3  # to choose a penalty by: so many photos held out say as much in three
@@ -104,10 +104,10 @@ def solve(
         choice = Choice(penalty or 0.0, "as asked for", Heads.zero(1, classes, rows.columns))
         if penalty is None:
             everyone = np.ones(len(task.labels), bool)
-            choice = choose(rows, task, everyone, Photos.of(groups, task), seed, folds, poll)
+            choice = choose(rows, task, everyone, Photos.of(groups, task.labels), seed, folds, poll)
         whole = shares(task, np.ones((1, len(task.labels)), bool))
         heads = minimise(
-            rows, task, whole, choice.penalty, choice.heads.mean, tolerance=SOLVING, poll=poll
+            rows, task, whole, choice.penalty, choice.head, tolerance=SOLVING, poll=poll
         )
         weight, bias = rows.fold(heads.weight[0], heads.bias[0])
     reason = f"penalty {choice.penalty:.2g} {choice.reason}"
@@ -138,7 +138,7 @@ def cross_validated(
     with one_thread():
         rows = Rows(features)
         task = Task.of(np.asarray(labels), classes, class_weights, label_smoothing)
-        photos = Photos.of(groups, task)
+        photos = Photos.of(groups, task.labels)
         everyone = np.ones(len(task.labels), bool)
         held = photos.held_out(everyone, seed, folds)
         if not len(held):
@@ -160,62 +160,19 @@ def cross_validated(
                 task,
                 shares(task, ~out[None]),
                 choice.penalty,
-                choice.heads.mean,
+                choice.head,
                 tolerance=TESTING,
                 poll=poll,
             )
             for out, choice in zip(held, choices, strict=True)
         ]
-    predictions, accuracies = np.full(len(task.labels), -1), []
-    for out, head in zip(held & photos.plain, found, strict=True):
-        predictions[out] = answers(rows, head, 0, out).argmax(axis=0)
-        accuracies.append(float((predictions[out] == task.labels[out]).mean()))
+        predictions, accuracies = np.full(len(task.labels), -1), []
+        for out, head in zip(held & photos.plain, found, strict=True):
+            predictions[out] = answers(rows, head, 0, out).argmax(axis=0)
+            accuracies.append(float((predictions[out] == task.labels[out]).mean()))
     penalties = tuple(choice.penalty for choice in choices)
     chosen = nested or penalty is not None
     return CrossValidated(tuple(accuracies), penalties, predictions, chosen)
-
-
-# Which photos are held out.
-
-
-@dataclass(frozen=True, slots=True)
-class Photos:
-    """Rows as views of photos: the photo of each row, and which rows are plain views.
-
-    labels: of each photo.
-    """
-
-    of_row: Array
-    plain: Array
-    labels: Array
-
-    @classmethod
-    def of(cls, groups: Array | None, task: Task) -> Photos:
-        rows = np.arange(len(task.labels))
-        _, first, of_row = np.unique(
-            rows if groups is None else groups, return_index=True, return_inverse=True
-        )
-        plain = np.zeros(len(rows), bool)
-        plain[first] = True
-        return cls(of_row, plain, task.labels[first])
-
-    def held_out(self, inside: Array, seed: int, folds: int) -> Array:
-        """F x N: the rows that each fold tests on, of those inside.
-
-        A class's photos are dealt out to the folds; one that is the only of its class stays in
-        the training part of all. F is less than asked for where no class has as many.
-        """
-        random = generator("folds", seed)
-        there = np.bincount(self.of_row, inside, len(self.labels)) > 0
-        fold = np.full(len(self.labels), -1)
-        counts = np.bincount(self.labels[there])
-        folds, dealt = min(folds, int(counts.max())), 0
-        for label in np.flatnonzero(counts > 1):
-            mine = random.permutation(np.flatnonzero(there & (self.labels == label)))
-            fold[mine] = (dealt + np.arange(len(mine))) % folds
-            dealt += len(mine)
-        used = np.unique(fold[fold >= 0])
-        return inside & (fold[self.of_row] == used[:, None])
 
 
 # The penalty.
@@ -223,11 +180,11 @@ class Photos:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A penalty, why, and the heads that the folds had with it."""
+    """A penalty, why, and the mean of the heads that the folds had with it."""
 
     penalty: float
     reason: str
-    heads: Heads
+    head: Heads
     table: tuple[Tried, ...] = ()
     steps: int = 0
 
@@ -246,21 +203,22 @@ def choose(
     held = photos.held_out(inside, seed, min(folds, FOLDS_OF_MANY) if count > MANY else folds)
     start = Heads.zero(max(1, len(held)), task.classes, rows.columns)
     if not len(held):
-        return Choice(UNTESTED, "by default: no class has two photos to choose it by", start)
+        return Choice(UNTESTED, "by default: no class has two photos to choose it by", start.mean)
     table: list[Tried] = []
     kept: list[Heads] = []
+    steps = 0
     parts = shares(task, inside & ~held)
     grid = GRID if count <= FEW else GRID[::2]
     for penalty in grid:
         start = together(rows, task, parts, penalty, start, poll)
-        kept.append(start)
+        kept.append(start.mean)
+        steps += start.steps
         table.append(tried(rows, task, held & photos.plain, penalty, start))
         best = min(table, key=lambda row: row.loss)
         if risen(table, best):
             break
     chosen = next(k for k, row in enumerate(table) if row.loss <= best.loss + best.error)
     reason = f"of {len(table)}, by {len(held)}-fold cross-validation"
-    steps = sum(heads.steps for heads in kept)
     return Choice(grid[chosen], reason, kept[chosen], tuple(table), steps)
 
 
@@ -271,8 +229,7 @@ def risen(table: list[Tried], best: Tried) -> bool:
 
 def shares(task: Task, trained: Array) -> Array:
     """F x N: the part of each row in the mean of each fold; trained: F x N."""
-    parts = trained * task.weights
-    return np.asarray(parts / parts.sum(axis=1, keepdims=True))
+    return np.asarray(trained / (trained @ task.weights)[:, None])
 
 
 def together(
@@ -315,8 +272,9 @@ def tried(rows: Rows, task: Task, held: Array, penalty: float, heads: Heads) -> 
 
 def answers(rows: Rows, heads: Heads, number: int, out: Array) -> Array:
     """K x M: log-probabilities of the rows held out by one of the heads."""
-    scores = heads.weight[number].astype(np.float32) @ rows.values[out].T
-    return softmax((scores + heads.bias[number][:, None])[None].astype(np.float64))[1][0]
+    scores = heads.weight[number].astype(rows.values.dtype) @ rows.values[out].T
+    _, logs = softmax((scores + heads.bias[number][:, None])[None].astype(np.float64))
+    return np.asarray(logs[0])
 
 
 @contextmanager

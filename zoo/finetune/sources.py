@@ -29,12 +29,20 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from zoo.finetune.scale import Scaling
+
 EVAL_BATCH = 256
+SOME = 512  # photos that say what the scale of features is
+# Path, what is to be said of it (see DatasetIndex.targets), and the digest of its content.
+Photo = tuple[str, int | list[float], bytes]
 SMALL = 64  # pixels of a side up to which pictures are trained on whole
 
 
 class Source(Protocol):
-    """Input of the trained part. `labels` are the training rows', `val_labels` the val photos'."""
+    """Input of the trained part. `labels` are the training rows', `val_labels` the val photos'.
+
+    N class numbers, or N x K of 0 and 1 where a photo has several labels.
+    """
 
     labels: Array
     val_labels: Array
@@ -117,8 +125,8 @@ class PhotoSource:
     def __init__(
         self,
         root: Path,
-        train: Sequence[tuple[str, int, bytes]],
-        val: Sequence[tuple[str, int, bytes]],
+        train: Sequence[Photo],
+        val: Sequence[Photo],
         preprocess: Preprocess,
         device: Device,
         *,
@@ -139,7 +147,7 @@ class PhotoSource:
         self.distortion, self.augment, self.workers = distortion, augment, workers or cores()
         self.plain: dict[bytes, Array] = {}  # decoded photos, where view 0 is used again
 
-    def pixels(self, photo: tuple[str, int, bytes], number: int, epoch: int | None = None) -> Array:
+    def pixels(self, photo: Photo, number: int, epoch: int | None = None) -> Array:
         """epoch: of the transforms; None for a view."""
         path, _, digest = photo
         if epoch is None and number == 0 and digest in self.plain:
@@ -152,7 +160,7 @@ class PhotoSource:
 
     def batches(
         self,
-        photos: Sequence[tuple[str, int, bytes]],
+        photos: Sequence[Photo],
         order: Sequence[Array],
         number: int,
         epoch: int | None = None,
@@ -203,6 +211,14 @@ class PrefixSource:
         self.frozen = frozen.to(device.torch)
         self.labels, self.val_labels = photos.labels, photos.val_labels
         self.kept: list[torch.Tensor] = []
+        self.scaling: Scaling | None = None
+
+    def some(self) -> Array:
+        """Features of photos of all classes, plain views: what a scaling is taken from."""
+        chosen = np.linspace(0, len(self.labels) - 1, min(SOME, len(self.labels))).astype(int)
+        rows = [np.array(part) for part in batched(chosen.tolist(), SMALL)]
+        batches = self.photos.batches(self.photos.photos, rows, 0)
+        return np.concatenate([self.through(inputs).cpu().numpy() for inputs in batches])
 
     def through(self, inputs: torch.Tensor) -> torch.Tensor:
         import torch
@@ -210,7 +226,7 @@ class PrefixSource:
         bf16 = self.device.precision == "bf16"
         with torch.no_grad(), torch.autocast(inputs.device.type, torch.bfloat16, enabled=bf16):
             features: torch.Tensor = self.frozen(inputs).float()
-        return features
+        return features if self.scaling is None else self.scaling.scaled(features)
 
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
         return map(self.through, self.photos.train(epoch, order))

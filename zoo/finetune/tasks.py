@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -164,3 +165,10 @@ class Reconstruct:
                 count += len(inputs)
         loss, mse, mae = (sums / count).tolist()
         return Scores(loss, mse=mse, mae=mae)
+
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "classify": Classify,
+    "multilabel": MultiLabel,
+    "reconstruct": Reconstruct,
+}

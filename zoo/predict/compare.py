@@ -96,6 +96,11 @@ def check(name: str) -> Run:
             f"{name} is a run of the task {run.record['task']}, which has no right and wrong",
             "compare runs of classifiers",
         )
+    if run.record.get("threshold") is not None:
+        raise UsageError(
+            f"{name} gives a photo several labels, which is not right or wrong as a whole",
+            f"compare its mAP: `zoo evaluate {name}`",
+        )
     return run
 
 

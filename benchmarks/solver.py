@@ -1,0 +1,211 @@
+"""The head's optimum: seconds and accuracy of zoo's solver beside scikit-learn's.
+
+    python -m benchmarks.solver [--rows 10000 --columns 2048 --splits 12]
+
+1. Made rows with the spectrum of a network's features: seconds, and how far from the optimum.
+2. Real features of the shared photos, several splits: accuracy by the rule that picks the penalty.
+
+One BLAS thread each; CPU seconds, which a busy machine distorts less than those of a clock.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from benchmarks.measure import ROOT, arguments, machine, save, show, verdict
+from zoo import device
+from zoo.data.index import scan
+from zoo.engine.torch import TorchEngine
+from zoo.finetune import rank
+from zoo.finetune.features import Pass, Views, compute
+from zoo.finetune.solver import Solution, solve
+
+BAR = 5.0  # CPU seconds for 10,000 photos
+MODELS = (
+    ("timm/mobilenetv2_100", "timm-mobilenetv2_100-keras.pth"),
+    ("torchvision/squeezenet1_1", "squeezenet1_1-caffe.pth"),
+    ("googlenet-2014", "googlenet_bvlc.safetensors"),
+)
+SETS = ("hymenoptera", "clothing10")
+Array = Any
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--rows", type=int, default=10_000, help="(10000)")
+    parser.add_argument("--columns", type=int, default=2048, help="(2048)")
+    parser.add_argument("--classes", type=int, default=10, help="(10)")
+    parser.add_argument("--splits", type=int, default=12, help="of the real photos (12)")
+    parser.add_argument("--no-peers", action="store_true", help="zoo alone")
+    parser.add_argument("--shared", type=Path, default=shared(), help="has data/ and weights/")
+    flags = parser.parse_args()
+    facts = machine()
+    with threadpool_limits(1):
+        result = made(flags.rows, flags.columns, flags.classes, flags.repeat, flags.no_peers)
+        if flags.shared.is_dir():
+            print()
+            result |= real(flags.shared, flags.splits)
+    save("solver", facts, result)
+
+
+def shared() -> Path:
+    return Path(os.environ.get("ZOO_SHARED") or ROOT.parent / "shared")
+
+
+# Made rows.
+
+
+def made(count: int, columns: int, classes: int, repeat: int, alone: bool) -> dict[str, Any]:
+    features, labels = draw(count + 2000, columns, classes)
+    train, held = (features[:count], labels[:count]), (features[count:], labels[count:])
+    spent, found = zip(*(timed(lambda: solve(*train, classes, seed=0)) for _ in range(repeat)))
+    ours: Solution = found[0]
+    print(f"{count:,} rows, {columns:,} columns, {classes} classes: {ours.reason}")
+    rows = [["zoo, choose and solve", *cells(spent, right(ours.weight, ours.bias, held))]]
+    one = [
+        timed(lambda: solve(*train, classes, seed=0, penalty=ours.penalty)) for _ in range(repeat)
+    ]
+    rows.append(
+        ["zoo, this penalty", *cells([s for s, _ in one], right(ours.weight, ours.bias, held))]
+    )
+    facts: dict[str, Any] = {"seconds": spent, "reason": ours.reason}
+    if not alone:
+        facts |= peers(train, held, ours, rows)
+    show(rows, ("on made rows", "CPU s", "accuracy"))
+    facts["verdict"] = verdict(
+        "choose and solve, CPU s", statistics.median(spent), BAR, at_most=True
+    )
+    return {"made": facts}
+
+
+def peers(train: Any, held: Any, ours: Solution, rows: list[list[str]]) -> dict[str, Any]:
+    """scikit-learn at the same penalty, and choosing among the same by as many folds."""
+    scale = StandardScaler().fit(train[0])
+    scaled = scale.transform(train[0])
+    count = len(scaled)
+    model = LogisticRegression(C=1 / (count * ours.penalty), tol=1e-7, max_iter=5000)
+    spent, _ = timed(lambda: model.fit(scaled, train[1]))
+    score = model.score(scale.transform(held[0]), held[1])
+    rows.append(["scikit-learn, this penalty", *cells([spent], score)])
+    weight = model.coef_ / scale.scale_
+    gap = float(np.linalg.norm(ours.weight - weight) / np.linalg.norm(weight))
+    print(f"weights differ from scikit-learn's by {gap:.1e} of their norm")
+    penalties = [row.penalty for row in ours.table]
+    several = LogisticRegressionCV(
+        Cs=[1 / (count * each) for each in penalties],
+        cv=3 if count > 5000 else 5,
+        scoring="neg_log_loss",
+        max_iter=5000,
+        l1_ratios=(0.0,),
+        use_legacy_attributes=False,
+    )
+    spent_choosing, _ = timed(lambda: several.fit(scaled, train[1]))
+    score = float(np.mean(several.predict(scale.transform(held[0])) == held[1]))
+    rows.append(["scikit-learn, choose and solve", *cells([spent_choosing], score)])
+    return {"gap": gap, "sklearn": spent, "sklearn_cv": spent_choosing}
+
+
+def draw(count: int, columns: int, classes: int) -> tuple[Array, Array]:
+    """Rectified mixtures of factors whose variances fall as 1/k; classes overlap."""
+    random = np.random.default_rng(0)
+    fall = np.arange(1, columns + 1) ** -0.5
+    labels = random.integers(0, classes, count)
+    factors = random.standard_normal((count, columns), np.float32)
+    factors += 0.09 * random.standard_normal((classes, columns), np.float32)[labels]
+    mixing = random.standard_normal((columns, columns), np.float32) * (fall / columns**0.5)[:, None]
+    return np.maximum(10 * factors @ mixing.astype(np.float32) + 0.1, 0), labels
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    began = time.process_time()
+    found = work()
+    return time.process_time() - began, found
+
+
+def right(weight: Array, bias: Array, held: tuple[Array, Array]) -> float:
+    return float(((held[0] @ weight.T + bias).argmax(axis=1) == held[1]).mean())
+
+
+def cells(spent: Any, accuracy: float) -> list[str]:
+    return [f"{statistics.median(spent):.2f}", f"{100 * accuracy:.2f} %"]
+
+
+# Real photos.
+
+
+def real(folder: Path, splits: int) -> dict[str, Any]:
+    """Accuracy on a quarter of the photos held out, mean of the splits, by rule."""
+    scores: dict[str, dict[str, list[float]]] = {}
+    for data in SETS:
+        for model, file in MODELS:
+            features, labels = kept(folder, data, f"{model}={folder / 'weights' / file}")
+            job = f"{model.split('/')[-1]}, {data}"
+            parts = StratifiedShuffleSplit(splits, test_size=0.25, random_state=0)
+            for train, held in parts.split(features, labels):
+                for rule, score in by_rule(features, labels, train, held).items():
+                    scores.setdefault(rule, {}).setdefault(job, []).append(score)
+    jobs = list(next(iter(scores.values())))
+    print(f"accuracy on a quarter held out, %, mean of {splits} splits; seconds: CPU, a split")
+    means = {
+        rule: [100 * float(np.mean(each[job])) for job in jobs] for rule, each in scores.items()
+    }
+    table = [
+        [rule, *(f"{v:.2f}" for v in row), f"{np.mean(row):.2f}"] for rule, row in means.items()
+    ]
+    show(table, ("penalty by", *jobs, "mean"))
+    return {"real": means, "jobs": jobs}
+
+
+def by_rule(features: Array, labels: Array, train: Array, held: Array) -> dict[str, float]:
+    classes = int(labels.max()) + 1
+    rest = (features[held], labels[held])
+    chosen = solve(features[train], labels[train], classes, seed=0)
+    least = min(chosen.table, key=lambda row: row.loss).penalty
+    most = max(chosen.table, key=lambda row: row.accuracy).penalty
+    scores = {"one standard error (zoo)": right(chosen.weight, chosen.bias, rest)}
+    others = {"least loss": least, "most accuracy": most, "always 1": 1.0, "always 0.3": 0.3,
+              "always 0.1": 0.1}  # fmt: skip
+    for rule, penalty in others.items():
+        found = solve(features[train], labels[train], classes, seed=0, penalty=penalty)
+        scores[rule] = right(found.weight, found.bias, rest)
+    scale = StandardScaler().fit(features[train])
+    for name, change in (("scikit-learn as it is", None), ("scikit-learn, scaled", scale)):
+        rows = features if change is None else change.transform(features)
+        model = LogisticRegression(max_iter=5000).fit(rows[train], labels[train])
+        scores[name] = float(model.score(rows[held], labels[held]))
+    return scores
+
+
+def kept(folder: Path, data: str, model: str) -> tuple[Array, Array]:
+    """Features and labels of all photos of a set that can be read; plain views."""
+    index = scan(folder / "data" / data)
+    _, start = rank.opened(model, 0)
+    _, parts = rank.parted(start, len(index.classes), 0)
+    engine = TorchEngine(parts.frozen, start.preprocess, device.choose("cpu"))
+    rows: dict[bytes, Array] = {}
+
+    class Memory(rank.Unkept):
+        def add(self, key: bytes, row: Array) -> None:
+            super().add(key, row)
+            rows[key] = row
+
+    work = [(sample, Views()) for sample in index.samples]
+    found: Pass = compute(Memory(), engine, start.preprocess, index.root, work, lambda *_: None)  # type: ignore[arg-type]
+    there = [sample for sample in index.samples if sample.path in found.keys]
+    features = np.stack([rows[found.keys[sample.path][0]] for sample in there])
+    return features.reshape(len(features), -1), np.array([sample.label for sample in there])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,294 @@
+"""The head's optimum: against scikit-learn, to the bit, and with whatever rows there are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from sklearn.linear_model import LogisticRegression
+
+from zoo.errors import DataError, TrainingError
+from zoo.finetune import solver
+from zoo.finetune.folds import Photos
+from zoo.finetune.solver import cross_validated, solve
+
+Array = np.ndarray[Any, np.dtype[Any]]
+CLASSES = 4
+
+
+def rows(count: int, columns: int, seed: int = 0) -> tuple[Array, Array]:
+    """Features as a network's: positive, of unequal scale, correlated; classes that overlap."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % CLASSES
+    hidden = random.standard_normal((count, columns)) * np.arange(1, columns + 1) ** -0.7
+    hidden += 0.7 * random.standard_normal((CLASSES, columns))[labels] / columns**0.5
+    mixed = hidden @ random.standard_normal((columns, columns)) * random.uniform(0.1, 9, columns)
+    return np.maximum(mixed + 1, 0).astype(np.float32), labels
+
+
+def standardised(features: Array, solution: solver.Solution) -> tuple[Array, Array, Array]:
+    """The rows as the solver sees them, with the weight and the bias that belong to them."""
+    double = features.astype(np.float64)
+    mean, spread = double.mean(axis=0), double.std(axis=0)
+    spread[spread < 1e-6] = 1
+    weight = solution.weight.astype(np.float64)
+    return (double - mean) / spread, weight * spread, solution.bias + weight @ mean
+
+
+def log_loss(features: Array, weight: Array, bias: Array, labels: Array) -> float:
+    scores = features @ weight.T + bias
+    top = scores.max(axis=1)
+    logs = np.log(np.exp(scores - top[:, None]).sum(axis=1)) + top
+    return float(np.mean(logs - scores[np.arange(len(labels)), labels]))
+
+
+@pytest.mark.parametrize(("count", "columns"), [(300, 40), (120, 300)])
+@pytest.mark.parametrize("penalty", [1.0, 0.03])
+def test_the_optimum_is_scikit_learns(count: int, columns: int, penalty: float) -> None:
+    """More rows than columns, and fewer: the span of the rows is exact."""
+    features, labels = rows(count, columns)
+    found = solve(features, labels, CLASSES, seed=0, penalty=penalty)
+    scaled, weight, bias = standardised(features, found)
+    theirs = LogisticRegression(C=1 / (count * penalty), tol=1e-9, max_iter=5000)
+    theirs.fit(scaled, labels)
+    assert found.reason == f"penalty {penalty:.2g} as asked for"
+    assert np.linalg.norm(weight - theirs.coef_) < 1e-3 * np.linalg.norm(theirs.coef_)
+    ours = log_loss(scaled, weight, bias, labels)
+    assert ours == pytest.approx(
+        log_loss(scaled, theirs.coef_, theirs.intercept_, labels), abs=1e-6
+    )
+
+
+def test_weights_of_classes_are_scikit_learns() -> None:
+    features, labels = rows(300, 30)
+    labels[(labels == 3) & (np.arange(300) > 40)] = 0
+    each = np.array([0.5, 1.0, 1.5, 8.0])
+    found = solve(features, labels, CLASSES, seed=0, penalty=0.1, class_weights=each)
+    scaled, weight, _ = standardised(features, found)
+    theirs = LogisticRegression(
+        C=1 / (each[labels].sum() * 0.1),
+        tol=1e-9,
+        max_iter=5000,
+        class_weight=dict(enumerate(each)),
+    ).fit(scaled, labels)
+    assert np.linalg.norm(weight - theirs.coef_) < 1e-3 * np.linalg.norm(theirs.coef_)
+    alike = solve(features, labels, CLASSES, seed=0, penalty=0.1)
+    rare = features[labels == 3]
+    answers = [(rare @ one.weight.T + one.bias).argmax(axis=1) for one in (found, alike)]
+    assert np.mean(answers[0] == 3) > np.mean(answers[1] == 3)
+
+
+def test_label_smoothing_and_weights_cost_what_they_do_in_torch() -> None:
+    """No step away from the optimum makes torch's loss, with the penalty, less."""
+    import torch
+
+    features, labels = rows(200, 20)
+    each = np.array([1.0, 2.0, 0.5, 1.0])
+    found = solve(
+        features, labels, CLASSES, seed=0, penalty=0.05, class_weights=each, label_smoothing=0.2
+    )
+    scaled, weight, bias = (torch.tensor(a) for a in standardised(features, found))
+    weight.requires_grad_()
+    bias.requires_grad_()
+    cost = torch.nn.functional.cross_entropy(
+        scaled @ weight.T + bias, torch.tensor(labels), torch.tensor(each), label_smoothing=0.2
+    )
+    (cost + 0.025 * weight.square().sum()).backward()  # type: ignore[no-untyped-call]
+    assert weight.grad is not None
+    assert bias.grad is not None
+    assert weight.grad.abs().max() < 1e-4
+    assert bias.grad.abs().max() < 1e-4
+
+
+def test_the_penalty_is_chosen_where_photos_held_out_are_told_best() -> None:
+    features, labels = rows(200, 60)
+    found = solve(features, labels, CLASSES, seed=0)
+    best = min(found.table, key=lambda row: row.loss)
+    (chosen,) = [row for row in found.table if row.penalty == found.penalty]
+    assert chosen.loss <= best.loss + best.error
+    assert all(
+        row.loss > best.loss + best.error for row in found.table if row.penalty > found.penalty
+    )
+    assert [row.penalty for row in found.table] == sorted(
+        (row.penalty for row in found.table), reverse=True
+    )
+    assert found.reason == (
+        f"penalty {found.penalty:.2g} of {len(found.table)}, by 5-fold cross-validation"
+    )
+    noise = np.random.default_rng(0).standard_normal(features.shape).astype(np.float32)
+    assert solve(noise, labels, CLASSES, seed=0).penalty > found.penalty
+
+
+PRINT = """
+import sys; sys.path.insert(0, "tests")
+import hashlib, test_solver as t
+from zoo.finetune.solver import solve
+for size in ((150, 300), (300, 50)):
+    s = solve(*t.rows(*size), t.CLASSES, seed=0)
+    print(hashlib.sha256(s.weight.tobytes() + s.bias.tobytes()).hexdigest())
+"""
+
+
+def test_the_same_rows_give_the_same_bits_on_any_number_of_threads() -> None:
+    said = set()
+    for threads in ("1", "3"):
+        done = subprocess.run(
+            [sys.executable, "-c", PRINT],
+            cwd=ROOT,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        said.add(done.stdout)
+    assert len(said) == 1
+    assert len(said.pop().split()) == 2
+
+
+def test_features_that_never_change_do_no_harm() -> None:
+    features, labels = rows(120, 20)
+    plain = solve(features, labels, CLASSES, seed=0, penalty=0.1)
+    flat = np.full((120, 3), [0.0, 1e4, 1 / 3], np.float32)
+    found = solve(np.hstack([features, flat]), labels, CLASSES, seed=0, penalty=0.1)
+    assert not found.weight[:, 20:].any()
+    np.testing.assert_allclose(found.weight[:, :20], plain.weight, rtol=1e-2, atol=1e-6)
+    nothing = solve(flat, labels[:120], CLASSES, seed=0)
+    assert not nothing.weight.any()
+    np.testing.assert_allclose(nothing.bias, nothing.bias[0], atol=1e-3)
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    features, labels = rows(40, 5)
+    features[3, 2] = np.nan
+    with pytest.raises(TrainingError, match="not finite"):
+        solve(features, labels, CLASSES, seed=0)
+
+
+# Photos held out.
+
+
+def held(labels: Array, groups: Array | None, folds: int) -> tuple[Array, Photos]:
+    photos = Photos.of(groups, labels)
+    return photos.held_out(np.ones(len(labels), bool), 0, folds), photos
+
+
+def test_views_of_a_photo_are_never_on_both_sides() -> None:
+    labels = np.repeat(np.arange(30) % 3, 4)
+    groups = np.repeat(np.random.default_rng(0).permutation(30), 4)
+    out, photos = held(labels, groups, 5)
+    assert out.shape == (5, 120)
+    assert (out.sum(axis=0) == 1).all()
+    for photo in range(30):
+        assert len({tuple(column) for column in out[:, groups == photo].T}) == 1
+    assert [out[k][labels == 1].sum() for k in range(5)] == [8] * 5
+    assert photos.plain.tolist() == ([True] + [False] * 3) * 30
+
+
+def test_twins_in_one_group_do_not_flatter() -> None:
+    """Each photo twice: a head that may look up the twin is right; in groups it must guess."""
+    random = np.random.default_rng(0)
+    features = np.repeat(random.standard_normal((60, 200)), 2, axis=0).astype(np.float32)
+    labels = np.repeat(np.arange(60) % 2, 2)
+    apart = cross_validated(features, labels, 2, seed=0, penalty=0.1)
+    together = cross_validated(features, labels, 2, seed=0, penalty=0.1, groups=np.arange(120) // 2)
+    assert apart.accuracy > 0.9
+    assert together.accuracy < 0.75
+    assert (together.predictions[1::2] == -1).all()
+    assert (together.predictions[::2] >= 0).all()
+
+
+def test_classes_of_one_and_two_photos_can_be_solved_and_tested() -> None:
+    features, labels = rows(100, 30)
+    few = np.concatenate([np.flatnonzero(labels < 2), [2, 3, 7]])  # one of class 2, two of 3
+    features, labels = features[few], labels[few]
+    out, _ = held(labels, None, 5)
+    assert not out[:, labels == 2].any()
+    assert out[:, labels == 3].sum() == 2
+    assert (out[:, labels == 3].sum(axis=1) <= 1).all()
+    found = solve(features, labels, CLASSES, seed=0)
+    assert np.isfinite(found.weight).all()
+    found = solve(features, labels, CLASSES, seed=0, penalty=1e-3)
+    assert (features @ found.weight.T + found.bias).argmax(axis=1)[labels == 2] == 2
+    tested = cross_validated(features, labels, CLASSES, seed=0)
+    assert (tested.predictions == -1).sum() == 1
+
+
+def test_there_are_no_more_folds_than_photos_of_a_class() -> None:
+    out, _ = held(np.array([0, 0, 0, 1, 1, 2]), None, 5)
+    assert len(out) == 3
+    assert out.sum(axis=1).tolist() == [2, 2, 1]
+
+
+def test_one_photo_a_class_leaves_the_penalty_at_its_default() -> None:
+    features, labels = rows(4, 30)
+    found = solve(features, labels, CLASSES, seed=0)
+    assert found.penalty == solver.UNTESTED
+    assert found.table == ()
+    assert "no class has two photos" in found.reason
+    assert ((features @ found.weight.T + found.bias).argmax(axis=1) == labels).all()
+    with pytest.raises(DataError, match="no class has two photos"):
+        cross_validated(features, labels, CLASSES, seed=0)
+
+
+def test_noise_is_told_at_the_level_of_chance() -> None:
+    """What is chosen inside the folds has not seen what it is tested on."""
+    random = np.random.default_rng(1)
+    features = random.standard_normal((200, 400)).astype(np.float32)
+    found = cross_validated(features, np.arange(200) % 2, 2, seed=0)
+    assert found.nested
+    assert abs(found.accuracy - 0.5) < 0.11  # three standard errors
+    assert found.interval > 0
+
+
+def test_many_rows_are_cross_validated_with_one_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = rows(300, 20)
+    nested = cross_validated(features, labels, CLASSES, seed=0)
+    monkeypatch.setattr(solver, "FEW", 200)
+    monkeypatch.setattr(solver, "MANY", 250)
+    monkeypatch.setattr(solver, "TOGETHER", 100)
+    found = cross_validated(features, labels, CLASSES, seed=0)
+    assert nested.nested
+    assert not found.nested
+    assert len(set(found.penalties)) == 1
+    assert len(found.accuracies) == 5
+    assert found.accuracy == pytest.approx(nested.accuracy, abs=0.05)
+    assert solve(features, labels, CLASSES, seed=0).reason.endswith("by 3-fold cross-validation")
+
+
+def test_the_interval_is_students() -> None:
+    from scipy.stats import t
+
+    scores = (0.8, 0.9, 0.85, 0.7, 0.95)
+    found = solver.CrossValidated(scores, (1.0,) * 5, np.zeros(5), True)
+    low, _ = t.interval(0.95, 4, np.mean(scores), np.std(scores, ddof=1) / 5**0.5)
+    assert found.accuracy - found.interval == pytest.approx(low)
+
+
+def test_whoever_is_asked_can_stop_it() -> None:
+    calls = 0
+
+    def stop() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 10:
+            raise KeyboardInterrupt
+
+    features, labels = rows(100, 20)
+    with pytest.raises(KeyboardInterrupt):
+        solve(features, labels, CLASSES, seed=0, poll=stop)
+    assert calls == 10
+
+
+def test_columns_too_many_for_a_factor_are_solved_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo.finetune import softmax
+
+    features, labels = rows(200, 40)
+    usual = solve(features, labels, CLASSES, seed=0, penalty=0.1)
+    monkeypatch.setattr(softmax, "FACTOR", 10)
+    found = solve(features, labels, CLASSES, seed=0, penalty=0.1)
+    assert np.linalg.norm(found.weight - usual.weight) < 2e-3 * np.linalg.norm(usual.weight)

@@ -1,0 +1,82 @@
+"""zoo sweep: the same fine-tune for every combination of some settings, compared."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo.cli.screen import Screen, percent, print_json, table, talk
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.finetune.sweep import Row
+
+SETTINGS = "NAME=VALUE,VALUE… as in penalty=0.1,1 head=linear,mlp:128."
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="As in `zoo list`, torchvision/X, timm/X.")],
+    data: Annotated[str, typer.Argument(help="As for `zoo finetune`.")],
+    settings: Annotated[list[str], typer.Argument(help=SETTINGS)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the runs.")],
+    weights: Annotated[str | None, typer.Option(help="Tag, file, run, or none.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="TOML file of the other settings.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Compare by so many folds (5; 1: by the val photos).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of split, order and head (0).")] = None,
+    json: Annotated[bool, typer.Option("--json", help="The rows as JSON on stdout.")] = False,
+) -> None:
+    """Fine-tune with every combination of some settings, and say which is best.
+
+    Each combination is a run in the folder, compared by cross-validation over all photos. The
+    same command again goes on with an interrupted sweep.
+    """
+    with Screen(at_once=True) as screen:
+        from zoo.finetune import sweep as sweeps
+
+        if folds is not None and folds < 1:
+            raise UsageError(f"--folds {folds}", "give 2 or more, or 1 for the val photos alone")
+        folds = None if folds == 1 else folds or sweeps.FOLDS
+        base = {"model": model, "data": data, "weights": weights, "folds": folds, "seed": seed}
+        found = sweeps.recipes_of(base, recipe, settings)
+        chosen = sweeps.grid(settings)
+        talk(f"{len(found)} combinations" + (f", {folds} folds each" if folds else ""))
+        screen.at_once = False
+        rows: list[Row] = []
+        for row in sweeps.sweep(found, chosen, output, screen):
+            screen.close()
+            rows.append(row)
+            said = row.error or percent(row.accuracy)
+            talk(f"{len(rows):>4} of {len(found)}  {sweeps.named(row.settings)}: {said}")
+        best = sweeps.best_of(rows)
+        if json:
+            print_json([{**asdict(row), "run": str(row.run), "best": row is best} for row in rows])
+        else:
+            show(rows, best)
+
+
+def show(rows: list[Row], best: Row | None) -> None:
+    from zoo.finetune.sweep import as_good
+
+    names = list(rows[0].settings)
+    lines = [
+        (
+            *(str(row.settings[name]) for name in names),
+            percent(row.accuracy),
+            percent(row.error_of_mean) if row.error_of_mean is not None else "",
+            percent(row.val_accuracy),
+            f"{row.seconds:.1f} s",
+            str(row.run),
+            "best" if row is best else "as good" if best and as_good(row, best) else row.error,
+        )
+        for row in sorted(rows, key=lambda row: -(row.accuracy or 0.0))
+    ]
+    header = (*names, "accuracy", "± error", "val", "time", "run", "")
+    for line in table(lines, header, right=" " * len(names) + "rrrr"):
+        print(line)
+    if best:
+        talk(f"next: zoo predict {best.run} FOLDER; its settings are in {best.run}/recipe.toml")

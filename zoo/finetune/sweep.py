@@ -1,0 +1,151 @@
+"""A sweep: the same fine-tune for every combination of some settings.
+
+Each combination is a run folder of its own in the sweep's, so that an interrupted sweep goes on
+where it was, and any of its runs can predict. Features that several of them need are computed once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo import recipe as recipes
+from zoo.errors import Interrupted, RecipeError, RunError, UsageError, WriteError, ZooError, nearest
+from zoo.finetune import job
+from zoo.finetune import plan as plans
+from zoo.finetune.events import Watch
+from zoo.recipe import Recipe
+from zoo.run import Run
+
+MOST = 1000
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A combination and what came of it; error: why nothing did.
+
+    accuracy: over the folds, or of the val photos where there are none. deviation: of its mean.
+    """
+
+    settings: dict[str, Any]
+    run: Path
+    accuracy: float | None
+    error_of_mean: float | None
+    val_accuracy: float | None
+    seconds: float
+    error: str = ""
+
+
+def grid(words: Sequence[str]) -> list[dict[str, Any]]:
+    """`lr=0.1,0.01 head=linear,mlp:64` as all combinations. Raises UsageError."""
+    values = dict(setting(word) for word in words)
+    found = [
+        dict(zip(values, choice, strict=True)) for choice in itertools.product(*values.values())
+    ]
+    if not words or len(found) < 2:
+        raise UsageError(
+            f"{len(found)} combination to sweep over" if words else "no setting to sweep over",
+            "give values with commas between them, as in lr=0.01,0.001 head=linear,mlp:128",
+        )
+    if len(found) > MOST:
+        raise UsageError(f"{len(found):,} combinations", f"give at most {MOST:,}")
+    return found
+
+
+def setting(word: str) -> tuple[str, list[Any]]:
+    name, equals, text = word.partition("=")
+    name = name.replace("-", "_")
+    if not equals or not text:
+        raise UsageError(f"'{word}' is no setting", "give NAME=VALUE,VALUE as in lr=0.01,0.001")
+    if name not in Recipe.model_fields or name in ("data", "seeds", "folds"):
+        close = nearest(name, Recipe.model_fields)
+        raise UsageError(f"unknown setting '{name}'", close or "`zoo finetune --help` has them")
+    return name, [value(part.strip()) for part in text.split(",")]
+
+
+def value(text: str) -> Any:
+    """As TOML would have it: a number, true or false, else a word."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def recipes_of(base: dict[str, Any], file: Path | None, words: Sequence[str]) -> list[Recipe]:
+    """A recipe for each combination, all checked. Raises RecipeError for the first that is not."""
+    found = []
+    for chosen in grid(words):
+        try:
+            found.append(recipes.make({**base, **chosen}, file, "sweep"))
+        except RecipeError as error:
+            raise RecipeError(f"{named(chosen)}: {error.what}", error.hint) from None
+    return found
+
+
+def named(chosen: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in chosen.items())
+
+
+def sweep(
+    found: list[Recipe], chosen: list[dict[str, Any]], folder: Path, watch: Watch
+) -> Iterator[Row]:
+    """Trains each in turn; one that cannot be trained is a row with its error."""
+    for number, (recipe, settings) in enumerate(zip(found, chosen, strict=True), start=1):
+        place = folder / f"{number:03d}"
+        try:
+            run = carry_out(recipe, place, watch)
+        except (Interrupted, WriteError, RunError):
+            raise
+        except ZooError as error:
+            yield Row(settings, place, None, None, None, 0.0, error.what)
+        else:
+            yield row(settings, run)
+
+
+def carry_out(recipe: Recipe, place: Path, watch: Watch) -> Run:
+    """The finished run of this recipe in its place: made, gone on with, or there already."""
+    if not place.exists():
+        task = job.start(plans.make(recipe), place, watch)
+    else:
+        run = Run.open(place)
+        before = recipes.make({}, place / "recipe.toml")
+        ours = recipe.model_copy(update={"data": before.data, "weights": before.weights})
+        if ours.model_copy(update={"optimizer": before.optimizer}) != before:
+            raise RunError(f"{place} is of another sweep", "choose another folder with -o")
+        if run.record["status"] == "finished":
+            return run
+        task = job.resume(plans.make(before), run, watch)
+    for _ in task.events():
+        pass
+    return Run.open(place)
+
+
+def row(settings: dict[str, Any], run: Run) -> Row:
+    about = run.record
+    own = about["results"].get("accuracy", about["results"].get("map"))
+    folds = about.get("evidence", {}).get("folds")
+    if not folds:
+        return Row(settings, run.folder, own, None, own, about["seconds"])
+    error = folds["deviation"] / len(folds["accuracy"]) ** 0.5
+    return Row(settings, run.folder, folds["mean"], error, own, about["seconds"])
+
+
+def best_of(rows: Sequence[Row]) -> Row | None:
+    """The most accurate; of equals the first."""
+    there = [row for row in rows if row.accuracy is not None]
+    return max(there, key=lambda row: row.accuracy or 0.0, default=None)
+
+
+def as_good(row: Row, best: Row) -> bool:
+    """Whether a row lies within a standard error of the best one."""
+    if row.accuracy is None or best.accuracy is None:
+        return False
+    return row.accuracy >= best.accuracy - (best.error_of_mean or 0.0)
