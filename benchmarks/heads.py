@@ -17,15 +17,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.heads_table import table
-from benchmarks.measure import ROOT, Job, arguments, machine, run, zoo
+from benchmarks.measure import ROOT, Job, machine, run, zoo
 
 RESULTS = Path(__file__).parent / "results" / "heads.json"
 PEERS = Path(__file__).parent / "peers"
@@ -59,8 +60,8 @@ Row = dict[str, Any]
 
 
 def main() -> None:
-    parser = arguments(__doc__)
-    parser.set_defaults(repeat=None)  # the seeds are the repetitions
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # ends the job too
+    parser = ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("part", choices=("setup", "peers", "times", "ours", "table"))
     parser.add_argument("folder", nargs="?", type=Path, help="setup: where environments go")
     parser.add_argument("--envs", type=Path, help="the folder that setup made")
@@ -96,41 +97,47 @@ def setup(folder: Path) -> None:
 
 def peers(flags: Namespace) -> None:
     """Every seed of all before the next one: an interrupted run compares like with like."""
-    done = {key(row) for row in read()["rows"]}
+    done = {(row.get("peer", row["who"]), *key(row)[1:]) for row in read()["rows"]}
     for seed in flags.seeds:
         for model, photos in JOBS:
             for who in flags.only:
                 if (who, model, photos, seed) not in done:
-                    add(one_peer(flags, who, model, photos, seed), "peers")
+                    for row in one_peer(flags, who, model, photos, seed):
+                        add(row, "peers")
 
 
-def one_peer(flags: Namespace, who: str, model: str, photos: str, seed: int) -> Row:
+def one_peer(flags: Namespace, who: str, model: str, photos: str, seed: int) -> list[Row]:
+    """One row for each line that the script prints; timm's has one for each rate."""
     more = ["--untimed"] if flags.untimed and who == TIMM else []
     env = {**SAME, **KEPT_MEMORY} if flags.untimed else SAME
-    row, job = start(flags, who, model, photos, seed, *more, env=env)
-    return {**row, **NOT_TIMED} if flags.untimed else {**row, **seconds(job)}
+    job = start(flags, who, model, photos, seed, *more, env=env)
+    cost = NOT_TIMED if flags.untimed else seconds(job)
+    found = [json.loads(line) for line in job.out.splitlines() if line.startswith("{")]
+    names = [f"{who}, lr {row['settings']['lr']:g}" if len(found) > 1 else who for row in found]
+    return [
+        {"who": name, "peer": who, **row, **cost} for name, row in zip(names, found, strict=True)
+    ]
 
 
 def start(
     flags: Namespace, who: str, model: str, photos: str, seed: int, *more: str, env: dict[str, str]
-) -> tuple[Row, Job]:
-    """A peer's script, its own words about it, and what it cost."""
-    first = head(who, model, photos, seed)
+) -> Job:
+    """A peer's script in its environment."""
+    head(who, model, photos, seed)
     environment, script, *its_own = SCRIPTS[who]
     python = flags.envs / environment / "bin" / "python"
     data, weights = paths(flags, model, photos)
-    job = run(
-        [python, PEERS / script, model, weights, data, "--seed", str(seed), *its_own, *more],
-        env=env,
-    )
-    return {**first, **json.loads(job.out.splitlines()[-1])}, job
+    words = [python, PEERS / script, model, weights, data, "--seed", str(seed), *its_own, *more]
+    return run(words, env=env)
 
 
 def times(flags: Namespace) -> None:
     """Seconds of timm's 30 epochs, in a straight line from those of 1 and of 3."""
     for model, photos in JOBS:
         jobs = {
-            epochs: start(flags, TIMM, model, photos, 0, "--epochs", str(epochs), env=SAME)[1]
+            epochs: start(
+                flags, TIMM, model, photos, 0, "--lr", "3e-3", "--epochs", str(epochs), env=SAME
+            )
             for epochs in (1, 3)
         }
         cost = {
@@ -209,7 +216,7 @@ def key(row: Row) -> tuple[str, str, str, int]:
 def read() -> dict[str, Any]:
     """What was measured so far."""
     empty: dict[str, Any] = {"machine": {}, "rows": [], "extrapolated": []}
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else empty
+    return {**empty, **json.loads(RESULTS.read_text())} if RESULTS.exists() else empty
 
 
 def add(row: Row, part: str, where: str = "rows") -> None:

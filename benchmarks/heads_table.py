@@ -35,16 +35,16 @@ def every(result: Row, model: str, photos: str, ours: Sequence[str]) -> Found:
             groups.setdefault(row["who"], []).append(row)
     means = {who: mean(rows) for who, rows in groups.items() if rows}
     for row in result["extrapolated"]:
-        if (row["model"], row["photos"]) == (model, photos) and row["who"] in means:
-            one = means[row["who"]]
-            if one["cpu"] is None:
-                one |= {"wall": row["wall"], "cpu": row["cpu"], "mark": "~"}
+        if (row["model"], row["photos"]) == (model, photos):
+            for who, one in means.items():
+                if who.startswith(row["who"]) and one["cpu"] is None:
+                    one |= {"wall": row["wall"], "cpu": row["cpu"], "mark": "~"}
     return means
 
 
 def mean(rows: Sequence[Row]) -> Row:
     """Accuracies in percent; last: what zoo keeps, where it says so. Seconds: of timed rows."""
-    last = [100 * row.get("kept", row["last"]) for row in rows]
+    last = [100 * row["kept" if "kept" in row else "last"] for row in rows]
     best = [100 * row["best"] for row in rows]
     timed = [row for row in rows if row["cpu"] is not None]
     return {

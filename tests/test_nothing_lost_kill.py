@@ -88,7 +88,8 @@ def sha256(run: Path) -> str:
 
 def kill(warm: Warm, words: list[object], run: Path, moment: float, cache: Path) -> bool:
     """Starts a run and kills it after so many seconds; whether it was still at work."""
-    pid = warm.start(*words, "-o", run, talk=run.with_suffix(".txt"), cache=str(cache))
+    own = {"ZOO_CACHE": str(cache)}
+    pid = warm.start(*words, "-o", run, talk=run.with_suffix(".txt"), environment=own)
     time.sleep(moment)
     os.kill(pid, signal.SIGKILL)
     return warm.wait(pid) == -signal.SIGKILL
@@ -99,7 +100,8 @@ def finish(warm: Warm, words: list[object], run: Path, cache: Path) -> str:
     again = ["finetune", "--resume", run] if run.exists() else [*words, "-o", run]
     talk = run.with_suffix(".txt")
     talk.write_text("")
-    assert warm.run(*again, talk=talk, cache=str(cache)) == 0, talk.read_text()
+    code = warm.run(*again, talk=talk, environment={"ZOO_CACHE": str(cache)})
+    assert code == 0, talk.read_text()
     return talk.read_text()
 
 

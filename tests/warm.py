@@ -90,11 +90,12 @@ def child(
     talk: str,
     often: bool,
     largest: int | None = None,
-    cache: str | None = None,
+    environment: dict[str, str] | None = None,
 ) -> None:
     """largest: bytes of a file. Never returns."""
     import math
     import resource
+    import traceback
 
     from zoo.cli import main
     from zoo.finetune import checkpoint
@@ -105,13 +106,14 @@ def child(
         nothing = os.open(os.devnull, os.O_RDWR)
         for number, handle in enumerate((nothing, nothing, file)):
             os.dup2(handle, number)
-        if cache:
-            os.environ["ZOO_CACHE"] = cache
+        os.environ.update(environment or {})
         if often:
             checkpoint.SECONDS, checkpoint.SHARE = 0.0, math.inf
         if largest:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
         code = main(words)
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 

@@ -5,6 +5,7 @@ Heavy imports stay inside functions: the allocator must be set before torch allo
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -40,10 +41,10 @@ class Device:
 
 
 def cores() -> int:
-    """Processors this process may use (containers and taskset count)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Processors this process may use: containers and taskset count, torchrun divides them."""
+    all_of_us = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (here or 1) // all_of_us)
 
 
 def choose(wanted: str = "auto", precision: str = "fp32") -> Device:
@@ -53,6 +54,7 @@ def choose(wanted: str = "auto", precision: str = "fp32") -> Device:
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     name, reason = wanted, "asked for"
     if wanted == "auto":
+        mps = mps and int(os.environ.get("WORLD_SIZE", "1")) == 1  # processes cannot meet on it
         name = "cuda" if cuda else "mps" if mps else "cpu"
         reason = {"cuda": "a CUDA device is there", "mps": "an Apple GPU is there"}.get(
             name, "no GPU found"
@@ -61,10 +63,27 @@ def choose(wanted: str = "auto", precision: str = "fp32") -> Device:
     kind, _, number = name.partition(":")
     if kind not in have or (number and int(number) >= torch.cuda.device_count()):
         raise UsageError(f"--device {wanted}: no such device here", f"available: {', '.join(have)}")
+    if kind != "cpu" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        name, reason = of_process(name), f"{reason}, each process of torchrun has its own"
     if kind == "cuda":
         reason += f": {torch.cuda.get_device_name(name)}"
         no_tf32()
     return Device(name, precision, cores(), reason)
+
+
+def of_process(name: str) -> str:
+    """The device of this process, of several that torchrun has started. Raises UsageError."""
+    import torch
+
+    own, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if name != "cuda":
+        raise UsageError(f"--device {name} under torchrun", "give cuda, each takes its own, or cpu")
+    if own >= count:
+        raise UsageError(
+            f"process {own + 1} of this machine has no CUDA device of its own: there are {count}",
+            f"torchrun --nproc-per-node {count}, or --device cpu",
+        )
+    return f"cuda:{own}"
 
 
 def no_tf32() -> None:
@@ -90,6 +109,15 @@ def tune_allocator() -> bool:
         return False
     settings = ((MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1), (TOP_PAD, 64 << 20), (ARENA_MAX, 1))
     return all(mallopt(option, value) == 1 for option, value in settings)
+
+
+def trim() -> None:
+    """Gives memory that is free in the heap back to the system, where there is such an allocator.
+
+    With the settings above it never is by itself: code that oneDNN makes would find no place.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def seed_all(*key: object) -> None:

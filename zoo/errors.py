@@ -17,6 +17,7 @@ ZooError                 what went wrong, and a hint: what to do
 ├── ParityError          exit 1: an exported file disagrees with its run
 ├── OutOfMemory          exit 1: not one photo fits; the run can be resumed elsewhere
 ├── TrainingError        exit 6: training has diverged and cannot go on
+├── TeamError            exit 1, or that of the process of torchrun's that failed first
 └── Interrupted          exit 130 or 143: stopped by a signal, can be resumed
 """
 
@@ -99,6 +100,14 @@ class OutOfMemory(ZooError):
 
 class TrainingError(ZooError):
     exit_code = 6
+
+
+class TeamError(ZooError):
+    """Another process of the training is gone; without words where that one has said why."""
+
+    def __init__(self, what: str, hint: str = "", exit_code: int = 1) -> None:
+        super().__init__(what, hint)
+        self.exit_code = exit_code
 
 
 class Interrupted(ZooError):

@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from zoo.errors import RecipeError, nearest
 
 HEAD = re.compile(r"linear|mlp:[1-9][0-9]{0,4}")
-# Settings that are keywords of a network's builder; which of them a network has is in its row.
 # Of the settings whose values are not for every task, besides auto.
 FITTING: dict[str, dict[str, tuple[str, ...]]] = {
     "classify": {
@@ -35,6 +34,7 @@ FITTING: dict[str, dict[str, tuple[str, ...]]] = {
         "best": ("loss", "last"),
     },
 }
+# Settings that are keywords of a network's builder; which of them a network has is in its row.
 VARIANTS = ("activation", "norm", "dropout", "initial", "pooling", "connections")
 
 
@@ -249,14 +249,15 @@ def check_idle(recipe: Recipe) -> None:
 
 def check_task(recipe: Recipe) -> None:
     """Raises RecipeError for settings that do not go together with the task."""
-    if recipe.task is None:  # the data say it; then this is asked again
-        return
     pixels = recipe.task == "reconstruct"
-    for name, fitting in FITTING[recipe.task].items():
+    # The data may still choose between these two; then this is asked again.
+    tasks = [recipe.task] if recipe.task else ["classify", "multilabel"]
+    for name in FITTING[tasks[0]]:
         value = getattr(recipe, name)
+        fitting = dict.fromkeys(one for task in tasks for one in FITTING[task][name])
         if value not in (*fitting, "auto"):
             raise RecipeError(
-                f"{name} = '{value}' for the task {recipe.task}",
+                f"{name} = '{value}' for the task {' or '.join(tasks)}",
                 f"give {' or '.join((*fitting, 'auto'))}",
             )
     if pixels and recipe.freeze:

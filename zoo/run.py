@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -74,6 +75,14 @@ def making(folder: Path) -> Iterator[None]:
             f"cannot make the run folder {folder}: {error.strerror}",
             "choose another place with -o",
         ) from None
+
+
+def launch() -> str:
+    """What names the torchrun that has started this process, also after a restart; else nothing."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    if name != "none":  # as it is with its static rendezvous, of processes of one machine
+        return name
+    return f"{lock.system()} {os.getppid()} {lock.began(os.getppid())}"
 
 
 class Run:
@@ -170,6 +179,14 @@ class Run:
             )
         return self
 
+    @classmethod
+    def begun_here(cls, folder: Path) -> bool:
+        """Whether this torchrun has begun the run, before it started its processes again."""
+        try:
+            return bool(launch()) and cls.open(folder).record.get("launch") == launch()
+        except RunError:
+            return False
+
     def discard(self) -> None:
         """Removes a folder in which nothing was trained yet."""
         trained = ("model.safetensors", *CHECKPOINTS)
@@ -233,3 +250,22 @@ class Run:
         kept = [json.dumps(line) + "\n" for line in self.metrics() if line["epoch"] <= epochs]
         with atomic(self.path("metrics.jsonl")) as file:
             file.write("".join(kept).encode())
+
+
+class Seen(Run):
+    """A run folder that another process works in, and only that one: nothing is written."""
+
+    def save(self) -> None:
+        pass
+
+    def discard(self) -> None:
+        pass
+
+    def save_index(self, index: DatasetIndex) -> None:
+        pass
+
+    def log(self, record: dict[str, Any]) -> None:
+        pass
+
+    def cut_metrics(self, epochs: int) -> None:
+        pass

@@ -2,7 +2,8 @@
 
 From timm's train.py are the crop's scale and ratio, mirror images, drop_last, label smoothing,
 cosine with warm-up, no dropout; RandAugment is the policy that its recipes share (colour jitter
-gives way to it, as timm has it). Its rate is for whole networks by SGD: here it is AdamW's 1e-3.
+gives way to it, as timm has it). Its rate is for whole networks by SGD, and a head's decides what
+comes out: one head is trained with each of three rates, on the same pictures, one line for each.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from trunk import answer, arguments, load, photos, seed_all
 
+RATES = (1e-3, 3e-3, 1e-2)
 SETTINGS: dict[str, Any] = {
     "transforms": {
         "scale": (0.08, 1.0),
@@ -33,7 +35,7 @@ SETTINGS: dict[str, Any] = {
 
 def main() -> None:
     parser = arguments(__doc__, epochs=30)
-    parser.add_argument("--lr", type=float, default=1e-3, help="(1e-3)")
+    parser.add_argument("--lr", type=float, nargs="+", default=RATES, help="(1e-3 3e-3 1e-2)")
     parser.add_argument(
         "--untimed", action="store_true", help="the same training in less time: see Trunk"
     )
@@ -55,27 +57,35 @@ def main() -> None:
     keep = {"num_workers": SETTINGS["workers"], "persistent_workers": True}
     batches = DataLoader(train, SETTINGS["batch"], shuffle=True, drop_last=True, **keep)
     held_out = DataLoader(val, SETTINGS["batch"], **keep)
-    head = nn.Linear(width, len(train.classes))
-    decay = SETTINGS["weight_decay"]
-    optimizer = create_optimizer_v2(head, SETTINGS["optimizer"], lr=flags.lr, weight_decay=decay)
-    warm = {"warmup_t": SETTINGS["warmup_epochs"], "warmup_lr_init": SETTINGS["warmup_lr"]}
-    schedule = CosineLRScheduler(optimizer, t_initial=flags.epochs, **warm)
     criterion = LabelSmoothingCrossEntropy(SETTINGS["label_smoothing"])
-
+    warm = {"warmup_t": SETTINGS["warmup_epochs"], "warmup_lr_init": SETTINGS["warmup_lr"]}
+    heads = [nn.Linear(width, len(train.classes)) for _ in flags.lr]
+    optimizers = [
+        create_optimizer_v2(head, SETTINGS["optimizer"], lr, SETTINGS["weight_decay"])
+        for head, lr in zip(heads, flags.lr, strict=True)
+    ]
+    schedules = [CosineLRScheduler(one, t_initial=flags.epochs, **warm) for one in optimizers]
     frozen = Trunk(trunk, flags.untimed)
 
-    accuracies = []
+    accuracies: list[list[float]] = []  # of each epoch, of each head
     for epoch in range(flags.epochs):
         for pictures, labels in batches:
-            loss = criterion(head(frozen(pictures)), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        schedule.step(epoch + 1)
+            features = frozen(pictures)
+            for head, optimizer in zip(heads, optimizers, strict=True):
+                loss = criterion(head(features), labels)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        for schedule in schedules:
+            schedule.step(epoch + 1)
+        hits = [0] * len(heads)
         with torch.inference_mode():
-            hits = [(head(x).argmax(1) == y).sum().item() for x, y in frozen.over(held_out)]
-        accuracies.append(sum(hits) / len(val))
-    answer(flags, accuracies, SETTINGS | {"epochs": flags.epochs, "lr": flags.lr})
+            for features, labels in frozen.over(held_out):
+                for number, head in enumerate(heads):
+                    hits[number] += int((head(features).argmax(1) == labels).sum())
+        accuracies.append([count / len(val) for count in hits])
+    for lr, found in zip(flags.lr, zip(*accuracies, strict=True), strict=True):
+        answer(flags, found, SETTINGS | {"epochs": flags.epochs, "lr": lr})
 
 
 class Trunk:

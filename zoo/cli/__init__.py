@@ -33,7 +33,9 @@ from zoo.cli import (
     weights,
 )
 from zoo.cli.screen import fail
-from zoo.errors import ZooError
+from zoo.errors import RecipeError, ZooError
+
+ALONE = ("lr", "rank", "sweep")  # train networks, and that not in several processes
 
 app = typer.Typer(
     name="zoo",
@@ -72,8 +74,14 @@ def stay_offline(wanted: bool) -> None:
         os.environ["ZOO_OFFLINE"] = "1"
 
 
+def said_elsewhere() -> bool:
+    """Whether another process of torchrun on this machine says what is wrong with the words."""
+    return int(os.environ.get("LOCAL_RANK", "0")) > 0
+
+
 @app.callback()
 def zoo(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=show_version, is_eager=True, help="Print the version."),
@@ -82,7 +90,12 @@ def zoo(
         bool, typer.Option("--offline", callback=stay_offline, help="Keep off the network.")
     ] = False,
 ) -> None:
-    pass
+    name = context.invoked_subcommand
+    if name in ALONE and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
+        raise RecipeError(
+            f"`zoo {name}` under torchrun: its work is not divided among processes",
+            f"`zoo {name} …` without torchrun; finetune and train take it",
+        )
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -91,6 +104,8 @@ def main(arguments: Sequence[str]) -> int:
         result = app(list(arguments), prog_name="zoo", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except ZooError as error:
+        if not error.what or (said_elsewhere() and isinstance(error, RecipeError)):
+            return error.exit_code  # another process of torchrun's says why
         return fail(error.what, error.hint, error.exit_code)
     except Exit as error:
         # typer turns Ctrl-C into this
@@ -123,6 +138,8 @@ def interrupted() -> int:
 
 def usage(error: TyperException) -> int:
     """typer's own errors in our form; no arguments at all is a request for help."""
+    if said_elsewhere():
+        return 2
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         print(context.get_help() if context else "")

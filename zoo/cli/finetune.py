@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from zoo.finetune.events import FeaturesDone
     from zoo.finetune.loop import Epoch
     from zoo.finetune.plan import Plan
+    from zoo.finetune.team import Team
     from zoo.recipe import Recipe
     from zoo.run import Run
 
@@ -118,25 +121,49 @@ def given(flags: dict[str, Any]) -> dict[str, Any]:
 
 def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> None:
     """Plans, prints the plan, and carries it out in a new run folder."""
-    with Screen(at_once=True) as screen:
+    from zoo.finetune import team as teams
+
+    with Screen(at_once=True) as screen, teams.meeting() as team:
         from zoo.finetune import plan as plans
 
-        folder = output or free_folder(settings)
-        refuse_existing(folder)
-        plan = plans.make(settings, screen.bytes)
-        show_plan(plan)
+        screen.quiet = not team.first
+        folder, again = place(settings, output) if team.first else (Path(), False)
+        folder, again = team.everyone([os.fspath(folder), again])[0]
+        if again:
+            go_on(Path(folder), team, screen, json)
+            return
+        with team.in_turn():
+            plan = plans.make(settings, screen.bytes)
+        teams.check(settings, team)
+        if team.first:
+            show_plan(plan)
+            show_team(team)
         if dry_run:
-            talk("dry run: nothing was computed, nothing was written")
+            if team.first:
+                talk("dry run: nothing was computed, nothing was written")
             return
         from zoo.finetune import job
 
-        carry_out(job.start(plan, folder, screen), screen, json)
+        carry_out(job.start(plan, Path(folder), screen, team), screen, json)
+
+
+def place(settings: Recipe, output: Path | None) -> tuple[Path, bool]:
+    """The run folder, and whether it is there: begun by the torchrun that has started us again."""
+    from zoo.run import Run
+
+    folder = output or free_folder(settings)
+    if Run.begun_here(folder):
+        return folder, True
+    refuse_existing(folder)
+    return folder, False
+
+
+def show_team(team: Team) -> None:
+    if not team.alone:
+        talk(f"processes  {team.world}, of torchrun: each takes its share of every batch")
 
 
 def continue_run(folder: Path, flags: dict[str, Any]) -> None:
-    from zoo import recipe as recipes
-    from zoo.run import Run
-
     json = bool(flags["json"])
     others = [name for name in ("output", "recipe", "dry_run") if flags[name]]
     if named := [*given(flags), *others]:
@@ -144,21 +171,36 @@ def continue_run(folder: Path, flags: dict[str, Any]) -> None:
             f"--resume takes every setting from the run, but {', '.join(named)} was given too",
             f"`zoo finetune --resume {folder}` alone",
         )
+    from zoo.finetune import team as teams
+
+    with Screen(at_once=True) as screen, teams.meeting() as team:
+        screen.quiet = not team.first
+        go_on(folder, team, screen, json)
+
+
+def go_on(folder: Path, team: Team, screen: Screen, json: bool) -> None:
+    """Finishes a run, or says that it is finished."""
+    from zoo.run import Run
+
     run = Run.open(folder)
     if run.record["status"] == "failed":
         run.finished()  # says why it cannot go on
     if run.record["status"] == "finished":
-        talk(f"{folder} is finished already; nothing to do")
-        run.tidy()
-        show_result(run, json)
+        if team.first:
+            talk(f"{folder} is finished already; nothing to do")
+            run.tidy()
+            show_result(run, json)
         return
-    with run.held(), Screen(at_once=True) as screen:
+    with run.held() if team.first else nullcontext():
         from zoo.finetune import job
         from zoo.finetune import plan as plans
 
-        plan = plans.make(job.recipe_of(run), screen.bytes)
-        talk(f"resuming {folder}")
-        carry_out(job.resume(plan, run, screen), screen, json)
+        with team.in_turn():
+            plan = plans.make(job.recipe_of(run), screen.bytes)
+        if team.first:
+            talk(f"resuming {folder}")
+            show_team(team)
+        carry_out(job.resume(plan, run, screen, team), screen, json)
 
 
 def carry_out(job: Any, screen: Screen, json: bool) -> None:
@@ -167,6 +209,10 @@ def carry_out(job: Any, screen: Screen, json: bool) -> None:
 
     header = False
     screen.at_once = False  # from here on there is something to keep
+    if not job.team.first:
+        for _ in job.events():
+            pass
+        return
     for event in job.events():
         if isinstance(event, Note | FeaturesDone | Finished):
             screen.close()  # else the bar of the epochs goes on below what is said
@@ -193,9 +239,11 @@ SCORES = {
 
 def free_folder(settings: Recipe) -> Path:
     """runs/MODEL-PHOTOS, with a number behind it where that is taken."""
+    from zoo.run import Run
+
     name = f"{settings.model.replace('/', '-')}-{Path(settings.data).resolve().name}"
     taken = [Path("runs") / name, *(Path("runs") / f"{name}-{n}" for n in range(2, 10_000))]
-    return next(path for path in taken if not path.exists())
+    return next(path for path in taken if not path.exists() or Run.begun_here(path))
 
 
 def refuse_existing(folder: Path) -> None:

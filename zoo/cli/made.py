@@ -35,11 +35,11 @@ def show_run(folder: str, classes: bool, as_json: bool) -> None:
 
 def of_run(run: Run, names: list[str]) -> list[tuple[str, str]]:
     about = run.record
-    data, cut = about.get("data", {}), about.get("cut")
+    data = about.get("data", {})
     rows = [
         ("weights", began_from(about.get("weights", {}))),
         ("variant", ", ".join(f"{key} {value}" for key, value in variant(about))),
-        ("frozen", f"up to {cut}" if cut else "nothing: every layer is trained"),
+        ("frozen", frozen(about)),
         ("task", task(about.get("threshold"))),
         ("classes", class_list(names)),
         ("photos", f"{data['train']} train, {data['val']} val, of {data['root']}" if data else ""),
@@ -50,6 +50,16 @@ def of_run(run: Run, names: list[str]) -> list[tuple[str, str]]:
         ("precision", f"{about['precision']} on {about['device']}" if "device" in about else ""),
     ]
     return rows + [("exported", exported(kind)) for kind in about.get("exported", {}).values()]
+
+
+def frozen(about: dict[str, Any]) -> str:
+    """The last frozen stage, of each phase of the training."""
+    first, *later = about.get("phases") or [{"cut": about.get("cut")}]
+    said = f"up to {first['cut']}" if first["cut"] else "nothing: every layer is trained"
+    for phase in later:
+        said += f"; from epoch {phase['first']} on "
+        said += f"up to {phase['cut']}" if phase["cut"] else "nothing"
+    return said
 
 
 def task(threshold: float | None) -> str:

@@ -83,6 +83,7 @@ class Screen:
     def __init__(self, *, at_once: bool = False) -> None:
         """at_once: a job without a state to save ends at the first signal."""
         self.at_once = at_once
+        self.quiet = False  # another process of torchrun's draws
         self.signal = 0
         self.bars: Any = None
         self.task: Any = None
@@ -117,7 +118,7 @@ class Screen:
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """Draws where the work stands; cheap enough to be called for every photo."""
-        if not sys.stderr.isatty():
+        if self.quiet or not sys.stderr.isatty():
             return
         now = time.monotonic()
         if what != self.what:

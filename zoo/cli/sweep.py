@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.cli.screen import Screen, percent, print_json, table, talk
-from zoo.errors import UsageError
+from zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
     from zoo.finetune.sweep import Row
@@ -57,6 +57,11 @@ def command(
             print_json([{**asdict(row), "run": str(row.run), "best": row is best} for row in rows])
         else:
             show(rows, best)
+        if best is None:
+            raise ZooError(
+                f"none of the {len(rows)} combinations was trained: {rows[0].error}",
+                "`zoo finetune` with the settings of one of them says what to do",
+            )
 
 
 def show(rows: list[Row], best: Row | None) -> None:

@@ -55,8 +55,10 @@ def threads_of(
     recipe: Recipe, parts: Cut | None, spec: ModelSpec, place: Device
 ) -> tuple[int, str]:
     """Threads of the trained part: a step of a small network is over before threads have met."""
-    weights = sum(p.numel() for p in parts.trainable.parameters()) if parts else spec.macs
-    if 3 * weights * recipe.batch_size < SMALL_WORK:
+    trained = list(parts.trainable.parameters()) if parts else []
+    dense = trained and all(parameter.ndim <= 2 for parameter in trained)
+    work = sum(parameter.numel() for parameter in trained) if dense else spec.macs
+    if 3 * work * recipe.batch_size < SMALL_WORK:
         return 1, "small steps are quickest on one thread"
     return place.threads, f"{place.threads} threads"
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo import weights
-from zoo.data.index import DatasetIndex
+from zoo.data.index import DatasetIndex, Sample
 from zoo.engine.torch import TorchEngine
-from zoo.errors import DataError, Interrupted
+from zoo.errors import CacheError, DataError, Interrupted
 from zoo.finetune.cache import FeatureCache, fingerprint
 from zoo.finetune.choices import balancing
 from zoo.finetune.cut import Cut
@@ -20,6 +20,7 @@ from zoo.finetune.features import Pass, Views, compute
 from zoo.finetune.phases import Phase
 from zoo.finetune.scale import ScaledFeatures, Scaling
 from zoo.finetune.sources import FeatureSource, Photo, PhotoSource, PrefixSource
+from zoo.finetune.team import ALONE, Team
 from zoo.run import Run
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class Gather:
     a head is trained on them in steps. digests: of the photos' content.
     """
 
-    def __init__(self, plan: Plan, run: Run, watch: Watch) -> None:
-        self.plan, self.run, self.watch = plan, run, watch
+    def __init__(self, plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> None:
+        self.plan, self.run, self.watch, self.team = plan, run, watch, team
         self.index: DatasetIndex = plan.index
         self.class_weights = plan.class_weights
         self.scaling: Scaling | None = None
@@ -60,12 +61,14 @@ class Gather:
         self.watch.progress("features", done, total)
         self.stop_if_asked("the features computed so far are kept")
 
-    def stop_if_asked(self, kept: str) -> None:
-        if self.watch.signal:
+    def stop_if_asked(self, kept: str, asked: int | None = None) -> None:
+        """asked: the signal, where it is not that of this process but what all have agreed on."""
+        signal = self.watch.signal if asked is None else asked
+        if signal:
             raise Interrupted(
                 f"interrupted; {kept}",
                 f"`zoo finetune --resume {self.run.folder}` finishes it",
-                self.watch.signal,
+                signal,
             )
 
     # The features, once.
@@ -78,7 +81,7 @@ class Gather:
         work = [(sample, splits[sample.split]) for sample in self.index.samples]
         engine = TorchEngine(cut.frozen, plan.preprocess, plan.device, plan.recipe.workers)
         cache = self.cache(cut, engine)
-        found = compute(cache, engine, plan.preprocess, self.index.root, work, self.progress)
+        cache, found = self.computed(cache, engine, work)
         yield from self.scanned(found, started)
         self.digests = {path: keys[0][:32] for path, keys in found.keys.items()}
         train, val = self.index.of("train"), self.index.of("val")
@@ -96,6 +99,36 @@ class Gather:
             plan.device,
         )
         return source if phase is plan.phases[0] else source.in_turn(plan.views)
+
+    def computed(
+        self, cache: FeatureCache, engine: TorchEngine, work: Sequence[tuple[Sample, Views]]
+    ) -> tuple[FeatureCache, Pass]:
+        """The pass over all of the work, and the cache with what it gave.
+
+        Each process of a team does the part of the list that its number says, whatever of it is
+        there already: the list is the same for all, and stays.
+        """
+        team, place = self.team, (self.plan.preprocess, self.index.root)
+        own = work[team.rank :: team.world]
+        found = compute(cache, engine, *place, own, self.progress)
+        if team.alone:
+            return cache, found
+        digests = [found.keys[s.path][0][:32].hex() if s.path in found.keys else "" for s, _ in own]
+        whole = Pass()
+        for rank, said in enumerate(team.everyone([digests, found.bad, found.computed])):
+            whole.bad |= said[1]
+            whole.computed += said[2]
+            for (sample, views), digest in zip(work[rank :: team.world], said[0], strict=True):
+                if digest:
+                    key = bytes.fromhex(digest)
+                    whole.keys[sample.path] = [views.key(key, each) for each in views.numbers]
+        cache = FeatureCache(cache.folder, {})
+        if any(key not in cache for keys in whole.keys.values() for key in keys):
+            raise CacheError(
+                f"{cache.folder} has not got what the other processes have computed",
+                "set ZOO_CACHE to a folder that all machines share",
+            )
+        return cache, whole
 
     def cache(self, cut: Cut, engine: TorchEngine) -> FeatureCache:
         plan = self.plan
@@ -146,6 +179,8 @@ class Gather:
             workers=plan.recipe.workers,
             progress=self.progress,
         )
+        for bad in self.team.everyone(found.bad):  # a file may fail one process alone
+            found.bad |= bad
         yield from self.scanned(found, started)
         self.digests = digests
 

@@ -7,10 +7,12 @@ goes through the network in halves; the step stays the mean over all of it.
 
 from __future__ import annotations
 
+import gc
 import math
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import OutOfMemory, TrainingError
+from zoo.device import trim
+from zoo.errors import OutOfMemory, TrainingError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -85,18 +87,33 @@ class Guard:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether this is torch saying so: CPU allocators raise a plain RuntimeError."""
+    """Whether this is torch saying so: but for CUDA's allocator it raises a plain RuntimeError."""
     import torch
 
-    words = ("not enough memory", "can't allocate memory", "cannot allocate memory")
+    words = ["not enough memory", "can't allocate memory", "cannot allocate memory"]
+    words += ["could not create a primitive", "could not create a memory"]  # oneDNN
+    words += ["alloc_failed"]  # cuBLAS, cuDNN
     text = str(error).lower()
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
         word in text for word in words
     )
 
 
+def refuse_compiler(error: Exception) -> None:
+    """Raises UsageError where it was torch.compile that failed."""
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        why = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"--compile failed: {why}", "leave --compile out; on a CPU it takes a C++ compiler"
+        ) from error
+
+
 def empty_cache(device: Any) -> None:
+    """Memory that is free is given back, so that whoever asks the system for some gets it."""
     import torch
 
+    gc.collect()  # frames of the step that failed hold on to each other
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    else:
+        trim()

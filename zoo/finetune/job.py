@@ -13,7 +13,7 @@ from zoo import __version__, weights
 from zoo import recipe as recipes
 from zoo.data.index import DatasetIndex
 from zoo.disk import replacing, writing
-from zoo.errors import DiskFull, RunError, TrainingError
+from zoo.errors import DiskFull, RunError, TeamError, TrainingError
 from zoo.finetune import checkpoint, multilabel
 from zoo.finetune.calibrate import Calibration, obstacle
 from zoo.finetune.calibrate import fold as fold_temperature
@@ -30,9 +30,10 @@ from zoo.finetune.scale import first_layer
 from zoo.finetune.settings import settings_of
 from zoo.finetune.sources import PhotoSource
 from zoo.finetune.tasks import Scores
+from zoo.finetune.team import ALONE, Team
 from zoo.metrics import Array
 from zoo.recipe import Recipe
-from zoo.run import Run
+from zoo.run import Run, Seen, launch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,12 +42,15 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 class Job:
-    """Carries out a Plan in a run folder."""
+    """Carries out a Plan in a run folder.
 
-    def __init__(self, plan: Plan, run: Run, watch: Watch) -> None:
-        self.plan, self.run, self.watch = plan, run, watch
+    In a team all processes do, and see the same events; the first one alone writes to the folder.
+    """
+
+    def __init__(self, plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> None:
+        self.plan, self.run, self.watch, self.team = plan, run, watch, team
         self.recipe: Recipe = plan.recipe
-        self.gather = Gather(plan, run, watch)
+        self.gather = Gather(plan, run, watch, team)
         self.saver = checkpoint.Saver(run.path(CHECKPOINT))
         self.initial = initial(plan)
         self.open = ExitStack()
@@ -61,6 +65,9 @@ class Job:
     def events(self) -> Iterator[Event]:
         """Runs to the end, or raises Interrupted with everything kept that a resume needs."""
         self.started = time.perf_counter()
+        if not self.team.first:
+            yield from self.phases()
+            return
         with self.run.held() as held, self.pausing(), self.open:
             for note in (held.died, checkpoint.settle(self.run.path(CHECKPOINT))):
                 if note:
@@ -69,7 +76,9 @@ class Job:
 
     def phases(self) -> Iterator[Event]:
         loop: Loop | None = None
-        for number in range(checkpoint.phase_of(self.run.path(CHECKPOINT)), len(self.plan.phases)):
+        path = self.run.path(CHECKPOINT)
+        (begin,) = self.team.from_first(checkpoint.phase_of(path) if self.team.first else 0)
+        for number in range(int(begin), len(self.plan.phases)):
             phase = self.plan.phases[number]
             source = yield from self.gather.source(phase)
             loop = self.loop(number, source, loop)
@@ -84,6 +93,8 @@ class Job:
             scores = loop.evaluate()
             self.fold(loop.model)
         assert loop is not None
+        if not self.team.first:
+            return
         yield from self.finish(loop, scores)
 
     def spent(self) -> tuple[float, float]:
@@ -108,6 +119,8 @@ class Job:
         try:
             yield
         except TrainingError as error:
+            if not self.team.first:
+                raise
             checkpoint.remove(self.run.path(CHECKPOINT))
             self.open.close()
             self.run.update(status="failed", reason=error.what)
@@ -126,16 +139,16 @@ class Job:
         if phase.parts is None:
             plan.chain.requires_grad_(True)
         model = plan.training_chain if phase.parts is None else phase.parts.trainable
-        loop = Loop(model, source, settings, plan.device.torch)
+        loop = Loop(model, source, settings, plan.device.torch, self.team)
         path = self.run.path(CHECKPOINT)
         if before is not None:
             loop.follow(before, number)
             self.save(loop)
-        elif path.exists():
+        elif any(self.team.from_first(path.exists())):
             self.saver.load(loop)
             self.before = (loop.progress.seconds, loop.progress.cpu_seconds)
         self.run.cut_metrics(loop.progress.epoch - 1)
-        if not self.loggers:
+        if not self.loggers and self.team.first:
             self.loggers = self.open.enter_context(
                 logging(self.recipe.log, self.run.folder, self.run.metrics())
             )
@@ -144,7 +157,9 @@ class Job:
     def solve(self, loop: Loop) -> Epoch:
         """The head's optimum, in the place of an epoch."""
         started = time.perf_counter()
-        epoch = loop.solved(solve_head(self.plan, loop, self.gather), started)
+        note = solve_head(self.plan, loop, self.gather) if self.team.first else ""
+        self.team.spread(loop.model)
+        epoch = loop.solved(note, started)
         self.log(epoch)
         return epoch
 
@@ -153,13 +168,15 @@ class Job:
 
         def after_step(step: int, steps: int) -> None:
             self.watch.progress(what, loop.done(), total)
-            if self.watch.signal or self.saver.due():
+            asked = int(self.team.most(self.watch.signal))
+            if asked or self.saver.due():
                 self.save(loop)
-            self.gather.stop_if_asked(self.saver.kept)
+            self.gather.stop_if_asked(self.saver.kept, asked)
 
-        for epoch in loop.run(after_step):
-            self.log(epoch)
-            yield epoch
+        with self.saving(loop):
+            for epoch in loop.run(after_step):
+                self.log(epoch)
+                yield epoch
         if ended := loop.ended():
             yield Note(ended)
 
@@ -169,7 +186,18 @@ class Job:
         for logger in self.loggers:
             logger.add(record)
 
+    @contextmanager
+    def saving(self, loop: Loop) -> Iterator[None]:
+        """Nothing is lost by the death of another process: the state is that after a step."""
+        try:
+            yield
+        except TeamError:
+            self.save(loop)
+            raise
+
     def save(self, loop: Loop) -> None:
+        if not self.team.first:
+            return
         self.run.must_be_held()
         loop.progress.seconds, loop.progress.cpu_seconds = self.spent()
         self.saver.save(loop)
@@ -262,13 +290,16 @@ class Job:
         )
 
 
-def start(plan: Plan, folder: Path, watch: Watch) -> Job:
+def start(plan: Plan, folder: Path, watch: Watch, team: Team = ALONE) -> Job:
     """A new run folder for this plan. Raises RunError where it exists."""
-    with Run.creating(folder, plan.record()) as run:
+    if not team.first:
+        return Job(plan, Seen(folder, plan.record()), watch, team)
+    of_team = {"processes": team.world, "launch": launch()} if launch() else {}
+    with Run.creating(folder, {**plan.record(), **of_team}) as run:
         with replacing(run.path("recipe.toml")) as file, writing(file):
             resumable(plan).save(file)
         run.save_index(plan.index)
-    return Job(plan, run, watch)
+    return Job(plan, run, watch, team)
 
 
 def resumable(plan: Plan) -> Recipe:
@@ -288,7 +319,7 @@ def recipe_of(run: Run) -> Recipe:
     return recipe if room is None else recipe.model_copy(update={"cache_budget": f"{room}B"})
 
 
-def resume(plan: Plan, run: Run, watch: Watch) -> Job:
+def resume(plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> Job:
     """The same job again in its folder. Raises RunError where photos or weights have changed."""
     before, now = run.record, plan.record()
     if before["data"]["fingerprint"] != now["data"]["fingerprint"]:
@@ -300,4 +331,4 @@ def resume(plan: Plan, run: Run, watch: Watch) -> Job:
         raise RunError(
             f"the weights that {run.folder} started from have changed", "start a new run"
         )
-    return Job(plan, run, watch)
+    return Job(plan, run if team.first else Seen(run.folder, run.record), watch, team)

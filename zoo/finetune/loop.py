@@ -6,9 +6,7 @@ from its checkpoint ends with the same bits as one that was not.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.device import seed_all
+from zoo.finetune.gradients import Gradients, parts
 from zoo.finetune.groups import PRETRAINED, fresh_starts, parameter_groups
-from zoo.finetune.guard import SLOWER, Guard, empty_cache, out_of_memory
+from zoo.finetune.guard import SLOWER, Guard
 from zoo.finetune.optimizers import clip, optimizer
 from zoo.finetune.settings import Epoch, Progress, Settings
 from zoo.finetune.sources import EVAL_BATCH, Source, order, steps
 from zoo.finetune.tasks import TASKS, Scores, Task
+from zoo.finetune.team import ALONE, Team
 
 if TYPE_CHECKING:
     import torch
@@ -34,23 +33,29 @@ __all__ = ["PRETRAINED", "Epoch", "Loop", "Progress", "Settings", "parameter_gro
 class Loop:
     """One training of `model` (the trained part) on a source."""
 
-    def __init__(self, model: nn.Module, source: Source, settings: Settings, device: Any) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        source: Source,
+        settings: Settings,
+        device: Any,
+        team: Team = ALONE,
+    ) -> None:
         import torch
-
-        from zoo.models.auxiliary import AuxiliaryHead
 
         # Channels last trains small convolutions on a CPU half as fast again.
         self.model = model.to(device).to(memory_format=torch.channels_last)
         if settings.compile:
             model.compile()
-        self.source, self.settings, self.device = source, settings, device
+        self.source, self.settings, self.device, self.team = source, settings, device, team
+        team.spread(self.model)
         groups = parameter_groups(model, settings)
         self.optimizer = optimizer(settings.optimizer, groups, settings.momentum)
         self.task: Task = TASKS[settings.task](settings, source, device)
+        self.gradients = Gradients(self.model, self.task, settings, device, team)
         # What is evaluated and kept: the model itself, or the running mean of its weights.
         self.averaged = copy.deepcopy(self.model) if settings.ema else self.model
         self.fresh = fresh_starts(model, settings)
-        self.heads = [part for part in self.model.modules() if isinstance(part, AuxiliaryHead)]
         self.steps_per_epoch = steps(len(source.labels), settings.step_rows)
         self.count = settings.epochs - settings.first + 1  # of epochs
         self.begin(Progress(epoch=settings.first))
@@ -121,17 +126,30 @@ class Loop:
         )[progress.step :]
         self.train_mode()
         began = time.perf_counter()
-        for inputs, chosen in zip(self.source.train(progress.epoch, rows), rows, strict=True):
-            loss = self.step(inputs, chosen)
+        for inputs, share, chosen in self.shares(rows):
+            loss = self.step(inputs, chosen, share)
             if loss is not None:
                 progress.loss_sum += loss * len(chosen)
                 progress.rows += len(chosen)
             progress.step += 1
-            progress.trained += time.perf_counter() - began
+            self.clock(began)
             after_step(progress.step, self.steps_per_epoch)
             began = time.perf_counter()
             if self.time_is_up():
                 break
+
+    def shares(self, steps: list[Any]) -> Iterator[tuple[torch.Tensor | None, Any, Any]]:
+        """The inputs of this process's share of each step, if it has one; its rows, and all."""
+        shares = [self.team.share(rows) for rows in steps]
+        inputs = self.source.train(self.progress.epoch, [rows for rows in shares if len(rows)])
+        for share, rows in zip(shares, steps, strict=True):
+            yield next(inputs) if len(share) else None, share, rows
+
+    def clock(self, began: float) -> None:
+        """The time since then is of the training; the slowest process's where it is limited."""
+        self.progress.trained += time.perf_counter() - began
+        if self.settings.minutes is not None:
+            self.progress.trained = self.team.most(self.progress.trained)
 
     def train_mode(self) -> None:
         """Pretrained batch norms keep their statistics: those of a few photos are far off them."""
@@ -146,13 +164,16 @@ class Loop:
         """Whether this part came with weights."""
         return self.settings.fresh is not None and not name.startswith(self.fresh)
 
-    def step(self, inputs: torch.Tensor, rows: Any) -> float | None:
-        """One step; the mean loss, or None where it was not finite and nothing was changed."""
+    def step(self, inputs: torch.Tensor | None, rows: Any, share: Any = None) -> float | None:
+        """One step; the mean loss, or None where it was not finite and nothing was changed.
+
+        inputs: of the rows of the share, which are all rows where it is None.
+        """
         progress = self.progress
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate() * group["share"]
         self.guard.before_step()
-        loss = self.gradients(inputs, rows)
+        loss = self.gradients.of_step(inputs, rows, rows if share is None else share, self.guard)
         if not math.isfinite(loss):
             if self.guard.skip(loss):
                 self.retreat(loss, f"in epoch {progress.epoch}, step {progress.step + 1}")
@@ -164,68 +185,6 @@ class Loop:
         if self.averaged is not self.model:
             self.average()
         return loss
-
-    def gradients(self, inputs: torch.Tensor, rows: Any) -> float:
-        """The loss of the batch, its gradients left in the parameters."""
-        while True:
-            try:
-                return self.in_parts(inputs, rows)
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                self.guard.halve(min(len(rows), self.settings.batch_size), error)
-                empty_cache(self.device)
-
-    def in_parts(self, inputs: torch.Tensor, rows: Any) -> float:
-        progress, settings = self.progress, self.settings
-        seed_all("step", settings.seed, progress.epoch, progress.step)  # dropout
-        self.optimizer.zero_grad()
-        inputs, partners, share = self.mixed(inputs, rows)
-        weight, total = self.task.weight(rows), 0.0
-        for part in parts(len(rows), progress.at_once or settings.batch_size):
-            with self.precision():
-                outputs = self.model(inputs[part])
-            loss = share * self.part_of(weight, outputs, inputs[part], rows[part])
-            if partners is not None:
-                other = self.part_of(weight, outputs, inputs[part], partners[part])
-                loss = loss + (1 - share) * other
-            total += float(loss.detach())
-            if math.isfinite(total):
-                loss.backward()  # type: ignore[no-untyped-call]
-        return total
-
-    def part_of(self, weight: float, *part: Any) -> torch.Tensor:
-        """What outputs, inputs and rows of a part add to the mean over rows of this weight."""
-        return self.loss(*part) * (self.task.weight(part[-1]) / weight)
-
-    def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
-        """Of the outputs and of heads that exist in training only."""
-        return self.task.loss(outputs.float(), inputs, rows) + self.auxiliary(inputs, rows)
-
-    def auxiliary(self, inputs: torch.Tensor, rows: Any) -> torch.Tensor | float:
-        """The losses of heads that exist in training only."""
-        from zoo.models.auxiliary import WEIGHT
-
-        kept = [head.scores for head in self.heads if head.scores is not None]
-        return WEIGHT * sum(self.task.loss(scores.float(), inputs, rows) for scores in kept)
-
-    def mixed(self, inputs: torch.Tensor, rows: Any) -> tuple[torch.Tensor, Any, float]:
-        """The batch mixed with others of it where asked for, whose rows, and the own share."""
-        settings, progress = self.settings, self.progress
-        if not settings.mixup and not settings.cutmix:
-            return inputs, None, 1.0
-        from zoo.finetune.mixing import mix
-
-        key = ("mix", settings.seed, progress.epoch, progress.step)
-        inputs, partner, share = mix(inputs, key, settings.mixup, settings.cutmix)
-        return inputs, np.asarray(rows)[np.asarray(partner)], share
-
-    def precision(self) -> Any:
-        import torch
-
-        if not self.settings.bf16:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def retreat(self, loss: float, where: str) -> None:
         self.guard.retreat(loss, where)
@@ -279,7 +238,7 @@ class Loop:
             self.retreat(scores.loss, f"on the val photos after epoch {progress.epoch}")
             scores = self.evaluate()
         better = self.choose(scores)
-        progress.trained += time.perf_counter() - began
+        self.clock(began)
         record = self.record(scores, rate, started, better)
         progress.epoch, progress.step = progress.epoch + 1, 0
         progress.loss_sum, progress.rows = 0.0, 0
@@ -316,19 +275,27 @@ class Loop:
         """The sum of the training rows' losses as the model is now, and their number."""
         import torch
 
+        if not self.team.first:
+            return 0.0, 0
         count = len(self.source.labels)
         rows = [np.arange(count)[part] for part in parts(count, EVAL_BATCH)]
         self.model.eval()
         total = 0.0
         with torch.inference_mode():
             for inputs, chosen in zip(self.source.train(1, rows), rows, strict=True):
-                total += len(chosen) * float(self.loss(self.model(inputs), inputs, chosen))
+                total += len(chosen) * float(
+                    self.gradients.loss(self.model(inputs), inputs, chosen)
+                )
         return total, count
 
     def choose(self, scores: Scores) -> bool:
         """Whether this epoch is the best so far; its weights are then kept."""
         progress, last = self.progress, self.settings.best in ("last", "optimum")
-        rank = (float(progress.epoch), 0.0) if last else scores.rank(self.settings.best)
+        rank = (float(progress.epoch), 0.0)
+        if not last:
+            own = scores.rank(self.settings.best) if self.team.first else rank
+            score, then = self.team.from_first(*own)
+            rank = (score, then)
         if rank <= progress.best_score:
             return False
         progress.best_score, progress.best_epoch = rank, progress.epoch
@@ -342,17 +309,15 @@ class Loop:
 
     def evaluate(self) -> Scores:
         """The scores of the validation photos with the weights that would be kept."""
-        with self.precision():
-            return self.task.evaluate(self.averaged, self.source)
+        if not self.team.first:
+            (loss,) = self.team.from_first(0.0)
+            return Scores(loss)
+        with self.gradients.precision():
+            scores = self.task.evaluate(self.averaged, self.source)
+        self.team.from_first(scores.loss)
+        return scores
 
     def restore_best(self) -> None:
         """The trained part becomes what was best, and is evaluated as such from here on."""
         self.averaged = self.model
         self.model.load_state_dict(self.progress.best_state)
-
-
-def parts(count: int, size: int) -> list[slice]:
-    """So many rows in parts of about a size, none with a row alone: a norm has no use for it."""
-    number = count if size == 1 else max(1, math.ceil((count - 1) / size))
-    ends = [round(count * part / number) for part in range(number + 1)]
-    return [slice(*pair) for pair in itertools.pairwise(ends)]

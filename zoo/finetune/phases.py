@@ -129,7 +129,12 @@ def spans(recipe: Recipe, chain: nn.Sequential, spec: ModelSpec, solved: bool) -
     first = recipe.cut or spec.cut
     if recipe.schedule == "head-then-all":
         head = 1 if solved else max(1, recipe.epochs // HEAD_SHARE)
-        stage = recipe.unfreeze or default_stage(chain, spec)
+        stage = recipe.unfreeze or default_stage(chain, spec, first)
+        if not re.fullmatch(r"[\w.-]+", stage):
+            raise UsageError(
+                f"--schedule head-then-all with --unfreeze {stage}: it says itself when",
+                "give the stage alone, as in --unfreeze layer3",
+            )
         begins = [(head + 1, stage)]
     else:
         begins = list(unfreezings(recipe))
@@ -198,12 +203,17 @@ def trained(chain: nn.Sequential, name: str | None) -> int:
     return sum(parameter.numel() for parameter in part.parameters())
 
 
-def default_stage(chain: nn.Sequential, spec: ModelSpec) -> str:
-    """Where the last third of the parts that have something to train begins, head left out."""
+def default_stage(chain: nn.Sequential, spec: ModelSpec, first: str) -> str:
+    """Where the last third of the parts that have something to train begins, head left out.
+
+    All, where the first phase, with this cut, trains that already.
+    """
     from zoo.models.tap import places
 
     found = [name for name in places(chain) if not f"{spec.head}.".startswith(f"{name}.")]
-    return found[-max(1, len(found) // 3)] if found else "all"
+    stage = found[-max(1, len(found) // 3)] if found else "all"
+    more = trained(chain, cut_before(chain, stage, spec)) > trained(chain, first)
+    return stage if more else "all"
 
 
 def cut_of(recipe: Recipe, chain: nn.Sequential, spec: ModelSpec) -> Cut | None:

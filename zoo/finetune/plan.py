@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
+import shutil
+import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -198,6 +201,7 @@ def photos_of(recipe: Recipe, progress: Progress | None) -> DatasetIndex:
         catalog.check_variant(row, recipe.variant)
         check_task(recipe, row)
     kinds(recipe.log)
+    check_compiler(recipe)
     place = datasets.locate(recipe.data, progress=progress)
     index = scan(
         place,
@@ -278,6 +282,16 @@ def check_batches(plan: Plan) -> None:
     if norm and min(rows, plan.recipe.batch_size) == 1:
         raise UsageError(
             "BatchNorm over a batch of one photo", "give --batch-size 2 or more, and photos for it"
+        )
+
+
+def check_compiler(recipe: Recipe) -> None:
+    """Raises UsageError where torch.compile would look for a C++ compiler in vain."""
+    name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if recipe.compile and shutil.which(name) is None:
+        raise UsageError(
+            f"--compile takes a C++ compiler, and there is no {name}",
+            "install one, name it in CXX, or leave --compile out",
         )
 
 

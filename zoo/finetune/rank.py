@@ -193,6 +193,11 @@ class Unkept:
 def prepare(data: str, *, folds: int, seed: int, views: int, watch: Watch) -> Ranking:
     """Looks at the photos. Raises DataError."""
     index = scan(datasets.locate(data), seed=seed)
+    if index.multilabel:
+        raise DataError(
+            f"{data} has several labels a photo, and backbones are ranked by one class a photo",
+            f"compare runs by their mAP: `zoo finetune MODEL {data}`, then `zoo evaluate RUN RUN`",
+        )
     if max(index.counts("train")) < 2:
         raise DataError(
             f"no class of {data} has two photos for training, so there is none to test on",

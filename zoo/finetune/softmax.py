@@ -69,8 +69,10 @@ class Rows:
     def covariance(self) -> Array:
         """R x R; or its diagonal, R, which is all there is in the span, or else too large."""
         if self.turn is not None or self.columns > FACTOR:
-            return np.einsum("nr,nr->r", self.values, self.values, dtype=np.float64) / self.count
-        return (self.values.T @ self.values).astype(np.float64) / self.count
+            squares: Array = np.einsum("nr,nr->r", self.values, self.values, dtype=np.float64)
+            return np.asarray(squares / self.count)
+        products: Array = self.values.T @ self.values
+        return np.asarray(products.astype(np.float64) / self.count)
 
     def fold(self, weight: Array, bias: Array) -> tuple[Array, Array]:
         """K x R and K for these rows as K x D and K for the features as they were given."""

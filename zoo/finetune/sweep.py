@@ -7,13 +7,23 @@ where it was, and any of its runs can predict. Features that several of them nee
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zoo import recipe as recipes
-from zoo.errors import Interrupted, RecipeError, RunError, UsageError, WriteError, ZooError, nearest
+from zoo.errors import (
+    Interrupted,
+    OutOfMemory,
+    RecipeError,
+    RunError,
+    UsageError,
+    WriteError,
+    ZooError,
+    nearest,
+)
 from zoo.finetune import job
 from zoo.finetune import plan as plans
 from zoo.finetune.events import Watch
@@ -21,7 +31,14 @@ from zoo.recipe import Recipe
 from zoo.run import Run
 
 MOST = 1000
+RESUME = "`zoo finetune --resume [^`]*` (goes on|finishes it)"
 FOLDS = 5
+# Settings that rows must have in common to be compared.
+ONCE = {
+    "data": "it is the second word of the command",
+    "seeds": "combinations are compared by --folds",
+    "folds": "give it as a flag: --folds",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +59,13 @@ class Row:
 
 def grid(words: Sequence[str]) -> list[dict[str, Any]]:
     """`lr=0.1,0.01 head=linear,mlp:64` as all combinations. Raises UsageError."""
-    values = dict(setting(word) for word in words)
+    values: dict[str, list[Any]] = {}
+    for name, several in map(setting, words):
+        if name in values:
+            raise UsageError(
+                f"'{name}' is given twice", f"give its values together: {name}=VALUE,VALUE"
+            )
+        values[name] = list(dict.fromkeys(several))
     found = [
         dict(zip(values, choice, strict=True)) for choice in itertools.product(*values.values())
     ]
@@ -61,7 +84,9 @@ def setting(word: str) -> tuple[str, list[Any]]:
     name = name.replace("-", "_")
     if not equals or not text:
         raise UsageError(f"'{word}' is no setting", "give NAME=VALUE,VALUE as in lr=0.01,0.001")
-    if name not in Recipe.model_fields or name in ("data", "seeds", "folds"):
+    if name in ONCE:
+        raise UsageError(f"'{name}' is of the whole sweep", ONCE[name])
+    if name not in Recipe.model_fields:
         close = nearest(name, Recipe.model_fields)
         raise UsageError(f"unknown setting '{name}'", close or "`zoo finetune --help` has them")
     return name, [value(part.strip()) for part in text.split(",")]
@@ -102,7 +127,10 @@ def sweep(
         place = folder / f"{number:03d}"
         try:
             run = carry_out(recipe, place, watch)
-        except (Interrupted, WriteError, RunError):
+        except (Interrupted, WriteError, RunError, OutOfMemory) as error:
+            if not isinstance(error, RunError):
+                error.what = f"{named(settings)}: {error.what}"
+                error.hint = re.sub(RESUME, "the same command again goes on", error.hint)
             raise
         except ZooError as error:
             yield Row(settings, place, None, None, None, 0.0, error.what)
@@ -116,16 +144,27 @@ def carry_out(recipe: Recipe, place: Path, watch: Watch) -> Run:
         task = job.start(plans.make(recipe), place, watch)
     else:
         run = Run.open(place)
-        before = recipes.make({}, place / "recipe.toml")
-        ours = recipe.model_copy(update={"data": before.data, "weights": before.weights})
-        if ours.model_copy(update={"optimizer": before.optimizer}) != before:
+        if not same(recipe, recipes.make({}, place / "recipe.toml")):
             raise RunError(f"{place} is of another sweep", "choose another folder with -o")
         if run.record["status"] == "finished":
             return run
-        task = job.resume(plans.make(before), run, watch)
+        task = job.resume(plans.make(job.recipe_of(run)), run, watch)
     for _ in task.events():
         pass
     return Run.open(place)
+
+
+def same(asked: Recipe, there: Recipe) -> bool:
+    """Whether a run's recipe is what becomes of this one: with whole paths, and choices made."""
+    chosen = {"optimizer": "auto", "task": None}
+    for name in Recipe.model_fields:
+        ours, theirs = getattr(asked, name), getattr(there, name)
+        path = name in ("data", "weights") and ours and theirs
+        if path and Path(ours).absolute() == Path(theirs):
+            continue
+        if ours != theirs and not (name in chosen and ours == chosen[name]):
+            return False
+    return True
 
 
 def row(settings: dict[str, Any], run: Run) -> Row:
@@ -134,7 +173,7 @@ def row(settings: dict[str, Any], run: Run) -> Row:
     folds = about.get("evidence", {}).get("folds")
     if not folds:
         return Row(settings, run.folder, own, None, own, about["seconds"])
-    error = folds["deviation"] / len(folds["accuracy"]) ** 0.5
+    error = folds["deviation"] / len(folds["macro_f1"]) ** 0.5
     return Row(settings, run.folder, folds["mean"], error, own, about["seconds"])
 
 

@@ -91,7 +91,7 @@ def compare(folders: Sequence[str], progress: Progress) -> Comparison:
 def check(name: str) -> Run:
     """A finished run of a classifier."""
     run = Run.open(Path(name)).finished()
-    if run.record.get("task", "classify") != "classify":
+    if run.record.get("task", "classify") == "reconstruct":
         raise UsageError(
             f"{name} is a run of the task {run.record['task']}, which has no right and wrong",
             "compare runs of classifiers",

@@ -1,0 +1,386 @@
+"""How training in steps goes: what makes a step, what ends it, which solver, what would be idle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_finetune import Watcher, saved, settings, tune
+
+from zoo import recipe
+from zoo.errors import RecipeError, UsageError
+from zoo.finetune import job, plan
+from zoo.finetune.events import Note
+from zoo.finetune.loop import Epoch
+from zoo.finetune.optimizers import clip
+from zoo.finetune.settings import settings_of
+from zoo.run import Run
+
+WHOLE = {"freeze": False, "views": 1, "batch_size": 8}
+
+
+def sha256(run: Path) -> str:
+    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
+
+
+def line(made: plan.Plan, what: str) -> str:
+    return next(f"{line.value}; {line.reason}" for line in made.lines if line.what == what)
+
+
+def epochs(events: list[object]) -> list[Epoch]:
+    return [event for event in events if isinstance(event, Epoch)]
+
+
+def notes(events: list[object]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Note)]
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory, photos) -> Path:
+    """12, 12 and 3 photos."""
+    data = tmp_path_factory.mktemp("uneven") / "photos"
+    shutil.copytree(photos, data)
+    for path in sorted((data / "disc").iterdir())[3:]:
+        path.unlink()
+    return data
+
+
+# A step.
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"balance": "weights", "label_smoothing": 0.1}, id="weights-smoothing"),
+        pytest.param({"balance": "weights", "mixup": 0.4}, id="weights-mixup"),
+        pytest.param({"clip": 0.05}, id="clipped"),
+    ],
+)
+def test_four_batches_of_8_are_a_step_of_32(tmp_path, uneven, values):
+    """Of gradients alone: sgd, for AdamW divides by what may be rounding."""
+    ends = []
+    for batch_size, accumulate in ((20, 1), (5, 4)):
+        chosen = settings("mlp", uneven, optimizer="sgd", lr=0.1, epochs=3, best="last",
+                          calibrate=False, **{**WHOLE, "batch_size": batch_size},
+                          accumulate=accumulate, **values)  # fmt: skip
+        tune(tmp_path / str(accumulate), chosen)
+        ends.append(saved(tmp_path / str(accumulate)))
+    for name in ends[0]:
+        assert torch.allclose(ends[0][name], ends[1][name], rtol=1e-5, atol=1e-6), name
+
+
+def test_a_step_of_several_batches_is_named_in_the_plan(photos):
+    extra = {"clip": 1.0, "ema": 0.9, "patience": 3, "minutes": 2.5, "label_smoothing": 0.1}
+    shown = line(plan.make(settings("mlp", photos, accumulate=4, **extra, **WHOLE)), "training")
+    for part in ("steps of 4 batches", "gradients clipped at 1", "mean of weights 0.9",
+                 "until 3 epochs are none the better", "label smoothing 0.1",
+                 "at most 30 epochs and 2.5 min"):  # fmt: skip
+        assert part in shown
+
+
+@pytest.mark.parametrize("norm", [1e-3, 1.0, 1e3])
+def test_gradients_are_clipped_as_torch_does(norm):
+    models = []
+    for ours in (True, False):
+        torch.manual_seed(3)
+        model = torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.Tanh(), torch.nn.Linear(5, 2))
+        model(torch.randn(11, 7)).pow(2).sum().backward()
+        if ours:
+            clip(model, norm)
+        else:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), norm)
+        models.append(model)
+    for a, b in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.allclose(a.grad, b.grad, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({"mixup": 0.3}, id="mixup"),
+        pytest.param({"cutmix": 1.0}, id="cutmix"),
+        pytest.param({"mixup": 0.3, "cutmix": 1.0}, id="both"),
+    ],
+)
+def test_mixed_training_is_deterministic_and_other_than_without(tmp_path, photos, values):
+    for name, more in (("a", values), ("b", values), ("plain", {})):
+        tune(tmp_path / name, settings("lenet", photos, epochs=2, **more, **WHOLE))
+    assert sha256(tmp_path / "a") == sha256(tmp_path / "b")
+    assert sha256(tmp_path / "a") != sha256(tmp_path / "plain")
+
+
+def test_boxes_cannot_be_cut_out_of_flat_features(here, tmp_path, photos):
+    words = ("finetune", "lenet", photos, "--cut", "act3", "--cutmix", 1, "-o", tmp_path / "run")
+    answer = here(*words, "--weights", "none")
+    assert answer.code == 2
+    assert "cutmix on an input of 120: there is no picture to paste in" in answer.err
+    assert "hint: give --mixup" in answer.err
+    assert not (tmp_path / "run").exists()
+
+
+# The end.
+
+
+def test_patience_ends_a_training_and_says_so(tmp_path, photos):
+    """Nothing is learnt at this rate: the first epoch stays the best."""
+    chosen = settings("mlp", photos, epochs=20, patience=3, lr=1e-12, best="accuracy", **WHOLE)
+    *events, finished = tune(tmp_path / "run", chosen)
+    found = epochs(events)
+    assert len(found) == finished.best_epoch + 3 < 20
+    said = f"ended after epoch {len(found)} of 20: of the last 3 none was the best"
+    assert notes(events)[-1] == said
+    assert Run.open(tmp_path / "run").record["best_epoch"] == finished.best_epoch
+
+
+def test_a_training_to_its_last_epoch_says_nothing_of_an_end(tmp_path, photos):
+    events = tune(tmp_path / "run", settings("mlp", photos, epochs=2, patience=2, **WHOLE))
+    assert notes(events) == []
+
+
+def test_minutes_end_a_training_whose_rate_has_come_down(tmp_path, photos):
+    chosen = settings("mlp", photos, epochs=100_000, minutes=0.02, lr=0.003, **WHOLE)
+    *events, finished = tune(tmp_path / "run", chosen)
+    found = epochs(events)
+    assert 1 <= len(found) < 100_000
+    assert found[-1].lr < 0.1 * max(epoch.lr for epoch in found)
+    assert notes(events)[-1] == f"ended after 0.02 min, in epoch {len(found)} of 100000"
+    record = Run.open(tmp_path / "run").record
+    assert record["status"] == "finished"
+    assert record["results"]["accuracy"] == finished.scores.report.accuracy
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_minutes_that_are_up_before_a_phase_leave_it_out(tmp_path, photos):
+    chosen = settings("mlp", photos, epochs=9000, minutes=0.005, unfreeze="fc4@8000", batch_size=8)
+    *events, _ = tune(tmp_path / "run", chosen)
+    assert epochs(events)[-1].epoch < 8000
+    assert notes(events)[-1] == "no time was left for epochs 8000 to 9000"
+    assert Run.open(tmp_path / "run").record["status"] == "finished"
+
+
+# Precision, compilers.
+
+
+def test_all_of_it_in_bf16_is_measured_against_fp32(here, tmp_path, photos):
+    """The products of the trained layers are rounded: other weights; the loss still falls."""
+    whole = ("--no-freeze", "--views", 1, "--weights", "none", "--epochs", 12, "--lr", 0.003)
+    for precision in ("fp32", "bf16"):
+        words = ("finetune", "lenet", photos, *whole, "--precision", precision)
+        answer = here(*words, "-o", tmp_path / precision)
+        assert answer.code == 0, answer.err
+        if precision == "bf16":
+            assert "asked for; agreement with fp32 is measured at the end" in answer.err
+            assert "bf16 gives the same class as fp32 on" in answer.err
+    exact, rounded = (Run.open(tmp_path / name) for name in ("fp32", "bf16"))
+    assert exact.record["agreement_with_fp32"] is None
+    assert 0 <= rounded.record["agreement_with_fp32"] <= 1
+    assert rounded.record["precision"] == "bf16"
+    assert sha256(exact.folder) != sha256(rounded.folder)
+    losses = [line["train_loss"] for line in rounded.metrics()]
+    assert losses[-1] < 0.9 * losses[0]
+    assert all(tensor.dtype == torch.float32 for tensor in saved(rounded.folder).values())
+
+
+def test_a_head_on_features_is_trained_in_fp32_and_what_is_thawed_is_not(photos):
+    for more in ({"unfreeze": "fc4@2"}, {"schedule": "head-then-all", "unfreeze": "fc4"}):
+        made = plan.make(settings("mlp", photos, precision="bf16", epochs=3, **more))
+        found = [settings_of(made, phase, made.index, None).bf16 for phase in made.phases]
+        assert found == [False, True]
+
+
+def test_without_a_compiler_there_is_no_compiling(here, tmp_path, photos, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    words = ("finetune", "mlp", photos, "--weights", "none", "--no-freeze", "--compile")
+    answer = here(*words, "-o", tmp_path / "run")
+    assert answer.code == 2
+    assert "error: --compile takes a C++ compiler, and there is no no-such-compiler" in answer.err
+    assert "hint: install one" in answer.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_compiled_training_ends_with_nearly_the_same_weights(tmp_path, photos):
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        pytest.skip("needs a C++ compiler")
+    for name, compiled in (("plain", False), ("compiled", True)):
+        chosen = settings("mlp", photos, epochs=2, optimizer="sgd", lr=0.1, compile=compiled,
+                          ema=0.5, calibrate=False, best="last", **WHOLE)  # fmt: skip
+        tune(tmp_path / name, chosen)
+    ours, theirs = saved(tmp_path / "compiled"), saved(tmp_path / "plain")
+    assert list(ours) == list(theirs)
+    for name, tensor in theirs.items():
+        assert torch.allclose(ours[name], tensor, rtol=0, atol=1e-4), name
+
+
+# What is written down, who decodes.
+
+
+def test_every_epoch_is_a_line_of_numbers(tmp_path, photos):
+    chosen = settings("mlp", photos, epochs=3, ema=0.9, log="csv", **WHOLE)
+    events = epochs(tune(tmp_path / "run", chosen))
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert lines == [json.loads(json.dumps(event.to_dict())) for event in events]
+    assert set(lines[0]) >= {"epoch", "train_loss", "val_loss", "accuracy", "macro_f1", "lr",
+                             "seconds", "best", "notes"}  # fmt: skip
+    rows = (tmp_path / "run/metrics.csv").read_text().splitlines()
+    assert len(rows) == 4
+
+
+def test_features_do_not_depend_on_who_decodes(tmp_path, photos, monkeypatch):
+    ends = set()
+    for workers in (1, 3, None):
+        monkeypatch.setenv("ZOO_CACHE", str(tmp_path / f"cache{workers}"))
+        folder = tmp_path / f"run{workers}"
+        tune(folder, settings("lenet", photos, cut="act3", views=2, workers=workers))
+        ends.add(sha256(folder))
+    assert len(ends) == 1
+
+
+def test_the_number_of_workers_is_that_of_the_threads(photos, tmp_path, monkeypatch):
+    from zoo.engine.torch import TorchEngine
+
+    made = plan.make(settings("lenet", photos, workers=3))
+    engine = TorchEngine(made.cut.frozen, made.preprocess, made.device, 3)
+    assert engine.workers == 3
+    assert TorchEngine(made.cut.frozen, made.preprocess, made.device).workers >= 1
+
+
+# Which solver.
+
+
+def linear(photos: Path, **values: object) -> plan.Plan:
+    return plan.make(settings("lenet", photos, cut="act4", **values))
+
+
+def test_a_linear_head_on_kept_features_is_solved(tmp_path, photos):
+    made = linear(photos, label_smoothing=0.1)
+    assert made.solver == "lbfgs"
+    assert "lbfgs, penalty by cross-validation, label smoothing 0.1" in line(made, "training")
+    assert made.best == "optimum"
+    assert [(phase.first, phase.last) for phase in made.phases] == [(1, 1)]
+    (epoch,) = epochs(list(job.start(made, tmp_path / "run", Watcher()).events()))
+    assert epoch.best
+    assert "penalty" in epoch.notes[0]
+    assert Run.open(tmp_path / "run").record["phases"] == [
+        {"first": 1, "last": 1, "cut": "act4", "solver": "lbfgs", "lr": None, "features_kept": True}
+    ]
+
+
+def test_label_smoothing_reaches_the_solver(tmp_path, photos):
+    for smoothing in (0.0, 0.3):
+        chosen = settings("lenet", photos, cut="act4", label_smoothing=smoothing, penalty=1e-4,
+                          calibrate=False)  # fmt: skip
+        tune(tmp_path / str(smoothing), chosen)
+    plain, smooth = (saved(tmp_path / name)["fc2.weight"].norm() for name in ("0.0", "0.3"))
+    assert smooth < 0.9 * plain
+
+
+STEPS = {
+    "epochs": 5, "lr": 0.1, "batch_size": 8, "weight_decay": 0.1, "warmup": 0.2, "ema": 0.9,
+    "patience": 3, "minutes": 3.0, "clip": 1.0, "accumulate": 2, "mixup": 0.1, "best": "last",
+    "schedule": "constant", "unfreeze": "fc1@2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_setting_of_steps_means_steps(photos, name):
+    made = linear(photos, **{name: STEPS[name]})
+    assert made.solver == "adamw"
+    assert f"{name.replace('_', '-')} is of training in steps" in line(made, "training")
+    with pytest.raises(UsageError, match=f"computes the optimum at once: {name} would do nothing"):
+        linear(photos, optimizer="lbfgs", **{name: STEPS[name]})
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"head": "mlp:8"}, "more than a linear head is trained"),
+        ({"cut": "act3"}, "more than a linear head is trained"),
+        ({"balance": "sampler"}, "the sampler draws anew in each epoch"),
+        ({"cache_budget": "0B"}, "no features are kept"),
+        ({"freeze": False, "cut": None}, "everything is trained"),
+    ],
+)
+def test_where_there_is_no_one_optimum_there_are_steps(photos, values, why):
+    base = {"cut": "act4"} | values
+    made = plan.make(settings("lenet", photos, **base))
+    assert made.solver == "adamw"
+    assert why in line(made, "training")
+    with pytest.raises(UsageError, match=f"--solver lbfgs finds the optimum .* and {why}"):
+        plan.make(settings("lenet", photos, optimizer="lbfgs", **base))
+    with pytest.raises(UsageError, match=f"--penalty 0.1 is of lbfgs, .* adamw: {why}"):
+        plan.make(settings("lenet", photos, penalty=0.1, **base))
+
+
+@pytest.mark.parametrize("values", [{"optimizer": "adamw"}, {"optimizer": "sgd"}, {"epochs": 3}])
+def test_a_penalty_without_lbfgs_is_refused(photos, values):
+    with pytest.raises(UsageError, match=r"--penalty 0\.1 is of lbfgs, and the solver is"):
+        linear(photos, penalty=0.1, **values)
+
+
+def test_a_solver_that_was_asked_for_is_taken(photos):
+    for name in ("lbfgs", "adamw", "adam", "sgd"):
+        made = linear(photos, optimizer=name)
+        assert made.solver == name
+        if name != "lbfgs":
+            assert line(made, "training").split("; ")[1] == "as asked for"
+
+
+def test_threads_are_counted_by_work_and_not_by_weights(photos):
+    """SqueezeNet's last fire modules: few weights, each used at 169 places."""
+    name = "torchvision/squeezenet1_1"
+    made = plan.make(settings(name, photos, cut="features.9", epochs=1))
+    assert made.threads == made.device.threads
+    assert plan.make(settings(name, photos)).threads == 1
+
+
+# What would do nothing.
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"mixup": 0.2, "task": "reconstruct", "model": "autoencoder", "freeze": False},
+        {"cutmix": 0.2, "task": "reconstruct", "model": "autoencoder", "freeze": False},
+        {"seeds": 2, "task": "reconstruct", "model": "autoencoder", "freeze": False},
+        {"folds": 2, "task": "reconstruct", "model": "autoencoder", "freeze": False},
+        {"unfreeze": "all@2", "freeze": False},
+        {"cache_budget": "1GB", "freeze": False},
+        {"cache_budget": "1GB", "augment": "light"},
+        {"patience": 3, "best": "last"},
+        {"augment": "light", "distort": "affine", "freeze": False},
+    ],
+    ids=lambda values: "-".join(list(values)[:2]),
+)
+def test_settings_that_would_do_nothing_are_refused(photos, values):
+    name = next(iter(values))
+    with pytest.raises(RecipeError, match=f"{name} = .* would do nothing") as error:
+        recipe.make({"model": "lenet", "data": str(photos), **values})
+    assert error.value.hint == "leave it out"
+
+
+def test_views_and_transforms_are_one_or_the_other(photos):
+    with pytest.raises(RecipeError, match="--views 3 with --augment light"):
+        settings("lenet", photos, views=3, augment="light")
+
+
+def test_rare_classes_are_drawn_as_often(tmp_path, uneven):
+    made = plan.make(settings("lenet", uneven, cut="act4", balance="sampler", epochs=1))
+    assert (made.balance, made.solver, made.class_weights) == ("sampler", "adamw", None)
+    from zoo.finetune.sources import order
+
+    labels = np.array([sample.label for sample in made.index.of("train")])
+    drawn = np.concatenate(
+        [np.concatenate(order(0, e, labels, 8, balanced=True)) for e in range(99)]
+    )
+    shares = np.bincount(labels[drawn]) / len(drawn)
+    assert np.bincount(labels).min() / len(labels) < 0.2
+    assert shares == pytest.approx([1 / 3] * 3, abs=0.05)
