@@ -77,7 +77,8 @@ def judge(job: str, means: Found, ours: Sequence[str]) -> None:
         return
     first = max(peers, key=lambda who: peers[who]["last"])
     name = f"{job}: accuracy of zoo, best peer {first}"
-    verdict(name, means[mine[0]]["last"], round(peers[first]["last"], 2), at_most=False)
+    ours_last, peer_last = (round(one["last"], 4) for one in (means[mine[0]], peers[first]))
+    verdict(name, ours_last, peer_last, at_most=False)
     for who, one in peers.items():
         for base in mine:
             if one["cpu"]:

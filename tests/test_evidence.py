@@ -62,8 +62,11 @@ KINDS = [
 
 @pytest.mark.parametrize("values", KINDS)
 def test_a_repetition_is_the_run_with_that_seed(tmp_path, photos, start, values):
-    """Its numbers are those of `--seed N` alone, and the main run's weights are its own."""
-    base = {"weights": str(start), "seed": 7, **values}
+    """Its numbers are those of `--seed N` alone, and the main run's weights are its own.
+
+    With one view: of several, those of the first seed are used by all.
+    """
+    base = {"weights": str(start), "seed": 7, "views": 1, **values}
     *events, finished = tune(tmp_path / "run", settings("lenet", photos, seeds=3, **base))
     for name, seed in (("a", 7), ("b", 8), ("c", 9)):
         tune(tmp_path / name, settings("lenet", photos, **base | {"seed": seed}))
@@ -117,6 +120,21 @@ def test_the_screen_shows_them(here, tmp_path, photos, start):
         "fold-1", "fold-2", "fold-3",
     ]  # fmt: skip
     assert not list((tmp_path / "run/repeats").rglob("*.safetensors"))
+    shown = here("info", tmp_path / "run").out
+    assert "evidence   3 folds: mean " in shown
+    assert "epochs     none: the head is the optimum on the training photos" in shown
+
+
+def test_seeds_that_change_nothing_are_not_called_certainty(here, tmp_path, photos, start):
+    """One val part and one optimum: the deviation is 0, whatever other photos would say."""
+    data = tmp_path / "photos"
+    for split in ("train", "val"):
+        shutil.copytree(photos, data / split)
+    words = ("finetune", "lenet", data, "--weights", start, "--cut", "act4", "--seeds", 2)
+    answer = here(*words, "--penalty", 0.1, "--views", 1, "-o", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    assert "standard deviation 0.0 %" in answer.err
+    assert "the seed changes nothing here" in answer.err
 
 
 # Folds.

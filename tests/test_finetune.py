@@ -124,7 +124,7 @@ MOMENTS = [
     pytest.param({"freeze": False, "views": 1}, "features", 5, id="photos-scan"),
     pytest.param({"cut": "pool1"}, "features", 9, id="frozen-features"),
     pytest.param({"cut": "pool1"}, "epoch", 6, id="frozen-mid-epoch"),
-    pytest.param({"cut": "act3", "views": 3, "head": "mlp:16"}, "epoch", 25, id="views-dropout"),
+    pytest.param({"cut": "act3", "views": 3, "head": "mlp:16"}, "epoch", 10, id="views-dropout"),
     pytest.param({"cut": "pool1", "balance": "sampler"}, "epoch", 4, id="sampler"),
 ]
 

@@ -71,7 +71,7 @@ def normed(tmp_path_factory) -> Path:
 
 
 def test_features_that_do_not_fit_are_computed_in_each_epoch_with_the_same_end(tmp_path, few):
-    deep = {"cut": "layer3", "epochs": 2, "batch_size": 12, "lr": 0.01}
+    deep = {"cut": "layer3", "views": 1, "epochs": 2, "batch_size": 12, "lr": 0.01}
     ends = {}
     for name, budget in (("kept", None), ("not", "1kB")):
         made = plan.make(settings("resnet18", few, cache_budget=budget, **deep))
@@ -94,7 +94,7 @@ def test_features_that_do_not_fit_are_computed_in_each_epoch_with_the_same_end(t
 
 
 def test_a_head_on_features_that_are_not_kept_is_standardised_too(tmp_path, few):
-    chosen = {"optimizer": "adamw", "epochs": 3, "batch_size": 12}
+    chosen = {"optimizer": "adamw", "epochs": 3, "batch_size": 12, "views": 1}
     for name, budget in (("kept", None), ("not", "0B")):
         tune(tmp_path / name, settings("resnet18", few, cache_budget=budget, **chosen))
     kept, other = saved(tmp_path / "kept"), saved(tmp_path / "not")
@@ -462,7 +462,7 @@ def test_real_weights_are_thawed_and_get_no_worse_on_what_they_are_chosen_by(tmp
                 shutil.copy(photo, tmp_path / "photos" / split / kind)
     chosen = settings(SQUEEZENET, tmp_path / "photos", schedule="head-then-all", epochs=2,
                       weights=str(shared / "weights/squeezenet1_1-caffe.pth"), batch_size=8,
-                      unfreeze="features.12", calibrate=False)  # fmt: skip
+                      unfreeze="features.12", calibrate=False, views=1)  # fmt: skip
     *events, finished = tune(tmp_path / "run", chosen)
     head, _ = epochs(events)
     assert head.accuracy >= 0.75

@@ -37,6 +37,9 @@ KINDS = {
     "optimum": {**SCRATCH},
     "deeper": {**SCRATCH, "cut": "pool2", "optimizer": "sgd", "momentum": 0.9, "epochs": 4,
                "batch_size": 8, "accumulate": 2, "clip": 1.0, "ema": 0.9, "views": 2},
+    # Photos through the frozen part in each epoch; features on one scale.
+    "prefix": {**SCRATCH, "optimizer": "adamw", "epochs": 3, "batch_size": 8,
+               "cache_budget": "0B"},
     # The optimum of the head, then down to the first stage, from the pixels.
     "phases": {**SCRATCH, "schedule": "head-then-all", "unfreeze": "all", "epochs": 4,
                "batch_size": 8},
@@ -60,9 +63,12 @@ def words(photos: Path, tmp_path_factory) -> Callable[..., Words]:
 
 
 class Pair:
-    """Two processes of one training. talk: of each, in a file."""
+    """Two processes of one training. talk: of each, in a file. other: what the second one has
+    in its environment in another way."""
 
-    def __init__(self, warm: Warm, words: Words, folder: Path, often: bool = True) -> None:
+    def __init__(
+        self, warm: Warm, words: Words, folder: Path, other: dict[str, str] | None = None
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self.warm = warm
         number = len(os.listdir(folder))
@@ -73,12 +79,13 @@ class Pair:
             warm.start(
                 *words,
                 talk=self.talk[rank],
-                often=often,
+                often=False,
                 environment={
                     "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
                     "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
                     "MASTER_PORT": str(self.store.port), "TORCHELASTIC_USE_AGENT_STORE": "True",
                     "TORCHELASTIC_RUN_ID": str(folder), "ZOO_CACHE": str(folder / "cache"),
+                    **((other or {}) if rank else {}),
                 },
             )
             for rank in range(2)
@@ -116,10 +123,10 @@ def keys(cache: Path) -> list[bytes]:
     return [bytes(key) for file in files for key in np.load(file, allow_pickle=False)]
 
 
-@pytest.mark.parametrize("kind", ["head", "optimum", "deeper", "phases"])
+@pytest.mark.parametrize("kind", ["head", "optimum", "deeper", "prefix", "phases"])
 def test_two_processes_end_with_the_weights_of_one(tmp_path, warm, words, kind):
     one, talk = tmp_path / "one", tmp_path / "one.txt"
-    assert warm.run(*words(kind), "-o", one, talk=talk) == 0, talk.read_text()
+    assert warm.run(*words(kind), "-o", one, talk=talk, often=False) == 0, talk.read_text()
     run = two(warm, words(kind), tmp_path / "pair")
     assert furthest(one, run) < 1e-5
     # Rank 0 alone has written: each epoch once, and nothing is left over.
@@ -158,18 +165,42 @@ def test_a_photo_that_cannot_be_read_is_left_out_by_all(tmp_path, warm, words, p
 
 
 def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, warm, words):
-    whole = two(warm, words("deeper", epochs=40), tmp_path, "whole")
+    whole = two(warm, words("deeper", epochs=20), tmp_path, "whole")
     run = tmp_path / "run"
-    pair = Pair(warm, [*words("deeper", epochs=40), "-o", run], tmp_path, often=False)
+    pair = Pair(warm, [*words("deeper", epochs=20), "-o", run], tmp_path)
     wait_for(run / "metrics.jsonl", 3)
     os.kill(pair.pids[1], signal.SIGTERM)
     assert pair.wait() == [143, 143], pair.said()
-    assert re.search(r"interrupted; epoch \d+, step \d of 4 is saved", pair.said()[0])
+    assert re.search(r"interrupted; epoch \d+, step \d of \d is saved", pair.said()[0])
     assert pair.said()[1] == ""
     assert not (run / "lock").exists()
     pair = Pair(warm, ["finetune", "--resume", run], tmp_path)
     assert pair.wait() == [0, 0], pair.said()
     assert sha256(run) == sha256(whole)
+
+
+def test_a_limit_in_minutes_ends_all_after_the_same_step(tmp_path, warm, words):
+    run = two(warm, words("deeper", epochs=100_000, minutes=0.01), tmp_path)
+    assert Run.open(run).record["status"] == "finished"
+    assert 1 <= len(Run.open(run).metrics()) < 100_000
+
+
+@pytest.mark.parametrize(
+    ("cache", "reason"),
+    [("file", "cannot"), ("folder", "has not got what the other processes have computed")],
+)
+def test_a_failure_of_one_process_is_said_by_it_and_ends_all(tmp_path, warm, words, cache, reason):
+    """The second one has a cache that cannot be written, or one of its own."""
+    (tmp_path / "file").write_text("")
+    other = {"ZOO_CACHE": str(tmp_path / cache)}
+    pair = Pair(warm, [*words("head"), "-o", tmp_path / "run"], tmp_path / "pair", other)
+    assert pair.wait() == [4, 4], pair.said()
+    who = "".join(pair.said())
+    assert reason in who
+    assert not (tmp_path / "run" / "lock").exists()
+    if cache == "file":
+        assert "error: " not in pair.said()[0]
+        assert pair.said()[1].count("error: ") == 1
 
 
 def test_a_loss_that_is_not_finite_in_one_process_is_one_step_left_out_by_all(
@@ -180,7 +211,7 @@ def test_a_loss_that_is_not_finite_in_one_process_is_one_step_left_out_by_all(
         "deeper", lr=100, momentum=0.99, clip=1e30, ema=0.0, epochs=80, schedule="constant"
     )
     talk = tmp_path / "one.txt"
-    assert warm.run(*sick, "-o", tmp_path / "one", talk=talk) == 6, talk.read_text()
+    assert warm.run(*sick, "-o", tmp_path / "one", talk=talk, often=False) == 6, talk.read_text()
     pair = Pair(warm, [*sick, "-o", tmp_path / "two"], tmp_path / "pair")
     assert pair.wait() == [6, 6], pair.said()
     assert "attempts at a lower rate" in pair.said()[0]
@@ -261,30 +292,34 @@ def workers(parent: int) -> Iterator[tuple[int, str]]:
             yield int(pid), rank[1]
 
 
-def killed(words: Words, folder: Path, rank: str, epochs: list[int], *flags: str) -> str:
+def killed(words: Words, run: Path, folder: Path, rank: str, epochs: list[int], *flags: str) -> str:
     """What a torchrun says one of whose processes is killed in these epochs; it must succeed."""
-    process = torchrun([*words, "-o", folder / "run"], folder, *flags)
-    for epoch in epochs:
-        wait_for(folder / "run" / "metrics.jsonl", epoch)
-        assert process.poll() is None, process.communicate()[0]
-        (pid,) = (pid for pid, its in workers(process.pid) if its == rank)
-        os.kill(pid, signal.SIGKILL)
-    said, _ = process.communicate(timeout=100)
-    assert process.returncode == 0, said
-    return said
+    process = torchrun(words, folder, *flags)
+    try:
+        for epoch in epochs:
+            wait_for(run / "metrics.jsonl", epoch)
+            assert process.poll() is None, process.communicate()[0]
+            (pid,) = (pid for pid, its in workers(process.pid) if its == rank)
+            os.kill(pid, signal.SIGKILL)
+        said, _ = process.communicate(timeout=100)
+        assert process.returncode == 0, said
+        return said
+    finally:
+        process.terminate()  # its processes too, where it has not ended
+        process.communicate()
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
 def test_row_25_killed_in_the_middle_torchrun_ends_with_the_same_bits(tmp_path, warm, words):
-    command = words("deeper", epochs=60)
+    command = words("deeper", epochs=24)
     whole = two(warm, command, tmp_path, "whole")
-    said = killed(command, tmp_path, "1", [3], "--standalone", "--max-restarts", "3")
+    run, flags = tmp_path / "run", ("--standalone", "--max-restarts", "3")
+    said = killed([*command, "-o", run], run, tmp_path, "1", [3], *flags)
     assert "another process of this training has died" in said
-    assert f"resuming {tmp_path / 'run'}" in said
-    assert sha256(tmp_path / "run") == sha256(whole)
-    lines = Run.open(tmp_path / "run").metrics()
-    assert [line["epoch"] for line in lines] == list(range(1, 61))
-    assert not any(name.startswith((".", "lock")) for name in os.listdir(tmp_path / "run"))
+    assert f"resuming {run}" in said
+    assert sha256(run) == sha256(whole)
+    assert [line["epoch"] for line in Run.open(run).metrics()] == list(range(1, 25))
+    assert not any(name.startswith((".", "lock")) for name in os.listdir(run))
 
 
 @pytest.mark.slow
@@ -292,12 +327,29 @@ def test_row_25_killed_in_the_middle_torchrun_ends_with_the_same_bits(tmp_path, 
 def test_row_25_killed_again_and_again_with_a_rendezvous_that_has_no_name(
     tmp_path, warm, words, rank
 ):
-    """The lock of a first process that was killed is taken over."""
+    """The lock of a first process that was killed is taken over, the folder found again."""
     command = words("deeper", epochs=150)
     whole = two(warm, command, tmp_path, "whole")
-    flags = ("--max-restarts", "9")
-    killed(command, tmp_path, rank, [3, 40, 80], *flags)
-    assert sha256(tmp_path / "run") == sha256(whole)
+    run = tmp_path / "runs" / "lenet-photos"
+    killed(command, run, tmp_path, rank, [3, 40, 80], "--max-restarts", "9")
+    assert sha256(run) == sha256(whole)
+    assert os.listdir(run.parent) == [run.name]
+
+
+@pytest.mark.slow
+def test_a_torchrun_that_is_told_to_stop_leaves_a_run_that_another_finishes(tmp_path, warm, words):
+    command = words("deeper", epochs=60)
+    whole, run = two(warm, command, tmp_path, "whole"), tmp_path / "run"
+    process = torchrun([*command, "-o", run], tmp_path, "--standalone")
+    wait_for(run / "metrics.jsonl", 3)
+    process.terminate()
+    said, _ = process.communicate(timeout=100)
+    assert re.search(r"interrupted; epoch \d+, step \d of \d is saved", said)
+    assert not (run / "lock").exists()
+    process = torchrun(["finetune", "--resume", run], tmp_path, "--standalone")
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, said
+    assert sha256(run) == sha256(whole)
 
 
 @pytest.mark.slow

@@ -76,6 +76,7 @@ def answer(
 ) -> None:
     """The one line on stdout; accuracies: of the val photos, after each epoch."""
     used = [getrusage(who) for who in (RUSAGE_SELF, RUSAGE_CHILDREN)]
+    names = (*packages, "torch", "torchvision", "timm", "pillow")
     result = {
         "model": flags.model,
         "photos": flags.data.name,
@@ -85,7 +86,7 @@ def answer(
         "wall": round(time.perf_counter() - STARTED, 3),
         "cpu": round(sum(one.ru_utime + one.ru_stime for one in used), 3),
         "settings": settings,
-        "versions": {name: version(name) for name in (*packages, "torch", "torchvision", "timm")},
+        "versions": {name: version(name) for name in names},
         "accuracies": [round(value, 6) for value in accuracies],
     }
     print(json.dumps(result))

@@ -46,6 +46,7 @@ def of_run(run: Run, names: list[str]) -> list[tuple[str, str]]:
         ("input", shown_input(about.get("preprocess"))),
         ("epochs", epochs(run)),
         ("results", results(about.get("results", {}))),
+        *(("evidence", evidence(kind)) for kind in about.get("evidence", {}).values()),
         ("time", f"{about['seconds']:,.0f} s" if "seconds" in about else ""),
         ("precision", f"{about['precision']} on {about['device']}" if "device" in about else ""),
     ]
@@ -101,6 +102,8 @@ def epochs(run: Run) -> str:
     lines = run.metrics()
     if not lines:
         return "none yet"
+    if run.record.get("best_by") == "optimum":
+        return "none: the head is the optimum on the training photos"
     best = run.record.get("best_epoch")
     return f"{len(lines)}, the weights are those of epoch {best}" if best else str(len(lines))
 
@@ -120,6 +123,13 @@ def results(found: dict[str, Any]) -> str:
         components = count(found["pca_components"], "component")
         parts.append(f"PCA with {components}: MSE {found['pca_mse']:.6f}")
     return ", ".join(parts)
+
+
+def evidence(found: dict[str, Any]) -> str:
+    """Of seeds or folds."""
+    mean, ends = percent(found["mean"], 2), (percent(found["low"], 2), percent(found["high"], 2))
+    count = len(found["macro_f1"])
+    return f"{count} {found['kind']}: mean {mean}, 95 % interval {ends[0]} to {ends[1]}"
 
 
 def exported(proof: dict[str, Any]) -> str:

@@ -24,6 +24,8 @@ RATE = 1e-3
 LAYER_DECAY = 0.8
 SMALL_WORK = 3e8  # multiply-adds of a step below which a second thread costs more than it helps
 IMBALANCE = 3.0
+FEW = 1000  # training photos up to which more views pay (`python -m benchmarks.views`)
+VIEWS = {"solved": 4, "deeper": 8}
 BUDGET = 50  # per cent of the free disk for kept features
 
 
@@ -63,20 +65,30 @@ def threads_of(
     return place.threads, f"{place.threads} threads"
 
 
-def view_count(recipe: Recipe, parts: Cut | None, preprocess: Preprocess) -> tuple[int, str]:
-    """Views of each photo, 0 for new ones in each epoch, and why."""
+def view_count(
+    recipe: Recipe, parts: Cut | None, preprocess: Preprocess, photos: int, kind: str
+) -> tuple[int, str]:
+    """Views of each photo, 0 for new ones in each epoch, and why.
+
+    kind: `solved` or `head` where nothing but the head is trained, `deeper` where more is.
+    """
     if recipe.augment != "none":
         return 0, f"--augment {recipe.augment}, new in each epoch"
     if recipe.views is not None:
         return recipe.views, "as asked for; view 0 is the plain centre view"
     if recipe.task == "reconstruct":
         return 1, "the plain view is what is to be given back"
-    if parts is None and preprocess.size <= SMALL:
+    if preprocess.size <= SMALL and (parts is None or kind != "deeper"):
         moved = "" if recipe.distort == "none" else f", with {recipe.distort} distortions"
         return 1, f"pictures this small are seen whole{moved}"
-    if parts is not None:
-        return 1, "the plain view: more did not help a linear head, and cost a pass each"
-    return 0, "random crops, mirrored" if recipe.flip else "random crops"
+    if parts is None:
+        return 0, "random crops, mirrored" if recipe.flip else "random crops"
+    if kind == "head":
+        return 1, "the plain view: more did not help a head trained in steps, and cost a pass each"
+    if photos > FEW:
+        return 1, f"the plain view: with more than {FEW:,} photos others add little"
+    why = f"crops, mirrored and not: up to {FEW:,} photos they pay; --views 1 is quicker"
+    return VIEWS[kind], why
 
 
 def solver_of(recipe: Recipe, linear: bool, kept: bool) -> tuple[str, str]:

@@ -98,7 +98,8 @@ class Gather:
             np.array(self.index.targets("val")),
             plan.device,
         )
-        return source if phase is plan.phases[0] else source.in_turn(plan.views)
+        every = phase is plan.phases[0] and (plan.scales or phase.solved)
+        return source if every else source.in_turn(plan.views)
 
     def computed(
         self, cache: FeatureCache, engine: TorchEngine, work: Sequence[tuple[Sample, Views]]

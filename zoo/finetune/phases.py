@@ -18,7 +18,7 @@ import numpy as np
 from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex
 from zoo.errors import UsageError
-from zoo.finetune.choices import RATE, budget, keeping, layer_decay, solver_of
+from zoo.finetune.choices import RATE, budget, keeping, layer_decay, solver_of, view_count
 from zoo.finetune.cut import Cut, cut, listed
 from zoo.finetune.groups import PRETRAINED
 from zoo.recipe import Recipe
@@ -81,14 +81,21 @@ def phases_of(
     start: Network,
     preprocess: Preprocess,
     index: DatasetIndex,
-    views: int,
-) -> tuple[tuple[Phase, ...], str]:
-    """The phases of the training, and why the head's solver is what it is."""
+) -> tuple[tuple[Phase, ...], int, dict[str, str]]:
+    """The phases of the training, the views of each photo, and the reasons."""
     first = cut_of(recipe, chain, spec)
     shape = feature_shape(first, preprocess) if first else ()
-    rows, (room, whose) = rows_of(index, views), budget(recipe, free_room())
-    kept, _ = keeping(4 * int(np.prod(shape)) * rows, views, room, whose)
+    each, (room, whose) = 4 * int(np.prod(shape)), budget(recipe, free_room())
     linear = first is not None and is_linear(first, chain, spec, shape)
+    kind = "head" if first is not None and only_head(first, chain, spec) else "deeper"
+    if first is not None and solver_of(recipe, linear, True)[0] == "lbfgs":
+        kind = "solved"
+    photos = len(index.of("train"))
+    views, views_why = view_count(recipe, first, preprocess, photos, kind)
+    if views > 1 and recipe.views is None and each * rows_of(index, views) > room:
+        views, views_why = 1, f"the plain view: {views} of each photo would not fit in {whose}"
+    rows = rows_of(index, views)
+    kept, _ = keeping(each * rows, views, room, whose)
     solver, why = solver_of(recipe, linear, kept and first is not None)
     found = []
     for number, span in enumerate(spans(recipe, chain, spec, solver == "lbfgs")):
@@ -116,7 +123,7 @@ def phases_of(
         )
     if found[0].parts is not None:
         found[0].parts.freeze()
-    return tuple(found), why
+    return tuple(found), views, {"views": views_why, "solver": why}
 
 
 def spans(recipe: Recipe, chain: nn.Sequential, spec: ModelSpec, solved: bool) -> list[Span]:

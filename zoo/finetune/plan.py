@@ -19,13 +19,13 @@ from zoo.data.index import DatasetIndex, scan
 from zoo.device import Device
 from zoo.errors import DataError, UsageError
 from zoo.finetune import multilabel
-from zoo.finetune.choices import balancing, epoch_kept, learning_rate, threads_of, view_count
+from zoo.finetune.choices import balancing, epoch_kept, learning_rate, threads_of
 from zoo.finetune.cut import Cut
 from zoo.finetune.evidence import folds_of
 from zoo.finetune.explain import Line, lines
 from zoo.finetune.loggers import kinds
 from zoo.finetune.mixing import check_cutmix
-from zoo.finetune.phases import Phase, cut_of, only_head, phases_of, rows_of
+from zoo.finetune.phases import Phase, only_head, phases_of, rows_of
 from zoo.metrics import THRESHOLD
 from zoo.recipe import Recipe
 
@@ -144,9 +144,7 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
     chosen = device.choose(recipe.device, recipe.precision)
     start, chain, spec, digest = networks(recipe, len(index.classes), progress)
     preprocess = replace(start.preprocess, fit=recipe.fit or start.preprocess.fit)
-    shared = cut_of(recipe, chain, spec)
-    views, views_why = view_count(recipe, shared, preprocess)
-    phases, solver_why = phases_of(recipe, chain, spec, start, preprocess, index, views)
+    phases, views, reasons = phases_of(recipe, chain, spec, start, preprocess, index)
     parts = phases[0].parts
     scales = parts is not None and only_head(parts, chain, spec) and not phases[0].solved
     lr, lr_why = learning_rate(recipe, start, scales)
@@ -178,10 +176,9 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
         balance=balance,
         class_weights=class_weights,
         reasons={
+            **reasons,
             "lr": lr_why,
             "threads": threads_why,
-            "views": views_why,
-            "solver": solver_why,
             "best": best_why,
             "balance": balance_why,
         },

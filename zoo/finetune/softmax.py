@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -68,10 +69,11 @@ class Rows:
     @cached_property
     def covariance(self) -> Array:
         """R x R; or its diagonal, R, which is all there is in the span, or else too large."""
+        values: Any = self.values
         if self.turn is not None or self.columns > FACTOR:
-            squares: Array = np.einsum("nr,nr->r", self.values, self.values, dtype=np.float64)
+            squares: Array = np.einsum("nr,nr->r", values, values, dtype=np.float64)
             return np.asarray(squares / self.count)
-        products: Array = self.values.T @ self.values
+        products: Array = values.T @ values
         return np.asarray(products.astype(np.float64) / self.count)
 
     def fold(self, weight: Array, bias: Array) -> tuple[Array, Array]:

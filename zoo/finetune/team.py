@@ -137,7 +137,7 @@ class Team:
         flat = torch.cat([part.reshape(-1) for part in parts])
         with self.talking() as dist:
             dist.all_reduce(flat)
-        sums = flat.split([part.numel() for part in parts])
+        sums = torch.split(flat, [part.numel() for part in parts])
         total, *used = sums[-1].tolist()
         for parameter, gradient, value, some in zip(
             parameters, gradients, sums, used, strict=False
@@ -242,7 +242,8 @@ def meet() -> Team:
     cuda = torch.cuda.is_available() and distributed.is_nccl_available()
     try:
         store, rank, world = next(rendezvous("env://", timeout=MEETING))
-        store = PrefixStore("zoo", store)
+        # The store may outlive a restart, and what the processes before have left in it.
+        store = PrefixStore(f"zoo-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo",
             store=store,
