@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet
@@ -89,12 +90,17 @@ def test_error_rows_carry_the_reason_and_nothing_else(here: Here, run: Path, mix
 def test_broken_files_change_no_other_row(
     kind: str, mixed: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Each row is exactly what the file gets when it is predicted alone."""
+    """Each row is what the file gets when it is predicted alone.
+
+    To the last bits: some processors' matrix products differ by them with a row's place in a batch.
+    """
     predictor = open_predictor(str(request.getfixturevalue(kind)))
     inputs = [Input(str(mixed / name), name) for name in IN_ORDER]
     together = list(predictor.rows(inputs, top=3))
     alone = [next(predictor.rows([item], top=3)) for item in inputs]
-    assert together == alone
+    for row, other in zip(together, alone, strict=True):
+        assert replace(row, probabilities=()) == replace(other, probabilities=())
+        assert row.probabilities == pytest.approx(other.probabilities, abs=1e-6)
     assert [row.path for row in together] == IN_ORDER
     assert len({row.labels[0] for row in together if row.status == "ok"}) == 3
 

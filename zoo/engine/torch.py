@@ -1,8 +1,9 @@
 """The torch engine: any chain on any device.
 
 On a CPU every worker thread decodes and runs its own small batch on one core: nothing waits for
-anything else, and the result depends neither on the number of cores nor on what else is in the
-batch, because every call has the same shape (short batches are padded).
+anything else, and the result does not depend on the number of cores, because every call has the
+same shape (short batches are padded). Nor on what else is in the batch, but for the last bits on
+processors whose matrix products differ with a row's place in it.
 """
 
 from __future__ import annotations
