@@ -132,6 +132,43 @@ def speed() -> str:
     return measured + "\n\n" + markdown(("bar", "measured", "wanted", ""), bars)
 
 
+def heads() -> str:
+    """Frozen fine-tunes beside the peers': means over the seeds."""
+    from benchmarks.heads import COLD, JOBS, WARM
+    from benchmarks.heads_table import every
+
+    found, rows = results("heads"), []
+    for model, photos in JOBS:
+        for who, one in every(found, model, photos, (COLD, WARM)).items():
+            spent = f"{one['mark']}{one['cpu']:.0f} s" if one["cpu"] else "-"
+            sure = f" ± {one['last_sd']:.1f}" if one["seeds"] > 1 else ""
+            last, best = f"{one['last']:.1f}{sure} %", f"{one['best']:.1f} %"
+            rows.append((f"{model}, {photos}", who, str(one["seeds"]), last, best, spent))
+    header = ("network, photos", "who", "seeds", "accuracy at the end", "best epoch on val", "CPU")
+    return markdown(header, rows)
+
+
+def views() -> str:
+    """What views are worth: means over the seeds, of the default cut also over folds."""
+    rows = []
+    for row in results("views")["rows"]:
+        folds = f"{100 * row['folds']:.1f} %" if row["folds"] is not None else "-"
+        rows.append(
+            (
+                f"{row['model'].partition('/')[2]}, {row['photos']}",
+                row["cut"],
+                str(row["views"]),
+                f"{row['computed']:,}",
+                f"{100 * row['accuracy']:.1f} %",
+                f"{row['loss']:.3f}",
+                folds,
+                f"{row['train_s']:.1f} s",
+            )
+        )
+    header = ("network, photos", "cut", "views", "passes", "val", "val loss", "folds", "training")
+    return markdown(header, rows)
+
+
 def loop_seconds(frozen: Any) -> list[tuple[str, float]]:
     """The usual loop where it was run for fewer epochs; measured in full it is in `seconds`."""
     made = frozen.get("tutorial_loop_extrapolated")
@@ -149,6 +186,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "transfer": transfer,
     "imagenet": imagenet,
     "speed": speed,
+    "heads": heads,
+    "views": views,
 }
 
 

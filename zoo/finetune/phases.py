@@ -8,6 +8,7 @@ keeps the features that are there from being distorted by a random one).
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import shutil
 from dataclasses import dataclass
@@ -88,7 +89,10 @@ def phases_of(
     each, (room, whose) = 4 * int(np.prod(shape)), budget(recipe, free_room())
     linear = first is not None and is_linear(first, chain, spec, shape)
     kind = "head" if first is not None and only_head(first, chain, spec) else "deeper"
-    if first is not None and solver_of(recipe, linear, True)[0] == "lbfgs":
+    solved = first is not None and solver_of(recipe, linear, True)[0] == "lbfgs"
+    if recipe.schedule == "head-then-all" or recipe.unfreeze:
+        kind = "deeper"
+    elif solved:
         kind = "solved"
     photos = len(index.of("train"))
     views, views_why = view_count(recipe, first, preprocess, photos, kind)
@@ -218,7 +222,7 @@ def default_stage(chain: nn.Sequential, spec: ModelSpec, first: str) -> str:
     from zoo.models.tap import places
 
     found = [name for name in places(chain) if not f"{spec.head}.".startswith(f"{name}.")]
-    stage = found[-max(1, len(found) // 3)] if found else "all"
+    stage = found[-math.ceil(len(found) / 3)] if found else "all"
     more = trained(chain, cut_before(chain, stage, spec)) > trained(chain, first)
     return stage if more else "all"
 
