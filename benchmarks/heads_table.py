@@ -38,7 +38,7 @@ def every(result: Row, model: str, photos: str, ours: Sequence[str]) -> Found:
         if (row["model"], row["photos"]) == (model, photos):
             for who, one in means.items():
                 if who.startswith(row["who"]) and one["cpu"] is None:
-                    one |= {"wall": row["wall"], "cpu": row["cpu"], "mark": "~"}
+                    one |= {"cpu": row["cpu"], "mark": "~"}
     return means
 
 

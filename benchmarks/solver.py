@@ -176,8 +176,8 @@ def by_rule(features: Array, labels: Array, train: Array, held: Array) -> dict[s
     least = min(chosen.table, key=lambda row: row.loss)
     near = next(row.penalty for row in chosen.table if row.loss <= least.loss + least.error)
     most = max(chosen.table, key=lambda row: row.accuracy).penalty
-    scores = {"two standard errors (zoo)": right(chosen.weight, chosen.bias, rest)}
-    others = {"one standard error": near, "least loss": least.penalty, "most accuracy": most}
+    scores = {"least loss (zoo)": right(chosen.weight, chosen.bias, rest)}
+    others = {"one standard error": near, "most accuracy": most}
     others |= {"always 1": 1.0, "always 0.3": 0.3, "always 0.1": 0.1}
     for rule, penalty in others.items():
         found = solve(features[train], labels[train], classes, seed=0, penalty=penalty)

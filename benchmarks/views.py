@@ -1,6 +1,6 @@
 """What views of each photo are worth, and what they cost: the table behind the default.
 
-    python -m benchmarks.views FOLDER
+    python -m benchmarks.views FOLDER [default|deeper]
 
 FOLDER has data/{hymenoptera,clothing10} and the two weights files. For each network two cuts: the
 default one, whose head is solved for, and one that trains the last stages for 12 epochs. Accuracy
@@ -10,6 +10,7 @@ and over five folds of all photos. Cost: views computed, and the seconds of trai
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -71,16 +72,23 @@ def measured(shared: Path, model: str, data: str, cut: str, views: int, cache: P
 
 
 def main() -> None:
-    shared, rows = Path(sys.argv[1]), []
+    shared, parts = Path(sys.argv[1]), sys.argv[2:] or list(COUNTS)
+    before = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    rows = {key(row): row for row in before}
     with tempfile.TemporaryDirectory() as empty:
         cache = os.environ.get("ZOO_CACHE", empty)  # no pass is timed: kept features are as good
-        for model in MODELS:
-            for data in SETS:
-                for cut in ("default", DEEPER[model]):
-                    for views in COUNTS["default" if cut == "default" else "deeper"]:
-                        rows.append(measured(shared, model, data, cut, views, Path(cache)))
-                        print(rows[-1], flush=True)
-    RESULTS.write_text(json.dumps({"seeds": SEEDS, "rows": rows}, indent=2) + "\n")
+        for model, data, part in itertools.product(MODELS, SETS, parts):
+            cut = "default" if part == "default" else DEEPER[model]
+            for views in COUNTS[part]:
+                row = measured(shared, model, data, cut, views, Path(cache))
+                rows[key(row)] = row
+                print(row, flush=True)
+    kept = [rows[place] for place in sorted(rows)]
+    RESULTS.write_text(json.dumps({"seeds": SEEDS, "rows": kept}, indent=2) + "\n")
+
+
+def key(row: dict[str, Any]) -> tuple[str, str, bool, int]:
+    return row["model"], row["photos"], row["cut"] != "default", row["views"]
 
 
 if __name__ == "__main__":

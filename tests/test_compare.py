@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 
 import pytest
-from conftest import write_photos
+from conftest import CLASSES, picture, write_photos
 
 from zoo.cli import main
 from zoo.metrics import holm, mcnemar
@@ -111,6 +112,75 @@ def test_photos_that_the_other_was_trained_on_are_left_out(here, trio):
     assert "each run's own val photos, which are not the same" in answer.err
 
 
+@pytest.fixture(scope="module")
+def moved(more, trio, tmp_path_factory):
+    """The runs `short` and `other`, as of photos that lie elsewhere under other names."""
+    root = tmp_path_factory.mktemp("moved")
+    shutil.copytree(more, root / "photos")
+    for path in (root / "photos").rglob("*.png"):
+        path.rename(path.with_name(f"x{path.name}"))
+    for run in trio[1:]:
+        shutil.copytree(run, root / run.name)
+        record = json.loads((run / "run.json").read_text())
+        record["data"]["root"] = str(root / "photos")
+        (root / run.name / "run.json").write_text(json.dumps(record))
+        for name in ("index.csv", "val.csv"):
+            text = (run / name).read_text()
+            (root / run.name / name).write_text(re.sub(r"(?m)^(\w+)/(\d+)", r"\1/x\2", text))
+    return root / "short", root / "other"
+
+
+def numbers(pair):
+    return {name: value for name, value in pair.items() if name not in ("first", "second")}
+
+
+def test_photos_that_were_copied_are_the_same_photos(here, trio, moved, tmp_path):
+    long, short, other = trio
+    for there, itself in zip(moved, (short, other), strict=True):
+        (copied,) = compared(here, long, there)["pairs"]
+        (pair,) = compared(here, long, itself)["pairs"]
+        assert pair["photos"] > 0
+        assert numbers(copied) == numbers(pair)
+    shutil.copytree(moved[0], tmp_path / "again")
+    (tmp_path / "again/val.csv").unlink()
+    (copied,) = compared(here, long, tmp_path / "again")["pairs"]
+    assert copied["photos"] == 30
+
+
+def test_a_copy_has_the_same_label(here, trio, moved, tmp_path):
+    turned = tmp_path / "turned"
+    shutil.copytree(moved[0], turned)
+    text = (turned / "val.csv").read_text()
+    (turned / "val.csv").write_text(text.replace(".png,disc,", ".png,stripes,"))
+    error = refused(here, trio[0], turned)
+    assert re.search(rf"/\d+.png is disc in {trio[0]} and, as /.*/x\d+.png, stripes in", error)
+
+
+def test_content_that_several_photos_have_is_paired_by_path_alone(here, trio, moved, tmp_path):
+    long, twins = trio[0], tmp_path / "twins"
+    shutil.copytree(moved[0], twins)
+    rows = table(twins / "index.csv")
+    first, second = [row for row in rows if (row["split"], row["label"]) == ("val", "disc")][:2]
+    text = (twins / "index.csv").read_text()
+    (twins / "index.csv").write_text(text.replace(second["sha256"], first["sha256"]))
+    (pair,) = compared(here, long, twins)["pairs"]
+    assert (pair["photos"], pair["left_out"]) == (28, 0)
+    (pair,) = compared(here, moved[0], twins)["pairs"]
+    assert (pair["photos"], pair["left_out"]) == (30, 0)
+
+
+def test_runs_without_digests_are_compared_by_path(here, trio, moved, tmp_path):
+    long, short, _ = trio
+    old = tmp_path / "old"
+    shutil.copytree(short, old)
+    lines = (old / "index.csv").read_text().splitlines()
+    (old / "index.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    (ours,) = compared(here, long, old)["pairs"]
+    (pair,) = compared(here, long, short)["pairs"]
+    assert numbers(ours) == numbers(pair)
+    assert "have no val photos in common" in refused(here, old, moved[0])
+
+
 def test_three_runs_are_three_pairs_with_adjusted_p(here, trio):
     found = compared(here, *trio)
     alone = [pair["p_alone"] for pair in found["pairs"]]
@@ -166,6 +236,12 @@ def test_what_cannot_be_compared(here, trio, photos, tmp_path):
     again = long.parent / "." / long.name
     assert "is given twice" in refused(here, long, f"{again}/")
     assert "is not a run folder" in refused(here, long, tmp_path)
+    file = long / "model.safetensors"
+    error = refused(here, long, file)
+    assert f"{file} is a file, and compare takes run folders" in error
+    assert f"its run folder is {long}: `zoo compare {long} RUN`" in error
+    (tmp_path / "model.onnx").write_text("")
+    assert "measures an exported file" in refused(here, long, tmp_path / "model.onnx")
     unfinished = tmp_path / "unfinished"
     shutil.copytree(trio[1], unfinished)
     record = json.loads((unfinished / "run.json").read_text())
@@ -177,10 +253,15 @@ def test_what_cannot_be_compared(here, trio, photos, tmp_path):
     assert "gives a photo several labels" in refused(here, long, unfinished)
 
 
-def test_other_classes_other_photos_and_other_labels(here, trio, run, photos, more, tmp_path):
+def test_other_classes_other_photos_and_other_labels(here, trio, tmp_path):
     long = trio[0]
     two = train(write_photos(tmp_path / "two", ("disc", "square")), tmp_path / "a", "--epochs", 1)
     assert "know different classes: stripes" in refused(here, long, two)
+    for kind in CLASSES:
+        (tmp_path / "photos" / kind).mkdir(parents=True)
+        for number in (20, 21):
+            picture(kind, number).save(tmp_path / "photos" / kind / f"{number}.png")
+    run = train(tmp_path / "photos", tmp_path / "b", "--epochs", 1)
     error = refused(here, long, run)  # the same classes, other photos
     assert f"{long} and {run} have no val photos in common" in error
     assert f"`zoo evaluate {long} {run} --data PHOTOS`" in error

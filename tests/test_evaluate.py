@@ -8,7 +8,7 @@ import shutil
 import time
 
 import pytest
-from conftest import CLASSES, write_photos
+from conftest import CLASSES, EACH, picture
 from test_container import write_idx
 from test_index import touch
 
@@ -30,7 +30,21 @@ def other(photos, tmp_path_factory):
 
 def fresh(tmp_path, classes=CLASSES, each=3):
     """Photos that nobody was trained on."""
-    return write_photos(tmp_path / "fresh", classes, each)
+    folder = tmp_path / "fresh"
+    for kind in classes:
+        (folder / kind).mkdir(parents=True)
+        for number in range(EACH, EACH + each):
+            picture(kind, number).save(folder / kind / f"{number}.png")
+    return folder
+
+
+def older(run, place):
+    """The run as it was before index.csv had the content's digests."""
+    shutil.copytree(run, place)
+    lines = (place / "index.csv").read_text().splitlines()
+    assert lines[0].endswith(",sha256")
+    (place / "index.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    return place
 
 
 def measured(answer):
@@ -71,17 +85,56 @@ def test_a_link_to_a_photo_is_that_photo(run, tmp_path):
     (tmp_path / label).mkdir()
     link = tmp_path / label / "x.png"
     link.symlink_to(path)
-    assert asked.known([(str(link), label)], [str(run)]) == ({str(link)}, [str(run)])
+    known = asked.known([(str(link), label)], [str(run)])
+    assert known == asked.Known(frozenset({str(link)}), (str(run),), copies=0)
+
+
+def test_a_copied_folder_is_measured_as_the_folder_itself(here, run, other, photos, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(photos, copy)
+    for number, path in enumerate(sorted(copy.rglob("*.png"))):
+        path.rename(path.with_name(f"renamed-{number}.png"))
+    for runs in ((run,), (run, other)):
+        answer = here("evaluate", *runs, "--data", copy, "--part", "all", "--json")
+        itself = here("evaluate", *runs, "--data", photos, "--part", "all", "--json")
+        assert json.loads(answer.out) == json.loads(itself.out)
+        gone = 36 - measured(answer)
+        names = ", ".join(map(str, runs))
+        assert f"{gone} photos left out, since {names} trained on them ({gone} recog" in answer.err
+        assert f"since {names} trained on them: " in itself.err
+
+
+def test_some_photos_are_known_by_path_and_others_by_content(run, tmp_path):
+    here, there = Run.open(run).labelled("train")[:2]
+    copy, new = tmp_path / "copy.png", tmp_path / "new.png"
+    shutil.copy(there[0], copy)
+    picture("disc", EACH).save(new)
+    (tmp_path / "broken.png").write_text("")
+    asking = [here[0], copy, new, tmp_path / "broken.png", tmp_path / "gone.png"]
+    known = asked.known([(str(path), "disc") for path in asking], [str(run), "lenet"])
+    assert known == asked.Known(frozenset({str(here[0]), str(copy)}), (str(run),), copies=1)
+
+
+def test_a_run_without_digests_knows_its_photos_by_path(here, run, photos, tmp_path):
+    old = older(run, tmp_path / "old")
+    assert measured(here("evaluate", old, "--json")) == len(ids(run, "val"))
+    answer = here("evaluate", old, "--data", photos, "--json")
+    assert measured(answer) == len(ids(run, "val"))
+    shutil.copytree(photos, tmp_path / "copy")
+    answer = here("evaluate", old, "--data", tmp_path / "copy", "--json")
+    assert measured(answer) == 36
+    answer = here("evaluate", old, run, "--data", tmp_path / "copy", "--json")
+    assert measured(answer) == len(ids(run, "val"))
 
 
 def test_a_file_beside_its_run_was_trained_as_the_run_was(run, exported, tmp_path):
     whole = [(path, "") for path in sorted(ids(run, "train"))]
-    assert asked.known(whole, [str(exported)]) == (set(), [])
+    assert asked.known(whole, [str(exported)]) == asked.Known()
     beside = tmp_path / "copy"
     shutil.copytree(run, beside)
-    assert len(asked.known(whole, [str(beside / "model.onnx")])[0]) == len(whole)
+    assert len(asked.known(whole, [str(beside / "model.onnx")]).photos) == len(whole)
     (beside / "run.json").write_text("[]")
-    assert asked.known(whole, [str(beside / "model.onnx")]) == (set(), [])
+    assert asked.known(whole, [str(beside / "model.onnx")]) == asked.Known()
 
 
 def test_part_train_keeps_them_and_says_so(here, run):
@@ -108,9 +161,9 @@ def test_seventy_thousand_photos_are_compared_at_once(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(record))
     photos = [(f"{tmp_path}/c{n % 10}/{n}.png", "") for n in range(69_999, 140_000)]
     started = time.process_time()
-    found, by = asked.known(photos, [str(tmp_path)])
+    known = asked.known(photos, [str(tmp_path)])
     assert time.process_time() - started < 5
-    assert (len(found), by) == (1, [str(tmp_path)])
+    assert (len(known.photos), known.by) == (1, (str(tmp_path),))
 
 
 # Which photos
@@ -204,6 +257,21 @@ def test_a_part_that_is_not_there_is_an_error(here, run, tmp_path):
         "error: --part foo: there is no such part",
         "hint: it is val, test, train or all; leave --part out for val",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("/no/such/path", "there is no run folder /no/such/path"),
+        ("/no/such.onnx", "there is no file /no/such.onnx"),
+        ("lenett", "there is no model called 'lenett'; did you mean lenet"),
+        ("lenet", "lenet is no run, so it has no photos of its own"),
+    ],
+)
+def test_what_has_no_photos_of_its_own(here, name, what):
+    answer = here("evaluate", name)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"error: {what}" in answer.err
 
 
 def test_data_without_photos_is_an_error(tmp_path):

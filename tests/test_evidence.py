@@ -98,14 +98,17 @@ def test_mean_deviation_and_interval_are_scipys(tmp_path, photos, start):
         low, high = scipy.stats.t.interval(
             0.95, count - 1, np.mean(values), scipy.stats.sem(values)
         )
-        assert (found["low"], found["high"]) == pytest.approx((low, high), nan_ok=True)
+        if np.std(values) == 0:  # no width: scipy says nan
+            low = high = values[0]
+        ends = (max(0.0, low), min(1.0, high))
+        assert (found["low"], found["high"]) == pytest.approx(ends)
     assert [each.kind for each in finished.evidence] == ["seeds", "folds"]
 
 
 def test_the_interval_of_known_numbers():
     mean, deviation, low, high = evidence.interval([0.90, 0.92, 0.97])
     assert (mean, deviation) == pytest.approx((0.93, 0.0360555), abs=1e-6)
-    assert (low, high) == pytest.approx((0.840434, 1.019566), abs=1e-5)
+    assert (low, high) == pytest.approx((0.840434, 1.0), abs=1e-5)  # 1.0196 is no accuracy
 
 
 def test_the_screen_shows_them(here, tmp_path, photos, start):

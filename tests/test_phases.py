@@ -303,7 +303,7 @@ def test_a_head_in_steps_takes_a_third_of_the_epochs(tmp_path, photos, pretraine
 
 @pytest.mark.parametrize(
     ("model", "cut", "stage"),
-    [("resnet18", None, "layer3.1"), ("resnet18", "layer2", "all"), ("lenet", None, "all")],
+    [("resnet18", None, "layer3.0"), ("resnet18", "layer2", "all"), ("lenet", None, "all")],
 )
 def test_the_default_is_the_last_third_or_all_where_that_is_trained_first(
     photos, model, cut, stage
@@ -475,3 +475,13 @@ def test_real_weights_are_thawed_and_get_no_worse_on_what_they_are_chosen_by(tmp
               and not name.startswith("features.12.")]  # fmt: skip
     assert len(frozen) > 40
     assert all(torch.equal(published[name], after[name]) for name in frozen)
+
+
+def test_a_mean_of_the_weights_begins_at_the_optimum_of_the_head(tmp_path, photos):
+    """Not at the random head that was there before: the solved head is what is evaluated."""
+    base = {"schedule": "head-then-all", "epochs": 2, "cut": "act4", "unfreeze": "all", "views": 1}
+    accuracies = []
+    for name, ema in (("plain", 0.0), ("mean", 0.99)):
+        events = tune(tmp_path / name, settings("lenet", photos, ema=ema, **base))
+        accuracies.append(next(event for event in events if isinstance(event, Epoch)).accuracy)
+    assert accuracies[0] == accuracies[1]

@@ -156,6 +156,23 @@ def test_index_keeps_odd_names(tmp_path: Path) -> None:
     assert run.path("skipped.csv").exists()
 
 
+def test_index_has_the_digests_of_files_and_none_of_pictures_in_containers(tmp_path: Path) -> None:
+    paths = ("a/1.jpg", "a/2#3", "mnist-idx3-ubyte.gz#0")
+    samples = tuple(Sample(path, 0, "train") for path in paths)
+    index = DatasetIndex(
+        tmp_path, ("a",), samples, containers=(("mnist-idx3-ubyte.gz", "00"),), source=tmp_path
+    )
+    run = Run.create(tmp_path / "run", {"data": {"root": str(tmp_path)}})
+    run.save_index(index)
+    assert run.digests("train") == ["", "", ""]
+    run.save_index(index, {path: bytes([n]) * 32 for n, path in enumerate(paths)})
+    assert run.digests("train") == ["00" * 32, "01" * 32, ""]
+    text = "\r\n".join(line.rpartition(",")[0] for line in run.path("index.csv").open())
+    run.path("index.csv").write_text(text)
+    assert run.digests("train") == ["", "", ""]
+    assert run.photos("train") == [tmp_path / path for path in paths]
+
+
 def test_table_is_plain_csv(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", ("x", "y"), [(1, "é"), (2, None)])
     assert (tmp_path / "a.csv").read_bytes() == "x,y\r\n1,é\r\n2,\r\n".encode()

@@ -80,7 +80,7 @@ def test_a_step_of_several_batches_is_named_in_the_plan(photos):
     extra = {"clip": 1.0, "ema": 0.9, "patience": 3, "minutes": 2.5, "label_smoothing": 0.1}
     shown = line(plan.make(settings("mlp", photos, accumulate=4, **extra, **WHOLE)), "training")
     for part in ("steps of 4 batches", "gradients clipped at 1", "mean of weights 0.9",
-                 "until 3 epochs are none the better", "label smoothing 0.1",
+                 "ending after 3 epochs without a better one", "label smoothing 0.1",
                  "at most 30 epochs and 2.5 min"):  # fmt: skip
         assert part in shown
 
@@ -134,7 +134,7 @@ def test_patience_ends_a_training_and_says_so(tmp_path, photos):
     *events, finished = tune(tmp_path / "run", chosen)
     found = epochs(events)
     assert len(found) == finished.best_epoch + 3 < 20
-    said = f"ended after epoch {len(found)} of 20: of the last 3 none was the best"
+    said = f"ended after epoch {len(found)} of 20: no better one for 3 (--patience)"
     assert notes(events)[-1] == said
     assert Run.open(tmp_path / "run").record["best_epoch"] == finished.best_epoch
 

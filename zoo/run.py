@@ -1,6 +1,6 @@
 """The run folder: everything a command learned, and all that the next command reads.
 
-recipe.toml           the resolved settings            index.csv    photos, classes, split
+recipe.toml           the resolved settings            index.csv    photos, classes, split, sha256
 run.json              the record: what, on what, how   skipped.csv  what was left out, and why
 metrics.jsonl         one line per epoch               model.safetensors  the network
 checkpoint.safetensors  where an unfinished run goes on from, checkpoint-previous.safetensors  the
@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -209,9 +209,17 @@ class Run:
         self.record |= values
         self.save()
 
-    def save_index(self, index: DatasetIndex) -> None:
-        rows = ((s.path, index.named(s), s.split) for s in index.samples)
-        write_csv(self.path("index.csv"), ("path", "label", "split"), rows)
+    def save_index(self, index: DatasetIndex, digests: Mapping[str, bytes] | None = None) -> None:
+        """digests: sha256 of photos' content by path, which are known after the first pass.
+
+        A picture in a container has none in the table: it is not a file of its own.
+        """
+        inside = {path for path, _ in index.containers}
+        plain = {p: d for p, d in (digests or {}).items() if p.rpartition("#")[0] not in inside}
+        rows = (
+            (s.path, index.named(s), s.split, plain.get(s.path, b"").hex()) for s in index.samples
+        )
+        write_csv(self.path("index.csv"), ("path", "label", "split", "sha256"), rows)
         write_csv(self.path("skipped.csv"), ("path", "reason"), index.skipped)
 
     def photos(self, split: str) -> list[Path]:
@@ -220,15 +228,23 @@ class Run:
         FILE#N for a picture in a container.
         """
         root = Path(self.record["data"]["root"])
-        with open(self.path("index.csv"), newline="", **TEXT) as file:
-            return [root / row["path"] for row in csv.DictReader(file) if row["split"] == split]
+        return [root / row["path"] for row in self.listed(split)]
 
     def labelled(self, split: str) -> list[tuple[Path, str]]:
         """The photos of a split with their classes' names; several labels are one cell."""
         root = Path(self.record["data"]["root"])
+        return [(root / row["path"], row["label"]) for row in self.listed(split)]
+
+    def digests(self, split: str) -> list[str]:
+        """The sha256 of each of the photos' content, in hex; empty where it was not written down.
+
+        As of a picture in a container, and of all photos of runs from before there was a column.
+        """
+        return [row.get("sha256") or "" for row in self.listed(split)]
+
+    def listed(self, split: str) -> list[dict[str, str]]:
         with open(self.path("index.csv"), newline="", **TEXT) as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] == split]
-        return [(root / row["path"], row["label"]) for row in rows]
+            return [row for row in csv.DictReader(file) if row["split"] == split]
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""
@@ -261,7 +277,7 @@ class Seen(Run):
     def discard(self) -> None:
         pass
 
-    def save_index(self, index: DatasetIndex) -> None:
+    def save_index(self, index: DatasetIndex, digests: Mapping[str, bytes] | None = None) -> None:
         pass
 
     def log(self, record: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from zoo.metrics import Report
+    from zoo.predict.asked import Known
     from zoo.predict.evaluate import Evaluation, LabelEvaluation
 
 DATA = "Labelled photos, as for finetune; else those the first run was validated on."
@@ -99,20 +100,28 @@ def chosen(models: list[str], data: str | None, part: str | None) -> list[tuple[
     photos = found.photos
     talk(f"{count(len(photos), 'photo')} {found.about}")
     if part == "train":
-        trained, by = asked.known(photos, models)
-        if trained:
+        trained = asked.known(photos, models)
+        if trained.photos:
             talk(
-                f"warning: {', '.join(by)} trained on {len(trained):,} of them, which --part train "
-                "keeps: this is how well they are remembered"
+                f"warning: {', '.join(trained.by)} trained on {len(trained.photos):,} of them"
+                f"{copied(trained)}, which --part train keeps: this is how well they are remembered"
             )
         return photos
-    left, by = asked.unseen(photos, models)
-    if by:
+    left, trained = asked.unseen(photos, models)
+    if trained.by:
+        gone = len(photos) - len(left)
         talk(
-            f"{count(len(photos) - len(left), 'photo')} left out, since {', '.join(by)} trained on "
-            f"{'it' if len(photos) - len(left) == 1 else 'them'}: {len(left):,} to measure on"
+            f"{count(gone, 'photo')} left out, since {', '.join(trained.by)} trained on "
+            f"{'it' if gone == 1 else 'them'}{copied(trained)}: {len(left):,} to measure on"
         )
     return left
+
+
+def copied(trained: Known) -> str:
+    """How many of the photos lie elsewhere than those of the training."""
+    if not trained.copies:
+        return ""
+    return f" ({trained.copies:,} recognised by content, as copies of photos of the training)"
 
 
 def show(models: list[str], found: Evaluation, json: bool) -> None:

@@ -56,7 +56,7 @@ def show_labels(report: LabelReport, event: Finished, run: Run) -> None:
     talk(
         f"mAP {percent(report.map)}; from a probability of {report.threshold:g} on macro-F1 "
         f"{percent(report.macro_f1)}, all labels right on {percent(report.exact)} "
-        f"(epoch {event.best_epoch}), {event.seconds:.1f} s"
+        f"({which_epoch(event, run)}), {event.seconds:.1f} s"
     )
     show_confidence(event)
     show_evidence(event)
@@ -82,14 +82,10 @@ def show_classes(report: Report, event: Finished, run: Run) -> None:
     if len(rows) > len(shown):
         talk(f"({len(rows) - len(shown)} more classes, all with a higher F1, in classes.csv)")
     talk()
-    epoch = f"epoch {event.best_epoch}"
-    which = {"last": f"{epoch}, the last", "optimum": "the optimum on the training photos"}.get(
-        run.record["best_by"], f"{epoch}, the best on these photos"
-    )
     talk(
         f"accuracy {percent(report.accuracy, 2 if report_size(report) >= 2000 else 1)}, "
         f"macro-F1 {percent(report.macro_f1)} "
-        f"({which}), {event.seconds:.1f} s; "
+        f"({which_epoch(event, run)}), {event.seconds:.1f} s; "
         f"confusion.csv has who is taken for whom"
     )
     show_confidence(event)
@@ -97,6 +93,12 @@ def show_classes(report: Report, event: Finished, run: Run) -> None:
     if event.agreement is not None:
         talk(f"bf16 gives the same class as fp32 on {percent(event.agreement)} of the val photos")
     talk(f"next: zoo predict {run.folder} FOLDER; zoo export onnx {run.folder}")
+
+
+def which_epoch(event: Finished, run: Run) -> str:
+    epoch = f"epoch {event.best_epoch}"
+    known = {"last": f"{epoch}, the last", "optimum": "the optimum on the training photos"}
+    return known.get(run.record["best_by"], f"{epoch}, the best on these photos")
 
 
 def show_evidence(event: Finished) -> None:
@@ -116,7 +118,10 @@ def show_confidence(event: Finished) -> None:
     if found is None:
         return
     if found.reason:
-        talk(f"probabilities as they are: {found.reason}; calibration error {found.ece_before:.3f}")
+        talk(
+            f"probabilities as they are: {found.reason}; "
+            f"calibration error {found.ece_before:.3f} on {found.photos:,} photos"
+        )
         return
     talk(
         f"probabilities: temperature {found.temperature:.2f}, in the head from here on; "

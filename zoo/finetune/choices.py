@@ -160,9 +160,11 @@ def budget(recipe: Recipe, free: int) -> tuple[int, str]:
         number = float(match[1]) if match else -1.0
     except ValueError:
         number = -1.0
-    if match is None or number < 0:
+    if match is None or number < 0 or (match[2] == "%" and number > 100):
         raise UsageError(
-            f"--cache-budget {text}", "give bytes or a share of the free disk, as 20GB or 50%"
+            f"--cache-budget {text} is no amount of disk",
+            "give a number with B, kB, MB, GB or TB, or a share of the free disk up to 100%, "
+            "as 20GB or 50%",
         )
     if match[2] == "%":
         return int(free * number / 100), f"{number:g} % of the {size(free)} that are free"

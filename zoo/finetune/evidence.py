@@ -59,15 +59,13 @@ def evidence(kind: str, results: list[dict[str, Any]]) -> Evidence:
 
 
 def interval(values: list[float]) -> tuple[float, float, float, float]:
-    """Mean, standard deviation, and the ends of the 95 % interval of the mean."""
+    """Mean, standard deviation, and the ends of the 95 % interval of the mean, within 0 to 1."""
     from scipy.stats import t
 
     count, mean = len(values), float(np.mean(values))
-    if count < 2:
-        return mean, math.nan, math.nan, math.nan
     deviation = float(np.std(values, ddof=1))
     half = float(t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
-    return mean, deviation, mean - half, mean + half
+    return mean, deviation, max(0.0, mean - half), min(1.0, mean + half)
 
 
 def initial(plan: Plan) -> dict[str, torch.Tensor]:

@@ -60,7 +60,19 @@ def lines(plan: Plan) -> list[Line]:
             if plan.recipe.task == "reconstruct"
             else [Line("balance", plan.balance, reasons["balance"])]
         ),
+        *about_evidence(plan.recipe),
     ]
+
+
+def about_evidence(recipe: Recipe) -> list[Line]:
+    """What is trained beside the run itself."""
+    found = []
+    if recipe.seeds > 1:
+        found.append(Line("seeds", str(recipe.seeds), plural(recipe.seeds - 1, "more training")))
+    if recipe.folds:
+        what = f"{plural(recipe.folds, 'more training')}, on all photos but a fold each"
+        found.append(Line("folds", str(recipe.folds), what))
+    return found
 
 
 def about_model(plan: Plan) -> str:
@@ -113,12 +125,17 @@ def about_parts(plan: Plan) -> list[Line]:
 
 def about_frozen(cut: Cut) -> str:
     names = [name for name, _ in cut.frozen.named_children()]
+    if "." in cut.boundary:
+        names[-1] = f"up to {cut.boundary}"
     shown = f"{names[0]} … {names[-1]}" if len(names) > 1 else names[0]
     return f"{shown}: {count(cut.frozen)} parameters"
 
 
 def about_trained(cut: Cut) -> str:
-    trained = ", ".join(name for name, _ in cut.trainable.named_children())
+    names = [name for name, _ in cut.trainable.named_children()]
+    if "." in cut.boundary and names[0] == cut.boundary.split(".")[0]:
+        names[0] += f" behind {cut.boundary}"
+    trained = ", ".join(names)
     return f"{trained}: {count(cut.trainable)} parameters"
 
 
@@ -201,7 +218,7 @@ def extras(recipe: Recipe) -> list[str]:
         f"gradients clipped at {recipe.clip:g}" if recipe.clip else "",
         f"steps of {recipe.accumulate} batches" if recipe.accumulate > 1 else "",
         "compiled" if recipe.compile else "",
-        f"until {waits} are none the better" if waits else "",
+        f"ending after {waits} without a better one" if waits else "",
     ]
     return [text for text in found if text]
 

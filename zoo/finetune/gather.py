@@ -83,7 +83,6 @@ class Gather:
         cache = self.cache(cut, engine)
         cache, found = self.computed(cache, engine, work)
         yield from self.scanned(found, started)
-        self.digests = {path: keys[0][:32] for path, keys in found.keys.items()}
         train, val = self.index.of("train"), self.index.of("val")
         features = cache.rows([key for sample in train for key in found.keys[sample.path]])
         val_features = cache.rows([found.keys[sample.path][0] for sample in val])
@@ -152,7 +151,8 @@ class Gather:
         except DataError:
             self.run.discard()
             raise
-        self.run.save_index(self.index)
+        self.digests = {path: keys[0][:32] for path, keys in found.keys.items()}
+        self.run.save_index(self.index, self.digests)
         balance = self.balanced_anew() if found.bad else ""
         counts = {split: len(self.index.of(split)) for split in ("train", "val")}
         self.run.update(data={**self.run.record["data"], **counts})
@@ -183,7 +183,6 @@ class Gather:
         for bad in self.team.everyone(found.bad):  # a file may fail one process alone
             found.bad |= bad
         yield from self.scanned(found, started)
-        self.digests = digests
 
         def photos(split: str) -> list[Photo]:
             pairs = zip(self.index.of(split), self.index.targets(split), strict=True)

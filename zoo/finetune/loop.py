@@ -103,8 +103,8 @@ class Loop:
             return ""
         if not self.time_is_up():
             return (
-                f"ended after epoch {progress.epoch - 1} of {settings.epochs}: of the last "
-                f"{settings.patience} none was the best"
+                f"ended after epoch {progress.epoch - 1} of {settings.epochs}: no better one for "
+                f"{settings.patience} (--patience)"
             )
         if progress.epoch == settings.first:
             return f"no time was left for epochs {settings.first} to {settings.epochs}"
@@ -264,6 +264,8 @@ class Loop:
 
     def solved(self, note: str, started: float) -> Epoch:
         """The record of a model that was solved for, in the place of an epoch."""
+        if self.averaged is not self.model:  # a mean of the weights begins here
+            self.averaged.load_state_dict(self.model.state_dict())
         self.guard.notes.append(note)
         self.progress.loss_sum, self.progress.rows = self.training_loss()
         scores = self.evaluate()

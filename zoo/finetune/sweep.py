@@ -87,7 +87,7 @@ def setting(word: str) -> tuple[str, list[Any]]:
     if name in ONCE:
         raise UsageError(f"'{name}' is of the whole sweep", ONCE[name])
     if name not in Recipe.model_fields:
-        close = nearest(name, Recipe.model_fields)
+        close = nearest(name, [known for known in Recipe.model_fields if known not in ONCE])
         raise UsageError(f"unknown setting '{name}'", close or "`zoo finetune --help` has them")
     return name, [value(part.strip()) for part in text.split(",")]
 

@@ -9,7 +9,9 @@ from functools import cache
 from pathlib import Path
 
 from zoo.data import labelled
-from zoo.errors import DataError, RunError, UsageError
+from zoo.errors import DataError, InputError, RunError, UsageError
+from zoo.predict.copies import digests_of
+from zoo.predict.predictor import check_name
 from zoo.run import Run
 
 PARTS = ("train", "val", "test")
@@ -53,6 +55,10 @@ def of_data(data: str, root: Path, part: str | None, *, several: bool = False) -
 
 def of_run(folder: str, part: str | None) -> Asked:
     """Photos that a run was trained or validated on. Raises UsageError, RunError."""
+    if not Path(folder).exists():
+        if folder.lower().endswith(".onnx"):
+            raise InputError(f"there is no file {folder}", "`zoo export onnx RUN` makes one")
+        check_name(folder)
     if not Path(folder, "run.json").exists():
         raise UsageError(
             f"{folder} is no run, so it has no photos of its own", "give some with --data"
@@ -79,35 +85,61 @@ def tells_several(member: str) -> bool:
 # What was trained on
 
 
-def known(photos: Photos, members: Sequence[str]) -> tuple[set[str], list[str]]:
-    """Those of the photos, by their paths, that members were trained on, and by which members.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Photos that were trained on, by their paths, and the members that were trained on them.
 
-    A photo is known by where it really is: by its absolute path, links followed. An exported file
-    that lies in its run's folder was trained on what the run was.
+    copies: how many of them are known by their content alone.
+    """
+
+    photos: frozenset[str] = frozenset()
+    by: tuple[str, ...] = ()
+    copies: int = 0
+
+
+def known(photos: Photos, members: Sequence[str]) -> Known:
+    """Those of the photos that members were trained on.
+
+    A photo is known by where it really is, by its absolute path, links followed; another one by
+    its content, where a member has written down what that was. An exported file that lies in its
+    run's folder was trained on what the run was.
     """
     place = Places()
     ours = [place.of(path) for path, _ in photos]
-    wanted, seen = set(ours), set()
-    by = []
-    for member in dict.fromkeys(members):
-        if mine := {place.of(str(path)) for path in trained_on(member)} & wanted:
-            seen |= mine
-            by.append(member)
-    return {path for (path, _), real in zip(photos, ours, strict=True) if real in seen}, by
+    wanted = set(ours)
+    trained = {member: trained_on(member) for member in members}
+    places = {
+        member: {place.of(str(path)) for path in paths} & wanted
+        for member, (paths, _) in trained.items()
+    }
+    seen = frozenset().union(*places.values())
+    contents = {member: frozenset(digests) - {""} for member, (_, digests) in trained.items()}
+    there = {path for (path, _), real in zip(photos, ours, strict=True) if real in seen}
+    copies: dict[str, str] = {}
+    if every := frozenset().union(*contents.values()):
+        rest = dict.fromkeys(path for path, _ in photos if path not in there)
+        copies = {path: digest for path, digest in digests_of(rest) if digest in every}
+    found = set(copies.values())
+    by = tuple(member for member in trained if places[member] or contents[member] & found)
+    return Known(frozenset(there | copies.keys()), by, len(copies))
 
 
-def trained_on(member: str) -> list[Path]:
-    """The photos of a run's training; nothing where that is not known, as of a model's name."""
+def trained_on(member: str) -> tuple[list[Path], list[str]]:
+    """The photos of a run's training and the sha256 of their content.
+
+    Nothing where that is not known, as of a model's name.
+    """
     exported = member.lower().endswith(".onnx")
     folder = Path(member).parent if exported else Path(member)
     if not (folder / "run.json").exists() or not (folder / "index.csv").exists():
-        return []
+        return [], []
     try:
-        return Run.open(folder).photos("train")
+        run = Run.open(folder)
     except RunError:
         if exported:  # beside a run.json that is not ours
-            return []
+            return [], []
         raise
+    return run.photos("train"), run.digests("train")
 
 
 class Places:
@@ -127,17 +159,17 @@ class Places:
         return os.path.join(self.resolved(folder), name)
 
 
-def unseen(photos: Photos, members: Sequence[str]) -> tuple[Photos, list[str]]:
-    """The photos that no member was trained on, and the members that were trained on others.
+def unseen(photos: Photos, members: Sequence[str]) -> tuple[Photos, Known]:
+    """The photos that no member was trained on, and what is known of the others.
 
     Raises DataError where none is left.
     """
-    trained, by = known(photos, members)
-    left = [photo for photo in photos if photo[0] not in trained]
+    trained = known(photos, members)
+    left = [photo for photo in photos if photo[0] not in trained.photos]
     if photos and not left:
         raise DataError(
-            f"{', '.join(by)} trained on all {len(photos):,} of these photos",
+            f"{', '.join(trained.by)} trained on all {len(photos):,} of these photos",
             "an accuracy is measured on photos that were not trained on: give others with --data, "
             "or --part train for how well these are remembered",
         )
-    return left, by
+    return left, trained

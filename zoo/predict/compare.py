@@ -1,5 +1,7 @@
 """Is one run better than another? McNemar's exact test on photos that neither was trained on.
 
+A photo of one run is that of the other where it is the same file, or has the same content.
+
 Two runs on the same photos are right on mostly the same of them, so the test looks at those alone
 that one has right and the other wrong; with more than two runs, p is adjusted by Holm's method.
 Runs know their val photos' answers by val.csv; one that was made before there was such a file is
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +31,28 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A run: its record, its settings, and by real path (label, right) of each val photo."""
+    """A run: its record, its settings, and by real path (label, right) of each val photo.
+
+    digests: of val photos' content, by real path. trained: real paths of the photos of the
+    training, and their digests; a digest that was not written down is in neither.
+    """
 
     name: str
     record: dict[str, Any]
     settings: dict[str, Any]
     answers: dict[str, tuple[str, bool]]
+    digests: dict[str, str]
     trained: frozenset[str]
+
+    def seen_by(self, other: Compared) -> set[str]:
+        """The val photos that another run was trained on."""
+        known = other.trained
+        return {path for path in self.answers if {path, self.digests.get(path)} & known}
+
+    def once(self) -> dict[str, str]:
+        """By digest the val photos whose content no other val photo has."""
+        counts = Counter(self.digests.values())
+        return {digest: path for path, digest in self.digests.items() if counts[digest] == 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +108,12 @@ def compare(folders: Sequence[str], progress: Progress) -> Comparison:
 
 def check(name: str) -> Run:
     """A finished run of a classifier."""
+    if Path(name).is_file():
+        folder = Path(name).parent
+        hint = f"`zoo evaluate {name} --data PHOTOS` measures an exported file"
+        if (folder / "run.json").is_file():
+            hint = f"its run folder is {folder}: `zoo compare {folder} RUN`"
+        raise UsageError(f"{name} is a file, and compare takes run folders", hint)
     run = Run.open(Path(name)).finished()
     if run.record.get("task", "classify") == "reconstruct":
         raise UsageError(
@@ -126,8 +150,13 @@ def compared(name: str, run: Run, places: Places, progress: Progress) -> Compare
     rows = read(path) if path.is_file() else measure(name, run, progress)
     root = Path(run.record["data"]["root"])
     answers = {places.of(str(root / path)): (label, right) for path, label, right in rows}
-    trained = frozenset(places.of(str(path)) for path in run.photos("train"))
-    return Compared(name, run.record, recipe.load(run.path("recipe.toml")), answers, trained)
+    held = zip(run.photos("val"), run.digests("val"), strict=True)
+    content = {places.of(str(path)): digest for path, digest in held if digest}
+    digests = {path: content[path] for path in answers if path in content}
+    trained = {places.of(str(path)) for path in run.photos("train")}
+    trained |= set(run.digests("train")) - {""}
+    settings = recipe.load(run.path("recipe.toml"))
+    return Compared(name, run.record, settings, answers, digests, frozenset(trained))
 
 
 def read(path: Path) -> list[tuple[str, str, bool]]:
@@ -158,9 +187,11 @@ def measure(name: str, run: Run, progress: Progress) -> list[tuple[str, str, boo
 
 def tally(first: Compared, second: Compared) -> dict[str, Any]:
     """The fields of a Pair that are counted."""
-    shared = sorted(first.answers.keys() & second.answers.keys())
-    left_out = len(first.answers.keys() & second.trained)
-    left_out += len(second.answers.keys() & first.trained)
+    couples = paired(first, second)
+    gone, other_gone = first.seen_by(second), second.seen_by(first)
+    shared = [(a, b) for a, b in couples if a not in gone and b not in other_gone]
+    left_out = len(gone) + len(other_gone)
+    left_out -= sum(a in gone and b in other_gone for a, b in couples)  # one photo
     if not shared:
         many = f": the other was trained on {left_out:,} of them" if left_out else ""
         raise DataError(
@@ -169,11 +200,12 @@ def tally(first: Compared, second: Compared) -> dict[str, Any]:
             f"them on others: `zoo evaluate {first.name} {second.name} --data PHOTOS`",
         )
     counts = {(ours, theirs): 0 for ours in (True, False) for theirs in (True, False)}
-    for path in shared:
-        (label, ours), (other, theirs) = first.answers[path], second.answers[path]
+    for path, twin in shared:
+        (label, ours), (other, theirs) = first.answers[path], second.answers[twin]
         if label != other:
+            copy = "" if path == twin else f", as {twin},"
             raise DataError(
-                f"{path} is {label} in {first.name} and {other} in {second.name}",
+                f"{path} is {label} in {first.name} and{copy} {other} in {second.name}",
                 "train both with the same labels",
             )
         counts[ours, theirs] += 1
@@ -187,6 +219,15 @@ def tally(first: Compared, second: Compared) -> dict[str, Any]:
         "neither": counts[False, False],
         "left_out": left_out,
     }
+
+
+def paired(first: Compared, second: Compared) -> list[tuple[str, str]]:
+    """The paths of each photo that is in the val part of both: the same one, or that of a copy."""
+    same = first.answers.keys() & second.answers.keys()
+    ours, theirs = first.once(), second.once()
+    copies = [(ours[digest], theirs[digest]) for digest in ours.keys() & theirs.keys()]
+    rest = [(a, b) for a, b in copies if a not in same and b not in same]
+    return sorted([(path, path) for path in same] + rest)
 
 
 def differing(runs: Sequence[Compared]) -> tuple[str, ...]:
