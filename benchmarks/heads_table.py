@@ -23,6 +23,9 @@ def table(result: Row, jobs: Sequence[tuple[str, str]], ours: Sequence[str]) -> 
         show([cells(who, one, means, ours) for who, one in means.items()], (job, *COLUMNS))
         print()
     print("~ extrapolated in a straight line from 1 and 3 epochs; - not timed or not run\n")
+    own = [row["settings"] for row in result["rows"] if row["who"] in ours]
+    if any(one != own[0] for one in own):
+        print("zoo's rows are of different defaults: run `python -m benchmarks.heads ours` again\n")
     for job, means in found.items():
         judge(job, means, ours)
 
@@ -77,7 +80,7 @@ def judge(job: str, means: Found, ours: Sequence[str]) -> None:
         return
     first = max(peers, key=lambda who: peers[who]["last"])
     name = f"{job}: accuracy of zoo, best peer {first}"
-    ours_last, peer_last = (round(one["last"], 4) for one in (means[mine[0]], peers[first]))
+    ours_last, peer_last = (round(one["last"], 2) for one in (means[mine[0]], peers[first]))
     verdict(name, ours_last, peer_last, at_most=False)
     for who, one in peers.items():
         for base in mine:

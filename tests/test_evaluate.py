@@ -93,7 +93,7 @@ def test_a_copied_folder_is_measured_as_the_folder_itself(here, run, other, phot
     copy = tmp_path / "copy"
     shutil.copytree(photos, copy)
     for number, path in enumerate(sorted(copy.rglob("*.png"))):
-        path.rename(path.with_name(f"renamed-{number}.png"))
+        path.rename(path.with_name(f"renamed-{number:02}.png"))
     for runs in ((run,), (run, other)):
         answer = here("evaluate", *runs, "--data", copy, "--part", "all", "--json")
         itself = here("evaluate", *runs, "--data", photos, "--part", "all", "--json")

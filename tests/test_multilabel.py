@@ -275,6 +275,7 @@ def mosaics(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if kind is not None:
                 tile = picture(kind, number % 12).resize((32, 32))
                 both.paste(tile, (32 * place, 0))
+        both.putpixel((0, 0), (number, 90, 90))  # no two are the same file
         both.save(root / f"{number:02}.png")
         lines.append(f"{number:02}.png,{'|'.join(sorted({k for k in (left, right) if k}))}")
     (root / "photos.csv").write_text("\n".join(lines) + "\n")

@@ -167,8 +167,8 @@ def test_index_has_the_digests_of_files_and_none_of_pictures_in_containers(tmp_p
     assert run.digests("train") == ["", "", ""]
     run.save_index(index, {path: bytes([n]) * 32 for n, path in enumerate(paths)})
     assert run.digests("train") == ["00" * 32, "01" * 32, ""]
-    text = "\r\n".join(line.rpartition(",")[0] for line in run.path("index.csv").open())
-    run.path("index.csv").write_text(text)
+    lines = run.path("index.csv").read_text().splitlines()
+    run.path("index.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines))
     assert run.digests("train") == ["", "", ""]
     assert run.photos("train") == [tmp_path / path for path in paths]
 

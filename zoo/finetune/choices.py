@@ -25,7 +25,7 @@ LAYER_DECAY = 0.8
 SMALL_WORK = 3e8  # multiply-adds of a step below which a second thread costs more than it helps
 IMBALANCE = 3.0
 FEW = 1000  # training photos up to which more views pay (`python -m benchmarks.views`)
-VIEWS = {"solved": 2, "deeper": 8}
+VIEWS = {"solved": 2, "deeper": 4}
 BUDGET = 50  # per cent of the free disk for kept features
 
 
