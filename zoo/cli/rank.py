@@ -129,7 +129,8 @@ def show(ranking: Ranking, rows: list[Ranked]) -> None:
         chosen = "chosen inside each fold" if done[0].nested else "chosen once, on the same folds"
         talk(
             f"{len(done[0].accuracies)}-fold cross-validation on "
-            f"{count(done[0].photos, 'photo')} of the training part; penalty {chosen}; * no other is at least as accurate and faster"
+            f"{count(done[0].photos, 'photo')} of the training part; penalty {chosen}; "
+            "* no other is at least as accurate and faster"
         )
 
 
