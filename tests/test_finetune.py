@@ -289,6 +289,7 @@ def test_a_resume_that_finds_no_photos_keeps_the_checkpoint(tmp_path, photos):
     assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_proof_of_a_bf16_run_says_what_the_run_itself_answers(tmp_path, photos):
     from zoo.export.onnx import export
 

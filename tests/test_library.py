@@ -27,7 +27,8 @@ CHAINS = [
     ("torchvision/convnext_tiny", "features avgpool classifier", "features", "classifier.2"),
     ("torchvision/resnet18",
      "conv1 bn1 relu maxpool layer1 layer2 layer3 layer4 avgpool flatten fc", "layer4", "fc"),
-    ("torchvision/vit_b_16", "backbone head", "backbone", "head"),
+    pytest.param("torchvision/vit_b_16", "backbone head", "backbone", "head",
+                 marks=pytest.mark.slow),
     ("timm/mobilenetv2_100", "conv_stem bn1 blocks conv_head bn2 global_pool classifier", "bn2",
      "classifier"),
     ("timm/resnet18", "conv1 bn1 act1 maxpool layer1 layer2 layer3 layer4 global_pool fc",
@@ -36,7 +37,8 @@ CHAINS = [
      "classifier"),
     ("timm/vit_tiny_patch16_224", "backbone head", "backbone", "head"),
     ("timm/convnext_atto", "stem stages norm_pre head", "stages", "head.fc"),
-    ("torchvision/vgg11", "features avgpool flatten classifier", "features", "classifier.6"),
+    pytest.param("torchvision/vgg11", "features avgpool flatten classifier", "features",
+                 "classifier.6", marks=pytest.mark.slow),
 ]  # fmt: skip
 LONG_CHAINS = [  # as above, without the stages between
     ("torchvision/googlenet", "conv1", "avgpool flatten dropout fc", "inception5b"),

@@ -282,7 +282,11 @@ def test_nearest_names_of_a_library(say):
 # One model
 
 
-@pytest.mark.parametrize("name", NAMES)
+LARGE = {name for name in NAMES if catalog.ROWS[name].macs > 5e9}  # seconds each to run once
+EVERY = [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in NAMES]
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_info_of_every_row(say, name):
     row, said = catalog.find(name), say("info", name)
     assert said.code == 0
