@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class Plan:
     """What will be done.
 
-    head: the stage of the new head in `chain`. cut, feature_shape: of the first phase. scales:
+    head: the stage of the new head in `chain`. cut: of the first phase. scales:
     standardise the features for a head trained in steps. views: 0 draws a new view in every epoch.
     threads: of the trained part. best: what chooses the epoch that is kept. reasons: of `lr`,
     `threads`, `views`, `best`, `solver` and `balance`.
@@ -54,7 +54,6 @@ class Plan:
     preprocess: Preprocess
     device: Device
     weights_sha256: str
-    feature_shape: tuple[int, ...]
     lr: float
     views: int
     threads: int
@@ -165,7 +164,6 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
         preprocess=preprocess,
         device=chosen,
         weights_sha256=digest,
-        feature_shape=phases[0].shape,
         lr=lr,
         views=views,
         threads=threads,
