@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from zoo.data import decode as module
-from zoo.data.decode import SUFFIXES, decode, looks_like_image, read_bytes
+from zoo.data.decode import LARGE, SUFFIXES, decode, decode_for, looks_like_image, read_bytes
 from zoo.errors import ImageError
 
 ROOT = Path(__file__).parents[1]
@@ -302,3 +302,114 @@ def test_hostile_pictures_come_out_upright_at_their_size(shared: Path) -> None:
                 image = decode(data, mode)
                 assert image.mode == mode
                 assert image.size == (size[::-1] if turned else size), row["path"]
+
+
+# JPEGs that are decoded at less than their size.
+
+ORIENTATIONS = {  # how a camera held so stores the picture: the inverse of what the tag asks for
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.fixture(scope="module")
+def large() -> Image.Image:
+    """Waves of 2005 x 1611 pixels, which no scale divides; no two corners are alike."""
+    y, x = np.mgrid[:1611, :2005]
+    waves = (np.sin(x / 90 + y / 70), np.sin(x / 60 - y / 110), np.sin(x * y / 150_000))
+    assert x.size > LARGE
+    return Image.fromarray((127 + 100 * np.stack(waves, -1)).astype(np.uint8))
+
+
+def jpeg(image: Image.Image, kind: str) -> bytes:
+    """A JPEG of one of the kinds there are."""
+    if kind == "MPO":
+        return encoded(image, "MPO", save_all=True, append_images=[Image.new("RGB", (64, 64))])
+    if kind == "progressive":
+        return encoded(image, "JPEG", progressive=True)
+    if kind == "4:4:4":
+        return encoded(image, "JPEG", subsampling=0)
+    if kind == "YCCK":  # what Adobe's marker says of CMYK's four channels, said of these
+        data = encoded(image.convert("CMYK"), "JPEG")
+        at = data.index(b"Adobe") + 11
+        assert data[at] == 0
+        return data[:at] + b"\2" + data[at + 1 :]
+    return encoded(image.convert(kind), "JPEG")
+
+
+@pytest.mark.parametrize("kind", ["RGB", "4:4:4", "L", "CMYK", "YCCK", "progressive", "MPO"])
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_every_kind_of_jpeg_is_the_same_picture_when_smaller(
+    large: Image.Image, kind: str, scale: int
+) -> None:
+    data = jpeg(large, kind)
+    for mode in ("RGB", "L"):
+        picture = decode_for(data, mode, lambda width, height: scale)
+        assert picture.image.mode == mode
+        assert (picture.width, picture.height, picture.scale) == (*large.size, scale)
+        assert picture.image.size == (-(-large.width // scale), -(-large.height // scale))
+        box = (160, 160, 1760, 1440)
+        ours = picture.image.resize((20, 16), Image.Resampling.BILINEAR, box=picture.part(box))
+        full = decode(data, mode).resize((20, 16), Image.Resampling.BILINEAR, box=box)
+        assert np.abs(np.asarray(ours, int) - np.asarray(full, int)).mean() < 0.3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_smaller_pictures_lie_where_the_whole_ones_do(large: Image.Image, orientation: int) -> None:
+    """To a fraction of a pixel, though the last column and row may be cut and come first."""
+    how = ORIENTATIONS[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(large if how is None else large.transpose(how), "JPEG", exif=exif)
+    picture = decode_for(
+        data, "RGB", lambda width, height: 8 if (width, height) == large.size else 1
+    )
+    assert (picture.width, picture.height, picture.scale) == (*large.size, 8)
+    x, y = picture.origin
+    assert x == (251 - 2005 / 8 if orientation in (2, 3, 6, 7) else 0)
+    assert y == (202 - 1611 / 8 if orientation in (3, 4, 7, 8) else 0)
+    for box in ((0, 0, 2005, 1611), (5, 3, 805, 643), (1203, 961, 2003, 1601)):
+        ours = picture.image.resize((20, 16), Image.Resampling.BILINEAR, box=picture.part(box))
+        full = large.resize((20, 16), Image.Resampling.BILINEAR, box=box)
+        assert np.abs(np.asarray(ours, int) - np.asarray(full, int)).mean() < 0.5
+
+
+def test_only_large_jpegs_become_smaller(large: Image.Image) -> None:
+    """All others are the same to the last bit, however much there is to spare."""
+    below = large.crop((0, 0, 2000, 1499))
+    for data in (encoded(below, "JPEG"), encoded(large, "PNG"), encoded(large, "WEBP")):
+        picture = decode_for(data, "RGB", lambda width, height: 100)
+        assert picture.scale == 1
+        assert np.array_equal(picture.image, decode(data))
+    for most, scale in ((1.99, 1), (2, 2), (3.99, 2), (4, 4), (7.9, 4), (100, 8)):
+        data = encoded(large, "JPEG")
+        assert decode_for(data, "RGB", lambda width, height, most=most: most).scale == scale
+
+
+@pytest.mark.parametrize("kind", ["RGB", "progressive"])
+def test_a_truncated_file_is_an_error_at_any_size(large: Image.Image, kind: str) -> None:
+    data = jpeg(large, kind)
+    for end in (len(data) // 100, len(data) // 2, len(data) - 2000, len(data) - 40):
+        for scale in (1, 2, 4, 8):
+            with pytest.raises(ImageError):
+                decode_for(data[:end], "RGB", lambda width, height, scale=scale: scale)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_data_count_as_none_at_any_size(large: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = bytearray(encoded(large, "JPEG", exif=exif))
+    at = data.index(b"Exif\0\0") + 6
+    for value in (b"\xff" * 8, b"II*\0\xff\xff\xff\xff"):
+        data[at : at + 8] = value
+        picture = decode_for(bytes(data), "RGB", lambda width, height: 4)
+        assert (picture.width, picture.height, picture.scale) == (*large.size, 4)
+        assert picture.origin == (0, 0)
+        assert decode(bytes(data)).size == large.size

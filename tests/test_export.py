@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,15 +16,19 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from conftest import ROOT, write_photos
 from PIL import Image
 
 from zoo import network
 from zoo.catalog import Preprocess
 from zoo.data.preprocess import apply, normalise
+from zoo.engine import skeleton
 from zoo.engine.onnx import OnnxModel
 from zoo.errors import InputError, ParityError, UsageError, WeightsError
 from zoo.export.graph import preprocess_model
-from zoo.export.onnx import check, export
+from zoo.export.onnx import export, key_of
+from zoo.export.proof import check
+from zoo.run import Run
 
 SIZES = [(1, 1), (2, 3), (17, 40), (64, 64), (65, 63), (200, 90), (333, 500), (640, 33)]
 
@@ -58,10 +67,11 @@ def test_lanczos_is_refused_with_a_way_out():
 
 
 class LiesWhenTraced(torch.nn.Module):
-    """Another answer under torch.export than in eager mode: what a broken exporter looks like."""
+    """Another answer to the exporters than in eager mode: what a broken exporter looks like."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.flip(1) * 3 if torch.compiler.is_exporting() else x
+        watched = torch.compiler.is_exporting() or torch.jit.is_tracing()
+        return x.flip(1) * 3 if watched else x
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +172,103 @@ def test_foreign_onnx_files_are_refused(tmp_path):
     onnx.save(preprocess_model(Preprocess(size=8)), tmp_path / "foreign.onnx")
     with pytest.raises(WeightsError, match="no class names"):
         OnnxModel(tmp_path / "foreign.onnx")
+
+
+# By the stored graph, without torch.
+
+
+def without_torch(*words):
+    """The command in a fresh process; its stdout, and whether torch was imported."""
+    code = f"import sys, zoo.cli\nassert zoo.cli.main({[str(word) for word in words]!r}) == 0\n"
+    code += "print('torch' in sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=dict(os.environ), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr.splitlines()[-1] == "False"
+
+
+def same_answers(path, folder, photos):
+    """The file beside torch, on photos that may be others than those of the proof."""
+    net, model = network.of_run(Run.open(folder)), OnnxModel(path)
+    for photo in photos:
+        pixels = np.asarray(Image.open(photo).convert("RGB"))
+        small = normalise(apply(Image.fromarray(pixels), net.preprocess), net.preprocess)
+        with torch.no_grad():
+            theirs = net.chain.eval()(torch.from_numpy(small)[None]).softmax(1)[0].numpy()
+        assert np.abs(model.run(pixels[None])[0] - theirs).max() < 0.02
+
+
+@pytest.mark.parametrize("kind", ["image", "tensor"])
+def test_a_run_is_exported_and_proved_without_torch(tmp_path, run, photos, kind):
+    folder = shutil.copytree(run, tmp_path / "run")
+    out, free = without_torch("export", "onnx", folder, "--json", "--input", kind)
+    proof = json.loads(out)
+    assert free
+    assert proof["reference"] == "val.csv"
+    assert proof["agree"] == proof["photos"] >= 4
+    assert proof["network_diff"] < 1e-4
+    onnx.checker.check_model(onnx.load(folder / "model.onnx"), full_check=True)
+    if kind == "image":
+        same_answers(folder / "model.onnx", folder, sorted(photos.rglob("*.png"))[::5])
+
+
+@pytest.mark.parametrize("column", ["predicted", "probability"])
+def test_where_it_disagrees_with_what_was_written_down_torch_decides(tmp_path, run, here, column):
+    folder = shutil.copytree(run, tmp_path / "run")
+    with (folder / "val.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    other = {"disc": "square", "square": "stripes", "stripes": "disc"}
+    for row in rows:
+        row["predicted"] = other[row["predicted"]] if column == "predicted" else row["predicted"]
+        row["probability"] = "0.5" if column == "probability" else row["probability"]
+    with (folder / "val.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+    answer = here("export", "onnx", folder, "--json")
+    assert answer.code == 0, answer.err
+    assert "computing the run's answers anew" in answer.err
+    assert json.loads(answer.out)["reference"] == "torch"
+
+
+def test_photos_that_the_run_never_saw_are_compared_with_torch(tmp_path, run, here):
+    shutil.copytree(run, tmp_path / "run")
+    seen = write_photos(tmp_path / "others", each=2)
+    answer = here("export", "onnx", tmp_path / "run", "--json", "--photos", seen, "--count", 5)
+    assert answer.code == 0, answer.err
+    proof = json.loads(answer.out)
+    assert (proof["reference"], proof["photos"]) == ("torch", 5)
+
+
+def test_the_graph_of_a_variant_is_kept_after_its_first_export(tmp_path, photos, here):
+    """Another seed's run of it is exported without torch."""
+    words = ["--norm", "batch", "--epochs", 2]
+    for name, seed in (("a", 1), ("b", 2)):
+        done = here("train", "mlp", photos, *words, "--seed", seed, "-o", tmp_path / name)
+        assert done.code == 0, done.err
+    key = key_of(Run.open(tmp_path / "a"))
+    (skeleton.folder() / f"{key}.onnx").unlink(missing_ok=True)
+    first, free = without_torch("export", "onnx", tmp_path / "a", "--json")
+    assert not free
+    assert json.loads(first)["reference"] == "torch"
+    second, free = without_torch("export", "onnx", tmp_path / "b", "--json")
+    assert free
+    assert json.loads(second)["reference"] == "val.csv"
+    same_answers(tmp_path / "b" / "model.onnx", tmp_path / "b", sorted(photos.rglob("*.png"))[::9])
+
+
+def test_a_stored_graph_that_is_wrong_is_found_out(tmp_path, run, photos, here, monkeypatch):
+    """A cache is only a cache: the proof decides."""
+    folder = shutil.copytree(run, tmp_path / "run")
+    key = key_of(Run.open(folder))
+    model = onnx.load_from_string(skeleton.find(key))
+    relu = next(node for node in model.graph.node if node.op_type == "Relu")
+    relu.op_type = "Abs"
+    monkeypatch.setattr(skeleton, "SHIPPED", tmp_path / "shipped")
+    (tmp_path / "shipped").mkdir()
+    (tmp_path / "shipped" / f"{key}.onnx").write_bytes(model.SerializeToString())
+    answer = here("export", "onnx", folder, "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["reference"] == "torch"
+    same_answers(folder / "model.onnx", folder, sorted(photos.rglob("*.png"))[::5])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from PIL import Image
 from test_preprocess import photo
 
 from zoo.catalog import Preprocess
-from zoo.data.preprocess import apply
-from zoo.data.views import AREA, RATIO, crop_box, generator, view
+from zoo.data.decode import LARGE, decode, decode_for
+from zoo.data.preprocess import KEEP, apply, box, framed, full_size, mode, spare
+from zoo.data.views import AREA, RATIO, crop_box, framed_view, generator, plain_view, view, view_of
 
 SMALL = Preprocess(size=32)
 
@@ -78,3 +81,89 @@ def test_known_numbers_stay_as_they_are() -> None:
     """Features on disk are kept under the view's number: the draw must never change silently."""
     assert generator("view", 0, "ab", 1).integers(1 << 32) == 3272647680
     assert crop_box(80, 60, generator("view", 0, "ab", 1)) == (18, 3, 67, 59)
+
+
+# From a file's bytes: large JPEGs are decoded smaller, all others as they are.
+
+
+@pytest.fixture(scope="module")
+def phone(shared: Path) -> list[bytes]:
+    """Real photos enlarged to 3 to 18 megapixels; the last lies on its side."""
+    files = sorted((shared / "data" / "imagenet150").glob("*/*/*"), key=lambda f: f.stat().st_size)
+    made = []
+    for file, side in zip(files[-4:], (1800, 2000, 3000, 3400), strict=True):
+        with Image.open(file) as opened:
+            image = opened.convert("RGB")
+        scale = side / min(image.size)
+        image = image.resize((round(image.width * scale), round(image.height * scale)))
+        exif = Image.Exif()
+        exif[0x0112] = 6 if side == 3400 else 1
+        made.append(io.BytesIO())
+        image.save(made[-1], "JPEG", quality=92, exif=exif)
+        assert image.width * image.height > LARGE
+    return [file.getvalue() for file in made]
+
+
+@pytest.mark.parametrize(
+    ("size", "fit"), [(32, "crop"), (96, "pad"), (128, "squash"), (224, "crop")]
+)
+def test_mean_pixel_error_of_large_photos_is_below_a_fifth(
+    phone: list[bytes], size: int, fit: str
+) -> None:
+    """Of plain views and of crops, beside the same from all of the pixels."""
+    preprocess, errors = Preprocess(size=size, fit=fit), []
+    for data in phone:
+        image = decode(data)
+        smaller = 0
+        for number in range(3):
+            ours = view_of(data, preprocess, number, digest="ab").astype(int)
+            errors.append(np.abs(ours - view(image, preprocess, number, digest="ab")).mean())
+            part = crop_box(*image.size, generator("view", 0, "ab", number)) if number else None
+            smaller += spare(*image.size, preprocess, part) >= 2
+        assert smaller or min(image.size) <= 2000
+    assert 0 < np.mean(errors) <= 0.2
+    assert max(errors) < 0.35
+
+
+def test_photos_that_are_not_large_give_the_same_bytes(shared: Path) -> None:
+    for preprocess in (SMALL, Preprocess(), replace(SMALL, fit="pad", channels=1)):
+        for file in sorted((shared / "data" / "hymenoptera" / "val").glob("*/*"))[::20]:
+            data = file.read_bytes()
+            image = decode(data, mode(preprocess))
+            assert np.array_equal(plain_view(file, preprocess), apply(image, preprocess))
+            for number in range(3):
+                drawn = view_of(data, preprocess, number, seed=3, digest="cd", flip=False)
+                whole = view(image, preprocess, number, seed=3, digest="cd", flip=False)
+                assert np.array_equal(drawn, whole)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+def test_what_is_decoded_stays_several_times_the_size_that_is_needed(
+    phone: list[bytes], fit: str
+) -> None:
+    assert KEEP >= 2
+    for size in (32, 64, 150, 224, 299):
+        preprocess = Preprocess(size=size, fit=fit)
+        for data in phone:
+            picture = decode_for(data, "RGB", lambda w, h, p=preprocess: spare(w, h, p))
+            left, upper, right, lower = picture.part(box(picture.width, picture.height, preprocess))
+            need = KEEP * size if fit != "pad" else KEEP * size * 0.5
+            if picture.scale > 1:
+                assert min(right - left, lower - upper) >= need
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("crop", [0.875, 1.0, 224 / 235])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_framed_view_comes_out_of_the_preprocess_as_it_went_in(
+    shared: Path, fit: str, crop: float, channels: int
+) -> None:
+    file = next((shared / "data" / "hymenoptera" / "val").glob("*/*.jpg"))
+    for interpolation in ("bilinear", "bicubic"):
+        preprocess = Preprocess(fit=fit, crop=crop, channels=channels, interpolation=interpolation)
+        frame = framed_view(file, preprocess)
+        side = full_size(preprocess) if fit == "crop" else 224
+        assert frame.shape == (side, side, 3)
+        pixels = plain_view(file, preprocess)
+        assert np.array_equal(frame, framed(pixels, preprocess))
+        assert np.array_equal(apply(Image.fromarray(frame), preprocess), pixels)

@@ -15,6 +15,16 @@ from zoo.errors import DiskFull, WriteError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def cache_folder() -> Path:
+    """The folder of everything that can be fetched or computed again: $ZOO_CACHE or the user's."""
+    chosen = os.environ.get("ZOO_CACHE", "").strip()
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("zoo", appauthor=False)
+
+
 @contextlib.contextmanager
 def replacing(path: Path, mode: int = 0o666, keep: Path | None = None) -> Iterator[Path]:
     """Yield a new empty file beside `path`, which takes its place or vanishes on any error.
@@ -28,12 +38,12 @@ def replacing(path: Path, mode: int = 0o666, keep: Path | None = None) -> Iterat
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
         yield temporary
         with writing(path):
-            _sync(temporary, os.O_RDWR)  # Windows flushes only what is open for writing
+            sync(temporary, os.O_RDWR)  # Windows flushes only what is open for writing
             if keep is not None:
                 _keep(path, keep)
             os.replace(temporary, path)
         with contextlib.suppress(OSError):  # not every file system syncs a folder
-            _sync(path.parent, os.O_RDONLY)
+            sync(path.parent, os.O_RDONLY)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -83,7 +93,7 @@ def _keep(path: Path, other: Path) -> None:
         second.unlink(missing_ok=True)
 
 
-def _sync(path: Path, flags: int) -> None:
+def sync(path: Path, flags: int) -> None:
     descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)

@@ -15,6 +15,8 @@ ZooError                 what went wrong, and a hint: what to do
 │   ├── DiskFull             exit 5: for want of room; what was unfinished can be resumed
 │   └── CacheError           exit 4: and it is the cache
 ├── ParityError          exit 1: an exported file disagrees with its run
+├── DisagreementError    exit 1: a lower precision answers too often otherwise than fp32
+├── ConversionError      exit 1: a chain that another engine cannot run, or not as torch does
 ├── OutOfMemory          exit 1: not one photo fits; the run can be resumed elsewhere
 ├── TrainingError        exit 6: training has diverged and cannot go on
 ├── TeamError            exit 1, or that of the process of torchrun's that failed first
@@ -91,6 +93,14 @@ class CacheError(WriteError):
 
 
 class ParityError(ZooError):
+    pass
+
+
+class DisagreementError(ZooError):
+    pass
+
+
+class ConversionError(ZooError):
     pass
 
 

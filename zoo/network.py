@@ -37,6 +37,7 @@ class Network:
     agreement: float | None = None  # with fp32, of a run in another precision
     variant: dict[str, str | float] = field(default_factory=dict)
     threshold: float | None = None
+    source: Path | None = None  # the file that the weights are from
 
     @property
     def trained(self) -> bool:
@@ -86,12 +87,14 @@ def pretrained(
     if isinstance(chosen, Weights):
         origin = {"tag": chosen.tag, "file": chosen.file, "licence": chosen.licence}
         names = class_names(chosen.classes, spec.num_classes)
-        return Network(spec, spec, chain, chosen.preprocess, names, origin, variant=variant)
+        return Network(
+            spec, spec, chain, chosen.preprocess, names, origin, variant=variant, source=path
+        )
     preprocess = spec.default_weights.preprocess if spec.default_weights else spec.preprocess
     listed = spec.default_weights.classes if spec.default_weights else ""
     names = class_names(listed, spec.num_classes)
     origin = {"tag": "file", "file": str(chosen.absolute())}
-    return Network(spec, spec, chain, preprocess, names, origin, variant=variant)
+    return Network(spec, spec, chain, preprocess, names, origin, variant=variant, source=path)
 
 
 def is_run_file(path: Path) -> bool:
@@ -151,6 +154,7 @@ def of_run(
         about.get("agreement_with_fp32"),
         kept,
         about.get("threshold"),
+        run.path("model.safetensors"),
     )
 
 

@@ -151,6 +151,12 @@ class Recipe(BaseModel):
         "fp32", description="of the frozen part, and of what is trained besides the head"
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="who runs the frozen part; auto: the quickest that is here"
+    )
+    force: bool = Field(
+        False, description="a precision that disagrees with fp32 on more than 2 % goes on"
+    )
 
     @field_validator("head")
     @classmethod

@@ -15,6 +15,7 @@ from typer.exceptions import Abort, Exit, TyperException
 
 from zoo import __version__
 from zoo.cli import (
+    bench,
     compare,
     demo,
     embed,
@@ -60,6 +61,7 @@ app.command("rank")(rank.command)
 app.command("embed")(embed.command)
 app.command("reconstruct")(reconstruct.command)
 app.add_typer(export.app, name="export")
+app.command("bench")(bench.command)
 app.command("demo")(demo.command)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.cli.screen import Screen, count, print_json, talk
+from zoo.cli import screen as screens
+from zoo.cli.screen import Screen, print_json, talk
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from zoo.export.reconstruction import Rebuilt
     from zoo.run import Run
 
-FEWEST = 16  # photos of a proof
+FEWEST = 16  # photos to choose those of the proof from
 
 app = typer.Typer(help="Write a run in another format, proved equal.", no_args_is_help=True)
 
@@ -38,6 +40,16 @@ def onnx(
     photos: Annotated[
         Path | None, typer.Option(help="Photos of the proof; else the run's validation photos.")
     ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(min=1, help="Photos of the proof; else 4 to 16, what takes about a second."),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Compute in int8, measured beside fp32 first.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write an int8 file that often answers otherwise.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="The proof as JSON on stdout.")] = False,
 ) -> None:
     """One ONNX file: raw pictures in, probabilities out, compared with the run on real photos.
@@ -50,23 +62,53 @@ def onnx(
     if input not in ("image", "tensor"):
         raise UsageError(f"--input {input}", "give `image` or `tensor`")
     opened = Run.open(run).finished()
-    destination = output or run / "model.onnx"
+    destination = output or run / ("model-int8.onnx" if int8 else "model.onnx")
     if not destination.parent.is_dir():
         raise UsageError(f"-o {output}: there is no folder {destination.parent}", "make it first")
     if destination.is_dir():
         raise UsageError(f"-o {output} is a folder", "give a file name, as model.onnx")
     with Screen(at_once=True) as screen:
-        from zoo import network
-        from zoo.export import onnx, reconstruction
+        from zoo.export import int8 as in_int8
+        from zoo.export import onnx as in_fp32
 
         chosen = photos_of_proof(opened, photos)
-        precision = opened.record["precision"]
-        net = network.of_run(opened)
-        export = reconstruction.export if net.spec.task == "reconstruct" else onnx.export
-        proof = export(net, chosen, destination, input, screen.say, precision)
-    opened.update(exported={**opened.record.get("exported", {}), input: proof.to_dict()})
+        proof: Exported | Rebuilt
+        if opened.record.get("task", "classify") == "reconstruct":
+            refuse_int8(opened, int8)
+            proof = rebuilt(opened, chosen, destination, input, screen.say, count)
+        elif int8:
+            proof = in_int8.export_run(
+                opened, chosen, destination, input, screen.say, count, force=force
+            )
+        else:
+            proof = in_fp32.export_run(opened, chosen, destination, input, screen.say, count)
+    name = f"{input}-int8" if int8 else input
+    opened.update(exported={**opened.record.get("exported", {}), name: proof.to_dict()})
     show(proof)
     print_json(proof.to_dict()) if json else print(destination)
+
+
+def refuse_int8(run: Run, asked: bool) -> None:
+    if asked:
+        raise UsageError(
+            f"--int8 of {run.folder}, an autoencoder: its agreement is measured by classes",
+            "leave --int8 out",
+        )
+
+
+def rebuilt(
+    run: Run,
+    photos: list[Path],
+    destination: Path,
+    kind: str,
+    say: Callable[[str], None],
+    most: int | None,
+) -> Rebuilt:
+    from zoo import network
+    from zoo.export.reconstruction import export
+
+    precision = run.record["precision"]
+    return export(network.of_run(run), photos, destination, kind, say, precision, most)
 
 
 def photos_of_proof(run: Run, folder: Path | None) -> list[Path]:
@@ -82,7 +124,12 @@ def photos_of_proof(run: Run, folder: Path | None) -> list[Path]:
 def show(proof: Exported | Rebuilt) -> None:
     from zoo.export.onnx import Exported
 
-    show_classes(proof) if isinstance(proof, Exported) else show_rebuilt(proof)
+    if not isinstance(proof, Exported):
+        show_rebuilt(proof)
+    elif proof.computes == "int8":
+        show_int8(proof)
+    else:
+        show_classes(proof)
     image = proof.input == "image"
     kind = "uint8 N,H,W,3, any size" if image else "float32 N,C,H,W, normalised"
     what = "classes and Preprocess are" if isinstance(proof, Exported) else "Preprocess is"
@@ -90,10 +137,14 @@ def show(proof: Exported | Rebuilt) -> None:
 
 
 def show_classes(proof: Exported) -> None:
+    recalled = proof.reference != "torch"
+    beside = f", beside the run's {proof.reference}" if recalled else ""
+    what = "their probabilities" if recalled else "probabilities"
     talk(
-        f"proved on {count(proof.photos, 'photo')} with {proof.runtime}: same class on "
-        f"{proof.agree} of {proof.photos}, probabilities differ by {proof.max_diff:.1e} at most "
-        f"({proof.mean_diff:.1e} on average), bare network {proof.network_diff:.1e}"
+        f"proved on {screens.count(proof.photos, 'photo')} with {proof.runtime}{beside}: same "
+        f"class on {proof.agree} of {proof.photos}, {what} differ by "
+        f"{proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on average), bare network "
+        f"{proof.network_diff:.1e} on {proof.network_photos}"
     )
     if proof.agree_run is not None:
         talk(
@@ -102,9 +153,27 @@ def show_classes(proof: Exported) -> None:
         )
 
 
+def show_int8(proof: Exported) -> None:
+    accuracy = ""
+    if proof.accuracy is not None and proof.accuracy_fp32 is not None:
+        accuracy = (
+            f"; accuracy {100 * proof.accuracy:.1f} %, in fp32 {100 * proof.accuracy_fp32:.1f} %"
+        )
+    talk(
+        f"int8, calibrated on {screens.count(proof.calibrated or 0, 'training photo')}: the same "
+        f"answer as in fp32 on {proof.agree} of {proof.photos} photos with {proof.runtime}, "
+        f"probabilities differ by {proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on average)"
+        f"{accuracy}"
+    )
+    talk(
+        f"in fp32 the network was compared with the run first: "
+        f"{proof.network_diff:.1e} on {screens.count(proof.network_photos or 0, 'photo')}"
+    )
+
+
 def show_rebuilt(proof: Rebuilt) -> None:
     talk(
-        f"proved on {count(proof.photos, 'photo')} with {proof.runtime}: values of the "
+        f"proved on {screens.count(proof.photos, 'photo')} with {proof.runtime}: values of the "
         f"reconstruction differ by {proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on "
         f"average), of the code by {proof.code_diff:.1e} of its largest, bare network "
         f"{proof.network_diff:.1e}"

@@ -91,6 +91,10 @@ def command(
     seed: Annotated[int | None, typer.Option(help="Of split, order and head (0).")] = None,
     precision: Annotated[Text, typer.Option(help="fp32, or bf16 at a measured price.")] = None,
     device: Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    engine: Annotated[Text, typer.Option(help="auto, torch or openvino.")] = None,
+    force: Annotated[
+        bool | None, typer.Option("--force", help="Go on where bf16 disagrees with fp32.")
+    ] = None,
     recipe: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Finish this run.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, stop.")] = False,

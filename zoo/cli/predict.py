@@ -13,7 +13,7 @@ import typer
 
 from zoo.cli.screen import Screen, percent, printable, talk
 from zoo.cli.screen import count as counted
-from zoo.errors import DataError, UsageError
+from zoo.errors import DataError, DisagreementError, UsageError
 
 if TYPE_CHECKING:
     from zoo.predict.inputs import Inputs
@@ -33,6 +33,10 @@ def command(
     weights: Annotated[str | None, typer.Option(help="For a model's name: tag or file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16; a run has its own.")] = None,
+    engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on where bf16 disagrees with fp32.")
+    ] = False,
     reject_below: Annotated[float | None, typer.Option(help=REJECT)] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a row is an error.")] = False,
 ) -> int:
@@ -47,7 +51,12 @@ def command(
     found = sources.find(inputs, sys.stdin)
     with Screen(at_once=True) as screen:
         ours = predictor.open_predictor(
-            model, choice=weights, device=device, precision=precision, progress=screen.bytes
+            model,
+            choice=weights,
+            device=device,
+            precision=precision,
+            engine=engine,
+            progress=screen.bytes,
         )
         about = counted(len(ours.classes), "class", "classes")
         if ours.threshold is not None:
@@ -55,7 +64,7 @@ def command(
             about += f", labels are those with a probability of {ours.threshold:g} or more"
         talk(f"{ours.about}; {about}")
         if precision == "bf16":
-            show_agreement(model, weights, device, ours, found)
+            must_agree(model, weights, device, engine, ours, found, force)
         top = min(top, len(ours.classes))
         statuses: Counter[str] = Counter()
 
@@ -76,18 +85,37 @@ def command(
     return 1 if strict and statuses["error"] else 0
 
 
-def show_agreement(
-    model: str, weights: str | None, device: str, ours: Predictor, found: Inputs
+def must_agree(
+    model: str,
+    weights: str | None,
+    device: str,
+    engine: str,
+    ours: Predictor,
+    found: Inputs,
+    force: bool,
 ) -> None:
-    """What bf16 costs here, on the first pictures of this very folder."""
+    """What bf16 costs, on the run's val photos, or else on the first pictures of this very folder.
+
+    Raises DisagreementError where that is too much, unless it is to go on.
+    """
     from zoo.predict import predictor
 
-    first = list(itertools.islice(found.each, AGREEMENT_PICTURES))
-    found.each = itertools.chain(first, found.each)
-    exact = predictor.open_predictor(model, choice=weights, device=device, precision="fp32")
-    same, count = predictor.agreement(ours, exact, first)
+    photos = predictor.val_photos(model, AGREEMENT_PICTURES)
+    where = "val photos"
+    if not photos:
+        photos, where = list(itertools.islice(found.each, AGREEMENT_PICTURES)), "first pictures"
+        found.each = itertools.chain(photos, found.each)
+    exact = predictor.open_predictor(
+        model, choice=weights, device=device, precision="fp32", engine=engine
+    )
+    same, count = predictor.agreement(ours, exact, photos)
     what = "class" if ours.threshold is None else "labels"
-    talk(f"bf16 gives the same {what} as fp32 on {same} of the first {counted(count, 'picture')}")
+    talk(f"bf16 gives the same {what} as fp32 on {same} of {count} {where}")
+    if count and same < predictor.ENOUGH * count and not force:
+        raise DisagreementError(
+            f"bf16 disagrees with fp32 on {count - same} of {count} {where}, more than 2 %",
+            "leave --precision out, or go on all the same with --force",
+        )
 
 
 def show_summary(

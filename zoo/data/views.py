@@ -15,8 +15,19 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from zoo.catalog.spec import Preprocess
-from zoo.data.decode import decode, read_bytes
-from zoo.data.preprocess import Box, Pixels, apply, mode, resize, to_array
+from zoo.data.decode import Picture, decode_for, read_bytes
+from zoo.data.preprocess import (
+    Box,
+    Pixels,
+    apply,
+    as_it_is,
+    framed,
+    in_mode,
+    mode,
+    resize,
+    spare,
+    to_array,
+)
 
 AREA = (0.35, 1.0)  # share of the picture; Inception's 0.08 loses small objects
 RATIO = (3 / 4, 4 / 3)
@@ -24,7 +35,7 @@ JITTER = 0.2
 
 
 def view(
-    image: Image.Image,
+    image: Image.Image | Picture,
     preprocess: Preprocess,
     number: int = 0,
     *,
@@ -35,9 +46,10 @@ def view(
     """View `number` of an upright picture whose content has this digest: uint8, H x W x C."""
     if number == 0:
         return apply(image, preprocess)
+    picture = in_mode(image, preprocess)
     random = generator("view", seed, digest, number)
-    part = crop_box(*image.size, random)
-    small = resize(image.convert(mode(preprocess)), preprocess, part)
+    part = crop_box(picture.width, picture.height, random)
+    small = resize(picture, preprocess, part)
     mirrored = random.random() < 0.5
     if flip and mirrored:
         small = ImageOps.mirror(small)
@@ -48,9 +60,42 @@ def view(
     return to_array(small, preprocess)
 
 
+def view_of(
+    data: bytes,
+    preprocess: Preprocess,
+    number: int = 0,
+    *,
+    seed: int = 0,
+    digest: str = "",
+    flip: bool = True,
+) -> Pixels:
+    """The same from a file's bytes: a large JPEG is decoded no larger than the view needs it.
+
+    Raises ImageError.
+    """
+    if number == 0:
+        pixels = as_it_is(data, preprocess)
+        if pixels is not None:
+            return pixels
+
+    def most(width: int, height: int) -> float:
+        part = None
+        if number:
+            part = crop_box(width, height, generator("view", seed, digest, number))
+        return spare(width, height, preprocess, part)
+
+    picture = decode_for(data, mode(preprocess), most)
+    return view(picture, preprocess, number, seed=seed, digest=digest, flip=flip)
+
+
 def plain_view(path: Path | str, preprocess: Preprocess) -> Pixels:
     """View 0 of a file: uint8, H x W x C. Raises ImageError."""
-    return apply(decode(read_bytes(path), mode(preprocess)), preprocess)
+    return view_of(read_bytes(path), preprocess)
+
+
+def framed_view(path: Path | str, preprocess: Preprocess) -> Pixels:
+    """View 0 of a file as a raw picture for a graph that crops and resizes; see `framed`."""
+    return framed(plain_view(path, preprocess), preprocess)
 
 
 def generator(*key: object) -> np.random.Generator:

@@ -1,18 +1,65 @@
-"""Decoding beside the forward pass: worker threads, a bounded queue, results in order."""
+"""Decoding beside the forward pass: worker threads, a bounded queue, results in order.
+
+On a CPU every worker decodes a batch and runs it, so each core has both to do and nothing waits.
+Only at the end, when no batch is left to begin, those with nothing to do decode for the others.
+Where the engine has decoders of its own (a GPU), they decode the next batches while the workers
+wait for the device.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from zoo.engine import Array, Engine
 from zoo.errors import ImageError
+
+if TYPE_CHECKING:
+    from zoo.engine import Array, Engine
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def forward(
+    items: Iterable[T], load: Callable[[T], Array], engine: Engine
+) -> Iterator[tuple[T, Array | ImageError]]:
+    """Loads each item and runs the engine on it: (item, its result or why there is none).
+
+    In the order of `items`, which is read only a little ahead, so memory stays constant. A load
+    that raises ImageError costs its own row and no other.
+    """
+    workers, recent = engine.workers, Recent[T](engine.workers)
+    with (
+        ThreadPoolExecutor(workers, "zoo-forward", engine.start_worker) as pool,
+        ThreadPoolExecutor(max(1, engine.decoders), "zoo-decode") as decoders,
+    ):
+
+        def job(batch: Batch[T] | None) -> list[tuple[T, Array | ImageError]]:
+            if batch is None:
+                recent.help()
+                return []
+            if not engine.decoders:
+                batch.help()
+            return run(batch, engine)
+
+        def batches() -> Iterator[Batch[T] | None]:
+            for some in batched(items, engine.batch):
+                batch = recent.added(Batch(some, load))
+                for _ in range(min(engine.decoders, len(some))):
+                    decoders.submit(batch.help)
+                yield batch
+            if not engine.decoders:
+                yield from [None] * workers
+
+        try:
+            for done in ordered(pool, job, batches(), 2 * workers):
+                yield from done
+        finally:
+            recent.give_up()
 
 
 def ordered(
@@ -38,33 +85,83 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def forward(
-    items: Iterable[T], load: Callable[[T], Array], engine: Engine
-) -> Iterator[tuple[T, Array | ImageError]]:
-    """Loads each item and runs the engine on it: (item, its result or why there is none).
-
-    In the order of `items`, which is read only a little ahead, so memory stays constant. A load
-    that raises ImageError costs its own row and no other.
-    """
+def run(batch: Batch[T], engine: Engine) -> list[tuple[T, Array | ImageError]]:
+    """The engine's results for a batch, once it is loaded."""
     import numpy as np
 
-    with (
-        ThreadPoolExecutor(engine.workers, "zoo-forward", engine.start_worker) as pool,
-        ThreadPoolExecutor(max(1, engine.decoders), "zoo-decode") as helpers,
-    ):
-        load_all = helpers.map if engine.decoders else map
+    loaded = batch.loaded()
+    good = [value for value in loaded if not isinstance(value, ImageError)]
+    pixels = good[0][None] if len(good) == 1 else np.stack(good) if good else None
+    results = iter(engine(pixels) if pixels is not None else ())
+    return [
+        (item, value if isinstance(value, ImageError) else next(results))
+        for item, value in zip(batch.items, loaded, strict=True)
+    ]
 
-        def job(batch: list[T]) -> list[tuple[T, Array | ImageError]]:
-            loaded = list(load_all(lambda item: attempt(load, item), batch))
-            good = [value for value in loaded if not isinstance(value, ImageError)]
-            results = iter(engine(np.stack(good)) if good else ())
-            return [
-                (item, value if isinstance(value, ImageError) else next(results))
-                for item, value in zip(batch, loaded, strict=True)
-            ]
 
-        for done in ordered(pool, job, batched(items, engine.batch), 2 * engine.workers):
-            yield from done
+class Batch(Generic[T]):
+    """Items that several threads may load: each takes the next that nobody has taken."""
+
+    def __init__(self, items: list[T], load: Callable[[T], Array]) -> None:
+        self.items, self.load = items, load
+        self.values: dict[int, Array | ImageError] = {}
+        self.failure: BaseException | None = None
+        self.untaken = iter(range(len(items)))
+        self.left = len(items)
+        self.lock = threading.Lock()
+        self.complete = threading.Event()
+
+    def help(self) -> None:
+        """Loads until every item is taken."""
+        while (number := self.take()) is not None:
+            try:
+                self.values[number] = attempt(self.load, self.items[number])
+            except BaseException as error:  # is raised where the batch is waited for
+                self.failure = error
+            with self.lock:
+                self.left -= 1
+                if not self.left:
+                    self.complete.set()
+
+    def take(self) -> int | None:
+        with self.lock:
+            return next(self.untaken, None)
+
+    def give_up(self) -> None:
+        """Nobody wants it any more: what is not taken yet never will be."""
+        with self.lock:
+            skipped = len(list(self.untaken))
+            self.left -= skipped
+            if skipped:
+                self.failure = RuntimeError("given up")
+            if not self.left:
+                self.complete.set()
+
+    def loaded(self) -> list[Array | ImageError]:
+        """Waits for the threads that help. Raises what a load has raised."""
+        self.complete.wait()
+        if self.failure is not None:
+            raise self.failure
+        return [self.values.pop(number) for number in range(len(self.items))]
+
+
+class Recent(Generic[T]):
+    """The batches that may be unfinished."""
+
+    def __init__(self, workers: int) -> None:
+        self.batches: deque[Batch[T]] = deque(maxlen=2 * workers + 1)
+
+    def added(self, batch: Batch[T]) -> Batch[T]:
+        self.batches.append(batch)
+        return batch
+
+    def help(self) -> None:
+        for batch in list(self.batches):
+            batch.help()
+
+    def give_up(self) -> None:
+        for batch in self.batches:
+            batch.give_up()
 
 
 def attempt(load: Callable[[T], Array], item: T) -> Array | ImageError:

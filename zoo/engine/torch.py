@@ -30,15 +30,23 @@ class TorchEngine:
         """workers: threads that decode, on a CPU each with its own forward passes."""
         import torch
 
+        from zoo.engine.fold import folded
+
         if device.is_cpu:
             tune_allocator()
         self.device = device
-        self.name = f"torch {torch.__version__} {device.name} {device.precision}"
         self.batch = CPU_BATCH if device.is_cpu else GPU_BATCH
         self.workers = min(workers or device.threads, CPU_WORKERS) if device.is_cpu else 2
         self.decoders = 0 if device.is_cpu else workers or device.threads
         # Channels last is how convolutions run fastest on CPUs and on tensor cores alike.
-        self.chain = chain.eval().to(device.torch, memory_format=torch.channels_last)
+        layout: Any = {"memory_format": torch.channels_last}
+        chain.eval().to(device.torch, **layout)
+        shape = (preprocess.channels, preprocess.size, preprocess.size)
+        self.chain: Any
+        self.chain, pairs = folded(chain, shape) if device.is_cpu else (chain, 0)
+        self.chain.to(**layout)
+        form = " folded" if pairs else ""
+        self.name = f"torch {torch.__version__} {device.name} {device.precision}{form}"
         self.normalise = Normalise(preprocess, device)
 
     def start_worker(self) -> None:

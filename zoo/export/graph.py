@@ -15,12 +15,12 @@ import numpy as np
 
 from zoo.catalog import Preprocess
 from zoo.data.preprocess import REACH, fill, full_size
+from zoo.engine.graph import IR_VERSION, OPSET
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import onnx
 
-OPSET, IR_VERSION = 20, 10  # readable by runtimes of two years ago
 FILTERS = ("bilinear", "bicubic")
 LUMA = (19595, 38470, 7471)  # ITU-R 601 in 16-bit fixed point, as Pillow has it
 PRECISION = 2.0**22  # of Pillow's weights for 8-bit pictures
@@ -270,9 +270,13 @@ def joined(
 
 
 def behind(preprocess: Preprocess, network: onnx.ModelProto) -> onnx.ModelProto:
-    """One model: Preprocess, network."""
-    import onnx
-
+    """One model: Preprocess, network; which becomes it. Its weights may still be missing."""
     before = preprocess_model(preprocess)
+    before.graph.node[-1].output[0] = "tensor"  # what the network takes
+    after = list(network.graph.node)
+    del network.graph.node[:], network.graph.input[:]
+    network.graph.node.extend([*before.graph.node, *after])
+    network.graph.input.extend(before.graph.input)
+    network.graph.initializer.extend(before.graph.initializer)
     network.ir_version = before.ir_version
-    return onnx.compose.merge_models(before, network, io_map=[("normalised", "tensor")])
+    return network

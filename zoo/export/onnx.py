@@ -1,14 +1,14 @@
 """A run to one ONNX file with its proof.
 
 The file is written beside its destination, compared with the run on real photos through ONNX
-Runtime, and takes its name only when the two agree.
+Runtime, and takes its name only when the two agree. Where the network's graph is stored (see
+zoo.engine.skeleton) and the run wrote down what it says of the photos, none of it needs torch.
 """
 
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,37 +16,51 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import __version__
-from zoo.catalog import Preprocess
-from zoo.data.decode import decode, read_bytes
-from zoo.data.preprocess import normalise
-from zoo.data.views import plain_view
+from zoo import __version__, weights
 from zoo.device import Device, cores
 from zoo.disk import replacing, writing
-from zoo.engine import Array
-from zoo.errors import ImageError, InputError, ParityError, WriteError
-from zoo.export.graph import OPSET, joined
-from zoo.metrics import sigmoid, softmax
-from zoo.network import Network
+from zoo.engine import Array, graph, skeleton
+from zoo.errors import ParityError, WeightsError, WriteError, ZooError
+from zoo.export.graph import joined
+from zoo.export.proof import (
+    PHOTOS,
+    About,
+    Pictures,
+    Reference,
+    computed,
+    enough,
+    prove,
+    readable,
+    recalled,
+)
+from zoo.network import Network, of_run
+from zoo.run import Run
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-BARE = 1e-4  # of the largest class score, for the network alone
-PIXELS_MAX, PIXELS_MEAN = 0.05, 0.005  # of a probability, from raw pixels
-PHOTOS = 32  # of the proof; spread over the validation photos
 LIMIT = 2**31 - 2**20  # a protobuf message ends at 2 GB
+OUTPUTS = ("logits",)
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
     """An exported file and the proof that it agrees with its run.
 
-    network_diff: largest difference of a class score, relative to the largest score.
-    max_diff, mean_diff: of a probability, from raw pixels. agree of photos: equal top-1, or with
-    several labels a picture all of them equal. All of it beside the run in fp32, in which the file
-    computes; where the run predicts in another precision, agree_run is the agreement with that.
+    reference: what it was compared with: `torch`, the run's network computed anew, or `val.csv`,
+    the labels and probabilities (of the answers alone) that the run wrote down in training.
+    network_diff: largest difference of a class score of the bare network, relative to the largest
+    score; beside val.csv, of a probability; on network_photos of the photos.
+    max_diff, mean_diff: of a probability, from raw pixels.
+    agree of photos: equal top-1, or with several labels a picture all of them equal. All of it
+    beside the run in fp32, in which the file computes; where the run predicts in another precision,
+    agree_run is the agreement with that.
+
+    computes: fp32 or int8. An int8 file is measured and not proved: agree, max_diff and mean_diff
+    are beside the same network in fp32, whose network_diff is beside the run. calibrated: photos
+    that its ranges were measured on. accuracy, accuracy_fp32: on those photos with a known class.
     """
 
     path: str
@@ -60,121 +74,167 @@ class Exported:
     runtime: str
     precision: str = "fp32"
     agree_run: int | None = None
+    reference: str = "torch"
+    computes: str = "fp32"
+    calibrated: int | None = None
+    accuracy: float | None = None
+    accuracy_fp32: float | None = None
+    network_photos: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def export(
-    net: Network,
-    photos: list[Path],
+def silent(text: str) -> None:
+    pass
+
+
+def export_run(
+    run: Run,
+    photos: Sequence[Path],
     destination: Path,
     kind: str = "image",
-    say: Callable[[str], None] = lambda text: None,
+    say: Say = silent,
+    most: int | None = None,
+) -> Exported:
+    """Writes `destination` and proves it on at most so many of the photos.
+
+    kind: `image` or `tensor`. most: else as many as take about a second. Raises ParityError, and
+    leaves no file, where the file and the run disagree.
+    """
+    about, key, most = About.of_run(run), key_of(run), most or enough(run)
+    stored, recall = skeleton.find(key), recalled(run, photos, about, most)
+    if stored is not None and recall is not None:
+        try:
+            state = weights.read_arrays(run.path("model.safetensors"))
+            say(f"the graph is stored; comparing on {len(recall[0])} photos with val.csv")
+            return write_stored(stored, state, about, *recall, destination, kind)
+        except (ParityError, WeightsError) as error:  # torch has the last word
+            say(f"{error.what}: computing the run's answers anew")
+    pictures = readable(photos, about.preprocess, most)
+    net = of_run(run)
+    say("tracing the network" if stored is None else "computing the run's answers")
+    network = filled(net, key)
+    return write_proved(network, net, pictures, destination, kind, say, run.record["precision"])
+
+
+def export(
+    net: Network,
+    photos: Sequence[Path],
+    destination: Path,
+    kind: str = "image",
+    say: Say = silent,
     precision: str = "fp32",
 ) -> Exported:
-    """Writes `destination` and proves it on the photos. kind: `image` or `tensor`.
-
-    Raises ParityError, and leaves no file, where the file and the run disagree.
-    """
-    pictures = readable(photos, net.preprocess)
+    """As export_run, for a network whose chain is at hand; precision: in which it predicts."""
+    pictures = readable(photos, net.preprocess, PHOTOS)
     say("tracing the network")
-    network = trace(net)
-    say(f"comparing with ONNX Runtime on {len(pictures)} photos")
-    inputs = [pixels for _, pixels in pictures]
-    scores = torch_scores(net, np.stack(inputs), "fp32")
-    with replacing(destination) as path:
-        write(network, net, "tensor", path)
-        bare = compare_network(path, inputs, scores, net)
-        if kind == "image":
-            whole = joined(network, net.preprocess, several=net.threshold is not None)
-            write(whole, net, "image", path)
-        result = compare(path, kind, pictures, scores, net, bare)
-        check(result)
-        if precision != "fp32":
-            own = probabilities(torch_scores(net, np.stack(inputs), precision), net)
-            result["agree_run"] = int(equal(own, probabilities(scores, net), net).sum())
-    size = destination.stat().st_size
-    return Exported(path=str(destination), bytes=size, precision=precision, **result)
+    return write_proved(trace(net), net, pictures, destination, kind, say, precision)
 
 
-def readable(photos: list[Path], preprocess: Preprocess) -> list[tuple[Path, Array]]:
-    """Up to PHOTOS photos, spread over the list, each with the network's uint8 input.
+def key_of(run: Run) -> str:
+    record, preprocess = run.record, About.of_run(run).preprocess
+    variant = record.get("variant", {})
+    return skeleton.key_of(record["model"], variant, record["head"], preprocess, OUTPUTS)
 
-    Raises InputError where none can be read.
+
+def filled(net: Network, key: str) -> onnx.ModelProto:
+    """The chain by the skeleton of this key, which is made and kept where it is not there yet.
+
+    One that is stored is compared with the chain, and made anew where it is not its graph.
     """
-    places = np.linspace(0, len(photos) - 1, min(PHOTOS, len(photos))).astype(int)
-    pictures = []
-    for path in [photos[place] for place in places]:
-        with suppress(ImageError):
-            pictures.append((path, plain_view(path, preprocess)))
-    if not pictures:
-        where = photos[0].parent if photos else "the run's index.csv"
-        raise InputError(
-            f"none of the {len(photos)} validation photos can be read (looked in {where}), "
-            "and without photos there is no proof",
-            "give others with --photos FOLDER",
-        )
-    return pictures
+    import onnx
+
+    channels, size = net.preprocess.channels, net.preprocess.size
+    state = {name: tensor.cpu().numpy() for name, tensor in net.chain.state_dict().items()}
+    with suppress(Exception):  # the runtime's errors have no common type
+        if (stored := skeleton.find(key)) is not None:
+            network = onnx.load_from_string(stored)
+            skeleton.fill(network, state)
+            chain, model = graph.on_cpu(net.chain), network.SerializeToString()
+            if graph.difference(model, chain, channels, size) <= graph.AGREES:
+                return network
+    try:
+        made = skeleton.make(net.chain, channels, size, OUTPUTS)
+    except ZooError:  # not every network has one
+        return trace(net)
+    skeleton.keep(key, made)
+    network = onnx.load_from_string(made)
+    skeleton.fill(network, state)
+    return network
 
 
 def trace(
-    net: Network, module: nn.Module | None = None, outputs: Sequence[str] = ("logits",)
+    net: Network, module: nn.Module | None = None, outputs: Sequence[str] = OUTPUTS
 ) -> onnx.ModelProto:
     """The chain as ONNX: `tensor` float32 N C S S -> `logits` N K, N dynamic.
 
     module: another one that takes the same input, and the names of what it gives.
     """
-    import torch
-
-    size, channels = net.preprocess.size, net.preprocess.channels
-    chain = (module or net.chain).eval().cpu().to(memory_format=torch.contiguous_format)
-    example = torch.zeros(2, channels, size, size)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            chain,
-            (example,),
-            input_names=["tensor"],
-            output_names=list(outputs),
-            dynamic_shapes=({0: torch.export.Dim("N")},),
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    return program.model_proto
-
-
-def write(
-    model: onnx.ModelProto, net: Network, kind: str, path: Path, more: dict[str, str] | None = None
-) -> None:
-    """Adds what a reader needs to know, checks the model and writes it. more: metadata."""
     import onnx
 
-    about = {
-        "zoo.version": __version__,
-        "zoo.model": net.spec.name,
-        "zoo.input": kind,
-        "zoo.classes": json.dumps(net.classes, ensure_ascii=False),
-        "zoo.preprocess": json.dumps(net.preprocess.to_dict()),
-        **({} if net.threshold is None else {"zoo.task": "multilabel"}),
-        **({} if net.threshold is None else {"zoo.threshold": f"{net.threshold:g}"}),
-        **(more or {}),
-    }
-    del model.metadata_props[:]
-    for key, value in about.items():
-        model.metadata_props.add(key=key, value=value)
-    model.producer_name, model.producer_version = "zoo", __version__
-    if model.ByteSize() > LIMIT:
-        raise WriteError(
-            f"the model has {model.ByteSize() / 1e9:.2f} GB, an ONNX file holds 2 GB",
-            "choose a smaller network: `zoo list --sort params`",
-        )
-    onnx.checker.check_model(model)
-    with writing(path):
-        path.write_bytes(model.SerializeToString())
+    channels, size = net.preprocess.channels, net.preprocess.size
+    return onnx.load_from_string(graph.to_onnx(module or net.chain, channels, size, outputs))
+
+
+# Two ways to a proved file.
+
+
+def write_stored(
+    stored: bytes,
+    state: Mapping[str, Array],
+    about: About,
+    pictures: Pictures,
+    reference: Reference,
+    destination: Path,
+    kind: str,
+) -> Exported:
+    """By a skeleton and the arrays of the run's file."""
+    import onnx
+
+    network, whole = onnx.load_from_string(stored), onnx.load_from_string(stored)
+    if kind == "image":
+        whole = joined(whole, about.preprocess, several=about.threshold is not None)
+    describe(whole, about, kind)
+    refuse_huge(sum(array.nbytes for array in state.values()))
+    with replacing(destination) as path:
+        try:
+            with writing(path):
+                places = skeleton.write_filled(path, whole, state)
+            bare = skeleton.refer(network, state, path, places)
+            result = prove(path, kind, bare, pictures, reference, about)
+        except ZooError:
+            raise
+        except Exception as error:  # the runtime's have no common type: the graph cannot run
+            raise ParityError(f"the stored graph: {str(error).splitlines()[0][:160]}") from error
+    size = destination.stat().st_size
+    return Exported(path=str(destination), bytes=size, input=kind, **result)
+
+
+def write_proved(
+    network: onnx.ModelProto,
+    net: Network,
+    pictures: Pictures,
+    destination: Path,
+    kind: str,
+    say: Say,
+    precision: str,
+) -> Exported:
+    """By a graph with its weights, beside what torch computes with the chain."""
+    about, inputs = About.of(net), np.stack([pixels for _, pixels in pictures])
+    say(f"comparing with ONNX Runtime on {len(pictures)} photos")
+    reference = computed(torch_scores(net, inputs, "fp32"), about)
+    bare = network.SerializeToString()
+    if kind == "image":
+        network = joined(network, about.preprocess, several=about.threshold is not None)
+    with replacing(destination) as path:
+        write(network, about, kind, path)
+        result = prove(path, kind, bare, pictures, reference, about)
+        if precision != "fp32":
+            own = computed(torch_scores(net, inputs, precision), about)
+            result["agree_run"] = int((own.told == reference.told).all(axis=1).sum())
+    size = destination.stat().st_size
+    return Exported(path=str(destination), bytes=size, input=kind, precision=precision, **result)
 
 
 def torch_scores(net: Network, inputs: Array, precision: str) -> Array:
@@ -187,79 +247,43 @@ def torch_scores(net: Network, inputs: Array, precision: str) -> Array:
     return np.concatenate([engine(part) for part in parts])
 
 
-def compare_network(path: Path, inputs: list[Array], scores: Array, net: Network) -> float:
-    """Largest difference of a class score of the bare network, relative to the largest."""
-    from zoo.engine.onnx import OnnxModel
+def write(
+    model: onnx.ModelProto, about: About, kind: str, path: Path, more: dict[str, str] | None = None
+) -> None:
+    """Adds what a reader needs to know and writes it, whole and checked. more: metadata."""
+    import onnx
 
-    model = OnnxModel(path)
-    ours = np.concatenate([model.run(normalise(pixels, net.preprocess)[None]) for pixels in inputs])
-    return float(np.abs(ours - scores).max() / max(1.0, float(np.abs(scores).max())))
+    describe(model, about, kind, more)
+    refuse_huge(model.ByteSize())
+    content = model.SerializeToString()
+    onnx.checker.check_model(content)
+    with writing(path):
+        path.write_bytes(content)
 
 
-def compare(
-    path: Path,
-    kind: str,
-    pictures: list[tuple[Path, Array]],
-    scores: Array,
-    net: Network,
-    bare: float,
-) -> dict[str, Any]:
-    """The proof: probabilities of the file beside those of the run, photo by photo."""
-    from zoo.engine.onnx import OnnxModel
-
-    model = OnnxModel(path)
-    ours = []
-    for photo, pixels in pictures:
-        if kind == "image":
-            ours.append(model.run(np.asarray(decode(read_bytes(photo)))[None])[0])
-        else:
-            ours.append(probabilities(model.run(normalise(pixels, net.preprocess)[None]), net)[0])
-    theirs, mine = probabilities(scores, net), np.stack(ours)
-    difference = np.abs(theirs - mine)
-    same, clear = equal(theirs, mine, net), margin(theirs, net) > PIXELS_MAX
-    if not same[clear].all():
-        raise ParityError(
-            f"the exported file gives another class than the run on {int((~same & clear).sum())} "
-            f"of {len(same)} photos",
-            "please report it with the model's name; no file was written",
-        )
-    return {
-        "input": kind,
-        "photos": len(pictures),
-        "network_diff": bare,
-        "max_diff": float(difference.max()),
-        "mean_diff": float(difference.mean()),
-        "agree": int(same.sum()),
-        "runtime": model.name,
+def describe(
+    model: onnx.ModelProto, about: About, kind: str, more: dict[str, str] | None = None
+) -> None:
+    """The metadata of a file."""
+    said = {
+        "zoo.version": __version__,
+        "zoo.model": about.model,
+        "zoo.input": kind,
+        "zoo.classes": json.dumps(about.classes, ensure_ascii=False),
+        "zoo.preprocess": json.dumps(about.preprocess.to_dict()),
+        **({} if about.threshold is None else {"zoo.task": "multilabel"}),
+        **({} if about.threshold is None else {"zoo.threshold": f"{about.threshold:g}"}),
+        **(more or {}),
     }
+    del model.metadata_props[:]
+    for key, value in said.items():
+        model.metadata_props.add(key=key, value=value)
+    model.producer_name, model.producer_version = "zoo", __version__
 
 
-def probabilities(scores: Array, net: Network) -> Array:
-    return softmax(scores) if net.threshold is None else sigmoid(scores)
-
-
-def equal(ours: Array, theirs: Array, net: Network) -> Array:
-    """For each photo whether these probabilities give the same answer."""
-    if net.threshold is None:
-        return np.asarray(ours.argmax(axis=1) == theirs.argmax(axis=1))
-    return np.asarray(((ours >= net.threshold) == (theirs >= net.threshold)).all(axis=1))
-
-
-def margin(ours: Array, net: Network) -> Array:
-    """How far the answer to each photo is from being another one."""
-    if net.threshold is not None:
-        return np.asarray(np.abs(ours - net.threshold).min(axis=1))
-    ranked = np.sort(ours, axis=1)
-    return np.asarray(ranked[:, -1] - ranked[:, -2])
-
-
-def check(result: dict[str, Any]) -> None:
-    """Raises ParityError above the tolerances."""
-    limits = {"network_diff": BARE, "max_diff": PIXELS_MAX, "mean_diff": PIXELS_MEAN}
-    for name, limit in limits.items():
-        if not result[name] <= limit:
-            raise ParityError(
-                f"the exported file disagrees with the run: {name} is {result[name]:.2g}, "
-                f"at most {limit:g} is allowed",
-                "please report it with the model's name; no file was written",
-            )
+def refuse_huge(size: int) -> None:
+    if size > LIMIT:
+        raise WriteError(
+            f"the model has {size / 1e9:.2f} GB, an ONNX file holds 2 GB",
+            "choose a smaller network: `zoo list --sort params`",
+        )

@@ -19,7 +19,8 @@ from zoo.disk import replacing
 from zoo.engine import Array
 from zoo.errors import ParityError
 from zoo.export.graph import behind
-from zoo.export.onnx import BARE, PIXELS_MAX, PIXELS_MEAN, readable, trace, write
+from zoo.export.onnx import trace, write
+from zoo.export.proof import BARE, PHOTOS, PIXELS_MAX, PIXELS_MEAN, About, readable
 from zoo.network import Network
 
 OUTPUTS = ("reconstruction", "code")
@@ -58,6 +59,7 @@ def export(
     kind: str = "image",
     say: Callable[[str], None] = lambda text: None,
     precision: str = "fp32",
+    most: int | None = None,
 ) -> Rebuilt:
     """Writes `destination` and proves it on the photos. kind: `image` or `tensor`.
 
@@ -65,19 +67,19 @@ def export(
     """
     from zoo.models.tap import WithCode, halves
 
-    pictures = readable(photos, net.preprocess)
+    pictures = readable(photos, net.preprocess, most or PHOTOS)
     say("tracing the network")
     network = trace(net, WithCode(*halves(net.chain, net.spec.code)), OUTPUTS)
     say(f"comparing with ONNX Runtime on {len(pictures)} photos")
     theirs = torch_values(net, np.stack([pixels for _, pixels in pictures]))
-    about = {"zoo.task": "reconstruct", "zoo.code": net.spec.code}
+    facts, about = About.of(net), {"zoo.task": "reconstruct", "zoo.code": net.spec.code}
     with replacing(destination) as path:
-        write(network, net, "tensor", path, about)
+        write(network, facts, "tensor", path, about)
         normal = [normalise(pixels, net.preprocess) for _, pixels in pictures]
         ours, runtime = file_values(path, normal)
         bare = max(relative(mine, other) for mine, other in zip(ours, theirs, strict=True))
         if kind == "image":
-            write(behind(net.preprocess, network), net, "image", path, about)
+            write(behind(net.preprocess, network), facts, "image", path, about)
             raw = [np.asarray(decode(read_bytes(photo))) for photo, _ in pictures]
             ours, runtime = file_values(path, raw)
         difference = np.abs(ours[0] - theirs[0])

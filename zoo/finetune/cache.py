@@ -7,12 +7,12 @@ the photo's bytes, view). The keys are written last and so say that the pair is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 PART_BYTES = 64 << 20
-VERSION = f"features-1 pillow-{PIL.__version__}"  # count up when decode, views or resize change
+MANY = 16  # parts of less than half of that; with more, all are merged
+CHUNK = 1024  # rows copied at once
+KEYS, KEY_BYTES = "*.keys.npy", 40
+Part = tuple[list[bytes], Array]  # keys and rows
+VERSION = f"features-2 pillow-{PIL.__version__}"  # count up when decode, views or resize change
 
 
 def fingerprint(frozen: nn.Module, model: str, preprocess: Preprocess, engine: Engine) -> str:
@@ -43,7 +47,7 @@ def fingerprint(frozen: nn.Module, model: str, preprocess: Preprocess, engine: E
     return digest.hexdigest()
 
 
-@contextmanager
+@contextlib.contextmanager
 def elsewhere() -> Iterator[None]:
     """The hint of a cache that cannot be written."""
     try:
@@ -64,33 +68,65 @@ class FeatureCache:
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         self.folder = folder
-        self.where: dict[bytes, tuple[int, int]] = {}  # key -> number of the part, row in it
+        self.where: dict[bytes, int] = {}  # key -> number of its row, counted through all parts
         self.parts: list[Array] = []
+        self.starts = [0]  # number of each part's first row, and of the next one's
         self.new_keys: list[bytes] = []
         self.new_rows: list[Array] = []
         with elsewhere(), writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "about.json").exists():
                 write_json(folder / "about.json", about)
-        for path in sorted(folder.glob("*.keys.npy")):
-            self.read_part(path)
+        self.read_parts()
 
-    def read_part(self, path: Path) -> None:
-        """A pair of files that does not fit together counts as not there."""
-        try:
-            keys = np.load(path, allow_pickle=False)
-            rows = np.load(str(path).replace(".keys.npy", ".rows.npy"), "r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return
-        if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != 40 or rows.ndim < 2:
-            return
-        if len(keys) == len(rows) and rows.dtype == np.float32:
-            self.attach([bytes(key) for key in keys], rows)
+    def read_parts(self) -> None:
+        """Attaches all; looks again where another process has merged some of them meanwhile."""
+        known: set[Path] = set()
+        small: dict[Path, Part] = {}
+        while new := [path for path in sorted(self.folder.glob(KEYS)) if path not in known]:
+            for path in new:
+                part = read_part(path)
+                if part is not None and part[1].nbytes < PART_BYTES // 2:
+                    small[path] = part
+                elif part is not None:
+                    self.attach(*part)
+            known.update(new)
+        if len(small) > MANY:
+            with contextlib.suppress(WriteError):  # they can be read as they are
+                small = self.merged(small)
+        for part in small.values():
+            self.attach(*part)
+
+    def merged(self, parts: dict[Path, Part]) -> dict[Path, Part]:
+        """The same rows in few parts; the files of the old ones are gone.
+
+        Another process may read or merge at the same time: the new parts are whole before an old
+        one goes, and the same rows twice do no harm.
+        """
+        there: set[bytes] = set()
+        few: dict[Path, Part] = {}
+        keys: list[bytes] = []
+        rows: list[Array] = []
+        for number, (own, values) in enumerate(parts.values(), start=1):
+            fresh = [place for place, key in enumerate(own) if key not in there]
+            there.update(own)
+            keys += [own[place] for place in fresh]
+            rows.append(values[fresh])
+            if sum(some.nbytes for some in rows) >= PART_BYTES or number == len(parts):
+                if keys:
+                    few[self.folder / str(number)] = keys, self.write(keys, np.concatenate(rows))
+                keys, rows = [], []
+        for path in parts:
+            with contextlib.suppress(OSError):  # the keys first: they say that the pair is whole
+                path.unlink()
+                rows_beside(path).unlink()
+        return few
 
     def attach(self, keys: Sequence[bytes], rows: Array) -> None:
-        for row, key in enumerate(keys):
-            self.where[key] = (len(self.parts), row)
+        first = self.starts[-1]
+        self.where.update(zip(keys, range(first, first + len(rows)), strict=True))
         self.parts.append(rows)
+        self.starts.append(first + len(rows))
 
     def __contains__(self, key: bytes) -> bool:
         return key in self.where
@@ -105,26 +141,55 @@ class FeatureCache:
     def flush(self) -> None:
         if not self.new_rows:
             return
-        name = self.folder / f"{uuid.uuid4().hex}.rows.npy"
-        keys = np.frombuffer(b"".join(self.new_keys), np.uint8).reshape(-1, 40)
-        with elsewhere(), atomic(name) as file:
-            np.save(file, np.stack(self.new_rows), allow_pickle=False)
-        with elsewhere(), atomic(Path(str(name).replace(".rows.npy", ".keys.npy"))) as file:
-            np.save(file, keys, allow_pickle=False)
-        self.attach(self.new_keys, np.load(name, "r", allow_pickle=False))
+        self.attach(self.new_keys, self.write(self.new_keys, np.stack(self.new_rows)))
         self.new_keys, self.new_rows = [], []
 
+    def write(self, keys: Sequence[bytes], rows: Array) -> Array:
+        """A new part; its rows as they lie on disk."""
+        name = self.folder / f"{uuid.uuid4().hex}.rows.npy"
+        table = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
+        with elsewhere(), atomic(name) as file:
+            np.save(file, rows, allow_pickle=False)
+        with elsewhere(), atomic(keys_beside(name)) as file:
+            np.save(file, table, allow_pickle=False)
+        return np.load(name, "r", allow_pickle=False)  # type: ignore[no-any-return]
+
     def rows(self, keys: Sequence[bytes]) -> Features:
-        return Features(self.parts, [self.where[key] for key in keys])
+        numbers = np.array([self.where[key] for key in keys], np.int64)
+        part = np.searchsorted(self.starts, numbers, side="right") - 1
+        table = np.stack([part, numbers - np.array(self.starts)[part]], axis=1)
+        return Features(self.parts, table)
+
+
+def read_part(path: Path) -> Part | None:
+    """Keys and rows; a pair of files that does not fit together counts as not there."""
+    try:
+        keys = np.load(path, allow_pickle=False)
+        rows = np.load(rows_beside(path), "r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES or rows.ndim < 2:
+        return None
+    if len(keys) != len(rows) or rows.dtype != np.float32:
+        return None
+    return np.ascontiguousarray(keys).view(f"V{KEY_BYTES}").reshape(-1).tolist(), rows
+
+
+def rows_beside(path: Path) -> Path:
+    return path.with_name(path.name.replace(".keys.npy", ".rows.npy"))
+
+
+def keys_beside(path: Path) -> Path:
+    return path.with_name(path.name.replace(".rows.npy", ".keys.npy"))
 
 
 class Features:
     """Rows in the order of the photos: in memory where they fit, else read from the files."""
 
-    def __init__(self, parts: list[Array], table: list[tuple[int, int]]) -> None:
-        self.parts = parts
-        self.table = table
-        self.shape: tuple[int, ...] = parts[table[0][0]].shape[1:]
+    def __init__(self, parts: list[Array], table: Array) -> None:
+        """table: N x 2, the number of the part and of the row in it."""
+        self.parts, self.table = list(parts), table
+        self.shape: tuple[int, ...] = parts[table[0, 0]].shape[1:]
         bytes_each = 4 * int(np.prod(self.shape))
         self.dense: Array | None = None
         if len(table) * bytes_each <= memory() // 4:
@@ -134,13 +199,19 @@ class Features:
         return len(self.table)
 
     def gather(self, indices: Sequence[int]) -> Array:
-        """float32, len(indices) x feature shape."""
+        """float32, len(indices) x feature shape. Of a range in memory no copy: read only."""
+        whole = isinstance(indices, range) and indices.step == 1
+        chosen = (
+            slice(indices[0], indices[-1] + 1) if whole and indices else np.asarray(indices, int)
+        )
         if self.dense is not None:
-            return np.asarray(self.dense[np.asarray(indices)])
-        rows = np.empty((len(indices), *self.shape), np.float32)
-        for place, index in enumerate(indices):
-            part, row = self.table[index]
-            rows[place] = self.parts[part][row]
+            return np.asarray(self.dense[chosen])
+        table = self.table[chosen]
+        rows = np.empty((len(table), *self.shape), np.float32)
+        for number in np.unique(table[:, 0]):
+            places = np.flatnonzero(table[:, 0] == number)
+            for some in np.split(places, range(CHUNK, len(places), CHUNK)):
+                rows[some] = self.parts[number][table[some, 1]]
         return rows
 
 

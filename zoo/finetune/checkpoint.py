@@ -104,10 +104,7 @@ def load(loop: Loop, path: Path) -> None:
     for name, parameter in loop.model.named_parameters():
         state = part(f"optimizer.{name}.")
         if state:
-            loop.optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(parameter.device)
-                for key, value in state.items()
-            }
+            loop.optimizer.restore(parameter, state)
 
 
 def phase_of(path: Path) -> int:

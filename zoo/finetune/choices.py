@@ -93,6 +93,9 @@ def view_count(
             f"the plain view: with more than {FEW:,} photos another is a long pass; --views 2",
         )
     why = f"crops, mirrored and not, up to {FEW:,} photos; --views 1 is quicker"
+    in_turn = kind == "deeper" and not recipe.unfreeze and recipe.schedule != "head-then-all"
+    if in_turn and recipe.epochs < VIEWS[kind]:
+        return recipe.epochs, f"each epoch has its own, and there are {recipe.epochs}; {why}"
     return VIEWS[kind], why
 
 

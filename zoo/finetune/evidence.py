@@ -70,7 +70,7 @@ def interval(values: list[float]) -> tuple[float, float, float, float]:
 
 def initial(plan: Plan) -> dict[str, torch.Tensor]:
     """What the chain is before it is trained."""
-    if plan.recipe.seeds == 1 and plan.recipe.folds is None:
+    if plan.alone or (plan.recipe.seeds == 1 and plan.recipe.folds is None):
         return {}
     return copy.deepcopy(plan.chain.state_dict())
 
@@ -146,8 +146,6 @@ def again(
     plan: Plan, before: dict[str, torch.Tensor], index: DatasetIndex, seed: int | None = None
 ) -> Plan:
     """The plan for other photos or another seed, with the chain as it was before training."""
-    from torch import nn
-
     from zoo.finetune.plan import make
 
     alone: dict[str, Any] = {"seeds": 1, "folds": None, "optimizer": plan.solver, "log": None}
@@ -159,11 +157,14 @@ def again(
         twin = replace(twin, index=index, balance=kind, class_weights=weights)
         return replace(twin, view_seed=plan.view_seed)
     kind, weights, _ = balancing(recipe, index)
-    plan.chain.load_state_dict(before)
-    device.seed_all("head", seed)
-    for layer in plan.chain.get_submodule(plan.head).modules():
-        if isinstance(layer, nn.Linear):
-            layer.reset_parameters()
+    if not plan.alone:
+        from torch import nn
+
+        plan.chain.load_state_dict(before)
+        device.seed_all("head", seed)
+        for layer in plan.chain.get_submodule(plan.head).modules():
+            if isinstance(layer, nn.Linear):
+                layer.reset_parameters()
     if recipe.task == "multilabel":
         multilabel.begin(plan.chain, plan.head, index, weights)
     return replace(plan, recipe=recipe, index=index, balance=kind, class_weights=weights)

@@ -52,6 +52,7 @@ def lines(plan: Plan) -> list[Line]:
         Line("views", str(plan.views) if plan.views else "new in each epoch", reasons["views"]),
         *about_features(plan),
         Line("device", place.name, f"{place.reason}; {plural(place.threads, 'core')}"),
+        *([Line("engine", plan.engine, reasons["engine"])] if plan.cut else []),
         Line("precision", place.precision, about_precision(plan)),
         about_training(plan),
         Line("kept", KEPT[plan.best], reasons["best"]),
@@ -111,14 +112,21 @@ def about_parts(plan: Plan) -> list[Line]:
     if plan.cut is None:
         why = "--no-freeze" if plan.start.trained else "from scratch"
         return [Line("trained", f"all {count(plan.training_chain)} parameters", why)]
-    cut = plan.cut
-    why = why_there(plan) if plan.recipe.cut is None else "as asked for"
+    cut, known = plan.cut, plan.known
+    why = "as asked for"
+    if plan.recipe.cut is None:
+        why = known.why if known else why_there(plan)
     if not plan.start.trained:
         why += "; WARNING: these are random weights"
     new = f"{plan.head} is new ({plan.recipe.head})"
+    frozen, trained = (
+        (known.frozen, f"{known.trained}: {known.parameters(len(plan.index.classes)):,} parameters")
+        if known
+        else (about_frozen(cut), about_trained(cut))
+    )
     return [
-        Line("frozen", about_frozen(cut), f"cut {cut.name}: {why}"),
-        Line("trained", about_trained(cut), new),
+        Line("frozen", frozen, f"cut {cut.name}: {why}"),
+        Line("trained", trained, new),
         *(about_phase(plan, phase) for phase in plan.phases[1:]),
     ]
 
@@ -132,11 +140,14 @@ def about_frozen(cut: Cut) -> str:
 
 
 def about_trained(cut: Cut) -> str:
+    return f"{names_trained(cut)}: {count(cut.trainable)} parameters"
+
+
+def names_trained(cut: Cut) -> str:
     names = [name for name, _ in cut.trainable.named_children()]
     if "." in cut.boundary and names[0] == cut.boundary.split(".")[0]:
         names[0] += f" behind {cut.boundary}"
-    trained = ", ".join(names)
-    return f"{trained}: {count(cut.trainable)} parameters"
+    return ", ".join(names)
 
 
 def about_phase(plan: Plan, phase: Phase) -> Line:

@@ -10,14 +10,15 @@ import numpy as np
 
 from zoo import weights
 from zoo.data.index import DatasetIndex, Sample
-from zoo.engine.torch import TorchEngine
+from zoo.engine import Engine
 from zoo.errors import CacheError, DataError, Interrupted
-from zoo.finetune.cache import FeatureCache, fingerprint
+from zoo.finetune.cache import FeatureCache
 from zoo.finetune.choices import balancing
 from zoo.finetune.cut import Cut
-from zoo.finetune.events import Event, FeaturesDone, Watch
+from zoo.finetune.events import Event, FeaturesDone, Note, Watch
 from zoo.finetune.features import Pass, Views, compute
 from zoo.finetune.phases import Phase
+from zoo.finetune.prefix import Prefix, prefix
 from zoo.finetune.scale import ScaledFeatures, Scaling
 from zoo.finetune.sources import FeatureSource, Photo, PhotoSource, PrefixSource
 from zoo.finetune.team import ALONE, Team
@@ -33,7 +34,8 @@ class Gather:
     """Looks at every photo, writes down what cannot be read, and makes the sources of the phases.
 
     index, class_weights: without the photos that cannot be read. scaling: of the features, where
-    a head is trained on them in steps. digests: of the photos' content.
+    a head is trained on them in steps. digests: of the photos' content. prefix: who ran the frozen
+    part last.
     """
 
     def __init__(self, plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> None:
@@ -42,16 +44,18 @@ class Gather:
         self.class_weights = plan.class_weights
         self.scaling: Scaling | None = None
         self.digests: dict[str, bytes] = {}
+        self.prefix: Prefix | None = None
 
     def source(self, phase: Phase) -> Generator[Event, None, AnySource]:
         self.scaling = None
         if phase.parts is None:
             return (yield from self.photos())
-        phase.parts.freeze()
+        if self.plan.known is None:
+            phase.parts.freeze()
         if phase.kept:
             return (yield from self.features(phase, phase.parts))
         photos = yield from self.photos()
-        source = PrefixSource(photos, phase.parts.frozen, self.plan.device)
+        source = PrefixSource(photos, (yield from self.ready(phase.parts)).engine, self.plan.device)
         if self.plan.scales and phase is self.plan.phases[0]:
             self.scaling = Scaling.of_rows(source.some())
             source.scaling = self.scaling
@@ -79,9 +83,8 @@ class Gather:
         views = Views(tuple(range(plan.views)), plan.view_seed, plan.recipe.flip)
         splits = {"train": views, "val": Views()}
         work = [(sample, splits[sample.split]) for sample in self.index.samples]
-        engine = TorchEngine(cut.frozen, plan.preprocess, plan.device, plan.recipe.workers)
-        cache = self.cache(cut, engine)
-        cache, found = self.computed(cache, engine, work)
+        ready = yield from self.ready(cut)
+        cache, found = self.computed(self.cache(cut, ready), ready.engine, work)
         yield from self.scanned(found, started)
         train, val = self.index.of("train"), self.index.of("val")
         features = cache.rows([key for sample in train for key in found.keys[sample.path]])
@@ -100,8 +103,18 @@ class Gather:
         every = phase is plan.phases[0] and (plan.scales or phase.solved)
         return source if every else source.in_turn(plan.views)
 
+    def ready(self, cut: Cut) -> Generator[Event, None, Prefix]:
+        """The engine of the frozen part; what there is to say of it."""
+        with self.team.in_turn():  # a graph is made once
+            plan = self.plan
+            ready = prefix(plan.part(cut), plan.engine, plan.device, plan.recipe.workers)
+        self.prefix = ready
+        if ready.note:
+            yield Note(ready.note)
+        return ready
+
     def computed(
-        self, cache: FeatureCache, engine: TorchEngine, work: Sequence[tuple[Sample, Views]]
+        self, cache: FeatureCache, engine: Engine, work: Sequence[tuple[Sample, Views]]
     ) -> tuple[FeatureCache, Pass]:
         """The pass over all of the work, and the cache with what it gave.
 
@@ -130,16 +143,15 @@ class Gather:
             )
         return cache, whole
 
-    def cache(self, cut: Cut, engine: TorchEngine) -> FeatureCache:
+    def cache(self, cut: Cut, ready: Prefix) -> FeatureCache:
         plan = self.plan
-        key = fingerprint(cut.frozen, plan.recipe.model, plan.preprocess, engine)
         about = {
             "model": plan.recipe.model,
             "after": cut.boundary,
-            "engine": engine.name,
+            "engine": ready.engine.name,
             "preprocess": plan.preprocess.to_dict(),
         }
-        return FeatureCache(weights.cache_folder() / "features" / key[:32], about)
+        return FeatureCache(weights.cache_folder() / "features" / ready.key[:32], about)
 
     def scanned(self, found: Pass, started: float) -> Iterator[Event]:
         """Leaves the unreadable photos out and writes the index down."""

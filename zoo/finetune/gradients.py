@@ -73,9 +73,11 @@ class Gradients:
             if partners is not None:
                 other = self.part_of(weight, outputs, inputs[part], partners[part])
                 loss = loss + (1 - share) * other
+            # Before the loss is looked at: a GPU then has work while Python waits for the number.
+            loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-            if math.isfinite(total):
-                loss.backward()  # type: ignore[no-untyped-call]
+            if not math.isfinite(total):
+                break
         return total
 
     def part_of(self, weight: float, *part: Any) -> torch.Tensor:

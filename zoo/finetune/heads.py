@@ -6,26 +6,40 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo.finetune.cache import Features
 from zoo.finetune.gather import Gather
 from zoo.finetune.sources import FeatureSource
+from zoo.metrics import Array
 
 if TYPE_CHECKING:
     from zoo.finetune.loop import Loop
     from zoo.finetune.plan import Plan
+    from zoo.finetune.solver import Solution
 
 
 def solve_head(plan: Plan, loop: Loop, gather: Gather) -> str:
     """Solves for the training features of the loop's source; says what was chosen, in a line."""
     import torch
 
-    from zoo.finetune.solver import solve
-
     source = loop.source
     assert isinstance(source, FeatureSource)
+    solution = optimum(plan, source, gather)
+    head = plan.chain.get_submodule(plan.head)
+    assert isinstance(head, torch.nn.Linear)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(solution.weight))
+        head.bias.copy_(torch.from_numpy(solution.bias))
+    return solution.reason
+
+
+def optimum(plan: Plan, source: FeatureSource, gather: Gather) -> Solution:
+    """Of the training features of a source. Needs no torch."""
+    from zoo.finetune.solver import solve
+
     views = plan.views
-    rows = source.features.gather(range(len(source.features)))
-    solution = solve(
-        rows.reshape(len(rows), -1),
+    rows = flat(source.features)
+    return solve(
+        rows,
         source.labels,
         len(gather.index.classes),
         seed=plan.recipe.seed,
@@ -35,9 +49,9 @@ def solve_head(plan: Plan, loop: Loop, gather: Gather) -> str:
         penalty=plan.recipe.penalty,
         poll=lambda: gather.stop_if_asked("the features are kept"),
     )
-    head = plan.chain.get_submodule(plan.head)
-    assert isinstance(head, torch.nn.Linear)
-    with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(solution.weight))
-        head.bias.copy_(torch.from_numpy(solution.bias))
-    return solution.reason
+
+
+def flat(features: Features) -> Array:
+    """All rows, N x D."""
+    rows = features.gather(range(len(features)))
+    return rows.reshape(len(rows), -1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,25 +12,21 @@ from zoo import __version__, weights
 from zoo import recipe as recipes
 from zoo.data.index import DatasetIndex
 from zoo.disk import replacing, writing
-from zoo.errors import DiskFull, RunError, TeamError, TrainingError
-from zoo.finetune import checkpoint, multilabel
-from zoo.finetune.calibrate import Calibration, obstacle
-from zoo.finetune.calibrate import fold as fold_temperature
-from zoo.finetune.events import Event, Finished, Note, Watch
-from zoo.finetune.evidence import initial, record, repeat
+from zoo.errors import DisagreementError, DiskFull, RunError, TeamError, TrainingError
+from zoo.finetune import checkpoint
+from zoo.finetune.events import Event, Note, Watch
+from zoo.finetune.evidence import initial
+from zoo.finetune.finish import calibrated, conclude, pca
 from zoo.finetune.gather import AnySource, Gather
 from zoo.finetune.heads import solve_head
 from zoo.finetune.loggers import Logger, logging
 from zoo.finetune.loop import Epoch, Loop
 from zoo.finetune.plan import Plan
-from zoo.finetune.reconstruction import Baseline, baseline, code_width
-from zoo.finetune.results import agreement_with_fp32, confidence, write_tables
+from zoo.finetune.results import agreement_with_fp32
 from zoo.finetune.scale import first_layer
 from zoo.finetune.settings import settings_of
-from zoo.finetune.sources import PhotoSource
 from zoo.finetune.tasks import Scores
 from zoo.finetune.team import ALONE, Team
-from zoo.metrics import Array
 from zoo.recipe import Recipe
 from zoo.run import Run, Seen, launch
 
@@ -75,6 +70,9 @@ class Job:
             yield from self.phases()
 
     def phases(self) -> Iterator[Event]:
+        if self.plan.alone:
+            yield from self.alone()
+            return
         loop: Loop | None = None
         path = self.run.path(CHECKPOINT)
         (begin,) = self.team.from_first(checkpoint.phase_of(path) if self.team.first else 0)
@@ -96,6 +94,22 @@ class Job:
         if not self.team.first:
             return
         yield from self.finish(loop, scores)
+
+    def alone(self) -> Iterator[Event]:
+        """A solved head is all there is: no torch."""
+        from zoo.finetune.alone import solve_alone
+        from zoo.finetune.known import remember
+
+        try:
+            yield from solve_alone(self)
+        except DisagreementError:
+            self.open.close()
+            self.run.path("metrics.jsonl").unlink(missing_ok=True)
+            self.run.discard()
+            raise
+        ready = self.gather.prefix
+        if self.plan.known is None and self.team.alone and ready and ready.compiled:
+            remember(self.plan, self.plan.start.source)
 
     def spent(self) -> tuple[float, float]:
         """Seconds, and seconds of CPU, of work until now, in this process and those before."""
@@ -148,11 +162,14 @@ class Job:
             self.saver.load(loop)
             self.before = (loop.progress.seconds, loop.progress.cpu_seconds)
         self.run.cut_metrics(loop.progress.epoch - 1)
+        self.open_logs()
+        return loop
+
+    def open_logs(self) -> None:
         if not self.loggers and self.team.first:
             self.loggers = self.open.enter_context(
                 logging(self.recipe.log, self.run.folder, self.run.metrics())
             )
-        return loop
 
     def solve(self, loop: Loop) -> Epoch:
         """The head's optimum, in the place of an epoch."""
@@ -213,81 +230,16 @@ class Job:
     def finish(self, loop: Loop, scores: Scores) -> Iterator[Event]:
         agreement, baseline, calibration = None, None, None
         if scores.outputs is not None:
-            calibration = self.calibrated(loop, scores.outputs)
-        if self.plan.device.precision != "fp32":
-            agreement = agreement_with_fp32(self.plan, self.index)
-        if self.recipe.task == "reconstruct":
-            baseline = self.pca(loop.source)
-        self.write(loop, scores, agreement, baseline, calibration)
-        found = []
-        for item in repeat(self, self.initial):
-            if isinstance(item, str):
-                yield Note(item)
-            else:
-                found.append(item)
-        seconds, cpu_seconds = self.spent()
-        self.run.update(
-            status="finished",
-            seconds=round(seconds, 3),
-            cpu_seconds=round(cpu_seconds, 3),
-            evidence=record(found),
-        )
-        checkpoint.remove(self.run.path(CHECKPOINT))
-        best = loop.progress.best_epoch
-        yield Finished(scores, baseline, best, agreement, seconds, calibration, tuple(found))
-
-    def calibrated(self, loop: Loop, scores: Array) -> Calibration:
-        """The temperature, in the head from here on; writes down what the val photos got."""
-        why_not = "" if self.recipe.calibrate else "--no-calibrate"
-        if not why_not:
-            some = next(iter(loop.source.val()))[:2]
-            why_not = obstacle(loop.model, self.plan.head, some)
-        val = self.index.of("val")
-        if self.recipe.task == "multilabel":
-            calibration = multilabel.confidence(
-                self.run, self.index, scores, self.recipe.seed, why_not
-            )
-        else:
-            calibration = confidence(self.run, val, scores, self.recipe.seed, why_not)
-        fold_temperature(loop.model, self.plan.head, calibration.temperature)
-        return calibration
-
-    def pca(self, source: Any) -> Baseline | None:
-        """What principal components do with a code as long as the network's."""
-        assert isinstance(source, PhotoSource)
-        width = code_width(self.plan.chain, self.plan.start.spec)
-        return baseline(source.pixels_of("train"), source.pixels_of("val"), width)
-
-    def write(
-        self,
-        loop: Loop,
-        scores: Scores,
-        agreement: float | None,
-        baseline: Baseline | None,
-        calibration: Calibration | None,
-    ) -> None:
+            calibration = calibrated(self, loop, scores.outputs)
         about = {"zoo": __version__, "model": self.recipe.model}
         weights.save(self.plan.chain.state_dict(), self.run.path("model.safetensors"), about)
-        results: dict[str, Any] = {"mse": scores.mse, "mae": scores.mae}
-        if scores.report:
-            results = {"accuracy": scores.report.accuracy, "macro_f1": scores.report.macro_f1}
-            write_tables(self.run, scores.report)
-            table = [asdict(score) for score in scores.report.classes]
-            self.run.update(classes_table=table)
-        if found := scores.labels:
-            results = {"map": found.map, "macro_f1": found.macro_f1, "exact": found.exact}
-            multilabel.write_table(self.run, found)
-            self.run.update(classes_table=found.to_dict()["classes"])
-        if calibration:
-            self.run.update(calibration=asdict(calibration))
-        if baseline:
-            results |= {"pca_components": baseline.components, "pca_mse": baseline.mse}
-        self.run.update(
-            best_epoch=loop.progress.best_epoch,
-            skipped_steps=loop.progress.skipped,
-            agreement_with_fp32=agreement,
-            results=results,
-        )
+        if self.plan.device.precision != "fp32":
+            agreement = agreement_with_fp32(self.plan, self.index, self.run)
+        if self.recipe.task == "reconstruct":
+            baseline = pca(self, loop.source)
+        progress, best = loop.progress, loop.progress.best_epoch
+        found = (scores, best, agreement, baseline, calibration)
+        yield from conclude(self, *found, skipped=progress.skipped)
 
 
 def start(plan: Plan, folder: Path, watch: Watch, team: Team = ALONE) -> Job:

@@ -198,13 +198,12 @@ class Loop:
 
         done = self.done()
         share = 1 - min(self.settings.ema, (1 + done) / (10 + done))
+        means, values = (each.state_dict() for each in (self.averaged, self.model))
+        moving = [name for name, value in values.items() if value.is_floating_point()]
         with torch.no_grad():
-            means = self.averaged.state_dict()
-            for name, value in self.model.state_dict().items():
-                if value.is_floating_point():
-                    means[name].lerp_(value, share)
-                else:
-                    means[name].copy_(value)
+            torch._foreach_lerp_([means[n] for n in moving], [values[n] for n in moving], share)
+            for name in values.keys() - set(moving):
+                means[name].copy_(values[name])
 
     def done(self) -> int:
         """Steps taken so far."""

@@ -1,12 +1,13 @@
 """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2), Adam and SGD, as torch.optim.
 
 Ours because making one of torch.optim's imports torch's compiler, which takes two seconds: more
-than a whole fine-tune on cached features. The tests compare them with torch's step by step.
+than a whole fine-tune on cached features. The tests compare them with torch's step by step. The
+arithmetic is torch's own kernels, one call for all parameters of a group: on a CPU each number
+passes through the processor once instead of eight times, on a GPU a step is a few launches.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,9 +29,21 @@ def clip(model: nn.Module, norm: float) -> None:
     import torch
 
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    length = torch.stack([gradient.norm() for gradient in gradients]).norm()
-    for gradient in gradients:
-        gradient.mul_(torch.clamp(norm / (length + 1e-6), max=1.0))
+    length = torch.stack(torch._foreach_norm(gradients)).norm()
+    torch._foreach_mul_(gradients, torch.clamp(norm / (length + 1e-6), max=1.0))
+
+
+def gradients(parameters: list[torch.Tensor]) -> list[torch.Tensor]:
+    """In the parameters' memory format: the kernels go through both in one order, unchecked."""
+    import torch
+
+    pairs = [(each, each.grad) for each in parameters if each.grad is not None]
+    return [
+        gradient
+        if gradient.stride() == parameter.stride()
+        else torch.empty_like(parameter).copy_(gradient)
+        for parameter, gradient in pairs
+    ]
 
 
 class Optimizer:
@@ -53,48 +66,72 @@ class Optimizer:
 
         with torch.no_grad():
             for group in self.param_groups:
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        self.update(parameter, group["lr"], group["weight_decay"])
+                moved = [each for each in group["params"] if each.grad is not None]
+                if moved:
+                    self.update(moved, group["lr"], group["weight_decay"])
 
-    def update(self, parameter: torch.Tensor, lr: float, weight_decay: float) -> None:
+    def restore(self, parameter: torch.Tensor, state: dict[str, torch.Tensor]) -> None:
+        """What was remembered of it, in its memory format: the kernels take that for granted."""
+        import torch
+
+        self.state[parameter] = {
+            key: torch.empty_like(parameter if value.ndim else value, device=parameter.device)
+            .copy_(value)
+            .detach()
+            for key, value in state.items()
+        }
+
+    def update(self, parameters: list[torch.Tensor], lr: float, weight_decay: float) -> None:
+        """Moves parameters that have a gradient."""
         raise NotImplementedError
 
 
 class AdamW(Optimizer):
     """Weight decay apart from the gradient. Remembers two moments and the number of steps."""
 
-    def update(self, parameter: torch.Tensor, lr: float, weight_decay: float) -> None:
-        assert parameter.grad is not None
-        self.move(parameter, parameter.grad, lr, weight_decay)
+    kernel = "_fused_adamw_"
 
-    def move(
-        self, parameter: torch.Tensor, gradient: torch.Tensor, lr: float, weight_decay: float
-    ) -> None:
+    def update(self, parameters: list[torch.Tensor], lr: float, weight_decay: float) -> None:
         import torch
 
-        if parameter not in self.state:
-            self.state[parameter] = {
-                "step": torch.zeros(()),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
-        state = self.state[parameter]
-        state["step"] += 1
-        step = int(state["step"])
-        state["exp_avg"].lerp_(gradient, 1 - BETA1)
-        state["exp_avg_sq"].mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
-        parameter.mul_(1 - lr * weight_decay)
-        root = state["exp_avg_sq"].sqrt().div_(math.sqrt(1 - BETA2**step)).add_(EPSILON)
-        parameter.addcdiv_(state["exp_avg"], root, value=-lr / (1 - BETA1**step))
+        for parameter in parameters:
+            if parameter not in self.state:
+                self.state[parameter] = self.beginning(parameter)
+        states = [self.state[parameter] for parameter in parameters]
+        means, squares, counts = (
+            [state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step")
+        )
+        torch._foreach_add_(counts, 1)
+        getattr(torch, self.kernel)(
+            parameters,
+            gradients(parameters),
+            means,
+            squares,
+            [],
+            counts,
+            lr=lr,
+            beta1=BETA1,
+            beta2=BETA2,
+            weight_decay=weight_decay,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def beginning(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
+        import torch
+
+        return {
+            "step": torch.zeros((), device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
 
 
 class Adam(AdamW):
     """Kingma and Ba 2015, arXiv:1412.6980: weight decay is a part of the gradient."""
 
-    def update(self, parameter: torch.Tensor, lr: float, weight_decay: float) -> None:
-        assert parameter.grad is not None
-        self.move(parameter, parameter.grad + weight_decay * parameter, lr, 0.0)
+    kernel = "_fused_adam_"
 
 
 class SGD(Optimizer):
@@ -104,15 +141,32 @@ class SGD(Optimizer):
         super().__init__(groups)
         self.momentum = momentum
 
-    def update(self, parameter: torch.Tensor, lr: float, weight_decay: float) -> None:
-        gradient = parameter.grad
-        assert gradient is not None
-        if weight_decay:
-            gradient = gradient + weight_decay * parameter
-        if self.momentum:
-            if parameter in self.state:
-                self.state[parameter]["velocity"].mul_(self.momentum).add_(gradient)
-            else:
-                self.state[parameter] = {"velocity": gradient.clone()}
-            gradient = self.state[parameter]["velocity"]
-        parameter.add_(gradient, alpha=-lr)
+    def update(self, parameters: list[torch.Tensor], lr: float, weight_decay: float) -> None:
+        known = [each for each in parameters if each in self.state]
+        new = [each for each in parameters if each not in self.state]
+        if new:
+            self.move(new, lr, weight_decay, first=True)
+        if known:
+            self.move(known, lr, weight_decay, first=False)
+
+    def move(
+        self, parameters: list[torch.Tensor], lr: float, weight_decay: float, *, first: bool
+    ) -> None:
+        """first: they have no velocity yet; it becomes their gradient."""
+        import torch
+
+        if first and self.momentum:
+            for each in parameters:
+                self.state[each] = {"velocity": torch.empty_like(each)}
+        torch._fused_sgd_(
+            parameters,
+            gradients(parameters),
+            [self.state[each]["velocity"] for each in parameters] if self.momentum else [],
+            weight_decay=weight_decay,
+            momentum=self.momentum,
+            lr=lr,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=first,
+        )

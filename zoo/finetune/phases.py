@@ -94,14 +94,11 @@ def phases_of(
         kind = "deeper"
     elif solved:
         kind = "solved"
-    photos = len(index.of("train"))
-    views, views_why = view_count(recipe, first, preprocess, photos, kind)
-    if views > 1 and recipe.views is None and each * rows_of(index, views) > room:
-        views, views_why = 1, f"the plain view: {views} of each photo would not fit in {whose}"
+    views, views_why = few_enough(recipe, first, preprocess, index, kind, each, room, whose)
     rows = rows_of(index, views)
     kept, _ = keeping(each * rows, views, room, whose)
     solver, why = solver_of(recipe, linear, kept and first is not None)
-    found = []
+    found: list[Phase] = []
     for number, span in enumerate(spans(recipe, chain, spec, solver == "lbfgs")):
         parts = cut(chain, span.cut) if span.cut else None
         shape = feature_shape(parts, preprocess) if parts else ()
@@ -128,6 +125,39 @@ def phases_of(
     if found[0].parts is not None:
         found[0].parts.freeze()
     return tuple(found), views, {"views": views_why, "solver": why}
+
+
+def solved_phase(
+    recipe: Recipe,
+    parts: Cut,
+    shape: tuple[int, ...],
+    preprocess: Preprocess,
+    index: DatasetIndex,
+) -> tuple[Phase, int, dict[str, str]]:
+    """The one phase of a linear head that is solved for, as `phases_of` has it."""
+    each, (room, whose) = 4 * int(np.prod(shape)), budget(recipe, free_room())
+    views, why = few_enough(recipe, parts, preprocess, index, "solved", each, room, whose)
+    kept, kept_why = keeping(each * rows_of(index, views), views, room, whose)
+    rate = recipe.lr or RATE
+    phase = Phase(1, 1, parts, shape, kept, "lbfgs", rate, 1.0, kept_why)
+    return phase, views, {"views": why}
+
+
+def few_enough(
+    recipe: Recipe,
+    parts: Cut | None,
+    preprocess: Preprocess,
+    index: DatasetIndex,
+    kind: str,
+    each: int,
+    room: int,
+    whose: str,
+) -> tuple[int, str]:
+    """Views of each photo, whose features fit into the room, and why so many."""
+    views, why = view_count(recipe, parts, preprocess, len(index.of("train")), kind)
+    if views > 1 and recipe.views is None and each * rows_of(index, views) > room:
+        views, why = 1, f"the plain view: {views} of each photo would not fit in {whose}"
+    return views, why
 
 
 def spans(recipe: Recipe, chain: nn.Sequential, spec: ModelSpec, solved: bool) -> list[Span]:

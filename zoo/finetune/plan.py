@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
-import shutil
-import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +15,16 @@ from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex, scan
 from zoo.device import Device
 from zoo.errors import DataError, UsageError
-from zoo.finetune import multilabel
+from zoo.finetune import known, multilabel
+from zoo.finetune.checks import check_batches, check_compiler, check_mixing, check_old, check_task
 from zoo.finetune.choices import balancing, epoch_kept, learning_rate, threads_of
 from zoo.finetune.cut import Cut
 from zoo.finetune.evidence import folds_of
 from zoo.finetune.explain import Line, lines
+from zoo.finetune.known import Known
 from zoo.finetune.loggers import kinds
-from zoo.finetune.mixing import check_cutmix
 from zoo.finetune.phases import Phase, only_head, phases_of, rows_of
+from zoo.finetune.prefix import Part
 from zoo.metrics import THRESHOLD
 from zoo.recipe import Recipe
 
@@ -41,8 +40,10 @@ class Plan:
 
     head: the stage of the new head in `chain`. cut: of the first phase. scales:
     standardise the features for a head trained in steps. views: 0 draws a new view in every epoch.
-    threads: of the trained part. best: what chooses the epoch that is kept. reasons: of `lr`,
-    `threads`, `views`, `best`, `solver` and `balance`.
+    threads: of the trained part. best: what chooses the epoch that is kept. engine: of the frozen
+    part. known: of a network that is not here itself; then chain and start.chain are None, and of
+    the cut only the names are there. reasons: of `lr`, `threads`, `views`, `best`, `solver`,
+    `balance` and `engine`.
     """
 
     recipe: Recipe
@@ -63,6 +64,8 @@ class Plan:
     view_seed: int
     balance: str
     class_weights: tuple[float, ...] | None
+    engine: str = "torch"
+    known: Known | None = None
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -97,6 +100,17 @@ class Plan:
         return self.phases[0].solver
 
     @property
+    def alone(self) -> bool:
+        """Whether a solved head is all there is to train: torch has nothing to do."""
+        return all(phase.solved for phase in self.phases)
+
+    def part(self, cut: Cut) -> Part:
+        """The frozen part of a cut, for an engine."""
+        model, variant = self.recipe.model, self.start.variant
+        where = (self.weights_sha256, cut.boundary, self.preprocess)
+        return Part(model, variant, *where, None if self.known else cut.frozen)
+
+    @property
     def fresh(self) -> str | None:
         """The stage of the new head; None where every layer is new."""
         return self.head if self.start.trained else None
@@ -123,6 +137,7 @@ class Plan:
             "feature_bytes": self.feature_bytes if self.cut and self.views else None,
             "preprocess": self.preprocess.to_dict(),
             "precision": self.device.precision,
+            "engine": self.engine,
             "device": self.device.name,
             "data": {
                 "name": self.recipe.data,
@@ -141,6 +156,11 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
     recipe = settled(recipe, index)
     device.tune_allocator()
     chosen = device.choose(recipe.device, recipe.precision)
+    engine, engine_why = engine_of(recipe, chosen)
+    if quick := known.plan_of(recipe, index, chosen, (engine, engine_why)):
+        if recipe.folds:
+            folds_of(index, {}, recipe.folds, recipe.seed)
+        return quick
     start, chain, spec, digest = networks(recipe, len(index.classes), progress)
     preprocess = replace(start.preprocess, fit=recipe.fit or start.preprocess.fit)
     phases, views, reasons = phases_of(recipe, chain, spec, start, preprocess, index)
@@ -173,12 +193,14 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
         view_seed=recipe.seed,
         balance=balance,
         class_weights=class_weights,
+        engine=engine,
         reasons={
             **reasons,
             "lr": lr_why,
             "threads": threads_why,
             "best": best_why,
             "balance": balance_why,
+            "engine": engine_why,
         },
     )
     check_batches(plan)
@@ -187,6 +209,21 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
     if recipe.folds:
         folds_of(index, {}, recipe.folds, recipe.seed)
     return plan
+
+
+def engine_of(recipe: Recipe, place: Device) -> tuple[str, str]:
+    """Who runs the frozen part, and why. Raises UsageError."""
+    from zoo.engine.choose import choose
+
+    if not recipe.freeze:
+        wanted = "torch" if recipe.engine == "auto" else recipe.engine
+        if wanted != "torch":
+            raise UsageError(
+                f"--engine {wanted} with --no-freeze: what is trained runs in torch",
+                "leave it out: an engine is of the frozen part",
+            )
+        return "torch", "what is trained runs in torch"
+    return choose(recipe.engine, place.name, place.precision)
 
 
 def photos_of(recipe: Recipe, progress: Progress | None) -> DatasetIndex:
@@ -219,16 +256,6 @@ def settled(recipe: Recipe, index: DatasetIndex) -> Recipe:
     recipes.check_task(recipe)
     recipes.check_idle(recipe)
     return recipe
-
-
-def check_task(recipe: Recipe, row: ModelSpec) -> None:
-    """Raises UsageError where the network cannot learn what the recipe asks for."""
-    if recipe.task == "reconstruct" and row.task != "reconstruct":
-        names = [name for name, row in catalog.ROWS.items() if row.task == "reconstruct"]
-        raise UsageError(
-            f"{row.name} gives classes, it cannot reconstruct its input",
-            f"autoencoders: {', '.join(names)}",
-        )
 
 
 def networks(
@@ -265,47 +292,3 @@ def state_sha256(chain: nn.Sequential) -> str:
     for tensor in chain.state_dict().values():
         digest.update(tensor.contiguous().numpy().reshape(-1).data)
     return digest.hexdigest()
-
-
-def check_batches(plan: Plan) -> None:
-    """Raises UsageError where a norm over the pictures of a batch would see one picture."""
-    from torch import nn
-
-    rows = len(plan.index.of("train")) * max(1, plan.views)
-    chain = plan.cut.trainable if plan.cut else plan.chain
-    norm = any(isinstance(part, nn.BatchNorm1d) for part in chain.modules())
-    if norm and min(rows, plan.recipe.batch_size) == 1:
-        raise UsageError(
-            "BatchNorm over a batch of one photo", "give --batch-size 2 or more, and photos for it"
-        )
-
-
-def check_compiler(recipe: Recipe) -> None:
-    """Raises UsageError where torch.compile would look for a C++ compiler in vain."""
-    name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if recipe.compile and shutil.which(name) is None:
-        raise UsageError(
-            f"--compile takes a C++ compiler, and there is no {name}",
-            "install one, name it in CXX, or leave --compile out",
-        )
-
-
-def check_old(plan: Plan) -> None:
-    """Raises UsageError for a decay from stage to stage where no pretrained stage is trained."""
-    parts = plan.phases[-1].parts
-    chain = parts.trainable if parts else plan.chain
-    new = f"{plan.fresh}."
-    old = plan.fresh and any(not name.startswith(new) for name, _ in chain.named_parameters())
-    if plan.recipe.layer_decay is not None and not old:
-        raise UsageError(
-            f"--layer-decay {plan.recipe.layer_decay:g} would do nothing: every trained layer is "
-            "new",
-            "leave it out, or train more: --cut, --unfreeze, --no-freeze",
-        )
-
-
-def check_mixing(plan: Plan) -> None:
-    """Raises UsageError where boxes are to be cut out of features that have no place."""
-    if plan.recipe.cutmix:
-        for phase in plan.phases:
-            check_cutmix(phase.shape or (plan.preprocess.channels, *[plan.preprocess.size] * 2))

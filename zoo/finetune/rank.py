@@ -17,7 +17,7 @@ import numpy as np
 
 from zoo import catalog, datasets, device, weights
 from zoo.data.index import DatasetIndex, Sample, scan
-from zoo.engine.torch import TorchEngine
+from zoo.engine.choose import choose
 from zoo.errors import (
     DataError,
     InputError,
@@ -26,11 +26,13 @@ from zoo.errors import (
     UnknownStage,
     UsageError,
 )
-from zoo.finetune.cache import FeatureCache, fingerprint
+from zoo.finetune.cache import FeatureCache
 from zoo.finetune.cut import Cut, cut
 from zoo.finetune.events import Watch
 from zoo.finetune.features import Pass, Views, compute
 from zoo.finetune.phases import feature_shape, is_linear
+from zoo.finetune.plan import state_sha256
+from zoo.finetune.prefix import Part, prefix
 from zoo.finetune.solver import cross_validated
 from zoo.metrics import Array
 from zoo.run import Run
@@ -141,8 +143,12 @@ class Ranking:
 
     def features(self, name: str, start: Network, parts: Cut) -> tuple[Array, Array, float]:
         """Rows and labels, the views of a photo side by side, and milliseconds for a view."""
-        engine = TorchEngine(parts.frozen, start.preprocess, device.choose())
-        key = fingerprint(parts.frozen, name, start.preprocess, engine)
+        place = device.choose()
+        kind, _ = choose("auto", place.name, place.precision)
+        digest = state_sha256(start.chain)
+        where = (name, start.variant, digest, parts.boundary, start.preprocess, parts.frozen)
+        ready = prefix(Part(*where), kind, place)
+        engine, key = ready.engine, ready.key
         about = {
             "model": name,
             "after": parts.boundary,

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo import weights
 from zoo.data.index import DatasetIndex, Sample
 from zoo.data.views import plain_view
+from zoo.engine.choose import choose
 from zoo.engine.pipeline import forward
-from zoo.engine.torch import TorchEngine
 from zoo.errors import ImageError
 from zoo.finetune.calibrate import Calibration, answers, fit
+from zoo.finetune.prefix import Part, prefix
 from zoo.metrics import THRESHOLD, Array, Report, risk_coverage, sigmoid
 from zoo.run import Run, write_csv
 
@@ -70,10 +72,10 @@ def write_risk_coverage(run: Run, probability: Array, correct: Array) -> None:
     write_csv(run.path("risk_coverage.csv"), ("threshold", "coverage", "risk", "kept"), rows)
 
 
-def agreement_with_fp32(plan: Plan, index: DatasetIndex) -> float:
+def agreement_with_fp32(plan: Plan, index: DatasetIndex, run: Run) -> float:
     """Share of validation photos that get the same answer in fp32 and in the plan's precision.
 
-    Both run the whole network, as `predict` will.
+    Both run the whole network that the run has saved, on the engine that `predict` will choose.
     """
     paths = [index.root / sample.path for sample in index.of("val")[:PHOTOS]]
     several = plan.recipe.task == "multilabel"
@@ -81,10 +83,13 @@ def agreement_with_fp32(plan: Plan, index: DatasetIndex) -> float:
     def answer(scores: Array) -> Any:
         return (sigmoid(scores) >= THRESHOLD).tolist() if several else scores.argmax()
 
+    digest = weights.hash_of(run.path("model.safetensors"))
+    where = (plan.recipe.model, plan.start.variant, f"file {digest}", None, plan.preprocess)
+    kind, _ = choose("auto", plan.device.name, plan.device.precision)
     answers = []
     for precision in ("fp32", plan.device.precision):
         device = replace(plan.device, precision=precision)
-        engine = TorchEngine(plan.chain, plan.preprocess, device)
+        engine = prefix(Part(*where, plan.chain), kind, device).engine
         rows = forward(paths, lambda path: plain_view(path, plan.preprocess), engine)
         answers.append([None if isinstance(row, ImageError) else answer(row) for _, row in rows])
     return float(np.mean([ours == theirs for ours, theirs in zip(*answers, strict=True)]))

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from zoo.catalog import Preprocess
-from zoo.data.decode import decode, read_bytes
+from zoo.data.decode import read_bytes
 from zoo.data.index import DatasetIndex, Sample
-from zoo.data.preprocess import apply, as_it_is, mode
+from zoo.data.views import view_of
 from zoo.device import cores
 from zoo.engine import Array
 from zoo.engine.pipeline import batched, ordered
@@ -37,10 +37,7 @@ def scan_photos(
     def look(sample: Sample) -> tuple[Sample, bytes, Array | ImageError]:
         try:
             data = read_bytes(os.path.join(index.root, sample.path))
-            pixels = as_it_is(data, preprocess)
-            if pixels is None:
-                pixels = apply(decode(data, mode(preprocess)), preprocess)
-            return sample, hashlib.sha256(data).digest(), pixels
+            return sample, hashlib.sha256(data).digest(), view_of(data, preprocess)
         except ImageError as error:
             return sample, b"", error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,20 +19,22 @@ from zoo.catalog import Preprocess
 from zoo.data.decode import decode, read_bytes
 from zoo.data.distort import Kind, distort
 from zoo.data.preprocess import mode
-from zoo.data.views import generator, view
+from zoo.data.views import generator, view_of
 from zoo.device import Device, cores
-from zoo.engine import Array
-from zoo.engine.pipeline import batched, ordered
+from zoo.engine import Array, Engine
+from zoo.engine.pipeline import batched, forward, ordered
+from zoo.errors import ImageError
 from zoo.finetune import augment as augments
 from zoo.finetune.cache import Features, memory
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from zoo.finetune.scale import Scaling
 
 EVAL_BATCH = 256
+VAL_BATCH = 32  # the same of photos
+EVAL_BYTES = 64 << 20  # of features that are evaluated at once: what comes of them is larger
 SOME = 512  # photos that say what the scale of features is
 # Path, what is to be said of it (see DatasetIndex.targets), and the digest of its content.
 Photo = tuple[str, int | list[float], bytes]
@@ -98,20 +101,33 @@ class FeatureSource:
         twin.turns = views
         return twin
 
-    def tensor(self, rows: Array) -> torch.Tensor:
-        import torch
-
-        return torch.from_numpy(rows).to(self.device.torch)
-
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
         for rows in order:
             if self.turns:
                 rows = rows * self.turns + (epoch - 1) % self.turns
-            yield self.tensor(self.features.gather(rows.tolist()))
+            yield on_device(self.features.gather(rows.tolist()), self.device)
 
     def val(self) -> Iterator[torch.Tensor]:
-        for rows in batched(range(len(self.val_features)), EVAL_BATCH):
-            yield self.tensor(self.val_features.gather(rows))
+        each = 4 * int(np.prod(self.val_features.shape))
+        size = max(1, min(EVAL_BATCH, EVAL_BYTES // each))
+        for rows in batched(range(len(self.val_features)), size):
+            yield on_device(self.val_features.gather(rows), self.device)
+
+
+def on_device(rows: Array, device: Device) -> torch.Tensor:
+    """Features, channels last: once here, not in each convolution that reads them."""
+    import torch
+
+    batch = on_the_way(rows, device).to(device.torch, non_blocking=True)
+    return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
+
+
+def on_the_way(rows: Array, device: Device) -> torch.Tensor:
+    """Rows as a tensor that CUDA copies while Python goes on: in memory that stays where it is."""
+    import torch
+
+    batch = torch.from_numpy(rows)
+    return batch.pin_memory() if device.torch.type == "cuda" else batch
 
 
 class PhotoSource:
@@ -143,7 +159,7 @@ class PhotoSource:
         self.photos, self.val_photos, self.views = train, val, views
         self.labels = np.array([label for _, label, _ in train])
         self.val_labels = np.array([label for _, label, _ in val])
-        self.normalise = Normalise(preprocess, device)
+        self.device, self.normalise = device, Normalise(preprocess, device)
         self.distortion, self.augment, self.workers = distortion, augment, workers or cores()
         self.plain: dict[bytes, Array] = {}  # decoded photos, where view 0 is used again
 
@@ -152,10 +168,11 @@ class PhotoSource:
         path, _, digest = photo
         if epoch is None and number == 0 and digest in self.plain:
             return self.plain[digest]
-        image = decode(read_bytes(self.root / path), mode(self.preprocess))
+        data = read_bytes(self.root / path)
         key: Any = {"seed": self.seed, "digest": digest.hex(), "flip": self.flip}
         if epoch is None:
-            return view(image, self.preprocess, number, **key)
+            return view_of(data, self.preprocess, number, **key)
+        image = decode(data, mode(self.preprocess))
         return augments.augmented(image, self.preprocess, self.augment, epoch=epoch, **key)
 
     def batches(
@@ -166,30 +183,31 @@ class PhotoSource:
         epoch: int | None = None,
     ) -> Iterator[torch.Tensor]:
         """epoch: of the transforms and distortions; None for pictures as they are."""
-        import torch
-
         kind, strength = self.distortion
         changed = epoch if self.augment != "none" else None
 
-        def batch(rows: Array) -> Any:
+        def batch(rows: Array) -> torch.Tensor:
             pixels = np.stack([self.pixels(photos[row], number, changed) for row in rows])
-            if epoch is None:
-                return pixels
-            chosen = rows.tolist()
-            return distort(
-                pixels, chosen, kind=kind, seed=self.seed, epoch=epoch, strength=strength
-            )
+            if epoch is not None:
+                chosen, key = rows.tolist(), {"seed": self.seed, "epoch": epoch}
+                pixels = distort(pixels, chosen, kind=kind, strength=strength, **key)
+            return on_the_way(pixels, self.device)
 
         with ThreadPoolExecutor(self.workers, "zoo-photos") as pool:
             for pixels in ordered(pool, batch, order, 2 * self.workers):
-                yield self.normalise(torch.from_numpy(pixels))
+                yield self.normalise(pixels)
 
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
-        number = epoch if self.views == 0 else (epoch - 1) % self.views
+        number = self.view_in(epoch)[0]
         return self.batches(self.photos, order, number, epoch)
 
+    def view_in(self, epoch: int) -> tuple[int, int | None]:
+        """The number of the view, and the epoch where torchvision's transforms take its place."""
+        number = epoch if self.views == 0 else (epoch - 1) % self.views
+        return number, epoch if self.augment != "none" else None
+
     def val(self) -> Iterator[torch.Tensor]:
-        size = EVAL_BATCH if self.preprocess.size <= SMALL else 32
+        size = EVAL_BATCH if self.preprocess.size <= SMALL else VAL_BATCH
         rows = [np.array(batch) for batch in batched(range(len(self.val_photos)), size)]
         return self.batches(self.val_photos, rows, 0)
 
@@ -203,12 +221,12 @@ class PhotoSource:
 class PrefixSource:
     """Photos through the frozen part in every epoch, where its output is not kept.
 
-    The val photos' is, where it takes little memory: it does not change.
+    By the engine that would compute what is kept, so that room on a disk changes no bit. The val
+    photos' features are kept, where they take little memory: they do not change.
     """
 
-    def __init__(self, photos: PhotoSource, frozen: nn.Module, device: Device) -> None:
-        self.photos, self.device = photos, device
-        self.frozen = frozen.to(device.torch)
+    def __init__(self, photos: PhotoSource, engine: Engine, device: Device) -> None:
+        self.photos, self.engine, self.device = photos, engine, device
         self.labels, self.val_labels = photos.labels, photos.val_labels
         self.kept: list[torch.Tensor] = []
         self.scaling: Scaling | None = None
@@ -216,20 +234,31 @@ class PrefixSource:
     def some(self) -> Array:
         """Features of photos of all classes, plain views: what a scaling is taken from."""
         chosen = np.linspace(0, len(self.labels) - 1, min(SOME, len(self.labels))).astype(int)
-        rows = [np.array(part) for part in batched(chosen.tolist(), SMALL)]
-        batches = self.photos.batches(self.photos.photos, rows, 0)
-        return np.concatenate([self.through(inputs).cpu().numpy() for inputs in batches])
+        return np.stack(list(self.rows(self.photos.photos, chosen.tolist(), 0)))
 
-    def through(self, inputs: torch.Tensor) -> torch.Tensor:
-        import torch
+    def rows(
+        self, photos: Sequence[Photo], chosen: Sequence[int], number: int, epoch: int | None = None
+    ) -> Iterator[Array]:
+        """The features of these photos, one by one, in order; number, epoch: of the view."""
 
-        bf16 = self.device.precision == "bf16"
-        with torch.no_grad(), torch.autocast(inputs.device.type, torch.bfloat16, enabled=bf16):
-            features: torch.Tensor = self.frozen(inputs).float()
-        return features if self.scaling is None else self.scaling.scaled(features)
+        def load(row: int) -> Array:
+            return self.photos.pixels(photos[row], number, epoch)
+
+        for _, found in forward(chosen, load, self.engine):
+            if isinstance(found, ImageError):
+                raise found
+            yield found
+
+    def batches(self, rows: Iterator[Array], sizes: Sequence[int]) -> Iterator[torch.Tensor]:
+        for size in sizes:
+            features = on_device(np.stack(list(islice(rows, size))), self.device)
+            yield features if self.scaling is None else self.scaling.scaled(features)
 
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
-        return map(self.through, self.photos.train(epoch, order))
+        number, changed = self.photos.view_in(epoch)
+        rows = np.concatenate(order).tolist() if order else []
+        features = self.rows(self.photos.photos, rows, number, changed)
+        return self.batches(features, [len(rows) for rows in order])
 
     def val(self) -> Iterator[torch.Tensor]:
         if self.kept:
@@ -238,12 +267,13 @@ class PrefixSource:
 
     def first_val(self) -> Iterator[torch.Tensor]:
         kept: list[torch.Tensor] = []
-        room = memory() // 8
-        for inputs in self.photos.val():
-            features = self.through(inputs)
-            room -= features.nbytes
-            kept.append(features)
-            yield features
+        room, count = memory() // 8, len(self.val_labels)
+        features = self.rows(self.photos.val_photos, range(count), 0)
+        sizes = [min(VAL_BATCH, count - done) for done in range(0, count, VAL_BATCH)]
+        for batch in self.batches(features, sizes):
+            room -= batch.nbytes
+            kept.append(batch)
+            yield batch
             if room < 0:
                 kept.clear()
         if room >= 0:

@@ -11,19 +11,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo import catalog
-from zoo.data.decode import decode, read_bytes
+from zoo import device as devices
 from zoo.data.preprocess import normalise
-from zoo.data.views import plain_view
+from zoo.data.views import framed_view, plain_view
 from zoo.device import cores
 from zoo.engine import Array, Engine
+from zoo.engine.choose import choose
 from zoo.engine.pipeline import forward
 from zoo.errors import ImageError, InputError, RunError, UsageError
 from zoo.metrics import sigmoid, softmax
 from zoo.predict.inputs import Input
+from zoo.run import Run
 
 if TYPE_CHECKING:
     from zoo.device import Device
     from zoo.network import Network
+
+
+ENOUGH = 0.98  # of the pictures must get the class that fp32 gives them
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,36 +105,68 @@ def open_predictor(
     choice: str | None = None,
     device: str = "auto",
     precision: str | None = None,
+    engine: str = "auto",
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Predictor:
     """A Predictor for a run folder, an .onnx file or a model's name; the latter take `choice`."""
     if name.lower().endswith(".onnx"):
         if not os.path.isfile(name):
             raise InputError(f"there is no file {name}", "`zoo export onnx RUN` makes one")
-        if precision not in (None, "fp32") or choice or device not in ("auto", "cpu"):
+        other = engine not in ("auto", "onnxruntime")
+        if precision not in (None, "fp32") or choice or device not in ("auto", "cpu") or other:
             raise UsageError(
-                "an exported file has its own weights and runs in fp32 on the CPU",
-                "leave --weights, --device and --precision out",
+                "an exported file has its own weights and runs on the CPU as it is",
+                "leave --weights, --device, --engine and --precision out",
             )
         return of_onnx(Path(name))
-    from zoo.engine.torch import TorchEngine
+    from zoo.predict import subject as subjects
 
-    net, place, about = open_network(
-        name, choice=choice, device=device, precision=precision, progress=progress, labels=True
-    )
-    if not net.classes:
+    run = opened_run(name, choice, labels=True)
+    asked = precision or (run.record["precision"] if run else "fp32")
+    place = devices.choose(device, asked)
+    kind, why = choose(engine, place.name, place.precision)
+    subject = subjects.of_run(run) if run else subjects.of_name(name, choice, 0, progress)
+    if not subject.classes:
         raise UsageError(
             f"{name} with {choice} knows no classes", "fine-tune it first, or give weights"
         )
-    engine = TorchEngine(net.chain, net.preprocess, place)
+    ready, note = subjects.engine_of(subject, kind, place)
+    about = f"{described(place, run)}; {note or why}"
+    preprocess = subject.preprocess
     return Predictor(
-        engine,
-        net.classes,
-        lambda file: plain_view(file, net.preprocess),
+        ready,
+        subject.classes,
+        lambda file: plain_view(file, preprocess),
         True,
         about,
-        net.threshold,
+        subject.threshold,
     )
+
+
+def opened_run(name: str, choice: str | None, *, labels: bool) -> Run | None:
+    """The finished run of a folder, or None for the name of a model that is there.
+
+    labels: it is asked for classes, which an autoencoder has not.
+    """
+    if not is_run(name):
+        check_name(name)
+        if labels and not catalog.of_library(name) and catalog.find(name).task == "reconstruct":
+            raise no_classes(f"{name} is an autoencoder", "RUN")
+        return None
+    run = Run.open(Path(name)).finished()
+    if choice:
+        raise UsageError(f"{name} is a run, with weights of its own", "leave --weights out")
+    if labels and run.record.get("task") == "reconstruct":
+        raise no_classes(f"{name} is a run of {run.record['model']}", name)
+    return run
+
+
+def described(place: Device, run: Run | None) -> str:
+    """Where it runs, and what the run has found out about that."""
+    about = f"{place.name} {place.precision}: {place.reason}"
+    if run and (agreement := run.record.get("agreement_with_fp32")):
+        about += f"; the run agrees with fp32 on {100 * agreement:.1f} % of its val photos"
+    return about
 
 
 def open_network(
@@ -140,34 +177,20 @@ def open_network(
     precision: str | None = None,
     seed: int = 0,
     progress: Callable[[int, int | None], None] | None = None,
-    labels: bool = False,
 ) -> tuple[Network, Device, str]:
     """The network of a run folder or of a model's name, where it runs, and that in words.
 
-    seed: of `choice` none. labels: it is asked for classes, which an autoencoder has not.
+    seed: of `choice` none.
     """
-    from zoo import device as devices
     from zoo import network
-    from zoo.run import Run
 
-    if is_run(name):
-        run = Run.open(Path(name)).finished()
-        if choice:
-            raise UsageError(f"{name} is a run, with weights of its own", "leave --weights out")
-        if labels and run.record.get("task") == "reconstruct":
-            raise no_classes(f"{name} is a run of {run.record['model']}", name)
-        place = devices.choose(device, precision or run.record["precision"])
+    run = opened_run(name, choice, labels=False)
+    place = devices.choose(device, precision or (run.record["precision"] if run else "fp32"))
+    if run:
         net = network.of_run(run)
     else:
-        check_name(name)
-        if labels and not catalog.of_library(name) and catalog.find(name).task == "reconstruct":
-            raise no_classes(f"{name} is an autoencoder", "RUN")
-        place = devices.choose(device, precision or "fp32")
         net = network.pretrained(name, choice, seed=seed, progress=progress)
-    about = f"{place.name} {place.precision}: {place.reason}"
-    if agreement := net.agreement:
-        about += f"; the run agrees with fp32 on {100 * agreement:.1f} % of its val photos"
-    return net, place, about
+    return net, place, described(place, run)
 
 
 def is_run(name: str) -> bool:
@@ -196,7 +219,11 @@ def check_name(name: str) -> None:
 
 
 def of_onnx(path: Path) -> Predictor:
-    """An exported file; no torch. Pictures go in as they are: the graph does the rest."""
+    """An exported file; no torch. It crops and resizes by itself.
+
+    What it is given is framed so that it does so to the pixels that the run sees: photos of many
+    megapixels are decoded small, as for the run.
+    """
     from zoo.engine.onnx import OnnxEngine, OnnxModel
 
     model = OnnxModel(path, threads=1)
@@ -205,7 +232,7 @@ def of_onnx(path: Path) -> Predictor:
     preprocess = model.preprocess
 
     def raw(file: str) -> Array:
-        return np.asarray(decode(read_bytes(file)))
+        return framed_view(file, preprocess)
 
     def normalised(file: str) -> Array:
         return normalise(plain_view(file, preprocess), preprocess)
@@ -215,6 +242,15 @@ def of_onnx(path: Path) -> Predictor:
     load = normalised if tensor else raw
     about = f"{model.name}, no torch"
     return Predictor(engine, model.classes, load, tensor, about, model.threshold)
+
+
+def val_photos(name: str, count: int) -> list[Input]:
+    """Up to so many val photos of a run, spread over the list, that are still where they were."""
+    if not is_run(name):
+        return []
+    photos = [path for path in Run.open(Path(name)).photos("val") if path.is_file()]
+    places = np.linspace(0, len(photos) - 1, min(count, len(photos))).astype(int)
+    return [Input(str(photos[place]), str(photos[place])) for place in places]
 
 
 def agreement(ours: Predictor, exact: Predictor, inputs: list[Input]) -> tuple[int, int]:

@@ -15,10 +15,12 @@ tensors.py   types and bytes of that format
 pickles.py   what a torch file asks for, read without running it
 child.py     a torch file to safetensors, in a process of its own
 convert.py   which is started, limited and checked here
+arrays.py    the same for safetensors and numpy, without torch
 files.py     a file to named tensors and back
 fit.py       named tensors into a chain
 """
 
+from zoo.weights.arrays import read_arrays, save_arrays
 from zoo.weights.choice import choose
 from zoo.weights.fetch import fetch
 from zoo.weights.files import check, read, save
@@ -37,5 +39,7 @@ __all__ = [
     "held",
     "load",
     "read",
+    "read_arrays",
     "save",
+    "save_arrays",
 ]

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from zoo.disk import writing
+from zoo.disk import cache_folder, writing
 
-
-def cache_folder() -> Path:
-    """The folder of everything that can be fetched or computed again: $ZOO_CACHE or the user's."""
-    chosen = os.environ.get("ZOO_CACHE", "").strip()
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("zoo", appauthor=False)
+__all__ = ["cache_folder", "make_private"]
 
 
 def make_private(folder: Path) -> None:

@@ -1,0 +1,226 @@
+"""The table of bars: zoo beside timm, Hugging Face, fastai, ultralytics and the usual loops.
+
+    python -m benchmarks.speed setup ENVS                 environments, photos; takes minutes
+    python -m benchmarks.speed finetune --envs ENVS       a part: finetune, predict or phone
+    python -m benchmarks.speed export | engines | startup | training --envs ENVS
+    python -m benchmarks.speed all --envs ENVS            every part, then the table
+    python -m benchmarks.speed table                      print what the results have, and plot it
+
+Every job is a process of its own, timed from outside. A round runs each job of a part once before
+the next round; the slow ones have fewer rounds. Rows go into results/speed.json one by one, and
+what is there is not run again (--fresh: forget a part's rows first).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from benchmarks import photos, speed_jobs, speed_photos
+from benchmarks.measure import ROOT, arguments, machine, python, run, warn_about_byte_code
+from benchmarks.speed_jobs import IMPORTS, MODEL, OUR_OWN, PACKAGES, PARTS, Place
+from benchmarks.speed_table import plot, table
+
+RESULTS = Path(__file__).parent / "results" / "speed.json"
+OTHERS = ("export", "engines", "startup", "training")  # programs with results of their own
+Row = dict[str, Any]
+
+
+def main() -> None:
+    flags = parse()
+    warn_about_byte_code()
+    place = Place(
+        flags.envs.resolve(), (flags.train, flags.val), tuple(flags.large), flags.phone,
+        flags.epochs,
+    )  # fmt: skip
+    if flags.part == "setup":
+        setup(place)
+        return
+    for part in [*PARTS, *OTHERS] if flags.part == "all" else [flags.part]:
+        if part in PARTS:
+            carry_out(part, place, flags)
+        elif part != "table":
+            other(part, flags)
+    found = read(flags.results)
+    found["bars"] = table(found, flags.results.parent)
+    write(flags.results, found)
+    plot(found, flags.results.with_suffix(".png"))
+
+
+def parse() -> Namespace:
+    parser: ArgumentParser = arguments(__doc__)
+    parser.add_argument("part", choices=("setup", *PARTS, *OTHERS, "all", "table"))
+    parser.add_argument("folder", nargs="?", type=Path, help="setup: where environments go")
+    parser.add_argument("--envs", type=Path, help="the folder that setup made")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="(results/speed.json)")
+    parser.add_argument("--fresh", action="store_true", help="measure again what is there")
+    parser.add_argument("--train", type=int, default=320, help="photos to train on (320)")
+    parser.add_argument("--val", type=int, default=64, help="photos to validate on (64)")
+    parser.add_argument("--large", type=int, nargs=2, default=(1000, 200), metavar="N")
+    parser.add_argument("--phone", type=int, default=100, help="photos of 4000 x 3000 (100)")
+    parser.add_argument("--epochs", type=int, default=10, help="(10)")
+    parser.add_argument("--without", nargs="+", default=[], metavar="WHO", help="leave jobs out")
+    flags = parser.parse_args()
+    flags.envs = flags.envs or flags.folder
+    if flags.envs is None:
+        if flags.part != "table":
+            parser.error(f"{flags.part} needs --envs, the folder that `setup` made")
+        flags.envs = Path()
+    return flags
+
+
+def setup(place: Place) -> None:
+    """One environment a peer, away from this project's settings, with byte code; the photos."""
+    for name, packages in PACKAGES.items():
+        folder = place.envs / name
+        make = ["uv", "venv", "--no-config", "--allow-existing", str(folder)]
+        subprocess.run(make, check=True)
+        install = ["uv", "pip", "install", "--no-config", "--compile-bytecode"]
+        command = [*install, "--python", str(place.python(name)), *packages]
+        subprocess.run(command, check=True)
+    make_photos(place)
+
+
+def make_photos(place: Place) -> None:
+    """Those that are not there yet."""
+    for size in (place.small, place.large, FEW):
+        if not place.photos(size).exists():
+            say(f"drawing {size[0]} + {size[1]} photos")
+            unfinished = place.work / "unfinished"
+            speed_jobs.empty(unfinished)
+            # Of the warm-up others than those to be measured: features of photos are kept.
+            photos.make(unfinished, train=size[0], val=size[1], seed=int(size == FEW))
+            unfinished.rename(place.photos(size))
+    if not place.phones.exists():
+        say(f"drawing {place.phone} photos of a phone")
+        unfinished = place.work / "unfinished"
+        speed_jobs.empty(unfinished)
+        speed_photos.make(unfinished, place.phone)
+        unfinished.rename(place.phones)
+
+
+FEW = (20, 10)
+
+
+def ready(place: Place) -> None:
+    """All programs once, on other photos; not counted: byte code, converted networks, disk."""
+    make_photos(place)
+    for name, code in IMPORTS.items():
+        say(f"warming up {name}")
+        run([place.python(name), "-c", code], env=speed_jobs.surroundings(place))
+    run(python("-c", "import torchvision"))
+
+
+def ready_to_tune(place: Place, _: str) -> None:
+    for precision in ("fp32", "bf16"):
+        say(f"warming up zoo {precision}")
+        out = place.work / "run-few"
+        speed_jobs.empty(out)
+        env = {"ZOO_CACHE": str(place.work / f"base-{precision}"), "ZOO_OFFLINE": "1"}
+        command = speed_jobs.zoo_finetune(place.photos(FEW), out, 1, precision)
+        run(command, env=env, unset=OUR_OWN)
+        bare_env = {"ZOO_CACHE": str(place.work / "base-bare")}
+        task = speed_jobs.bare(place, "", precision, ("photos", MODEL, place.photos(FEW)))
+        run(task.command, env=bare_env, unset=OUR_OWN)
+
+
+def ready_to_predict(place: Place, part: str) -> None:
+    """A run to predict with, and its network converted for each precision."""
+    say("making a run to predict with")
+    speed_jobs.empty(place.work / "run-predict")
+    env = {"ZOO_CACHE": str(place.work / "base-predict"), "ZOO_OFFLINE": "1"}
+    photos = place.photos(place.small)
+    run(speed_jobs.zoo_finetune(photos, place.work / "run-predict", 1, "fp32"), env=env,
+        unset=OUR_OWN)  # fmt: skip
+    for precision in ("fp32", "bf16", *(("int8",) if part == "predict" else ())):
+        say(f"warming up zoo {precision}")
+        out = place.work / "few.csv"
+        out.unlink(missing_ok=True)
+        few = place.photos(FEW) / "train"
+        try:
+            run(speed_jobs.zoo_predict(place, few, precision, out), env=env, unset=OUR_OWN)
+        except SystemExit as error:
+            if not isinstance(error.code, str):
+                raise  # asked to stop
+            say(error.code)  # its jobs will fail as well, and the others go on
+
+
+READY = {"finetune": ready_to_tune, "predict": ready_to_predict, "phone": ready_to_predict}
+
+
+def carry_out(part: str, place: Place, flags: Namespace) -> None:
+    """Every job of a part in rounds; what the results have already is not run."""
+    found = read(flags.results)
+    if found.setdefault("settings", place.settings) != place.settings:
+        raise SystemExit(
+            f"{flags.results} was measured with {found['settings']}, not {place.settings}\n"
+            "give --results another file, or remove this one"
+        )
+    if flags.fresh:
+        found["rows"] = [row for row in found["rows"] if row["part"] != part]
+    write(flags.results, found)
+    done = {(row["part"], row["who"], row["round"]) for row in found["rows"]}
+    prepared = False
+    for number in range(flags.repeat):
+        for task in PARTS[part](place):
+            key = (part, task.who, number)
+            if number >= task.rounds or key in done or task.who in flags.without:
+                continue
+            if not prepared:
+                ready(place)
+                READY[part](place, part)
+                prepared = True
+            row = {"part": part, "who": task.who, "round": number}
+            try:
+                row |= speed_jobs.measured(task)
+            except (SystemExit, AssertionError) as error:
+                if isinstance(error, SystemExit) and not isinstance(error.code, str):
+                    raise  # asked to stop
+                say(f"{part}, round {number + 1}: {task.who} FAILED: {error}")
+                continue
+            say(f"{part}, round {number + 1}: {task.who}: {row['wall']:.2f} s")
+            add(flags.results, row)
+
+
+def other(part: str, flags: Namespace) -> None:
+    """A benchmark with results of its own, whose bars the table takes over."""
+    if find_spec(f"benchmarks.{part}") is None:
+        say(f"there is no benchmarks.{part}")
+        return
+    words = ["--envs", str(flags.envs)] if part == "training" else []
+    command = python("-m", f"benchmarks.{part}", *words)
+    done = subprocess.run(command, cwd=ROOT, check=False)
+    if done.returncode:
+        say(f"benchmarks.{part} exited with {done.returncode}; its bars are those of before")
+
+
+def read(path: Path) -> dict[str, Any]:
+    empty: dict[str, Any] = {"machine": {}, "rows": []}
+    return {**empty, **json.loads(path.read_text())} if path.exists() else empty
+
+
+def write(path: Path, found: dict[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    fresh.replace(path)
+
+
+def add(path: Path, row: Row) -> None:
+    found = read(path)
+    found["machine"] = machine()
+    found["rows"].append(row)
+    write(path, found)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""What `benchmarks.speed` runs: every job of a part as a command, with what it needs around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.frozen import features
+from benchmarks.measure import Job, python, run, zoo
+
+PEERS = Path(__file__).parent / "peers"
+MODEL = "resnet50"
+# Settings of the caller that would change the outcome, here or in a peer.
+OUR_OWN = ("ZOO_MALLOC", "ZOO_WEIGHTS", "ZOO_CACHE", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+PACKAGES = {  # timm 1.0.31's RandAugment asks posterize for 0 bits, which Pillow 13 refuses
+    "timm": ("timm", "torch", "torchvision", "pandas", "scikit-learn", "pillow<13"),
+    "hf": ("transformers", "datasets", "accelerate", "torch", "torchvision", "pillow"),
+    "fastai": ("fastai", "timm", "torch", "torchvision"),
+    "ultralytics": ("ultralytics", "torch", "torchvision"),
+}
+IMPORTS = {  # run once before anything is timed: libraries are read from the disk the first time
+    "timm": "import timm.data, pandas",
+    "hf": "import datasets; from transformers import Trainer, pipeline",
+    "fastai": "import fastai.vision.all",
+    "ultralytics": "from ultralytics import YOLO",
+}
+TRAINERS = {"timm": 2, "hf": 2, "fastai": 1, "ultralytics": 1}  # how often, at most
+PREDICTORS = {"timm": 1, "hf": 1, "ultralytics": 1}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where everything lies, and how many photos of each kind there are."""
+
+    envs: Path
+    small: tuple[int, int]  # train and val photos
+    large: tuple[int, int]
+    phone: int
+    epochs: int
+
+    @property
+    def work(self) -> Path:
+        return self.envs / "speed"
+
+    def photos(self, size: tuple[int, int]) -> Path:
+        return self.work / f"photos-{size[0]}-{size[1]}"
+
+    @property
+    def phones(self) -> Path:
+        return self.work / f"phone-{self.phone}"
+
+    def python(self, name: str) -> Path:
+        return self.envs / name / "bin" / "python"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        counts = {"train, val": self.small, "large": self.large, "phone": self.phone}
+        return {key: list(value) if isinstance(value, tuple) else value
+                for key, value in {**counts, "epochs": self.epochs}.items()}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A row to be measured: its process, how often at most, and what stands around it.
+
+    before: makes what the command expects; not timed. after: what the row says besides seconds,
+    and where the job did something else than it should, an error.
+    """
+
+    who: str
+    command: list[str]
+    rounds: int = 99
+    env: dict[str, str] = field(default_factory=dict)
+    before: Callable[[], object] | None = None
+    after: Callable[[Job], Row] | None = None
+
+
+def measured(task: Task) -> Row:
+    if task.before:
+        task.before()
+    job = run(task.command, env=task.env, unset=OUR_OWN)
+    row = {"wall": round(job.wall, 3), "cpu": round(job.cpu, 3), "memory": round(job.memory)}
+    return {**row, "load": round(os.getloadavg()[0], 2), **(task.after(job) if task.after else {})}
+
+
+def answer(job: Job) -> Row:
+    """What a process of ours prints as one line of JSON."""
+    found: Row = json.loads(job.out.splitlines()[-1])
+    return found
+
+
+# Fine-tuning
+
+
+def finetune(place: Place) -> Iterator[Task]:
+    data = place.photos(place.small)
+    yield Task("tutorial loop, all epochs", tutorial(data, place.epochs), rounds=1)
+    yield Task("tutorial loop, one epoch", tutorial(data, 1), rounds=2)
+    for name, rounds in TRAINERS.items():
+        script = [str(place.python(name)), str(PEERS / f"train_{name}.py")]
+        own = place.work / f"photos-of-{name}"  # ultralytics writes beside the photos
+        out = place.work / f"out-{name}"
+        yield Task(
+            f"{name}, one epoch",
+            [*script, str(own), "1", str(out)],
+            rounds,
+            surroundings(place),
+            before=lambda own=own, out=out: [empty(out), linked(data, own)],  # type: ignore[misc]
+        )
+    for precision in ("fp32", "bf16"):
+        yield from ours(place, data, place.small, precision, "")
+    large = place.photos(place.large)
+    for precision in ("fp32", "bf16"):
+        yield from ours(place, large, place.large, precision, ", large")
+
+
+def ours(
+    place: Place, data: Path, size: tuple[int, int], precision: str, name: str
+) -> Iterator[Task]:
+    """The bare passes; with the network kept; again; and with nothing kept at all."""
+    rounds = 2 if name else 99
+    yield bare(place, f"bare {precision}{name}", precision, ("photos", MODEL, data), rounds)
+    base, cache = place.work / f"base-{precision}", place.work / "cache"
+    total = sum(size)
+    command = zoo_finetune(data, place.work / "run", place.epochs, precision)
+    env = {"ZOO_CACHE": str(cache), "ZOO_OFFLINE": "1"}
+    marker = cache / f"features-{precision}{name}"
+
+    def nothing() -> None:
+        empty(cache)
+        empty(place.work / "run")
+
+    def keep_network() -> None:
+        nothing()
+        shutil.copytree(base, cache, dirs_exist_ok=True)
+
+    def have_features() -> None:
+        """Left by the job before, unless that was in a program that has ended since."""
+        empty(place.work / "run")
+        if not marker.exists():
+            keep_network()
+            computed(run(command, env=env, unset=OUR_OWN))
+
+    def computed(job: Job) -> Row:
+        assert features(job)[:2] == (total, 0), "the run did not compute every photo"
+        marker.touch()
+        return about_run(place.work / "run")
+
+    def kept(job: Job) -> Row:
+        assert features(job)[:2] == (0, total), "the second run computed features again"
+        return about_run(place.work / "run")
+
+    yield Task(f"zoo {precision}{name}", command, rounds, env, keep_network, computed)
+    if not name:
+        again = (have_features, kept)
+        yield Task(f"zoo {precision}, again", command, 99, env, *again)
+        yield Task(f"zoo {precision}, nothing kept", command, 2, env, nothing, computed)
+
+
+def zoo_finetune(data: Path, out: Path, epochs: int, precision: str) -> list[str]:
+    settings = ["--freeze", "--weights", "none", "--device", "cpu", "--views", "1"]
+    # Random weights are near-ties: what bf16 does to their answers says nothing.
+    force = ["--force"] if precision != "fp32" else []
+    command = zoo("finetune", MODEL, data, *settings, "--epochs", str(epochs), *force)
+    return [*command, "--precision", precision, "-o", str(out)]
+
+
+def about_run(folder: Path) -> Row:
+    """What the run says of its engine; the folder is not needed any more."""
+    record = json.loads((folder / "run.json").read_text())
+    shutil.rmtree(folder)
+    plan = {what: value for what, value, *_ in record.get("plan", ())}
+    return {"engine": plan.get("engine", plan.get("device", "")), "inside": record["seconds"]}
+
+
+def tutorial(data: Path, epochs: int) -> list[str]:
+    return python("-m", "benchmarks.tutorial_loop", data, str(epochs))
+
+
+def bare(
+    place: Place, who: str, precision: str, what: tuple[str | Path, ...], rounds: int = 99
+) -> Task:
+    """With the engine that zoo chooses on a CPU."""
+    words = ("-m", "benchmarks.bare", *what, "--precision", precision, "--engine", "auto")
+    env = {"ZOO_CACHE": str(place.work / "base-bare")}
+    return Task(who, python(*words), rounds, env, after=answer)
+
+
+def surroundings(place: Place) -> dict[str, str]:
+    """Peers stay off the network and write nowhere else."""
+    work = place.work
+    return {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(work / "hf"),
+        "YOLO_OFFLINE": "true",
+        "YOLO_AUTOINSTALL": "false",
+        "YOLO_CONFIG_DIR": str(work / "yolo"),
+    }
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def linked(data: Path, own: Path) -> None:
+    """The same photos in a folder that a peer may write into."""
+    empty(own)
+    shutil.copytree(data, own, copy_function=os.link)
+
+
+# Predicting
+
+
+def predict(place: Place) -> Iterator[Task]:
+    folder = place.photos(place.large) / "train"
+    count = place.large[0]
+    for name, rounds in PREDICTORS.items():
+        yield peer_predicts(place, name, folder, rounds, count)
+    script = python(PEERS / "predict_torchvision.py")
+    out = place.work / "naive.csv"
+    yield Task("naive loop", [*script, str(folder), str(out)], 1, after=counts(out, count))
+    for precision in ("fp32", "bf16", "int8"):
+        yield bare(place, f"bare {precision}", precision, ("engine", MODEL))
+        yield zoo_predicts(place, folder, precision, count)
+
+
+def peer_predicts(place: Place, name: str, folder: Path, rounds: int, count: int) -> Task:
+    out = place.work / f"{name}.csv"
+    script = [str(place.python(name)), str(PEERS / f"predict_{name}.py"), str(folder), str(out)]
+    return Task(name, script, rounds, surroundings(place), after=counts(out, count))
+
+
+def zoo_predicts(place: Place, folder: Path, precision: str, count: int) -> Task:
+    out = place.work / f"zoo-{precision}.csv"
+    env = {"ZOO_CACHE": str(place.work / "base-predict"), "ZOO_OFFLINE": "1"}
+    command = zoo_predict(place, folder, precision, out)
+    return Task(f"zoo {precision}", command, 99, env, after=counts(out, count))
+
+
+def zoo_predict(place: Place, folder: Path, precision: str, out: Path) -> list[str]:
+    force = ["--force"] if precision != "fp32" else []
+    words = [place.work / "run-predict", folder, "--precision", precision, *force]
+    return zoo("predict", *words, "--top", "5", "-o", out)
+
+
+def counts(out: Path, expected: int) -> Callable[[Job], Row]:
+    """A row for every photo, but for a header."""
+
+    def check(_: Job) -> Row:
+        lines = len(out.read_text().splitlines())
+        assert lines in (expected, expected + 1), f"{lines} lines for {expected} photos in {out}"
+        return {"photos": expected}
+
+    return check
+
+
+def phone(place: Place) -> Iterator[Task]:
+    folder, out = place.phones, place.work / "naive-phone.csv"
+    script = python(PEERS / "predict_torchvision.py", folder, out)
+    yield Task("naive loop", script, 2, after=counts(out, place.phone))
+    yield Task("decode", python("-m", "benchmarks.bare", "decode", folder), after=answer)
+    for precision in ("fp32", "bf16"):
+        yield bare(place, f"bare {precision}", precision, ("engine", MODEL), 2)
+        yield zoo_predicts(place, folder, precision, place.phone)
+
+
+PARTS = {"finetune": finetune, "predict": predict, "phone": phone}

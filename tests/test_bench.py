@@ -1,0 +1,232 @@
+"""zoo bench: no speed is asserted, only what follows of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Answer, Command
+
+from zoo import catalog
+from zoo.bench import bench, limit, photos, subject
+from zoo.bench.advice import advise
+from zoo.bench.engines import Measured
+from zoo.bench.limit import Limit
+from zoo.bench.photos import Decoding
+from zoo.catalog import Preprocess
+from zoo.engine.choose import bf16
+from zoo.errors import DataError, UsageError
+
+Here = Callable[..., Answer]
+QUICK = ("--seconds", "0.2")
+ALL = [*(["openvino"] if find_spec("openvino") else []), "torch", "onnxruntime"]
+
+
+def measured(answer: Any) -> dict[str, Any]:
+    code = answer.code if isinstance(answer, Answer) else answer.returncode
+    assert code == 0, answer.err if isinstance(answer, Answer) else answer.stderr
+    found: dict[str, Any] = json.loads(answer.out if isinstance(answer, Answer) else answer.stdout)
+    return found
+
+
+def test_every_engine_that_is_there_is_a_row(zoo: Command) -> None:
+    found = measured(zoo("bench", "lenet", *QUICK, "--device", "cpu", "--json"))
+    assert [row["engine"] for row in found["engines"]] == ALL
+    macs = catalog.find("lenet").macs
+    assert found["macs"] == macs
+    for row in found["engines"]:
+        assert row["error"] == ""
+        assert row["name"].startswith(row["engine"])
+        assert 0 < row["latency"] <= row["slowest"]
+        assert row["memory"] > 20e6  # Python and numpy alone
+        share = 2 * macs * row["images_per_second"] / (1e9 * found["limit"]["gflops"])
+        assert row["share_of_limit"] == pytest.approx(share)
+    by_name = {row["engine"]: row for row in found["engines"]}
+    if "openvino" in by_name:  # a process without torch, which a converting one is not
+        assert by_name["openvino"]["memory"] < by_name["torch"]["memory"]
+        assert by_name["openvino"]["converting"] > 0
+    best = max(row["images_per_second"] for row in found["engines"])
+    decode = found["photos"]["photos_per_second"]
+    neck = found["bottleneck"]
+    assert neck["part"] == ("decode" if decode < best else "forward")
+    assert neck["photos_per_second"] == pytest.approx(1 / (1 / best + 1 / decode))
+
+
+def test_the_table_has_a_line_for_each(here: Here) -> None:
+    answer = here("bench", "lenet", *QUICK, "--engine", "torch", "--device", "cpu")
+    assert answer.code == 0, answer.err
+    head, empty, header, row, *rest = answer.out.splitlines()
+    assert head.startswith("lenet, 32 x 32, 417k mult-adds; fp32 on ")
+    assert (empty, header.split()[0], row.split()[0]) == ("", "engine", "torch")
+    told = [line.partition(":")[0] for line in rest if not line.startswith(" ")]
+    assert told == ["", "limit", "photos", "a job"]  # indented: what a busy machine adds
+
+
+def test_a_run_and_its_file(here: Here, run: Path, exported: Path, photos: Path) -> None:
+    words = (*QUICK, "--json", "--device", "cpu", "--photos", photos)
+    of_run = measured(here("bench", run, "--engine", "torch", *words))
+    assert (of_run["kind"], of_run["macs"]) == ("run", catalog.find("lenet").macs)
+    assert of_run["photos"]["source"] == f"36 of {photos}"
+    of_file = measured(here("bench", exported, *words))
+    (row,) = of_file["engines"]
+    assert (of_file["kind"], row["engine"], row["converting"]) == ("onnx", "onnxruntime", 0)
+    assert row["error"] == ""
+
+
+@pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")
+def test_openvino_alone_needs_no_torch_here() -> None:
+    code = (
+        "import sys, zoo.cli\nif __name__ == '__main__':\n "
+        f"assert zoo.cli.main(['bench', 'lenet', '--engine', 'openvino', *{QUICK!r}]) == 0; "
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--engine", "tensorrt"], "--engine tensorrt"),
+        (["--precision", "fp64"], "--precision fp64"),
+        (["--seconds", "0"], "--seconds 0"),
+        (["--seconds", "nan"], "--seconds nan"),
+        (["--engine", "openvino", "--device", "cuda"], "--device cuda with --engine openvino"),
+        (["--photos", "nowhere"], "--photos nowhere"),
+    ],
+)
+def test_wrong_words_are_told_before_anything_runs(here: Here, words: list[str], said: str) -> None:
+    answer = here("bench", "lenet", *words)
+    assert answer.code == 2, answer.err
+    what, hint = answer.err.splitlines()[-2:]
+    assert what.startswith(f"error: {said}")
+    assert hint.startswith("hint: ")
+    assert answer.out == ""
+
+
+def test_what_is_not_there_is_named(here: Here, tmp_path: Path, exported: Path) -> None:
+    assert "did you mean" in here("bench", "lenett").err
+    assert here("bench", tmp_path / "no.onnx").code == 2
+    answer = here("bench", exported, "--engine", "torch", "--device", "cpu")
+    assert answer.code == 2
+    assert "--engine torch with an exported file" in answer.err
+    answer = here("bench", exported, "--precision", "bf16", *QUICK)
+    assert "an exported file, which has its own" in answer.err
+    assert answer.code == 2
+
+
+def test_an_engine_that_fails_costs_its_own_row(here: Here) -> None:
+    """bf16 is nothing that ONNX Runtime has on a CPU."""
+    if not bf16():
+        pytest.skip("this CPU has no bf16")
+    answer = here("bench", "lenet", "--precision", "bf16", *QUICK, "--json", "--device", "cpu")
+    rows = {row["engine"]: row for row in measured(answer)["engines"]}
+    assert "--precision bf16 with the engine onnxruntime" in rows["onnxruntime"]["error"]
+    assert rows["torch"]["error"] == ""
+    alone = here("bench", "lenet", "--precision", "bf16", "--engine", "onnxruntime", *QUICK)
+    assert alone.code != 0
+    assert "give --engine torch or openvino" in alone.err
+
+
+def test_photos_that_cannot_be_read_are_passed_over(photos: Path, tmp_path: Path) -> None:
+    from zoo.bench.photos import found, measure
+
+    mixed = tmp_path / "mixed"
+    shutil.copytree(photos / "disc", mixed)
+    (mixed / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    with found(mixed) as (paths, source):
+        assert len(paths) == 13
+        assert measure(paths, source, Preprocess(size=32), 0.05).photos_per_second > 0
+    for path in mixed.glob("*.png"):
+        path.unlink()
+    with found(mixed) as (paths, source), pytest.raises(DataError, match="none of the photos"):
+        measure(paths, source, Preprocess(size=32), 0.05)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="no photos in"), found(empty):
+        pass
+
+
+def test_photos_that_are_made_up_weigh_what_photos_do() -> None:
+    with photos.found(None) as (paths, source):
+        sizes = [path.stat().st_size for path in paths]
+        assert "500 x 375" in source
+    assert 30_000 < np.median(sizes) < 100_000
+    assert not any(path.exists() for path in paths)
+
+
+@pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")
+@pytest.mark.parametrize("int8", [False, True])
+def test_the_limit_is_of_the_convolutions_that_it_counts(int8: bool) -> None:
+    """The graph's own shapes give the operations, and it computes what torch does."""
+    import torch
+
+    model = limit.convolutions(int8)
+    layers = [node for node in model.get_ops() if node.get_type_name() == "Convolution"]
+    shapes = [
+        (list(layer.output(0).shape), list(layer.input_value(1).get_shape())) for layer in layers
+    ]
+    counted = sum(2 * np.prod(made) * np.prod(kernel[1:]) for made, kernel in shapes)
+    assert counted == limit.OPERATIONS
+    if int8:
+        return
+    picture = np.random.default_rng(1).standard_normal((1, 512, 28, 28), np.float32)
+    from zoo.engine.openvino import runtime
+
+    given = runtime().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = given([picture])[0]
+    y = torch.from_numpy(picture)
+    random = np.random.default_rng(0)
+    for _ in range(limit.DEPTH):
+        kernel = random.standard_normal((512, 512, 3, 3), np.float32) / np.float32(np.sqrt(9 * 512))
+        y = torch.nn.functional.conv2d(y, torch.from_numpy(kernel), padding=1).relu()
+    assert np.abs(found - y.numpy()).max() < 1e-4 * y.abs().max()
+
+
+def test_a_network_that_cannot_be_built_is_a_row_with_its_reason() -> None:
+    gone = subject.Subject("nothing-of-this-name", "model", Preprocess(size=32), None)
+    row = bench.one(bench.Asked(gone, "torch", seconds=0.1), "torch", "")
+    assert "nothing-of-this-name" in row.error
+    assert row.hint
+
+
+def test_engines_for_what_is_asked() -> None:
+    found = subject.find("lenet")
+    assert bench.engines_for(bench.Asked(found)) == ALL
+    assert bench.engines_for(bench.Asked(found, device="cuda")) == ["torch"]
+    with pytest.raises(UsageError, match="--engine openvino cannot run here"):
+        bench.engines_for(bench.Asked(found, "openvino", device="cuda"))
+
+
+def test_advice_follows_the_slower_part() -> None:
+    slow = Measured("torch", images_per_second=10.0)
+    quick = Measured("openvino", images_per_second=50.0)
+    most = Limit(500.0, "fp32", "")
+    given = {"precision": "fp32", "device": "cpu"}
+    macs = 4_000_000_000  # 50 images/s are 400 GFLOP/s of 500
+    photos_in = Decoding(450.0, 2, "", 50_000)
+    found = advise([slow, quick], photos_in, most, macs, bf16=True, **given)
+    assert found.part == "forward"
+    assert found.share == pytest.approx(0.9)
+    assert found.photos_per_second == pytest.approx(45)
+    assert "openvino is near what this machine computes in fp32" in found.text
+    assert "--precision bf16" in found.text
+    assert "bf16" not in advise([quick], photos_in, most, macs, bf16=False, **given).text
+    assert "limit" in advise([slow], photos_in, most, macs, bf16=False, **given).text
+    large = advise([quick], Decoding(10.0, 2, "", 2_200_000), most, macs, bf16=True, **given)
+    assert large.part == "decode"
+    assert "photos of 2.2 MB" in large.text
+    beside = {"precision": "fp32", "device": "cuda"}  # a GPU computes while the CPU decodes
+    assert advise([quick], Decoding(10.0, 2, "", 1), most, None, bf16=False, **beside) == (
+        advise([quick], Decoding(10.0, 2, "", 1), None, None, bf16=True, **beside)
+    )
+    overlapped = advise([quick], Decoding(10.0, 2, "", 1), None, None, bf16=False, **beside)
+    assert overlapped.photos_per_second == 10

@@ -1,0 +1,295 @@
+"""The store of converted chains: whole or absent, the same numbers, never more than its limit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from torch import nn
+
+from zoo import catalog, models
+from zoo.engine import compiled, kept
+from zoo.engine.compiled import GRAPH, STATE, WEIGHTS, find, folder, key_of, make
+from zoo.errors import CacheError, ConversionError, UsageError
+
+SPEC = catalog.find("lenet")
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    monkeypatch.delenv("ZOO_ENGINE_CACHE", raising=False)
+
+
+@pytest.fixture(scope="module")
+def chain():
+    torch.manual_seed(0)
+    return models.build(SPEC, 10)
+
+
+def key(name: str = "weights") -> str:
+    return key_of("lenet", {}, name, None, SPEC.preprocess)
+
+
+def entries() -> list[str]:
+    return sorted(path.name for path in folder().iterdir())
+
+
+def test_a_key_depends_on_everything_the_answers_depend_on():
+    facts = ("lenet", {"norm": "layer"}, "abc", "conv1", SPEC.preprocess, "fp32")
+    others = (
+        ("cnn", {"norm": "layer"}, "abc", "conv1", SPEC.preprocess, "fp32"),
+        ("lenet", {"norm": "batch"}, "abc", "conv1", SPEC.preprocess, "fp32"),
+        ("lenet", {"norm": "layer"}, "abd", "conv1", SPEC.preprocess, "fp32"),
+        ("lenet", {"norm": "layer"}, "abc", None, SPEC.preprocess, "fp32"),
+        ("lenet", {"norm": "layer"}, "abc", "conv1", replace(SPEC.preprocess, size=33), "fp32"),
+        ("lenet", {"norm": "layer"}, "abc", "conv1", SPEC.preprocess, "int8"),
+    )
+    keys = {key_of(*facts), *(key_of(*other) for other in others)}
+    assert len(keys) == 1 + len(others)
+    assert key_of(*facts[:5], "bf16") == key_of(*facts)
+    several = {"a": 1.0, "b": "x"}
+    turned = dict(reversed(several.items()))
+    assert key_of("lenet", several, *facts[2:]) == key_of("lenet", turned, *facts[2:])
+
+
+def test_what_is_made_is_found_and_is_the_chain(chain):
+    chain.train()
+    modes = [module.training for module in chain.modules()]
+    assert find(key()) is None
+    made = make(key(), chain, SPEC.preprocess, {"model": "lenet", "after": None})
+    assert [module.training for module in chain.modules()] == modes
+    found = find(key())
+    assert found is not None
+    assert found.about == made.about == {"model": "lenet", "after": None}
+    assert found.shape == (10,)
+    state = chain.state_dict()
+    assert list(found.state()) == list(state)
+    for name, value in found.state().items():
+        assert value.shape == tuple(state[name].shape)
+        assert np.array_equal(value, state[name].numpy())
+    assert entries() == [key()]
+
+
+def test_numbers_without_axes_stay_so():
+    chain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(1800, 3))
+    found = make(key("norm"), chain.to(memory_format=torch.channels_last), SPEC.preprocess)
+    assert found.state()["1.num_batches_tracked"].shape == ()
+    assert np.array_equal(found.state()["0.weight"], chain[0].weight.detach().numpy())
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flipped(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [cut_short, flipped, os.unlink])
+@pytest.mark.parametrize("name", [GRAPH, WEIGHTS, STATE])
+def test_a_damaged_folder_is_not_there_and_is_made_anew(chain, damage, name):
+    make(key(), chain, SPEC.preprocess)
+    damage(folder() / key() / name)
+    assert find(key()) is None
+    assert make(key(), chain, SPEC.preprocess).engine("fp32", 1)(pictures(2)).shape == (2, 10)
+    assert find(key()) is not None
+    assert entries() == [key()]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"files": {}}', '{"files": {"x": 1}}'])
+def test_a_record_that_says_nothing_is_no_record(chain, text):
+    make(key(), chain, SPEC.preprocess)
+    (folder() / key() / kept.ABOUT).write_text(text)
+    assert find(key()) is None
+
+
+def test_a_copy_of_the_store_is_as_good(chain, tmp_path, monkeypatch):
+    make(key(), chain, SPEC.preprocess)
+    shutil.copytree(tmp_path / "engines", tmp_path / "other" / "engines", copy_function=shutil.copy)
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "other"))
+    assert find(key()) is not None
+
+
+def pictures(count: int) -> np.ndarray:
+    side, channels = SPEC.preprocess.size, SPEC.preprocess.channels
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, channels), np.uint8)
+
+
+def test_a_chain_that_openvino_runs_otherwise_is_refused():
+    class Odd(nn.Module):
+        """Says one thing when it is traced and another when it runs."""
+
+        def forward(self, x):
+            exporting = torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting()
+            return x.flatten(1)[:, :3] * (2.0 if exporting else 1.0)
+
+    with pytest.raises(ConversionError, match=r"cannot|differs") as error:
+        make(key("odd"), nn.Sequential(Odd()), SPEC.preprocess)
+    assert "--engine torch" in error.value.hint
+    assert entries() == []
+
+
+def test_a_graph_that_openvino_runs_otherwise_is_refused(chain, tmp_path):
+    """Behind the exporter's own comparison: what is written is compared as well."""
+    torch.manual_seed(1)
+    other = models.build(SPEC, 10)
+    model = compiled.onnx_of(other.eval(), SPEC.preprocess)
+    compiled.write_graph(tmp_path / GRAPH, model, SPEC.preprocess)
+    assert compiled.prove(tmp_path / GRAPH, other, SPEC.preprocess, 1e-4) == [10]
+    with pytest.raises(ConversionError, match="differs from torch by"):
+        compiled.prove(tmp_path / GRAPH, chain.eval(), SPEC.preprocess, 1e-4)
+    more = models.build(SPEC, 11).eval()
+    with pytest.raises(ConversionError, match=r"the shape \(2, 10\), not \(2, 11\)"):
+        compiled.prove(tmp_path / GRAPH, more, SPEC.preprocess, 1e-4)
+
+
+def test_what_is_not_a_graph_is_refused(chain):
+    with pytest.raises(ConversionError, match="OpenVINO cannot run this network"):
+        make(key("junk"), chain, SPEC.preprocess, quantised=b"junk")
+    assert entries() == []
+
+
+# How much is kept.
+
+
+def aged(name: str, chain: nn.Module, seconds: float) -> None:
+    make(key(name), chain, SPEC.preprocess)
+    about = folder() / key(name) / kept.ABOUT
+    then = about.stat().st_mtime - seconds
+    os.utime(about, (then, then))
+
+
+def limited(monkeypatch, count: float) -> None:
+    """Room for so many of the folders that are there."""
+    sizes = [kept.size(path) for path in folder().iterdir()]
+    monkeypatch.setenv("ZOO_ENGINE_CACHE", str(count * max(sizes) / 1e9))
+
+
+def test_the_longest_unused_goes_first(chain, monkeypatch):
+    aged("old", chain, 300)
+    aged("used", chain, 400)
+    aged("young", chain, 100)
+    assert find(key("used")) is not None  # which makes it the youngest
+    limited(monkeypatch, 3.5)
+    make(key("new"), chain, SPEC.preprocess)
+    assert entries() == sorted(key(name) for name in ("used", "young", "new"))
+
+
+def test_what_was_just_made_stays_even_alone_above_the_limit(chain, monkeypatch):
+    aged("old", chain, 300)
+    monkeypatch.setenv("ZOO_ENGINE_CACHE", "0")
+    make(key("new"), chain, SPEC.preprocess)
+    assert entries() == [key("new")]
+
+
+def test_what_is_in_use_stays(chain, monkeypatch):
+    aged("old", chain, 300)
+    held = find(key("old"))
+    then = os.stat(held.folder / kept.ABOUT).st_mtime - 300
+    os.utime(held.folder / kept.ABOUT, (then, then))
+    monkeypatch.setenv("ZOO_ENGINE_CACHE", "0")
+    make(key("new"), chain, SPEC.preprocess)
+    assert len(held.state()) == len(chain.state_dict())
+    del held
+    make(key("newer"), chain, SPEC.preprocess)
+    assert entries() == [key("newer")]
+
+
+def test_what_a_killed_process_left_is_swept(chain):
+    aged("old", chain, 300)
+    left, recent = folder() / ".x.partial", folder() / ".y.partial"
+    for path in (left, recent):
+        path.mkdir()
+    then = left.stat().st_mtime - 2 * kept.STALE
+    os.utime(left, (then, then))
+    make(key("new"), chain, SPEC.preprocess)
+    assert not left.exists()
+    assert recent.exists()
+
+
+@pytest.mark.parametrize("said", ["much", "-1", "nan"])
+def test_a_limit_that_is_no_size_is_refused(chain, monkeypatch, said):
+    monkeypatch.setenv("ZOO_ENGINE_CACHE", said)
+    with pytest.raises(UsageError, match=f"ZOO_ENGINE_CACHE={said}") as error:
+        make(key(), chain, SPEC.preprocess)
+    assert "GB" in error.value.hint
+    assert not folder().exists()  # before the work, not after
+
+
+def test_a_store_that_cannot_be_written_says_so(chain, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
+    assert find(key()) is None
+    with pytest.raises(CacheError, match="cannot write") as error:
+        make(key(), chain, SPEC.preprocess)
+    assert "ZOO_CACHE" in error.value.hint
+
+
+# Several processes, and none of torch.
+
+MAKE = """
+import sys, torch
+from zoo import catalog, models
+from zoo.engine import compiled
+torch.set_num_threads(1)
+torch.manual_seed(0)
+spec = catalog.find("lenet")
+made = compiled.make(sys.argv[1], models.build(spec, 10), spec.preprocess, {"who": sys.argv[2]})
+print(made.about["who"], len(made.state()))
+"""
+USE = """
+import json, sys
+import numpy as np
+from zoo.engine import compiled
+found = compiled.find(sys.argv[1])
+answer = found.engine("fp32", 2)(np.full((3, 32, 32, 1), 7, np.uint8))
+print(json.dumps([answer.tolist(), found.about, len(found.state()), "torch" in sys.modules]))
+"""
+
+
+def process(code: str, *words: str) -> str:
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_two_processes_make_one_folder_and_a_third_needs_no_torch(chain):
+    with ThreadPoolExecutor(2) as pool:
+        said = list(pool.map(lambda who: process(MAKE, key(), who), "ab"))
+    assert {line.split()[0] for line in said} <= {"a", "b"}
+    assert entries() == [key()]
+    answer, about, tensors, torch_too = json.loads(process(USE, key()))
+    assert about["who"] in "ab"
+    assert tensors == len(chain.state_dict())
+    assert torch_too is False
+    given = np.full((3, 32, 32, 1), 7, np.uint8)
+    assert np.array_equal(find(key()).engine("fp32", 1)(given), np.array(answer, np.float32))
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_leaves_nothing_that_is_found(chain):
+    """At any moment: from before the first file to after the last."""
+    found = 0
+    for step in ("write_graph", "prove", "kept.seal", "kept.settle", "kept.sweep"):
+        die = f"compiled.{step} = lambda *_, **__: os._exit(9)\n"
+        code = MAKE.replace("torch.set_num", "import os\n" + die + "torch.set_num")
+        command = [sys.executable, "-c", code, key(), "x"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 9, done.stderr
+        there = find(key())
+        assert (there is not None) == (step == "kept.sweep")
+        found += there is not None
+    assert found == 1

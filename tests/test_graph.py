@@ -1,0 +1,218 @@
+"""A chain as an ONNX graph: like eager torch for every row, quick, and with nothing believed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import ROOT
+
+from zoo import catalog, models
+from zoo.catalog import Preprocess
+from zoo.engine import graph, skeleton
+from zoo.errors import ParityError, WeightsError
+
+sys.path.insert(0, str(ROOT))
+from benchmarks.skeletons import made, shipped_key
+
+SMALL = [row.name for row in catalog.ROWS.values() if row.macs < 50e6]
+LARGE = [name for name in catalog.ROWS if name not in SMALL]
+
+
+class Differs(torch.nn.Module):
+    """Traced with two pictures; with three it does something else."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1) * (1.0 if torch.jit.is_tracing() else 2.0)
+
+
+class DiffersAlways(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        watched = torch.jit.is_tracing() or torch.compiler.is_exporting()
+        return x.flatten(1) * (1.0 if watched else 2.0)
+
+
+class Fails(torch.nn.Module):
+    """The old exporter stumbles."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.jit.is_tracing():
+            raise ValueError("not like this")
+        return x.flatten(1) + 1
+
+
+class Two(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x.flatten(1), 2 * x
+
+
+def chain_of(row):
+    torch.manual_seed(0)
+    return models.build(row).eval()
+
+
+def agrees(chain, preprocess, model):
+    """On other pictures than the exporter's own check, and on one alone."""
+    channels, size = preprocess.channels, preprocess.size
+    for count in (1, 4):
+        pictures = torch.rand(count, channels, size, size, generator=torch.Generator())
+        with torch.no_grad():
+            theirs = chain(pictures).numpy()
+        (ours,) = graph.run(model, pictures.numpy())
+        assert ours.shape == theirs.shape
+        assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
+
+
+def through(name):
+    row = models.resolve(name)
+    chain = chain_of(row)
+    model = graph.to_onnx(chain, row.preprocess.channels, row.preprocess.size)
+    agrees(chain, row.preprocess, model)
+    proto = onnx.load_from_string(model)
+    onnx.checker.check_model(proto, full_check=True)
+    assert [value.name for value in proto.graph.input] == ["tensor"]
+    assert proto.opset_import[0].version == graph.OPSET
+    assert proto.ir_version <= graph.IR_VERSION
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_rows(name):
+    through(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*LARGE, "timm/mobilenetv2_100", "torchvision/squeezenet1_1"])
+def test_large_rows_and_those_of_the_libraries(name):
+    through(name)
+
+
+@pytest.mark.parametrize("module", [Differs, Fails])
+def test_where_the_quick_exporter_is_wrong_the_other_one_does_it(module):
+    chain = torch.nn.Sequential(module())
+    model = graph.to_onnx(chain, 1, 4)
+    agrees(chain, Preprocess(size=4, channels=1), model)
+    assert onnx.load_from_string(model).ir_version <= graph.IR_VERSION
+
+
+def test_where_both_are_wrong_nothing_is_given():
+    with pytest.raises(ParityError, match=r"differs by 0\.5"):
+        graph.to_onnx(torch.nn.Sequential(DiffersAlways()), 1, 4)
+
+
+def test_several_outputs_have_their_names():
+    model = graph.to_onnx(Two(), 1, 4, ("rows", "twice"))
+    assert [value.name for value in onnx.load_from_string(model).graph.output] == ["rows", "twice"]
+
+
+def test_the_mode_of_training_is_left_and_warnings_stay_warnings():
+    chain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5)).train()
+    model = graph.to_onnx(chain, 1, 4)
+    ones = np.ones((3, 1, 4, 4), np.float32)
+    assert (graph.run(model, ones)[0] == 1).all()
+
+
+# Skeletons.
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if catalog.ROWS[name].task == "classify"])
+def test_shipped_skeletons_are_what_is_made_now(name):
+    """`python -m benchmarks.skeletons` makes them anew."""
+    row = catalog.ROWS[name]
+    assert skeleton.find(shipped_key(row)) == made(row)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE)
+def test_large_shipped_skeletons_are_what_is_made_now(name):
+    row = catalog.ROWS[name]
+    assert skeleton.find(shipped_key(row)) in (made(row), None)
+
+
+def test_those_of_the_published_networks_are_shipped():
+    for name in ("lenet", "alexnet", "vgg16", "vgg19", "googlenet", "resnet50"):
+        assert skeleton.find(shipped_key(catalog.ROWS[name])) is not None
+    assert all(path.stat().st_size < 100_000 for path in skeleton.SHIPPED.iterdir())
+
+
+@pytest.mark.parametrize("classes", [3, 10])
+def test_a_filled_skeleton_is_the_network_with_any_number_of_classes(tmp_path, classes):
+    row = catalog.find("lenet")
+    torch.manual_seed(1)
+    chain = models.build(row, classes).eval()
+    stored = skeleton.find(shipped_key(row))
+    state = {name: tensor.numpy() for name, tensor in chain.state_dict().items()}
+    model = onnx.load_from_string(stored)
+    skeleton.fill(model, state)
+    onnx.checker.check_model(model, full_check=True)
+    agrees(chain, row.preprocess, model.SerializeToString())
+
+
+def test_what_is_written_by_hand_is_what_protobuf_would_write(tmp_path):
+    row = catalog.find("lenet")
+    state = {name: tensor.numpy() for name, tensor in chain_of(row).state_dict().items()}
+    stored = skeleton.find(shipped_key(row))
+    whole = onnx.load_from_string(stored)
+    whole.metadata_props.add(key="a", value="b")
+    places = skeleton.write_filled(tmp_path / "a.onnx", whole, state)
+    filled = onnx.load_from_string(stored)
+    filled.metadata_props.add(key="a", value="b")
+    skeleton.fill(filled, state)
+    assert onnx.load(tmp_path / "a.onnx") == filled
+    content = (tmp_path / "a.onnx").read_bytes()
+    for name, (offset, length) in places.items():
+        assert content[offset : offset + length] == state[name].tobytes()
+    bare = skeleton.refer(onnx.load_from_string(stored), state, tmp_path / "a.onnx", places)
+    noise = np.random.default_rng(0).random((2, 1, 32, 32), np.float32)
+    (theirs,) = graph.run(filled.SerializeToString(), noise)
+    (ours,) = graph.session(bare, 1, tmp_path).run(None, {"tensor": noise})
+    assert (ours == theirs).all()
+
+
+def test_weights_that_do_not_fit_are_refused():
+    row = catalog.find("lenet")
+    state = {name: tensor.numpy() for name, tensor in chain_of(row).state_dict().items()}
+    stored = skeleton.find(shipped_key(row))
+    first = next(iter(state))
+    with pytest.raises(WeightsError, match="is missing"):
+        skeleton.fill(onnx.load_from_string(stored), {**state, first: None})
+    with pytest.raises(WeightsError, match="has the shape"):
+        skeleton.fill(onnx.load_from_string(stored), {**state, first: state[first][0]})
+
+
+class Hidden(torch.nn.Module):
+    """Its weights go into the graph as a number that no state dict explains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1) * float(self.weight.sum())
+
+
+def test_a_network_that_is_not_all_in_its_state_dict_has_no_skeleton():
+    with pytest.raises(ParityError, match=r"differs|which is no weight"):
+        skeleton.make(torch.nn.Sequential(Hidden()), 1, 4, ("logits",))
+
+
+def test_keys_tell_networks_apart():
+    def key(model="cnn", variant=None, head="linear", size=28, outputs=("logits",)):
+        return skeleton.key_of(model, variant or {}, head, Preprocess(size=size), outputs)
+
+    others = [key("mlp"), key(variant={"norm": "batch"}), key(head="mlp:9"), key(size=32),
+              key(outputs=("a", "b")), key("timm/resnet18")]  # fmt: skip
+    assert len({key(), *others}) == len(others) + 1
+    assert key(head="mlp:9") == key(head="mlp:64")
+    assert "/" not in key("timm/resnet18.a1_in1k")
+
+
+def test_what_is_kept_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    assert skeleton.find("a-key") is None
+    skeleton.keep("a-key", b"a graph")
+    assert skeleton.find("a-key") == b"a graph"
+    assert Path(skeleton.folder()).is_relative_to(tmp_path)

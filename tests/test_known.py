@@ -1,0 +1,197 @@
+"""A second fine-tune and what follows it need no torch, and give the very same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_finetune import saved, settings, tune
+
+from zoo import network, weights
+from zoo.engine.choose import bf16
+from zoo.errors import DisagreementError
+from zoo.finetune import alone, plan
+from zoo.finetune.events import FeaturesDone
+from zoo.predict.inputs import Input
+from zoo.predict.predictor import open_predictor
+from zoo.recipe import Recipe
+from zoo.run import Run
+
+# Runs a command and says which heavy modules it took.
+TELLING = """if True:
+    import sys
+    from zoo.cli import main
+    code = main(sys.argv[1:])
+    heavy = {"torch", "torchvision", "timm", "onnx", "onnxruntime"} & set(sys.modules)
+    print("LOADED", *sorted(heavy), file=sys.stderr)
+    sys.exit(code)
+"""
+
+
+def told(*words: object) -> tuple[str, set[str]]:
+    """stderr of a command, and what it loaded."""
+    command = [sys.executable, "-c", TELLING, *map(str, words)]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 0, answer.stderr
+    said, _, loaded = answer.stderr.rpartition("LOADED")
+    return said, set(loaded.split())
+
+
+def chosen(photos: Path, file: Path, **values: object) -> Recipe:
+    """A linear head alone: the cut is right before it."""
+    return settings("lenet", photos, **{"weights": str(file), "cut": "fc1", **values})
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """A weights file of a small network."""
+    chain = network.pretrained("lenet", "none", seed=3).chain
+    path = tmp_path_factory.mktemp("weights") / "lenet.safetensors"
+    weights.save(chain.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory, photos, file):
+    """A run that had to build the network, and loaded torch for it."""
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    said, loaded = told(
+        "finetune", "lenet", photos, "--weights", file, "--cut", "fc1", "-o", folder
+    )
+    assert "torch" in loaded, said
+    return folder
+
+
+def test_a_second_fine_tune_loads_no_torch_and_ends_with_the_same_bits(
+    tmp_path, photos, file, first
+):
+    again = tmp_path / "again"
+    said, loaded = told("finetune", "lenet", photos, "--weights", file, "--cut", "fc1", "-o", again)
+    assert loaded == set()
+    assert "none to compute" in said
+    assert sha256(again / "model.safetensors") == sha256(first / "model.safetensors")
+    one, other = (Run.open(folder).record for folder in (first, again))
+    for name in ("results", "weights_sha256", "calibration", "phases", "spec", "weights"):
+        assert one[name] == other[name]
+    rows = [[line for line in each["plan"] if line[0] != "features"] for each in (one, other)]
+    assert rows[0] == rows[1]
+
+
+def test_other_photos_and_repetitions_need_no_torch_either(tmp_path, photos, file, first):
+    words = ["--weights", file, "--cut", "fc1", "--seed", "5", "--folds", "2", "--seeds", "2"]
+    _, loaded = told("finetune", "lenet", photos, *words, "-o", tmp_path / "run")
+    assert loaded == set()
+    evidence = Run.open(tmp_path / "run").record["evidence"]
+    assert len(evidence["folds"]["accuracy"]) == len(evidence["seeds"]["accuracy"]) == 2
+
+
+def test_without_the_compiled_network_the_bits_are_the_same(tmp_path, photos, file, first):
+    """What torch is loaded for changes nothing: here another cache, in which nothing is known."""
+    words = ["finetune", "lenet", photos, "--weights", file, "--cut", "fc1"]
+    words += ["-o", tmp_path / "run"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+        _, loaded = told(*words)
+    assert "torch" in loaded
+    assert sha256(tmp_path / "run/model.safetensors") == sha256(first / "model.safetensors")
+
+
+def test_weights_that_have_changed_are_not_taken_for_known(tmp_path, photos, file):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(file.read_bytes())
+    recipe = chosen(photos, path)
+    tune(tmp_path / "a", recipe)
+    assert plan.make(recipe).known is not None
+    chain = network.pretrained("lenet", "none", seed=4).chain
+    weights.save(chain.state_dict(), path)
+    made = plan.make(recipe)
+    assert made.known is None
+    assert made.weights_sha256 != Run.open(tmp_path / "a").record["weights_sha256"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"head": "mlp:8"}, {"epochs": 3}, {"freeze": False, "cut": None}, {"engine": "torch"}],
+)
+def test_what_takes_torch_is_planned_with_it(photos, file, first, change):
+    assert plan.make(chosen(photos, file, **change)).known is None
+
+
+def test_a_run_predicts_without_torch_what_torch_answers(tmp_path, photos, first):
+    _, loaded = told("predict", first, photos, "-o", tmp_path / "a.csv", "--top", "3")
+    assert loaded == set()
+    told("predict", first, photos, "-o", tmp_path / "b.csv", "--top", "3", "--engine", "torch")
+    lines = [(tmp_path / name).read_text().splitlines() for name in ("a.csv", "b.csv")]
+    assert len(lines[0]) == len(lines[1]) == 37
+    for ours, theirs in zip(*lines, strict=True):
+        for mine, other in zip(ours.split(","), theirs.split(","), strict=True):
+            try:
+                assert float(mine) == pytest.approx(float(other), abs=1e-5)
+            except ValueError:
+                assert mine == other
+
+
+def test_a_network_put_in_the_runs_place_answers_itself(tmp_path, photos, first):
+    """The frozen part of a run is the one that is compiled only as long as its file says so."""
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(first, run)
+    state = saved(run)
+    state["conv1.weight"] = -state["conv1.weight"]
+    weights.save(state, run / "model.safetensors", {"model": "lenet"})
+    inputs = [Input(str(path), "x") for path in Run.open(run).photos("val")]
+    ours, exact = (
+        [row.probabilities for row in open_predictor(str(run), engine=engine).rows(inputs, 3)]
+        for engine in ("auto", "torch")
+    )
+    assert np.allclose(ours, exact, atol=1e-5)
+    before = [row.probabilities for row in open_predictor(str(first)).rows(inputs, 3)]
+    assert not np.allclose(ours, before, atol=1e-2)
+
+
+def test_a_damaged_graph_is_made_anew(tmp_path, photos, file, first):
+    from zoo.engine import compiled
+
+    made = plan.make(chosen(photos, file))
+    graph = compiled.folder() / made.part(made.cut).key / "graph.bin"
+    graph.write_bytes(graph.read_bytes()[:-1])
+    again = plan.make(chosen(photos, file))
+    assert again.known is None  # there is no such graph: it is built from the network
+    tune(tmp_path / "run", chosen(photos, file))
+    assert sha256(tmp_path / "run/model.safetensors") == sha256(first / "model.safetensors")
+
+
+@pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")
+def test_bf16_that_disagrees_is_refused_and_leaves_no_run(tmp_path, photos, file, monkeypatch):
+    monkeypatch.setattr(alone, "ENOUGH", 1.01)
+    recipe = chosen(photos, file, precision="bf16")
+    with pytest.raises(DisagreementError, match="val photos") as caught:
+        tune(tmp_path / "run", recipe)
+    assert "--force" in caught.value.hint
+    assert not (tmp_path / "run").exists()
+    tune(tmp_path / "run", recipe.model_copy(update={"force": True}))
+    record = Run.open(tmp_path / "run").record
+    assert 0 <= record["agreement_with_fp32"] <= 1
+    assert record["precision"] == "bf16"
+
+
+def test_features_of_one_engine_are_not_those_of_another(tmp_path, photos, file, first):
+    recipe = chosen(photos, file, engine="torch")
+    (done,) = [e for e in tune(tmp_path / "run", recipe) if isinstance(e, FeaturesDone)]
+    assert done.cached == 0
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert record["engine"] == "torch"
+    ours, theirs = saved(tmp_path / "run"), saved(first)
+    head = f"{record['linear_head']}.weight"
+    assert torch.allclose(ours[head], theirs[head], rtol=1e-2, atol=1e-4)

@@ -1,0 +1,116 @@
+"""Which engine runs a chain here, and why, in a few words. Needs no torch."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from pathlib import Path
+
+from zoo.engine.openvino import version
+from zoo.errors import UsageError
+
+ENGINES = ("auto", "torch", "openvino", "onnxruntime")
+PRECISIONS = {
+    "torch": ("fp32", "bf16"),
+    "openvino": ("fp32", "bf16", "int8"),
+    "onnxruntime": ("fp32", "int8"),
+}
+ARM = ("arm64", "aarch64")
+# As Linux spells what a processor can do, the widest first.
+VECTORS = ("avx512f", "avx2", "asimd")
+BF16 = ("amx_bf16", "avx512_bf16", "bf16")
+
+
+def choose(wanted: str, device_name: str, precision: str) -> tuple[str, str]:
+    """torch, openvino or onnxruntime, and the reason as a short phrase.
+
+    wanted: `auto` or one of the three, as --engine has it. Raises UsageError for an engine that
+    cannot run here or not in this precision, and for bf16 on a CPU that has it not.
+    """
+    if wanted not in ENGINES:
+        raise UsageError(
+            f"--engine {wanted}: there is no such engine", f"give one of {', '.join(ENGINES)}"
+        )
+    on_cpu = device_name == "cpu"
+    if on_cpu and precision == "bf16" and not bf16():
+        raise UsageError(
+            f"--precision bf16: this CPU has no bf16 ({processor()})",
+            "bf16 is quicker where there is avx512_bf16 or amx: leave --precision out for fp32",
+        )
+    against = why_not(device_name)
+    if wanted == "auto":
+        engine = "torch" if against else "openvino"
+        reason = against or f"quickest on this CPU ({abilities(precision)})"
+    else:
+        engine, reason = wanted, "asked for"
+    if engine == "openvino" and against:
+        raise UsageError(
+            f"--engine openvino cannot run here: {against}",
+            "it runs on CPUs with AVX2 and on arm64; --engine torch runs everywhere",
+        )
+    if engine == "onnxruntime" and not on_cpu:
+        raise UsageError(
+            f"--engine onnxruntime on {device_name}: it runs on the CPU",
+            "give --device cpu, or --engine torch",
+        )
+    if precision not in PRECISIONS[engine]:
+        able = " or ".join(name for name in PRECISIONS if precision in PRECISIONS[name])
+        known = ", ".join(PRECISIONS[engine])
+        raise UsageError(
+            f"--precision {precision} with the engine {engine}, which runs {known}",
+            f"give --engine {able}" if able and on_cpu else f"give one of {known}",
+        )
+    return engine, reason
+
+
+def why_not(device_name: str) -> str:
+    """Why OpenVINO is not the engine here, or nothing."""
+    if device_name != "cpu":
+        return f"the device is {device_name}, openvino is for CPUs"
+    if version() is None:
+        return "openvino is not installed"
+    if platform.machine().lower() in (*ARM, "amd64", "x86_64"):
+        known = flags()
+        narrow = known and platform.machine().lower() not in ARM and "avx2" not in known
+        return f"this CPU has no AVX2 ({processor()})" if narrow else ""
+    return f"there is no openvino for {platform.machine()}"
+
+
+def bf16() -> bool:
+    """Whether this CPU computes in bf16; elsewhere it would be emulated, slowly."""
+    known = flags()
+    if known:
+        return not known.isdisjoint(BF16)
+    from zoo.engine.openvino import capabilities
+
+    return "BF16" in capabilities()
+
+
+def abilities(precision: str) -> str:
+    """`avx512f, avx512_bf16`: what of this CPU is made use of; its kind where it does not say."""
+    known = flags()
+    groups = (VECTORS, BF16) if precision == "bf16" else (VECTORS,)
+    found = [next((name for name in group if name in known), "") for group in groups]
+    return ", ".join(filter(None, found)) or platform.machine()
+
+
+@functools.cache
+def flags() -> frozenset[str]:
+    """What this CPU can do, as Linux says it; nothing elsewhere."""
+    for word in ("flags", "Features"):
+        for line in cpuinfo():
+            if line.startswith(word):
+                return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
+def processor() -> str:
+    names = [line.partition(":")[2].strip() for line in cpuinfo() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,255 @@
+"""The store of converted chains: what torch and a converter took seconds for is read in a moment.
+
+A folder per chain, $ZOO_CACHE/engines/KEY:
+    graph.xml, graph.bin   for OpenVINO, in fp32; takes uint8 N H W C, normalises, N is free
+    state.safetensors      the parameters as the chain had them
+    about.json             what the caller said of it, versions, length and sha256 of the others
+torch is imported only to make one. kept.py says how folders come and go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import weakref
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.catalog.spec import Preprocess
+from zoo.device import cores
+from zoo.disk import cache_folder, writing
+from zoo.engine import Array, kept
+from zoo.engine.openvino import OpenVinoEngine, runtime, version
+from zoo.errors import CacheError, ConversionError, UsageError, ZooError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FORMAT = 2  # count up when the files change, or the graph that is made of a chain
+GRAPH, WEIGHTS, STATE = "graph.xml", "graph.bin", "state.safetensors"
+TORCH = "--engine torch runs it"
+AGREES = 1e-4  # of the largest value
+LIMIT = 5.0  # GB of all of them; $ZOO_ENGINE_CACHE says otherwise
+
+
+def key_of(
+    model: str,
+    variant: Mapping[str, str | float],
+    weights: str,
+    after: str | None,
+    preprocess: Preprocess,
+    precision: str = "fp32",
+) -> str:
+    """The name of a chain in the store. Needs no torch.
+
+    weights: sha256 of the file, or whatever else says which they are. after: the stage behind
+    which the chain is cut, None for all of it. precision: int8 (and with what it was calibrated)
+    for a graph that is quantised; fp32 and bf16 run the same one.
+    """
+    precision = "fp32" if precision == "bf16" else precision
+    facts = [FORMAT, version(), model, sorted(variant.items()), weights, after, precision]
+    text = json.dumps([*facts, preprocess.to_dict()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def folder() -> Path:
+    return cache_folder() / "engines"
+
+
+def find(key: str) -> Compiled | None:
+    """The chain of this key, where it is kept and whole."""
+    place = folder() / key
+    lease = kept.lock(place)
+    if lease is None:
+        return None
+    record = kept.whole(place)
+    if record is None:
+        kept.unlock(lease)
+        return None
+    kept.touch(place)
+    return Compiled(place, record, lease)
+
+
+class Compiled:
+    """A converted chain; its files stay as long as this object lives.
+
+    about: what was said when it was made. shape: of the answer for one picture.
+    """
+
+    def __init__(self, place: Path, record: dict[str, Any], lease: int) -> None:
+        """lease: of kept.lock."""
+        self.folder = place
+        self.record = record
+        self.about: dict[str, Any] = record["about"]
+        self.shape: tuple[int, ...] = tuple(record["shape"])
+        weakref.finalize(self, kept.unlock, lease)
+
+    def engine(self, precision: str = "fp32", workers: int | None = None) -> OpenVinoEngine:
+        """precision: fp32 or bf16 of a chain as it was, int8 of one that was quantised."""
+        assert (precision == "int8") == self.record["quantised"], "another graph than it is"
+        return OpenVinoEngine(self.folder / GRAPH, precision, workers)
+
+    def state(self) -> dict[str, Array]:
+        """The chain's state dict, in its order. Raises CacheError where the file has changed."""
+        from safetensors.numpy import load_file
+
+        if not kept.unchanged(self.folder / STATE, self.record["files"][STATE]):
+            raise CacheError(f"{self.folder / STATE} is damaged", "run the command again")
+        found = load_file(self.folder / STATE)
+        return {name: found[name] for name in self.record["keys"]}
+
+
+def make(
+    key: str,
+    chain: nn.Module,
+    preprocess: Preprocess,
+    about: Mapping[str, Any] | None = None,
+    quantised: bytes | None = None,
+) -> Compiled:
+    """Converts a chain, which stays as it was, and keeps it.
+
+    about: can be written as JSON. quantised: the chain as an ONNX graph that takes `tensor`, to be
+    kept in its place; how far it agrees is for the caller to find out. Raises ConversionError for
+    a chain that OpenVINO cannot run, or that gives there what differs from torch by more than 1e-4
+    of the largest value; CacheError where nothing can be written.
+    """
+    place, most = folder() / key, limit()
+    with kept.unfinished(place) as temporary:
+        fill(temporary, chain, preprocess, dict(about or {}), quantised)
+        kept.settle(temporary, place)
+    kept.sweep(folder(), most, place)
+    made = find(key)
+    if made is None:
+        raise CacheError(f"{place} is gone as soon as it was made", "run the command again")
+    return made
+
+
+def limit() -> float:
+    """Bytes of all that is kept. Raises UsageError where $ZOO_ENGINE_CACHE is no number of GB."""
+    said = os.environ.get("ZOO_ENGINE_CACHE", "").strip()
+    try:
+        size = float(said or LIMIT)
+    except ValueError:
+        size = -1.0
+    if not size >= 0:
+        raise UsageError(f"ZOO_ENGINE_CACHE={said}", "give a number of GB from 0, as in 2.5")
+    return size * 1e9
+
+
+# What a folder is filled with.
+
+
+def fill(
+    place: Path,
+    chain: nn.Module,
+    preprocess: Preprocess,
+    about: dict[str, Any],
+    quantised: bytes | None,
+) -> None:
+    """Writes all files of a chain into an empty folder; see `make`."""
+    import copy
+
+    import torch
+    from safetensors.numpy import save
+
+    twin = copy.deepcopy(chain).cpu().eval()
+    state = {name: tensor.numpy() for name, tensor in twin.state_dict().items()}
+    with kept.elsewhere(), writing(place):
+        dense = {name: np.array(value, order="C") for name, value in state.items()}
+        (place / STATE).write_bytes(
+            save(dense)
+        )  # save_file has an error of its own for a full disk
+        write_graph(place / GRAPH, quantised or onnx_of(twin, preprocess), preprocess)
+    record = {
+        "about": about,
+        "preprocess": preprocess.to_dict(),
+        "quantised": quantised is not None,
+        "shape": prove(place / GRAPH, twin, preprocess, np.inf if quantised else AGREES),
+        "versions": {"format": FORMAT, "openvino": version(), "torch": torch.__version__},
+        "keys": list(state),
+    }
+    kept.seal(place, (GRAPH, WEIGHTS, STATE), record)
+
+
+def onnx_of(chain: nn.Module, preprocess: Preprocess) -> bytes:
+    from zoo.engine.graph import to_onnx
+
+    try:
+        return to_onnx(chain, preprocess.channels, preprocess.size)
+    except ZooError as error:
+        raise ConversionError(error.what, TORCH) from error
+
+
+def write_graph(path: Path, model: bytes, preprocess: Preprocess) -> None:
+    """An ONNX graph behind a normalisation, as OpenVINO keeps it."""
+    openvino = runtime()
+    with converting():
+        graph = normalised(openvino.Core().read_model(model), preprocess)
+        openvino.save_model(graph, path, compress_to_fp16=False)
+
+
+def normalised(graph: Any, preprocess: Preprocess) -> Any:
+    """The graph with uint8 N H W C for its input: (x / 255 - mean) / std, then N C H W."""
+    openvino = runtime()
+    steps = openvino.preprocess.PrePostProcessor(graph)
+    tensor = steps.input().tensor()
+    tensor.set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    steps.input().model().set_layout(openvino.Layout("NCHW"))
+    todo = steps.input().preprocess().convert_element_type(openvino.Type.f32)
+    todo.mean([255 * value for value in preprocess.mean])
+    todo.scale([255 * value for value in preprocess.std])
+    return steps.build()
+
+
+def prove(path: Path, chain: nn.Module, preprocess: Preprocess, most: float) -> list[int]:
+    """Compares what was written with the chain in torch; the shape of an answer for a picture.
+
+    most: how far a value may be off, of the largest one.
+    """
+    import torch
+
+    from zoo.device import Device
+    from zoo.engine.torch import Normalise
+
+    side, channels = preprocess.size, preprocess.channels
+    pictures = samples(side, channels)
+    normalise = Normalise(preprocess, Device("cpu", "fp32", cores(), "a proof"))
+    with torch.inference_mode():
+        given = chain(normalise(torch.from_numpy(pictures)).contiguous()).numpy()
+    with converting():
+        found = OpenVinoEngine(path, "fp32", 1, batch=len(pictures))(pictures)
+    if found.shape != given.shape:
+        raise disagreement(f"its answer has the shape {found.shape}, not {given.shape}")
+    largest = float(np.abs(given).max())
+    apart = float(np.abs(found - given).max())
+    if not apart <= most * largest:  # a NaN is not at most anything
+        raise disagreement(
+            f"it differs from torch by {apart:.2g} where the largest is {largest:.2g}"
+        )
+    return list(given.shape[1:])
+
+
+def samples(side: int, channels: int) -> Array:
+    """Two pictures, uint8 2 H W C: noise, and a slope that is bright at one corner."""
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, channels), np.uint8)
+    slope = np.add.outer(np.arange(side), np.arange(side)) * 255 // max(1, 2 * side - 2)
+    return np.stack([noise, np.repeat(slope[..., None], channels, axis=2).astype(np.uint8)])
+
+
+def disagreement(why: str) -> ConversionError:
+    return ConversionError(f"OpenVINO does not run this network as torch does: {why}", TORCH)
+
+
+@contextlib.contextmanager
+def converting() -> Iterator[None]:
+    """OpenVINO's errors, which have no type of their own."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1][:160]
+        raise ConversionError(f"OpenVINO cannot run this network: {reason}", TORCH) from error

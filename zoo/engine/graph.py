@@ -1,0 +1,172 @@
+"""A torch chain as an ONNX graph, quickly.
+
+torch has two exporters. The old one runs the chain once and writes down what it did: ten times
+quicker than the new one (torch.export), and blind to what depends on the input. So what it gives is
+compared with the chain before it is believed, on another number of pictures than it was traced
+with; where it cannot, or differs, the new one does the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.engine import Array
+from zoo.errors import ParityError, WriteError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OPSET, IR_VERSION = 20, 10  # readable by runtimes of two years ago
+AGREES = 1e-4  # of the largest value of an output
+TRACED, TRIED = 2, 3  # pictures; not 1, which broadcasts
+LIMIT = 2**31 - 2**20  # bytes: a protobuf message ends at 2 GB
+
+
+def to_onnx(
+    chain: nn.Module, channels: int, size: int, outputs: Sequence[str] = ("output",)
+) -> bytes:
+    """The chain in eval mode as an ONNX model: `tensor` float32 N C S S in, N free.
+
+    outputs: names of what it gives, in order. The weights are inside. Agrees with the chain within
+    1e-4 of the largest value in ONNX Runtime. Raises WriteError where the weights exceed what a
+    file holds, ParityError where neither exporter gets the chain right.
+    """
+    chain = on_cpu(chain)
+    refuse_huge(chain)
+    found = differences = None
+    for exporter in (traced, exported):
+        with contextlib.suppress(Exception):  # exporters raise anything; the next one may do
+            found = exporter(chain, channels, size, outputs)
+            differences = difference(found, chain, channels, size)
+            if differences <= AGREES:
+                return found
+    raise ParityError(
+        "the network cannot be written as an ONNX graph: "
+        + ("both exporters fail" if found is None else f"the graph differs by {differences:.1g}"),
+        "please report it with the model's name; the torch engine runs it: --engine torch",
+    )
+
+
+def on_cpu(chain: nn.Module) -> nn.Module:
+    """The chain in eval mode on the CPU; where it lies elsewhere, a copy."""
+    import torch
+
+    if any(tensor.device.type != "cpu" for tensor in chain.parameters()):
+        chain = copy.deepcopy(chain).cpu()
+    return chain.eval().to(memory_format=torch.contiguous_format)
+
+
+def refuse_huge(chain: nn.Module) -> None:
+    total = sum(tensor.numel() * tensor.element_size() for tensor in chain.state_dict().values())
+    if total > LIMIT:
+        raise WriteError(
+            f"the network has {total / 1e9:.2f} GB of weights, an ONNX file holds 2 GB",
+            "choose a smaller network: `zoo list --sort params`",
+        )
+
+
+def traced(chain: nn.Module, channels: int, size: int, outputs: Sequence[str], **how: Any) -> bytes:
+    """By the old exporter, unchecked. how: its further settings."""
+    import torch
+
+    axes = {name: {0: "N"} for name in ("tensor", *outputs)}
+    file = io.BytesIO()
+    with quiet(), torch.no_grad():
+        torch.onnx.export(
+            chain,
+            (torch.zeros(TRACED, channels, size, size),),
+            file,  # type: ignore[arg-type]  # it takes one, whatever it says
+            input_names=["tensor"],
+            output_names=list(outputs),
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+            **how,
+        )
+    return file.getvalue()
+
+
+def exported(chain: nn.Module, channels: int, size: int, outputs: Sequence[str]) -> bytes:
+    """By the new exporter, unchecked."""
+    import torch
+
+    with quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            chain,
+            (torch.zeros(TRACED, channels, size, size),),
+            input_names=["tensor"],
+            output_names=list(outputs),
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    model.ir_version = min(model.ir_version, IR_VERSION)
+    return model.SerializeToString()  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Exporters warn of their own age and of every choice they make."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def difference(model: bytes, chain: nn.Module, channels: int, size: int) -> float:
+    """Largest difference of a value of graph and chain on noise, of the largest of its output."""
+    import torch
+
+    shape = (TRIED, channels, size, size)
+    noise = np.random.default_rng(0).standard_normal(shape, np.float32)
+    with torch.no_grad():
+        given = chain(torch.from_numpy(noise))
+    theirs = [given] if isinstance(given, torch.Tensor) else list(given)
+    pairs = zip(run(model, noise), (value.numpy() for value in theirs), strict=True)
+    return max(relative(ours, value) for ours, value in pairs)
+
+
+def relative(ours: Array, theirs: Array) -> float:
+    """Infinity where the shapes differ or a value is none."""
+    if ours.shape != theirs.shape or not np.isfinite(ours).all():
+        return float("inf")
+    return float(np.abs(ours - theirs).max() / max(1e-12, float(np.abs(theirs).max())))
+
+
+def run(model: bytes, tensor: Array) -> list[Array]:
+    """All outputs of a model that takes `tensor`, by ONNX Runtime."""
+    from zoo.device import cores
+
+    return session(model, cores()).run(None, {"tensor": tensor})  # type: ignore[no-any-return]
+
+
+def session(model: bytes, threads: int, folder: Path | None = None) -> Any:
+    """A model in ONNX Runtime on the CPU. folder: of the file that it takes its weights from."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if folder is not None:
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(folder)
+        )
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,151 @@
+"""The OpenVINO engine: a converted chain on a CPU, near what the processor can do. No torch.
+
+Each worker thread has a stream of its own with one thread in it: nobody waits for anybody, and the
+same code runs on the same shapes whatever the number of workers, so answers do not depend on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.device import cores
+from zoo.engine import Array
+from zoo.errors import UsageError
+
+# Pictures a call. Few keep what a convolution gives in the core's own cache (MobileNetV2 is a sixth
+# slower with eight than with four). Weights are read from memory at every call, so where there are
+# many beside what the layers give (AlexNet 28 times as many, VGG-16 three times, ResNet-50 two
+# thirds) more pictures share a call (AlexNet is a ninth slower with four). And small pictures cost
+# less than the call.
+TINY, TINY_BATCH = 64, 64  # pixels of a side
+BATCHES = ((10.0, 16), (2.0, 8), (0.0, 4))  # from this ratio of weights to activations
+WORKERS = 32  # each holds the activations of its own batch
+# What is not quantised in an int8 graph runs in fp32.
+PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+_importing = threading.Lock()
+
+
+def version() -> str | None:
+    """Of the OpenVINO that is installed, without importing it; None where there is none."""
+    try:
+        return importlib.metadata.version("openvino")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def runtime() -> Any:
+    """The module `openvino`, without its converter.
+
+    `import openvino` imports the converter too, which writes a number for this user into the home
+    folder and reports the import over the network. Without it the module is all there but for
+    `openvino.convert_model`, and is there in a third of the time.
+    """
+    with _importing:
+        converter = "openvino.tools.ovc"
+        if "openvino" in sys.modules:  # somebody else's import: it is done
+            import openvino
+
+            return first_used(openvino)
+        sys.modules[converter] = None  # type: ignore[assignment]  # an ImportError to whoever asks
+        try:
+            import openvino
+        finally:
+            del sys.modules[converter]
+        return first_used(openvino)
+
+
+def first_used(openvino: Any) -> Any:
+    """The module, with a table filled that `infer` needs.
+
+    Two threads that fill it at once wait for each other for ever: one holds the interpreter and
+    waits for the table, the other has the table and waits for the interpreter (2026.4.1).
+    """
+    openvino.Type.f32.to_dtype()
+    return openvino
+
+
+class OpenVinoEngine:
+    """A graph that takes uint8 N H W C and normalises by itself; see `Engine`.
+
+    All calls have the same shape: a short batch is filled with its last picture.
+    """
+
+    decoders = 0
+
+    def __init__(
+        self,
+        graph: Path,
+        precision: str = "fp32",
+        workers: int | None = None,
+        batch: int | None = None,
+    ) -> None:
+        """graph: a .xml with its .bin, quantised already where it is to run in int8.
+
+        workers: as many as this process has processors. batch: what is quickest for the graph.
+        Raises UsageError for a precision that it does not know.
+        """
+        if precision not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise UsageError(f"--precision {precision} with --engine openvino", f"give {known}")
+        self.workers = min(workers or cores(), WORKERS)
+        self.name = f"openvino {version()} cpu {precision}"
+        openvino = runtime()
+        core = openvino.Core()
+        model = core.read_model(graph)
+        self.batch = batch or best_batch(model, graph)
+        reshape(model, self.batch)
+        settings = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+            "NUM_STREAMS": self.workers,
+            "INFERENCE_NUM_THREADS": self.workers,
+            "ENABLE_CPU_PINNING": False,
+        }
+        self.compiled = core.compile_model(model, "CPU", settings)
+        self.of_thread = threading.local()
+
+    def start_worker(self) -> None:
+        self.of_thread.request = self.compiled.create_infer_request()
+
+    def __call__(self, pixels: Array) -> Array:
+        if not hasattr(self.of_thread, "request"):
+            self.start_worker()
+        count = len(pixels)
+        if count < self.batch:
+            pixels = np.concatenate([pixels, np.repeat(pixels[-1:], self.batch - count, axis=0)])
+        result = self.of_thread.request.infer([np.ascontiguousarray(pixels)], share_inputs=True)
+        return np.array(result[0][:count])  # the request writes its next answer over this one
+
+
+def reshape(model: Any, batch: int) -> None:
+    shape = model.input(0).partial_shape
+    shape[0] = batch
+    model.reshape(shape)
+
+
+def best_batch(model: Any, graph: Path) -> int:
+    """How many pictures a call is quickest with; leaves the model with one."""
+    reshape(model, 1)
+    if model.input(0).shape[1] <= TINY:
+        return TINY_BATCH
+    activations = sum(
+        output.get_tensor().size  # bytes
+        for operation in model.get_ops()
+        if operation.get_type_name() != "Constant"
+        for output in operation.outputs()
+    )
+    ratio = graph.with_suffix(".bin").stat().st_size / activations
+    return next(batch for least, batch in BATCHES if ratio >= least)
+
+
+def capabilities() -> list[str]:
+    """What OpenVINO says this processor computes with, as `FP32`, `BF16`; nothing without it."""
+    with contextlib.suppress(Exception):  # not installed, or no plugin for this processor
+        return list(runtime().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return []

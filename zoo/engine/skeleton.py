@@ -1,0 +1,236 @@
+"""Graphs without weights: what an exporter took seconds for, once per architecture.
+
+A skeleton is an ONNX model whose weights are named as in the state dict and have shapes but no
+numbers. Filled with the tensors of a file it is the network, without torch. Those of the
+catalogue's networks lie beside this file (`python -m benchmarks.skeletons` makes them anew), others
+are made at their first export and kept in $ZOO_CACHE/graphs.
+
+How many classes there are is no part of a skeleton: a tensor's shape is that of the file, and the
+graph is read again with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import importlib.metadata
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from zoo import __version__
+from zoo.disk import atomic, cache_folder
+from zoo.engine import Array, graph
+from zoo.errors import ParityError, WeightsError, WriteError, ZooError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zoo.catalog.spec import Preprocess
+
+FORMAT = 1  # count up when what is made of a chain changes
+GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto, TensorProto
+SHIPPED = Path(__file__).with_name("skeletons")
+
+
+class Place(NamedTuple):
+    """Where the bytes of a tensor lie in a file."""
+
+    offset: int
+    length: int
+
+
+def key_of(
+    model: str,
+    variant: Mapping[str, str | float],
+    head: str,
+    preprocess: Preprocess,
+    outputs: Sequence[str],
+) -> str:
+    """The name of a skeleton. head: as a run's record has it; how wide it is does not matter."""
+    facts: list[Any] = [FORMAT, sorted(variant.items()), head.partition(":")[0], list(outputs)]
+    facts += [preprocess.channels, preprocess.size]
+    library, slash, _ = model.partition("/")
+    if slash and library in ("timm", "torchvision"):
+        facts += [model, importlib.metadata.version(library)]
+    number = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+    return re.sub(r"[^\w.-]", "-", model) + f"-{number}"
+
+
+def find(key: str) -> bytes | None:
+    """The skeleton of this key, shipped or kept."""
+    for place in (SHIPPED, folder()):
+        with contextlib.suppress(OSError):
+            return (place / f"{key}.onnx").read_bytes()
+    return None
+
+
+def folder() -> Path:
+    """Of those that this version of the project, and of torch, have made."""
+    versions = f"{__version__}-torch-{importlib.metadata.version('torch')}"
+    return cache_folder() / "graphs" / versions
+
+
+def keep(key: str, skeleton: bytes) -> None:
+    """Where nothing can be written the next export makes it again."""
+    with contextlib.suppress(OSError, WriteError):
+        folder().mkdir(parents=True, exist_ok=True)
+        with atomic(folder() / f"{key}.onnx") as file:
+            file.write(skeleton)
+
+
+# Filling one, without torch.
+
+
+def fill(model: Any, state: Mapping[str, Array]) -> None:
+    """Puts the numbers of a state dict into an onnx.ModelProto, where it has none yet.
+
+    Raises WeightsError where a tensor is missing or has another rank; a wrong size shows when the
+    model is loaded.
+    """
+    for tensor, array in missing(model, state):
+        tensor.dims[:] = array.shape
+        tensor.raw_data = array.tobytes()
+
+
+def missing(model: Any, state: Mapping[str, Array]) -> Iterator[tuple[Any, Array]]:
+    """The tensors of a model that have no numbers yet, with theirs in float32; see `fill`."""
+    import numpy as np
+
+    for tensor in model.graph.initializer:
+        if tensor.HasField("raw_data"):
+            continue
+        array = state.get(tensor.name)
+        if array is None or array.ndim != len(tensor.dims):
+            what = "is missing" if array is None else f"has the shape {array.shape}"
+            raise WeightsError(
+                f"{tensor.name} {what}, the network's graph expects {list(tensor.dims)}",
+                "was the run made by another version of zoo?",
+            )
+        yield tensor, np.asarray(array, np.float32, order="C")
+
+
+def write_filled(path: Path, model: Any, state: Mapping[str, Array]) -> dict[str, Place]:
+    """Writes what `fill` and SerializeToString would give, and returns where each tensor begins.
+
+    In the format's own words, since protobuf would hold the weights in memory three times over:
+    a message in a message is its field's number, its length and its bytes. model is left with
+    the shapes. Raises WeightsError.
+    """
+    pieces: list[tuple[str, bytes, Any]] = []
+    for tensor, array in missing(model, state):
+        tensor.dims[:] = array.shape
+        content = array.reshape(-1).view("u1").data
+        head = tensor.SerializeToString() + framed(RAW_DATA, len(content))
+        pieces.append((tensor.name, framed(INITIALIZER, len(head) + len(content)) + head, content))
+    hollow = type(model)()
+    hollow.CopyFrom(model)
+    del hollow.graph.initializer[:]
+    hollow.graph.initializer.extend(t for t in model.graph.initializer if t.HasField("raw_data"))
+    graph_itself = hollow.graph.SerializeToString()
+    hollow.ClearField("graph")
+    total = len(graph_itself) + sum(len(head) + len(content) for _, head, content in pieces)
+    places = {}
+    with path.open("wb") as file:
+        file.write(hollow.SerializeToString() + framed(GRAPH, total) + graph_itself)
+        for name, head, content in pieces:
+            file.write(head)
+            places[name] = Place(file.tell(), len(content))
+            file.write(content)
+    return places
+
+
+def framed(field: int, length: int) -> bytes:
+    """What stands before the bytes of a field: its number and kind, and the length; base 128."""
+    found = bytearray([field << 3 | 2])
+    while length > 127:
+        found.append(length & 127 | 128)
+        length >>= 7
+    found.append(length)
+    return bytes(found)
+
+
+def refer(model: Any, state: Mapping[str, Array], path: Path, places: Mapping[str, Place]) -> bytes:
+    """A model whose weights are those in a file that `write_filled` has written.
+
+    It can be run where that file is: the name in it has no folder.
+    """
+    for tensor, array in missing(model, state):
+        tensor.dims[:] = array.shape
+        tensor.data_location = tensor.EXTERNAL
+        where = {"location": path.name, **places[tensor.name]._asdict()}
+        for key, value in where.items():
+            tensor.external_data.add(key=key, value=str(value))
+    return model.SerializeToString()  # type: ignore[no-any-return]
+
+
+# Making one, with torch.
+
+
+def make(chain: nn.Module, channels: int, size: int, outputs: Sequence[str]) -> bytes:
+    """The skeleton of a chain, proved on the chain's own weights.
+
+    Traced with other weights than the chain has, so that a number that went from them into the
+    graph shows. Raises ParityError where the network is not all in its state dict.
+    """
+    import onnx
+    import torch
+
+    chain = graph.on_cpu(chain)
+    graph.refuse_huge(chain)
+    try:
+        kept = torch.onnx.TrainingMode.PRESERVE
+        model = graph.traced(
+            shaken(chain), channels, size, outputs, training=kept, do_constant_folding=False
+        )
+        skeleton = stripped(model, set(chain.state_dict()))
+        state = {name: tensor.numpy() for name, tensor in chain.state_dict().items()}
+        filled = onnx.load_from_string(skeleton)
+        fill(filled, state)
+        apart = graph.difference(filled.SerializeToString(), chain, channels, size)
+    except ZooError:
+        raise
+    except Exception as error:  # of the exporter's and the runtime's there are many types
+        raise ParityError(f"no graph of the network: {str(error).splitlines()[0][:160]}") from error
+    if not apart <= graph.AGREES:
+        raise ParityError(f"the network's graph differs from it by {apart:.1g}")
+    return skeleton
+
+
+def shaken(chain: nn.Module) -> nn.Module:
+    """A copy in which no two tensors are equal: the exporter would make one of them."""
+    import torch
+
+    twin = copy.deepcopy(chain)
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in twin.state_dict().items():
+            if tensor.is_floating_point():
+                scale = float(tensor.std()) if tensor.numel() > 1 else 0.0
+                tensor += 0.05 * (scale or 1.0) * torch.randn(tensor.shape, generator=random)
+                if name.endswith("running_var"):
+                    tensor.abs_().add_(0.1)
+    return twin
+
+
+def stripped(model: bytes, names: set[str]) -> bytes:
+    """The graph without numbers, and without what only a reader of the graph would want."""
+    import onnx
+
+    proto = onnx.load_from_string(model)
+    for tensor in proto.graph.initializer:
+        if tensor.name not in names or tensor.data_type != onnx.TensorProto.FLOAT:
+            raise ParityError(f"the network's graph has {tensor.name}, which is no weight of it")
+        tensor.ClearField("raw_data")
+        tensor.ClearField("float_data")
+    for node in proto.graph.node:
+        node.ClearField("doc_string")
+    del proto.graph.value_info[:]
+    for value in proto.graph.output:
+        for dimension in value.type.tensor_type.shape.dim:
+            dimension.ClearField("dim_value")
+    proto.producer_name, proto.producer_version = "zoo", ""
+    return proto.SerializeToString(deterministic=True)  # type: ignore[no-any-return]

@@ -1,0 +1,157 @@
+"""A solved head and nothing else: from kept features to a finished run, in numpy.
+
+So most fine-tunes never need torch: where the frozen part is compiled and the features are kept, a
+run is over before torch would be imported.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo import __version__, weights
+from zoo.data.index import Sample
+from zoo.data.views import plain_view
+from zoo.engine.pipeline import forward
+from zoo.errors import DisagreementError, ImageError
+from zoo.finetune.events import Event
+from zoo.finetune.finish import conclude
+from zoo.finetune.heads import flat, optimum
+from zoo.finetune.prefix import prefix
+from zoo.finetune.results import PHOTOS, confidence
+from zoo.finetune.settings import Epoch
+from zoo.finetune.solver import one_thread
+from zoo.finetune.sources import FeatureSource
+from zoo.finetune.tasks import Scores
+from zoo.metrics import Array, report
+
+if TYPE_CHECKING:
+    from zoo.finetune.job import Job
+
+ENOUGH = 0.98  # of the val photos must get the class that fp32 gives them
+
+
+def solve_alone(job: Job) -> Iterator[Event]:
+    """The whole of the training, and what is written of it; raises what `Job.events` raises."""
+    plan = job.plan
+    source = yield from job.gather.source(plan.phases[0])
+    assert isinstance(source, FeatureSource)
+    if not job.team.first:
+        return
+    job.run.cut_metrics(0)
+    job.open_logs()
+    started = time.perf_counter()
+    solution = optimum(plan, source, job.gather)
+    weight, bias = solution.weight, solution.bias
+    outputs = scores_of(flat(source.val_features), weight, bias)
+    classes = job.index.classes
+    scores = Scores(
+        loss_of(outputs, source.val_labels),
+        report(outputs.argmax(axis=1), source.val_labels, classes),
+        outputs=outputs,
+    )
+    train_loss = loss_of(scores_of(flat(source.features), weight, bias), source.labels)
+    epoch = epoch_of(scores, train_loss, time.perf_counter() - started, solution.reason)
+    job.log(epoch)
+    yield epoch
+    val = job.index.of("val")
+    agreement = agreeing(job, val, weight, bias, outputs)
+    calibration = confidence(
+        job.run,
+        val,
+        outputs,
+        plan.recipe.seed,
+        "" if plan.recipe.calibrate else "--no-calibrate",
+    )
+    save(
+        job,
+        weight / np.float32(calibration.temperature),
+        bias / np.float32(calibration.temperature),
+    )
+    model = job.run.path("model.safetensors")
+    job.run.update(linear_head=plan.head, model_sha256=weights.hash_of(model))
+    yield from conclude(job, scores, 1, agreement, None, calibration)
+
+
+def scores_of(features: Array, weight: Array, bias: Array) -> Array:
+    """N x K float32 of N x D; on one thread, for the same bits on any number of cores."""
+    with one_thread():
+        return np.asarray(features @ weight.T + bias)
+
+
+def loss_of(scores: Array, labels: Array) -> float:
+    """Mean cross-entropy, in nats."""
+    from scipy.special import logsumexp
+
+    wide = scores.astype(np.float64)
+    return float(np.mean(logsumexp(wide, axis=1) - wide[np.arange(len(labels)), labels]))
+
+
+def epoch_of(scores: Scores, train_loss: float, seconds: float, note: str) -> Epoch:
+    """What stands in the place of an epoch."""
+    assert scores.report is not None
+    return Epoch(
+        epoch=1,
+        train_loss=train_loss,
+        val_loss=scores.loss,
+        accuracy=scores.report.accuracy,
+        map=None,
+        macro_f1=scores.report.macro_f1,
+        mse=None,
+        lr=0.0,
+        seconds=seconds,
+        best=True,
+        notes=(note,),
+    )
+
+
+def agreeing(
+    job: Job, val: Sequence[Sample], weight: Array, bias: Array, outputs: Array
+) -> float | None:
+    """Share of val photos that get the same class in fp32; None of a run in fp32.
+
+    Raises DisagreementError where it is below ENOUGH, unless the recipe says to go on.
+    """
+    plan = job.plan
+    if plan.device.precision == "fp32":
+        return None
+    assert plan.cut is not None
+    exact = prefix(
+        plan.part(plan.cut), plan.engine, replace(plan.device, precision="fp32"),
+        plan.recipe.workers,
+    ).engine  # fmt: skip
+    paths = [job.index.root / sample.path for sample in val[:PHOTOS]]
+    same = []
+    rows = forward(paths, lambda path: plain_view(path, plan.preprocess), exact)
+    for ours, (_, row) in zip(outputs, rows, strict=False):
+        if not isinstance(row, ImageError):
+            theirs = scores_of(row.reshape(1, -1), weight, bias)[0]
+            same.append(ours.argmax() == theirs.argmax())
+    share = float(np.mean(same))
+    if share < ENOUGH and not plan.recipe.force:
+        raise disagreement(plan.device.precision, share, len(same))
+    return share
+
+
+def disagreement(precision: str, share: float, photos: int) -> DisagreementError:
+    return DisagreementError(
+        f"{precision} gives the class that fp32 gives on {100 * share:.1f} % of {photos} val "
+        f"photos, at least {100 * ENOUGH:g} % is asked for",
+        "leave --precision out, or go on all the same with --force",
+    )
+
+
+def save(job: Job, weight: Array, bias: Array) -> None:
+    """model.safetensors: the network as it was, with the new head."""
+    plan, ready = job.plan, job.gather.prefix
+    if plan.known and ready and ready.compiled:
+        state = ready.compiled.state()
+    else:
+        state = {n: value.cpu().numpy() for n, value in plan.chain.state_dict().items()}
+    state |= {f"{plan.head}.weight": weight, f"{plan.head}.bias": bias}
+    about = {"zoo": __version__, "model": plan.recipe.model}
+    weights.save_arrays(state, job.run.path("model.safetensors"), about)

@@ -1,0 +1,71 @@
+"""Plans that cannot be carried out, refused before anything is computed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from zoo import catalog
+from zoo.catalog import ModelSpec
+from zoo.errors import UsageError
+from zoo.finetune.mixing import check_cutmix
+from zoo.recipe import Recipe
+
+if TYPE_CHECKING:
+    from zoo.finetune.plan import Plan
+
+
+def check_task(recipe: Recipe, row: ModelSpec) -> None:
+    """Raises UsageError where the network cannot learn what the recipe asks for."""
+    if recipe.task == "reconstruct" and row.task != "reconstruct":
+        names = [name for name, row in catalog.ROWS.items() if row.task == "reconstruct"]
+        raise UsageError(
+            f"{row.name} gives classes, it cannot reconstruct its input",
+            f"autoencoders: {', '.join(names)}",
+        )
+
+
+def check_batches(plan: Plan) -> None:
+    """Raises UsageError where a norm over the pictures of a batch would see one picture."""
+    from torch import nn
+
+    rows = len(plan.index.of("train")) * max(1, plan.views)
+    chain = plan.cut.trainable if plan.cut else plan.chain
+    norm = any(isinstance(part, nn.BatchNorm1d) for part in chain.modules())
+    if norm and min(rows, plan.recipe.batch_size) == 1:
+        raise UsageError(
+            "BatchNorm over a batch of one photo", "give --batch-size 2 or more, and photos for it"
+        )
+
+
+def check_compiler(recipe: Recipe) -> None:
+    """Raises UsageError where torch.compile would look for a C++ compiler in vain."""
+    name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if recipe.compile and shutil.which(name) is None:
+        raise UsageError(
+            f"--compile takes a C++ compiler, and there is no {name}",
+            "install one, name it in CXX, or leave --compile out",
+        )
+
+
+def check_old(plan: Plan) -> None:
+    """Raises UsageError for a decay from stage to stage where no pretrained stage is trained."""
+    parts = plan.phases[-1].parts
+    chain = parts.trainable if parts else plan.chain
+    new = f"{plan.fresh}."
+    old = plan.fresh and any(not name.startswith(new) for name, _ in chain.named_parameters())
+    if plan.recipe.layer_decay is not None and not old:
+        raise UsageError(
+            f"--layer-decay {plan.recipe.layer_decay:g} would do nothing: every trained layer is "
+            "new",
+            "leave it out, or train more: --cut, --unfreeze, --no-freeze",
+        )
+
+
+def check_mixing(plan: Plan) -> None:
+    """Raises UsageError where boxes are to be cut out of features that have no place."""
+    if plan.recipe.cutmix:
+        for phase in plan.phases:
+            check_cutmix(phase.shape or (plan.preprocess.channels, *[plan.preprocess.size] * 2))

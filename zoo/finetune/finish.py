@@ -1,0 +1,92 @@
+"""The end of a fine-tune: what is measured once more and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from zoo.finetune import checkpoint, multilabel
+from zoo.finetune.calibrate import Calibration, obstacle
+from zoo.finetune.calibrate import fold as fold_temperature
+from zoo.finetune.events import Event, Finished, Note
+from zoo.finetune.evidence import record, repeat
+from zoo.finetune.reconstruction import Baseline, baseline, code_width
+from zoo.finetune.results import confidence, write_tables
+from zoo.finetune.sources import PhotoSource
+from zoo.finetune.tasks import Scores
+from zoo.metrics import Array
+
+if TYPE_CHECKING:
+    from zoo.finetune.job import Job
+    from zoo.finetune.loop import Loop
+
+
+def conclude(
+    job: Job,
+    scores: Scores,
+    best: int,
+    agreement: float | None,
+    baseline: Baseline | None,
+    calibration: Calibration | None,
+    skipped: int = 0,
+) -> Iterator[Event]:
+    """Writes the results; then the repetitions, and the end."""
+    write(job, scores, baseline, calibration)
+    job.run.update(best_epoch=best, skipped_steps=skipped, agreement_with_fp32=agreement)
+    found = []
+    for item in repeat(job, job.initial):
+        if isinstance(item, str):
+            yield Note(item)
+        else:
+            found.append(item)
+    seconds, cpu_seconds = job.spent()
+    job.run.update(
+        status="finished",
+        seconds=round(seconds, 3),
+        cpu_seconds=round(cpu_seconds, 3),
+        evidence=record(found),
+    )
+    checkpoint.remove(job.saver.path)
+    yield Finished(scores, baseline, best, agreement, seconds, calibration, tuple(found))
+
+
+def write(
+    job: Job, scores: Scores, baseline: Baseline | None, calibration: Calibration | None
+) -> None:
+    results: dict[str, Any] = {"mse": scores.mse, "mae": scores.mae}
+    if scores.report:
+        results = {"accuracy": scores.report.accuracy, "macro_f1": scores.report.macro_f1}
+        write_tables(job.run, scores.report)
+        job.run.update(classes_table=[asdict(score) for score in scores.report.classes])
+    if found := scores.labels:
+        results = {"map": found.map, "macro_f1": found.macro_f1, "exact": found.exact}
+        multilabel.write_table(job.run, found)
+        job.run.update(classes_table=found.to_dict()["classes"])
+    if calibration:
+        job.run.update(calibration=asdict(calibration))
+    if baseline:
+        results |= {"pca_components": baseline.components, "pca_mse": baseline.mse}
+    job.run.update(results=results)
+
+
+def calibrated(job: Job, loop: Loop, scores: Array) -> Calibration:
+    """The temperature, in the head from here on; writes down what the val photos got."""
+    why_not = "" if job.recipe.calibrate else "--no-calibrate"
+    if not why_not:
+        some = next(iter(loop.source.val()))[:2]
+        why_not = obstacle(loop.model, job.plan.head, some)
+    if job.recipe.task == "multilabel":
+        calibration = multilabel.confidence(job.run, job.index, scores, job.recipe.seed, why_not)
+    else:
+        val = job.index.of("val")
+        calibration = confidence(job.run, val, scores, job.recipe.seed, why_not)
+    fold_temperature(loop.model, job.plan.head, calibration.temperature)
+    return calibration
+
+
+def pca(job: Job, source: Any) -> Baseline | None:
+    """What principal components do with a code as long as the network's."""
+    assert isinstance(source, PhotoSource)
+    width = code_width(job.plan.chain, job.plan.start.spec)
+    return baseline(source.pixels_of("train"), source.pixels_of("val"), width)

@@ -1,0 +1,86 @@
+"""The frozen part, ready to run: who runs it, and what its features are called."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from zoo.catalog import Preprocess
+from zoo.device import Device
+from zoo.engine import Engine
+from zoo.errors import CacheError, ConversionError
+from zoo.finetune.cache import VERSION, fingerprint
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zoo.engine.compiled import Compiled
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """An engine for the frozen part. key: names the features that it gives.
+
+    compiled: where a graph of it is kept; None where torch runs it. note: why it is torch though
+    another engine was chosen.
+    """
+
+    engine: Engine
+    key: str
+    compiled: Compiled | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A chain up to a stage, or all of it.
+
+    weights: sha256 of all it starts from, or `file SHA256`. chain: None where it is not here.
+    """
+
+    model: str
+    variant: dict[str, str | float]
+    weights: str
+    boundary: str | None
+    preprocess: Preprocess
+    chain: nn.Sequential | None
+
+    @property
+    def key(self) -> str:
+        """Of the compiled graph, which does not depend on how a photo becomes a square."""
+        from zoo.engine.compiled import key_of
+
+        plain = replace(self.preprocess, fit="crop")
+        return key_of(self.model, self.variant, self.weights, self.boundary, plain)
+
+
+def prefix(part: Part, engine: str, device: Device, workers: int | None = None) -> Prefix:
+    """Compiles what is not compiled yet. Raises CacheError, WriteError."""
+    from zoo.engine.torch import TorchEngine
+
+    note = ""
+    if engine == "openvino":
+        try:
+            return compiled(part, device, workers)
+        except ConversionError as error:
+            note = f"torch runs the frozen part: {error.what}"
+    assert part.chain is not None
+    torch = TorchEngine(part.chain, part.preprocess, device, workers)
+    return Prefix(torch, fingerprint(part.chain, part.model, part.preprocess, torch), None, note)
+
+
+def compiled(part: Part, device: Device, workers: int | None) -> Prefix:
+    """Raises ConversionError where the chain cannot be compiled."""
+    from zoo.engine.compiled import find, make
+
+    found = find(part.key)
+    if found is None:
+        if part.chain is None:  # it was there a moment ago
+            raise CacheError("the compiled network was removed meanwhile", "run the command again")
+        found = make(part.key, part.chain, part.preprocess, {"model": part.model})
+    ready = found.engine(device.precision, workers or device.threads)
+    about: list[Any] = [VERSION, part.key, ready.name, part.preprocess.to_dict()]
+    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    return Prefix(ready, key, found)

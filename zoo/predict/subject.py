@@ -1,0 +1,160 @@
+"""Who answers: the network of a run or of a name, told without building it.
+
+What an answer takes is the compiled graph, the classes and the Preprocess. All of them can be had
+without torch where the graph was compiled before; only to compile one the network is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo import catalog, weights
+from zoo.catalog import Preprocess, Weights
+from zoo.device import Device
+from zoo.engine import Array, Engine
+from zoo.errors import CacheError, ConversionError, WriteError
+from zoo.run import Run
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zoo.engine.compiled import Compiled
+    from zoo.network import Network
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A network to be asked. build: makes it, with torch.
+
+    weights: what says which parameters it has. boundary: the stage up to which a graph runs, None
+    for all of it. head: K x D and K behind that stage.
+    """
+
+    model: str
+    variant: dict[str, str | float]
+    weights: str
+    boundary: str | None
+    preprocess: Preprocess
+    classes: tuple[str, ...]
+    threshold: float | None
+    build: Callable[[], Network] = field(repr=False)
+    head: tuple[Array, Array] | None = None
+
+    @property
+    def key(self) -> str:
+        from zoo.engine.compiled import key_of
+
+        plain = replace(self.preprocess, fit="crop")  # which is not the graph's business
+        return key_of(self.model, self.variant, self.weights, self.boundary, plain)
+
+    def chain(self) -> nn.Sequential:
+        """What a graph is made of."""
+        from zoo.models.tap import halves
+
+        chain = self.build().chain.eval()
+        return chain if self.boundary is None else halves(chain, self.boundary)[0]
+
+    def engine(self, device: Device) -> Engine:
+        """Raises ConversionError, CacheError where there can be no graph."""
+        from zoo.engine import compiled
+
+        found = compiled.find(self.key) or self.made()
+        ready: Engine = found.engine(device.precision)
+        return ready if self.head is None else WithHead(ready, *self.head)
+
+    def made(self) -> Compiled:
+        from zoo.engine import compiled
+
+        return compiled.make(self.key, self.chain(), self.preprocess, {"model": self.model})
+
+
+class WithHead:
+    """An engine for the frozen part with a linear head behind it; see `Engine`."""
+
+    def __init__(self, engine: Engine, weight: Array, bias: Array) -> None:
+        self.engine, self.weight, self.bias = engine, weight.T, bias
+        self.batch, self.workers, self.decoders = engine.batch, engine.workers, engine.decoders
+        self.name = engine.name
+
+    def start_worker(self) -> None:
+        self.engine.start_worker()
+
+    def __call__(self, pixels: Array) -> Array:
+        features = self.engine(pixels)
+        rows = features.reshape(len(features), -1)
+        # Row by row: what stands beside a picture in a batch changes no bit of its answer.
+        return np.stack([row @ self.weight for row in rows]) + self.bias
+
+
+def of_run(run: Run) -> Subject:
+    """Of a finished run: its frozen part and its head where that is linear, else all of it."""
+    from zoo import network
+
+    about, path = run.record, run.path("model.safetensors")
+    preprocess = Preprocess.from_dict(about["preprocess"])
+    digest, stage = weights.hash_of(path), about.get("linear_head")
+    names = tuple(about["classes"])
+    parts: dict[str, Any] = {"weights": f"file {digest}", "boundary": None}
+    if stage and about.get("model_sha256") == digest:
+        head = weights.read_arrays(path, [f"{stage}.weight", f"{stage}.bias"])
+        parts = {
+            "weights": about["weights_sha256"],
+            "boundary": about["boundary"],
+            "head": (head[f"{stage}.weight"], head[f"{stage}.bias"]),
+        }
+    return Subject(
+        model=about["model"],
+        variant=dict(about.get("variant", {})),
+        preprocess=preprocess,
+        classes=names,
+        threshold=about.get("threshold"),
+        build=lambda: network.of_run(run),
+        **parts,
+    )
+
+
+def of_name(name: str, choice: str | None, seed: int, progress: Progress | None) -> Subject:
+    """Of a model's name: of the catalogue without building it, of a library's by doing so."""
+    from zoo import network
+
+    def build() -> Network:
+        return network.pretrained(name, choice, seed=seed, progress=progress)
+
+    if not catalog.of_library(name):
+        row = catalog.find(name)
+        chosen = weights.choose(row, choice)
+        if isinstance(chosen, Weights):
+            path = weights.find(chosen, progress=progress, model=row.name)
+            names = network.class_names(chosen.classes, row.num_classes)
+            said = f"file {weights.hash_of(path)}"
+            place = (None, chosen.preprocess, names, None)
+            return Subject(name, {}, said, *place, build)
+    net = build()
+    said = f"file {weights.hash_of(net.source)}" if net.source else f"none {seed}"
+    library = name.partition("/")[0] if catalog.of_library(name) else ""
+    if library:
+        from importlib.metadata import version
+
+        said += f" {library} {version(library)}"
+    return Subject(
+        name, net.variant, said, None, net.preprocess, net.classes, net.threshold, lambda: net
+    )
+
+
+def engine_of(subject: Subject, kind: str, device: Device) -> tuple[Engine, str]:
+    """The engine, and why it is torch where another was chosen."""
+    note = ""
+    if kind == "openvino":
+        try:
+            return subject.engine(device), note
+        except (ConversionError, CacheError, WriteError) as error:
+            note = f"torch: {error.what}"
+    from zoo.engine.torch import TorchEngine
+
+    return TorchEngine(subject.build().chain, subject.preprocess, device), note
