@@ -175,9 +175,9 @@ def of_openvino(name: str, frozen: bool, precision: str) -> tuple[Any, Any]:
 def in_int8(chain: Any, preprocess: Any) -> bytes:
     """Quantised on noise: speed is all that is asked of it."""
     import numpy as np
-    from zoo.engine.quantise import quantise
 
     from zoo.engine.graph import to_onnx
+    from zoo.engine.quantise import quantise
 
     shape = (8, preprocess.channels, preprocess.size, preprocess.size)
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)

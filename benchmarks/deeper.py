@@ -2,9 +2,9 @@
 
     python -m benchmarks.deeper FOLDER [SEEDS]
 
-FOLDER has data/clothing10 and the weights of mobilenetv2_100. Both by default, with `--best last`:
-no epoch is chosen on the val photos that the accuracy is of. Mean and 95 % interval over the seeds
-(5), which draw other views, another order and another head.
+FOLDER has data/clothing10 and the weights of mobilenetv2_100. `--best last`: no epoch is chosen on
+the val photos that the accuracy is of. Mean and 95 % interval over the seeds (5), which draw other
+views and another order. A training for each processor runs at once, each on one thread.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,16 @@ from scipy.stats import t
 from benchmarks.accuracy import MODELS
 from benchmarks.measure import machine
 from benchmarks.views import run
+from zoo.device import cores
 
 RESULTS = Path(__file__).parent / "results" / "deeper.json"
 MODEL, DATA = "timm/mobilenetv2_100", "clothing10"
-WAYS = {"frozen": [], "head-then-all": ["--schedule", "head-then-all", "--best", "last"]}
+SMOOTH = ["--label-smoothing", "0.1"]
+WAYS = {
+    "frozen": [],
+    "frozen, label smoothing": SMOOTH,
+    "head-then-all": ["--schedule", "head-then-all", "--best", "last", "--epochs", "20", *SMOOTH],
+}
 
 
 def main() -> None:
@@ -32,28 +39,52 @@ def main() -> None:
     words = [MODEL, str(shared / "data" / DATA), "--weights"]
     words += [str(shared / "weights" / MODELS[MODEL]), "--no-calibrate"]
     rows: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for way, flags in WAYS.items():
-            found = [
-                run([*words, *flags, "--seed", str(seed)], Path(scratch) / f"{way}-{seed}",
-                    Path(scratch) / "cache")
-                for seed in range(seeds)
-            ]  # fmt: skip
-            values = [record["results"]["accuracy"] for record in found]
-            half = float(t.ppf(0.975, seeds - 1) * np.std(values, ddof=1) / np.sqrt(seeds))
-            rows[way] = {
-                "accuracies": values,
-                "mean": float(np.mean(values)),
-                "half": half,
-                "cpu_s": float(np.mean([record["cpu_seconds"] for record in found])),
-            }
-            mean = rows[way]["mean"]
-            print(f"{way}: {100 * mean:.1f} % ± {100 * half:.1f}, each {values}", flush=True)
-    frozen, deeper = rows["frozen"], rows["head-then-all"]
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(cores()) as pool:
+
+        def one(job: tuple[str, int]) -> dict[str, Any]:
+            way, seed = job
+            folder = Path(scratch) / f"{way.replace(' ', '-')}-{seed}"
+            return run([*words, *WAYS[way], "--seed", str(seed)], folder, Path(scratch) / "cache")
+
+        for way in WAYS:
+            rows[way] = summed(list(pool.map(one, [(way, seed) for seed in range(seeds)])))
+            shown = f"{100 * rows[way]['mean']:.1f} % ± {100 * rows[way]['half']:.1f}"
+            print(f"{way}: {shown}, each {rows[way]['accuracies']}", flush=True)
+    deeper = rows["head-then-all"]
+    bars = [better(deeper, rows[way], way) for way in WAYS if way != "head-then-all"]
+    facts = {"machine": machine(), "seeds": seeds, "model": MODEL, "photos": DATA}
+    RESULTS.write_text(json.dumps({**facts, "rows": rows, "bars": bars}, indent=2) + "\n")
+
+
+def summed(found: list[dict[str, Any]]) -> dict[str, Any]:
+    values = [record["results"]["accuracy"] for record in found]
+    return {
+        "accuracies": values,
+        "mean": float(np.mean(values)),
+        "half": half(values),
+        "cpu_s": float(np.mean([record["cpu_seconds"] for record in found])),
+    }
+
+
+def half(values: list[float]) -> float:
+    """Of the 95 % interval of the mean, by Student's t."""
+    count = len(values)
+    return float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
+
+
+def better(deeper: dict[str, Any], frozen: dict[str, Any], way: str) -> dict[str, Any]:
+    """Whether the gain is above zero by more than its interval, seed by seed."""
+    gains = [a - b for a, b in zip(deeper["accuracies"], frozen["accuracies"], strict=True)]
+    gain, sure = float(np.mean(gains)), half(gains)
     apart = deeper["mean"] - deeper["half"] > frozen["mean"] + frozen["half"]
-    print("met" if apart else "MISSED", "head-then-all beats the frozen head outside the intervals")
-    results = {"machine": machine(), "seeds": seeds, "model": MODEL, "photos": DATA, "rows": rows}
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    beyond = deeper["mean"] > frozen["mean"] + frozen["half"]
+    met = beyond and gain > sure
+    print(
+        f"{'met   ' if met else 'MISSED'}  head-then-all beats {way} by {100 * gain:.1f} points, "
+        f"± {100 * sure:.1f} seed by seed; its mean is {'above' if beyond else 'within'} the "
+        f"interval of {way}; the two intervals are {'apart' if apart else 'not apart'}"
+    )
+    return {"beside": way, "gain": gain, "half": sure, "beyond": beyond, "apart": apart, "met": met}
 
 
 if __name__ == "__main__":

@@ -116,20 +116,43 @@ def score(row: dict[str, Any]) -> str:
 
 
 def speed() -> str:
-    """Medians; the bars with their values as the benchmarks printed them."""
-    frozen, startup = results("frozen"), results("startup")
-    rows = [(name, seconds(value["median"])) for name, value in frozen["wall_seconds"].items()]
-    rows += [(name, seconds(value)) for name, value in loop_seconds(frozen)]
-    rows += [
-        (f"CPU of `{name}`", seconds(value["median"]))
-        for name, value in startup["cpu_seconds"].items()
-    ]
-    measured = markdown(("job", "seconds, median"), rows)
+    """Medians of whole processes, and the bars as the benchmarks have judged them."""
+    from benchmarks.speed_table import Rows
+
+    found = results("speed")
+    rows = Rows(found["rows"])
+    shown = []
+    for part in dict.fromkeys(row["part"] for row in rows.all):
+        jobs = [who for who in rows.jobs(part) if not who.startswith(("bare", "decode"))]
+        for who in sorted(jobs, key=lambda who: -statistics.median(rows.walls(part, who))):
+            each = rows.of(part, who)
+            values = [row["wall"] for row in each]
+            spread = f"{seconds(min(values))} to {seconds(max(values))}, n {len(values)}"
+            spent = seconds(statistics.median(row["cpu"] for row in each))
+            shown.append((part, who, seconds(statistics.median(values)), spread, spent))
+    header = ("job", "who", "seconds, median", "from, to", "CPU seconds")
     bars = [
-        (bar["what"], f"{bar['value']:g}", bar["bar"], "met" if bar["met"] else "missed")
-        for bar in [*frozen["bars"], *startup["bars"]]
+        (
+            bar["what"],
+            f"{bar['value']:.3g}" + (f" ({bar['min']:.3g} to {bar['max']:.3g})" * ("min" in bar)),
+            bar["bar"],
+            "met" if bar["met"] else "missed",
+        )
+        for bar in found["bars"]
     ]
-    return measured + "\n\n" + markdown(("bar", "measured", "wanted", ""), bars)
+    wanted = markdown(("bar", "measured", "wanted", ""), bars)
+    return markdown(header, shown) + "\n\n" + wanted
+
+
+def deeper() -> str:
+    """Training on behind the head beside the frozen one."""
+    found = results("deeper")
+    rows = [
+        (way, f"{100 * row['mean']:.1f} ± {100 * row['half']:.1f} %",
+         ", ".join(f"{100 * value:.1f}" for value in row["accuracies"]), f"{row['cpu_s']:.0f} s")
+        for way, row in found["rows"].items()
+    ]  # fmt: skip
+    return markdown(("training", "accuracy, mean and 95 % interval", "each seed", "CPU"), rows)
 
 
 def heads() -> str:
@@ -167,12 +190,6 @@ def views() -> str:
         )
     header = ("network, photos", "cut", "views", "passes", "val", "val loss", "folds", "training")
     return markdown(header, rows)
-
-
-def loop_seconds(frozen: Any) -> list[tuple[str, float]]:
-    """The usual loop where it was run for fewer epochs; measured in full it is in `seconds`."""
-    made = frozen.get("tutorial_loop_extrapolated")
-    return [("tutorial loop, extrapolated", made["seconds"])] if made else []
 
 
 def seconds(value: float) -> str:

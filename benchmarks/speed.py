@@ -122,7 +122,7 @@ def ready_to_tune(place: Place, _: str) -> None:
         out = place.work / "run-few"
         speed_jobs.empty(out)
         env = {"ZOO_CACHE": str(place.work / f"base-{precision}"), "ZOO_OFFLINE": "1"}
-        command = speed_jobs.zoo_finetune(place.photos(FEW), out, 1, precision)
+        command = speed_jobs.zoo_finetune(place.photos(FEW), out, precision)
         run(command, env=env, unset=OUR_OWN)
         bare_env = {"ZOO_CACHE": str(place.work / "base-bare")}
         task = speed_jobs.bare(place, "", precision, ("photos", MODEL, place.photos(FEW)))
@@ -135,7 +135,7 @@ def ready_to_predict(place: Place, part: str) -> None:
     speed_jobs.empty(place.work / "run-predict")
     env = {"ZOO_CACHE": str(place.work / "base-predict"), "ZOO_OFFLINE": "1"}
     photos = place.photos(place.small)
-    run(speed_jobs.zoo_finetune(photos, place.work / "run-predict", 1, "fp32"), env=env,
+    run(speed_jobs.zoo_finetune(photos, place.work / "run-predict", "fp32"), env=env,
         unset=OUR_OWN)  # fmt: skip
     for precision in ("fp32", "bf16", *(("int8",) if part == "predict" else ())):
         say(f"warming up zoo {precision}")

@@ -60,7 +60,7 @@ def test_one_is_singular() -> None:
         (["predict", "a"], ["missing argument"]),
         (["predict", "a", "b", "--top", "x"], ["'--top'", "'x'"]),
         (["predict", "a", "b", "--top", "0"], ["'--top'", "0"]),
-        (["predict", "a", "b", "--precision", "fp8"], ["--precision fp8", "fp32 or bf16"]),
+        (["predict", "a", "b", "--precision", "fp8"], ["--precision fp8", "fp32, bf16 or int8"]),
         (["finetune", "lenet", "x", "--epochs", "many"], ["'--epochs'", "many"]),
         (["export", "tflite", "x"], ["no such command 'tflite'"]),
         (["export", "onnx", "x", "--input", "raw"], ["--input raw", "`image` or `tensor`"]),

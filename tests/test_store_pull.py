@@ -496,6 +496,7 @@ def test_row_16_a_warm_cache_is_only_read(
 ) -> None:
     """No write is even tried below the cache: seen by Python's own audit events."""
     assert here("pull", "lenet").code == 0
+    assert here("predict", "lenet", photos).code == 0  # keeps the compiled network
     before, tried, on = tree(cache), [], [True]
 
     def hook(event: str, words: tuple) -> None:

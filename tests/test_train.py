@@ -13,7 +13,7 @@ import torch
 from zoo import catalog, models, network, recipe, weights
 from zoo.errors import Interrupted, RecipeError, TrainingError, UsageError
 from zoo.finetune import job, plan
-from zoo.finetune.job import Finished
+from zoo.finetune.events import Finished
 from zoo.finetune.loop import Epoch, Loop
 from zoo.finetune.reconstruction import baseline
 from zoo.finetune.settings import settings_of

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ from zoo.cli.screen import count as counted
 from zoo.errors import DataError, DisagreementError, UsageError
 
 if TYPE_CHECKING:
-    from zoo.predict.inputs import Inputs
+    from zoo.predict.inputs import Input, Inputs
     from zoo.predict.predictor import Prediction, Predictor
 
 AGREEMENT_PICTURES = 64
@@ -32,10 +32,12 @@ def command(
     top: Annotated[int, typer.Option(min=1, help="How many classes a row.")] = 1,
     weights: Annotated[str | None, typer.Option(help="For a model's name: tag or file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16; a run has its own.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16 or int8; a run has its own.")
+    ] = None,
     engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
     force: Annotated[
-        bool, typer.Option("--force", help="Go on where bf16 disagrees with fp32.")
+        bool, typer.Option("--force", help="Go on where bf16 or int8 disagrees with fp32.")
     ] = False,
     reject_below: Annotated[float | None, typer.Option(help=REJECT)] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a row is an error.")] = False,
@@ -45,26 +47,23 @@ def command(
     from zoo.predict import predictor, reject, writers
 
     reject.check(reject_below)
-    if precision not in (None, "fp32", "bf16"):
-        raise UsageError(f"--precision {precision}", "give fp32 or bf16")
+    if precision not in (None, "fp32", "bf16", "int8"):
+        raise UsageError(f"--precision {precision}", "give fp32, bf16 or int8")
     writers.check(output)
     found = sources.find(inputs, sys.stdin)
     with Screen(at_once=True) as screen:
+        opening: dict[str, Any] = {"choice": weights, "device": device, "engine": engine}
+        photos = first_pictures(model, found) if precision in ("bf16", "int8") else []
         ours = predictor.open_predictor(
-            model,
-            choice=weights,
-            device=device,
-            precision=precision,
-            engine=engine,
-            progress=screen.bytes,
+            model, precision=precision, photos=photos, progress=screen.bytes, **opening
         )
         about = counted(len(ours.classes), "class", "classes")
         if ours.threshold is not None:
             reject.check_several(model, reject_below)
             about += f", labels are those with a probability of {ours.threshold:g} or more"
         talk(f"{ours.about}; {about}")
-        if precision == "bf16":
-            must_agree(model, weights, device, engine, ours, found, force)
+        if precision in ("bf16", "int8"):
+            must_agree(model, precision, opening, ours, photos, force)
         top = min(top, len(ours.classes))
         statuses: Counter[str] = Counter()
 
@@ -85,35 +84,41 @@ def command(
     return 1 if strict and statuses["error"] else 0
 
 
-def must_agree(
-    model: str,
-    weights: str | None,
-    device: str,
-    engine: str,
-    ours: Predictor,
-    found: Inputs,
-    force: bool,
-) -> None:
-    """What bf16 costs, on the run's val photos, or else on the first pictures of this very folder.
-
-    Raises DisagreementError where that is too much, unless it is to go on.
-    """
+def first_pictures(model: str, found: Inputs) -> list[Input]:
+    """What a lower precision is measured on: a run's val photos, else the first of this folder."""
     from zoo.predict import predictor
 
     photos = predictor.val_photos(model, AGREEMENT_PICTURES)
-    where = "val photos"
     if not photos:
-        photos, where = list(itertools.islice(found.each, AGREEMENT_PICTURES)), "first pictures"
+        photos = list(itertools.islice(found.each, AGREEMENT_PICTURES))
         found.each = itertools.chain(photos, found.each)
-    exact = predictor.open_predictor(
-        model, choice=weights, device=device, precision="fp32", engine=engine
-    )
-    same, count = predictor.agreement(ours, exact, photos)
+    return photos
+
+
+def must_agree(
+    model: str,
+    precision: str,
+    opening: dict[str, Any],
+    ours: Predictor,
+    photos: list[Input],
+    force: bool,
+) -> None:
+    """What a lower precision costs.
+
+    Raises DisagreementError where that is too much, unless it is to go on.
+    """
+    from zoo.predict import agreement, predictor
+
+    def exact() -> Predictor:
+        return predictor.open_predictor(model, precision="fp32", **opening)
+
+    same, count = agreement.measured(model, ours, exact, photos)
     what = "class" if ours.threshold is None else "labels"
-    talk(f"bf16 gives the same {what} as fp32 on {same} of {count} {where}")
-    if count and same < predictor.ENOUGH * count and not force:
+    where = "of the run's val photos" if predictor.is_run(model) else "of the first pictures"
+    talk(f"{precision} gives the same {what} as fp32 on {same} of {count} {where}")
+    if count and same < agreement.ENOUGH * count and not force:
         raise DisagreementError(
-            f"bf16 disagrees with fp32 on {count - same} of {count} {where}, more than 2 %",
+            f"{precision} disagrees with fp32 on {count - same} of {count} {where}, more than 2 %",
             "leave --precision out, or go on all the same with --force",
         )
 

@@ -15,14 +15,13 @@ import numpy as np
 
 from zoo import __version__, weights
 from zoo.data.index import Sample
-from zoo.data.views import plain_view
-from zoo.engine.pipeline import forward
-from zoo.errors import DisagreementError, ImageError
+from zoo.errors import DisagreementError
 from zoo.finetune.events import Event
+from zoo.finetune.features import Views, compute
 from zoo.finetune.finish import conclude
 from zoo.finetune.heads import flat, optimum
 from zoo.finetune.prefix import prefix
-from zoo.finetune.results import PHOTOS, confidence
+from zoo.finetune.results import confidence
 from zoo.finetune.settings import Epoch
 from zoo.finetune.solver import one_thread
 from zoo.finetune.sources import FeatureSource
@@ -32,6 +31,7 @@ from zoo.metrics import Array, report
 if TYPE_CHECKING:
     from zoo.finetune.job import Job
 
+COMPARED = 100  # val photos that are computed in fp32 too
 ENOUGH = 0.98  # of the val photos must get the class that fp32 gives them
 
 
@@ -114,23 +114,23 @@ def agreeing(
 ) -> float | None:
     """Share of val photos that get the same class in fp32; None of a run in fp32.
 
-    Raises DisagreementError where it is below ENOUGH, unless the recipe says to go on.
+    Of up to COMPARED photos from all over the list. Raises DisagreementError where it is below
+    ENOUGH, unless the recipe says to go on.
     """
     plan = job.plan
     if plan.device.precision == "fp32":
         return None
     assert plan.cut is not None
-    exact = prefix(
-        plan.part(plan.cut), plan.engine, replace(plan.device, precision="fp32"),
-        plan.recipe.workers,
-    ).engine  # fmt: skip
-    paths = [job.index.root / sample.path for sample in val[:PHOTOS]]
-    same = []
-    rows = forward(paths, lambda path: plain_view(path, plan.preprocess), exact)
-    for ours, (_, row) in zip(outputs, rows, strict=False):
-        if not isinstance(row, ImageError):
-            theirs = scores_of(row.reshape(1, -1), weight, bias)[0]
-            same.append(ours.argmax() == theirs.argmax())
+    place = replace(plan.device, precision="fp32")
+    exact = prefix(plan.part(plan.cut), plan.engine, place, plan.recipe.workers)
+    cache = job.gather.cache(plan.cut, exact)  # so that the next run need not compute them
+    rows = np.linspace(0, len(val) - 1, min(COMPARED, len(val))).astype(int).tolist()
+    work = [(val[row], Views()) for row in rows]
+    found = compute(cache, exact.engine, plan.preprocess, job.index.root, work, job.gather.progress)
+    there = [row for row in rows if val[row].path in found.keys]
+    features = cache.rows([found.keys[val[row].path][0] for row in there])
+    theirs = scores_of(flat(features), weight, bias)
+    same = theirs.argmax(axis=1) == outputs[there].argmax(axis=1)
     share = float(np.mean(same))
     if share < ENOUGH and not plan.recipe.force:
         raise disagreement(plan.device.precision, share, len(same))

@@ -8,7 +8,6 @@ keeps the features that are there from being distorted by a random one).
 from __future__ import annotations
 
 import itertools
-import math
 import re
 import shutil
 from dataclasses import dataclass
@@ -33,7 +32,9 @@ if TYPE_CHECKING:
 HEAD_SHARE = 3  # a head that is trained in steps has a third of the epochs
 # The solver of the phases behind a head that was solved.
 LATER_SOLVER = {"lbfgs": "adamw"}
-LATER = 0.1  # of the peak rate, once there is a head that knows the classes
+# Of the peak rate, in the phases behind a head that was trained in steps at the whole of it. A head
+# that was solved for had no rate, and each stage below it is slower (benchmarks.deeper).
+LATER = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def phases_of(
                 if number == 0
                 # The solver of the phases behind a head that was solved.
                 else LATER_SOLVER.get(solver, solver),
-                lr=(recipe.lr or RATE) * (1.0 if number == 0 else LATER),
+                lr=(recipe.lr or RATE) * (1.0 if number == 0 or solver == "lbfgs" else LATER),
                 below=PRETRAINED if fresh else layer_decay(recipe, start),
                 why=kept_why if parts else "",
             )
@@ -170,7 +171,7 @@ def spans(recipe: Recipe, chain: nn.Sequential, spec: ModelSpec, solved: bool) -
     first = recipe.cut or spec.cut
     if recipe.schedule == "head-then-all":
         head = 1 if solved else max(1, recipe.epochs // HEAD_SHARE)
-        stage = recipe.unfreeze or default_stage(chain, spec, first)
+        stage = recipe.unfreeze or "all"
         if not re.fullmatch(r"[\w.-]+", stage):
             raise UsageError(
                 f"--schedule head-then-all with --unfreeze {stage}: it says itself when",
@@ -242,19 +243,6 @@ def check_growth(chain: nn.Sequential, names: list[str | None], stages: list[str
 def trained(chain: nn.Sequential, name: str | None) -> int:
     part = chain if name is None else cut(chain, name).trainable
     return sum(parameter.numel() for parameter in part.parameters())
-
-
-def default_stage(chain: nn.Sequential, spec: ModelSpec, first: str) -> str:
-    """Where the last third of the parts that have something to train begins, head left out.
-
-    All, where the first phase, with this cut, trains that already.
-    """
-    from zoo.models.tap import places
-
-    found = [name for name in places(chain) if not f"{spec.head}.".startswith(f"{name}.")]
-    stage = found[-math.ceil(len(found) / 3)] if found else "all"
-    more = trained(chain, cut_before(chain, stage, spec)) > trained(chain, first)
-    return stage if more else "all"
 
 
 def cut_of(recipe: Recipe, chain: nn.Sequential, spec: ModelSpec) -> Cut | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,14 +21,12 @@ from zoo.engine.pipeline import forward
 from zoo.errors import ImageError, InputError, RunError, UsageError
 from zoo.metrics import sigmoid, softmax
 from zoo.predict.inputs import Input
+from zoo.predict.subject import spread
 from zoo.run import Run
 
 if TYPE_CHECKING:
     from zoo.device import Device
     from zoo.network import Network
-
-
-ENOUGH = 0.98  # of the pictures must get the class that fp32 gives them
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +104,13 @@ def open_predictor(
     device: str = "auto",
     precision: str | None = None,
     engine: str = "auto",
+    photos: Sequence[Input] = (),
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Predictor:
-    """A Predictor for a run folder, an .onnx file or a model's name; the latter take `choice`."""
+    """A Predictor for a run folder, an .onnx file or a model's name; the latter take `choice`.
+
+    photos: what int8 is calibrated on where it is no run, which has its training photos.
+    """
     if name.lower().endswith(".onnx"):
         if not os.path.isfile(name):
             raise InputError(f"there is no file {name}", "`zoo export onnx RUN` makes one")
@@ -126,6 +128,8 @@ def open_predictor(
     place = devices.choose(device, asked)
     kind, why = choose(engine, place.name, place.precision)
     subject = subjects.of_run(run) if run else subjects.of_name(name, choice, 0, progress)
+    if photos and not run:
+        subject = replace(subject, photos=tuple(Path(item.file) for item in photos))
     if not subject.classes:
         raise UsageError(
             f"{name} with {choice} knows no classes", "fine-tune it first, or give weights"
@@ -249,12 +253,4 @@ def val_photos(name: str, count: int) -> list[Input]:
     if not is_run(name):
         return []
     photos = [path for path in Run.open(Path(name)).photos("val") if path.is_file()]
-    places = np.linspace(0, len(photos) - 1, min(count, len(photos))).astype(int)
-    return [Input(str(photos[place]), str(photos[place])) for place in places]
-
-
-def agreement(ours: Predictor, exact: Predictor, inputs: list[Input]) -> tuple[int, int]:
-    """(equal answers, answers) of two predictors on the same inputs."""
-    pairs = zip(ours.rows(inputs), exact.rows(inputs), strict=True)
-    answered = [(a.answer, b.answer) for a, b in pairs if a.status == "ok"]
-    return sum(a == b for a, b in answered), len(answered)
+    return [Input(str(path), str(path)) for path in spread(photos, count)]

@@ -6,17 +6,22 @@ without torch where the graph was compiled before; only to compile one the netwo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo import catalog, weights
 from zoo.catalog import Preprocess, Weights
+from zoo.data.preprocess import normalise
+from zoo.data.views import plain_view
 from zoo.device import Device
 from zoo.engine import Array, Engine
-from zoo.errors import CacheError, ConversionError, WriteError
+from zoo.errors import CacheError, ConversionError, ImageError, UsageError, WriteError
 from zoo.run import Run
 
 if TYPE_CHECKING:
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from zoo.engine.compiled import Compiled
     from zoo.network import Network
 
+CALIBRATION = 64  # photos
 Progress = Callable[[int, int | None], None]
 
 
@@ -33,7 +39,7 @@ class Subject:
     """A network to be asked. build: makes it, with torch.
 
     weights: what says which parameters it has. boundary: the stage up to which a graph runs, None
-    for all of it. head: K x D and K behind that stage.
+    for all of it. head: K x D and K behind that stage. photos: what int8 is calibrated on.
     """
 
     model: str
@@ -45,13 +51,17 @@ class Subject:
     threshold: float | None
     build: Callable[[], Network] = field(repr=False)
     head: tuple[Array, Array] | None = None
+    photos: tuple[Path, ...] = ()
 
-    @property
-    def key(self) -> str:
+    def key(self, precision: str) -> str:
+        """Of the graph for a precision."""
         from zoo.engine.compiled import key_of
 
         plain = replace(self.preprocess, fit="crop")  # which is not the graph's business
-        return key_of(self.model, self.variant, self.weights, self.boundary, plain)
+        if precision == "int8":
+            precision = f"int8 {digest_of(self.photos)} {self.preprocess.fit}"
+        where = (self.model, self.variant, self.weights, self.boundary, plain)
+        return key_of(*where, precision)
 
     def chain(self) -> nn.Sequential:
         """What a graph is made of."""
@@ -64,14 +74,48 @@ class Subject:
         """Raises ConversionError, CacheError where there can be no graph."""
         from zoo.engine import compiled
 
-        found = compiled.find(self.key) or self.made()
+        found = compiled.find(self.key(device.precision)) or self.made(device.precision)
         ready: Engine = found.engine(device.precision)
         return ready if self.head is None else WithHead(ready, *self.head)
 
-    def made(self) -> Compiled:
+    def made(self, precision: str) -> Compiled:
         from zoo.engine import compiled
 
-        return compiled.make(self.key, self.chain(), self.preprocess, {"model": self.model})
+        chain, about = self.chain(), {"model": self.model, "precision": precision}
+        quantised = self.quantised(chain) if precision == "int8" else None
+        return compiled.make(self.key(precision), chain, self.preprocess, about, quantised)
+
+    def quantised(self, chain: nn.Sequential) -> bytes:
+        """Raises UsageError where there is nothing to calibrate on."""
+        from zoo.engine.graph import to_onnx
+        from zoo.engine.quantise import quantise
+
+        inputs = []
+        for path in self.photos:
+            with suppress(ImageError):
+                inputs.append(normalise(plain_view(path, self.preprocess), self.preprocess))
+        if not inputs:
+            raise UsageError(
+                f"int8 of {self.model} is measured out on photos, and there are none",
+                "predict with a run whose training photos are where they were",
+            )
+        model = to_onnx(chain, self.preprocess.channels, self.preprocess.size)
+        return quantise(model, np.stack(inputs))
+
+
+def digest_of(photos: Sequence[Path]) -> str:
+    """Of files as they are now: names, lengths and times."""
+    digest = hashlib.sha256()
+    for path in photos:
+        at = path.stat()
+        digest.update(f"{path} {at.st_size} {at.st_mtime_ns}".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def spread(photos: Sequence[Path], count: int) -> tuple[Path, ...]:
+    """Up to so many, from all over the list."""
+    places = np.linspace(0, len(photos) - 1, min(count, len(photos))).astype(int)
+    return tuple(photos[place] for place in places)
 
 
 class WithHead:
@@ -115,6 +159,7 @@ def of_run(run: Run) -> Subject:
         classes=names,
         threshold=about.get("threshold"),
         build=lambda: network.of_run(run),
+        photos=spread([path for path in run.photos("train") if path.is_file()], CALIBRATION),
         **parts,
     )
 
@@ -154,6 +199,8 @@ def engine_of(subject: Subject, kind: str, device: Device) -> tuple[Engine, str]
         try:
             return subject.engine(device), note
         except (ConversionError, CacheError, WriteError) as error:
+            if device.precision == "int8":
+                raise
             note = f"torch: {error.what}"
     from zoo.engine.torch import TorchEngine
 

@@ -1,0 +1,56 @@
+"""How often two predictors answer alike; for a run measured once and then remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from zoo import weights
+from zoo.errors import WriteError
+from zoo.predict.inputs import Input
+from zoo.predict.predictor import Predictor, is_run
+from zoo.predict.subject import digest_of
+from zoo.run import write_json
+
+ENOUGH = 0.98  # of the pictures must get the class that fp32 gives them
+
+
+def measured(
+    model: str, ours: Predictor, exact: Callable[[], Predictor], inputs: Sequence[Input]
+) -> tuple[int, int]:
+    """(equal answers, answers) on these pictures. exact: opens what ours is compared with.
+
+    What was found of a run holds as long as its network, the engine and the photos are the same.
+    """
+    place = kept(model, ours, inputs)
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        if place:
+            found = json.loads(place.read_text("utf-8"))
+            return int(found["same"]), int(found["count"])
+    same, count = agreement(ours, exact(), inputs)
+    if place:
+        with suppress(OSError, WriteError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_json(place, {"same": same, "count": count, "engine": ours.engine.name})
+    return same, count
+
+
+def kept(model: str, ours: Predictor, inputs: Sequence[Input]) -> Path | None:
+    """Where it is remembered."""
+    if not is_run(model):
+        return None
+    network = weights.hash_of(Path(model, "model.safetensors"))
+    photos = digest_of([Path(item.file) for item in inputs])
+    words = f"{network} {ours.engine.name} {photos}"
+    digest = hashlib.sha256(words.encode()).hexdigest()
+    return weights.cache_folder() / "known" / f"agreement-{digest[:32]}.json"
+
+
+def agreement(ours: Predictor, exact: Predictor, inputs: Sequence[Input]) -> tuple[int, int]:
+    """(equal answers, answers) of two predictors on the same inputs."""
+    pairs = zip(ours.rows(inputs), exact.rows(inputs), strict=True)
+    answered = [(a.answer, b.answer) for a, b in pairs if a.status == "ok"]
+    return sum(a == b for a, b in answered), len(answered)
