@@ -7,6 +7,7 @@ python -m benchmarks.readme --check  exit 1 where README says something else
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -132,27 +133,18 @@ def speed() -> str:
             shown.append((part, who, seconds(statistics.median(values)), spread, spent))
     header = ("job", "who", "seconds, median", "from, to", "CPU seconds")
     bars = [
-        (
-            bar["what"],
-            f"{bar['value']:.3g}" + (f" ({bar['min']:.3g} to {bar['max']:.3g})" * ("min" in bar)),
-            bar["bar"],
-            "met" if bar["met"] else "missed",
-        )
+        (bar["what"], measured(bar), bar["bar"], "met" if bar["met"] else "missed")
         for bar in found["bars"]
     ]
     wanted = markdown(("bar", "measured", "wanted", ""), bars)
     return markdown(header, shown) + "\n\n" + wanted
 
 
-def deeper() -> str:
-    """Training on behind the head beside the frozen one."""
-    found = results("deeper")
-    rows = [
-        (way, f"{100 * row['mean']:.1f} ± {100 * row['half']:.1f} %",
-         ", ".join(f"{100 * value:.1f}" for value in row["accuracies"]), f"{row['cpu_s']:.0f} s")
-        for way, row in found["rows"].items()
-    ]  # fmt: skip
-    return markdown(("training", "accuracy, mean and 95 % interval", "each seed", "CPU"), rows)
+def measured(bar: dict[str, Any]) -> str:
+    """The median, and what it lies between where it was measured several times."""
+    if bar.get("n", 1) == 1:
+        return f"{bar['value']:.3g}"
+    return f"{bar['value']:.3g} ({bar['min']:.3g} to {bar['max']:.3g})"
 
 
 def heads() -> str:

@@ -316,3 +316,24 @@ def test_choosing_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(ROOT), capture_output=True)
     assert json.loads(done.stdout) == []
+
+
+# Threads that ask for a type's numpy name for the first time together, as `infer` does.
+TOGETHER = """if True:
+    import sys, threading
+    sys.setswitchinterval(1e-6)
+    from zoo.engine.openvino import runtime
+    openvino, meeting = runtime(), threading.Barrier(4)
+    def ask():
+        meeting.wait()
+        openvino.Type.u8.to_dtype()
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+"""
+
+
+def test_the_first_answers_of_several_threads_do_not_wait_for_each_other_for_ever():
+    """Most of such processes hang where nobody has asked before."""
+    for _ in range(4):
+        subprocess.run([sys.executable, "-c", TOGETHER], check=True, timeout=60)
