@@ -20,7 +20,7 @@ FILES = sorted((ROOT / "zoo").rglob("*.py"))
 DATA = {"catalog"}
 ENGINE = {"catalog", "models", "data", "device"}
 VERB = {"disk", "catalog", "models", "data", "datasets", "device", "engine", "metrics", "weights",
-        "run", "recipe", "network"}  # fmt: skip
+        "run", "recipe", "network", "subject"}  # fmt: skip
 MAY = {
     "": set(),
     "errors": set(),
@@ -37,6 +37,7 @@ MAY = {
     "engine": ENGINE | {"disk"},
     "metrics": ENGINE,
     "network": {"catalog", "models", "weights", "device", "run", "data"},
+    "subject": ENGINE | {"engine", "weights", "run", "network"},
     "finetune": VERB,
     "predict": VERB,
     "export": VERB,
@@ -55,6 +56,7 @@ AT_TOP = {
     "models": {"torch"},
     "engine": {"numpy", "PIL"},
     "metrics": {"numpy"},
+    "subject": {"numpy"},
     "finetune": {"numpy", "PIL"},
     "predict": {"numpy", "PIL"},
     "export": {"numpy", "PIL"},

@@ -195,3 +195,47 @@ def test_features_of_one_engine_are_not_those_of_another(tmp_path, photos, file,
     ours, theirs = saved(tmp_path / "run"), saved(first)
     head = f"{record['linear_head']}.weight"
     assert torch.allclose(ours[head], theirs[head], rtol=1e-2, atol=1e-4)
+
+
+def test_features_that_have_changed_on_the_disk_are_computed_again(tmp_path, photos, file):
+    cache = tmp_path / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_CACHE", str(cache))
+        tune(tmp_path / "a", chosen(photos, file))
+        (rows,) = (cache / "features").rglob("*.rows.npy")
+        values = np.load(rows)
+        np.save(rows, values[::-1])
+        done = [
+            e for e in tune(tmp_path / "b", chosen(photos, file)) if isinstance(e, FeaturesDone)
+        ]
+    assert (done[0].computed, done[0].cached) == (len(values), 0)
+    assert sha256(tmp_path / "a/model.safetensors") == sha256(tmp_path / "b/model.safetensors")
+
+
+def test_a_network_that_is_not_the_runs_own_is_said_to_be_another(tmp_path, first):
+    import shutil
+
+    from zoo.subject import OTHER
+
+    assert OTHER not in open_predictor(str(first)).about
+    run = tmp_path / "run"
+    shutil.copytree(first, run)
+    state = saved(run)
+    state["fc2.weight"] = -state["fc2.weight"]
+    weights.save(state, run / "model.safetensors", {"model": "lenet"})
+    assert OTHER in open_predictor(str(run)).about
+
+
+@pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")
+def test_what_is_computed_otherwise_than_a_run_is_compared_with_the_run(
+    tmp_path, photos, file, here
+):
+    tune(tmp_path / "run", chosen(photos, file, precision="bf16", force=True))
+    plain = here("predict", tmp_path / "run", photos)
+    assert "gives the same class" not in plain.err
+    for words in (["--precision", "fp32"], ["--engine", "torch"]):
+        answer = here("predict", tmp_path / "run", photos, "--force", *words)
+        assert "as the run itself, in bf16 on" in answer.err, words
+    exported = here("export", "onnx", tmp_path / "run", "--force", "-o", tmp_path / "x.onnx")
+    assert exported.code == 0, exported.err
+    assert "the run predicts in bf16" in exported.err

@@ -68,7 +68,7 @@ def of_forward(
 ) -> str:
     helps = []
     if precision == "fp32" and bf16 and device == "cpu":
-        helps.append("--precision bf16, which this processor computes")
+        helps.append("--precision bf16, if it agrees (zoo predict measures that)")
     helps.append("a smaller network (`zoo list --sort macs`)")
     if device == "cpu":
         helps.append("a GPU")

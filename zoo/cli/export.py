@@ -81,7 +81,9 @@ def onnx(
                 opened, chosen, destination, input, screen.say, count, force=force
             )
         else:
-            proof = in_fp32.export_run(opened, chosen, destination, input, screen.say, count)
+            proof = in_fp32.export_run(
+                opened, chosen, destination, input, screen.say, count, force=force
+            )
     name = f"{input}-int8" if int8 else input
     opened.update(exported={**opened.record.get("exported", {}), name: proof.to_dict()})
     show(proof)

@@ -53,7 +53,8 @@ def command(
     found = sources.find(inputs, sys.stdin)
     with Screen(at_once=True) as screen:
         opening: dict[str, Any] = {"choice": weights, "device": device, "engine": engine}
-        photos = first_pictures(model, found) if precision in ("bf16", "int8") else []
+        other = compared_with(model, precision, engine)
+        photos = first_pictures(model, found) if other else []
         ours = predictor.open_predictor(
             model, precision=precision, photos=photos, progress=screen.bytes, **opening
         )
@@ -62,8 +63,8 @@ def command(
             reject.check_several(model, reject_below)
             about += f", labels are those with a probability of {ours.threshold:g} or more"
         talk(f"{ours.about}; {about}")
-        if precision in ("bf16", "int8"):
-            must_agree(model, precision, opening, ours, photos, force)
+        if other:
+            must_agree(model, other, opening, ours, photos, force)
         top = min(top, len(ours.classes))
         statuses: Counter[str] = Counter()
 
@@ -95,6 +96,24 @@ def first_pictures(model: str, found: Inputs) -> list[Input]:
     return photos
 
 
+def compared_with(model: str, precision: str | None, engine: str) -> str:
+    """The precision whose answers count, where others are asked for; else nothing.
+
+    Of a run its own, on the engine that is chosen for it: its head was trained on those features.
+    """
+    from zoo.engine.choose import choose
+    from zoo.predict import predictor
+    from zoo.run import Run
+
+    if not predictor.is_run(model):
+        return "fp32" if precision in ("bf16", "int8") else ""
+    own: str = Run.open(Path(model)).record.get("precision", "fp32")
+    if (precision or own) != own:
+        return own
+    elsewhere = own != "fp32" and engine not in ("auto", choose("auto", "cpu", own)[0])
+    return own if elsewhere else ""  # in fp32 all engines agree
+
+
 def must_agree(
     model: str,
     precision: str,
@@ -103,23 +122,26 @@ def must_agree(
     photos: list[Input],
     force: bool,
 ) -> None:
-    """What a lower precision costs.
+    """What it costs to compute otherwise than in this precision.
 
     Raises DisagreementError where that is too much, unless it is to go on.
     """
     from zoo.predict import agreement, predictor
 
     def exact() -> Predictor:
-        return predictor.open_predictor(model, precision="fp32", **opening)
+        return predictor.open_predictor(model, precision=precision, **{**opening, "engine": "auto"})
 
     same, count = agreement.measured(model, ours, exact, photos)
     what = "class" if ours.threshold is None else "labels"
-    where = "of the run's val photos" if predictor.is_run(model) else "of the first pictures"
-    talk(f"{precision} gives the same {what} as fp32 on {same} of {count} {where}")
+    run = predictor.is_run(model)
+    where = "of the run's val photos" if run else "of the first pictures"
+    who = precision if precision == "fp32" or not run else f"the run itself, in {precision}"
+    talk(f"{ours.engine.name} gives the same {what} as {who} on {same} of {count} {where}")
     if count and same < agreement.ENOUGH * count and not force:
         raise DisagreementError(
-            f"{precision} disagrees with fp32 on {count - same} of {count} {where}, more than 2 %",
-            "leave --precision out, or go on all the same with --force",
+            f"{ours.engine.name} answers {count - same} of {count} {where} otherwise than {who}: "
+            "more than 2 %",
+            "leave --precision and --engine out, or go on all the same with --force",
         )
 
 

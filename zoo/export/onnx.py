@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,8 @@ from zoo import __version__, weights
 from zoo.device import Device, cores
 from zoo.disk import replacing, writing
 from zoo.engine import Array, graph, skeleton
-from zoo.errors import ParityError, WeightsError, WriteError, ZooError
+from zoo.engine.choose import choose
+from zoo.errors import DisagreementError, ParityError, WeightsError, WriteError, ZooError
 from zoo.export.graph import joined
 from zoo.export.proof import (
     PHOTOS,
@@ -35,11 +36,14 @@ from zoo.export.proof import (
 )
 from zoo.network import Network, of_run
 from zoo.run import Run
+from zoo.subject import engine_of
+from zoo.subject import of_run as of_folder
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
+COMPARED, AGREES = 100, 0.98  # photos of a run in another precision, and the share that is asked
 LIMIT = 2**31 - 2**20  # a protobuf message ends at 2 GB
 OUTPUTS = ("logits",)
 Say = Callable[[str], None]
@@ -96,12 +100,18 @@ def export_run(
     kind: str = "image",
     say: Say = silent,
     most: int | None = None,
+    *,
+    force: bool = False,
 ) -> Exported:
     """Writes `destination` and proves it on at most so many of the photos.
 
-    kind: `image` or `tensor`. most: else as many as take about a second. Raises ParityError, and
-    leaves no file, where the file and the run disagree.
+    kind: `image` or `tensor`. most: else as many as take about a second; of a run in a lower
+    precision COMPARED. Raises ParityError, and leaves no file, where the file and the run disagree,
+    and DisagreementError where the file, in fp32, answers too often otherwise than a run in another
+    precision, unless forced.
     """
+    if run.record["precision"] != "fp32":
+        most = most or COMPARED
     about, key, most = About.of_run(run), key_of(run), most or enough(run)
     stored, recall = skeleton.find(key), recalled(run, photos, about, most)
     if stored is not None and recall is not None:
@@ -115,7 +125,29 @@ def export_run(
     net = of_run(run)
     say("tracing the network" if stored is None else "computing the run's answers")
     network = filled(net, key)
-    return write_proved(network, net, pictures, destination, kind, say, run.record["precision"])
+    proof = write_proved(network, net, pictures, destination, kind, say)
+    if (precision := run.record["precision"]) == "fp32":
+        return proof
+    agree = as_the_run(run, precision, pictures, net)
+    if agree < AGREES * len(pictures) and not force:
+        destination.unlink()
+        raise DisagreementError(
+            f"the file computes in fp32, and answers {agree} of {len(pictures)} photos as the run, "
+            f"which predicts in {precision}; at least {100 * AGREES:g} % are needed",
+            "train the run in fp32, without --precision; or take the file all the same: --force",
+        )
+    return replace(proof, precision=precision, agree_run=agree)
+
+
+def as_the_run(run: Run, precision: str, pictures: Pictures, net: Network) -> int:
+    """On how many photos fp32 gives the answer of the run, as `zoo predict` gets it."""
+    place = Device("cpu", precision, cores(), "the proof is made on the CPU")
+    engine, _ = engine_of(of_folder(run), choose("auto", place.name, precision)[0], place)
+    inputs, about = np.stack([pixels for _, pixels in pictures]), About.of(net)
+    parts = [inputs[at : at + engine.batch] for at in range(0, len(inputs), engine.batch)]
+    own = computed(np.concatenate([engine(part) for part in parts]), about)
+    exact = computed(torch_scores(net, inputs, "fp32"), about)
+    return int((own.told == exact.told).all(axis=1).sum())
 
 
 def export(
@@ -124,12 +156,11 @@ def export(
     destination: Path,
     kind: str = "image",
     say: Say = silent,
-    precision: str = "fp32",
 ) -> Exported:
-    """As export_run, for a network whose chain is at hand; precision: in which it predicts."""
+    """As export_run, for a network whose chain is at hand."""
     pictures = readable(photos, net.preprocess, PHOTOS)
     say("tracing the network")
-    return write_proved(trace(net), net, pictures, destination, kind, say, precision)
+    return write_proved(trace(net), net, pictures, destination, kind, say)
 
 
 def key_of(run: Run) -> str:
@@ -218,7 +249,6 @@ def write_proved(
     destination: Path,
     kind: str,
     say: Say,
-    precision: str,
 ) -> Exported:
     """By a graph with its weights, beside what torch computes with the chain."""
     about, inputs = About.of(net), np.stack([pixels for _, pixels in pictures])
@@ -230,11 +260,8 @@ def write_proved(
     with replacing(destination) as path:
         write(network, about, kind, path)
         result = prove(path, kind, bare, pictures, reference, about)
-        if precision != "fp32":
-            own = computed(torch_scores(net, inputs, precision), about)
-            result["agree_run"] = int((own.told == reference.told).all(axis=1).sum())
     size = destination.stat().st_size
-    return Exported(path=str(destination), bytes=size, input=kind, precision=precision, **result)
+    return Exported(path=str(destination), bytes=size, input=kind, **result)
 
 
 def torch_scores(net: Network, inputs: Array, precision: str) -> Array:

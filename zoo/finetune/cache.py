@@ -2,7 +2,8 @@
 
 A folder per frozen part, named by a hash of everything its output depends on. In it, pairs of
 files: NAME.rows.npy (rows x feature shape, float32) and NAME.keys.npy (rows x 40 bytes: sha256 of
-the photo's bytes, view). The keys are written last and so say that the pair is whole.
+the photo's bytes, view), and NAME.sha256, of both. The keys are written last and so say that the
+part is whole; one whose bytes are not those that were written is not there.
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ class FeatureCache:
             with contextlib.suppress(OSError):  # the keys first: they say that the pair is whole
                 path.unlink()
                 rows_beside(path).unlink()
+                digest_beside(path).unlink()
         return few
 
     def attach(self, keys: Sequence[bytes], rows: Array) -> None:
@@ -150,6 +152,8 @@ class FeatureCache:
         table = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
         with elsewhere(), atomic(name) as file:
             np.save(file, rows, allow_pickle=False)
+        with elsewhere(), atomic(digest_beside(keys_beside(name))) as file:
+            file.write(digest_of(table, rows))
         with elsewhere(), atomic(keys_beside(name)) as file:
             np.save(file, table, allow_pickle=False)
         return np.load(name, "r", allow_pickle=False)  # type: ignore[no-any-return]
@@ -166,17 +170,31 @@ def read_part(path: Path) -> Part | None:
     try:
         keys = np.load(path, allow_pickle=False)
         rows = np.load(rows_beside(path), "r", allow_pickle=False)
+        written = digest_beside(path).read_bytes()
     except (OSError, ValueError, EOFError):
         return None
     if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES or rows.ndim < 2:
         return None
-    if len(keys) != len(rows) or rows.dtype != np.float32:
+    if len(keys) != len(rows) or rows.dtype != np.float32 or written != digest_of(keys, rows):
         return None
     return np.ascontiguousarray(keys).view(f"V{KEY_BYTES}").reshape(-1).tolist(), rows
 
 
 def rows_beside(path: Path) -> Path:
     return path.with_name(path.name.replace(".keys.npy", ".rows.npy"))
+
+
+def digest_beside(path: Path) -> Path:
+    return path.with_name(path.name.replace(".keys.npy", ".sha256"))
+
+
+def digest_of(keys: Array, rows: Array) -> bytes:
+    """sha256, in hex: a bit that has changed on the disk is not taken for a feature."""
+    digest = hashlib.sha256(f"{rows.shape}".encode())
+    digest.update(np.ascontiguousarray(keys).reshape(-1).data)
+    for first in range(0, len(rows), CHUNK):
+        digest.update(np.ascontiguousarray(rows[first : first + CHUNK]).reshape(-1).data)
+    return digest.hexdigest().encode()
 
 
 def keys_beside(path: Path) -> Path:

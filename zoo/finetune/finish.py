@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from zoo import weights
 from zoo.finetune import checkpoint, multilabel
 from zoo.finetune.calibrate import Calibration, obstacle
 from zoo.finetune.calibrate import fold as fold_temperature
@@ -33,7 +34,10 @@ def conclude(
 ) -> Iterator[Event]:
     """Writes the results; then the repetitions, and the end."""
     write(job, scores, baseline, calibration)
-    job.run.update(best_epoch=best, skipped_steps=skipped, agreement_with_fp32=agreement)
+    model = weights.hash_of(job.run.path("model.safetensors"))
+    job.run.update(
+        model_sha256=model, best_epoch=best, skipped_steps=skipped, agreement_with_fp32=agreement
+    )
     found = []
     for item in repeat(job, job.initial):
         if isinstance(item, str):

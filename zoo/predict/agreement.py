@@ -12,8 +12,8 @@ from zoo import weights
 from zoo.errors import WriteError
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import Predictor, is_run
-from zoo.predict.subject import digest_of
 from zoo.run import write_json
+from zoo.subject import digest_of
 
 ENOUGH = 0.98  # of the pictures must get the class that fp32 gives them
 

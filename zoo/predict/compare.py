@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo import recipe
+from zoo import recipe, weights
 from zoo.errors import DataError, RunError, UsageError
 from zoo.metrics import holm, mcnemar
 from zoo.predict.asked import Places
@@ -147,7 +147,9 @@ def check_together(runs: Sequence[tuple[str, Run]]) -> None:
 
 def compared(name: str, run: Run, places: Places, progress: Progress) -> Compared:
     path = run.path("val.csv")
-    rows = read(path) if path.is_file() else measure(name, run, progress)
+    model = weights.hash_of(run.path("model.safetensors"))
+    own = run.record.get("model_sha256", model) == model  # else val.csv is of another network
+    rows = read(path) if path.is_file() and own else measure(name, run, progress)
     root = Path(run.record["data"]["root"])
     answers = {places.of(str(root / path)): (label, right) for path, label, right in rows}
     held = zip(run.photos("val"), run.digests("val"), strict=True)

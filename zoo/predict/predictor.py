@@ -21,8 +21,8 @@ from zoo.engine.pipeline import forward
 from zoo.errors import ImageError, InputError, RunError, UsageError
 from zoo.metrics import sigmoid, softmax
 from zoo.predict.inputs import Input
-from zoo.predict.subject import spread
 from zoo.run import Run
+from zoo.subject import spread
 
 if TYPE_CHECKING:
     from zoo.device import Device
@@ -121,7 +121,7 @@ def open_predictor(
                 "leave --weights, --device, --engine and --precision out",
             )
         return of_onnx(Path(name))
-    from zoo.predict import subject as subjects
+    from zoo import subject as subjects
 
     run = opened_run(name, choice, labels=True)
     asked = precision or (run.record["precision"] if run else "fp32")
@@ -135,7 +135,7 @@ def open_predictor(
             f"{name} with {choice} knows no classes", "fine-tune it first, or give weights"
         )
     ready, note = subjects.engine_of(subject, kind, place)
-    about = f"{described(place, run)}; {note or why}"
+    about = "; ".join(filter(None, (described(place, run), note or why, subject.note)))
     preprocess = subject.preprocess
     return Predictor(
         ready,
@@ -168,7 +168,8 @@ def opened_run(name: str, choice: str | None, *, labels: bool) -> Run | None:
 def described(place: Device, run: Run | None) -> str:
     """Where it runs, and what the run has found out about that."""
     about = f"{place.name} {place.precision}: {place.reason}"
-    if run and (agreement := run.record.get("agreement_with_fp32")):
+    own = run and run.record["precision"] == place.precision
+    if run and own and (agreement := run.record.get("agreement_with_fp32")):
         about += f"; the run agrees with fp32 on {100 * agreement:.1f} % of its val photos"
     return about
 

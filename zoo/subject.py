@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from zoo.network import Network
 
 CALIBRATION = 64  # photos
+OTHER = "WARNING: model.safetensors is not the one that the run saved: its results are of another"
 Progress = Callable[[int, int | None], None]
 
 
@@ -52,6 +53,7 @@ class Subject:
     build: Callable[[], Network] = field(repr=False)
     head: tuple[Array, Array] | None = None
     photos: tuple[Path, ...] = ()
+    note: str = ""  # what is to be known of it
 
     def key(self, precision: str) -> str:
         """Of the graph for a precision."""
@@ -159,6 +161,7 @@ def of_run(run: Run) -> Subject:
         classes=names,
         threshold=about.get("threshold"),
         build=lambda: network.of_run(run),
+        note=OTHER if about.get("model_sha256", digest) != digest else "",
         photos=spread([path for path in run.photos("train") if path.is_file()], CALIBRATION),
         **parts,
     )
