@@ -122,7 +122,8 @@ def advise(asked: Asked, decoding: Decoding, limit: Limit | None, good: list[Mea
     from zoo.engine.choose import bf16
 
     where = {"precision": asked.precision, "device": asked.device}
-    return advice.advise(good, decoding, limit, asked.subject.macs, bf16=bf16(), **where)
+    able = bf16() and asked.subject.kind != "onnx"  # a file computes as it is
+    return advice.advise(good, decoding, limit, asked.subject.macs, bf16=able, **where)
 
 
 def record(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -136,7 +137,10 @@ def ask(
     readable = ~np.isnan(np.sum(tables, axis=(0, 2)))
     if not readable.any():
         reason = next(iter(errors.values()), "there is none")
-        raise DataError(f"no photo can be read ({reason})", "check the files")
+        where = f"looked in {Path(inputs[0].file).parent}" if inputs else "none is asked for"
+        raise DataError(
+            f"no photo can be read ({reason}; {where})", "give others with --data FOLDER"
+        )
     if len(tables) > 1:
         tables.append(np.mean(tables, axis=0))
     return tables, readable, tuple(sorted(errors.items()))
