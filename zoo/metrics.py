@@ -60,6 +60,8 @@ def report(predicted: Array, labels: Array, names: tuple[str, ...]) -> Report:
 
 # Several labels a photo, or none.
 
+# Of the pictures, where a network computes otherwise than in fp32: so many must be answered alike.
+ENOUGH = 0.98
 THRESHOLD = 0.5  # a class whose probability reaches it is a label of the photo
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CALIBRATION = 64  # photos
 OTHER = "WARNING: model.safetensors is not the one that the run saved: its results are of another"
+T = TypeVar("T")
 Progress = Callable[[int, int | None], None]
 
 
@@ -114,7 +115,7 @@ def digest_of(photos: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def spread(photos: Sequence[Path], count: int) -> tuple[Path, ...]:
+def spread(photos: Sequence[T], count: int) -> tuple[T, ...]:
     """Up to so many, from all over the list."""
     places = np.linspace(0, len(photos) - 1, min(count, len(photos))).astype(int)
     return tuple(photos[place] for place in places)

@@ -126,6 +126,7 @@ def must_agree(
 
     Raises DisagreementError where that is too much, unless it is to go on.
     """
+    from zoo.metrics import ENOUGH
     from zoo.predict import agreement, predictor
 
     def exact() -> Predictor:
@@ -137,7 +138,7 @@ def must_agree(
     where = "of the run's val photos" if run else "of the first pictures"
     who = precision if precision == "fp32" or not run else f"the run itself, in {precision}"
     talk(f"{ours.engine.name} gives the same {what} as {who} on {same} of {count} {where}")
-    if count and same < agreement.ENOUGH * count and not force:
+    if count and same < ENOUGH * count and not force:
         raise DisagreementError(
             f"{ours.engine.name} answers {count - same} of {count} {where} otherwise than {who}: "
             "more than 2 %",

@@ -34,6 +34,7 @@ from zoo.export.proof import (
     readable,
     recalled,
 )
+from zoo.metrics import ENOUGH
 from zoo.network import of_run
 from zoo.run import Run
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     import onnx
 
 CALIBRATION, MEASURED = 64, 256  # photos
-AGREES = 0.98
 
 
 def export_run(
@@ -91,10 +91,10 @@ def export_run(
 
 def refuse(agree: int, photos: int) -> None:
     """Raises DisagreementError for too few equal answers."""
-    if agree < AGREES * photos:
+    if agree < ENOUGH * photos:
         raise DisagreementError(
             f"in int8 the network answers {agree} of {photos} photos as in fp32: "
-            f"{100 * agree / photos:.1f} %, at least {100 * AGREES:.0f} % are needed",
+            f"{100 * agree / photos:.1f} %, at least {100 * ENOUGH:.0f} % are needed",
             "export it in fp32, without --int8; or take what there is: --force",
         )
 

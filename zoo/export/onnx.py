@@ -34,6 +34,7 @@ from zoo.export.proof import (
     readable,
     recalled,
 )
+from zoo.metrics import ENOUGH
 from zoo.network import Network, of_run
 from zoo.run import Run
 from zoo.subject import engine_of
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-COMPARED, AGREES = 100, 0.98  # photos of a run in another precision, and the share that is asked
+COMPARED = 100  # photos of a run in another precision
 LIMIT = 2**31 - 2**20  # a protobuf message ends at 2 GB
 OUTPUTS = ("logits",)
 Say = Callable[[str], None]
@@ -129,11 +130,11 @@ def export_run(
     if (precision := run.record["precision"]) == "fp32":
         return proof
     agree = as_the_run(run, precision, pictures, net)
-    if agree < AGREES * len(pictures) and not force:
+    if agree < ENOUGH * len(pictures) and not force:
         destination.unlink()
         raise DisagreementError(
             f"the file computes in fp32, and answers {agree} of {len(pictures)} photos as the run, "
-            f"which predicts in {precision}; at least {100 * AGREES:g} % are needed",
+            f"which predicts in {precision}; at least {100 * ENOUGH:g} % are needed",
             "train the run in fp32, without --precision; or take the file all the same: --force",
         )
     return replace(proof, precision=precision, agree_run=agree)

@@ -28,6 +28,7 @@ from zoo.errors import ImageError, InputError, ParityError
 from zoo.metrics import sigmoid, softmax
 from zoo.network import Network
 from zoo.run import TEXT, Run
+from zoo.subject import spread
 
 BARE = 1e-4  # of the largest class score, or of a probability, for the network alone
 PIXELS_MAX, PIXELS_MEAN = 0.05, 0.005  # of a probability, from raw pixels
@@ -111,14 +112,13 @@ def readable(photos: Sequence[Path], preprocess: Preprocess, most: int = PHOTOS)
 
     Raises InputError where none can be read.
     """
-    places = np.linspace(0, len(photos) - 1, min(most, len(photos))).astype(int)
 
     def view(photo: Path) -> Array | None:
         with suppress(ImageError):
             return plain_view(photo, preprocess)
         return None
 
-    chosen = [photos[place] for place in places]
+    chosen = spread(photos, most)
     with ThreadPoolExecutor(cores()) as pool:
         found = zip(chosen, pool.map(view, chosen), strict=True)
         pictures = [(path, pixels) for path, pixels in found if pixels is not None]

@@ -26,13 +26,13 @@ from zoo.finetune.settings import Epoch
 from zoo.finetune.solver import one_thread
 from zoo.finetune.sources import FeatureSource
 from zoo.finetune.tasks import Scores
-from zoo.metrics import Array, report
+from zoo.metrics import ENOUGH, Array, report
+from zoo.subject import spread
 
 if TYPE_CHECKING:
     from zoo.finetune.job import Job
 
 COMPARED = 100  # val photos that are computed in fp32 too
-ENOUGH = 0.98  # of the val photos must get the class that fp32 gives them
 
 
 def solve_alone(job: Job) -> Iterator[Event]:
@@ -123,7 +123,7 @@ def agreeing(
     place = replace(plan.device, precision="fp32")
     exact = prefix(plan.part(plan.cut), plan.engine, place, plan.recipe.workers)
     cache = job.gather.cache(plan.cut, exact)  # so that the next run need not compute them
-    rows = np.linspace(0, len(val) - 1, min(COMPARED, len(val))).astype(int).tolist()
+    rows = spread(range(len(val)), COMPARED)
     work = [(val[row], Views()) for row in rows]
     found = compute(cache, exact.engine, plan.preprocess, job.index.root, work, job.gather.progress)
     there = [row for row in rows if val[row].path in found.keys]

@@ -17,6 +17,7 @@ from zoo.finetune.calibrate import Calibration, answers, fit
 from zoo.finetune.prefix import Part, prefix
 from zoo.metrics import THRESHOLD, Array, Report, risk_coverage, sigmoid
 from zoo.run import Run, write_csv
+from zoo.subject import spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +78,8 @@ def agreement_with_fp32(plan: Plan, index: DatasetIndex, run: Run) -> float:
 
     Both run the whole network that the run has saved, on the engine that `predict` will choose.
     """
-    paths = [index.root / sample.path for sample in index.of("val")[:PHOTOS]]
+    val = spread(index.of("val"), PHOTOS)  # the index is sorted by class
+    paths = [index.root / sample.path for sample in val]
     several = plan.recipe.task == "multilabel"
 
     def answer(scores: Array) -> Any:

@@ -15,8 +15,6 @@ from zoo.predict.predictor import Predictor, is_run
 from zoo.run import write_json
 from zoo.subject import digest_of
 
-ENOUGH = 0.98  # of the pictures must get the class that fp32 gives them
-
 
 def measured(
     model: str, ours: Predictor, exact: Callable[[], Predictor], inputs: Sequence[Input]
