@@ -239,3 +239,40 @@ def test_what_is_computed_otherwise_than_a_run_is_compared_with_the_run(
     exported = here("export", "onnx", tmp_path / "run", "--force", "-o", tmp_path / "x.onnx")
     assert exported.code == 0, exported.err
     assert "the run predicts in bf16" in exported.err
+
+
+def test_an_unwritable_cache_costs_time_and_nothing_else(tmp_path, photos, file, first, zoo):
+    """What cannot be kept is computed by torch, and features last as long as the command."""
+    (tmp_path / "cache").write_text("in the way")
+    words = ["finetune", "lenet", photos, "--weights", file, "--cut", "fc1"]
+    answer = zoo(*words, "-o", tmp_path / "run", ZOO_CACHE=str(tmp_path / "cache"))
+    assert answer.returncode == 0, answer.stderr
+    assert "torch runs the frozen part: cannot write" in answer.stderr
+    assert "features are kept for this command alone" in answer.stderr
+    ours, theirs = saved(tmp_path / "run"), saved(first)
+    assert torch.allclose(ours["fc2.weight"], theirs["fc2.weight"], rtol=1e-2, atol=1e-4)
+
+
+def test_the_engine_of_exported_files_is_not_that_of_a_network(photos, first, here):
+    answer = here("predict", first, photos, "--engine", "onnxruntime")
+    assert answer.code == 2
+    assert "it runs exported files" in answer.err
+
+
+def test_int8_of_a_run_whose_photos_have_moved_is_measured_on_others(tmp_path, photos, file, here):
+    import shutil
+
+    shutil.copytree(photos, tmp_path / "photos")
+    tune(tmp_path / "run", chosen(tmp_path / "photos", file))
+    shutil.move(tmp_path / "photos", tmp_path / "moved")
+    words = ["--precision", "int8", "--force", "-o", tmp_path / "x.csv"]
+    answer = here("predict", tmp_path / "run", tmp_path / "moved", *words)
+    assert answer.code == 0, answer.err
+    assert "of 36 of the first pictures" in answer.err
+    words = ["--int8", "--force", "-o", tmp_path / "x.onnx"]
+    answer = here("export", "onnx", tmp_path / "run", "--photos", tmp_path / "moved", *words)
+    assert answer.code == 0, answer.err
+    assert "calibrating on 18 of the photos: the run's training photos are gone" in answer.err
+    assert "measuring on 18 photos" in answer.err
+    answer = here("export", "onnx", tmp_path / "run", "-o", tmp_path / "x.txt")
+    assert answer.code == 2

@@ -100,7 +100,7 @@ class Subject:
         if not inputs:
             raise UsageError(
                 f"int8 of {self.model} is measured out on photos, and there are none",
-                "predict with a run whose training photos are where they were",
+                "give readable photos; those of a run are looked for where they were in training",
             )
         model = to_onnx(chain, self.preprocess.channels, self.preprocess.size)
         return quantise(model, np.stack(inputs))

@@ -18,6 +18,7 @@ from zoo.errors import InputError
 @dataclass(frozen=True, slots=True)
 class Subject:
     """kind: model, run or onnx. macs: multiply-adds for one picture; None: not known.
+    precision: that of a run.
 
     Can be sent to another process: networks are built there.
     """
@@ -26,6 +27,7 @@ class Subject:
     kind: str
     preprocess: Preprocess
     macs: int | None
+    precision: str = "fp32"
 
     @property
     def file(self) -> Path | None:
@@ -70,7 +72,8 @@ def find(name: str) -> Subject:
 
         about = Run.open(Path(name)).finished().record
         preprocess = Preprocess.from_dict(about["preprocess"])
-        return Subject(name, "run", preprocess, network.recorded(about).macs or None)
+        macs = network.recorded(about).macs or None
+        return Subject(name, "run", preprocess, macs, about.get("precision", "fp32"))
     if catalog.of_library(name):
         from zoo import models
 

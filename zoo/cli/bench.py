@@ -32,7 +32,9 @@ def command(
     engine: Annotated[
         str | None, typer.Option(help="openvino, torch or onnxruntime; else all that are there.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or int8.")] = "fp32",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16 or int8; a run has its own.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seconds: Annotated[float, typer.Option(help="For each engine.")] = 10.0,
     json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
@@ -47,6 +49,7 @@ def command(
     from zoo.bench import bench, subject
 
     found = subject.find(model)
+    precision = precision or found.precision
     place = where(device, engine, found.kind)
     asked = bench.Asked(found, engine, precision, place, seconds, photos)
     warn_if_busy()
@@ -65,10 +68,10 @@ def command(
             talk(f"{row.engine}: {row.error} ({row.hint})")
 
 
-def check(engine: str | None, precision: str, seconds: float) -> None:
+def check(engine: str | None, precision: str | None, seconds: float) -> None:
     if engine not in (None, *ENGINES):
         raise UsageError(f"--engine {engine}", f"give {', '.join(ENGINES)}; all without it")
-    if precision not in PRECISIONS:
+    if precision not in (None, *PRECISIONS):
         raise UsageError(f"--precision {precision}", f"give {', '.join(PRECISIONS)}")
     if not 0 < seconds <= 3600:
         raise UsageError(f"--seconds {seconds:g}", "give a number above 0 and up to 3600")

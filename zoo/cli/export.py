@@ -67,6 +67,10 @@ def onnx(
         raise UsageError(f"-o {output}: there is no folder {destination.parent}", "make it first")
     if destination.is_dir():
         raise UsageError(f"-o {output} is a folder", "give a file name, as model.onnx")
+    if destination.suffix.lower() != ".onnx":
+        raise UsageError(
+            f"-o {output}: predict knows an exported file by .onnx", "give a name that ends so"
+        )
     with Screen(at_once=True) as screen:
         from zoo.export import int8 as in_int8
         from zoo.export import onnx as in_fp32
@@ -162,7 +166,7 @@ def show_int8(proof: Exported) -> None:
             f"; accuracy {100 * proof.accuracy:.1f} %, in fp32 {100 * proof.accuracy_fp32:.1f} %"
         )
     talk(
-        f"int8, calibrated on {screens.count(proof.calibrated or 0, 'training photo')}: the same "
+        f"int8, calibrated on {screens.count(proof.calibrated or 0, 'photo')}: the same "
         f"answer as in fp32 on {proof.agree} of {proof.photos} photos with {proof.runtime}, "
         f"probabilities differ by {proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on average)"
         f"{accuracy}"

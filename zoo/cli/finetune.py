@@ -137,18 +137,21 @@ def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> N
             go_on(Path(folder), team, screen, json)
             return
         with team.in_turn():
-            plan = plans.make(settings, screen.bytes)
-        teams.check(settings, team)
-        if team.first:
-            show_plan(plan)
-            show_team(team)
-        if dry_run:
+            plan = plans.make(settings, screen.bytes, begin=not dry_run)
+        try:
+            teams.check(settings, team)
             if team.first:
-                talk("dry run: nothing was computed, nothing was written")
-            return
-        from zoo.finetune import job
+                show_plan(plan)
+                show_team(team)
+            if dry_run:
+                if team.first:
+                    talk("dry run: nothing was computed, nothing was written")
+                return
+            from zoo.finetune import job
 
-        carry_out(job.start(plan, Path(folder), screen, team), screen, json)
+            carry_out(job.start(plan, Path(folder), screen, team), screen, json)
+        finally:
+            plan.stop()
 
 
 def place(settings: Recipe, output: Path | None) -> tuple[Path, bool]:
@@ -200,11 +203,14 @@ def go_on(folder: Path, team: Team, screen: Screen, json: bool) -> None:
         from zoo.finetune import plan as plans
 
         with team.in_turn():
-            plan = plans.make(job.recipe_of(run), screen.bytes)
-        if team.first:
-            talk(f"resuming {folder}")
-            show_team(team)
-        carry_out(job.resume(plan, run, screen, team), screen, json)
+            plan = plans.make(job.recipe_of(run), screen.bytes, begin=True)
+        try:
+            if team.first:
+                talk(f"resuming {folder}")
+                show_team(team)
+            carry_out(job.resume(plan, run, screen, team), screen, json)
+        finally:
+            plan.stop()
 
 
 def carry_out(job: Any, screen: Screen, json: bool) -> None:

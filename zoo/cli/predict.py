@@ -135,7 +135,8 @@ def must_agree(
     same, count = agreement.measured(model, ours, exact, photos)
     what = "class" if ours.threshold is None else "labels"
     run = predictor.is_run(model)
-    where = "of the run's val photos" if run else "of the first pictures"
+    theirs = run and predictor.val_photos(model, 1)
+    where = "of the run's val photos" if theirs else "of the first pictures"
     who = precision if precision == "fp32" or not run else f"the run itself, in {precision}"
     talk(f"{ours.engine.name} gives the same {what} as {who} on {same} of {count} {where}")
     if count and same < ENOUGH * count and not force:

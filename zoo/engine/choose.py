@@ -63,6 +63,16 @@ def choose(wanted: str, device_name: str, precision: str) -> tuple[str, str]:
     return engine, reason
 
 
+def choose_for_network(wanted: str, device_name: str, precision: str) -> tuple[str, str]:
+    """`choose` where a network runs that is no exported file, which is ONNX Runtime's alone."""
+    if wanted == "onnxruntime":
+        raise UsageError(
+            "--engine onnxruntime: it runs exported files",
+            "`zoo export onnx RUN` makes one; here give auto, torch or openvino",
+        )
+    return choose(wanted, device_name, precision)
+
+
 def why_not(device_name: str) -> str:
     """Why OpenVINO is not the engine here, or nothing."""
     if device_name != "cpu":

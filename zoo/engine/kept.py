@@ -64,7 +64,7 @@ def settle(temporary: Path, place: Path) -> None:
         if whole(place) is not None:
             return
         discard(place)  # what lies there is damaged
-    raise CacheError(f"cannot write {place}", "set ZOO_CACHE to a folder with room")
+    raise CacheError(f"cannot write {place}", "set ZOO_CACHE to a folder that can be written")
 
 
 def whole(place: Path) -> dict[str, Any] | None:
@@ -185,4 +185,5 @@ def elsewhere() -> Iterator[None]:
         yield
     except WriteError as error:
         kind = DiskFull if isinstance(error, DiskFull) else CacheError
-        raise kind(error.what, "set ZOO_CACHE to a folder with room") from error
+        room = "with room" if kind is DiskFull else "that can be written"
+        raise kind(error.what, f"set ZOO_CACHE to a folder {room}") from error

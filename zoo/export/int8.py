@@ -56,15 +56,16 @@ def export_run(
 ) -> whole.Exported:
     """Writes `destination` in int8 and measures it on at most so many of the photos (256).
 
-    Calibrated on the run's training photos. Raises DisagreementError, and leaves no file, where
-    fewer than 98 % of the answers are those of fp32, unless forced.
+    Calibrated on the run's training photos, see `apart`. Raises DisagreementError, and leaves no
+    file, where fewer than 98 % of the answers are those of fp32, unless forced.
     """
     from zoo.engine.quantise import quantise
 
     about = About.of_run(run)
     network, proof = exact(run, photos, about, say)
-    calibration = readable(run.photos("train"), about.preprocess, CALIBRATION)
-    say(f"calibrating on {len(calibration)} training photos")
+    named, learnt, photos = apart(run, photos)
+    calibration = readable(learnt, about.preprocess, CALIBRATION)
+    say(f"calibrating on {len(calibration)} {named}")
     inputs = np.stack([normalise(pixels, about.preprocess) for _, pixels in calibration])
     model = quantise(network, inputs)
     pictures = readable(photos, about.preprocess, most or MEASURED)
@@ -87,6 +88,17 @@ def export_run(
         **result,
         **proof,
     )
+
+
+def apart(run: Run, photos: Sequence[Path]) -> tuple[str, Sequence[Path], Sequence[Path]]:
+    """What int8 is calibrated on, in words and files, and what it is measured on.
+
+    The training photos; where they are gone every second one of the others, so that none is both.
+    """
+    learnt = [path for path in run.photos("train") if path.is_file()]
+    if learnt or len(photos) < 2:
+        return "training photos", learnt or photos, photos
+    return "of the photos: the run's training photos are gone", photos[1::2], photos[::2]
 
 
 def refuse(agree: int, photos: int) -> None:

@@ -9,12 +9,16 @@ part is whole; one whose bytes are not those that were written is not there.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import shutil
 import uuid
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +27,7 @@ import PIL
 from zoo.catalog import Preprocess
 from zoo.disk import atomic, writing
 from zoo.engine import Array, Engine
-from zoo.errors import WriteError
+from zoo.errors import DiskFull, WriteError
 from zoo.run import write_json
 
 if TYPE_CHECKING:
@@ -54,7 +58,8 @@ def elsewhere() -> Iterator[None]:
     try:
         yield
     except WriteError as error:
-        raise type(error)(error.what, "set ZOO_CACHE to a folder with room") from error
+        room = "with room" if isinstance(error, DiskFull) else "that can be written"
+        raise type(error)(error.what, f"set ZOO_CACHE to a folder {room}") from error
 
 
 def view_key(number: int, seed: int, flip: bool) -> bytes:
@@ -65,20 +70,35 @@ def view_key(number: int, seed: int, flip: bool) -> bytes:
 
 
 class FeatureCache:
-    """The rows kept for one frozen part; adds new ones, hands them out by key."""
+    """The rows kept for one frozen part; adds new ones, hands them out by key.
+
+    note: why new rows are kept in a folder that goes with this process; "" where they stay.
+    """
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
-        self.folder = folder
+        self.folder, self.place, self.note = folder, folder, ""
         self.where: dict[bytes, int] = {}  # key -> number of its row, counted through all parts
         self.parts: list[Array] = []
         self.starts = [0]  # number of each part's first row, and of the next one's
         self.new_keys: list[bytes] = []
         self.new_rows: list[Array] = []
-        with elsewhere(), writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / "about.json").exists():
-                write_json(folder / "about.json", about)
+        try:
+            self.make(about)
+        except DiskFull:
+            raise
+        except WriteError as error:
+            self.place = Path(mkdtemp(prefix="zoo-features-"))
+            weakref.finalize(self, shutil.rmtree, self.place, ignore_errors=True)
+            self.note = f"{error.what}: features are kept for this command alone"
         self.read_parts()
+
+    def make(self, about: dict[str, Any]) -> None:
+        with elsewhere(), writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.folder, os.W_OK):
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            if not (self.folder / "about.json").exists():
+                write_json(self.folder / "about.json", about)
 
     def read_parts(self) -> None:
         """Attaches all; looks again where another process has merged some of them meanwhile."""
@@ -92,7 +112,7 @@ class FeatureCache:
                 elif part is not None:
                     self.attach(*part)
             known.update(new)
-        if len(small) > MANY:
+        if len(small) > MANY and not self.note:
             with contextlib.suppress(WriteError):  # they can be read as they are
                 small = self.merged(small)
         for part in small.values():
@@ -148,7 +168,7 @@ class FeatureCache:
 
     def write(self, keys: Sequence[bytes], rows: Array) -> Array:
         """A new part; its rows as they lie on disk."""
-        name = self.folder / f"{uuid.uuid4().hex}.rows.npy"
+        name = self.place / f"{uuid.uuid4().hex}.rows.npy"
         table = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
         with elsewhere(), atomic(name) as file:
             np.save(file, rows, allow_pickle=False)

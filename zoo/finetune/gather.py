@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo import weights
 from zoo.data.index import DatasetIndex, Sample
 from zoo.engine import Engine
 from zoo.errors import CacheError, DataError, Interrupted
@@ -18,7 +17,7 @@ from zoo.finetune.cut import Cut
 from zoo.finetune.events import Event, FeaturesDone, Note, Watch
 from zoo.finetune.features import Pass, Views, compute
 from zoo.finetune.phases import Phase
-from zoo.finetune.prefix import Prefix, prefix
+from zoo.finetune.prefix import Prefix, cache_of, prefix
 from zoo.finetune.scale import ScaledFeatures, Scaling
 from zoo.finetune.sources import FeatureSource, Photo, PhotoSource, PrefixSource
 from zoo.finetune.team import ALONE, Team
@@ -84,7 +83,15 @@ class Gather:
         splits = {"train": views, "val": Views()}
         work = [(sample, splits[sample.split]) for sample in self.index.samples]
         ready = yield from self.ready(cut)
-        cache, found = self.computed(self.cache(cut, ready), ready.engine, work)
+        cache = self.cache(cut, ready)
+        if cache.note:
+            yield Note(cache.note)
+        begun = plan.ahead if plan.ahead and plan.ahead.ready is ready else None
+        if begun:
+            begun.wait(self.progress)
+            cache, started = begun.cache, time.perf_counter() - begun.seconds
+        cache, found = self.computed(cache, ready.engine, work)
+        found.computed += begun.taken() if begun else 0
         yield from self.scanned(found, started)
         train, val = self.index.of("train"), self.index.of("val")
         features = cache.rows([key for sample in train for key in found.keys[sample.path]])
@@ -106,8 +113,14 @@ class Gather:
     def ready(self, cut: Cut) -> Generator[Event, None, Prefix]:
         """The engine of the frozen part; what there is to say of it."""
         with self.team.in_turn():  # a graph is made once
-            plan = self.plan
-            ready = prefix(plan.part(cut), plan.engine, plan.device, plan.recipe.workers)
+            plan, part = self.plan, self.plan.part(cut)
+            if plan.ahead and (plan.ahead.part.key, plan.ahead.part.preprocess) == (
+                part.key,
+                part.preprocess,
+            ):
+                ready = plan.ahead.ready
+            else:
+                ready = prefix(part, plan.engine, plan.device, plan.recipe.workers)
         self.prefix = ready
         if ready.note:
             yield Note(ready.note)
@@ -144,14 +157,7 @@ class Gather:
         return cache, whole
 
     def cache(self, cut: Cut, ready: Prefix) -> FeatureCache:
-        plan = self.plan
-        about = {
-            "model": plan.recipe.model,
-            "after": cut.boundary,
-            "engine": ready.engine.name,
-            "preprocess": plan.preprocess.to_dict(),
-        }
-        return FeatureCache(weights.cache_folder() / "features" / ready.key[:32], about)
+        return cache_of(self.plan.part(cut), ready)
 
     def scanned(self, found: Pass, started: float) -> Iterator[Event]:
         """Leaves the unreadable photos out and writes the index down."""

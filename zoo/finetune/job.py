@@ -94,11 +94,11 @@ class Job:
         if not self.team.first:
             return
         yield from self.finish(loop, scores)
+        self.remember()
 
     def alone(self) -> Iterator[Event]:
         """A solved head is all there is: no torch."""
         from zoo.finetune.alone import solve_alone
-        from zoo.finetune.known import remember
 
         try:
             yield from solve_alone(self)
@@ -107,9 +107,16 @@ class Job:
             self.run.path("metrics.jsonl").unlink(missing_ok=True)
             self.run.discard()
             raise
-        ready = self.gather.prefix
-        if self.plan.known is None and self.team.alone and ready and ready.compiled:
-            remember(self.plan, self.plan.start.source)
+        self.remember()
+
+    def remember(self) -> None:
+        """What the next run need not find out with torch."""
+        from zoo.finetune.known import remember
+
+        plan, ready = self.plan, self.gather.prefix
+        new = plan.known is None and plan.recipe.head == "linear" and len(plan.phases) == 1
+        if new and self.team.alone and ready and ready.compiled:
+            remember(plan, plan.start.source)
 
     def spent(self) -> tuple[float, float]:
         """Seconds, and seconds of CPU, of work until now, in this process and those before."""

@@ -29,7 +29,7 @@ from zoo.run import write_json
 if TYPE_CHECKING:
     from zoo.finetune.plan import Plan
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class Known:
     """A network and its cut, as a plan tells of them.
 
     spec: its row. preprocess: of its weights. shape: of one picture's features. frozen, trained,
-    why: what the plan says of the parts. source, sha256: the file of the weights, or nothing.
+    why: what the plan says of the parts. linear: nothing but a linear head is trained. source,
+    sha256: the file of the weights, or nothing.
     """
 
     spec: dict[str, Any]
@@ -51,6 +52,7 @@ class Known:
     frozen: str
     trained: str
     why: str
+    linear: bool
     source: str
     sha256: str
 
@@ -83,6 +85,7 @@ def version_of(library: str) -> str:
 def remember(plan: Plan, source: Path | None) -> None:
     """Keeps what the plan says of its network; a cache that cannot be written keeps nothing."""
     from zoo.finetune.explain import about_frozen, names_trained, why_there
+    from zoo.finetune.phases import is_linear
 
     assert plan.cut is not None
     known = Known(
@@ -97,6 +100,7 @@ def remember(plan: Plan, source: Path | None) -> None:
         frozen=about_frozen(plan.cut),
         trained=names_trained(plan.cut),
         why=why_there(plan),
+        linear=is_linear(plan.cut, plan.chain, plan.head, plan.phases[0].shape),
         source=str(source.absolute()) if source else "",
         sha256=weights.hash_of(source) if source else "",
     )
@@ -125,11 +129,19 @@ def able(recipe: Recipe, device: Device, engine: str) -> bool:
     plain = recipe.freeze and recipe.head == "linear" and recipe.task == "classify"
     steps = any(getattr(recipe, name) != default(name) for name in OF_STEPS)
     asked = recipe.augment != "none" or recipe.distort != "none"
-    alone = "RANK" not in os.environ
-    mine = device.is_cpu and engine == "openvino"
-    if not (plain and mine and alone) or steps or asked:
+    if not (plain and engine == "openvino" and alone_here(device)) or steps or asked:
         return False
     return solver_of(recipe, linear=True, kept=True)[0] == "lbfgs"
+
+
+def alone_here(device: Device) -> bool:
+    """On a CPU, and not in a team of processes."""
+    return device.is_cpu and "RANK" not in os.environ
+
+
+def preprocess_of(known: Known, recipe: Recipe) -> Preprocess:
+    preprocess = Preprocess.from_dict(known.preprocess)
+    return replace(preprocess, fit=recipe.fit or preprocess.fit)
 
 
 def plan_of(
@@ -143,13 +155,13 @@ def plan_of(
     if not able(recipe, device, engine[0]):
         return None
     known = recall(recipe)
-    if known is None:
+    if known is None or not known.linear:
         return None
     row = recorded({"model": recipe.model, "spec": known.spec})
-    preprocess = Preprocess.from_dict(known.preprocess)
+    weights_fit = Preprocess.from_dict(known.preprocess)
     unseen: Any = None  # the chain: whoever needs it has not come this way
-    start = Network(row, row, unseen, preprocess, (), known.origin, variant=dict(recipe.variant))
-    preprocess = replace(preprocess, fit=recipe.fit or preprocess.fit)
+    start = Network(row, row, unseen, weights_fit, (), known.origin, variant=dict(recipe.variant))
+    preprocess = preprocess_of(known, recipe)
     parts = Cut(known.cut, known.boundary, unseen, unseen)
     phase, views, reasons = solved_phase(recipe, parts, known.shape, preprocess, index)
     if not phase.kept:

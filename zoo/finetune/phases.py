@@ -88,7 +88,7 @@ def phases_of(
     first = cut_of(recipe, chain, spec)
     shape = feature_shape(first, preprocess) if first else ()
     each, (room, whose) = 4 * int(np.prod(shape)), budget(recipe, free_room())
-    linear = first is not None and is_linear(first, chain, spec, shape)
+    linear = first is not None and is_linear(first, chain, spec.head, shape)
     kind = "head" if first is not None and only_head(first, chain, spec) else "deeper"
     solved = first is not None and solver_of(recipe, linear, True)[0] == "lbfgs"
     if recipe.schedule == "head-then-all" or recipe.unfreeze:
@@ -257,11 +257,11 @@ def only_head(parts: Cut, chain: nn.Sequential, spec: ModelSpec) -> bool:
     return any(first_layer(parts.trainable) is part for part in head.modules())
 
 
-def is_linear(parts: Cut, chain: nn.Sequential, spec: ModelSpec, shape: tuple[int, ...]) -> bool:
+def is_linear(parts: Cut, chain: nn.Sequential, stage: str, shape: tuple[int, ...]) -> bool:
     """Whether nothing but one linear layer is trained, on features as they are kept."""
     from torch import nn
 
-    head = chain.get_submodule(spec.head)
+    head = chain.get_submodule(stage)
     width = int(np.prod(shape))
     only = sum(p.numel() for p in parts.trainable.parameters())
     return (

@@ -15,7 +15,7 @@ from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex, scan
 from zoo.device import Device
 from zoo.errors import DataError, UsageError
-from zoo.finetune import known, multilabel
+from zoo.finetune import ahead, known, multilabel
 from zoo.finetune.checks import check_batches, check_compiler, check_mixing, check_old, check_task
 from zoo.finetune.choices import balancing, epoch_kept, learning_rate, threads_of
 from zoo.finetune.cut import Cut
@@ -31,6 +31,7 @@ from zoo.recipe import Recipe
 if TYPE_CHECKING:
     from torch import nn
 
+    from zoo.finetune.ahead import Ahead
     from zoo.network import Network, Progress
 
 
@@ -42,8 +43,8 @@ class Plan:
     standardise the features for a head trained in steps. views: 0 draws a new view in every epoch.
     threads: of the trained part. best: what chooses the epoch that is kept. engine: of the frozen
     part. known: of a network that is not here itself; then chain and start.chain are None, and of
-    the cut only the names are there. reasons: of `lr`, `threads`, `views`, `best`, `solver`,
-    `balance` and `engine`.
+    the cut only the names are there. ahead: a pass over the photos that has begun. reasons: of
+    `lr`, `threads`, `views`, `best`, `solver`, `balance` and `engine`.
     """
 
     recipe: Recipe
@@ -66,6 +67,7 @@ class Plan:
     class_weights: tuple[float, ...] | None
     engine: str = "torch"
     known: Known | None = None
+    ahead: Ahead | None = None
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -103,6 +105,11 @@ class Plan:
     def alone(self) -> bool:
         """Whether a solved head is all there is to train: torch has nothing to do."""
         return all(phase.solved for phase in self.phases)
+
+    def stop(self) -> None:
+        """Ends what has begun; what it has computed is kept."""
+        if self.ahead:
+            self.ahead.stop()
 
     def part(self, cut: Cut) -> Part:
         """The frozen part of a cut, for an engine."""
@@ -150,8 +157,11 @@ class Plan:
         }
 
 
-def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
-    """Looks at the photos first, then at the weights; raises any of the input errors."""
+def make(recipe: Recipe, progress: Progress | None = None, begin: bool = False) -> Plan:
+    """Looks at the photos first, then at the weights; raises any of the input errors.
+
+    begin: the pass over the photos may begin meanwhile; whoever asks for it ends with `Plan.stop`.
+    """
     index = photos_of(recipe, progress)
     recipe = settled(recipe, index)
     device.tune_allocator()
@@ -161,6 +171,24 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
         if recipe.folds:
             folds_of(index, {}, recipe.folds, recipe.seed)
         return quick
+    begun = ahead.begin(recipe, index, chosen, engine) if begin else None
+    try:
+        plan = planned(recipe, index, chosen, (engine, engine_why), progress)
+    except BaseException:
+        if begun:
+            begun.stop()
+        raise
+    return replace(plan, ahead=begun)
+
+
+def planned(
+    recipe: Recipe,
+    index: DatasetIndex,
+    chosen: Device,
+    engine: tuple[str, str],
+    progress: Progress | None,
+) -> Plan:
+    """With the network, which takes torch."""
     start, chain, spec, digest = networks(recipe, len(index.classes), progress)
     preprocess = replace(start.preprocess, fit=recipe.fit or start.preprocess.fit)
     phases, views, reasons = phases_of(recipe, chain, spec, start, preprocess, index)
@@ -193,14 +221,14 @@ def make(recipe: Recipe, progress: Progress | None = None) -> Plan:
         view_seed=recipe.seed,
         balance=balance,
         class_weights=class_weights,
-        engine=engine,
+        engine=engine[0],
         reasons={
             **reasons,
             "lr": lr_why,
             "threads": threads_why,
             "best": best_why,
             "balance": balance_why,
-            "engine": engine_why,
+            "engine": engine[1],
         },
     )
     check_batches(plan)

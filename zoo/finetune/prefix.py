@@ -7,11 +7,12 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from zoo import weights
 from zoo.catalog import Preprocess
 from zoo.device import Device
 from zoo.engine import Engine
 from zoo.errors import CacheError, ConversionError
-from zoo.finetune.cache import VERSION, fingerprint
+from zoo.finetune.cache import VERSION, FeatureCache, fingerprint
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,7 +65,9 @@ def prefix(part: Part, engine: str, device: Device, workers: int | None = None) 
     if engine == "openvino":
         try:
             return compiled(part, device, workers)
-        except ConversionError as error:
+        except (ConversionError, CacheError) as error:
+            if part.chain is None:
+                raise
             note = f"torch runs the frozen part: {error.what}"
     assert part.chain is not None
     torch = TorchEngine(part.chain, part.preprocess, device, workers)
@@ -84,3 +87,14 @@ def compiled(part: Part, device: Device, workers: int | None) -> Prefix:
     about: list[Any] = [VERSION, part.key, ready.name, part.preprocess.to_dict()]
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
     return Prefix(ready, key, found)
+
+
+def cache_of(part: Part, ready: Prefix) -> FeatureCache:
+    """Where the features are kept that this engine gives. Raises WriteError."""
+    about = {
+        "model": part.model,
+        "after": part.boundary,
+        "engine": ready.engine.name,
+        "preprocess": part.preprocess.to_dict(),
+    }
+    return FeatureCache(weights.cache_folder() / "features" / ready.key[:32], about)

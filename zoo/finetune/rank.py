@@ -26,13 +26,12 @@ from zoo.errors import (
     UnknownStage,
     UsageError,
 )
-from zoo.finetune.cache import FeatureCache
 from zoo.finetune.cut import Cut, cut
 from zoo.finetune.events import Watch
 from zoo.finetune.features import Pass, Views, compute
 from zoo.finetune.phases import feature_shape, is_linear
 from zoo.finetune.plan import state_sha256
-from zoo.finetune.prefix import Part, prefix
+from zoo.finetune.prefix import Part, cache_of, prefix
 from zoo.finetune.solver import cross_validated
 from zoo.metrics import Array
 from zoo.run import Run
@@ -147,15 +146,10 @@ class Ranking:
         kind, _ = choose("auto", place.name, place.precision)
         digest = state_sha256(start.chain)
         where = (name, start.variant, digest, parts.boundary, start.preprocess, parts.frozen)
-        ready = prefix(Part(*where), kind, place)
-        engine, key = ready.engine, ready.key
-        about = {
-            "model": name,
-            "after": parts.boundary,
-            "engine": engine.name,
-            "preprocess": start.preprocess.to_dict(),
-        }
-        cache = FeatureCache(weights.cache_folder() / "features" / key[:32], about)
+        part = Part(*where)
+        ready = prefix(part, kind, place)
+        engine = ready.engine
+        cache = cache_of(part, ready)
         work = [(sample, Views(tuple(range(self.views)), self.seed)) for sample in self.samples]
 
         def progress(done: int, total: int) -> None:
@@ -251,7 +245,7 @@ def parted(start: Network, classes: int, seed: int) -> tuple[nn.Sequential, Cut]
     device.seed_all("head", seed)
     chain, spec = network.with_head(start.chain, start.spec, classes, "linear")
     parts = cut(chain, spec.cut)
-    if not is_linear(parts, chain, spec, feature_shape(parts, start.preprocess)):
+    if not is_linear(parts, chain, spec.head, feature_shape(parts, start.preprocess)):
         parts = cut(chain, before(chain, spec.head))
     return chain, parts
 

@@ -16,7 +16,7 @@ from zoo.data.preprocess import normalise
 from zoo.data.views import framed_view, plain_view
 from zoo.device import cores
 from zoo.engine import Array, Engine
-from zoo.engine.choose import choose
+from zoo.engine.choose import choose_for_network
 from zoo.engine.pipeline import forward
 from zoo.errors import ImageError, InputError, RunError, UsageError
 from zoo.metrics import sigmoid, softmax
@@ -109,7 +109,7 @@ def open_predictor(
 ) -> Predictor:
     """A Predictor for a run folder, an .onnx file or a model's name; the latter take `choice`.
 
-    photos: what int8 is calibrated on where it is no run, which has its training photos.
+    photos: what int8 is calibrated on where it is no run that has its training photos.
     """
     if name.lower().endswith(".onnx"):
         if not os.path.isfile(name):
@@ -126,9 +126,9 @@ def open_predictor(
     run = opened_run(name, choice, labels=True)
     asked = precision or (run.record["precision"] if run else "fp32")
     place = devices.choose(device, asked)
-    kind, why = choose(engine, place.name, place.precision)
+    kind, why = choose_for_network(engine, place.name, place.precision)
     subject = subjects.of_run(run) if run else subjects.of_name(name, choice, 0, progress)
-    if photos and not run:
+    if photos and not subject.photos:
         subject = replace(subject, photos=tuple(Path(item.file) for item in photos))
     if not subject.classes:
         raise UsageError(
