@@ -184,6 +184,27 @@ def views() -> str:
     return markdown(header, rows)
 
 
+def deeper() -> str:
+    """Training on behind the head, beside the frozen head: means with their 95 % intervals."""
+    found = results("deeper")
+    rows = [
+        (
+            who,
+            f"{100 * row['mean']:.1f} ± {100 * row['half']:.1f} %",
+            ", ".join(f"{100 * value:.1f}" for value in row["accuracies"]),
+            f"{row['cpu_s']:.0f} s",
+        )
+        for who, row in found["rows"].items()
+    ]
+    gains = [
+        f"{bar['beside']} {100 * bar['gain']:.1f} ± {100 * bar['half']:.1f}"
+        for bar in found["bars"]
+    ]
+    header = ("training", "accuracy, mean and 95 % interval", "each seed", "CPU")
+    told = f"Points that head-then-all is better by, seed by seed: {'; '.join(gains)}."
+    return markdown(header, rows) + "\n\n" + told
+
+
 def seconds(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
@@ -197,6 +218,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": speed,
     "heads": heads,
     "views": views,
+    "deeper": deeper,
 }
 
 
