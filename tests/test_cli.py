@@ -381,3 +381,38 @@ def test_a_reader_that_leaves_is_no_fault(tmp_path: Path, exported: Path) -> Non
         assert process.wait(60) == 1
     assert "error" not in err
     assert "Traceback" not in err
+
+
+def test_a_share_for_validation_beside_a_val_part_is_refused(here, tmp_path, photos):
+    import shutil
+
+    for part in ("train", "val"):
+        shutil.copytree(photos, tmp_path / "photos" / part)
+    words = ["finetune", "lenet", tmp_path / "photos", "--weights", "none", "--dry-run"]
+    answer = here(*words, "--val-fraction", "0.5")
+    assert answer.code == 2
+    assert "--val-fraction 0.5 would do nothing" in answer.err
+    assert here(*words).code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--unfreeze", "fc"], "expected STAGE@EPOCH"),
+        (["--unfreeze", "fc@40"], "--unfreeze fc@40 in 30 epochs"),
+        (["--solver", "lbfgs", "--epochs", "5"], "epochs would do nothing"),
+        (["--penalty", "0.1", "--epochs", "5"], "is of lbfgs"),
+        (["--weights", "nowhere.pth"], "no weights file nowhere.pth"),
+    ],
+)
+@pytest.mark.parametrize("model", ["resnet50", "timm/resnet50"])
+def test_a_wrong_flag_is_told_before_torch_is_imported(photos, model, words, what):
+    program = (
+        "import sys; from zoo.cli import main; code = main(sys.argv[1:]); "
+        "print('torch' in sys.modules); sys.exit(code)"
+    )
+    command = [sys.executable, "-c", program, "finetune", model, str(photos), *words]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert answer.returncode == 2, answer.stderr
+    assert what in answer.stderr
+    assert answer.stdout.split() == ["False"]

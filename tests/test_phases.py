@@ -232,6 +232,7 @@ def test_info_says_what_each_phase_has_frozen(here, tmp_path, photos):
     ("values", "what", "hint"),
     [
         ({"unfreeze": "layer9@2"}, "there is no stage 'layer9'", "layer4"),
+        ({"unfreeze": "layer4.9@2"}, "there is no stage 'layer4.9'", "layer4.0, layer4.1"),
         ({"unfreeze": "layer4@1"}, "--unfreeze layer4@1 in 4 epochs", "from 2 to 4"),
         ({"unfreeze": "layer4@5"}, "--unfreeze layer4@5 in 4 epochs", "from 2 to 4"),
         ({"unfreeze": "layer4@2", "epochs": 1}, "--unfreeze layer4@2 in 1 epochs", "--epochs"),
@@ -276,10 +277,9 @@ def test_head_then_all_solves_the_head_and_goes_on_in_steps(tmp_path, photos, no
     first, second = made.phases
     assert (first.first, first.last, first.solver) == (1, 1, "lbfgs")
     assert (second.first, second.last, second.solver) == (2, 3, "adamw")
-    assert second.lr == pytest.approx(1e-3)
-    assert "to epoch 3, adamw 0.001, times 0.8 for each stage below the head; mixup 0.2" in line(
-        made, "epoch 2"
-    )
+    assert second.lr == pytest.approx(1e-4)
+    told = "to epoch 3, adamw 0.0001, times 0.8 for each stage below the head (in few steps less "
+    assert told + "than 0.001); mixup 0.2" in line(made, "epoch 2")
     states = States().follow(made, tmp_path / "run")
     assert stages_that_moved(states[0], states[1]) == {"fc5"}
     assert stages_that_moved(states[1], states[3]) == {"fc4", "norm4", "fc5"}
@@ -307,6 +307,26 @@ def test_by_default_all_is_trained_behind_the_head_and_no_faster_than_it(photos,
     assert made.phases[-1].lr == 1e-3  # the head was solved for, at no rate
     made = plan.make(settings(model, photos, optimizer="adamw", lr=0.01, **chosen))
     assert [phase.lr for phase in made.phases] == [0.01, pytest.approx(0.001)]
+
+
+@pytest.mark.parametrize(
+    ("change", "rate"),
+    [
+        ({"epochs": 3}, 1e-4),  # 4 steps and 8
+        ({"epochs": 61, "batch_size": 15}, 5e-4),  # 60 epochs of 2 steps, of 240
+        ({"epochs": 250}, 1e-3),
+        ({"epochs": 250, "accumulate": 4}, 2.6e-4),
+        ({"epochs": 3, "lr": 3e-3}, 3e-3),  # as asked for
+    ],
+)
+def test_a_pretrained_network_has_a_lower_rate_behind_its_head_in_few_steps(
+    photos, pretrained, change, rate
+):
+    chosen = {"schedule": "head-then-all", "cut": "act4", "weights": str(pretrained)}
+    made = plan.make(settings("lenet", photos, **chosen, **change))
+    assert len(made.index.of("train")) == 30
+    assert made.phases[0].solved
+    assert made.phases[1].lr == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("optimizer", ["auto", "adamw"])

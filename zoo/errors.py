@@ -130,5 +130,5 @@ class Interrupted(ZooError):
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
     """`, did you mean a, b?` for the known words closest to this one, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=count, cutoff=0.5)
+    close = difflib.get_close_matches(word, list(known), n=count, cutoff=0.51)
     return f"did you mean {', '.join(close)}?" if close else ""

@@ -59,6 +59,8 @@ def command(
         print_json(record(data, ranking, rows))
     else:
         show(ranking, rows)
+    if any(row.error for row in rows):
+        talk("a model whose weights are in a file of yours: --models MODEL=FILE")
     if all(row.error for row in rows):
         raise typer.Exit(1)
 

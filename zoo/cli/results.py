@@ -109,7 +109,7 @@ def show_evidence(event: Finished) -> None:
             f"deviation {percent(found.deviation)}, 95 % interval of the mean "
             f"{percent(found.low)} to {percent(found.high)}"
         )
-        if found.kind == "seeds" and found.deviation == 0:
+        if found.kind == "seeds" and found.deviation < 1e-9:
             talk("the seed changes nothing here, which says nothing of other photos: --folds does")
 
 

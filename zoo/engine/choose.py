@@ -21,11 +21,14 @@ VECTORS = ("avx512f", "avx2", "asimd")
 BF16 = ("amx_bf16", "avx512_bf16", "bf16")
 
 
-def choose(wanted: str, device_name: str, precision: str) -> tuple[str, str]:
+def choose(
+    wanted: str, device_name: str, precision: str, engines: tuple[str, ...] = ENGINES
+) -> tuple[str, str]:
     """torch, openvino or onnxruntime, and the reason as a short phrase.
 
-    wanted: `auto` or one of the three, as --engine has it. Raises UsageError for an engine that
-    cannot run here or not in this precision, and for bf16 on a CPU that has it not.
+    wanted: `auto` or one of the three, as --engine has it. engines: those that are advised. Raises
+    UsageError for an engine that cannot run here or not in this precision, and for bf16 on a CPU
+    that has it not.
     """
     if wanted not in ENGINES:
         raise UsageError(
@@ -38,6 +41,7 @@ def choose(wanted: str, device_name: str, precision: str) -> tuple[str, str]:
             "bf16 is quicker where there is avx512_bf16 or amx: leave --precision out for fp32",
         )
     against = why_not(device_name)
+    here = [name for name in PRECISIONS if name in engines]
     if wanted == "auto":
         engine = "torch" if against else "openvino"
         reason = against or f"quickest on this CPU ({abilities(precision)})"
@@ -54,7 +58,7 @@ def choose(wanted: str, device_name: str, precision: str) -> tuple[str, str]:
             "give --device cpu, or --engine torch",
         )
     if precision not in PRECISIONS[engine]:
-        able = " or ".join(name for name in PRECISIONS if precision in PRECISIONS[name])
+        able = " or ".join(name for name in here if precision in PRECISIONS[name])
         known = ", ".join(PRECISIONS[engine])
         raise UsageError(
             f"--precision {precision} with the engine {engine}, which runs {known}",
@@ -70,7 +74,7 @@ def choose_for_network(wanted: str, device_name: str, precision: str) -> tuple[s
             "--engine onnxruntime: it runs exported files",
             "`zoo export onnx RUN` makes one; here give auto, torch or openvino",
         )
-    return choose(wanted, device_name, precision)
+    return choose(wanted, device_name, precision, ("auto", "torch", "openvino"))
 
 
 def why_not(device_name: str) -> str:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from zoo import catalog
 from zoo.catalog import ModelSpec
+from zoo.data.index import DatasetIndex
 from zoo.errors import UsageError
+from zoo.finetune.choices import default, solver_of
 from zoo.finetune.mixing import check_cutmix
+from zoo.finetune.phases import check_order, unfreezings
 from zoo.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -69,3 +73,28 @@ def check_mixing(plan: Plan) -> None:
     if plan.recipe.cutmix:
         for phase in plan.phases:
             check_cutmix(phase.shape or (plan.preprocess.channels, *[plan.preprocess.size] * 2))
+
+
+def check_steps(recipe: Recipe) -> None:
+    """What can be said of the training before torch is there. Raises UsageError."""
+    if recipe.freeze and recipe.head == "linear":
+        solver_of(recipe, linear=True, kept=True)
+    if recipe.schedule != "head-then-all":
+        begins = [1, *(epoch for epoch, _ in unfreezings(recipe))]
+        check_order(recipe, begins)
+
+
+def check_share(recipe: Recipe, read: Callable[..., DatasetIndex]) -> None:
+    """Raises UsageError for a share of the photos for validation where they have a part for it.
+
+    read: the index with a `val_fraction`.
+    """
+    if recipe.val_fraction == default("val_fraction"):
+        return
+    few, many = (read(val_fraction=share).fingerprint for share in (0.01, 0.99))
+    if few == many:
+        raise UsageError(
+            f"--val-fraction {recipe.val_fraction:g} would do nothing: {recipe.data} says itself "
+            "which photos are for validation",
+            "leave it out, or give the photos without their val part",
+        )

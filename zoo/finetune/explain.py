@@ -152,10 +152,14 @@ def names_trained(cut: Cut) -> str:
 
 def about_phase(plan: Plan, phase: Phase) -> Line:
     """What is trained from an epoch on."""
+    from zoo.finetune.choices import RATE
+
     what = about_trained(phase.parts) if phase.parts else f"all {count(plan.chain)} parameters"
     how = [f"to epoch {phase.last}, {phase.solver} {phase.lr:g}"]
     if plan.start.trained:
         how[0] += f", times {phase.below:g} for each stage below the head"
+    if plan.phases[0].solved and plan.recipe.lr is None and phase.lr < RATE:
+        how[0] += f" (in few steps less than {RATE:g})"
     if plan.phases[0].solved:  # whose line says nothing of training in steps
         how += [", ".join(extras(plan.recipe))]
     return Line(f"epoch {phase.first}", what, "; ".join(filter(None, (*how, phase.why))))

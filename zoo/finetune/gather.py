@@ -123,6 +123,7 @@ class Gather:
                 ready = prefix(part, plan.engine, plan.device, plan.recipe.workers)
         self.prefix = ready
         if ready.note:
+            self.run.update(engine="torch")
             yield Note(ready.note)
         return ready
 

@@ -32,9 +32,12 @@ if TYPE_CHECKING:
 HEAD_SHARE = 3  # a head that is trained in steps has a third of the epochs
 # The solver of the phases behind a head that was solved.
 LATER_SOLVER = {"lbfgs": "adamw"}
-# Of the peak rate, in the phases behind a head that was trained in steps at the whole of it. A head
-# that was solved for had no rate, and each stage below it is slower (benchmarks.deeper).
+# Of the peak rate, in the phases behind a head that was trained in steps at the whole of it.
 LATER = 0.1
+# Steps from which on the phases behind a head that was solved for have the whole rate, which they
+# were measured with (benchmarks.deeper). In fewer, less in proportion: what a few large steps tear
+# down they do not build up again.
+WHOLE = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ def phases_of(
                 if number == 0
                 # The solver of the phases behind a head that was solved.
                 else LATER_SOLVER.get(solver, solver),
-                lr=(recipe.lr or RATE) * (1.0 if number == 0 or solver == "lbfgs" else LATER),
+                lr=(recipe.lr or RATE) * share_of_rate(recipe, start, number, solver, span, index),
                 below=PRETRAINED if fresh else layer_decay(recipe, start),
                 why=kept_why if parts else "",
             )
@@ -126,6 +129,19 @@ def phases_of(
     if found[0].parts is not None:
         found[0].parts.freeze()
     return tuple(found), views, {"views": views_why, "solver": why}
+
+
+def share_of_rate(
+    recipe: Recipe, start: Network, number: int, solver: str, span: Span, index: DatasetIndex
+) -> float:
+    """Of the peak rate, for a phase. A rate that was asked for is that behind a solved head."""
+    if number and solver != "lbfgs":
+        return LATER
+    if number == 0 or recipe.lr or not start.trained:
+        return 1.0
+    batches = -(-len(index.of("train")) // recipe.batch_size)
+    steps = (span.last - span.first + 1) * batches // recipe.accumulate
+    return min(1.0, max(LATER, round(steps / WHOLE, 2)))
 
 
 def solved_phase(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 from dataclasses import dataclass, field, replace
@@ -9,14 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import __version__, catalog, datasets, device
+from zoo import __version__, catalog, datasets, device, weights
 from zoo import recipe as recipes
 from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex, scan
 from zoo.device import Device
 from zoo.errors import DataError, UsageError
 from zoo.finetune import ahead, known, multilabel
-from zoo.finetune.checks import check_batches, check_compiler, check_mixing, check_old, check_task
+from zoo.finetune.checks import (
+    check_batches,
+    check_compiler,
+    check_mixing,
+    check_old,
+    check_share,
+    check_steps,
+    check_task,
+)
 from zoo.finetune.choices import balancing, epoch_kept, learning_rate, threads_of
 from zoo.finetune.cut import Cut
 from zoo.finetune.evidence import folds_of
@@ -164,6 +173,7 @@ def make(recipe: Recipe, progress: Progress | None = None, begin: bool = False) 
     """
     index = photos_of(recipe, progress)
     recipe = settled(recipe, index)
+    check_steps(recipe)
     device.tune_allocator()
     chosen = device.choose(recipe.device, recipe.precision)
     engine, engine_why = engine_of(recipe, chosen)
@@ -260,18 +270,23 @@ def photos_of(recipe: Recipe, progress: Progress | None) -> DatasetIndex:
         row = catalog.find(recipe.model)
         catalog.check_variant(row, recipe.variant)
         check_task(recipe, row)
+        weights.choose(row, recipe.weights)
+    elif recipe.weights is not None:
+        weights.check_file(recipe.weights)
     kinds(recipe.log)
     check_compiler(recipe)
     place = datasets.locate(recipe.data, progress=progress)
-    index = scan(
+    read = functools.partial(
+        scan,
         place,
-        val_fraction=recipe.val_fraction,
         seed=recipe.seed,
         labelled=recipe.task != "reconstruct",
         several={"classify": False, "multilabel": True}.get(recipe.task or ""),
     )
+    index = read(val_fraction=recipe.val_fraction)
     if not index.of("val"):
         raise DataError(f"{recipe.data} leaves no photo for validation", "add photos")
+    check_share(recipe, read)
     return index
 
 

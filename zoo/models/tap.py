@@ -49,16 +49,17 @@ def halves(chain: nn.Sequential, name: str) -> tuple[nn.Sequential, nn.Sequentia
     A dotted name is a place inside a stage that is a chain itself. Raises UnknownStage with the
     list of what there is.
     """
-    return _halves(chain, name.split("."), name, ", ".join(dict(chain.named_children())))
+    return _halves(chain, name.split("."), name)
 
 
 def _halves(
-    chain: nn.Sequential, parts: list[str], full: str, known: str
+    chain: nn.Sequential, parts: list[str], full: str, prefix: str = ""
 ) -> tuple[nn.Sequential, nn.Sequential]:
     children = list(chain.named_children())
     names = [name for name, _ in children]
+    known = ", ".join(prefix + name for name in names)
     if parts[0] not in names:
-        close = nearest(parts[0], names)
+        close = nearest(full, [prefix + name for name in names])
         raise UnknownStage(
             f"there is no stage '{full}'" + (f"; {close}" if close else ""), f"stages: {known}"
         )
@@ -68,10 +69,10 @@ def _halves(
     stage = children[at][1]
     if not _is_chain(stage):
         raise UnknownStage(
-            f"'{full}': {parts[0]} is one piece ({type(stage).__name__}), not a chain",
+            f"'{full}': {prefix}{parts[0]} is one piece ({type(stage).__name__}), not a chain",
             f"stages: {known}",
         )
-    first, second = _halves(cast(nn.Sequential, stage), parts[1:], full, known)
+    first, second = _halves(cast(nn.Sequential, stage), parts[1:], full, f"{prefix}{parts[0]}.")
     before = [*children[:at], (parts[0], first)]
     after = [(parts[0], second), *children[at + 1 :]]
     return _chained(before), _chained(after if len(second) else after[1:])

@@ -21,7 +21,7 @@ fit.py       named tensors into a chain
 """
 
 from zoo.weights.arrays import read_arrays, save_arrays
-from zoo.weights.choice import choose
+from zoo.weights.choice import check_file, choose
 from zoo.weights.fetch import fetch
 from zoo.weights.files import check, read, save
 from zoo.weights.fit import load
@@ -32,6 +32,7 @@ from zoo.weights.store import find, held
 __all__ = [
     "cache_folder",
     "check",
+    "check_file",
     "choose",
     "fetch",
     "find",

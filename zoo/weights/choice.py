@@ -40,6 +40,15 @@ def choose(spec: ModelSpec, choice: str | None) -> Weights | Path | None:
     raise WeightsError(f"no weights {choice!r} for {spec.name}", hint)
 
 
+def check_file(choice: str) -> None:
+    """Raises WeightsError for the name of a file that is not there, whatever the model."""
+    named = "/" in choice or os.sep in choice or choice.lower().endswith(SUFFIXES)
+    if named and not os.path.exists(os.path.expanduser(choice)):
+        raise WeightsError(
+            f"no weights file {choice}", "give a file that is there, a tag of the model, or none"
+        )
+
+
 def _in_run(folder: Path) -> Path:
     if not (folder / RUN_FILE).is_file():
         raise WeightsError(f"{folder} holds no {RUN_FILE}", "give a finished run or a file")
