@@ -244,7 +244,6 @@ def check_idle(recipe: Recipe) -> None:
         ("cache_budget", recipe.augment != "none", "is of kept features, not of augmented photos"),
         ("patience", recipe.best == "last", "waits for a better epoch, and best = 'last'"),
         ("augment", recipe.distort != "none", "does not go with distort"),
-        ("force", recipe.precision == "fp32", "is of a precision that may disagree with fp32"),
         ("seeds", pixels, "is of classes, not of pixels"),
         ("folds", pixels, "is of classes, not of pixels"),
     )
