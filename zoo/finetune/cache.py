@@ -75,7 +75,8 @@ class FeatureCache:
     note: why new rows are kept in a folder that goes with this process; "" where they stay.
     """
 
-    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, about: dict[str, Any], alone: bool = True) -> None:
+        """alone: nobody else is to read them, so they may be kept elsewhere."""
         self.folder, self.place, self.note = folder, folder, ""
         self.where: dict[bytes, int] = {}  # key -> number of its row, counted through all parts
         self.parts: list[Array] = []
@@ -84,9 +85,9 @@ class FeatureCache:
         self.new_rows: list[Array] = []
         try:
             self.make(about)
-        except DiskFull:
-            raise
         except WriteError as error:
+            if isinstance(error, DiskFull) or not alone:
+                raise
             self.place = Path(mkdtemp(prefix="zoo-features-"))
             weakref.finalize(self, shutil.rmtree, self.place, ignore_errors=True)
             self.note = f"{error.what}: features are kept for this command alone"

@@ -120,7 +120,8 @@ class Gather:
             ):
                 ready = plan.ahead.ready
             else:
-                ready = prefix(part, plan.engine, plan.device, plan.recipe.workers)
+                place = (plan.engine, plan.device, plan.recipe.workers)
+                ready = prefix(part, *place, alone=self.team.alone)
         self.prefix = ready
         if ready.note:
             self.run.update(engine="torch")
@@ -158,7 +159,7 @@ class Gather:
         return cache, whole
 
     def cache(self, cut: Cut, ready: Prefix) -> FeatureCache:
-        return cache_of(self.plan.part(cut), ready)
+        return cache_of(self.plan.part(cut), ready, alone=self.team.alone)
 
     def scanned(self, found: Pass, started: float) -> Iterator[Event]:
         """Leaves the unreadable photos out and writes the index down."""

@@ -57,8 +57,13 @@ class Part:
         return key_of(self.model, self.variant, self.weights, self.boundary, plain)
 
 
-def prefix(part: Part, engine: str, device: Device, workers: int | None = None) -> Prefix:
-    """Compiles what is not compiled yet. Raises CacheError, WriteError."""
+def prefix(
+    part: Part, engine: str, device: Device, workers: int | None = None, *, alone: bool = True
+) -> Prefix:
+    """Compiles what is not compiled yet. Raises DiskFull.
+
+    alone: False in a team, whose processes must all have the same engine; then CacheError too.
+    """
     from zoo.engine.torch import TorchEngine
 
     note = ""
@@ -66,7 +71,7 @@ def prefix(part: Part, engine: str, device: Device, workers: int | None = None) 
         try:
             return compiled(part, device, workers)
         except (ConversionError, CacheError) as error:
-            if part.chain is None:
+            if part.chain is None or (isinstance(error, CacheError) and not alone):
                 raise
             note = f"torch runs the frozen part: {error.what}"
     assert part.chain is not None
@@ -89,12 +94,15 @@ def compiled(part: Part, device: Device, workers: int | None) -> Prefix:
     return Prefix(ready, key, found)
 
 
-def cache_of(part: Part, ready: Prefix) -> FeatureCache:
-    """Where the features are kept that this engine gives. Raises WriteError."""
+def cache_of(part: Part, ready: Prefix, *, alone: bool = True) -> FeatureCache:
+    """Where the features are kept that this engine gives. Raises DiskFull.
+
+    alone: False in a team, whose processes share them; then WriteError too.
+    """
     about = {
         "model": part.model,
         "after": part.boundary,
         "engine": ready.engine.name,
         "preprocess": part.preprocess.to_dict(),
     }
-    return FeatureCache(weights.cache_folder() / "features" / ready.key[:32], about)
+    return FeatureCache(weights.cache_folder() / "features" / ready.key[:32], about, alone)
