@@ -110,6 +110,7 @@ def test_features_are_computed_once_and_only_for_new_photos(tmp_path, photos):
     assert computed("d").computed == 0  # the content is known, whatever the name
 
 
+@pytest.mark.slow  # row 21 is in the default suite
 def test_same_seed_same_bits_other_seed_other_bits(tmp_path, photos):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         tune(tmp_path / name, settings("resnet18", photos, epochs=2, seed=seed, head="mlp:8"))

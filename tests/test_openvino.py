@@ -104,7 +104,7 @@ def test_both_engines_agree_with_plain_torch_on_large_rows(name):
 @pytest.mark.parametrize(
     "name", ["resnet18", "lenet", pytest.param("alexnet", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_an_answer_depends_on_the_picture_alone(name, precision):
     """The same bytes in any order, any fill of the batch, beside anything, for any workers."""
     if precision == "bf16" and not choosing.bf16():
