@@ -124,6 +124,7 @@ def test_what_is_not_there_is_named(here: Here, tmp_path: Path, exported: Path) 
     assert answer.code == 2
 
 
+@pytest.mark.slow
 def test_an_engine_that_fails_costs_its_own_row(here: Here) -> None:
     """bf16 is nothing that ONNX Runtime has on a CPU."""
     if not bf16():

@@ -61,7 +61,7 @@ def lenet_run(tmp_path_factory, photos):
 
 
 def test_frozen_tensors_and_buffers_are_bit_identical(tmp_path, photos):
-    chosen = settings("resnet18", photos, cut="layer4.0", epochs=3, batch_size=8)
+    chosen = settings("resnet18", photos, cut="layer4.0", epochs=1, batch_size=8)
     events = tune(tmp_path / "run", chosen)
     before = network.pretrained("resnet18", "none", seed=chosen.seed).chain.state_dict()
     after = saved(tmp_path / "run")
@@ -78,7 +78,7 @@ def test_the_run_predicts_what_its_report_says(tmp_path, photos):
     from zoo.predict.inputs import Input
     from zoo.predict.predictor import open_predictor
 
-    *_, finished = tune(tmp_path / "run", settings("resnet18", photos, epochs=8))
+    *_, finished = tune(tmp_path / "run", settings("resnet18", photos, epochs=3))
     run = Run.open(tmp_path / "run")
     ours = open_predictor(str(run.folder))
     rows = list(ours.rows([Input(str(path), path.parent.name) for path in run.photos("val")]))
