@@ -13,7 +13,7 @@ import typer
 
 from zoo.cli.screen import Screen, percent, printable, talk
 from zoo.cli.screen import count as counted
-from zoo.errors import DataError, DisagreementError, UsageError
+from zoo.errors import DataError, DisagreementError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from zoo.predict.inputs import Input, Inputs
@@ -65,12 +65,17 @@ def command(
         talk(f"{ours.about}; {about}")
         if other:
             must_agree(model, other, opening, ours, photos, force)
+        # From here on a signal is heeded between two rows: an exception in the middle of what a
+        # pool of threads does can leave its lock held, and then the pool never ends.
+        screen.at_once = False
         top = min(top, len(ours.classes))
         statuses: Counter[str] = Counter()
 
         def rows() -> Iterator[Prediction]:
             given = reject.rejecting(ours.rows(found.each, top), reject_below or 0)
             for done, row in enumerate(given, start=1):
+                if screen.signal:
+                    raise Interrupted("interrupted", "run it again", screen.signal)
                 statuses[row.status] += 1
                 yield row
                 screen.progress("pictures", done, found.total)
