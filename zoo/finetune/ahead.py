@@ -56,7 +56,7 @@ class Ahead:
         place = (self.part.preprocess, self.index.root)
         try:
             found = compute(self.cache, self.ready.engine, *place, work, self.count)
-        except (Stopped, ZooError, OSError):
+        except Exception:  # the job meets it again, and tells it
             return
         finally:
             self.seconds = time.perf_counter() - began
