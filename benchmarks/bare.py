@@ -163,7 +163,7 @@ def of_openvino(name: str, frozen: bool, precision: str) -> tuple[Any, Any]:
 
     row = catalog.find(name)
     after = row.cut if frozen else None
-    key = compiled.key_of(name, {}, "bare", after, row.preprocess, precision)
+    key = compiled.key_of(compiled.made_of(row), "bare", after, row.preprocess, precision)
     found = compiled.find(key)
     if found is None:
         chain, preprocess = chain_of(name, frozen)

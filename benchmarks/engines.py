@@ -198,9 +198,10 @@ def network(model: str) -> tuple[Any, Any]:
 
 
 def key(model: str, preprocess: Any) -> str:
+    from zoo import catalog
     from zoo.engine import compiled
 
-    return compiled.key_of(model, {}, "seed 0", None, preprocess)
+    return compiled.key_of(compiled.made_of(catalog.find(model)), "seed 0", None, preprocess)
 
 
 def child(model: str, precision: str, way: str, seconds: float, folder: Path) -> dict[str, float]:

@@ -16,7 +16,7 @@ LARGEST = 100_000  # bytes of one that is shipped
 
 def shipped_key(row: ModelSpec) -> str:
     """Of the network as it is, or with a linear head for other classes: the same graph."""
-    return skeleton.key_of(row.name, {}, "linear", row.preprocess, ("logits",))
+    return skeleton.key_of(row, {}, "linear", row.preprocess, ("logits",))
 
 
 def made(row: ModelSpec) -> bytes:

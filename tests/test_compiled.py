@@ -16,9 +16,9 @@ import torch
 from conftest import ROOT
 from torch import nn
 
-from zoo import catalog, models
+from zoo import catalog, disk, models
 from zoo.engine import compiled, kept
-from zoo.engine.compiled import GRAPH, STATE, WEIGHTS, find, folder, key_of, make
+from zoo.engine.compiled import GRAPH, STATE, WEIGHTS, find, folder, key_of, made_of, make
 from zoo.errors import CacheError, ConversionError, UsageError
 
 SPEC = catalog.find("lenet")
@@ -37,7 +37,7 @@ def chain():
 
 
 def key(name: str = "weights") -> str:
-    return key_of("lenet", {}, name, None, SPEC.preprocess)
+    return key_of(made_of(SPEC), name, None, SPEC.preprocess)
 
 
 def entries() -> list[str]:
@@ -45,21 +45,35 @@ def entries() -> list[str]:
 
 
 def test_a_key_depends_on_everything_the_answers_depend_on():
-    facts = ("lenet", {"norm": "layer"}, "abc", "conv1", SPEC.preprocess, "fp32")
+    made, pixels = made_of(SPEC, {"norm": "layer"}), SPEC.preprocess
+    facts = (made, "abc", "conv1", pixels, "fp32")
+    library = replace(SPEC, name="timm/lenet", builder="library")
     others = (
-        ("cnn", {"norm": "layer"}, "abc", "conv1", SPEC.preprocess, "fp32"),
-        ("lenet", {"norm": "batch"}, "abc", "conv1", SPEC.preprocess, "fp32"),
-        ("lenet", {"norm": "layer"}, "abd", "conv1", SPEC.preprocess, "fp32"),
-        ("lenet", {"norm": "layer"}, "abc", None, SPEC.preprocess, "fp32"),
-        ("lenet", {"norm": "layer"}, "abc", "conv1", replace(SPEC.preprocess, size=33), "fp32"),
-        ("lenet", {"norm": "layer"}, "abc", "conv1", SPEC.preprocess, "int8"),
+        (made_of(catalog.find("cnn"), {"norm": "layer"}), *facts[1:]),
+        (made_of(SPEC, {"norm": "batch"}), *facts[1:]),
+        (made_of(SPEC, {"norm": "layer"}, "mlp:9"), *facts[1:]),
+        (made_of(library, {"norm": "layer"}), *facts[1:]),
+        (made_of(replace(library, stages=("backbone", "head")), {"norm": "layer"}), *facts[1:]),
+        *(
+            ({**made, "versions": {**made["versions"], name: "0"}}, *facts[1:])
+            for name in ("zoo", "torch")
+        ),
+        (made, "abd", *facts[2:]),
+        (made, "abc", None, *facts[3:]),
+        *(
+            (made, "abc", "conv1", replace(pixels, **other), "fp32")
+            for other in ({"size": 33}, {"channels": 3}, {"mean": (0.4,)}, {"std": (0.4,)})
+        ),
+        (*facts[:4], "int8"),
     )
     keys = {key_of(*facts), *(key_of(*other) for other in others)}
     assert len(keys) == 1 + len(others)
-    assert key_of(*facts[:5], "bf16") == key_of(*facts)
+    assert {"zoo", "torch", "timm"} == set(made_of(library)["versions"])
+    assert key_of(*facts[:4], "bf16") == key_of(*facts)
+    assert key_of(made, "abc", "conv1", replace(pixels, fit="pad", crop=0.5)) == key_of(*facts)
     several = {"a": 1.0, "b": "x"}
     turned = dict(reversed(several.items()))
-    assert key_of("lenet", several, *facts[2:]) == key_of("lenet", turned, *facts[2:])
+    assert key_of(made_of(SPEC, several), *facts[1:]) == key_of(made_of(SPEC, turned), *facts[1:])
 
 
 def test_what_is_made_is_found_and_is_the_chain(chain):
@@ -88,24 +102,37 @@ def test_numbers_without_axes_stay_so():
 
 
 def cut_short(path):
-    path.write_bytes(path.read_bytes()[:-1])
+    path.write_bytes(path.read_bytes()[:-2])
 
 
 def flipped(path):
+    """A bit that the disk has turned, with the file's times as they were."""
+    at = path.stat()
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
+    os.utime(path, ns=(at.st_atime_ns, at.st_mtime_ns))
 
 
 @pytest.mark.parametrize("damage", [cut_short, flipped, os.unlink])
-@pytest.mark.parametrize("name", [GRAPH, WEIGHTS, STATE])
-def test_a_damaged_folder_is_not_there_and_is_made_anew(chain, damage, name):
+@pytest.mark.parametrize("name", [GRAPH, WEIGHTS, STATE, kept.ABOUT])
+def test_a_damaged_folder_is_not_there_and_is_made_anew(chain, damage, name, caplog, monkeypatch):
+    monkeypatch.setattr(disk, "_told", set())
     make(key(), chain, SPEC.preprocess)
     damage(folder() / key() / name)
-    assert find(key()) is None
+    assert find(key(), state=True) is None
+    told = "" if (damage, name) == (os.unlink, kept.ABOUT) else f"{folder() / key()} is damaged"
+    assert told in caplog.text
     assert make(key(), chain, SPEC.preprocess).engine("fp32", 1)(pictures(2)).shape == (2, 10)
-    assert find(key()) is not None
+    assert find(key(), state=True) is not None
     assert entries() == [key()]
+
+
+def test_a_folder_under_another_name_is_not_taken_for_it(chain):
+    make(key("one"), chain, SPEC.preprocess)
+    shutil.copytree(folder() / key("one"), folder() / key("other"))
+    assert find(key("one")) is not None
+    assert find(key("other")) is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"files": {}}', '{"files": {"x": 1}}'])

@@ -248,7 +248,7 @@ def test_the_graph_of_a_variant_is_kept_after_its_first_export(tmp_path, photos,
         done = here("train", "mlp", photos, *words, "--seed", seed, "-o", tmp_path / name)
         assert done.code == 0, done.err
     key = key_of(Run.open(tmp_path / "a"))
-    (skeleton.folder() / f"{key}.onnx").unlink(missing_ok=True)
+    (skeleton.folder() / key).unlink(missing_ok=True)
     first, free = without_torch("export", "onnx", tmp_path / "a", "--json")
     assert not free
     assert json.loads(first)["reference"] == "torch"

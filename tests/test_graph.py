@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -201,7 +202,8 @@ def test_a_network_that_is_not_all_in_its_state_dict_has_no_skeleton():
 
 def test_keys_tell_networks_apart():
     def key(model="cnn", variant=None, head="linear", size=28, outputs=("logits",)):
-        return skeleton.key_of(model, variant or {}, head, Preprocess(size=size), outputs)
+        row = catalog.ROWS.get(model) or replace(catalog.find("cnn"), name=model, builder="library")
+        return skeleton.key_of(row, variant or {}, head, Preprocess(size=size), outputs)
 
     others = [key("mlp"), key(variant={"norm": "batch"}), key(head="mlp:9"), key(size=32),
               key(outputs=("a", "b")), key("timm/resnet18")]  # fmt: skip

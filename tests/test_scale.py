@@ -18,7 +18,7 @@ from PIL import Image
 from zoo.catalog import Preprocess
 from zoo.data.index import Sample
 from zoo.data.preprocess import apply
-from zoo.disk import cache_folder
+from zoo.disk import cache_folder, read_sealed, write_sealed
 from zoo.finetune import cache as module
 from zoo.finetune import digests
 from zoo.finetune.cache import MANY, FeatureCache
@@ -209,21 +209,26 @@ def test_another_file_of_the_same_name_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("settled")
-@pytest.mark.parametrize("damage", ["cut", "empty", "text", "version", "lengths"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "bit", "version", "lengths"])
 def test_a_damaged_memory_is_none(tmp_path: Path, damage: str) -> None:
     samples = write(tmp_path, range(5))
     passed(opened(tmp_path / "kept"), tmp_path, samples)
     path = Digests(tmp_path).path
     assert path.parent == cache_folder() / "digests"
     whole = path.read_bytes()
-    with np.load(path) as file:
-        arrays = dict(file)
+    with np.load(io.BytesIO(read_sealed(path))) as file:
+        arrays, other = dict(file), io.BytesIO()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 4
     if damage == "version":
-        np.savez(path, **{**arrays, "version": np.array(99)})
+        np.savez(other, **{**arrays, "version": np.array(99)})
+        write_sealed(path, other.getvalue())
     elif damage == "lengths":
-        np.savez(path, **{**arrays, "digests": arrays["digests"][:64]})
+        np.savez(other, **{**arrays, "digests": arrays["digests"][:64]})
+        write_sealed(path, other.getvalue())
     else:
-        path.write_bytes({"cut": whole[:-40], "empty": b"", "text": b"hello"}[damage])
+        others = {"cut": whole[:-40], "empty": b"", "text": b"hello", "bit": bytes(flipped)}
+        path.write_bytes(others[damage])
     assert Digests(tmp_path).table == {}
     assert passed(opened(tmp_path / "kept"), tmp_path, samples).computed == 0
     assert len(Digests(tmp_path).table) == 5

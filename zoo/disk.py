@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import IO
 
 from zoo.errors import DiskFull, WriteError
+from zoo.text import printable
 
+_told: set[str] = set()  # what this process has said already
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -54,6 +57,41 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     """An open file that appears whole under its name, or not at all."""
     with replacing(path) as temporary, writing(path), open(temporary, "wb") as file:
         yield file
+
+
+def warn(text: str) -> None:
+    """Warn of it once, by the logger `zoo`; where nobody listens to that it is a line on stderr."""
+    import logging  # not for `zoo list`
+
+    if text not in _told:
+        _told.add(text)
+        logging.getLogger("zoo").warning("warning: %s", printable(text))
+
+
+def write_sealed(path: Path, content: bytes) -> None:
+    """Keep what can be computed again, behind a line with its sha256; see `read_sealed`.
+
+    Makes the folder. Raises WriteError.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as file:
+        file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """Return what `write_sealed` has kept; None where there is nothing, or it is damaged.
+
+    Damage is told: what was kept is computed again.
+    """
+    try:
+        digest, _, content = path.read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    if digest != hashlib.sha256(content).hexdigest().encode():
+        warn(f"{path} is damaged: it is made anew")
+        return None
+    return content
 
 
 def sweep(folder: Path) -> None:

@@ -7,9 +7,10 @@ without torch where the graph was compiled before; only to compile one the netwo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,7 @@ from zoo.catalog import Preprocess, Weights
 from zoo.data.preprocess import normalise
 from zoo.data.views import plain_view
 from zoo.device import Device
+from zoo.disk import read_sealed, write_sealed
 from zoo.engine import Array, Engine
 from zoo.errors import CacheError, ConversionError, ImageError, UsageError, WriteError
 from zoo.run import Run
@@ -40,13 +42,14 @@ Progress = Callable[[int, int | None], None]
 class Subject:
     """A network to be asked. build: makes it, with torch.
 
-    weights: what says which parameters it has. boundary: the stage up to which a graph runs, None
-    for all of it. head: K x D and K behind that stage. photos: what int8 is calibrated on.
+    made_of, tensors: what its graph is computed from, see `compiled.key_of`. boundary: the stage
+    up to which a graph runs, None for all of it. head: K x D and K behind that stage. photos: what
+    int8 is calibrated on.
     """
 
     model: str
-    variant: dict[str, str | float]
-    weights: str
+    made_of: Mapping[str, Any]
+    tensors: str
     boundary: str | None
     preprocess: Preprocess
     classes: tuple[str, ...]
@@ -60,11 +63,17 @@ class Subject:
         """Of the graph for a precision."""
         from zoo.engine.compiled import key_of
 
-        plain = replace(self.preprocess, fit="crop")  # which is not the graph's business
         if precision == "int8":
-            precision = f"int8 {digest_of(self.photos)} {self.preprocess.fit}"
-        where = (self.model, self.variant, self.weights, self.boundary, plain)
-        return key_of(*where, precision)
+            precision = f"int8 {self.calibration()}"
+        return key_of(self.made_of, self.tensors, self.boundary, self.preprocess, precision)
+
+    def calibration(self) -> str:
+        """A hash of all that the int8 graph is measured out with: photos, pixels, code."""
+        from zoo.engine.compiled import version_of
+
+        code = [version_of(name) for name in ("onnxruntime", "pillow")]
+        facts = [digest_of(self.photos), self.preprocess.to_dict(), *code]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def chain(self) -> nn.Sequential:
         """What a graph is made of."""
@@ -107,11 +116,14 @@ class Subject:
 
 
 def digest_of(photos: Sequence[Path]) -> str:
-    """Of files as they are now: names, lengths and times."""
+    """Return the hash of the content of files, in their order; one that cannot be read has none."""
     digest = hashlib.sha256()
     for path in photos:
-        at = path.stat()
-        digest.update(f"{path} {at.st_size} {at.st_mtime_ns}".encode(errors="surrogateescape"))
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError:
+            digest.update(b"unreadable")
     return digest.hexdigest()
 
 
@@ -139,25 +151,45 @@ class WithHead:
         return np.stack([row @ self.weight for row in rows]) + self.bias
 
 
+def tensors_of(path: Path, without: Sequence[str]) -> str:
+    """Return the hash of a file's tensors but for these; found once for a file of this content."""
+    words = ["tensors 1", weights.hash_of(path), *without]
+    digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()
+    place = weights.cache_folder() / "known" / f"tensors-{digest[:32]}"
+    if (known := read_sealed(place)) is not None:
+        return known.decode()
+    found = weights.digest_of_file(path, without)
+    with suppress(WriteError):
+        write_sealed(place, found.encode())
+    return found
+
+
 def of_run(run: Run) -> Subject:
     """Of a finished run: its frozen part and its head where that is linear, else all of it."""
     from zoo import network
+    from zoo.engine.compiled import made_of
 
     about, path = run.record, run.path("model.safetensors")
     preprocess = Preprocess.from_dict(about["preprocess"])
     digest, stage = weights.hash_of(path), about.get("linear_head")
-    names = tuple(about["classes"])
-    parts: dict[str, Any] = {"weights": f"file {digest}", "boundary": None}
+    names, row = tuple(about["classes"]), network.recorded(about)
+    variant = dict(about.get("variant", {}))
+    parts: dict[str, Any] = {
+        "made_of": made_of(row, variant, about["head"]),
+        "tensors": f"file {digest}",
+        "boundary": None,
+    }
     if stage and about.get("model_sha256") == digest:
-        head = weights.read_arrays(path, [f"{stage}.weight", f"{stage}.bias"])
+        last = [f"{stage}.weight", f"{stage}.bias"]
+        head = weights.read_arrays(path, last)
         parts = {
-            "weights": about["weights_sha256"],
+            "made_of": made_of(row, variant),
+            "tensors": tensors_of(path, last),
             "boundary": about["boundary"],
-            "head": (head[f"{stage}.weight"], head[f"{stage}.bias"]),
+            "head": (head[last[0]], head[last[1]]),
         }
     return Subject(
         model=about["model"],
-        variant=dict(about.get("variant", {})),
         preprocess=preprocess,
         classes=names,
         threshold=about.get("threshold"),
@@ -171,6 +203,7 @@ def of_run(run: Run) -> Subject:
 def of_name(name: str, choice: str | None, seed: int, progress: Progress | None) -> Subject:
     """Of a model's name: of the catalogue without building it, of a library's by doing so."""
     from zoo import network
+    from zoo.engine.compiled import made_of
 
     def build() -> Network:
         return network.pretrained(name, choice, seed=seed, progress=progress)
@@ -181,19 +214,13 @@ def of_name(name: str, choice: str | None, seed: int, progress: Progress | None)
         if isinstance(chosen, Weights):
             path = weights.find(chosen, progress=progress, model=row.name)
             names = network.class_names(chosen.classes, row.num_classes)
-            said = f"file {weights.hash_of(path)}"
+            tensors = f"file {weights.hash_of(path)}"
             place = (None, chosen.preprocess, names, None)
-            return Subject(name, {}, said, *place, build)
+            return Subject(name, made_of(row), tensors, *place, build)
     net = build()
-    said = f"file {weights.hash_of(net.source)}" if net.source else f"none {seed}"
-    library = name.partition("/")[0] if catalog.of_library(name) else ""
-    if library:
-        from importlib.metadata import version
-
-        said += f" {library} {version(library)}"
-    return Subject(
-        name, net.variant, said, None, net.preprocess, net.classes, net.threshold, lambda: net
-    )
+    tensors = weights.digest_of_state(net.chain.state_dict())
+    made, shown = made_of(net.spec, net.variant), (net.preprocess, net.classes, net.threshold)
+    return Subject(name, made, tensors, None, *shown, lambda: net)
 
 
 def engine_of(subject: Subject, kind: str, device: Device) -> tuple[Engine, str]:

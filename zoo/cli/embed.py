@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.screen import Screen, count, percent, print_json, printable, talk
+from zoo.cli.screen import Screen, count, percent, print_json, talk
 from zoo.errors import DataError, UsageError
+from zoo.text import printable
 
 if TYPE_CHECKING:
     from zoo.predict.embed import Embedder, Embedding, Sample

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.catalog import Preprocess
-from zoo.cli.screen import count, percent, print_json, printable, table
+from zoo.cli.screen import count, percent, print_json, table
 from zoo.errors import UsageError
+from zoo.text import printable
 
 if TYPE_CHECKING:
     from zoo.run import Run

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.screen import Screen, percent, printable, talk
+from zoo.cli.screen import Screen, percent, talk
 from zoo.cli.screen import count as counted
 from zoo.errors import DataError, DisagreementError, Interrupted, UsageError
+from zoo.text import printable
 
 if TYPE_CHECKING:
     from zoo.predict.inputs import Input, Inputs

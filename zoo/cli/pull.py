@@ -11,8 +11,9 @@ import typer
 
 from zoo import catalog
 from zoo.catalog import ModelSpec, Weights
-from zoo.cli.screen import Screen, count, print_json, printable, table, talk
+from zoo.cli.screen import Screen, count, print_json, table, talk
 from zoo.errors import UsageError, WeightsError
+from zoo.text import printable
 
 if TYPE_CHECKING:
     from zoo.weights.bundle import Packed

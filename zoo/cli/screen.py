@@ -11,6 +11,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from zoo.errors import Interrupted
+from zoo.text import printable
 
 
 def talk(text: str = "") -> None:
@@ -24,12 +25,6 @@ def fail(what: str, hint: str, code: int) -> int:
     if hint:
         talk(f"hint: {' '.join(hint.split())}")
     return code
-
-
-def printable(text: str) -> str:
-    """Without control characters and half surrogates, which file names may hold."""
-    clean = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in clean)
 
 
 def print_json(record: Any) -> None:

@@ -9,8 +9,9 @@ import typer
 
 from zoo import catalog
 from zoo.cli.pull import choose
-from zoo.cli.screen import Screen, count, print_json, printable, table, talk
+from zoo.cli.screen import Screen, count, print_json, table, talk
 from zoo.errors import WeightsError
+from zoo.text import printable
 
 if TYPE_CHECKING:
     from zoo.weights.shelf import Item

@@ -10,7 +10,9 @@ torch is imported only to make one. kept.py says how folders come and go.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import importlib.metadata
 import json
 import os
 import weakref
@@ -20,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.catalog.spec import Preprocess
+from zoo import __version__
+from zoo.catalog.spec import ModelSpec, Preprocess
 from zoo.device import cores
 from zoo.disk import cache_folder, writing
 from zoo.engine import Array, kept
@@ -30,45 +33,78 @@ from zoo.errors import CacheError, ConversionError, UsageError, ZooError
 if TYPE_CHECKING:
     from torch import nn
 
-FORMAT = 2  # count up when the files change, or the graph that is made of a chain
+FORMAT = 3  # count up when the files change, or the graph that is made of a chain
 GRAPH, WEIGHTS, STATE = "graph.xml", "graph.bin", "state.safetensors"
 TORCH = "--engine torch runs it"
 AGREES = 1e-4  # of the largest value
 LIMIT = 5.0  # GB of all of them; $ZOO_ENGINE_CACHE says otherwise
 
 
+Made = Mapping[str, Any]
+
+
+def made_of(
+    spec: ModelSpec, variant: Mapping[str, str | float] | None = None, head: str = ""
+) -> Made:
+    """What a chain is made of besides its tensors: all that `models.build` is told, and whose code
+    it runs.
+
+    head: the kind of a new one that is in the chain, as a run's record has it.
+    """
+    library = spec.name.partition("/")[0] if spec.builder == "library" else ""
+    told = (spec.name, spec.builder, spec.stages, spec.published_head, spec.head, spec.task)
+    return {
+        "told": [*told, spec.code, spec.num_classes],
+        "variant": sorted((variant or {}).items()),
+        "head": head,
+        "versions": {name: version_of(name) for name in ("zoo", "torch", library) if name},
+    }
+
+
+@functools.cache
+def version_of(package: str) -> str:
+    """The version that is installed, without importing it; empty where there is none."""
+    if package == "zoo":
+        return __version__
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
 def key_of(
-    model: str,
-    variant: Mapping[str, str | float],
-    weights: str,
+    made_of: Made,
+    tensors: str,
     after: str | None,
     preprocess: Preprocess,
     precision: str = "fp32",
 ) -> str:
-    """The name of a chain in the store. Needs no torch.
+    """Return the name of a chain in the store: a hash of what its graph is computed from.
 
-    weights: sha256 of the file, or whatever else says which they are. after: the stage behind
-    which the chain is cut, None for all of it. precision: int8 (and with what it was calibrated)
-    for a graph that is quantised; fp32 and bf16 run the same one.
+    Needs no torch. made_of: see the function. tensors: a hash of their content, as it was read
+    (`weights.digest_of`, or `file SHA256`); never what somebody says it is. after: the stage
+    behind which the chain is cut, None for all of it. precision: int8 (and with what it was
+    calibrated) for a graph that is quantised; fp32 and bf16 run the same one. How a photo becomes
+    a square is not the graph's business.
     """
     precision = "fp32" if precision == "bf16" else precision
-    facts = [FORMAT, version(), model, sorted(variant.items()), weights, after, precision]
-    text = json.dumps([*facts, preprocess.to_dict()], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    pixels = (preprocess.size, preprocess.channels, preprocess.mean, preprocess.std)
+    facts = [FORMAT, version(), dict(made_of), tensors, after, precision, pixels]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def folder() -> Path:
     return cache_folder() / "engines"
 
 
-def find(key: str) -> Compiled | None:
-    """The chain of this key, where it is kept and whole."""
+def find(key: str, state: bool = False) -> Compiled | None:
+    """The chain of this key, where it is kept and whole: its graph, and its state if asked for."""
     place = folder() / key
     lease = kept.lock(place)
     if lease is None:
         return None
-    record = kept.whole(place)
-    if record is None:
+    record = kept.whole(place, later=() if state else (STATE,))
+    if record is None or record["key"] != key:
         kept.unlock(lease)
         return None
     kept.touch(place)
@@ -78,7 +114,8 @@ def find(key: str) -> Compiled | None:
 class Compiled:
     """A converted chain; its files stay as long as this object lives.
 
-    about: what was said when it was made. shape: of the answer for one picture.
+    about: what was said when it was made. shape: of the answer for one picture. content: hash of
+    the graph with its weights.
     """
 
     def __init__(self, place: Path, record: dict[str, Any], lease: int) -> None:
@@ -87,6 +124,8 @@ class Compiled:
         self.record = record
         self.about: dict[str, Any] = record["about"]
         self.shape: tuple[int, ...] = tuple(record["shape"])
+        digests = " ".join(record["files"][name][1] for name in (GRAPH, WEIGHTS))
+        self.content = hashlib.sha256(digests.encode()).hexdigest()
         weakref.finalize(self, kept.unlock, lease)
 
     def engine(self, precision: str = "fp32", workers: int | None = None) -> OpenVinoEngine:
@@ -120,7 +159,7 @@ def make(
     """
     place, most = folder() / key, limit()
     with kept.unfinished(place) as temporary:
-        fill(temporary, chain, preprocess, dict(about or {}), quantised)
+        fill(temporary, key, chain, preprocess, dict(about or {}), quantised)
         kept.settle(temporary, place)
     kept.sweep(folder(), most, place)
     made = find(key)
@@ -146,6 +185,7 @@ def limit() -> float:
 
 def fill(
     place: Path,
+    key: str,
     chain: nn.Module,
     preprocess: Preprocess,
     about: dict[str, Any],
@@ -166,6 +206,7 @@ def fill(
         )  # save_file has an error of its own for a full disk
         write_graph(place / GRAPH, quantised or onnx_of(twin, preprocess), preprocess)
     record = {
+        "key": key,
         "about": about,
         "preprocess": preprocess.to_dict(),
         "quantised": quantised is not None,

@@ -1,7 +1,8 @@
 """Folders that appear whole under their name, stay while they are in use, and are swept when old.
 
-Each has an about.json, written last, that names the other files with length, time and sha256. One
-whose files are not as it says is not there. Nothing here knows what the files are.
+Each has an about.json, written last, that names the other files with length and sha256, and has a
+sha256 of itself. One whose files are not as it says is not there, and that is told: their content
+is read before it is used, once in a process. Nothing here knows what the files are.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from zoo.disk import sync, writing
+from zoo.device import cores
+from zoo.disk import sync, warn, writing
 from zoo.errors import CacheError, DiskFull, WriteError
 
 ABOUT = "about.json"
@@ -46,11 +49,17 @@ def seal(place: Path, names: Sequence[str], record: dict[str, Any]) -> None:
     for name in names:
         with elsewhere(), writing(place / name):
             sync(place / name, os.O_RDWR)
-            files[name] = facts_of(place / name)
+            files[name] = [(place / name).stat().st_size, _sha256(place / name)]
+    whole = {**record, "files": files}
     with elsewhere(), writing(place / ABOUT):
-        text = json.dumps({**record, "files": files}, indent=2) + "\n"
+        text = json.dumps({**whole, "seal": _seal_of(whole)}, indent=2) + "\n"
         (place / ABOUT).write_text(text, encoding="utf-8")
         sync(place / ABOUT, os.O_RDWR)
+
+
+def _seal_of(record: dict[str, Any]) -> str:
+    text = json.dumps({key: value for key, value in record.items() if key != "seal"})
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def settle(temporary: Path, place: Path) -> None:
@@ -67,30 +76,52 @@ def settle(temporary: Path, place: Path) -> None:
     raise CacheError(f"cannot write {place}", "set ZOO_CACHE to a folder that can be written")
 
 
-def whole(place: Path) -> dict[str, Any] | None:
-    """The record of a folder whose files are as they were written, else None."""
+def whole(place: Path, later: Sequence[str] = ()) -> dict[str, Any] | None:
+    """The record of a folder whose files are as they were written, else None.
+
+    Reads all of them, a core each: a bit that has changed on the disk changes no time. later:
+    files that are not, since `unchanged` is asked before they are used.
+    """
     try:
-        record = json.loads((place / ABOUT).read_text(encoding="utf-8"))
-        files = record["files"].items()
-        good = bool(files) and all(unchanged(place / name, facts) for name, facts in files)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        text = (place / ABOUT).read_bytes()
+    except OSError:
         return None
+    try:
+        record: dict[str, Any] = json.loads(text)
+        files = dict(record["files"])
+        good = bool(files) and record["seal"] == _seal_of(record)
+        good = good and all((place / name).stat().st_size == files[name][0] for name in files)
+        if good:
+            now = [name for name in files if name not in later]
+            with ThreadPoolExecutor(min(len(now), cores())) as pool:
+                good = all(pool.map(lambda name: unchanged(place / name, files[name]), now))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        good = False
+    if not good:
+        warn(f"{place} is damaged: it is made anew")
     return record if good else None
 
 
-def facts_of(path: Path) -> list[Any]:
-    """Length, time of the last change in nanoseconds, sha256."""
-    status = path.stat()
-    with path.open("rb") as file:
-        return [status.st_size, status.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()]
+# What was read in this process and found as it was written: the file as it was then, its sha256.
+_read: dict[Path, tuple[tuple[int, ...], str]] = {}
 
 
 def unchanged(path: Path, facts: list[Any]) -> bool:
-    """Reads the file only where its time is another one, as that of a copy is."""
+    """Whether a file has the length and the sha256 that `seal` has written down of it."""
     status = path.stat()
-    if [status.st_size, status.st_mtime_ns] == facts[:2]:
-        return True
-    return status.st_size == facts[0] and bool(facts_of(path)[2] == facts[2])
+    if status.st_size != facts[0]:
+        return False
+    now = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+    if _read.get(path) != (now, facts[1]):
+        if _sha256(path) != facts[1]:
+            return False
+        _read[path] = now, facts[1]
+    return True
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def discard(place: Path) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import importlib.metadata
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,14 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo import __version__
-from zoo.disk import atomic, cache_folder
+from zoo.disk import cache_folder, read_sealed, write_sealed
 from zoo.engine import Array, graph
+from zoo.engine.compiled import made_of, version_of
 from zoo.errors import ParityError, WeightsError, WriteError, ZooError
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from zoo.catalog.spec import Preprocess
+    from zoo.catalog.spec import ModelSpec, Preprocess
 
 FORMAT = 1  # count up when what is made of a chain changes
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto, TensorProto
@@ -44,42 +44,41 @@ class Place(NamedTuple):
 
 
 def key_of(
-    model: str,
+    row: ModelSpec,
     variant: Mapping[str, str | float],
     head: str,
     preprocess: Preprocess,
     outputs: Sequence[str],
 ) -> str:
-    """The name of a skeleton. head: as a run's record has it; how wide it is does not matter."""
+    """The name of a skeleton. head: as a run's record has it; how wide it is does not matter.
+
+    Of a library's model with all that it is built from: a run's record says that.
+    """
+    model = row.name
     facts: list[Any] = [FORMAT, sorted(variant.items()), head.partition(":")[0], list(outputs)]
     facts += [preprocess.channels, preprocess.size]
-    library, slash, _ = model.partition("/")
-    if slash and library in ("timm", "torchvision"):
-        facts += [model, importlib.metadata.version(library)]
+    if row.builder == "library":
+        facts.append(made_of(row))
     number = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
     return re.sub(r"[^\w.-]", "-", model) + f"-{number}"
 
 
 def find(key: str) -> bytes | None:
-    """The skeleton of this key, shipped or kept."""
-    for place in (SHIPPED, folder()):
-        with contextlib.suppress(OSError):
-            return (place / f"{key}.onnx").read_bytes()
-    return None
+    """The skeleton of this key, shipped or kept; a damaged one is not there."""
+    with contextlib.suppress(OSError):
+        return (SHIPPED / f"{key}.onnx").read_bytes()
+    return read_sealed(folder() / key)
 
 
 def folder() -> Path:
     """Of those that this version of the project, and of torch, have made."""
-    versions = f"{__version__}-torch-{importlib.metadata.version('torch')}"
-    return cache_folder() / "graphs" / versions
+    return cache_folder() / "graphs" / f"{__version__}-torch-{version_of('torch')}"
 
 
 def keep(key: str, skeleton: bytes) -> None:
     """Where nothing can be written the next export makes it again."""
-    with contextlib.suppress(OSError, WriteError):
-        folder().mkdir(parents=True, exist_ok=True)
-        with atomic(folder() / f"{key}.onnx") as file:
-            file.write(skeleton)
+    with contextlib.suppress(WriteError):
+        write_sealed(folder() / key, skeleton)
 
 
 # Filling one, without torch.

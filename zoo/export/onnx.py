@@ -35,7 +35,7 @@ from zoo.export.proof import (
     recalled,
 )
 from zoo.metrics import ENOUGH
-from zoo.network import Network, of_run
+from zoo.network import Network, of_run, recorded
 from zoo.run import Run
 from zoo.subject import engine_of
 from zoo.subject import of_run as of_folder
@@ -167,7 +167,7 @@ def export(
 def key_of(run: Run) -> str:
     record, preprocess = run.record, About.of_run(run).preprocess
     variant = record.get("variant", {})
-    return skeleton.key_of(record["model"], variant, record["head"], preprocess, OUTPUTS)
+    return skeleton.key_of(recorded(record), variant, record["head"], preprocess, OUTPUTS)
 
 
 def filled(net: Network, key: str) -> onnx.ModelProto:

@@ -15,11 +15,11 @@ import numpy as np
 
 from zoo.data.index import DatasetIndex
 from zoo.device import Device
-from zoo.engine.compiled import find
+from zoo.engine.compiled import find, made_of
 from zoo.errors import ZooError
 from zoo.finetune.choices import VIEWS, budget, keeping
 from zoo.finetune.features import Progress, Views, compute
-from zoo.finetune.known import alone_here, preprocess_of, recall
+from zoo.finetune.known import alone_here, preprocess_of, recall, row_of
 from zoo.finetune.phases import free_room, rows_of
 from zoo.finetune.prefix import Part, Prefix, cache_of, compiled
 from zoo.recipe import Recipe
@@ -98,8 +98,9 @@ def begin(recipe: Recipe, index: DatasetIndex, device: Device, engine: str) -> A
     needed = 4 * int(np.prod(known.shape)) * rows_of(index, views)
     if not keeping(needed, views, *budget(recipe, free_room()))[0]:
         return None
-    where = (known.weights_sha256, known.boundary, preprocess_of(known, recipe))
-    part = Part(recipe.model, dict(recipe.variant), *where, None)
+    made = made_of(row_of(known, recipe), recipe.variant)
+    where = (known.tensors, known.boundary, preprocess_of(known, recipe))
+    part = Part(recipe.model, made, *where, None)
     if find(part.key) is None:
         return None
     try:

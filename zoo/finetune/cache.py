@@ -2,30 +2,35 @@
 
 A folder per frozen part, named by a hash of everything its output depends on. In it, pairs of
 files: NAME.rows.npy (rows x feature shape, float32) and NAME.keys.npy (rows x 40 bytes: sha256 of
-the photo's bytes, view), and NAME.sha256, of both. The keys are written last and so say that the
-part is whole; one whose bytes are not those that were written is not there.
+the photo's bytes, view), and NAME.sha256, a line of each. The keys are written last and so say that
+the part is whole. One whose bytes are not those that were written is not there, and that is told:
+its keys are checked when the folder is opened, its rows when the first of them is asked for.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
+import threading
 import uuid
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import PIL
 
+from zoo import weights
 from zoo.catalog import Preprocess
-from zoo.disk import atomic, writing
+from zoo.disk import atomic, warn, writing
 from zoo.engine import Array, Engine
 from zoo.errors import DiskFull, WriteError
 from zoo.run import write_json
@@ -37,19 +42,21 @@ PART_BYTES = 64 << 20
 MANY = 16  # parts of less than half of that; with more, all are merged
 CHUNK = 1024  # rows copied at once
 KEYS, KEY_BYTES = "*.keys.npy", 40
-Part = tuple[list[bytes], Array]  # keys and rows
-VERSION = f"features-2 pillow-{PIL.__version__}"  # count up when decode, views or resize change
+# Count up when decode, views or resize change.
+VERSION = f"features-3 pillow-{PIL.__version__}"
 
 
-def fingerprint(frozen: nn.Module, model: str, preprocess: Preprocess, engine: Engine) -> str:
-    """Hash of all that features depend on: parameters, structure, Preprocess, engine."""
-    digest = hashlib.sha256()
-    about = [VERSION, model, repr(frozen), engine.name, preprocess.to_dict()]
-    digest.update(json.dumps(about).encode())
-    for name, tensor in frozen.state_dict().items():
-        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().reshape(-1).data)
-    return digest.hexdigest()
+def fingerprint(
+    frozen: nn.Module,
+    made_of: Mapping[str, Any],
+    boundary: str | None,
+    preprocess: Preprocess,
+    engine: Engine,
+) -> str:
+    """Hash of all that features depend on: parameters, structure, code, Preprocess, engine."""
+    about = [VERSION, dict(made_of), boundary, repr(frozen), engine.name, preprocess.to_dict()]
+    about.append(weights.digest_of_state(frozen.state_dict()))
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -69,6 +76,15 @@ def view_key(number: int, seed: int, flip: bool) -> bytes:
     return hashlib.sha256(f"{number}:{seed}:{flip}".encode()).digest()[:8]
 
 
+class Part(NamedTuple):
+    """A pair of files. digest: what the file of the rows must hash to; empty where it did."""
+
+    keys: list[bytes]
+    rows: Array
+    digest: str = ""
+    path: Path | None = None
+
+
 class FeatureCache:
     """The rows kept for one frozen part; adds new ones, hands them out by key.
 
@@ -80,6 +96,8 @@ class FeatureCache:
         self.folder, self.place, self.note = folder, folder, ""
         self.where: dict[bytes, int] = {}  # key -> number of its row, counted through all parts
         self.parts: list[Array] = []
+        self.unchecked: dict[int, Part] = {}  # by their number, until a row of them is asked for
+        self.checking = threading.Lock()
         self.starts = [0]  # number of each part's first row, and of the next one's
         self.new_keys: list[bytes] = []
         self.new_rows: list[Array] = []
@@ -108,16 +126,16 @@ class FeatureCache:
         while new := [path for path in sorted(self.folder.glob(KEYS)) if path not in known]:
             for path in new:
                 part = read_part(path)
-                if part is not None and part[1].nbytes < PART_BYTES // 2:
+                if part is not None and part.rows.nbytes < PART_BYTES // 2:
                     small[path] = part
                 elif part is not None:
-                    self.attach(*part)
+                    self.attach(part)
             known.update(new)
         if len(small) > MANY and not self.note:
             with contextlib.suppress(WriteError):  # they can be read as they are
                 small = self.merged(small)
         for part in small.values():
-            self.attach(*part)
+            self.attach(part)
 
     def merged(self, parts: dict[Path, Part]) -> dict[Path, Part]:
         """The same rows in few parts; the files of the old ones are gone.
@@ -129,30 +147,47 @@ class FeatureCache:
         few: dict[Path, Part] = {}
         keys: list[bytes] = []
         rows: list[Array] = []
-        for number, (own, values) in enumerate(parts.values(), start=1):
+        for number, part in enumerate(parts.values(), start=1):
+            own = part.keys if is_whole(part) else []
             fresh = [place for place, key in enumerate(own) if key not in there]
             there.update(own)
             keys += [own[place] for place in fresh]
-            rows.append(values[fresh])
+            rows.append(part.rows[fresh])
             if sum(some.nbytes for some in rows) >= PART_BYTES or number == len(parts):
                 if keys:
-                    few[self.folder / str(number)] = keys, self.write(keys, np.concatenate(rows))
+                    few[self.folder / str(number)] = self.write(keys, np.concatenate(rows))
                 keys, rows = [], []
         for path in parts:
-            with contextlib.suppress(OSError):  # the keys first: they say that the pair is whole
-                path.unlink()
-                rows_beside(path).unlink()
-                digest_beside(path).unlink()
+            forget(path)
         return few
 
-    def attach(self, keys: Sequence[bytes], rows: Array) -> None:
+    def attach(self, part: Part) -> None:
         first = self.starts[-1]
-        self.where.update(zip(keys, range(first, first + len(rows)), strict=True))
-        self.parts.append(rows)
-        self.starts.append(first + len(rows))
+        if part.digest:
+            self.unchecked[len(self.parts)] = part
+        self.where.update(zip(part.keys, range(first, first + len(part.rows)), strict=True))
+        self.parts.append(part.rows)
+        self.starts.append(first + len(part.rows))
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self.where
+        row = self.where.get(key)
+        if row is None:
+            return False
+        number = bisect.bisect_right(self.starts, row) - 1
+        return number not in self.unchecked or self.check(number)
+
+    def check(self, number: int) -> bool:
+        """Whether a part is as it was written; one that is not is forgotten."""
+        with self.checking:
+            part = self.unchecked.get(number)
+            if part is None or is_whole(part):
+                self.unchecked.pop(number, None)
+            else:
+                first, behind = self.starts[number], self.starts[number + 1]
+                self.where = {k: row for k, row in self.where.items() if not first <= row < behind}
+                if part.path:
+                    forget(part.path)
+            return number not in self.unchecked
 
     def add(self, key: bytes, row: Array) -> None:
         """Keeps a row; on disk once enough have come together, or at `flush`."""
@@ -164,41 +199,81 @@ class FeatureCache:
     def flush(self) -> None:
         if not self.new_rows:
             return
-        self.attach(self.new_keys, self.write(self.new_keys, np.stack(self.new_rows)))
+        self.attach(self.write(self.new_keys, np.stack(self.new_rows)))
         self.new_keys, self.new_rows = [], []
 
-    def write(self, keys: Sequence[bytes], rows: Array) -> Array:
+    def write(self, keys: list[bytes], rows: Array) -> Part:
         """A new part; its rows as they lie on disk."""
         name = self.place / f"{uuid.uuid4().hex}.rows.npy"
-        table = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
+        table = io.BytesIO()
+        np.save(table, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES))
         with elsewhere(), atomic(name) as file:
             np.save(file, rows, allow_pickle=False)
+        digests = hashlib.sha256(table.getvalue()).hexdigest(), digest_of(name)
         with elsewhere(), atomic(digest_beside(keys_beside(name))) as file:
-            file.write(digest_of(table, rows))
+            file.write("\n".join(digests).encode())
         with elsewhere(), atomic(keys_beside(name)) as file:
-            np.save(file, table, allow_pickle=False)
-        return np.load(name, "r", allow_pickle=False)  # type: ignore[no-any-return]
+            file.write(table.getvalue())
+        return Part(keys, np.load(name, "r", allow_pickle=False))
 
     def rows(self, keys: Sequence[bytes]) -> Features:
-        numbers = np.array([self.where[key] for key in keys], np.int64)
+        """Of keys that are all in it."""
+        numbers = np.array([self.where[key] for key in keys if key in self], np.int64)
+        assert len(numbers) == len(keys), "rows that were not computed"
         part = np.searchsorted(self.starts, numbers, side="right") - 1
         table = np.stack([part, numbers - np.array(self.starts)[part]], axis=1)
         return Features(self.parts, table)
 
 
 def read_part(path: Path) -> Part | None:
-    """Keys and rows; a pair of files that does not fit together counts as not there."""
+    """Keys and rows; a pair of files that does not fit together counts as not there.
+
+    The rows are looked at later, see `is_whole`.
+    """
     try:
-        keys = np.load(path, allow_pickle=False)
+        content = path.read_bytes()
+        digests = digest_beside(path).read_bytes().decode().split("\n")
+        if hashlib.sha256(content).hexdigest() != digests[0]:
+            raise ValueError("other keys than were written")
+        keys = np.load(io.BytesIO(content), allow_pickle=False)
         rows = np.load(rows_beside(path), "r", allow_pickle=False)
-        written = digest_beside(path).read_bytes()
-    except (OSError, ValueError, EOFError):
+        if len(keys) != len(rows) or rows.dtype != np.float32 or rows.ndim < 2:
+            raise ValueError("other rows than were written")
+        (digest,) = digests[1:]
+    except FileNotFoundError:  # another process has merged it meanwhile, or was ended
         return None
-    if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES or rows.ndim < 2:
+    except (OSError, ValueError, EOFError, OverflowError):
+        warn_of(path)
+        forget(path)
         return None
-    if len(keys) != len(rows) or rows.dtype != np.float32 or written != digest_of(keys, rows):
-        return None
-    return np.ascontiguousarray(keys).view(f"V{KEY_BYTES}").reshape(-1).tolist(), rows
+    listed = np.ascontiguousarray(keys).view(f"V{KEY_BYTES}").reshape(-1).tolist()
+    return Part(listed, rows, digest, path)
+
+
+def is_whole(part: Part) -> bool:
+    """Whether the rows are those that were written; says so where they are not.
+
+    Of the file as it was opened: another process may have merged it meanwhile, and removed it.
+    """
+    if not part.digest or part.path is None:
+        return True
+    file: Any = part.rows
+    whole = hashlib.sha256(file._mmap).hexdigest() == part.digest
+    if not whole:
+        warn_of(part.path)
+    return whole
+
+
+def warn_of(path: Path) -> None:
+    name = path.name.partition(".")[0]
+    warn(f"{path.parent / name} is damaged: its features are computed anew")
+
+
+def forget(path: Path) -> None:
+    """Removes a part: the keys first, since they say that the pair is whole."""
+    for each in (path, rows_beside(path), digest_beside(path)):
+        with contextlib.suppress(OSError):
+            each.unlink()
 
 
 def rows_beside(path: Path) -> Path:
@@ -209,13 +284,10 @@ def digest_beside(path: Path) -> Path:
     return path.with_name(path.name.replace(".keys.npy", ".sha256"))
 
 
-def digest_of(keys: Array, rows: Array) -> bytes:
+def digest_of(path: Path) -> str:
     """sha256, in hex: a bit that has changed on the disk is not taken for a feature."""
-    digest = hashlib.sha256(f"{rows.shape}".encode())
-    digest.update(np.ascontiguousarray(keys).reshape(-1).data)
-    for first in range(0, len(rows), CHUNK):
-        digest.update(np.ascontiguousarray(rows[first : first + CHUNK]).reshape(-1).data)
-    return digest.hexdigest().encode()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def keys_beside(path: Path) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import time
 import zipfile
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.disk import atomic, cache_folder
+from zoo.disk import cache_folder, read_sealed, write_sealed
 from zoo.engine import Array
 from zoo.errors import WriteError
 
@@ -35,7 +36,7 @@ class Digests:
     def __init__(self, root: Path | str) -> None:
         self.root = os.path.abspath(root)
         name = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:32]
-        self.path = cache_folder() / "digests" / f"{name}.npz"
+        self.path = cache_folder() / "digests" / name
         self.table = read(self.path) if KEPT else {}
         self.new: dict[str, tuple[Stat, bytes]] = {}
 
@@ -68,23 +69,26 @@ class Digests:
         if not self.new:
             return
         whole = read(self.path) | self.new  # another process may have added to it
-        with contextlib.suppress(WriteError, OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic(self.path) as file:
-                np.savez(
-                    file,
-                    version=np.array(VERSION),
-                    paths=np.frombuffer(b"\0".join(map(os.fsencode, whole)), np.uint8),
-                    stats=np.array([status for status, _ in whole.values()], np.int64),
-                    digests=np.frombuffer(b"".join(d for _, d in whole.values()), np.uint8),
-                )
+        file = io.BytesIO()
+        np.savez(
+            file,
+            version=np.array(VERSION),
+            paths=np.frombuffer(b"\0".join(map(os.fsencode, whole)), np.uint8),
+            stats=np.array([status for status, _ in whole.values()], np.int64),
+            digests=np.frombuffer(b"".join(d for _, d in whole.values()), np.uint8),
+        )
+        with contextlib.suppress(WriteError):
+            write_sealed(self.path, file.getvalue())
         self.table, self.new = whole, {}
 
 
 def read(path: Path) -> dict[str, tuple[Stat, bytes]]:
     """Nothing where there is no such file or it is damaged."""
+    content = read_sealed(path)
+    if content is None:
+        return {}
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             found: dict[str, Array] = {name: file[name] for name in file.files}
         if int(found["version"]) != VERSION:
             return {}

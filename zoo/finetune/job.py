@@ -116,7 +116,7 @@ class Job:
         plan, ready = self.plan, self.gather.prefix
         new = plan.known is None and plan.recipe.head == "linear" and len(plan.phases) == 1
         if new and self.team.alone and ready and ready.compiled:
-            remember(plan, plan.start.source)
+            remember(plan)
 
     def spent(self) -> tuple[float, float]:
         """Seconds, and seconds of CPU, of work until now, in this process and those before."""

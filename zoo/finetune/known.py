@@ -2,7 +2,7 @@
 
 Building a network to find out where its head is takes torch, and a library's model seconds more.
 What the plan says of it is kept beside the compiled graphs, under a name made of the words that
-asked for it, and holds as long as the file of the weights has the same content.
+asked for it and of the content of the file that it starts from, as it is read at that moment.
 """
 
 from __future__ import annotations
@@ -10,26 +10,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import __version__, catalog, weights
-from zoo.catalog import Preprocess
+from zoo import catalog, weights
+from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.data.index import DatasetIndex
 from zoo.device import Device
-from zoo.errors import WeightsError, WriteError
+from zoo.disk import read_sealed, write_sealed
+from zoo.engine.compiled import version_of
+from zoo.errors import WriteError, ZooError
 from zoo.finetune.choices import OF_STEPS, balancing, default, solver_of
 from zoo.finetune.cut import Cut
-from zoo.network import Network, record_of, recorded
+from zoo.finetune.prefix import tensors_of
+from zoo.network import Network, is_run_file, record_of, recorded
 from zoo.recipe import Recipe
-from zoo.run import write_json
 
 if TYPE_CHECKING:
     from zoo.finetune.plan import Plan
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ class Known:
     """A network and its cut, as a plan tells of them.
 
     spec: its row. preprocess: of its weights. shape: of one picture's features. frozen, trained,
-    why: what the plan says of the parts. linear: nothing but a linear head is trained. source,
-    sha256: the file of the weights, or nothing.
+    why: what the plan says of the parts. linear: nothing but a linear head is trained. tensors:
+    hash of those of the frozen part.
     """
 
     spec: dict[str, Any]
@@ -53,8 +55,7 @@ class Known:
     trained: str
     why: str
     linear: bool
-    source: str
-    sha256: str
+    tensors: str
 
     def parameters(self, classes: int) -> int:
         """Of a linear head."""
@@ -62,32 +63,59 @@ class Known:
         return (width + 1) * classes
 
 
-def place(recipe: Recipe) -> Path:
-    """Where that is kept which these words have asked for."""
+def words_of(recipe: Recipe) -> list[Any]:
+    """What asks for a network, and whose code makes it."""
     choice = recipe.weights
     if choice is not None and os.path.exists(os.path.expanduser(choice)):
         choice = os.path.abspath(os.path.expanduser(choice))
     seed = recipe.seed if choice is not None and choice.lower() == "none" else None
     library = recipe.model.partition("/")[0] if catalog.of_library(recipe.model) else ""
-    words = [FORMAT, __version__, recipe.model, choice, seed, recipe.cut, recipe.variant]
-    text = json.dumps([*words, library and version_of(library)], sort_keys=True)
+    versions = [version_of(name) for name in ("zoo", "torch", library) if name]
+    return [FORMAT, versions, recipe.model, choice, seed, recipe.cut, recipe.variant]
+
+
+def kept_as(*facts: Any) -> Path:
+    """Where that is kept which is computed from these."""
+    text = json.dumps(facts, sort_keys=True)
     digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
     return weights.cache_folder() / "known" / f"{digest[:32]}.json"
 
 
-def version_of(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return ""
+def place(recipe: Recipe, source: Path | None) -> Path:
+    """Where that is kept which is known of what the recipe starts from. Raises WeightsError."""
+    content = [weights.hash_of(source)] if source else []
+    if source and is_run_file(source):  # its record says what the network is
+        content.append(weights.hash_of(source.with_name("run.json")))
+    return kept_as(words_of(recipe), content)
 
 
-def remember(plan: Plan, source: Path | None) -> None:
+def source_of(recipe: Recipe) -> Path | None:
+    """The file of the weights that are asked for. Raises LookupError where only torch can tell."""
+    choice = recipe.weights
+    if choice is not None and choice.lower() == "none":
+        return None
+    found: Weights | Path | None
+    if not catalog.of_library(recipe.model):
+        found = weights.choose(catalog.find(recipe.model), choice)
+    elif choice is not None and os.path.exists(os.path.expanduser(choice)):
+        path = Path(os.path.expanduser(choice))
+        found = path / "model.safetensors" if path.is_dir() else path
+    else:  # what the library calls its weights does not change with a version of it
+        name = read_sealed(kept_as("file", words_of(recipe)))
+        found = Weights("", "", name.decode()) if name else None
+    found = weights.held(found) if isinstance(found, Weights) else found
+    if found is None:
+        raise LookupError("no such file is here")
+    return found
+
+
+def remember(plan: Plan) -> None:
     """Keeps what the plan says of its network; a cache that cannot be written keeps nothing."""
     from zoo.finetune.explain import about_frozen, names_trained, why_there
     from zoo.finetune.phases import is_linear
 
     assert plan.cut is not None
+    assert plan.facts is not None
     known = Known(
         spec=record_of(plan.start.row),
         origin=plan.start.origin,
@@ -101,27 +129,23 @@ def remember(plan: Plan, source: Path | None) -> None:
         trained=names_trained(plan.cut),
         why=why_there(plan),
         linear=is_linear(plan.cut, plan.chain, plan.head, plan.phases[0].shape),
-        source=str(source.absolute()) if source else "",
-        sha256=weights.hash_of(source) if source else "",
+        tensors=tensors_of(plan.cut.frozen),
     )
-    path = place(plan.recipe)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, asdict(known))
-    except (OSError, WriteError):
-        return
+    origin, text = plan.start.origin, json.dumps(asdict(known))
+    with suppress(WriteError):
+        if catalog.of_library(plan.recipe.model) and origin["tag"] not in ("file", "run", "none"):
+            write_sealed(kept_as("file", words_of(plan.recipe)), origin["file"].encode())
+        write_sealed(plan.facts, text.encode(errors="surrogatepass"))
 
 
 def recall(recipe: Recipe) -> Known | None:
     """What is known of the network that the recipe asks for; nothing of other weights."""
     try:
-        record = json.loads(place(recipe).read_text("utf-8", "surrogateescape"))
-        known = Known(**{**record, "shape": tuple(record["shape"])})
-        if known.source and weights.hash_of(Path(known.source)) != known.sha256:
-            return None
-    except (OSError, ValueError, TypeError, KeyError, WeightsError):
+        content = read_sealed(place(recipe, source_of(recipe)))
+        record = json.loads(content) if content else {}
+        return Known(**{**record, "shape": tuple(record["shape"])})
+    except (OSError, ValueError, TypeError, LookupError, ZooError):
         return None
-    return known
 
 
 def able(recipe: Recipe, device: Device, engine: str) -> bool:
@@ -137,6 +161,10 @@ def able(recipe: Recipe, device: Device, engine: str) -> bool:
 def alone_here(device: Device) -> bool:
     """On a CPU, and not in a team of processes."""
     return device.is_cpu and "RANK" not in os.environ
+
+
+def row_of(known: Known, recipe: Recipe) -> ModelSpec:
+    return recorded({"model": recipe.model, "spec": known.spec})
 
 
 def preprocess_of(known: Known, recipe: Recipe) -> Preprocess:
@@ -157,7 +185,7 @@ def plan_of(
     known = recall(recipe)
     if known is None or not known.linear:
         return None
-    row = recorded({"model": recipe.model, "spec": known.spec})
+    row = row_of(known, recipe)
     weights_fit = Preprocess.from_dict(known.preprocess)
     unseen: Any = None  # the chain: whoever needs it has not come this way
     start = Network(row, row, unseen, weights_fit, (), known.origin, variant=dict(recipe.variant))
@@ -199,4 +227,4 @@ def plan_of(
             "engine": engine[1],
         },
     )
-    return plan if compiled.find(plan.part(parts).key) else None
+    return plan if compiled.find(plan.part(parts).key, state=True) else None

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from zoo import recipe as recipes
 from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex, scan
 from zoo.device import Device
+from zoo.engine.compiled import made_of
 from zoo.errors import DataError, UsageError
 from zoo.finetune import ahead, known, multilabel
 from zoo.finetune.checks import (
@@ -33,7 +35,7 @@ from zoo.finetune.explain import Line, lines
 from zoo.finetune.known import Known
 from zoo.finetune.loggers import kinds
 from zoo.finetune.phases import Phase, only_head, phases_of, rows_of
-from zoo.finetune.prefix import Part
+from zoo.finetune.prefix import Part, tensors_of
 from zoo.metrics import THRESHOLD
 from zoo.recipe import Recipe
 
@@ -52,8 +54,8 @@ class Plan:
     standardise the features for a head trained in steps. views: 0 draws a new view in every epoch.
     threads: of the trained part. best: what chooses the epoch that is kept. engine: of the frozen
     part. known: of a network that is not here itself; then chain and start.chain are None, and of
-    the cut only the names are there. ahead: a pass over the photos that has begun. reasons: of
-    `lr`, `threads`, `views`, `best`, `solver`, `balance` and `engine`.
+    the cut only the names are there. facts: where that is to be kept. ahead: a pass over the photos
+    that has begun. reasons: of `lr`, `threads`, `views`, `best`, `solver`, `balance` and `engine`.
     """
 
     recipe: Recipe
@@ -76,6 +78,7 @@ class Plan:
     class_weights: tuple[float, ...] | None
     engine: str = "torch"
     known: Known | None = None
+    facts: Path | None = None
     ahead: Ahead | None = None
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -122,9 +125,10 @@ class Plan:
 
     def part(self, cut: Cut) -> Part:
         """The frozen part of a cut, for an engine."""
-        model, variant = self.recipe.model, self.start.variant
-        where = (self.weights_sha256, cut.boundary, self.preprocess)
-        return Part(model, variant, *where, None if self.known else cut.frozen)
+        made = made_of(self.start.row, self.start.variant)
+        tensors = self.known.tensors if self.known else tensors_of(cut.frozen)
+        where = (self.recipe.model, made, tensors, cut.boundary, self.preprocess)
+        return Part(*where, None if self.known else cut.frozen)
 
     @property
     def fresh(self) -> str | None:
@@ -232,6 +236,7 @@ def planned(
         balance=balance,
         class_weights=class_weights,
         engine=engine[0],
+        facts=known.place(recipe, start.source),
         reasons={
             **reasons,
             "lr": lr_why,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoo import weights
@@ -15,6 +16,8 @@ from zoo.errors import CacheError, ConversionError
 from zoo.finetune.cache import VERSION, FeatureCache, fingerprint
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
     from zoo.engine.compiled import Compiled
@@ -38,12 +41,13 @@ class Prefix:
 class Part:
     """A chain up to a stage, or all of it.
 
-    weights: sha256 of all it starts from, or `file SHA256`. chain: None where it is not here.
+    made_of, tensors: what its graph is computed from, see `compiled.key_of`. chain: None where it
+    is not here.
     """
 
     model: str
-    variant: dict[str, str | float]
-    weights: str
+    made_of: Mapping[str, Any]
+    tensors: str
     boundary: str | None
     preprocess: Preprocess
     chain: nn.Sequential | None
@@ -53,8 +57,17 @@ class Part:
         """Of the compiled graph, which does not depend on how a photo becomes a square."""
         from zoo.engine.compiled import key_of
 
-        plain = replace(self.preprocess, fit="crop")
-        return key_of(self.model, self.variant, self.weights, self.boundary, plain)
+        return key_of(self.made_of, self.tensors, self.boundary, self.preprocess)
+
+
+_digests: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
+
+
+def tensors_of(frozen: nn.Sequential) -> str:
+    """Return the hash of the tensors of a frozen part, which no training changes; found once."""
+    if frozen not in _digests:
+        _digests[frozen] = weights.digest_of_state(frozen.state_dict())
+    return _digests[frozen]
 
 
 def prefix(
@@ -76,7 +89,8 @@ def prefix(
             note = f"torch runs the frozen part: {error.what}"
     assert part.chain is not None
     torch = TorchEngine(part.chain, part.preprocess, device, workers)
-    return Prefix(torch, fingerprint(part.chain, part.model, part.preprocess, torch), None, note)
+    made = (part.made_of, part.boundary, part.preprocess)
+    return Prefix(torch, fingerprint(part.chain, *made, torch), None, note)
 
 
 def compiled(part: Part, device: Device, workers: int | None) -> Prefix:
@@ -89,7 +103,7 @@ def compiled(part: Part, device: Device, workers: int | None) -> Prefix:
             raise CacheError("the compiled network was removed meanwhile", "run the command again")
         found = make(part.key, part.chain, part.preprocess, {"model": part.model})
     ready = found.engine(device.precision, workers or device.threads)
-    about: list[Any] = [VERSION, part.key, ready.name, part.preprocess.to_dict()]
+    about: list[Any] = [VERSION, found.content, ready.name, part.preprocess.to_dict()]
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
     return Prefix(ready, key, found)
 

@@ -18,6 +18,7 @@ import numpy as np
 from zoo import catalog, datasets, device, weights
 from zoo.data.index import DatasetIndex, Sample, scan
 from zoo.engine.choose import choose
+from zoo.engine.compiled import made_of
 from zoo.errors import (
     DataError,
     InputError,
@@ -30,8 +31,7 @@ from zoo.finetune.cut import Cut, cut
 from zoo.finetune.events import Watch
 from zoo.finetune.features import Pass, Views, compute
 from zoo.finetune.phases import feature_shape, is_linear
-from zoo.finetune.plan import state_sha256
-from zoo.finetune.prefix import Part, cache_of, prefix
+from zoo.finetune.prefix import Part, cache_of, prefix, tensors_of
 from zoo.finetune.solver import cross_validated
 from zoo.metrics import Array
 from zoo.run import Run
@@ -144,9 +144,8 @@ class Ranking:
         """Rows and labels, the views of a photo side by side, and milliseconds for a view."""
         place = device.choose()
         kind, _ = choose("auto", place.name, place.precision)
-        digest = state_sha256(start.chain)
-        where = (name, start.variant, digest, parts.boundary, start.preprocess, parts.frozen)
-        part = Part(*where)
+        made, tensors = made_of(start.row, start.variant), tensors_of(parts.frozen)
+        part = Part(name, made, tensors, parts.boundary, start.preprocess, parts.frozen)
         ready = prefix(part, kind, place)
         engine = ready.engine
         cache = cache_of(part, ready)

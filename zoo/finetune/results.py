@@ -11,6 +11,7 @@ from zoo import weights
 from zoo.data.index import DatasetIndex, Sample
 from zoo.data.views import plain_view
 from zoo.engine.choose import choose
+from zoo.engine.compiled import made_of
 from zoo.engine.pipeline import forward
 from zoo.errors import ImageError
 from zoo.finetune.calibrate import Calibration, answers, fit
@@ -86,7 +87,8 @@ def agreement_with_fp32(plan: Plan, index: DatasetIndex, run: Run) -> float:
         return (sigmoid(scores) >= THRESHOLD).tolist() if several else scores.argmax()
 
     digest = weights.hash_of(run.path("model.safetensors"))
-    where = (plan.recipe.model, plan.start.variant, f"file {digest}", None, plan.preprocess)
+    made = made_of(plan.start.row, plan.start.variant, plan.recipe.head)
+    where = (plan.recipe.model, made, f"file {digest}", None, plan.preprocess)
     kind, _ = choose("auto", plan.device.name, plan.device.precision)
     answers = []
     for precision in ("fp32", plan.device.precision):

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from zoo import weights
+import PIL
+
+from zoo import __version__, weights
+from zoo.disk import read_sealed, write_sealed
 from zoo.errors import WriteError
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import Predictor, is_run
-from zoo.run import write_json
 from zoo.subject import digest_of
 
 
@@ -25,14 +27,13 @@ def measured(
     """
     place = kept(model, ours, inputs)
     with suppress(OSError, ValueError, KeyError, TypeError):
-        if place:
-            found = json.loads(place.read_text("utf-8"))
+        if place and (content := read_sealed(place)) is not None:
+            found = json.loads(content)
             return int(found["same"]), int(found["count"])
     same, count = agreement(ours, exact(), inputs)
     if place:
-        with suppress(OSError, WriteError):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            write_json(place, {"same": same, "count": count, "engine": ours.engine.name})
+        with suppress(WriteError):
+            write_sealed(place, json.dumps({"same": same, "count": count}).encode())
     return same, count
 
 
@@ -40,11 +41,11 @@ def kept(model: str, ours: Predictor, inputs: Sequence[Input]) -> Path | None:
     """Where it is remembered."""
     if not is_run(model):
         return None
-    network = weights.hash_of(Path(model, "model.safetensors"))
+    network = [weights.hash_of(Path(model, name)) for name in ("model.safetensors", "run.json")]
     photos = digest_of([Path(item.file) for item in inputs])
-    words = f"{network} {ours.engine.name} {photos}"
+    words = f"{__version__} {PIL.__version__} {network} {ours.engine.name} {photos}"
     digest = hashlib.sha256(words.encode()).hexdigest()
-    return weights.cache_folder() / "known" / f"agreement-{digest[:32]}.json"
+    return weights.cache_folder() / "known" / f"agreement-{digest[:32]}"
 
 
 def agreement(ours: Predictor, exact: Predictor, inputs: Sequence[Input]) -> tuple[int, int]:

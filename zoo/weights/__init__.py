@@ -20,7 +20,7 @@ files.py     a file to named tensors and back
 fit.py       named tensors into a chain
 """
 
-from zoo.weights.arrays import read_arrays, save_arrays
+from zoo.weights.arrays import digest_of_file, read_arrays, save_arrays
 from zoo.weights.choice import check_file, choose
 from zoo.weights.fetch import fetch
 from zoo.weights.files import check, read, save
@@ -28,12 +28,15 @@ from zoo.weights.fit import load
 from zoo.weights.folders import cache_folder
 from zoo.weights.hashes import hash_of
 from zoo.weights.store import find, held
+from zoo.weights.tensors import digest_of_state
 
 __all__ = [
     "cache_folder",
     "check",
     "check_file",
     "choose",
+    "digest_of_file",
+    "digest_of_state",
     "fetch",
     "find",
     "hash_of",

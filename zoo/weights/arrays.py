@@ -5,6 +5,7 @@ The bytes of a file are the same as those that torch tensors are written to.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Collection, Mapping
 from contextlib import closing
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.disk import replacing, writing
 from zoo.errors import WeightsError
-from zoo.weights.hashes import must_be_as_hashed
+from zoo.weights.hashes import digest_of_lines, line_of, must_be_as_hashed
 from zoo.weights.header import BadHeader, entries, header
 from zoo.weights.tensors import shown
 
@@ -66,6 +67,30 @@ def _array(raw: bytearray, dtype: str, shape: tuple[int, ...], path: Path, name:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise WeightsError(f"{path}: {shown(name)} holds NaN or infinity", "the file is damaged")
     return array
+
+
+def digest_of_file(path: Path, without: Collection[str] = ()) -> str:
+    """Return the hash of what a safetensors file holds, but for the tensors of these names.
+
+    It is that of `tensors.digest_of_state`. Raises WeightsError.
+    """
+    try:
+        with closing(path.open("rb")) as file:
+            must_be_as_hashed(file, path)
+            found = entries(file, os.fstat(file.fileno()).st_size)
+            lines = []
+            for entry in found:
+                digest, left = hashlib.sha256(), entry.end - entry.begin
+                while left and (some := file.read(min(left, 1 << 20))):
+                    digest.update(some)
+                    left -= len(some)
+                if entry.name not in without:
+                    lines.append(line_of(entry.name, entry.dtype, entry.shape, digest.hexdigest()))
+    except BadHeader as error:
+        raise WeightsError(f"{path} is not a good safetensors file: {error}", HINT) from error
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}", HINT) from error
+    return digest_of_lines(lines)
 
 
 def save_arrays(

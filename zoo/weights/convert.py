@@ -3,13 +3,15 @@
 The reading is done by child.py in a fresh interpreter (`-I`: no PYTHON variables, no folder of the
 caller; no fork of our threads), which gets the very file that was hashed as stdin and an empty one
 as stdout. What it writes is trusted no more than any safetensors file from the network. Kept as
-`converted/SHA256.safetensors` in the cache under the sha256 of the source; where the cache cannot
-be written the result stays in memory, and the next process converts again.
+`converted/SHA256-CODE.safetensors` in the cache under the sha256 of the source and a hash of what
+converted it; where the cache cannot be written the result stays in memory, and the next process
+converts again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -23,7 +25,8 @@ from importlib.util import find_spec
 from io import BufferedRandom, BufferedReader
 from pathlib import Path
 
-from zoo.disk import replacing, writing
+from zoo import __version__
+from zoo.disk import replacing, warn, writing
 from zoo.errors import CacheError, ReaderDied, WeightsError, WriteError
 from zoo.weights.folders import cache_folder, make_private
 from zoo.weights.hashes import pin, pin_of
@@ -49,8 +52,20 @@ PROGRAM = (
 Reader = BufferedReader | BufferedRandom
 
 
+MAKERS = ("child.py", "pickles.py", "tensors.py", "header.py")
+
+
 def converted_path(digest: str) -> Path:
-    return cache_folder() / "converted" / f"{digest}.safetensors"
+    return cache_folder() / "converted" / f"{digest}-{_code()}.safetensors"
+
+
+@functools.cache
+def _code() -> str:
+    """A hash of what converts: another one may find other tensors in the same file."""
+    digest = hashlib.sha256(f"{__version__} {torch_version()}".encode())
+    for name in MAKERS:
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def converted(file: BufferedReader, path: Path, digest: str) -> Reader:
@@ -86,6 +101,7 @@ def _open_kept(kept: Path) -> BufferedReader | None:
         if hashlib.file_digest(file, "sha256").hexdigest() == pin_of(kept):
             file.seek(0)
             return file
+        warn(f"{kept} is damaged: it is made anew")
     file.close()
     return None
 
@@ -100,6 +116,11 @@ def _into_cache(file: BufferedReader, path: Path, kept: Path) -> Reader:
         result.seek(0)
     with contextlib.suppress(WriteError):  # without a pin the next process converts again
         pin(kept, digest)
+    source = kept.name.partition("-")[0]
+    for other in kept.parent.glob(f"{source}*"):  # of an older zoo or torch
+        if not other.name.startswith(kept.name):
+            with contextlib.suppress(OSError):
+                other.unlink()
     return result
 
 

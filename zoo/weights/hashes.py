@@ -6,9 +6,11 @@ A pin is `FILE.sha256` beside FILE, as `sha256sum -c` reads it.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import time
+from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path
 
@@ -73,6 +75,18 @@ def _settled(file: BufferedReader) -> tuple[int, ...]:
     """The identity to remember; none for a file so new that a change would not move its times."""
     identity = _identity(file)
     return identity if time.time_ns() - max(identity[3:]) > 1_000_000_000 else ()
+
+
+# Hashes of tensors, whichever file they lie in
+
+
+def line_of(name: str, dtype: str, shape: Iterable[int], digest: str) -> str:
+    """A tensor as its hash says it: all that is of it, its bytes by their sha256."""
+    return json.dumps([name, dtype, list(shape), digest])
+
+
+def digest_of_lines(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 # Pins

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING
 
+from zoo.device import cores
+from zoo.weights.hashes import digest_of_lines, line_of
 from zoo.weights.header import header
 
 if TYPE_CHECKING:
@@ -36,6 +40,21 @@ def write(file: IO[bytes], tensors: Tensors, metadata: Mapping[str, str] | None 
     file.write(start)
     for name in order:
         file.write(own[name].reshape(-1).view(torch.uint8).numpy().data)
+
+
+def digest_of_state(tensors: Tensors) -> str:
+    """Return the sha256 of a state dict: names, types, shapes and bytes, whatever their order."""
+    import torch
+
+    codes = {dtype: code for code, dtype in types().items()}
+
+    def line(named: tuple[str, torch.Tensor]) -> str:
+        own = named[1].detach().cpu().contiguous()
+        digest = hashlib.sha256(own.reshape(-1).view(torch.uint8).numpy().data).hexdigest()
+        return line_of(named[0], codes.get(own.dtype, str(own.dtype)), own.shape, digest)
+
+    with ThreadPoolExecutor(cores()) as pool:
+        return digest_of_lines(pool.map(line, tensors.items()))
 
 
 def shown(name: object, length: int = 80) -> str:

@@ -1,0 +1,59 @@
+"""Text as it is shown and written: names of files, lines of CSV, what may go to a terminal.
+
+A file's name is bytes. One that is not UTF-8 reaches Python with half surrogates in it, which no
+UTF-8 file can hold. So where a name is written down, in CSV, JSON lines, Parquet or on stdout:
+
+    a byte that is not UTF-8 is written as the six characters \\udcXX, XX being the byte in hex;
+    a backslash that would read as the beginning of such a thing is written as \\u005c.
+
+`read_name` gives back the name, whatever it was; all other names are written as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_WRITTEN = r"ud[89a-f][0-9a-f]{2}|u005c"
+_SHOWN = re.compile(rf"\\({_WRITTEN})")
+_TO_SHOW = re.compile(rf"[\ud800-\udfff]|\\(?={_WRITTEN})")
+# What a field must be quoted for: a reader may end a line at any of these, or strip blanks.
+_TO_QUOTE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\",;]|^[\s']|\s$")
+# What a spreadsheet takes for a formula, also behind blanks and in full width.
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r]")
+
+
+def show_name(path: str) -> str:
+    """Return a file's name as it is written down, in text that any encoding of Unicode can hold."""
+    return _TO_SHOW.sub(lambda found: f"\\u{ord(found[0]):04x}", path)
+
+
+def read_name(text: str) -> str:
+    """Return the name that `show_name` has written as this text."""
+    return _SHOWN.sub(lambda found: chr(int(found[1][1:], 16)), text)
+
+
+def printable(text: str) -> str:
+    """Return what may go to a terminal: no control characters, no half surrogates."""
+    clean = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in clean)
+
+
+def csv_line(cells: Iterable[object], *, safe: bool = False, screen: bool = False) -> str:
+    """Return a row of CSV: UTF-8, commas, every text quoted that needs it, names by `show_name`.
+
+    safe: a text that a spreadsheet takes for a formula gets ' before it. screen: for a terminal,
+    where a control character is shown and not sent.
+    """
+    return ",".join(_field(cell, safe, screen) for cell in cells) + "\n"
+
+
+def _field(cell: object, safe: bool, screen: bool) -> str:
+    if not isinstance(cell, str):
+        return "" if cell is None else str(cell)
+    text = show_name(cell)
+    if safe and _FORMULA.match(text):
+        text = "'" + text
+    if screen:
+        text = printable(text).replace("\n", "\\n")
+    return '"' + text.replace('"', '""') + '"' if _TO_QUOTE.search(text) else text
