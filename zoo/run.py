@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import secrets
@@ -24,6 +25,7 @@ from zoo import lock
 from zoo.data.index import DatasetIndex
 from zoo.disk import atomic, sweep, writing
 from zoo.errors import RunError, WriteError
+from zoo.text import csv_line, read_name
 
 FORMAT = 1
 CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
@@ -37,11 +39,19 @@ def write_json(path: Path, record: Any) -> None:
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """UTF-8; a file name that is not UTF-8 keeps its bytes."""
-    with atomic(path) as raw:
-        text = open(raw.fileno(), "w", newline="", closefd=False, **TEXT)  # noqa: SIM115
-        csv.writer(text).writerows([list(header), *(list(row) for row in rows)])
-        text.flush()
+    """See `csv_line` for names that are no text."""
+    with atomic(path) as file:
+        for row in itertools.chain([header], rows):
+            file.write(csv_line(row).encode())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of what `write_csv` has written, by their columns. Raises OSError, csv.Error."""
+    with open(path, newline="", **TEXT) as file:
+        return [
+            {name: read_name(cell or "") for name, cell in row.items() if name is not None}
+            for row in csv.DictReader(file)
+        ]
 
 
 def keep_bytes(stream: IO[str]) -> None:
@@ -243,8 +253,7 @@ class Run:
         return [row.get("sha256") or "" for row in self.listed(split)]
 
     def listed(self, split: str) -> list[dict[str, str]]:
-        with open(self.path("index.csv"), newline="", **TEXT) as file:
-            return [row for row in csv.DictReader(file) if row["split"] == split]
+        return [row for row in read_csv(self.path("index.csv")) if row["split"] == split]
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""

@@ -11,8 +11,10 @@ UTF-8 file can hold. So where a name is written down, in CSV, JSON lines, Parque
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable
+from typing import IO
 
 _WRITTEN = r"ud[89a-f][0-9a-f]{2}|u005c"
 _SHOWN = re.compile(rf"\\({_WRITTEN})")
@@ -45,7 +47,16 @@ def csv_line(cells: Iterable[object], *, safe: bool = False, screen: bool = Fals
     safe: a text that a spreadsheet takes for a formula gets ' before it. screen: for a terminal,
     where a control character is shown and not sent.
     """
-    return ",".join(_field(cell, safe, screen) for cell in cells) + "\n"
+    return (",".join(_field(cell, safe, screen) for cell in cells) or '""') + "\n"
+
+
+def as_data(stream: IO[str]) -> bool:
+    """Make a stream that is open already write UTF-8 in every locale; whether it is a terminal."""
+    screen = stream.isatty()
+    if isinstance(stream, io.TextIOWrapper):
+        encoding = stream.encoding if screen else "utf-8"
+        stream.reconfigure(encoding=encoding, errors="backslashreplace", newline="\n")
+    return screen
 
 
 def _field(cell: object, safe: bool, screen: bool) -> str:

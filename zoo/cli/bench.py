@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.screen import Screen, percent, print_json, short, table, talk
+from zoo.cli.screen import Screen, out, percent, print_json, short, table, talk
 from zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def show(
 
     subject, side = asked.subject, asked.subject.preprocess.size
     work = f", {short(subject.macs)} mult-adds" if subject.macs else ""
-    print(f"{subject.name}, {side} x {side}{work}; {asked.precision} on {place(asked.device)}\n")
+    out(f"{subject.name}, {side} x {side}{work}; {asked.precision} on {place(asked.device)}\n")
     lines = [
         (
             row.engine,
@@ -186,18 +186,18 @@ def show(
         "memory",
         "opens in",
     )
-    print("\n".join(table(lines, header, " rrrrrr")))
-    print()
+    out("\n".join(table(lines, header, " rrrrrr")))
+    out()
     if limit and subject.macs:
         most = 1e9 * limit.gflops / (2 * subject.macs)
-        print(f"limit: {limit.gflops:,.0f} GFLOP/s in {limit.precision} ({limit.how}), which is "
+        out(f"limit: {limit.gflops:,.0f} GFLOP/s in {limit.precision} ({limit.how}), which is "
               f"{most:,.1f} images/s")  # fmt: skip
         if any(row.images_per_second > 1.05 * most for row in good):
-            print("       more than the limit: other work took its share while that was measured")
-    print(f"photos: {decoding.photos_per_second:,.0f}/s decoded on {place('cpu')} "
+            out("       more than the limit: other work took its share while that was measured")
+    out(f"photos: {decoding.photos_per_second:,.0f}/s decoded on {place('cpu')} "
           f"({decoding.source})")  # fmt: skip
     what = "the forward pass" if advice.part == "forward" else "decoding"
-    print(f"a job: {advice.photos_per_second:,.1f} photos/s, {what} is {percent(advice.share, 0)} "
+    out(f"a job: {advice.photos_per_second:,.1f} photos/s, {what} is {percent(advice.share, 0)} "
           f"of the work: {advice.text}")  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.screen import Screen, count, percent, print_json, table, talk
+from zoo.cli.screen import Screen, count, out, percent, print_json, table, talk
 
 if TYPE_CHECKING:
     from zoo.predict.compare import Compared, Comparison, Pair
@@ -71,10 +71,10 @@ def show(found: Comparison) -> None:
     names = ("run", "model", "cut", *found.differing)
     header = (*names, "val photos", "accuracy", "macro-F1", "seconds")
     for line in table(rows, header, right=" " * len(names) + "rrrr"):
-        print(line)
-    print()
+        out(line)
+    out()
     for pair in found.pairs:
-        print(verdict(pair, many=len(found.pairs) > 1))
+        out(verdict(pair, many=len(found.pairs) > 1))
     if any(pair.left_out for pair in found.pairs):
         talk("accuracies are on each run's own val photos, which are not the same ones")
 

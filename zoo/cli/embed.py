@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.screen import Screen, count, percent, print_json, talk
+from zoo.cli.screen import SAFE, Screen, count, percent, print_json, talk
 from zoo.errors import DataError, UsageError
 from zoo.text import printable
 
@@ -38,6 +38,7 @@ def command(
     weights: Annotated[str | None, typer.Option(help="For a model's name: tag or file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of the map, and of --weights none.")] = 0,
+    csv_safe: Annotated[bool, typer.Option("--csv-safe", help=SAFE)] = False,
     json: Annotated[bool, typer.Option("--json", help="What was done, as JSON on stdout.")] = False,
 ) -> None:
     """One row of features for every picture, in order, and a map of them coloured by class.
@@ -49,6 +50,7 @@ def command(
     from zoo.predict.embed import Sample, open_embedder
 
     writers.check(output, features.SUFFIXES)
+    writers.check_safe(csv_safe, output)
     place = place_of_map(output, picture, map)
     if json and output is None:
         raise UsageError("--json without -o: stdout has the features", "give a file with -o")
@@ -71,7 +73,7 @@ def command(
                 yield row
                 screen.progress("pictures", done, found.total)
 
-        features.write(rows(), output, ours.width, sys.stdout)
+        features.write(rows(), output, ours.width, sys.stdout, csv_safe)
         if not sum(counts.values()):
             raise DataError(f"{inputs} names no pictures", "give one path a line")
         where = f" in {output}" if output else ""

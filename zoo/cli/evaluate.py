@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.screen import Screen, count, percent, print_json, table, talk
+from zoo.cli.screen import Screen, count, out, percent, print_json, table, talk
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def show(models: list[str], found: Evaluation, json: bool) -> None:
     ]  # fmt: skip
     header = ("network", "photos", "wrong", "accuracy", "macro-F1", "ECE")
     for line in table(cells, header, right=" rrrrr"):
-        print(line)
+        out(line)
 
 
 def show_several(models: list[str], found: LabelEvaluation, json: bool) -> None:
@@ -158,7 +158,7 @@ def show_several(models: list[str], found: LabelEvaluation, json: bool) -> None:
     ]  # fmt: skip
     header = ("network", "photos", "mAP", "macro-F1", "all labels right")
     for line in table(cells, header, right=" rrrr"):
-        print(line)
+        out(line)
 
 
 def wrong(report: Report) -> int:

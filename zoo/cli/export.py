@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.cli import screen as screens
-from zoo.cli.screen import Screen, print_json, talk
+from zoo.cli.screen import Screen, out, print_json, talk
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def onnx(
     name = f"{input}-int8" if int8 else input
     opened.update(exported={**opened.record.get("exported", {}), name: proof.to_dict()})
     show(proof)
-    print_json(proof.to_dict()) if json else print(destination)
+    print_json(proof.to_dict()) if json else out(destination)
 
 
 def refuse_int8(run: Run, asked: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.screen import Screen, percent, print_json, talk
+from zoo.cli.screen import Screen, percent, print_json, put, talk
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -306,5 +306,5 @@ def show_result(run: Run, json: bool) -> None:
     if json:
         print_json({"run": str(run.folder), **run.record})
     else:
-        print(run.folder)
+        put(run.folder)
     sys.stdout.flush()

@@ -10,7 +10,7 @@ import typer
 from zoo import catalog
 from zoo.catalog import ModelSpec, Preprocess
 from zoo.cli.listing import accuracy, record, size
-from zoo.cli.screen import print_json, short, table
+from zoo.cli.screen import out, print_json, short, table
 from zoo.errors import RunError, UsageError
 
 
@@ -50,11 +50,11 @@ def command(
     if json:
         print_json({**full(spec), "stage_table": [asdict(stage) for stage in stages]})
         return
-    print(f"{spec.name}: {spec.family}, {spec.year}" if spec.year else spec.name)
+    out(f"{spec.name}: {spec.family}, {spec.year}" if spec.year else spec.name)
     for label, text in about(spec):
-        print(f"  {label:<11}{text}")
+        out(f"  {label:<11}{text}")
     parts = [stage_table(spec, stages), variants(spec), weights_table(spec), origins(spec)]
-    print("\n" + "\n\n".join("\n".join(part) for part in parts if part))
+    out("\n" + "\n\n".join("\n".join(part) for part in parts if part))
 
 
 def check_name(name: str) -> None:
@@ -101,7 +101,7 @@ def show_classes(spec: ModelSpec, as_json: bool) -> None:
     if as_json:
         print_json([{"index": i, "wnid": wnid, "name": name} for i, wnid, name in rows])
         return
-    print(
+    out(
         "\n".join(
             table([(str(i), wnid, name) for i, wnid, name in rows], ("output", "wnid", "name"), "r")
         )

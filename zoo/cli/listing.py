@@ -12,7 +12,7 @@ import typer
 
 from zoo import catalog
 from zoo.catalog import ModelSpec, Wanted
-from zoo.cli.screen import Screen, print_json, short, table, talk
+from zoo.cli.screen import Screen, out, print_json, short, table, talk
 from zoo.errors import UnknownModel, UsageError, nearest
 
 LIBRARIES = ("torchvision", "timm")
@@ -234,7 +234,7 @@ def show(rows: Sequence[ModelSpec], wide: bool, is_library: bool) -> None:
     while drop and len(max(lines(rows, columns), key=len)) > width:
         left_out.append(drop.pop(0))
         columns.remove(left_out[-1])
-    print("\n".join(lines(rows, columns)))
+    out("\n".join(lines(rows, columns)))
     if left_out:
         talk(f"left out: {', '.join(left_out)}; --wide shows all columns")
     if is_library and not all(row.activations for row in rows):

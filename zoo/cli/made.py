@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.catalog import Preprocess
-from zoo.cli.screen import count, percent, print_json, table
+from zoo.cli.screen import count, out, percent, print_json, table
 from zoo.errors import UsageError
 from zoo.text import printable
 
@@ -186,10 +186,10 @@ def show_onnx(file: str, classes: bool, as_json: bool) -> None:
 
 
 def show(title: str, rows: list[tuple[str, str]]) -> None:
-    print(printable(title))
+    out(title)
     for label, text in rows:
         if text:
-            print(f"  {label:<11}{printable(text)}")
+            out(f"  {label:<11}{printable(text)}")
 
 
 def list_classes(name: str, names: list[str], as_json: bool) -> None:
@@ -203,4 +203,4 @@ def list_classes(name: str, names: list[str], as_json: bool) -> None:
         print_json([{"index": index, "name": each} for index, each in enumerate(names)])
         return
     rows = [(str(index), printable(each)) for index, each in enumerate(names)]
-    print("\n".join(table(rows, ("output", "name"), "r")))
+    out("\n".join(table(rows, ("output", "name"), "r")))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.screen import Screen, percent, talk
+from zoo.cli.screen import SAFE, Screen, percent, talk
 from zoo.cli.screen import count as counted
 from zoo.errors import DataError, DisagreementError, Interrupted, UsageError
 from zoo.text import printable
@@ -41,6 +41,7 @@ def command(
         bool, typer.Option("--force", help="Go on where bf16 or int8 disagrees with fp32.")
     ] = False,
     reject_below: Annotated[float | None, typer.Option(help=REJECT)] = None,
+    csv_safe: Annotated[bool, typer.Option("--csv-safe", help=SAFE)] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a row is an error.")] = False,
 ) -> int:
     """One row for every picture, in order: its class with the probability, or why there is none."""
@@ -51,6 +52,7 @@ def command(
     if precision not in (None, "fp32", "bf16", "int8"):
         raise UsageError(f"--precision {precision}", "give fp32, bf16 or int8")
     writers.check(output)
+    writers.check_safe(csv_safe, output)
     found = sources.find(inputs, sys.stdin)
     with Screen(at_once=True) as screen:
         opening: dict[str, Any] = {"choice": weights, "device": device, "engine": engine}
@@ -82,7 +84,7 @@ def command(
                 screen.progress("pictures", done, found.total)
 
         several = ours.threshold is not None
-        count = writers.write(rows(), output, top, sys.stdout, several=several)
+        count = writers.write(rows(), output, top, sys.stdout, several=several, safe=csv_safe)
     if not count:
         raise DataError(f"{inputs} names no pictures", "give one path a line")
     show_summary(statuses, found.skipped, output, reject_below)

@@ -11,7 +11,7 @@ import typer
 
 from zoo import catalog
 from zoo.catalog import ModelSpec, Weights
-from zoo.cli.screen import Screen, count, print_json, table, talk
+from zoo.cli.screen import Screen, count, out, print_json, table, talk
 from zoo.errors import UsageError, WeightsError
 from zoo.text import printable
 
@@ -73,7 +73,7 @@ def command(
     if json:
         print_json([one.to_dict() for one in found])
     else:
-        print("\n".join(shelf(found)))
+        out("\n".join(shelf(found)))
 
 
 def choose(name: str, tag: str | None) -> tuple[ModelSpec, Weights]:

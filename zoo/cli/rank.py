@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zoo import catalog
-from zoo.cli.screen import Screen, count, percent, print_json, short, table, talk
+from zoo.cli.screen import Screen, count, out, percent, print_json, short, table, talk
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,7 +113,7 @@ HEADER = (
 
 def show(ranking: Ranking, rows: list[Ranked]) -> None:
     for line in table(map(cells, rows), HEADER, right="  rr rrrrr"):
-        print(line)
+        out(line)
     bad = ranking.bad
     if bad:
         talk(f"warning: {count(len(bad), 'unreadable photo')} left out, for all models:")
@@ -174,15 +172,10 @@ def record(data: str, ranking: Ranking, rows: list[Ranked]) -> dict[str, Any]:
 
 def write(path: Path, rows: list[Ranked]) -> None:
     """All that is known, a row a model; lists with spaces between."""
-    from zoo.disk import atomic
+    from zoo.run import write_csv
 
-    text = io.StringIO(newline="")
     records = [row.to_dict() for row in rows]
-    writer = csv.DictWriter(text, records[0].keys(), lineterminator="\n")
-    writer.writeheader()
     for each in records:
         for name in ("accuracies", "penalties"):
             each[name] = " ".join(f"{value:.6g}" for value in each[name])
-        writer.writerow(each)
-    with atomic(path) as file:
-        file.write(text.getvalue().encode())
+    write_csv(path, records[0].keys(), (each.values() for each in records))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.finetune import given, show_features
-from zoo.cli.screen import Screen, print_json, table, talk
+from zoo.cli.screen import Screen, out, print_json, table, talk
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def command(
     if json:
         print_json(summary(points, found, ours, test, step))
     else:
-        print(plain(found.valley))
+        out(plain(found.valley))
 
 
 def check_output(output: Path | None) -> None:

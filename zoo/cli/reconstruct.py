@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.screen import Screen, print_json, talk
+from zoo.cli.screen import Screen, out, print_json, talk
 from zoo.cli.screen import count as counted
 from zoo.errors import DataError
 
@@ -46,7 +46,7 @@ def command(
         + (f"; {result['errors']:,} cannot be read" if result["errors"] else "")
     )
     talk(f"{counted(result['pairs'], 'pair')}, sheet.png and errors.csv in {output}")
-    print_json({"output": str(output), **result}) if json else print(output)
+    print_json({"output": str(output), **result}) if json else out(output)
 
 
 def draw(

@@ -11,7 +11,9 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from zoo.errors import Interrupted
-from zoo.text import printable
+from zoo.text import as_data, printable, show_name
+
+SAFE = "In a CSV a ' before what a spreadsheet takes for a formula (= + - @)."
 
 
 def talk(text: str = "") -> None:
@@ -27,8 +29,35 @@ def fail(what: str, hint: str, code: int) -> int:
     return code
 
 
+def out(text: object = "") -> None:
+    """Lines of a table on stdout: names in it may be anything."""
+    print(printable(str(text)))
+
+
+def put(path: object) -> None:
+    """A path on stdout, for the next command as it is."""
+    if as_data(sys.stdout):
+        out(path)
+    else:
+        from zoo.run import keep_bytes
+
+        keep_bytes(sys.stdout)
+        print(path)
+
+
 def print_json(record: Any) -> None:
-    print(json.dumps(record, indent=2, ensure_ascii=False))
+    """Names in it are written as `zoo.text` says, control characters as JSON can."""
+    text = json.dumps(written(record), indent=2, ensure_ascii=False)
+    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+
+
+def written(record: Any) -> Any:
+    """The same record with every text by `show_name`."""
+    if isinstance(record, dict):
+        return {written(name): written(value) for name, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [written(value) for value in record]
+    return show_name(record) if isinstance(record, str) else record
 
 
 def table(rows: Iterable[Sequence[str]], header: Sequence[str], right: str = "") -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.cli.screen import Screen, percent, print_json, table, talk
+from zoo.cli.screen import Screen, out, percent, print_json, table, talk
 from zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
@@ -82,6 +82,6 @@ def show(rows: list[Row], best: Row | None) -> None:
     ]
     header = (*names, "accuracy", "± error", "val", "time", "run", "")
     for line in table(lines, header, right=" " * len(names) + "rrrr"):
-        print(line)
+        out(line)
     if best:
         talk(f"next: zoo predict {best.run} FOLDER; its settings are in {best.run}/recipe.toml")

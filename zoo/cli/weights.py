@@ -9,7 +9,7 @@ import typer
 
 from zoo import catalog
 from zoo.cli.pull import choose
-from zoo.cli.screen import Screen, count, print_json, table, talk
+from zoo.cli.screen import Screen, count, out, print_json, put, table, talk
 from zoo.errors import WeightsError
 from zoo.text import printable
 
@@ -37,7 +37,7 @@ def listing(json: Json = False) -> None:
         return
     talk(f"{count(len(found), 'file')} in {shelf.weights_folder()}")
     if found:
-        print("\n".join(rows(found, {})))
+        out("\n".join(rows(found, {})))
 
 
 @app.command("verify")
@@ -57,7 +57,7 @@ def verify(names: Names = None, json: Json = False) -> int:
     if json:
         print_json([{**one.to_dict(), "damage": wrong.get(one.file, "")} for one in found])
     elif found:
-        print("\n".join(rows(found, wrong)))
+        out("\n".join(rows(found, wrong)))
     if wrong:
         first, damage = next(iter(wrong.items()))
         those = "is not what it" if len(wrong) == 1 else "are not what they"
@@ -82,13 +82,13 @@ def path(
     from zoo.weights import shelf
 
     if name is None:
-        print(shelf.weights_folder())
+        put(shelf.weights_folder())
         return
     kept = {item.path: item for item in shelf.items()}
     for path in places(name, list(kept.values())):
         if path in kept and (damage := shelf.verify(kept[path])):
             raise WeightsError(f"{path}: {damage}", f"`zoo weights remove {path.name}`")
-        print(path)
+        put(path)
 
 
 def places(name: str, kept: list[Item]) -> list[Path]:
@@ -136,7 +136,7 @@ def remove(
     if json:
         print_json([item.to_dict() for item in found])
     else:
-        print("\n".join(item.file for item in found))
+        out("\n".join(item.file for item in found))
 
 
 def rows(found: list[Item], wrong: dict[str, str]) -> list[str]:

@@ -27,7 +27,7 @@ from zoo.engine import Array
 from zoo.errors import ImageError, InputError, ParityError
 from zoo.metrics import sigmoid, softmax
 from zoo.network import Network
-from zoo.run import TEXT, Run
+from zoo.run import Run, read_csv
 from zoo.subject import spread
 
 BARE = 1e-4  # of the largest class score, or of a probability, for the network alone
@@ -140,11 +140,8 @@ def written(run: Run) -> dict[Path, tuple[list[str], list[float]]]:
     root = Path(run.record["data"]["root"])
     several = run.record.get("threshold") is not None
     rows: dict[Path, tuple[list[str], list[float]]] = {}
-    with (
-        suppress(OSError, KeyError, ValueError),
-        open(run.path("val.csv"), newline="", **TEXT) as f,
-    ):
-        for row in csv.DictReader(f):
+    with suppress(OSError, KeyError, ValueError, csv.Error):
+        for row in read_csv(run.path("val.csv")):
             names, shares = row["predicted"], row["probability"]
             labels = (names.split(SEPARATOR) if names else []) if several else [names]
             each = (shares.split(SEPARATOR) if shares else []) if several else [shares]

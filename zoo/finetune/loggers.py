@@ -7,8 +7,6 @@ loses none that metrics.jsonl has.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,6 +15,7 @@ from typing import Any, Protocol
 
 from zoo.disk import atomic, writing
 from zoo.errors import UsageError
+from zoo.text import csv_line
 
 KINDS = ("csv", "tensorboard")
 EVENTS = "events.out.tfevents.*"
@@ -89,9 +88,7 @@ class CsvLogger:
         return [cell(record.get(name)) for name in self.columns]
 
     def lines(self, *rows: Sequence[Any]) -> str:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        return text.getvalue()
+        return "".join(map(csv_line, rows))
 
     def close(self) -> None:
         pass

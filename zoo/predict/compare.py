@@ -22,7 +22,7 @@ from zoo import recipe, weights
 from zoo.errors import DataError, RunError, UsageError
 from zoo.metrics import holm, mcnemar
 from zoo.predict.asked import Places
-from zoo.run import TEXT, Run
+from zoo.run import Run, read_csv
 
 LEVEL = 0.05
 APART = ("model", "cut")  # settings with a column of their own
@@ -164,11 +164,8 @@ def compared(name: str, run: Run, places: Places, progress: Progress) -> Compare
 def read(path: Path) -> list[tuple[str, str, bool]]:
     """(path, label, right) of each row of val.csv."""
     try:
-        with open(path, newline="", **TEXT) as file:
-            return [
-                (row["path"], row["label"], row["label"] == row["predicted"])
-                for row in csv.DictReader(file)
-            ]
+        rows = read_csv(path)
+        return [(row["path"], row["label"], row["label"] == row["predicted"]) for row in rows]
     except (KeyError, csv.Error):
         raise RunError(
             f"{path} is not what a training writes", "remove it: the answers are computed again"

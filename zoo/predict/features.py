@@ -7,10 +7,10 @@ for the paths of an npz.
 
 from __future__ import annotations
 
-import csv
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
@@ -19,8 +19,7 @@ import numpy as np
 
 from zoo.disk import replacing, writing
 from zoo.predict.embed import Embedding
-from zoo.predict.writers import clean
-from zoo.run import TEXT, keep_bytes
+from zoo.text import as_data, csv_line, show_name
 
 SUFFIXES = (".parquet", ".csv", ".npz")
 COLUMNS = ("path", "status", "label", "error")
@@ -29,17 +28,18 @@ GROUP_VALUES = 4_000_000  # of a row group: 16 MB
 Put = Callable[[Embedding], None]
 
 
-def write(rows: Iterable[Embedding], path: Path | None, width: int, stdout: IO[str]) -> None:
+def write(
+    rows: Iterable[Embedding], path: Path | None, width: int, stdout: IO[str], safe: bool = False
+) -> None:
     """Writes every row; without a path as CSV to stdout. width: numbers of a row."""
     if path is None:
-        keep_bytes(stdout)
-        with csv_rows(stdout, width) as put:
+        with csv_rows(stdout, width, safe) as put:
             for row in rows:
                 put(row)
         return
     formats: dict[str, Callable[[Path, int], AbstractContextManager[Put]]] = {
         ".parquet": parquet_rows,
-        ".csv": csv_file,
+        ".csv": partial(csv_file, safe=safe),
         ".npz": npz_rows,
     }
     with (
@@ -51,25 +51,30 @@ def write(rows: Iterable[Embedding], path: Path | None, width: int, stdout: IO[s
             put(row)
 
 
-def texts(row: Embedding) -> tuple[str, str, str, str]:
-    return row.path, row.status, row.label, row.error
+def texts(row: Embedding) -> list[str]:
+    """In the order of COLUMNS, as any encoding can hold them."""
+    return [show_name(text) for text in (row.path, row.status, row.label, row.error)]
 
 
 @contextmanager
-def csv_file(path: Path, width: int) -> Iterator[Put]:
-    with open(path, "w", newline="", **TEXT) as file, csv_rows(file, width) as put:
+def csv_file(path: Path, width: int, safe: bool) -> Iterator[Put]:
+    with (
+        open(path, "w", newline="", encoding="utf-8") as file,
+        csv_rows(file, width, safe) as put,
+    ):
         yield put
 
 
 @contextmanager
-def csv_rows(file: IO[str], width: int) -> Iterator[Put]:
+def csv_rows(file: IO[str], width: int, safe: bool) -> Iterator[Put]:
     """Nine digits, from which a float32 is read back exactly."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*COLUMNS, *(f"f{number}" for number in range(width))])
+    how = {"safe": safe, "screen": as_data(file)}
+    file.write(csv_line([*COLUMNS, *(f"f{number}" for number in range(width))]))
 
     def put(row: Embedding) -> None:
         values = [""] * width if row.features is None else [f"{v:.9g}" for v in row.features]
-        writer.writerow([*texts(row), *values])
+        words = csv_line((row.path, row.status, row.label, row.error), **how)
+        file.write(",".join([words[:-1], *values]) + "\n")
 
     yield put
 
@@ -91,7 +96,7 @@ def parquet_rows(path: Path, width: int) -> Iterator[Put]:
 
     def flush() -> None:
         if waiting:
-            cleaned = [[clean(text) or None for text in texts(row)] for row in waiting]
+            cleaned = [[text or None for text in texts(row)] for row in waiting]
             named = zip(*cleaned, strict=True)
             columns = [pa.array(list(column), pa.string()) for column in named]
             features = [row.features for row in waiting]
@@ -107,7 +112,7 @@ def parquet_rows(path: Path, width: int) -> Iterator[Put]:
 @contextmanager
 def npz_rows(path: Path, width: int) -> Iterator[Put]:
     """Numbers go by way of a temporary file, whose length the header must state."""
-    names: list[tuple[str, str, str, str]] = []
+    names: list[list[str]] = []
     nothing = np.full(width, np.nan, "<f4")
     with TemporaryFile(dir=path.parent) as numbers:
 

@@ -1,12 +1,14 @@
 """Predictions to CSV, JSON lines or Parquet, by suffix; a file appears when it is complete.
 
+Names are written as `zoo.text` says, the same in all three. A CSV quotes what needs it; `safe` puts
+a ' before what a spreadsheet takes for a formula.
+
 Of a multi-label network `label` and `probability` are those of every class that reaches its
 threshold: lists, in CSV with | between them; with top > 1 the likeliest classes are class_1 ….
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +20,7 @@ from zoo.data.samples import SEPARATOR
 from zoo.disk import writing
 from zoo.errors import UsageError, ZooError
 from zoo.predict.predictor import Prediction
-from zoo.run import TEXT, keep_bytes
+from zoo.text import as_data, csv_line, show_name
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 GROUP = 10_000
@@ -48,6 +50,15 @@ def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES, flag: str = "
                 "Parquet needs pyarrow, which is not installed",
                 "pip install pyarrow, or write .csv",
             ) from None
+
+
+def check_safe(safe: bool, path: Path | None) -> None:
+    """Raises UsageError where a CSV for a spreadsheet is wanted of what is none."""
+    if safe and path is not None and path.suffix.lower() != ".csv":
+        raise UsageError(
+            f"--csv-safe with -o {path}: that is no CSV",
+            "give -o FILE.csv, or leave --csv-safe out: no other format holds formulas",
+        )
 
 
 def columns(top: int, several: bool = False) -> list[str]:
@@ -85,22 +96,22 @@ def write(
     stdout: IO[str],
     *,
     several: bool = False,
+    safe: bool = False,
 ) -> int:
     """Writes every row; returns how many. What is unfinished stays behind as PATH.partial.
 
-    several: the predictions are a multi-label network's.
+    several: the predictions are a multi-label network's. safe: for a spreadsheet.
     """
     names, count = columns(top, several), 0
     if path is None:
-        keep_bytes(stdout)
-        with csv_rows(stdout, names) as put:
+        with csv_rows(stdout, names, safe) as put:
             for prediction in rows:
                 put(row(prediction, names))
                 count += 1
         return count
     partial = path.with_name(path.name + ".partial")
     try:
-        with writing(path), opened(partial, path.suffix.lower(), names, several) as put:
+        with writing(path), opened(partial, names, several, safe) as put:
             for prediction in rows:
                 put(row(prediction, names))
                 count += 1
@@ -116,30 +127,42 @@ def write(
 
 
 @contextmanager
-def opened(path: Path, suffix: str, names: list[str], several: bool) -> Iterator[Write]:
+def opened(path: Path, names: list[str], several: bool, safe: bool) -> Iterator[Write]:
+    suffix = path.with_suffix("").suffix.lower()  # behind it is .partial
     if suffix == ".parquet":
         with parquet_rows(path, names, several) as put:
             yield put
         return
-    with open(path, "w", newline="", **TEXT) as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         if suffix == ".csv":
-            with csv_rows(file, names) as put:
+            with csv_rows(file, names, safe) as put:
                 yield put
         else:
-            yield lambda values: print(json.dumps(values), file=file)
+            yield lambda values: print(json.dumps(shown(values)), file=file)
         file.flush()
         os.fsync(file.fileno())
 
 
 @contextmanager
-def csv_rows(file: IO[str], names: list[str]) -> Iterator[Write]:
-    writer = csv.DictWriter(file, names, lineterminator="\n")
-    writer.writeheader()
+def csv_rows(file: IO[str], names: list[str], safe: bool) -> Iterator[Write]:
+    how = {"safe": safe, "screen": as_data(file)}
+    file.write(csv_line(names, **how))
 
     def put(values: Row) -> None:
-        writer.writerow({name: cell(value) for name, value in values.items()})
+        file.write(csv_line((cell(values[name]) for name in names), **how))
 
     yield put
+
+
+def shown(values: Row) -> Row:
+    """A row whose texts any encoding can hold."""
+    return {name: show(value) for name, value in values.items()}
+
+
+def show(value: Any) -> Any:
+    if isinstance(value, list):
+        return [show(each) for each in value]
+    return show_name(value) if isinstance(value, str) else value
 
 
 def cell(value: Any) -> Any:
@@ -151,7 +174,7 @@ def cell(value: Any) -> Any:
 
 @contextmanager
 def parquet_rows(path: Path, names: list[str], several: bool) -> Iterator[Write]:
-    """Row groups of GROUP rows; a name that is not UTF-8 gets `?` for its odd bytes."""
+    """Row groups of GROUP rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -162,8 +185,7 @@ def parquet_rows(path: Path, names: list[str], several: bool) -> Iterator[Write]
     waiting: list[Row] = []
 
     def put(values: Row) -> None:
-        text = {n: clean(v) if isinstance(v, str) else v for n, v in values.items()}
-        waiting.append(text)
+        waiting.append(shown(values))
         if len(waiting) >= GROUP:
             flush()
 
@@ -175,7 +197,3 @@ def parquet_rows(path: Path, names: list[str], several: bool) -> Iterator[Write]
     with pq.ParquetWriter(path, schema) as writer:
         yield put
         flush()
-
-
-def clean(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -5,7 +5,6 @@ The folder appears when it is complete: all is written into one beside it with a
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import secrets
@@ -13,14 +12,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
 from zoo.disk import writing
 from zoo.errors import RunError
-from zoo.run import TEXT
+from zoo.text import csv_line
 
 SIDE = 140  # pixels that a small picture is enlarged to, by whole numbers
 GAP = 4
@@ -34,7 +33,7 @@ Array = np.ndarray[Any, np.dtype[np.uint8]]
 class PairFolder:
     """The folder while it is made; `pairs` counts what is in it."""
 
-    def __init__(self, folder: Path, table: Any) -> None:
+    def __init__(self, folder: Path, table: IO[str]) -> None:
         self.folder, self.table = folder, table
         self.pairs = 0
         self.taken = {"sheet", "errors"}
@@ -52,10 +51,10 @@ class PairFolder:
             self.pairs += 1
             if len(self.tiles) < ON_SHEET:
                 self.tiles.append(pair)
-        self.table.writerow([path, "ok", f"{mse:.6g}", f"{mae:.6g}", name, ""])
+        self.table.write(csv_line((path, "ok", f"{mse:.6g}", f"{mae:.6g}", name, "")))
 
     def add_error(self, path: str, error: str) -> None:
-        self.table.writerow([path, "error", "", "", "", error])
+        self.table.write(csv_line((path, "error", "", "", "", error)))
 
     def name(self, path: str) -> str:
         """The path, or its last part if it is absolute, as a file's name no other pair has."""
@@ -78,10 +77,9 @@ def pair_folder(path: Path) -> Iterator[PairFolder]:
     try:
         with writing(path):
             temporary.mkdir(parents=True)
-            with open(temporary / "errors.csv", "w", newline="", **TEXT) as file:
-                table = csv.writer(file, lineterminator="\n")
-                table.writerow(COLUMNS)
-                made = PairFolder(temporary, table)
+            with open(temporary / "errors.csv", "w", newline="", encoding="utf-8") as file:
+                file.write(csv_line(COLUMNS))
+                made = PairFolder(temporary, file)
                 yield made
                 file.flush()
                 os.fsync(file.fileno())
