@@ -38,10 +38,10 @@ def fault(label: str, group: str, names: Iterable[str]) -> tuple[str, str] | Non
                     "and 1",
                 )
     if LIST.fullmatch(label):
-        inside = "|".join(re.findall(r"""[^][(){}"',\s][^][(){}"',]*""", label)) or "an empty cell"
+        inside = "|".join(re.findall(r"""[^][(){}"',\s][^][(){}"',]*(?=[]})"',])""", label))
         return (
             f"the label {label} is a list as Python or JSON write it",
-            f"put | between labels: {inside} (pandas: `.str.join('|')`)",
+            f"put | between labels: {inside or 'an empty cell'} (pandas: `.str.join('|')`)",
         )
     return None
 

@@ -14,6 +14,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import IO
 
 from zoo.data.names import on_disk, plain
@@ -27,8 +28,8 @@ MARKS = (
 SEP = re.compile(r'\ufeff?"?sep=(?P<mark>\\t|[^"\r\n])"?[ \t]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 CHUNK = 2**16
 QUOTES = ('"', "'")
-# A byte of a name that is not UTF-8 as text, and backslashes before it, which come in pairs.
-BYTE = re.compile(r"(\\+)udc([89a-f][0-9a-f])", re.IGNORECASE)
+# What a table shows in the place of a byte that is not UTF-8, and of a backslash before `udc80`.
+SHOWN = re.compile(r"\\(ud[89a-f][0-9a-f]{2}|u005c)")
 
 
 def encoding_of(head: bytes) -> str:
@@ -69,8 +70,7 @@ def paths_in(stream: IO[bytes], name: str, beside: str = "") -> Iterator[str]:
         elif mark := header_mark(first):
             named = column(itertools.chain([first], lines), mark, name)
         else:
-            each = itertools.chain([first], lines)
-            named = (part for line in each for part in line.split("\0"))  # no name has a zero byte
+            named = itertools.chain.from_iterable(map(one_or_more, itertools.chain([first], lines)))
         yield from filter(None, (found(path, beside) for path in named))
 
 
@@ -79,10 +79,16 @@ def header_mark(line: str) -> str:
     if exists(line.strip()):
         return ""
     for mark in ",;\t":
-        fields = next(csv.reader([line], delimiter=mark), [])
-        if "path" in (plain(field).lower() for field in fields):
-            return mark
+        with suppress(csv.Error):
+            fields = next(csv.reader([line], delimiter=mark), [])
+            if "path" in (plain(field).lower() for field in fields):
+                return mark
     return ""
+
+
+def one_or_more(line: str) -> list[str]:
+    """Return the names in what is between two marks; other marks are in it where a list is torn."""
+    return [line] if exists(line) else re.split("[\0\n]", line)
 
 
 def decoded(stream: IO[bytes], name: str) -> Iterator[str]:
@@ -157,7 +163,8 @@ def found(path: str, beside: str) -> str:
     inner = bare
     if len(bare) > 1 and bare[0] in QUOTES and bare[0] == bare[-1]:
         inner = bare[1:-1].replace(2 * bare[0], bare[0])
-    for each in dict.fromkeys((path, bare, inner)):
+    no_formula = bare.removeprefix("'")  # as a table writes =x.png where it is to be no formula
+    for each in dict.fromkeys((path, bare, inner, no_formula)):
         if existing := there(each) or (each and beside and there(os.path.join(beside, each))):
             return existing
     return read_name(inner)
@@ -179,14 +186,5 @@ def exists(path: str) -> bool:
 
 
 def read_name(text: str) -> str:
-    r"""Return the name that a table shows as this text: `\udce9` is the byte E9, not UTF-8.
-
-    Backslashes before it are doubled where they are the name's own.
-    """
-
-    def byte(match: re.Match[str]) -> str:
-        own, odd = divmod(len(match[1]), 2)
-        tail = chr(0xDC00 + int(match[2], 16)) if odd else match[0][len(match[1]) :]
-        return "\\" * own + tail
-
-    return BYTE.sub(byte, text)
+    r"""Return the name that a table shows as this text: `\udce9` is the byte E9, not UTF-8."""
+    return SHOWN.sub(lambda shown: chr(int(shown[1][1:], 16)), text)
