@@ -15,6 +15,7 @@ from conftest import CLASSES, Answer, picture, write_photos
 from test_index import many, splits, touch
 from test_manifest import manifest, rows
 
+from zoo import datasets
 from zoo.data import labelled, lists, names
 from zoo.data.index import scan
 from zoo.errors import DataError
@@ -96,6 +97,21 @@ def test_a_group_in_two_forms_is_on_one_side(tmp_path: Path) -> None:
     assert all(len(side) == 1 for side in sides.values())
     assert {"train"} in sides.values()
     assert {"val"} in sides.values()
+
+
+def test_columns_in_two_forms_are_one_class(tmp_path: Path) -> None:
+    text = f"path,{NFC},{NFD},x\n1.jpg,1,1,0\n2.jpg,0,1,1\n3.jpg,1,0,1\n4.jpg,0,0,1\n5.jpg,1,1,1\n"
+    index = scan(manifest(tmp_path, text))
+    assert index.classes == (NFC, "x")
+    marks = {sample.path[0]: sample.labels for sample in index.samples}
+    assert marks == {"1": (0,), "2": (0, 1), "3": (0, 1), "4": (1,), "5": (0, 1)}
+    assert "merged" in index.notes[0]
+
+
+def test_a_folder_is_found_in_the_other_form(tmp_path: Path) -> None:
+    many(tmp_path / NFC)
+    assert datasets.locate(str(tmp_path / NFD)) == tmp_path / NFC
+    assert len(found(tmp_path / NFD)) == 20
 
 
 def test_a_photo_listed_twice_in_two_spellings_counts_once(tmp_path: Path) -> None:

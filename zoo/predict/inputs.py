@@ -163,8 +163,8 @@ def below(
     folder = os.path.join(root, relative)
     try:
         status = os.stat(folder)
-        with os.scandir(folder) as entries:
-            inside_it = sorted(entries, key=lambda entry: entry.name)
+        with os.scandir(folder) as scanned:
+            entries = sorted(scanned, key=lambda entry: entry.name)
     except OSError as error:
         if relative:
             found.closed.append((relative, str(error.strerror)))
@@ -176,13 +176,13 @@ def below(
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
-    for entry in inside_it:
+    for entry in entries:
         shown = f"{relative}/{entry.name}" if relative else entry.name
-        folder_too = is_folder(entry)
-        if why := left_out.reason(entry.name, folder_too):
-            if folder_too or looks_like_image(entry.path):
+        is_dir = is_folder(entry)
+        if why := left_out.reason(entry.name, is_dir):
+            if is_dir or looks_like_image(entry.path):
                 found.passed.append((shown, why))
-        elif folder_too:
+        elif is_dir:
             yield from below(root, shown, found, (*above, here))
         elif looks_like_image(entry.path):
             yield Input(entry.path, shown)
