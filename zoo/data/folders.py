@@ -41,14 +41,12 @@ def scan_folders(root: Path, val_fraction: float, seed: int) -> DatasetIndex:
     if name is None:
         samples, notes = split(train, classes, val_fraction, seed)
         return DatasetIndex(root, classes, tuple(samples), tuple(skipped), (*said, *notes))
-    val_classes, val = class_folders(root, name, skipped, said)
-    same = names.matching(val_classes, classes)
-    check_val(root / name, classes, [each for each in val_classes if each not in same], val)
-    said += names.otherwise(same)
+    val_classes, val = class_folders(root, name, skipped, said, classes)
+    check_val(root / name, classes, val_classes, val)
     known = {name: label for label, name in enumerate(classes)}
     samples = [replace(sample, split="train") for sample in train]
-    samples += [replace(s, split="val", label=known[same[val_classes[s.label]]]) for s in val]
-    absent = [name for name in classes if name not in same.values()]
+    samples += [replace(s, split="val", label=known[val_classes[s.label]]) for s in val]
+    absent = [name for name in classes if name not in val_classes]
     said += [f"no validation photo of: {', '.join(absent)}"] if absent else []
     return DatasetIndex(root, classes, tuple(samples), tuple(skipped), tuple(said))
 
@@ -122,11 +120,16 @@ def part(root: Path, names: tuple[str, ...]) -> str | None:
 
 
 def class_folders(
-    root: Path, part: str, skipped: list[tuple[str, str]], said: list[str]
+    root: Path,
+    part: str,
+    skipped: list[tuple[str, str]],
+    said: list[str],
+    known: tuple[str, ...] = (),
 ) -> tuple[tuple[str, ...], list[Sample]]:
     """Class names of one part, sorted, and its photos; what is left out goes to `skipped`.
 
-    Folders whose names are the same, see names.py, are one class; `said` is told of it.
+    Folders whose names are the same, see names.py, are one class, called as among the classes that
+    are known; `said` is told of it.
     """
     found: dict[str, list[tuple[str, int]]] = {}
     for entry in listing(root / part):
@@ -140,7 +143,9 @@ def class_folders(
         else:
             skipped.append((relative, "folder without photos"))
     kinds, notes = names.merged({name: len(inside) for name, inside in found.items()})
-    said += notes
+    same = names.matching(kinds.values(), known)
+    said += notes + names.otherwise(same)
+    kinds = {name: same.get(kind, kind) for name, kind in kinds.items()}
     classes = tuple(sorted(set(kinds.values())))
     number = {kind: label for label, kind in enumerate(classes)}
     return classes, [
@@ -188,8 +193,10 @@ def photos(
             yield path, entry.stat().st_size
 
 
-def check_val(base: Path, classes: tuple[str, ...], unknown: list[str], val: list[Sample]) -> None:
-    """unknown: names of val that are no class of train."""
+def check_val(
+    base: Path, classes: tuple[str, ...], val_classes: tuple[str, ...], val: list[Sample]
+) -> None:
+    unknown = [name for name in val_classes if name not in classes]
     if unknown:
         close = nearest(unknown[0], classes)
         raise DataError(
