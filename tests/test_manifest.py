@@ -200,7 +200,7 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: str, what: str) 
     ("data", "what"),
     [
         ("path,label\n1.jpg,a\n2.jpg,Bär\n".encode("latin-1"), "line 3: byte 0xe4 is not UTF-8"),
-        ("path,label\n1.jpg,a\n".encode("utf-16"), "is in UTF-16"),
+        (b"\xff\xfep\0a", "line 1: byte 0x61 is not UTF-16"),
         (b"\x89PNG\r\n\x1a\n", "line 1: byte 0x89"),
     ],
 )

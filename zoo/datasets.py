@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from zoo.catalog.datasets import ROWS, DataFile, DataSet
+from zoo.data.names import on_disk
 from zoo.data.split import LAYOUT
 from zoo.disk import atomic, writing
 from zoo.errors import DataError, WeightsError, nearest
@@ -36,9 +37,10 @@ def locate(
     """
     row = rows.get(text)
     if row is None or os.path.isdir(text):
-        if not os.path.exists(text):
+        there = text if os.path.exists(text) else on_disk(text)
+        if there is None:
             raise _unknown(text, rows)
-        return Path(text)
+        return Path(there)
     return _of_user(row) or _cached(row, progress, _is_offline() if offline is None else offline)
 
 

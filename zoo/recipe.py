@@ -145,6 +145,9 @@ class Recipe(BaseModel):
     )
     workers: int | None = Field(None, ge=1, le=1024, description="threads that decode photos")
     log: str | None = Field(None, description="csv, tensorboard or both, beside metrics.jsonl")
+    skip_unreadable: bool = Field(
+        False, description="goes on where more than 10 % of the photos cannot be read"
+    )
     val_fraction: float = Field(0.2, gt=0, lt=1, description="share put aside without a val part")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="of the split, the order and the head")
     precision: Literal["fp32", "bf16"] = Field(

@@ -17,6 +17,7 @@ from PIL import Image
 
 from zoo.catalog import Preprocess
 from zoo.data.decode import looks_like_image
+from zoo.data.left_out import in_system
 from zoo.data.views import plain_view
 from zoo.device import cores
 from zoo.errors import DataError, ImageError
@@ -41,7 +42,11 @@ def found(folder: Path | None) -> Iterator[tuple[list[Path], str]]:
     if folder is not None:
         if not folder.is_dir():
             raise DataError(f"--photos {folder}: there is no such folder", "give one with photos")
-        every = (path for path in folder.rglob("*") if not path.name.startswith("."))
+        every = (
+            path
+            for path in folder.rglob("*")
+            if not (path.name.startswith(".") or in_system(path.relative_to(folder).as_posix()))
+        )
         paths = list(itertools.islice((path for path in every if looks_like_image(path)), MOST))
         if not paths:
             raise DataError(f"no photos in {folder}", "give a folder with photos at any depth")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.screen import SAFE, Screen, count, percent, print_json, talk
+from zoo.cli.predict import show_left_out
+from zoo.cli.screen import SAFE, Screen, count, percent, print_json, printable, talk
 from zoo.errors import DataError, UsageError
 from zoo.text import printable
 
@@ -80,6 +81,7 @@ def command(
         errors = f", {counts['error']:,} of them " if counts["error"] else ""
         errors += "an error" if counts["error"] == 1 else "errors" if counts["error"] else ""
         screen.say(f"{count(sum(counts.values()), 'row')}{where}{errors}")
+        show_left_out(found)
         about = draw(place, map, sample, ours, model, seed) if place else {}
     if json:
         print_json(summary(ours, model, counts, output) | about)

@@ -48,6 +48,7 @@ def command(
     with Screen(at_once=True) as screen:
         photos = chosen(models, data, part)
         members = [open_predictor(name, device=device, progress=screen.bytes) for name in models]
+        show_names(photos, members[0].classes)
         several = any(member.threshold is not None for member in members)
         if several and plot is not None:
             raise UsageError(
@@ -65,6 +66,16 @@ def command(
     show(models, found, json)
     if plot is not None:
         draw(plot, models, found)
+
+
+def show_names(photos: list[tuple[str, str]], classes: tuple[str, ...]) -> None:
+    """Classes of the photos that are written otherwise than the network's."""
+    from zoo.data.names import matching, otherwise
+    from zoo.data.samples import labels_in
+
+    labels = {label for _, label in photos} - set(classes)
+    for line in otherwise(matching((name for cell in labels for name in labels_in(cell)), classes)):
+        talk(line)
 
 
 def show_errors(errors: tuple[tuple[str, str], ...]) -> None:
@@ -90,6 +101,7 @@ def draw(path: Path, models: list[str], found: Evaluation) -> None:
 def chosen(models: list[str], data: str | None, part: str | None) -> list[tuple[str, str]]:
     """(path, class) of the photos to measure on, and what there is to say of them."""
     from zoo import datasets
+    from zoo.data.left_out import told
     from zoo.predict import asked
 
     if data is None:
@@ -99,6 +111,8 @@ def chosen(models: list[str], data: str | None, part: str | None) -> list[tuple[
         found = asked.of_data(data, datasets.locate(data), part, several=several)
     photos = found.photos
     talk(f"{count(len(photos), 'photo')} {found.about}")
+    if passed := told(found.skipped):
+        talk(f"left out: {passed}")
     if part == "train":
         trained = asked.known(photos, models)
         if trained.photos:

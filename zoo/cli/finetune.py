@@ -86,6 +86,9 @@ def command(
         int | None, typer.Option(help="Train with so many: mean, deviation, interval (1).")
     ] = None,
     folds: Annotated[int | None, typer.Option(help="Cross-validate over all photos too.")] = None,
+    skip_unreadable: Annotated[
+        bool | None, typer.Option("--skip-unreadable", help="Though it is over 10 % of the photos.")
+    ] = None,
     log: Annotated[Text, typer.Option(help="csv, tensorboard, or both.")] = None,
     val_fraction: Annotated[float | None, typer.Option(help="Without a val part (0.2).")] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, order and head (0).")] = None,

@@ -87,7 +87,7 @@ def command(
         count = writers.write(rows(), output, top, sys.stdout, several=several, safe=csv_safe)
     if not count:
         raise DataError(f"{inputs} names no pictures", "give one path a line")
-    show_summary(statuses, found.skipped, output, reject_below)
+    show_summary(statuses, found, output, reject_below)
     if reject_below is not None:
         show_kept(model, reject_below)
     return 1 if strict and statuses["error"] else 0
@@ -156,7 +156,7 @@ def must_agree(
 
 
 def show_summary(
-    statuses: Counter[str], skipped: list[str], output: Path | None, reject_below: float | None
+    statuses: Counter[str], found: Inputs, output: Path | None, reject_below: float | None
 ) -> None:
     where = f" in {output}" if output else ""
     errors = statuses["error"]
@@ -164,11 +164,24 @@ def show_summary(
     if reject_below is not None:
         about.append(f"{statuses['rejected']:,} rejected (below {reject_below:g})")
     talk(", ".join([f"{counted(statuses.total(), 'row')}{where}", *about]))
-    if skipped:
+    show_left_out(found)
+
+
+def show_left_out(found: Inputs) -> None:
+    """What lies in a folder and has no row, and what could not be looked into."""
+    from zoo.data.left_out import told
+
+    if skipped := found.skipped:
         names = ", ".join(printable(name) for name in skipped[:5])
         more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
         many = counted(len(skipped), "file is no picture and has", "files are no pictures and have")
         talk(f"{many} no row: {names}{more}")
+    if left := told(found.passed):
+        talk(f"left out: {left}")
+    for folder, reason in found.closed[:5]:
+        talk(f"warning: the folder {folder} cannot be listed: {reason}; it is one error row")
+    if more_folders := found.closed[5:]:
+        talk(f"warning: {counted(len(more_folders), 'more folder')} cannot be listed")
 
 
 def show_kept(model: str, below: float) -> None:

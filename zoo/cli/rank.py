@@ -41,9 +41,13 @@ def command(
         if name and name != "all" and not catalog.of_library(name) and not Path(name).is_dir():
             catalog.find(name)  # a slip of the pen is told before a minute is spent
     with Screen(at_once=True) as screen:
+        from zoo.data.left_out import told
         from zoo.finetune import rank
 
         ranking = rank.prepare(data, folds=folds, seed=seed, views=views, watch=screen)
+        for said in (told(ranking.index.skipped), *ranking.index.notes):
+            if said:
+                talk(f"photos: {said}")
         chosen = choose(models)
         found = []
         for row in ranking.rows(chosen):

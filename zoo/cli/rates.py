@@ -55,6 +55,9 @@ def command(
     workers: Annotated[int | None, typer.Option(help="Threads that decode (all cores).")] = None,
     balance: Annotated[Text, typer.Option(help="auto, none, weights or sampler.")] = None,
     fit: Annotated[Text, typer.Option(help="crop, pad or squash.")] = None,
+    skip_unreadable: Annotated[
+        bool | None, typer.Option("--skip-unreadable", help="Though it is over 10 % of the photos.")
+    ] = None,
     val_fraction: Annotated[float | None, typer.Option(help="Without a val part (0.2).")] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, order and head (0).")] = None,
     precision: Annotated[Text, typer.Option(help="fp32, or bf16 at a measured price.")] = None,

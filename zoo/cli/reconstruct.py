@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.predict import show_left_out
 from zoo.cli.screen import Screen, out, print_json, talk
 from zoo.cli.screen import count as counted
 from zoo.errors import DataError
@@ -45,6 +46,7 @@ def command(
         f"{counted(result['pictures'], 'picture')}"
         + (f"; {result['errors']:,} cannot be read" if result["errors"] else "")
     )
+    show_left_out(found)
     talk(f"{counted(result['pairs'], 'pair')}, sheet.png and errors.csv in {output}")
     print_json({"output": str(output), **result}) if json else out(output)
 

@@ -50,6 +50,8 @@ def command(
         for row in sweeps.sweep(found, chosen, output, screen):
             screen.close()
             rows.append(row)
+            if len(rows) == 1 and not row.error:
+                show_photos(row)
             said = row.error or percent(row.accuracy)
             talk(f"{len(rows):>4} of {len(found)}  {sweeps.named(row.settings)}: {said}")
         best = sweeps.best_of(rows)
@@ -62,6 +64,15 @@ def command(
                 f"none of the {len(rows)} combinations was trained: {rows[0].error}",
                 "`zoo finetune` with the settings of one of them says what to do",
             )
+
+
+def show_photos(row: Row) -> None:
+    """What the plan of a run says of the photos, which are the same for all."""
+    from zoo.run import Run
+
+    for what, value, reason in Run.open(row.run).record["plan"]:
+        if what == "photos":
+            talk(f"photos: {value}; {reason}".replace(", see skipped.csv", ""))
 
 
 def show(rows: list[Row], best: Row | None) -> None:

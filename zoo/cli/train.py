@@ -60,6 +60,9 @@ def command(
     calibrate: Annotated[
         bool | None, typer.Option(help="A temperature goes into the head (default).")
     ] = None,
+    skip_unreadable: Annotated[
+        bool | None, typer.Option("--skip-unreadable", help="Though it is over 10 % of the photos.")
+    ] = None,
     log: Annotated[Text, typer.Option(help="csv, tensorboard, or both.")] = None,
     val_fraction: Annotated[float | None, typer.Option(help="Without a val part (0.2).")] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, order and weights (0).")] = None,

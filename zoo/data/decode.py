@@ -73,7 +73,7 @@ def read_bytes(path: Path | str) -> bytes:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError("not a regular file")
+            raise ImageError(not_a_file(path, status.st_mode))
         if status.st_size == 0:
             raise ImageError("the file is empty")
         if status.st_size > MAX_BYTES:
@@ -90,6 +90,16 @@ def read_bytes(path: Path | str) -> bytes:
     if data[0] < 0x20 and container.is_container(path):  # no picture begins like this but AVIF
         raise ImageError(whole_container(path))
     return data
+
+
+def not_a_file(path: Path | str, mode: int) -> str:
+    """Why something is no picture that is no file: a folder where that cannot even be listed."""
+    if stat.S_ISDIR(mode):
+        try:
+            os.scandir(path).close()
+        except OSError as error:
+            return f"a folder that cannot be listed: {error.strerror}"
+    return "not a regular file"
 
 
 def in_container(address: str) -> bytes | None:

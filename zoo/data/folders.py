@@ -1,7 +1,7 @@
 """photos/CLASS/*.jpg and photos/{train,val}/CLASS/*.jpg; a test part is for measuring only.
 
 Classes are the folder names of the training part, in string order; a class of val is matched by
-name, never by position.
+name, never by position. Names are compared as names.py does it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from zoo.data import left_out, names
 from zoo.data.decode import looks_like_image
 from zoo.data.samples import DatasetIndex, Sample
 from zoo.data.split import LAYOUT, PARTS, TRAIN_NAMES, VAL_NAMES, check_classes, split
@@ -22,46 +23,54 @@ PICTURES = "pictures"  # the one class of pictures without labels
 def scan_folders(root: Path, val_fraction: float, seed: int) -> DatasetIndex:
     """The index of class folders. Raises DataError."""
     skipped: list[tuple[str, str]] = []
+    said: list[str] = []
     train_part = part(root, TRAIN_NAMES)
     if train_part is None:
-        classes, found = class_folders(root, "", skipped)
+        classes, found = class_folders(root, "", skipped, said)
         check_classes(root, classes)
         samples, notes = split(found, classes, val_fraction, seed)
-        return DatasetIndex(root, classes, tuple(samples), tuple(skipped), tuple(notes))
+        return DatasetIndex(root, classes, tuple(samples), tuple(skipped), (*said, *notes))
 
-    classes, train = class_folders(root, train_part, skipped)
+    classes, train = class_folders(root, train_part, skipped, said)
     check_classes(root / train_part, classes)
     name = part(root, VAL_NAMES)
-    for other in sorted(entry.name for entry in os.scandir(root)):
-        if other not in (train_part, name) and not other.startswith("."):
-            skipped.append((other, "beside train and val"))
+    for entry in listing(root):
+        if entry.name not in (train_part, name):
+            why = left_out.reason(entry.name, is_folder(entry))
+            skipped.append((entry.name, why or "beside train and val"))
     if name is None:
         samples, notes = split(train, classes, val_fraction, seed)
-        return DatasetIndex(root, classes, tuple(samples), tuple(skipped), tuple(notes))
-    val_classes, val = class_folders(root, name, skipped)
+        return DatasetIndex(root, classes, tuple(samples), tuple(skipped), (*said, *notes))
+    val_classes, val = class_folders(root, name, skipped, said, classes)
     check_val(root / name, classes, val_classes, val)
     known = {name: label for label, name in enumerate(classes)}
     samples = [replace(sample, split="train") for sample in train]
     samples += [replace(s, split="val", label=known[val_classes[s.label]]) for s in val]
     absent = [name for name in classes if name not in val_classes]
-    note = (f"no validation photo of: {', '.join(absent)}",) if absent else ()
-    return DatasetIndex(root, classes, tuple(samples), tuple(skipped), note)
+    said += [f"no validation photo of: {', '.join(absent)}"] if absent else []
+    return DatasetIndex(root, classes, tuple(samples), tuple(skipped), tuple(said))
 
 
-def labelled(root: Path) -> dict[str, list[tuple[str, str]]]:
+def labelled(
+    root: Path, skipped: list[tuple[str, str]] | None = None
+) -> dict[str, list[tuple[str, str]]]:
     """For measuring: (path, class) of the photos of each part; of part `""` where there is none.
 
     Without a train part a folder has parts only where nothing else is in it: val may be a class.
+    What is left out goes to `skipped`.
     """
+    skipped = [] if skipped is None else skipped
     folders = [
-        entry.name for entry in listing(root) if is_folder(entry) and not entry.name.startswith(".")
+        entry.name
+        for entry in listing(root)
+        if is_folder(entry) and not left_out.reason(entry.name, True)
     ]
     parts = {name: folder for name, names in PARTS.items() if (folder := part(root, names))}
     if "train" not in parts and len(parts) < len(folders):
         parts = {"": ""}
     found = {}
     for name, folder in (parts or {"": ""}).items():
-        classes, samples = class_folders(root, folder, [])
+        classes, samples = class_folders(root, folder, skipped, [])
         found[name] = [(sample.path, classes[sample.label]) for sample in samples]
     if not any(found.values()):
         raise DataError(f"{root} has no class folders with photos", f"expected {LAYOUT}")
@@ -85,7 +94,9 @@ def scan_pictures(root: Path, val_fraction: float, seed: int) -> DatasetIndex:
         return DatasetIndex(root, (PICTURES,), tuple(samples), tuple(skipped))
     found = []
     for entry in listing(root):
-        if is_folder(entry) and not entry.name.startswith("."):
+        if why := left_out.reason(entry.name, is_folder(entry)):
+            skipped.append((entry.name, why))
+        elif is_folder(entry):
             inside = photos(root, entry.name, skipped, set())
             found += [Sample(path, 0, "", size) for path, size in inside]
         elif entry.is_file() and looks_like_image(entry.path):
@@ -103,36 +114,45 @@ def part(root: Path, names: tuple[str, ...]) -> str | None:
     for entry in listing(root):
         if entry.name.casefold() in names and is_folder(entry):
             inside = listing(root / entry.name)
-            if any(each.is_dir() and not each.name.startswith(".") for each in inside):
+            if any(each.is_dir() and not left_out.reason(each.name, True) for each in inside):
                 return entry.name
     return None
 
 
 def class_folders(
-    root: Path, part: str, skipped: list[tuple[str, str]]
+    root: Path,
+    part: str,
+    skipped: list[tuple[str, str]],
+    said: list[str],
+    known: tuple[str, ...] = (),
 ) -> tuple[tuple[str, ...], list[Sample]]:
-    """Class names of one part, sorted, and its photos; what is left out goes to `skipped`."""
-    base = root / part
-    names: list[str] = []
-    samples: list[Sample] = []
-    for entry in listing(base):
+    """Class names of one part, sorted, and its photos; what is left out goes to `skipped`.
+
+    Folders whose names are the same, see names.py, are one class, called as among the classes that
+    are known; `said` is told of it.
+    """
+    found: dict[str, list[tuple[str, int]]] = {}
+    for entry in listing(root / part):
         relative = f"{part}/{entry.name}" if part else entry.name
-        if entry.name.startswith("."):
-            skipped.append((relative, "name begins with a dot"))
+        if why := left_out.reason(entry.name, is_folder(entry)):
+            skipped.append((relative, why))
         elif not is_folder(entry):
             skipped.append((relative, "not in a class folder"))
+        elif inside := list(photos(root, relative, skipped, set())):
+            found[entry.name] = inside
         else:
-            label = len(names)
-            found = [
-                Sample(path, label, "", size)
-                for path, size in photos(root, relative, skipped, set())
-            ]
-            if found:
-                names.append(entry.name)
-                samples += found
-            else:
-                skipped.append((relative, "folder without photos"))
-    return tuple(names), samples
+            skipped.append((relative, "folder without photos"))
+    kinds, notes = names.merged({name: len(inside) for name, inside in found.items()})
+    same = names.matching(kinds.values(), known)
+    said += notes + names.otherwise(same)
+    kinds = {name: same.get(kind, kind) for name, kind in kinds.items()}
+    classes = tuple(sorted(set(kinds.values())))
+    number = {kind: label for label, kind in enumerate(classes)}
+    return classes, [
+        Sample(path, number[kinds[name]], "", size)
+        for name, inside in found.items()
+        for path, size in inside
+    ]
 
 
 def listing(folder: Path) -> list[os.DirEntry[str]]:
@@ -161,8 +181,8 @@ def photos(
     seen = seen | {(status.st_dev, status.st_ino)}
     for entry in listing(root / relative):
         path = f"{relative}/{entry.name}"
-        if entry.name.startswith("."):
-            skipped.append((path, "name begins with a dot"))
+        if why := left_out.reason(entry.name, is_folder(entry)):
+            skipped.append((path, why))
         elif is_folder(entry):
             yield from photos(root, path, skipped, seen)
         elif not os.path.isfile(entry.path):

@@ -17,15 +17,18 @@ from zoo.errors import DataError
 Photos = list[tuple[str, str]]
 
 
-def read(root: Path, *, several: bool = False) -> dict[str, Photos]:
+def read(
+    root: Path, *, several: bool = False, skipped: list[tuple[str, str]] | None = None
+) -> dict[str, Photos]:
     """(path, class) of the photos by part: train, val, test; or `""` where there are no parts.
 
     For class folders, IDX files, CIFAR-10's batches and manifests. Several classes of a photo are
-    one cell, see samples.py; several: a manifest's photo may have none. Raises DataError.
+    one cell, see samples.py; several: a manifest's photo may have none. What is left out of
+    class folders goes to `skipped`. Raises DataError.
     """
     if root.is_dir():
         found = packed.labelled(root)
-        return under(root, folders.labelled(root) if found is None else found)
+        return under(root, folders.labelled(root, skipped) if found is None else found)
     if root.suffix.lower() in SUFFIXES and root.is_file():
         return under(root.parent, manifest.labelled(root, several))
     problem = "is not a folder" if root.exists() else "does not exist"

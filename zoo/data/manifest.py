@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from zoo.data import container
+from zoo.data import cells, container, left_out, lists, names
 from zoo.data.packed import sha256
 from zoo.data.samples import SEPARATOR, DatasetIndex, Sample, labels_in
 from zoo.data.split import PARTS, check_classes, split, split_groups, split_several
@@ -29,15 +30,19 @@ SPLITS = {name: part for part, names in PARTS.items() for name in names}
 class Listed:
     """What a manifest comes to. photos: with their sizes. containers: path -> sha256.
 
-    several: a photo may have several labels, or none.
+    several: a photo may have several labels, or none. columns: the classes have columns. kinds: the
+    class that each spelling stands for.
     """
 
     path: Path
     several: bool = False
+    columns: bool = False
+    kinds: dict[str, str] = field(default_factory=dict)
     photos: list[tuple[Row, int]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     containers: dict[str, str] = field(default_factory=dict)
+    reformed: int = 0  # paths that are written otherwise than their files' names
 
     def error(self, row: Row, what: str, hint: str) -> DataError:
         return DataError(f"{self.path}, {row.where}: {what}", hint)
@@ -56,13 +61,13 @@ def scan_manifest(
     table = read(path)
     if table.several and several is False:
         raise refused(path, table)
-    listed = Listed(path, table.several or bool(several))
+    listed = Listed(path, table.several or bool(several), bool(table.classes))
     if table.extra:
         listed.notes.append(f"columns that are not used: {', '.join(table.extra)}")
     look(listed, table.rows)
     parts = parts_of(listed)
     known = labels_of(listed, parts)
-    never = [name for name in table.classes if name not in known]
+    never = [name for name in table.classes if listed.kinds.get(name, name) not in known]
     listed.notes += [f"no photo of: {', '.join(never)}, so not learned"] if never else []
     samples = [sample(listed, row, known, parts[row.path], size) for row, size in listed.photos]
     samples = divided(listed, samples, tuple(known), val_fraction, seed)
@@ -88,7 +93,7 @@ def refused(path: Path, table: Table) -> DataError:
 
 
 def sample(listed: Listed, row: Row, known: dict[str, int], part: str, size: int) -> Sample:
-    labels = tuple(known[name] for name in listed.labels(row))
+    labels = tuple(sorted(known[name] for name in listed.labels(row)))
     if listed.several:
         return Sample(row.path, -1, part, size, labels)
     return Sample(row.path, labels[0], part, size)
@@ -123,11 +128,7 @@ def look(listed: Listed, rows: list[Row]) -> None:
     missing: list[tuple[Row, str]] = []
     root = os.path.abspath(listed.path.parent)
     for row in rows:
-        if listed.several:
-            row = replace(row, label=SEPARATOR.join(labels_in(row.label)))
-        if not row.path.strip() or not (row.label or listed.several):
-            what = "label" if row.path.strip() else "path"
-            raise listed.error(row, f"the {what} is empty", "fill it in, or remove the line")
+        row = checked(listed, row)
         try:
             row, size = find(listed, row)
         except FileNotFoundError as error:
@@ -139,7 +140,7 @@ def look(listed: Listed, rows: list[Row]) -> None:
             continue
         for name in ("label", "split", "group"):
             one, other = getattr(first, name), getattr(row, name)
-            if one != other:
+            if set(map(names.plain, labels_in(one))) != set(map(names.plain, labels_in(other))):
                 raise listed.error(
                     row,
                     f"{row.path} has {name} {other!r}, but {one!r} in {first.where}",
@@ -154,6 +155,60 @@ def look(listed: Listed, rows: list[Row]) -> None:
             f"{row.path} {why}{more}",
             f"paths are relative to {root}, with /",
         )
+    unite(listed)
+
+
+def checked(listed: Listed, row: Row) -> Row:
+    """Return the row with its labels in order. Raises DataError for cells that are no labels."""
+    labels = () if listed.columns else listed.labels(row)
+    if wrong := cells.fault(row.label, row.group, labels):
+        raise listed.error(row, *wrong)
+    if listed.several:
+        row = replace(row, label=SEPARATOR.join(labels_in(row.label)))
+    unseen = any(map(names.is_blank, listed.labels(row)))
+    if not row.path.strip() or unseen:
+        what = "label" if row.path.strip() else "path"
+        raise listed.error(row, f"the {what} is empty", "fill it in, or remove the line")
+    return row
+
+
+def unite(listed: Listed) -> None:
+    """Gives the spellings of a class one name, and says what is odd about names.
+
+    Raises DataError where labels of a photo are parted by another mark than `|`.
+    """
+    counts = Counter(name for row, _ in listed.photos for name in listed.labels(row))
+    listed.kinds, notes = names.merged(counts)
+    listed.notes += notes + cells.doubtful(counts)
+    mark, label, sure = "", "", False
+    if not listed.columns:
+        piped = any(SEPARATOR in row.label for row, _ in listed.photos)
+        mark, label, sure = cells.parted(set(listed.kinds.values()), listed.several, piped)
+    if mark:
+        what, hint = cells.said_of(mark, label)
+        if sure:
+            row = next(row for row, _ in listed.photos if label in listed.labels(row))
+            one = "; if it is one, give each class a column of 0 and 1 instead of the column label"
+            raise listed.error(row, what, hint + one)
+        listed.notes.append(f"WARNING: {what}; it is learned as one class; else {hint}")
+    if any(name != kind for name, kind in listed.kinds.items()):
+        listed.photos = [(renamed(listed, row), size) for row, size in listed.photos]
+    inside = [row.path for row, _ in listed.photos if left_out.in_system(row.path)]
+    if inside:
+        listed.notes.append(
+            f"WARNING: {len(inside)} photos lie in folders that a system makes, as {inside[0]}: "
+            "are they thumbnails of others, or deleted?"
+        )
+    if listed.reformed:
+        listed.notes.append(
+            f"{listed.reformed} paths are written otherwise than the names of their files: in "
+            "another Unicode form, or with bytes that are not UTF-8"
+        )
+
+
+def renamed(listed: Listed, row: Row) -> Row:
+    found = {listed.kinds[name] for name in listed.labels(row)}
+    return replace(row, label=SEPARATOR.join(sorted(found)))
 
 
 def find(listed: Listed, row: Row) -> tuple[Row, int]:
@@ -170,6 +225,12 @@ def find(listed: Listed, row: Row) -> tuple[Row, int]:
         if not stat.S_ISREG(status.st_mode):
             raise FileNotFoundError("is no file")
         return Row(row.where, path, row.label, row.split, row.group), status.st_size
+    other = lists.there(os.path.join(root, bare))
+    if other is not None:
+        other = other if os.path.isabs(bare) else other.removeprefix(os.path.join(root, ""))
+        if other != bare:
+            listed.reformed += 1
+            return find(listed, replace(row, path=other))
     file, _, number = bare.rpartition("#")
     box = container.find(os.path.join(root, file)) if file and number.isdecimal() else None
     if box is None:
@@ -244,7 +305,7 @@ def labelled(path: Path, several: bool = False) -> dict[str, list[tuple[str, str
     several: a photo may have no label, also where none has two.
     """
     table = read(path)
-    listed = Listed(path, several or table.several)
+    listed = Listed(path, several or table.several, bool(table.classes))
     look(listed, table.rows)
     if any(row.split for row, _ in listed.photos):
         parts = said_parts(listed)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from zoo.data.names import check_numbers, plain
 from zoo.data.samples import Sample
 from zoo.errors import DataError
 
@@ -33,13 +34,14 @@ def check_classes(
     odd = next((name for name in classes if not is_utf8(name)), None)
     if odd is not None:
         raise DataError(f"the class folder {odd!a} has no name in UTF-8", "rename the folder")
-    folded = Counter(name.casefold() for name in classes)
-    twins = [name for name in classes if folded[name.casefold()] > 1]
+    folded = Counter(plain(name).casefold() for name in classes)
+    twins = [name for name in classes if folded[plain(name).casefold()] > 1]
     if twins:
         raise DataError(
             f"classes that differ by upper and lower case only: {', '.join(twins)}",
             "merge or rename the classes: the names would collide on other systems",
         )
+    check_numbers(base, classes)
 
 
 def is_utf8(name: str) -> bool:

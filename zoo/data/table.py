@@ -1,6 +1,7 @@
 """The rows of a manifest, from CSV or Parquet, with the line that each stands in.
 
-CSV: UTF-8, a header, fields separated by comma, semicolon or tab, whichever the header has.
+CSV: text in UTF-8, or in UTF-16 or UTF-32 with their marks; a header, fields separated by comma,
+semicolon or tab, whichever the header has, or as Excel's first line `sep=;` says.
 
 Multi-label data have several labels in a cell, with | between them, or no column label but one
 column for each class, of 0 and 1.
@@ -8,7 +9,6 @@ column for each class, of 0 and 1.
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 from collections import Counter
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.data import lists
+from zoo.data.names import plain
 from zoo.data.samples import SEPARATOR
 from zoo.errors import DataError, nearest
 
@@ -65,15 +67,16 @@ def read(path: Path) -> Table:
 
 
 def read_csv(path: Path) -> Table:
-    text = decoded(path)
-    head = text.split("\n", 1)[0]
-    comma = max(",;\t", key=head.count)
+    comma, text = lists.separator(decoded(path))
+    above = int(bool(comma))  # the line that says so
+    comma = comma or max(",;\t", key=text.split("\n", 1)[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=comma, strict=True)
     rows: list[tuple[str, Cells]] = []
     places: dict[str, int] = {}
     names: list[str] = []
     try:
         for fields in reader:
+            where = f"line {reader.line_num + above}"
             if not any(field.strip() for field in fields):
                 continue
             if not places:
@@ -81,31 +84,27 @@ def read_csv(path: Path) -> Table:
                 continue
             if len(fields) != len(names):
                 raise DataError(
-                    f"{path}, line {reader.line_num}: {len(fields)} fields, the header has "
-                    f"{len(names)}",
+                    f"{path}, {where}: {len(fields)} fields, the header has {len(names)}",
                     f"put a field that contains {comma!r} in quotes",
                 )
-            values = {name: fields[place] for name, place in places.items()}
-            rows.append((f"line {reader.line_num}", values))
+            rows.append((where, {name: fields[place] for name, place in places.items()}))
     except csv.Error as error:
-        raise DataError(
-            f"{path}, line {reader.line_num}: {error}", "is a quotation mark not closed?"
-        ) from None
+        where = f"line {reader.line_num + above}"
+        raise DataError(f"{path}, {where}: {error}", "is a quotation mark not closed?") from None
     return table(path, rows, names, places)
 
 
 def decoded(path: Path) -> str:
-    """The text of a CSV, which must be UTF-8. Raises DataError with the line that is not."""
+    """Return the text of a CSV. Raises DataError with the line that is none."""
     data = path.read_bytes()
     hint = "save it as CSV in UTF-8"
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(f"{path} is in UTF-16", hint)
+    encoding = lists.encoding_of(data)
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig" if encoding == "utf-8" else encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8", hint
+            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not {encoding.upper()}", hint
         ) from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
@@ -135,7 +134,8 @@ def read_parquet(path: Path) -> Table:
                         continue
                     raise DataError(
                         f"{path}: column {name!r} holds {kind}",
-                        "text is needed: paths of files, names of classes",
+                        "text is needed: paths of files, names of classes, several in one cell as "
+                        f"sea{SEPARATOR}sun",
                     )
             picked = [names[place] for place in places.values()]
             content = file.read(columns=picked)
@@ -157,8 +157,9 @@ def text_of(value: Any) -> str:
 
 def row(where: str, values: Cells) -> Row:
     """The path keeps its blanks, in case the file has them too."""
-    plain = {name: values[name].strip() for name in ("label", *OPTIONAL) if name in values}
-    return Row(where, values["path"], **plain)
+    others = {name: values[name].strip() for name in ("label", *OPTIONAL) if name in values}
+    others |= {name: plain(others[name]) for name in OPTIONAL if name in others}
+    return Row(where, values["path"], **others)
 
 
 def columns(path: Path, names: Sequence[str]) -> dict[str, int]:
@@ -166,14 +167,14 @@ def columns(path: Path, names: Sequence[str]) -> dict[str, int]:
 
     Without a column label also all others that have a name: they may be classes.
     """
-    plain = [name.strip().lower() for name in names]
+    bare = [plain(name).lower() for name in names]
     known = (*NEEDED, *OPTIONAL)
-    others = [at for at, name in enumerate(plain) if name and name not in known]
-    if "path" not in plain or ("label" not in plain and not others):
-        raise missing(path, "label" if "path" in plain else "path", names)
-    twice = [name for name in known if Counter(plain)[name] > 1]
-    places = {name: plain.index(name) for name in known if name in plain}
-    if "label" not in plain:
+    others = [at for at, name in enumerate(bare) if name and name not in known]
+    if "path" not in bare or ("label" not in bare and not others):
+        raise missing(path, "label" if "path" in bare else "path", names)
+    twice = [name for name in known if Counter(bare)[name] > 1]
+    places = {name: bare.index(name) for name in known if name in bare}
+    if "label" not in bare:
         marks = [names[at].strip() for at in others]
         twice += [name for name in marks if Counter(marks)[name] > 1]
         places |= dict(zip(marks, others, strict=True))
@@ -184,8 +185,8 @@ def columns(path: Path, names: Sequence[str]) -> dict[str, int]:
 
 def missing(path: Path, name: str, names: Sequence[str]) -> DataError:
     """The error of a table without a column that is needed."""
-    plain = [other.strip().lower() for other in names]
-    close = nearest(name, [other for other in plain if other not in NEEDED])
+    bare = [plain(other).lower() for other in names]
+    close = nearest(name, [other for other in bare if other not in NEEDED])
     marks = f"; {MARKS}" if name == "label" else ""
     return DataError(
         f"{path} has no column {name!r}; it has {', '.join(names[:20]) or 'none'}",

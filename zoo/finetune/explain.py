@@ -9,6 +9,7 @@ import numpy as np
 
 from zoo.catalog import Preprocess
 from zoo.data.index import DatasetIndex
+from zoo.data.left_out import told
 from zoo.weights import cache_folder
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def about_photos(index: DatasetIndex) -> tuple[str, str]:
     reason = f"{len(index.classes)} {reason}"
     if index.skipped:
         reason += f"; {len(index.skipped)} entries left out, see skipped.csv"
+        reason += f": {left}" if (left := told(index.skipped)) else ""
     return f"{train} train, {val} val", "; ".join((reason, *index.notes))
 
 

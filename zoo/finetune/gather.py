@@ -26,6 +26,7 @@ from zoo.run import Run
 if TYPE_CHECKING:
     from zoo.finetune.plan import Plan
 
+UNREADABLE = 0.1  # share of the photos that may be left out without a word of the user's
 AnySource = FeatureSource | PhotoSource | PrefixSource
 
 
@@ -164,10 +165,13 @@ class Gather:
     def scanned(self, found: Pass, started: float) -> Iterator[Event]:
         """Leaves the unreadable photos out and writes the index down."""
         try:
-            self.index = self.index.without(found.bad)
-            if not self.index.of("val"):
+            readable = self.index.without(found.bad)
+            if not readable.of("val"):
                 reason = next(iter(found.bad.values()))
                 raise DataError(f"no photo for validation can be read ({reason})", "replace them")
+            if not self.plan.recipe.skip_unreadable:
+                check_readable(self.index, found.bad)
+            self.index = readable
         except DataError:
             self.run.discard()
             raise
@@ -223,3 +227,16 @@ class Gather:
         )
         source.plain = plain
         return source
+
+
+def check_readable(index: DatasetIndex, bad: dict[str, str]) -> None:
+    """Raises DataError where so many photos cannot be read that something is wrong with them."""
+    if len(bad) <= UNREADABLE * len(index.samples):
+        return
+    names = "; ".join(f"{path}: {reason}" for path, reason in list(bad.items())[:3])
+    more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
+    raise DataError(
+        f"{len(bad)} of {len(index.samples)} photos cannot be read, more than "
+        f"{100 * UNREADABLE:g} % ({names}{more})",
+        "copy or convert them again, or train on the others with --skip-unreadable",
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -20,10 +20,14 @@ Photos = list[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """(path, class) of each photo, and in words where they are from."""
+    """(path, class) of each photo, and in words where they are from.
+
+    skipped: what lies there, too, and is left out, with the reason.
+    """
 
     photos: Photos
     about: str
+    skipped: tuple[tuple[str, str], ...] = ()
 
 
 def of_data(data: str, root: Path, part: str | None, *, several: bool = False) -> Asked:
@@ -32,7 +36,14 @@ def of_data(data: str, root: Path, part: str | None, *, several: bool = False) -
     several: a manifest's photo may have no label, also where none has two. Raises UsageError for a
     part that was named and is not there.
     """
-    parts = labelled.read(root, several=several)
+    skipped: list[tuple[str, str]] = []
+    parts = labelled.read(root, several=several, skipped=skipped)
+    found = part_of(data, parts, part)
+    return replace(found, skipped=tuple(skipped))
+
+
+def part_of(data: str, parts: dict[str, Photos], part: str | None) -> Asked:
+    """The part that was asked for. Raises UsageError."""
     every = [photo for photos in parts.values() for photo in photos]
     if part in parts:
         return Asked(parts[part], f"of {data}, its {part} part")

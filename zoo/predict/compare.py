@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import recipe, weights
+from zoo.data.names import plain
 from zoo.errors import DataError, RunError, UsageError
 from zoo.metrics import holm, mcnemar
 from zoo.predict.asked import Places
@@ -138,7 +139,8 @@ def check_together(runs: Sequence[tuple[str, Run]]) -> None:
             raise UsageError(f"{name} is given twice", "give each run once")
     (first, one), *others = runs
     for name, run in others:
-        if unequal := set(one.record["classes"]) ^ set(run.record["classes"]):
+        theirs = {plain(each) for each in run.record["classes"]}
+        if unequal := {plain(each) for each in one.record["classes"]} ^ theirs:
             raise DataError(
                 f"{first} and {name} know different classes: {', '.join(sorted(unequal)[:5])}",
                 "compare runs on the same photos",
@@ -201,7 +203,7 @@ def tally(first: Compared, second: Compared) -> dict[str, Any]:
     counts = {(ours, theirs): 0 for ours in (True, False) for theirs in (True, False)}
     for path, twin in shared:
         (label, ours), (other, theirs) = first.answers[path], second.answers[twin]
-        if label != other:
+        if plain(label) != plain(other):
             copy = "" if path == twin else f", as {twin},"
             raise DataError(
                 f"{path} is {label} in {first.name} and{copy} {other} in {second.name}",

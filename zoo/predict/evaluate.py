@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo.data.names import matching
 from zoo.data.samples import SEPARATOR, labels_in
 from zoo.errors import DataError, UsageError
 from zoo.metrics import (
@@ -72,10 +73,9 @@ def evaluate(
 ) -> Evaluation:
     """photos: path and class of each. Raises DataError for a class that the members do not know."""
     classes = members[0].classes
-    for member in members:
-        check_classes(member.classes, classes, {label for _, label in photos})
+    known = known_classes(members, {label for _, label in photos})
     tables, readable, errors = ask(members, photos, progress)
-    labels = np.array([classes.index(label) for _, label in photos])[readable]
+    labels = np.array([classes.index(known[label]) for _, label in photos])[readable]
     answers = tuple(answers_of(table[readable], labels) for table in tables)
     reports = tuple(report(each.predicted, labels, classes) for each in answers)
     return Evaluation(
@@ -104,10 +104,10 @@ def evaluate_several(
             "measure them apart",
         )
     labels = [labels_in(cell) for _, cell in photos]
-    for member in members:
-        check_classes(member.classes, classes, {name for names in labels for name in names})
+    known = known_classes(members, {name for cell in labels for name in cell})
     tables, readable, errors = ask(members, photos, progress)
-    truth = np.array([[name in names for name in classes] for names in labels])[readable]
+    marked = [{known[name] for name in cell} for cell in labels]
+    truth = np.array([[name in cell for name in classes] for cell in marked])[readable]
     reports = tuple(label_report(table[readable], truth, classes, threshold) for table in tables)
     committee = reports[-1] if len(members) > 1 else None
     return LabelEvaluation(reports[: len(members)], committee, int(readable.sum()), errors)
@@ -126,7 +126,8 @@ def ask(
     total = len(members) * len(photos)
     for number, member in enumerate(members):
         table = np.full((len(photos), len(classes)), np.nan)
-        column = {name: at for at, name in enumerate(classes)}
+        same = matching(member.classes, classes)
+        column = {name: classes.index(kind) for name, kind in same.items()}
         for at, row in enumerate(member.rows(inputs, len(classes))):
             if row.status == "error":
                 errors[row.path] = row.error
@@ -151,13 +152,18 @@ def answers_of(table: Array, labels: Array) -> Answers:
     return Answers(predicted, table.max(axis=1), predicted == labels)
 
 
-def check_classes(ours: tuple[str, ...], first: tuple[str, ...], labels: set[str]) -> None:
-    if set(ours) != set(first):
-        raise DataError(
-            f"members know different classes: {differing(ours, first)}",
-            "a committee's members must be trained on the same classes",
-        )
-    unknown = sorted(labels - set(ours))
+def known_classes(members: Sequence[Predictor], labels: set[str]) -> dict[str, str]:
+    """Return the first member's class that each label is, by `names.plain`. Raises DataError."""
+    first = members[0].classes
+    for member in members[1:]:
+        same = matching(member.classes, first)
+        if len(set(same.values())) != len(first) or len(same) != len(member.classes):
+            raise DataError(
+                f"members know different classes: {differing(member.classes, first)}",
+                "a committee's members must be trained on the same classes",
+            )
+    known = matching(labels, first)
+    unknown = sorted(labels - known.keys())
     if any(SEPARATOR in label for label in unknown):
         raise DataError(
             f"the photos have several labels, as {unknown[0]}, the network tells one class a photo",
@@ -166,8 +172,9 @@ def check_classes(ours: tuple[str, ...], first: tuple[str, ...], labels: set[str
     if unknown:
         raise DataError(
             f"the photos have classes that the network does not know: {', '.join(unknown[:5])}",
-            f"it knows: {', '.join(ours[:10])}",
+            f"it knows: {', '.join(first[:10])}",
         )
+    return known
 
 
 def differing(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:

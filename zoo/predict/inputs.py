@@ -1,6 +1,7 @@
 """What `zoo predict` is pointed at: a folder, a file, a glob, a list of paths or stdin.
 
-A file with many pictures (IDX, CIFAR-10's batches) stands for all of them, as FILE#N.
+A file with many pictures (IDX, CIFAR-10's batches) stands for all of them, as FILE#N. Lists are
+read as lists.py says; @FILE is a list whatever its suffix.
 """
 
 from __future__ import annotations
@@ -8,17 +9,20 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-from zoo.data import container
+from zoo.data import container, left_out, lists
 from zoo.data.decode import looks_like_image
 from zoo.data.index import is_folder
+from zoo.data.names import on_disk
 from zoo.errors import DataError
-from zoo.run import keep_bytes
+from zoo.run import TEXT
 
-LIST_SUFFIXES = (".txt", ".list", ".lst")
+LIST_SUFFIXES = (".txt", ".list", ".lst", ".csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +35,17 @@ class Input:
 
 @dataclass(slots=True)
 class Inputs:
-    """Inputs one by one, in order. total is None where that is not known before the end."""
+    """Inputs one by one, in order. total is None where that is not known before the end.
+
+    skipped: files that are no pictures. passed: what is left out for its name, with the reason.
+    closed: folders that cannot be listed, with the reason; each is an input that gives an error.
+    """
 
     each: Iterator[Input]
     total: int | None = None
     skipped: list[str] = field(default_factory=list)
+    passed: list[tuple[str, str]] = field(default_factory=list)
+    closed: list[tuple[str, str]] = field(default_factory=list)
 
 
 def find(target: str, stdin: IO[str]) -> Inputs:
@@ -46,33 +56,72 @@ def find(target: str, stdin: IO[str]) -> Inputs:
     input: FILE#N is a picture in a container.
     """
     if target == "-":
-        keep_bytes(stdin)
-        return Inputs(lines(stdin))
+        stream = getattr(stdin, "buffer", None) or BytesIO(stdin.read().encode(**TEXT))
+        return Inputs(listed(stream, "stdin"))
+    if not os.path.lexists(target):
+        target = on_disk(target) or target
     if os.path.isdir(target):
-        found = Inputs(iter(()))
-        found.each = below(target, "", found.skipped, ())
-        found.total = sum(1 for _ in below(target, "", [], ()))
-        if not found.total:
-            raise DataError(f"no pictures in {target}", "give a folder with pictures at any depth")
-        return found
+        return in_folder(target)
+    place = target[1:] if target.startswith("@") and not os.path.lexists(target) else target
+    a_list = place != target or Path(target).suffix.lower() in LIST_SUFFIXES
+    if a_list and os.path.isfile(place):
+        with reading(place) as file:
+            found = list(listed(file, place, os.path.dirname(place)))
+        if not found:
+            raise DataError(f"{place} lists no paths", "give one path a line")
+        return Inputs(iter(found), len(found))
     if os.path.isfile(target):
-        if Path(target).suffix.lower() in LIST_SUFFIXES:
-            with open(target, encoding="utf-8", errors="surrogateescape") as file:
-                listed = list(lines(file))
-            if not listed:
-                raise DataError(f"{target} lists no paths", "give one path a line")
-            return Inputs(iter(listed), len(listed))
         return Inputs(inside(target, target), count(target))
     if in_container(target):
         return Inputs(iter([Input(target, target)]), 1)
-    matches = sorted(name for name in glob.glob(target, recursive=True) if not os.path.isdir(name))
+    return matching(target)
+
+
+def in_folder(folder: str) -> Inputs:
+    """Every picture below a folder."""
+    found = Inputs(iter(()))
+    found.each = below(folder, "", found, ())
+    found.total = sum(1 for _ in below(folder, "", Inputs(iter(())), ()))
+    if not found.total:
+        raise DataError(f"no pictures in {folder}", "give a folder with pictures at any depth")
+    return found
+
+
+def matching(pattern: str) -> Inputs:
+    """The files that a pattern matches, but in folders of systems that it does not name."""
+    named = [part.casefold() for part in pattern.split("/")]
+    found = Inputs(iter(()))
+    matches = []
+    for name in sorted(glob.glob(pattern, recursive=True)):
+        folders = [part for part in name.split("/")[:-1] if part.casefold() not in named]
+        if any(map(left_out.is_system, folders)):
+            found.passed.append((name, left_out.SYSTEM))
+        elif not os.path.isdir(name):
+            matches.append(name)
     if not matches:
         raise DataError(
-            f"{target} does not exist, and matches no file as a pattern",
+            f"{pattern} does not exist, and matches no file as a pattern",
             "give a folder, a picture, a pattern in quotes, a .txt with a path a line, or -",
         )
-    each = (item for name in matches for item in inside(name, name))
-    return Inputs(each, sum(map(count, matches)))
+    found.each = (item for name in matches for item in inside(name, name))
+    found.total = sum(map(count, matches))
+    return found
+
+
+def listed(stream: IO[bytes], name: str, beside: str = "") -> Iterator[Input]:
+    """The paths of a list, each under the name of its file."""
+    return (Input(path, path) for path in lists.paths_in(stream, name, beside))
+
+
+@contextmanager
+def reading(path: str) -> Iterator[IO[bytes]]:
+    try:
+        with open(path, "rb") as file:
+            yield file
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}", "check its permissions"
+        ) from None
 
 
 def inside(file: str, shown: str) -> Iterator[Input]:
@@ -107,22 +156,20 @@ def in_container(target: str) -> bool:
     return number.isdecimal() and container.is_container(file)
 
 
-def lines(file: IO[str]) -> Iterator[Input]:
-    for line in file:
-        name = line.rstrip("\r\n")
-        if name:
-            yield Input(name, name)
-
-
 def below(
-    root: str, relative: str, skipped: list[str], above: tuple[tuple[int, int], ...]
+    root: str, relative: str, found: Inputs, above: tuple[tuple[int, int], ...]
 ) -> Iterator[Input]:
-    """Pictures below a folder, sorted; dot-files are passed over, a loop of links ends."""
+    """Pictures below a folder, sorted; a loop of links ends. What has no row goes to `found`."""
     folder = os.path.join(root, relative)
     try:
         status = os.stat(folder)
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        with os.scandir(folder) as scanned:
+            entries = sorted(scanned, key=lambda entry: entry.name)
     except OSError as error:
+        if relative:
+            found.closed.append((relative, str(error.strerror)))
+            yield Input(folder, relative)
+            return
         raise DataError(
             f"{folder} cannot be listed: {error.strerror}", "check its permissions"
         ) from None
@@ -131,13 +178,15 @@ def below(
         return
     for entry in entries:
         shown = f"{relative}/{entry.name}" if relative else entry.name
-        if entry.name.startswith("."):
-            continue
-        if is_folder(entry):
-            yield from below(root, shown, skipped, (*above, here))
+        is_dir = is_folder(entry)
+        if why := left_out.reason(entry.name, is_dir):
+            if is_dir or looks_like_image(entry.path):
+                found.passed.append((shown, why))
+        elif is_dir:
+            yield from below(root, shown, found, (*above, here))
         elif looks_like_image(entry.path):
             yield Input(entry.path, shown)
         elif container.is_container(entry.path):
             yield from inside(entry.path, shown)
         else:
-            skipped.append(shown)
+            found.skipped.append(shown)

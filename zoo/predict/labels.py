@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from zoo.data import container, packed
+from zoo.data.names import plain
 from zoo.data.split import TRAIN_NAMES, VAL_NAMES
 from zoo.errors import DataError
 from zoo.predict.inputs import Input
@@ -27,7 +28,7 @@ def known(item: Input) -> str:
     folders = [part for part in item.shown.split("/")[:-1] if part]
     if len(folders) > 1 and folders[0].casefold() in PARTS:
         folders = folders[1:]
-    return folders[0] if folders else ""
+    return plain(folders[0]) if folders else ""
 
 
 @lru_cache(maxsize=16)
