@@ -242,9 +242,22 @@ class Run:
         """
         return [row.get("sha256") or "" for row in self.listed(split)]
 
+    def contents(self) -> dict[str, str]:
+        """Return the sha256 of the content by path, in hex, of photos where it is written down."""
+        return {row["path"]: digest for row in self.rows() if (digest := row.get("sha256"))}
+
     def listed(self, split: str) -> list[dict[str, str]]:
+        return [row for row in self.rows() if row["split"] == split]
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return the rows of index.csv."""
         with open(self.path("index.csv"), newline="", **TEXT) as file:
-            return [row for row in csv.DictReader(file) if row["split"] == split]
+            return list(csv.DictReader(file))
+
+    def left_out(self) -> set[str]:
+        """Return the paths in skipped.csv."""
+        with open(self.path("skipped.csv"), newline="", **TEXT) as file:
+            return {row["path"] for row in csv.DictReader(file)}
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo import device
-from zoo.data.index import DatasetIndex, scan
+from zoo.data.index import DatasetIndex
 from zoo.data.views import generator
 from zoo.errors import UsageError, ZooError
 from zoo.finetune import multilabel
@@ -87,7 +87,8 @@ def repeat(job: Job, before: dict[str, torch.Tensor]) -> Iterator[Evidence | str
         results = yield from trained(job, others)
         yield evidence("seeds", [job.run.record["results"], *results])
     if recipe.folds:
-        numbers = folds_of(job.index, job.gather.digests, recipe.folds, recipe.seed)
+        index = job.index.without_test()
+        numbers = folds_of(index, job.gather.digests, recipe.folds, recipe.seed)
         plans = (folded(job, before, numbers, fold) for fold in range(recipe.folds))
         results = yield from trained(job, plans)
         yield evidence("folds", results)
@@ -124,9 +125,11 @@ def train(job: Job, plan: Plan, name: str) -> dict[str, Any]:
 
 def seeded(job: Job, before: dict[str, torch.Tensor], number: int) -> tuple[str, Plan]:
     """With another seed: another order, another head, and another split where there is none."""
+    from zoo.finetune.plan import index_of
+
     plan = job.plan
     seed = plan.recipe.seed + number
-    index = scan(plan.index.source, val_fraction=plan.recipe.val_fraction, seed=seed)
+    index = index_of(plan.recipe.model_copy(update={"seed": seed}), plan.index.source)
     return f"seed-{seed}", again(plan, before, index, seed=seed)
 
 
@@ -136,7 +139,7 @@ def folded(
     """With one fold for validation; no epoch is chosen on it."""
     samples = tuple(
         replace(sample, split="val" if number == fold else "train")
-        for sample, number in zip(job.index.samples, numbers, strict=True)
+        for sample, number in zip(job.index.without_test().samples, numbers, strict=True)
     )
     plan = again(job.plan, before, replace(job.index, samples=samples))
     return f"fold-{fold + 1}", replace(plan, best="last" if plan.best != "optimum" else plan.best)
@@ -145,9 +148,13 @@ def folded(
 def again(
     plan: Plan, before: dict[str, torch.Tensor], index: DatasetIndex, seed: int | None = None
 ) -> Plan:
-    """The plan for other photos or another seed, with the chain as it was before training."""
+    """The plan for other photos or another seed, with the chain as it was before training.
+
+    Without the test part, which is measured on once.
+    """
     from zoo.finetune.plan import make
 
+    index = index.without_test()
     alone: dict[str, Any] = {"seeds": 1, "folds": None, "optimizer": plan.solver, "log": None}
     seed = plan.recipe.seed if seed is None else seed
     recipe = plan.recipe.model_copy(update={**alone, "seed": seed})
