@@ -228,6 +228,17 @@ def test_the_parts_of_mnist_are_train_and_val(tmp_path: Path) -> None:
         decode(read_bytes(index.root / sample.path))
 
 
+def test_beside_a_val_part_the_test_part_is_for_the_end(tmp_path: Path) -> None:
+    write_idx(tmp_path, "train", 12)
+    write_idx(tmp_path, "val", 6)
+    write_idx(tmp_path, "t10k", 9, classes=4)
+    index = scan(tmp_path)
+    assert (index.counts("val"), index.counts("test")) == ([2, 2, 2], [3, 2, 2])
+    assert index.samples[-1].path == "t10k-images-idx3-ubyte.gz#8"
+    assert [path for path, _ in index.skipped] == [f"t10k-images-idx3-ubyte.gz#{n}" for n in (3, 7)]
+    assert not index.val_is_test
+
+
 def test_without_a_val_part_a_share_is_put_aside(tmp_path: Path) -> None:
     write_idx(tmp_path, "train", 30)
     index = scan(tmp_path, seed=1)

@@ -74,10 +74,40 @@ def test_train_without_val_is_split(tmp_path: Path) -> None:
 def test_other_parts_are_left_out_and_said(tmp_path: Path) -> None:
     many(tmp_path / "train")
     many(tmp_path / "val")
-    many(tmp_path / "test")
+    many(tmp_path / "extra")
+    touch(tmp_path, "test/1.jpg")  # of which nobody says what they are
     index = scan(tmp_path)
-    assert index.skipped == (("test", "beside train and val"),)
-    assert not any(sample.path.startswith("test") for sample in index.samples)
+    assert dict(index.skipped) == {
+        "extra": "beside train and val",
+        "test": "a test part without class folders: there is nothing to measure on",
+    }
+    assert not index.of("test")
+
+
+@pytest.mark.parametrize("val", [True, False])
+def test_a_test_part_is_a_part_of_its_own(tmp_path: Path, val: bool) -> None:
+    """It is neither trained on nor validated on; a share of train is put aside without val."""
+    many(tmp_path / "train", ("a", "b", "c"))
+    many(tmp_path / "test", ("a", "b", "odd"), 4)
+    if val:
+        many(tmp_path / "valid", ("a", "b", "c"), 3)
+    index = scan(tmp_path)
+    assert index.counts("test") == [4, 4, 0]
+    assert all(s.path.startswith("test/") == (s.split == "test") for s in index.samples)
+    assert index.counts("val") == ([3, 3, 3] if val else [2, 2, 2])
+    assert index.drawn is not val
+    assert [path for path, _ in index.skipped] == [f"test/odd/{n}.jpg" for n in range(4)]
+    assert "the test part has a class that train has not: odd; not measured (4 photos)" in (
+        index.notes
+    )
+    assert "no test photo of: c" in index.notes
+
+
+def test_pictures_without_labels_have_a_test_part_too(tmp_path: Path) -> None:
+    many(tmp_path / "train", ("a",))
+    touch(tmp_path, *(f"test/{n}.jpg" for n in range(3)))
+    index = scan(tmp_path, labelled=False)
+    assert (index.counts("train"), index.counts("val"), index.counts("test")) == ([8], [2], [3])
 
 
 def test_what_is_no_photo_is_skipped_with_its_reason(tmp_path: Path) -> None:

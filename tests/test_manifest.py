@@ -65,17 +65,19 @@ def test_the_split_is_the_table_s(tmp_path: Path) -> None:
     assert labels(index, "val") == {"3.jpg": "a", "4.jpg": "b"}
 
 
-def test_a_test_part_is_val_where_there_is_no_val(tmp_path: Path) -> None:
-    text = "path,label,split\n1.jpg,a,train\n2.jpg,b,train\n3.jpg,a,test\n"
+def test_a_test_part_is_for_the_end(tmp_path: Path) -> None:
+    """Without val a share of train is put aside; a class that only test has is not measured."""
+    text = "path,label,split\n" + rows(extra=",train") + "x.jpg,a,test\ny.jpg,c,test\n"
     index = scan(manifest(tmp_path, text))
-    assert labels(index, "val") == {"3.jpg": "a"}
-    assert index.notes == (
-        "the test part is used for validation: there is no val part",
-        "no validation photo of: b",
-    )
+    assert labels(index, "test") == {"x.jpg": "a"}
+    assert (index.counts("train"), index.counts("val")) == ([8, 8], [2, 2])
+    assert index.drawn
+    assert index.samples[-1].path == "x.jpg"
+    assert index.skipped == (("y.jpg", "class 'c' of the test part is not in training"),)
     index = scan(manifest(tmp_path, text + "4.jpg,b,val\n"))
     assert labels(index, "val") == {"4.jpg": "b"}
-    assert index.skipped == (("3.jpg", "in the test part"),)
+    assert labels(index, "test") == {"x.jpg": "a"}
+    assert not index.drawn
 
 
 def test_a_table_with_a_train_part_only_is_split(tmp_path: Path) -> None:

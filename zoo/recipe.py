@@ -108,7 +108,11 @@ class Recipe(BaseModel):
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share spread over all classes")
     views: int | None = Field(None, ge=1, le=1000, description="views of each photo; 1 is plain")
-    flip: bool = Field(True, description="views may be mirror images")
+    flip: bool | None = Field(
+        None,
+        description="views may be mirror images; default: not those of small grey pictures, as "
+        "digits are",
+    )
     augment: Literal["none", "light", "trivial", "randaugment", "autoaugment"] = Field(
         "none", description="torchvision's transforms, new in each epoch; for trained stages"
     )
@@ -149,6 +153,9 @@ class Recipe(BaseModel):
         False, description="goes on where more than 10 % of the photos cannot be read"
     )
     val_fraction: float = Field(0.2, gt=0, lt=1, description="share put aside without a val part")
+    keep_duplicates: bool = Field(
+        False, description="photos of val and test that are in train too, by content, stay there"
+    )
     seed: int = Field(0, ge=0, le=2**63 - 1, description="of the split, the order and the head")
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="of the frozen part, and of what is trained besides the head"

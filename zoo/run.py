@@ -252,8 +252,20 @@ class Run:
         """
         return [row.get("sha256") or "" for row in self.listed(split)]
 
+    def contents(self) -> dict[str, str]:
+        """Return the sha256 of the content by path, in hex, of photos where it is written down."""
+        return {row["path"]: digest for row in self.rows() if (digest := row.get("sha256"))}
+
     def listed(self, split: str) -> list[dict[str, str]]:
-        return [row for row in read_csv(self.path("index.csv")) if row["split"] == split]
+        return [row for row in self.rows() if row["split"] == split]
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return the rows of index.csv."""
+        return read_csv(self.path("index.csv"))
+
+    def left_out(self) -> set[str]:
+        """Return the paths in skipped.csv."""
+        return {row["path"] for row in read_csv(self.path("skipped.csv"))}
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""

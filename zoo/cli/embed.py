@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.predict import show_left_out
-from zoo.cli.screen import SAFE, Screen, count, percent, print_json, printable, talk
+from zoo.cli.screen import SAFE, Screen, count, percent, print_json, talk
 from zoo.errors import DataError, UsageError
 from zoo.text import printable
 

@@ -68,7 +68,9 @@ def command(
     cutmix: Annotated[float | None, typer.Option(help="Alpha: boxes are pasted (0).")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="0 to 1 (0).")] = None,
     views: Annotated[int | None, typer.Option(help="Views of each photo.")] = None,
-    flip: Annotated[bool | None, typer.Option(help="Views may be mirrored (default).")] = None,
+    flip: Annotated[
+        bool | None, typer.Option(help="Views may be mirrored (default: not small grey ones).")
+    ] = None,
     augment: Annotated[
         Text, typer.Option(help="none, light, trivial, randaugment, autoaugment: each epoch anew.")
     ] = None,
@@ -91,6 +93,10 @@ def command(
     ] = None,
     log: Annotated[Text, typer.Option(help="csv, tensorboard, or both.")] = None,
     val_fraction: Annotated[float | None, typer.Option(help="Without a val part (0.2).")] = None,
+    keep_duplicates: Annotated[
+        bool | None,
+        typer.Option("--keep-duplicates", help="Photos of val that are in train too stay."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, order and head (0).")] = None,
     precision: Annotated[Text, typer.Option(help="fp32, or bf16 at a measured price.")] = None,
     device: Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,

@@ -43,10 +43,11 @@ def of_run(run: Run, names: list[str]) -> list[tuple[str, str]]:
         ("frozen", frozen(about)),
         ("task", task(about.get("threshold"))),
         ("classes", class_list(names)),
-        ("photos", f"{data['train']} train, {data['val']} val, of {data['root']}" if data else ""),
+        ("photos", f"{photos(data)}, of {data['root']}" if data else ""),
         ("input", shown_input(about.get("preprocess"))),
         ("epochs", epochs(run)),
-        ("results", results(about.get("results", {}))),
+        ("test", tested(about.get("test", {}))),
+        ("results", results(about.get("results", {})) + " on val" * ("test" in about)),
         *(("evidence", evidence(kind)) for kind in about.get("evidence", {}).values()),
         ("time", f"{about['seconds']:,.0f} s" if "seconds" in about else ""),
         ("precision", f"{about['precision']} on {about['device']}" if "device" in about else ""),
@@ -124,6 +125,16 @@ def results(found: dict[str, Any]) -> str:
         components = count(found["pca_components"], "component")
         parts.append(f"PCA with {components}: MSE {found['pca_mse']:.6f}")
     return ", ".join(parts)
+
+
+def photos(data: dict[str, Any]) -> str:
+    test = f", {data['test']} test" if data.get("test") else ""
+    return f"{data['train']} train, {data['val']} val{test}"
+
+
+def tested(found: dict[str, Any]) -> str:
+    """Of the test photos, which have chosen nothing."""
+    return f"{results(found)} on {count(found['photos'], 'photo')}" if found else ""
 
 
 def evidence(found: dict[str, Any]) -> str:

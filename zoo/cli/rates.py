@@ -48,7 +48,9 @@ def command(
     cutmix: Annotated[float | None, typer.Option(help="Alpha: boxes are pasted (0).")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="0 to 1 (0).")] = None,
     views: Annotated[int | None, typer.Option(help="Views of each photo.")] = None,
-    flip: Annotated[bool | None, typer.Option(help="Views may be mirrored (default).")] = None,
+    flip: Annotated[
+        bool | None, typer.Option(help="Views may be mirrored (default: not small grey ones).")
+    ] = None,
     augment: Annotated[
         Text, typer.Option(help="none, light, trivial, randaugment, autoaugment: each epoch anew.")
     ] = None,

@@ -1,10 +1,10 @@
-"""What `zoo finetune` says of a run that is complete, on the val photos."""
+"""What `zoo finetune` says of a run that is complete, on the test photos or else the val photos."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.cli.screen import percent, table, talk
+from zoo.cli.screen import count, percent, table, talk
 
 if TYPE_CHECKING:
     from zoo.finetune.events import Finished
@@ -13,28 +13,62 @@ if TYPE_CHECKING:
 
 
 def show_report(event: Finished, run: Run) -> None:
-    if event.scores.report:
-        show_classes(event.scores.report, event, run)
-    elif event.scores.labels:
-        show_labels(event.scores.labels, event, run)
+    """The test photos' figures come first where there are any: the val photos flatter."""
+    scores = event.test.scores if event.test else event.scores
+    if scores.report:
+        show_classes(scores.report, event, run)
+    elif scores.labels:
+        show_labels(scores.labels, event, run)
     else:
         show_reconstruction(event, run)
 
 
 def show_reconstruction(event: Finished, run: Run) -> None:
-    assert event.scores.mse is not None
+    scores = event.test.scores if event.test else event.scores
+    assert scores.mse is not None
     against = ""
-    if event.baseline:
-        share = event.scores.mse / event.baseline.mse
+    if event.baseline and not event.test:
+        share = scores.mse / event.baseline.mse
         against = (
             f", {share:.2f} of the {event.baseline.mse:.6f} of "
             f"{event.baseline.components} principal components"
         )
     talk(
-        f"MSE {event.scores.mse:.6f} a pixel{against}; MAE {event.scores.mae:.6f} "
+        f"MSE {scores.mse:.6f} a pixel{on_test(event)}{against}; MAE {scores.mae:.6f} "
         f"(epoch {event.best_epoch}), {event.seconds:.1f} s"
     )
+    show_val(event, run)
     talk(f"next: zoo reconstruct {run.folder} FOLDER; zoo embed {run.folder} FOLDER")
+
+
+def on_test(event: Finished) -> str:
+    """What a figure is of, where that is not the val part."""
+    if not event.test:
+        return ""
+    return f" on the {count(event.test.photos, 'test photo')}"
+
+
+def show_val(event: Finished, run: Run) -> None:
+    """What the val photos say, and what they are, where the test photos come first."""
+    if not event.test:
+        return
+    data, scores = run.record["data"], event.scores
+    found = scores.report or scores.labels
+    if scores.report:
+        figure = f"accuracy {percent(scores.report.accuracy)}"
+    else:
+        figure = f"mAP {percent(scores.labels.map)}" if scores.labels else f"MSE {scores.mse:.6f}"
+    if found:
+        figure += f", macro-F1 {percent(found.macro_f1)}"
+    if event.baseline:
+        figure += f" (PCA {event.baseline.mse:.6f})"
+    where = "drawn from train by the seed" if data.get("drawn") else "as the data have it"
+    chosen = {
+        "last": "nothing was chosen on it but the temperature",
+        "optimum": "nothing was chosen on it but the temperature",
+    }
+    use = chosen.get(run.record["best_by"], "the epoch was chosen on it, which flatters")
+    talk(f"val: {figure} on {count(data['val'], 'photo')}, {where}; {use}")
 
 
 def show_labels(report: LabelReport, event: Finished, run: Run) -> None:
@@ -42,22 +76,23 @@ def show_labels(report: LabelReport, event: Finished, run: Run) -> None:
     if len(kept) > 30:
         kept = sorted((score for score in kept if score.photos), key=lambda score: score.ap)[:30]
     rows = [
-        (score.name, str(score.photos), percent(score.ap) if score.photos else "-",
-         *(percent(v) for v in (score.precision, score.recall, score.f1)))
+        (score.name, str(score.photos),
+         *(shown(score.photos, v) for v in (score.ap, score.precision, score.recall, score.f1)))
         for score in kept
     ]  # fmt: skip
-    header = ("class", "val photos", "AP", "precision", "recall", "F1")
+    header = ("class", f"{part(event)} photos", "AP", "precision", "recall", "F1")
     talk()
     for line in table(rows, header, right=" rrrrr"):
         talk(line)
     if len(rows) < len(report.classes):
-        talk(f"({len(report.classes) - len(rows)} more classes in classes.csv)")
+        talk(f"({len(report.classes) - len(rows)} more classes in {class_file(event)})")
     talk()
     talk(
-        f"mAP {percent(report.map)}; from a probability of {report.threshold:g} on macro-F1 "
-        f"{percent(report.macro_f1)}, all labels right on {percent(report.exact)} "
-        f"({which_epoch(event, run)}), {event.seconds:.1f} s"
+        f"mAP {percent(report.map)}{on_test(event)}; from a probability of {report.threshold:g} on "
+        f"macro-F1 {percent(report.macro_f1)}, all labels right on {percent(report.exact)} "
+        f"({which_epoch(event, run)}), {event.seconds:.1f} s{missing(report)}"
     )
+    show_val(event, run)
     show_confidence(event)
     show_evidence(event)
     if event.agreement is not None:
@@ -66,28 +101,33 @@ def show_labels(report: LabelReport, event: Finished, run: Run) -> None:
 
 
 def show_classes(report: Report, event: Finished, run: Run) -> None:
+    by_f1 = sorted(report.classes, key=lambda score: score.f1 if score.photos else 2.0)
+    kept = report.classes if len(report.classes) <= 30 else by_f1[:30]
     rows = [
         (
             score.name,
             str(score.photos),
-            *(percent(v) for v in (score.precision, score.recall)),
-            percent(score.f1),
+            *(shown(score.photos, v) for v in (score.precision, score.recall, score.f1)),
         )
-        for score in report.classes
+        for score in kept
     ]
-    shown = rows if len(rows) <= 30 else sorted(rows, key=lambda row: float(row[4].split()[0]))[:30]
     talk()
-    for line in table(shown, ("class", "val photos", "precision", "recall", "F1"), right=" rrrr"):
+    header = ("class", f"{part(event)} photos", "precision", "recall", "F1")
+    for line in table(rows, header, right=" rrrr"):
         talk(line)
-    if len(rows) > len(shown):
-        talk(f"({len(rows) - len(shown)} more classes, all with a higher F1, in classes.csv)")
+    if len(rows) < len(report.classes):
+        more = len(report.classes) - len(rows)
+        talk(f"({more} more classes, none with a lower F1, in {class_file(event)})")
     talk()
+    where = "test.csv has every answer"
+    if not event.test:
+        where = "confusion.csv has who is taken for whom"
     talk(
-        f"accuracy {percent(report.accuracy, 2 if report_size(report) >= 2000 else 1)}, "
-        f"macro-F1 {percent(report.macro_f1)} "
-        f"({which_epoch(event, run)}), {event.seconds:.1f} s; "
-        f"confusion.csv has who is taken for whom"
+        f"accuracy {percent(report.accuracy, 2 if report_size(report) >= 2000 else 1)}"
+        f"{on_test(event)}, macro-F1 {percent(report.macro_f1)} "
+        f"({which_epoch(event, run)}), {event.seconds:.1f} s; {where}{missing(report)}"
     )
+    show_val(event, run)
     show_confidence(event)
     show_evidence(event)
     if event.agreement is not None:
@@ -95,15 +135,40 @@ def show_classes(report: Report, event: Finished, run: Run) -> None:
     talk(f"next: zoo predict {run.folder} FOLDER; zoo export onnx {run.folder}")
 
 
+def part(event: Finished) -> str:
+    return "test" if event.test else "val"
+
+
+def class_file(event: Finished) -> str:
+    return "run.json" if event.test else "classes.csv"
+
+
+def shown(photos: int, share: float) -> str:
+    """Nothing was measured of a class without a photo."""
+    return percent(share) if photos else "-"
+
+
+def missing(report: Report | LabelReport) -> str:
+    """That classes have no photo here, and so no part in the figures."""
+    absent = [score.name for score in report.classes if not score.photos]
+    if not absent:
+        return ""
+    names = ", ".join(absent[:5]) + (", …" if absent[5:] else "")
+    there = len(report.classes) - len(absent)
+    return f"; of {there} of {len(report.classes)} classes: there is no photo of {names}"
+
+
 def which_epoch(event: Finished, run: Run) -> str:
     epoch = f"epoch {event.best_epoch}"
     known = {"last": f"{epoch}, the last", "optimum": "the optimum on the training photos"}
-    return known.get(run.record["best_by"], f"{epoch}, the best on these photos")
+    these = "the val photos" if event.test else "these photos"
+    return known.get(run.record["best_by"], f"{epoch}, the best on {these}")
 
 
 def show_evidence(event: Finished) -> None:
     for found in event.evidence:
         what = "accuracy" if found.accuracy else "mAP"
+        what = f"val {what}" if event.test else what
         talk(
             f"{len(found.macro_f1)} {found.kind}: {what} {percent(found.mean)}, standard "
             f"deviation {percent(found.deviation)}, 95 % interval of the mean "

@@ -43,7 +43,9 @@ def command(
     distort: Annotated[Text, typer.Option(help="none, affine or elastic.")] = None,
     distort_strength: Annotated[float | None, typer.Option(help="A factor (1).")] = None,
     views: Annotated[int | None, typer.Option(help="Views of each photo; 1 is plain.")] = None,
-    flip: Annotated[bool | None, typer.Option(help="Views may be mirrored (default).")] = None,
+    flip: Annotated[
+        bool | None, typer.Option(help="Views may be mirrored (default: not small grey ones).")
+    ] = None,
     augment: Annotated[
         Text, typer.Option(help="none, light, trivial, randaugment, autoaugment: each epoch anew.")
     ] = None,
@@ -65,6 +67,10 @@ def command(
     ] = None,
     log: Annotated[Text, typer.Option(help="csv, tensorboard, or both.")] = None,
     val_fraction: Annotated[float | None, typer.Option(help="Without a val part (0.2).")] = None,
+    keep_duplicates: Annotated[
+        bool | None,
+        typer.Option("--keep-duplicates", help="Photos of val that are in train too stay."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, order and weights (0).")] = None,
     device: Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Finish this run.")] = None,

@@ -1,4 +1,4 @@
-"""photos/CLASS/*.jpg and photos/{train,val}/CLASS/*.jpg; a test part is for measuring only.
+"""photos/CLASS/*.jpg and photos/{train,val,test}/CLASS/*.jpg; test is for measuring at the end.
 
 Classes are the folder names of the training part, in string order; a class of val is matched by
 name, never by position. Names are compared as names.py does it.
@@ -14,41 +14,57 @@ from pathlib import Path
 from zoo.data import left_out, names
 from zoo.data.decode import looks_like_image
 from zoo.data.samples import DatasetIndex, Sample
-from zoo.data.split import LAYOUT, PARTS, TRAIN_NAMES, VAL_NAMES, check_classes, split
+from zoo.data.split import (
+    LAYOUT,
+    PARTS,
+    TEST_NAMES,
+    TRAIN_NAMES,
+    VAL_NAMES,
+    check_classes,
+    not_measured,
+)
 from zoo.errors import DataError, nearest
 
 PICTURES = "pictures"  # the one class of pictures without labels
 
 
-def scan_folders(root: Path, val_fraction: float, seed: int) -> DatasetIndex:
-    """The index of class folders. Raises DataError."""
+def scan_folders(root: Path) -> DatasetIndex:
+    """The index of class folders, without a split where there is no val part. Raises DataError."""
     skipped: list[tuple[str, str]] = []
     said: list[str] = []
     train_part = part(root, TRAIN_NAMES)
     if train_part is None:
         classes, found = class_folders(root, "", skipped, said)
         check_classes(root, classes)
-        samples, notes = split(found, classes, val_fraction, seed)
-        return DatasetIndex(root, classes, tuple(samples), tuple(skipped), (*said, *notes))
+        return DatasetIndex(root, classes, tuple(found), tuple(skipped), tuple(said))
 
     classes, train = class_folders(root, train_part, skipped, said)
     check_classes(root / train_part, classes)
-    name = part(root, VAL_NAMES)
+    val_part, test_part = part(root, VAL_NAMES), part(root, TEST_NAMES)
     for entry in listing(root):
-        if entry.name not in (train_part, name):
+        if entry.name not in (train_part, val_part, test_part):
             why = left_out.reason(entry.name, is_folder(entry))
-            skipped.append((entry.name, why or "beside train and val"))
-    if name is None:
-        samples, notes = split(train, classes, val_fraction, seed)
-        return DatasetIndex(root, classes, tuple(samples), tuple(skipped), (*said, *notes))
-    val_classes, val = class_folders(root, name, skipped, said, classes)
-    check_val(root / name, classes, val_classes, val)
+            skipped.append((entry.name, why or why_beside(root / entry.name)))
     known = {name: label for label, name in enumerate(classes)}
-    samples = [replace(sample, split="train") for sample in train]
-    samples += [replace(s, split="val", label=known[val_classes[s.label]]) for s in val]
-    absent = [name for name in classes if name not in val_classes]
-    said += [f"no validation photo of: {', '.join(absent)}"] if absent else []
+    samples = train
+    if val_part is not None:
+        val_classes, val = class_folders(root, val_part, skipped, said, classes)
+        check_val(root / val_part, classes, val_classes, val)
+        samples = [replace(sample, split="train") for sample in train]
+        samples += [replace(s, split="val", label=known[val_classes[s.label]]) for s in val]
+    if test_part is not None:
+        test_classes, test = class_folders(root, test_part, skipped, said, classes)
+        named = [(sample, test_classes[sample.label]) for sample in test]
+        samples += [replace(s, split="test", label=known[n]) for s, n in named if n in known]
+        said += not_measured([(s.path, n) for s, n in named if n not in known], skipped)
     return DatasetIndex(root, classes, tuple(samples), tuple(skipped), tuple(said))
+
+
+def why_beside(path: Path) -> str:
+    """Why what lies beside train and val is left out."""
+    if path.name.casefold() in TEST_NAMES and path.is_dir():
+        return "a test part without class folders: there is nothing to measure on"
+    return "beside train and val"
 
 
 def labelled(
@@ -77,20 +93,25 @@ def labelled(
     return {name: photos for name, photos in found.items() if photos}
 
 
-def scan_pictures(root: Path, val_fraction: float, seed: int) -> DatasetIndex:
-    """All pictures below a folder as one class, or {train,val} where it has those parts."""
+def scan_pictures(root: Path) -> DatasetIndex:
+    """All pictures below a folder as one class, or {train,val,test} where it has those parts."""
     skipped: list[tuple[str, str]] = []
     top = {entry.name.casefold(): entry.name for entry in listing(root) if is_folder(entry)}
-    parts = [
-        next((top[name] for name in names if name in top), None)
-        for names in (TRAIN_NAMES, VAL_NAMES)
-    ]
-    if parts[0] and parts[1]:
+    parts = {
+        part: next((top[name] for name in names if name in top), "")
+        for part, names in PARTS.items()
+    }
+    if parts["train"] and (parts["val"] or parts["test"]):
+        if not parts["val"]:  # which is to be drawn from the training part
+            parts = {"": parts["train"], "test": parts["test"]}
         samples = [
             Sample(path, 0, side, size)
-            for folder, side in zip(parts, ("train", "val"), strict=True)
-            for path, size in photos(root, str(folder), skipped, set())
+            for side, folder in parts.items()
+            if folder
+            for path, size in photos(root, folder, skipped, set())
         ]
+        if len([sample for sample in samples if sample.split != "test"]) < 2:
+            raise DataError(f"{root} has no two pictures to train on", "add some")
         return DatasetIndex(root, (PICTURES,), tuple(samples), tuple(skipped))
     found = []
     for entry in listing(root):
@@ -105,8 +126,7 @@ def scan_pictures(root: Path, val_fraction: float, seed: int) -> DatasetIndex:
             skipped.append((entry.name, "not a picture"))
     if len(found) < 2:
         raise DataError(f"{root} has {len(found)} pictures", "add some: two are the least")
-    samples, _ = split(found, (PICTURES,), val_fraction, seed)
-    return DatasetIndex(root, (PICTURES,), tuple(samples), tuple(skipped))
+    return DatasetIndex(root, (PICTURES,), tuple(found), tuple(skipped))
 
 
 def part(root: Path, names: tuple[str, ...]) -> str | None:

@@ -4,17 +4,20 @@ samples.py    the records          split.py     what is put aside for validation
 folders.py    class folders        manifest.py  a table of paths and labels, read by table.py
 packed.py     many pictures in one file, as container.py reads them: MNIST, CIFAR-10
 labelled.py   the same photos for measuring, which needs no split
+copies.py     photos with the same content
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from zoo.data.copies import Contents, Copies, left_apart
 from zoo.data.folders import is_folder, scan_folders, scan_pictures
 from zoo.data.manifest import scan_manifest
 from zoo.data.packed import scan_packed
 from zoo.data.samples import SEPARATOR, DatasetIndex, Sample
-from zoo.data.split import LAYOUT, TRAIN_NAMES, VAL_NAMES
+from zoo.data.split import LAYOUT, TRAIN_NAMES, VAL_NAMES, drawn
 from zoo.data.table import SUFFIXES
 from zoo.errors import DataError
 
@@ -28,15 +31,37 @@ def scan(
     seed: int = 0,
     labelled: bool = True,
     several: bool | None = None,
+    contents: Contents | None = None,
+    keep_copies: bool = False,
 ) -> DatasetIndex:
     """The index of class folders, of a folder with IDX files or CIFAR-10's batches, or a manifest.
 
     Where there is no val part, a share `val_fraction` of each class is put aside for it; which
     photos is a function of the seed and their paths, so adding photos moves few others. Without
     the need for classes (labelled=False) a folder is all the pictures in it. several: photos may
-    have several labels, which takes a manifest; None is as it has them. Raises DataError.
+    have several labels, which takes a manifest; None is as it has them. contents: says which
+    photos have the same content; copies are on one side of the split then, unless keep_copies.
+    Raises DataError.
     """
-    root = Path(root)
+    index = listed(Path(root), labelled, several)
+    digests = contents(index) if contents else {}
+    if any(not sample.split for sample in index.samples):
+        known = {} if keep_copies else digests
+        index = drawn(index, val_fraction, seed, Copies.of(index.samples, known))
+    index = left_apart(index, Copies.of(index.samples, digests), keep_copies)
+    parts = [] if index.drawn or not labelled else ["val"]
+    parts += ["test"] if labelled and index.of("test") else []
+    notes = [absence(part, index.absent(part)) for part in parts if index.absent(part)]
+    return replace(index, notes=(*index.notes, *notes))
+
+
+def absence(part: str, names: list[str]) -> str:
+    what = "validation" if part == "val" else "test"
+    return f"no {what} photo of: {', '.join(names)}"
+
+
+def listed(root: Path, labelled: bool, several: bool | None) -> DatasetIndex:
+    """The photos in the parts that the data have; without a split where they have no val part."""
     if root.is_dir():
         if several:
             raise DataError(
@@ -45,9 +70,9 @@ def scan(
                 f"as in 1.jpg,cat{SEPARATOR}dog",
             )
         folders = scan_folders if labelled else scan_pictures
-        return scan_packed(root, val_fraction, seed) or folders(root, val_fraction, seed)
+        return scan_packed(root) or folders(root)
     if root.suffix.lower() in SUFFIXES and root.is_file():
-        return scan_manifest(root, val_fraction, seed, several)
+        return scan_manifest(root, several)
     problem = "is not a folder" if root.exists() else "does not exist"
     hint = f"give a folder with {LAYOUT} or IDX files, or a manifest ({', '.join(SUFFIXES)})"
     raise DataError(f"{root} {problem}", hint)

@@ -19,7 +19,7 @@ from pathlib import Path
 from zoo.data import cells, container, left_out, lists, names
 from zoo.data.packed import sha256
 from zoo.data.samples import SEPARATOR, DatasetIndex, Sample, labels_in
-from zoo.data.split import PARTS, check_classes, split, split_groups, split_several
+from zoo.data.split import PARTS, check_classes, not_measured
 from zoo.data.table import Row, Table, read
 from zoo.errors import DataError, nearest
 
@@ -51,12 +51,11 @@ class Listed:
         return labels_in(row.label) if self.several else (row.label,)
 
 
-def scan_manifest(
-    path: Path, val_fraction: float, seed: int, several: bool | None = None
-) -> DatasetIndex:
+def scan_manifest(path: Path, several: bool | None = None) -> DatasetIndex:
     """The index of the photos that a table names. Raises DataError with the line at fault.
 
-    several: a photo may have several labels, or none; None is as the table has them.
+    Without a row of val there is no split yet. several: a photo may have several labels, or none;
+    None is as the table has them.
     """
     table = read(path)
     if table.several and several is False:
@@ -70,7 +69,7 @@ def scan_manifest(
     never = [name for name in table.classes if listed.kinds.get(name, name) not in known]
     listed.notes += [f"no photo of: {', '.join(never)}, so not learned"] if never else []
     samples = [sample(listed, row, known, parts[row.path], size) for row, size in listed.photos]
-    samples = divided(listed, samples, tuple(known), val_fraction, seed)
+    samples.sort(key=lambda each: each.split == "test")  # behind all others
     return DatasetIndex(
         path.parent,
         tuple(known),
@@ -80,6 +79,7 @@ def scan_manifest(
         tuple(sorted(listed.containers.items())),
         path,
         listed.several,
+        {row.path: row.group for row, _ in listed.photos},
     )
 
 
@@ -97,26 +97,6 @@ def sample(listed: Listed, row: Row, known: dict[str, int], part: str, size: int
     if listed.several:
         return Sample(row.path, -1, part, size, labels)
     return Sample(row.path, labels[0], part, size)
-
-
-def divided(
-    listed: Listed, samples: list[Sample], classes: tuple[str, ...], val_fraction: float, seed: int
-) -> list[Sample]:
-    """The samples in their parts: the table's, or with a share of each class put aside."""
-    if any(each.split == "val" for each in samples):
-        seen = {k for each in samples if each.split == "val" for k in (each.label, *each.labels)}
-        absent = [name for label, name in enumerate(classes) if label not in seen]
-        listed.notes += [f"no validation photo of: {', '.join(absent)}"] if absent else []
-        return samples
-    groups = {row.path: row.group for row, _ in listed.photos}
-    if listed.several:
-        samples, notes = split_several(samples, groups, classes, val_fraction, seed)
-    elif any(groups.values()):
-        samples, notes = split_groups(samples, groups, classes, val_fraction, seed)
-    else:
-        samples, notes = split(samples, classes, val_fraction, seed)
-    listed.notes += notes
-    return samples
 
 
 # The photos
@@ -246,22 +226,17 @@ def find(listed: Listed, row: Row) -> tuple[Row, int]:
 
 
 def parts_of(listed: Listed) -> dict[str, str]:
-    """`train` or `val` for each path; without a val part it is `train` for all, or empty.
+    """`train`, `val` or `test` for each path; without a val part train is empty: to be drawn.
 
-    Where there is no val part, the test part is it; where there is one, the test part is left out.
+    A test part stays one: it is measured at the end.
     """
     if not any(row.split for row, _ in listed.photos):
         return {row.path: "" for row, _ in listed.photos}
     parts = said_parts(listed)
     if "train" not in parts.values():
         raise DataError(f"{listed.path} has no photo for training", "a row of it has split train")
-    if "val" in parts.values():
-        left = [row for row, _ in listed.photos if parts[row.path] == "test"]
-        listed.skipped += [(row.path, "in the test part") for row in left]
-        listed.photos = [item for item in listed.photos if parts[item[0].path] != "test"]
-    elif "test" in parts.values():
-        listed.notes.append("the test part is used for validation: there is no val part")
-        parts = {path: "val" if part == "test" else part for path, part in parts.items()}
+    if "val" not in parts.values():
+        parts = {path: "" if part == "train" else part for path, part in parts.items()}
     return parts
 
 
@@ -320,16 +295,25 @@ def labelled(path: Path, several: bool = False) -> dict[str, list[tuple[str, str
 def labels_of(listed: Listed, parts: dict[str, str]) -> dict[str, int]:
     """The number of each class of the training part, in string order."""
     training = {
-        name for row, _ in listed.photos if parts[row.path] != "val" for name in listed.labels(row)
+        name
+        for row, _ in listed.photos
+        if parts[row.path] not in ("val", "test")
+        for name in listed.labels(row)
     }
     classes = tuple(sorted(training))
     check_classes(listed.path, classes, "at least two different labels are needed in training")
+    left: list[tuple[str, str]] = []
     for row, _ in listed.photos:
         strange = next((name for name in listed.labels(row) if name not in training), None)
-        if strange is not None:
+        if strange is not None and parts[row.path] == "test":
+            left.append((row.path, strange))
+        elif strange is not None:
             raise listed.error(
                 row,
                 f"label {strange!r} is in val, but not in training",
                 f"{nearest(strange, classes)} training has {', '.join(classes[:10])}".lstrip(),
             )
+    listed.notes += not_measured(left, listed.skipped)
+    gone = {path for path, _ in left}
+    listed.photos = [item for item in listed.photos if item[0].path not in gone]
     return {name: label for label, name in enumerate(classes)}

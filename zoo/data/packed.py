@@ -19,7 +19,7 @@ from zoo.catalog import datasets
 from zoo.data.container import BATCH, Bytes, load, read_labels
 from zoo.data.folders import listing
 from zoo.data.samples import DatasetIndex, Sample
-from zoo.data.split import check_classes, split
+from zoo.data.split import check_classes, not_measured
 from zoo.errors import DataError
 
 IDX = re.compile(r"(train|t10k|test|val)[-._](images|labels)[-._]idx[134][-._]ubyte(\.gz)?")
@@ -48,33 +48,49 @@ class Packed:
         return [
             Sample(f"{self.name}#{n}", known[label], split, self.bytes)
             for n, label in enumerate(self.labels.tolist())
+            if split != "test" or label in known
         ]
 
 
-def scan_packed(root: Path, val_fraction: float, seed: int) -> DatasetIndex | None:
-    """The index of a folder with IDX files or CIFAR-10's batches, None for another folder."""
+def scan_packed(root: Path) -> DatasetIndex | None:
+    """The index of a folder with IDX files or CIFAR-10's batches, None for another folder.
+
+    Without a val part the samples have no split. The data set's own test part is the val part
+    where there is no other, as its published accuracies are on it; else it is for the end.
+    """
     names = [entry.name for entry in listing(root)]
     train, val = idx_parts(root, names) or cifar_parts(root, names) or ([], [])
     if not train:
         return None
+    test = test_beside(root, names, val)
     values = sorted({label for part in train for label in part.values})
     classes, notes = class_names(root, values, train)
     check_classes(root, classes, f"{train[0].name} holds one label only; two are needed")
     known = {value: number for number, value in enumerate(values)}
-    samples = [sample for part in train for sample in part.samples(known, "train")]
-    if val:
-        check_val(root, val, values)
-        samples += [sample for part in val for sample in part.samples(known, "val")]
-        seen = {label for part in val for label in part.values}
-        absent = [name for name, value in zip(classes, values, strict=True) if value not in seen]
-        notes += [f"no validation photo of: {', '.join(absent)}"] if absent else []
-    else:
-        samples, more = split(samples, classes, val_fraction, seed)
-        notes += more
-    files = tuple(file for part in (*train, *val) for file in part.files)
+    own = "train" if val else ""
+    samples = [sample for part in train for sample in part.samples(known, own)]
+    check_val(root, val, values)
+    samples += [sample for part in val for sample in part.samples(known, "val")]
+    samples += [sample for part in test for sample in part.samples(known, "test")]
+    files = tuple(file for part in (*train, *val, *test) for file in part.files)
     used = {name for name, _ in files} | {NAMES}
-    skipped = tuple((name, why_not(name)) for name in names if name not in used)
-    return DatasetIndex(root, classes, tuple(samples), skipped, tuple(notes), files)
+    skipped = [(name, why_not(name)) for name in names if name not in used]
+    strange = [
+        (f"{part.name}#{n}", str(label))
+        for part in test
+        for n, label in enumerate(part.labels.tolist())
+        if label not in known
+    ]
+    notes += not_measured(strange, skipped)
+    return DatasetIndex(root, classes, tuple(samples), tuple(skipped), tuple(notes), files)
+
+
+def test_beside(root: Path, names: Sequence[str], val: Sequence[Packed]) -> list[Packed]:
+    """The test part, where another part is the val part."""
+    if not val or not val[0].name.lower().startswith("val"):
+        return []
+    rest = [name for name in names if not name.lower().startswith("val")]
+    return (idx_parts(root, rest) or ([], []))[1]
 
 
 def labelled(root: Path) -> dict[str, list[tuple[str, str]]] | None:
@@ -88,8 +104,7 @@ def labelled(root: Path) -> dict[str, list[tuple[str, str]]] | None:
         return None
     parts = {"train": train}
     if val and val[0].name.lower().startswith("val"):
-        rest = [name for name in names if not name.lower().startswith("val")]
-        parts |= {"val": val, "test": (idx_parts(root, rest) or ([], []))[1]}
+        parts |= {"val": val, "test": test_beside(root, names, val)}
     else:
         parts["test"] = val
     values = sorted({label for part in train for label in part.values})

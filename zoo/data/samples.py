@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Sample:
 
     path: str
     label: int
-    split: str  # "train" or "val"
+    split: str  # train, val or test; empty where that is still to be drawn
     bytes: int = 0
     labels: tuple[int, ...] = ()
 
@@ -41,7 +41,9 @@ class DatasetIndex:
 
     containers: (path, sha256) of the files with many pictures. source: what was scanned, which a
     resumed run scans again; the root, unless it is a manifest. multilabel: a photo may have
-    several classes, or none.
+    several classes, or none. groups: path -> group, of photos that a split must not tear apart.
+    drawn: the split was not the data's own. Samples of a test part are behind all others: they are
+    measured on at the end, and nothing is chosen by them.
     """
 
     root: Path
@@ -52,6 +54,8 @@ class DatasetIndex:
     containers: tuple[tuple[str, str], ...] = ()
     source: Path = Path()
     multilabel: bool = False
+    groups: Mapping[str, str] = field(default_factory=dict)
+    drawn: bool = False
 
     def __post_init__(self) -> None:
         if self.source == Path():
@@ -71,6 +75,13 @@ class DatasetIndex:
         for path, sha256 in self.containers:
             digest.update(f"\n{path}\0{sha256}".encode(errors="surrogateescape"))
         return digest.hexdigest()
+
+    @property
+    def val_is_test(self) -> bool:
+        """Whether the val part is the test part of IDX files or of CIFAR-10's batches."""
+        # Of those only: a folder of photos may well begin with "test".
+        held = next((sample.path for sample in self.samples if sample.split == "val"), "")
+        return bool(self.containers) and held.startswith(("t10k", "test"))
 
     def of(self, split: str) -> tuple[Sample, ...]:
         return tuple(sample for sample in self.samples if sample.split == split)
@@ -99,6 +110,16 @@ class DatasetIndex:
             return self.labels(split)
         every = range(len(self.classes))
         return [[float(k in sample.labels) for k in every] for sample in self.of(split)]
+
+    def without_test(self) -> DatasetIndex:
+        """Return the index less its test part."""
+        kept = tuple(sample for sample in self.samples if sample.split != "test")
+        return replace(self, samples=kept)
+
+    def absent(self, split: str) -> list[str]:
+        """Return the classes that have no photo in a part."""
+        counted = zip(self.classes, self.counts(split), strict=True)
+        return [name for name, count in counted if not count]
 
     def without(self, bad: dict[str, str]) -> DatasetIndex:
         """The index less the unreadable photos; raises DataError when a class has none left."""

@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from zoo.data.copies import Copies, pairs
 from zoo.data.names import check_numbers, plain
-from zoo.data.samples import Sample
+from zoo.data.samples import DatasetIndex, Sample
 from zoo.errors import DataError
 
 TRAIN_NAMES = ("train", "training")
@@ -44,23 +45,87 @@ def check_classes(
     check_numbers(base, classes)
 
 
+def not_measured(strange: list[tuple[str, str]], skipped: list[tuple[str, str]]) -> list[str]:
+    """Leaves photos (path, class) of test out whose class training does not know; says so."""
+    if not strange:
+        return []
+    skipped += [
+        (path, f"class '{name}' of the test part is not in training") for path, name in strange
+    ]
+    names = list(dict.fromkeys(name for _, name in strange))
+    shown = ", ".join(names[:5]) + (", …" if names[5:] else "")
+    return [
+        f"the test part has {'a class' if len(names) == 1 else 'classes'} that train has not: "
+        f"{shown}; not measured ({len(strange):,} photo{'s'[: len(strange) - 1]})"
+    ]
+
+
 def is_utf8(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
+def drawn(index: DatasetIndex, val_fraction: float, seed: int, copies: Copies) -> DatasetIndex:
+    """Return the index with a share of the samples that have no split yet put aside for val.
+
+    Copies of a photo are on one side. Raises DataError where no photo can be put aside.
+    """
+    open_samples = [sample for sample in index.samples if not sample.split]
+    rest = [sample for sample in index.samples if sample.split]
+    copies = copies.among(open_samples)
+    groups = copies.joined(index.groups) if copies.groups else dict(index.groups)
+    share = (index.classes, val_fraction, seed)
+    if index.multilabel:
+        samples, notes = split_several(open_samples, groups, *share)
+    elif any(index.groups.values()):
+        samples, notes = split_groups(open_samples, groups, *share)
+    else:
+        samples, notes = split(open_samples, *share, copies)
+    if copies.groups:
+        count = sum(len(group) - 1 for group in copies.groups)
+        what = "1 photo is a copy of another" if count == 1 else f"{count:,} photos are copies"
+        notes.append(f"{what}, by content ({shown(copies)}): copies are on one side of the split")
+    return replace(
+        index, samples=(*samples, *rest), notes=(*index.notes, *notes), groups={}, drawn=True
+    )
+
+
+def shown(copies: Copies) -> str:
+    return pairs([(twin, group[0]) for group in copies.groups for twin in group[1:]])
+
+
 def split(
-    found: list[Sample], classes: tuple[str, ...], val_fraction: float, seed: int
+    found: list[Sample],
+    classes: tuple[str, ...],
+    val_fraction: float,
+    seed: int,
+    copies: Copies,
 ) -> tuple[list[Sample], list[str]]:
-    """The same samples, of each class a share put aside for val; a class keeps one for train."""
+    """The same samples, of each class a share put aside for val; a class keeps one for train.
+
+    Copies are on one side: of one class that which has room for all of them, else train.
+    """
+    first = copies.first()
+    pinned = {group[0].path for group in copies.torn}
     samples: list[Sample] = []
     alone: list[str] = []
     for label, name in enumerate(classes):
         mine = [sample for sample in found if sample.label == label]
-        ranked = sorted(mine, key=lambda sample: rank(seed, sample.path))
+        sizes = Counter(first.get(sample.path, sample.path) for sample in mine)
+        free = [path for path in sizes if path not in pinned]
+        ranked = sorted(free, key=lambda path: rank(seed, path))
         count = min(len(mine) - 1, max(1, round(val_fraction * len(mine))))
-        chosen = {sample.path for sample in ranked[:count]}
-        samples += [replace(s, split="val" if s.path in chosen else "train") for s in mine]
-        if count == 0:
+        chosen: set[str] = set()
+        for path in ranked:
+            if sizes[path] <= count:
+                chosen.add(path)
+                count -= sizes[path]
+        if not chosen and (fitting := [p for p in ranked if sizes[p] < len(mine)]):
+            chosen.add(min(fitting, key=sizes.__getitem__))
+        samples += [
+            replace(s, split="val" if first.get(s.path, s.path) in chosen else "train")
+            for s in mine
+        ]
+        if not chosen:
             alone.append(name)
     note = f"one photo only, so none for validation: {', '.join(alone)}"
     if len(alone) == len(classes):

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from zoo.catalog.spec import Preprocess
-from zoo.data.decode import Picture, decode_for, read_bytes
+from zoo.data.decode import FORMATS, Picture, decode, decode_for, read_bytes
 from zoo.data.preprocess import (
     Box,
     Pixels,
@@ -28,10 +30,13 @@ from zoo.data.preprocess import (
     spare,
     to_array,
 )
+from zoo.errors import ImageError
 
 AREA = (0.35, 1.0)  # share of the picture; Inception's 0.08 loses small objects
 RATIO = (3 / 4, 4 / 3)
 JITTER = 0.2
+GLYPH = 64  # pixels of the longer side up to which a grey picture may be a digit or a letter
+GREY = 8  # of 255, by which the colours of a grey pixel may differ
 
 
 def view(
@@ -91,6 +96,26 @@ def view_of(
 def plain_view(path: Path | str, preprocess: Preprocess) -> Pixels:
     """View 0 of a file: uint8, H x W x C. Raises ImageError."""
     return view_of(read_bytes(path), preprocess)
+
+
+def small_and_grey(paths: Iterable[Path | str]) -> bool:
+    """Return whether all of these pictures are grey and small, as those of digits and letters are.
+
+    What they show is another thing in a mirror. A picture that cannot be read says nothing.
+    """
+    seen = False
+    for path in paths:
+        try:
+            data = read_bytes(path)
+            if max(Image.open(BytesIO(data), formats=FORMATS).size) > GLYPH:
+                return False
+            colours = np.asarray(decode(data)).astype(int)
+        except (ImageError, OSError, ValueError, SyntaxError):
+            continue
+        if (colours.max(axis=2) - colours.min(axis=2)).max() > GREY:
+            return False
+        seen = True
+    return seen
 
 
 def framed_view(path: Path | str, preprocess: Preprocess) -> Pixels:

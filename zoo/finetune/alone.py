@@ -16,12 +16,12 @@ import numpy as np
 from zoo import __version__, weights
 from zoo.data.index import Sample
 from zoo.errors import DisagreementError
-from zoo.finetune.events import Event
+from zoo.finetune.events import Event, Finished
 from zoo.finetune.features import Views, compute
 from zoo.finetune.finish import conclude
 from zoo.finetune.heads import flat, optimum
 from zoo.finetune.prefix import prefix
-from zoo.finetune.results import confidence
+from zoo.finetune.results import confidence, write_test
 from zoo.finetune.settings import Epoch
 from zoo.finetune.solver import one_thread
 from zoo.finetune.sources import FeatureSource
@@ -47,13 +47,10 @@ def solve_alone(job: Job) -> Iterator[Event]:
     started = time.perf_counter()
     solution = optimum(plan, source, job.gather)
     weight, bias = solution.weight, solution.bias
-    outputs = scores_of(flat(source.val_features), weight, bias)
     classes = job.index.classes
-    scores = Scores(
-        loss_of(outputs, source.val_labels),
-        report(outputs.argmax(axis=1), source.val_labels, classes),
-        outputs=outputs,
-    )
+    scores = measured(source, weight, bias, classes)
+    outputs, on_test = scores.outputs, source.on_test()
+    assert outputs is not None
     train_loss = loss_of(scores_of(flat(source.features), weight, bias), source.labels)
     epoch = epoch_of(scores, train_loss, time.perf_counter() - started, solution.reason)
     job.log(epoch)
@@ -73,7 +70,19 @@ def solve_alone(job: Job) -> Iterator[Event]:
         bias / np.float32(calibration.temperature),
     )
     job.run.update(linear_head=plan.head)
-    yield from conclude(job, scores, 1, agreement, None, calibration)
+    done = Finished(scores, None, 1, agreement, 0.0, calibration)
+    if on_test:
+        test = measured(on_test, weight, bias, classes)
+        done = replace(done, test=write_test(job.run, job.index, test, calibration))
+    yield from conclude(job, done)
+
+
+def measured(source: FeatureSource, weight: Array, bias: Array, classes: tuple[str, ...]) -> Scores:
+    """Return the scores of the val photos of a source."""
+    outputs = scores_of(flat(source.val_features), weight, bias)
+    labels = source.val_labels
+    found = report(outputs.argmax(axis=1), labels, classes)
+    return Scores(loss_of(outputs, labels), found, outputs=outputs)
 
 
 def scores_of(features: Array, weight: Array, bias: Array) -> Array:

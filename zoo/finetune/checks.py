@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from zoo import catalog
@@ -84,15 +83,9 @@ def check_steps(recipe: Recipe) -> None:
         check_order(recipe, begins)
 
 
-def check_share(recipe: Recipe, read: Callable[..., DatasetIndex]) -> None:
-    """Raises UsageError for a share of the photos for validation where they have a part for it.
-
-    read: the index with a `val_fraction`.
-    """
-    if recipe.val_fraction == default("val_fraction"):
-        return
-    few, many = (read(val_fraction=share).fingerprint for share in (0.01, 0.99))
-    if few == many:
+def check_share(recipe: Recipe, index: DatasetIndex) -> None:
+    """Raises UsageError for a share of the photos for validation where they have a part for it."""
+    if recipe.val_fraction != default("val_fraction") and not index.drawn:
         raise UsageError(
             f"--val-fraction {recipe.val_fraction:g} would do nothing: {recipe.data} says itself "
             "which photos are for validation",

@@ -9,6 +9,7 @@ import numpy as np
 
 from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex
+from zoo.data.views import small_and_grey
 from zoo.device import Device
 from zoo.errors import UsageError
 from zoo.finetune.cut import Cut
@@ -16,6 +17,7 @@ from zoo.finetune.explain import size
 from zoo.finetune.sources import SMALL
 from zoo.metrics import Array
 from zoo.recipe import Recipe
+from zoo.subject import spread
 
 if TYPE_CHECKING:
     from zoo.network import Network
@@ -28,6 +30,7 @@ IMBALANCE = 3.0
 # (`python -m benchmarks.views`); with many more each is a long pass.
 FEW = 1000
 VIEWS = {"solved": 2, "deeper": 4}
+LOOKED = 24  # photos that say whether all are small and grey
 BUDGET = 50  # per cent of the free disk for kept features
 
 
@@ -83,6 +86,7 @@ def view_count(
     if preprocess.size <= SMALL and (parts is None or kind != "deeper"):
         moved = "" if recipe.distort == "none" else f", with {recipe.distort} distortions"
         return 1, f"pictures this small are seen whole{moved}"
+    crops = "crops, mirrored and not" if recipe.flip else "crops, not mirrored"
     if parts is None:
         return 0, "random crops, mirrored" if recipe.flip else "random crops"
     if kind == "head":
@@ -92,11 +96,17 @@ def view_count(
             1,
             f"the plain view: with more than {FEW:,} photos another is a long pass; --views 2",
         )
-    why = f"crops, mirrored and not, up to {FEW:,} photos; --views 1 is quicker"
+    why = f"{crops}, up to {FEW:,} photos; --views 1 is quicker"
     in_turn = kind == "deeper" and not recipe.unfreeze and recipe.schedule != "head-then-all"
     if in_turn and recipe.epochs < VIEWS[kind]:
         return recipe.epochs, f"each epoch has its own, and there are {recipe.epochs}; {why}"
     return VIEWS[kind], why
+
+
+def mirrored(index: DatasetIndex) -> bool:
+    """Whether views may be mirror images where nobody says so: not those of digits or letters."""
+    some = spread(index.of("train"), LOOKED)
+    return not small_and_grey(index.root / sample.path for sample in some)
 
 
 def solver_of(recipe: Recipe, linear: bool, kept: bool) -> tuple[str, str]:
@@ -196,9 +206,7 @@ def epoch_kept(recipe: Recipe, index: DatasetIndex) -> tuple[str, str]:
     """What chooses the epoch that is kept: nothing, where the val part is a test part."""
     if recipe.best != "auto":
         return recipe.best, "as asked for"
-    # Of IDX files and CIFAR-10's batches only: a folder of photos may well begin with "test".
-    held = index.of("val")[0].path if index.containers else ""
-    if held.startswith(("t10k", "test")):
+    if index.val_is_test:
         return "last", "the val part is the data set's test part: no epoch is chosen on it"
     if recipe.task == "reconstruct":
         return "loss", "on the val photos"

@@ -12,20 +12,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import os
 import time
 import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from zoo.data import container
+from zoo.data.index import DatasetIndex
+from zoo.device import cores
 from zoo.disk import cache_folder, read_sealed, write_sealed
 from zoo.engine import Array
+from zoo.engine.pipeline import ordered
 from zoo.errors import WriteError
 
 SETTLED = 5.0  # seconds; the coarsest clock of a file system in use (FAT) has steps of 2
 VERSION = 1
 KEPT = os.name == "posix"
+READERS, AHEAD = 8, 64  # threads that look for copies, and sizes that wait for them
+END = 4096  # bytes at the end of a file, where pictures differ that begin alike
 
 Stat = tuple[int, int, int, int]  # bytes, modified and changed in ns, inode
 
@@ -80,6 +89,74 @@ class Digests:
         with contextlib.suppress(WriteError):
             write_sealed(self.path, file.getvalue())
         self.table, self.new = whole, {}
+
+
+def contents(index: DatasetIndex) -> dict[str, bytes]:
+    """Return the digest by path of every sample that may have a copy; the others are not read.
+
+    Only files of the same size can be copies. Of those whose digest is not known from an earlier
+    run the ends are read, and the whole of those whose ends are equal.
+    """
+    digests = Digests(index.root)
+    boxes = {path for path, _ in index.containers}
+    inside: dict[str, list[str]] = {}
+    sizes: dict[int, list[str]] = {}
+    for sample in index.samples:
+        file = sample.path.rpartition("#")[0]
+        if file in boxes:
+            inside.setdefault(file, []).append(sample.path)
+        elif sample.bytes:
+            sizes.setdefault(sample.bytes, []).append(sample.path)
+    found: dict[str, bytes] = {}
+    for file, paths in inside.items():
+        found |= of_pictures(os.path.join(digests.root, file), paths)
+    alike = [paths for paths in sizes.values() if len(paths) > 1]
+    with ThreadPoolExecutor(min(cores(), READERS), "zoo-copies") as pool:
+        for some in ordered(pool, lambda paths: of_alike(digests, paths), iter(alike), AHEAD):
+            found |= some
+    digests.save()
+    return found
+
+
+def digest_of(path: Path) -> str:
+    """Return the sha256 of a file in hex; nothing where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def of_pictures(box: str, paths: Sequence[str]) -> dict[str, bytes]:
+    """Return the digests of the pixels of a container's pictures."""
+    pictures = container.load(box).pixels
+    rows = np.ascontiguousarray(pictures).reshape(len(pictures), -1)
+    numbers = (int(path.rpartition("#")[2]) for path in paths)
+    return {
+        path: hashlib.sha256(rows[number].data).digest()
+        for path, number in zip(paths, numbers, strict=True)
+    }
+
+
+def of_alike(digests: Digests, paths: Sequence[str]) -> dict[str, bytes]:
+    """Return the digests of those files of one size that may be copies, if they can be read."""
+    known = {path: digests.known(path) for path in paths}
+    if all(digest for _, digest in known.values()):
+        return {path: digest for path, (_, digest) in known.items() if digest}
+    ends: dict[bytes, list[str]] = {}
+    for path in paths:
+        with contextlib.suppress(OSError), open(os.path.join(digests.root, path), "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - END))
+            ends.setdefault(file.read(END), []).append(path)
+    found = {}
+    for path in itertools.chain.from_iterable(same for same in ends.values() if len(same) > 1):
+        status, digest = known[path]
+        if digest is None:
+            digest = bytes.fromhex(digest_of(Path(digests.root, path)))
+            digests.note(path, status if digest else None, digest)
+        if digest:
+            found[path] = digest
+    return found
 
 
 def read(path: Path) -> dict[str, tuple[Stat, bytes]]:

@@ -34,6 +34,15 @@ class FeaturesDone:
 
 
 @dataclass(frozen=True, slots=True)
+class Tested:
+    """What the test photos say, which have chosen nothing. ece: None of reconstructions."""
+
+    scores: Scores
+    photos: int
+    ece: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The run is complete; `scores` are of the epoch that is kept, on the validation photos."""
 
@@ -44,6 +53,7 @@ class Finished:
     seconds: float
     calibration: Calibration | None = None
     evidence: tuple[Evidence, ...] = ()
+    test: Tested | None = None
 
 
 @dataclass(frozen=True, slots=True)

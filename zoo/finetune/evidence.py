@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo import device
-from zoo.data.index import DatasetIndex, scan
+from zoo.data.index import DatasetIndex
 from zoo.data.views import generator
 from zoo.errors import UsageError, ZooError
 from zoo.finetune import multilabel
@@ -87,7 +87,8 @@ def repeat(job: Job, before: dict[str, torch.Tensor]) -> Iterator[Evidence | str
         results = yield from trained(job, others)
         yield evidence("seeds", [job.run.record["results"], *results])
     if recipe.folds:
-        numbers = folds_of(job.index, job.gather.digests, recipe.folds, recipe.seed)
+        index = job.index.without_test()
+        numbers = folds_of(index, job.gather.digests, recipe.folds, recipe.seed)
         plans = (folded(job, before, numbers, fold) for fold in range(recipe.folds))
         results = yield from trained(job, plans)
         yield evidence("folds", results)
@@ -124,9 +125,11 @@ def train(job: Job, plan: Plan, name: str) -> dict[str, Any]:
 
 def seeded(job: Job, before: dict[str, torch.Tensor], number: int) -> tuple[str, Plan]:
     """With another seed: another order, another head, and another split where there is none."""
+    from zoo.finetune.plan import index_of
+
     plan = job.plan
     seed = plan.recipe.seed + number
-    index = scan(plan.index.source, val_fraction=plan.recipe.val_fraction, seed=seed)
+    index = index_of(plan.recipe.model_copy(update={"seed": seed}), plan.index.source)
     return f"seed-{seed}", again(plan, before, index, seed=seed)
 
 
@@ -136,7 +139,7 @@ def folded(
     """With one fold for validation; no epoch is chosen on it."""
     samples = tuple(
         replace(sample, split="val" if number == fold else "train")
-        for sample, number in zip(job.index.samples, numbers, strict=True)
+        for sample, number in zip(job.index.without_test().samples, numbers, strict=True)
     )
     plan = again(job.plan, before, replace(job.index, samples=samples))
     return f"fold-{fold + 1}", replace(plan, best="last" if plan.best != "optimum" else plan.best)
@@ -145,9 +148,13 @@ def folded(
 def again(
     plan: Plan, before: dict[str, torch.Tensor], index: DatasetIndex, seed: int | None = None
 ) -> Plan:
-    """The plan for other photos or another seed, with the chain as it was before training."""
+    """The plan for other photos or another seed, with the chain as it was before training.
+
+    Without the test part, which is measured on once.
+    """
     from zoo.finetune.plan import make
 
+    index = index.without_test()
     alone: dict[str, Any] = {"seeds": 1, "folds": None, "optimizer": plan.solver, "log": None}
     seed = plan.recipe.seed if seed is None else seed
     recipe = plan.recipe.model_copy(update={**alone, "seed": seed})
@@ -179,29 +186,62 @@ def folds_of(index: DatasetIndex, digests: dict[str, bytes], folds: int, seed: i
     for row, sample in enumerate(index.samples):
         groups.setdefault(digests.get(sample.path, sample.path), []).append(row)
     random = generator("folds", seed)
-    order = [list(groups.values())[place] for place in random.permutation(len(groups))]
-    counts = np.zeros((len(index.classes) + 1, folds), np.int64)
-    numbers = np.zeros(len(index.samples), np.int64)
-    for rows in order:
-        kind = index.samples[rows[0]].label  # of photos with several labels -1, one kind
-        fold = int(np.lexsort((counts.sum(axis=0), counts[kind]))[0])
-        numbers[rows] = fold
-        counts[kind, fold] += len(rows)
-    check_folds(index, counts)
+    units = [list(groups.values())[place] for place in random.permutation(len(groups))]
+    numbers = dealt(index, units, folds, rarest_first=False)
+    if index.multilabel and together(index, numbers, folds):
+        numbers = dealt(index, units, folds, rarest_first=True)
+    check_folds(index, numbers, folds)
     return numbers
 
 
-def check_folds(index: DatasetIndex, counts: Array) -> None:
-    """counts: of photos, class x fold; the last row of photos with several labels."""
-    folds = counts.shape[1]
-    if not counts.sum(axis=0).all():
+def dealt(index: DatasetIndex, units: list[list[int]], folds: int, rarest_first: bool) -> Array:
+    """The fold of each sample: where its kind is rarest, then where there are fewest photos.
+
+    A kind is a class; photos with several labels are one kind more. rarest_first: they are of the
+    rarest of their labels instead, and units of rare kinds come first, which can still go anywhere.
+    """
+    photos = [sum(both) for both in zip(index.counts("train"), index.counts("val"), strict=True)]
+    other = len(index.classes)
+
+    def kinds(unit: list[int]) -> list[int]:
+        sample = index.samples[unit[0]]
+        if not index.multilabel:
+            return [sample.label]
+        return sorted(sample.labels, key=photos.__getitem__) if rarest_first else []
+
+    if rarest_first:
+        units = sorted(units, key=lambda unit: min((photos[k] for k in kinds(unit)), default=1e9))
+    counts = np.zeros((other + 1, folds), np.int64)
+    totals = np.zeros(folds, np.int64)
+    numbers = np.zeros(len(index.samples), np.int64)
+    for unit in units:
+        mine = kinds(unit) or [other]
+        fold = int(np.lexsort((totals, counts[mine[0]]))[0])
+        numbers[unit] = fold
+        counts[mine, fold] += len(unit)
+        totals[fold] += len(unit)
+    return numbers
+
+
+def together(index: DatasetIndex, numbers: Array, folds: int) -> list[str]:
+    """The classes whose photos are all in one fold, so that there it has none to train on."""
+    counts = np.zeros((len(index.classes), folds), np.int64)
+    for sample, fold in zip(index.samples, numbers.tolist(), strict=True):
+        for label in sample.labels if index.multilabel else (sample.label,):
+            counts[label, fold] += 1
+    of_class = counts.sum(axis=1)
+    alone = np.flatnonzero((of_class > 0) & (of_class == counts.max(axis=1)))
+    return [index.classes[label] for label in alone]
+
+
+def check_folds(index: DatasetIndex, numbers: Array, folds: int) -> None:
+    """Raises UsageError where a fold would have no photo, or leave none of a class to train on."""
+    if len(np.unique(numbers)) < folds:
         photos = plural(len(index.samples), "photo")
         raise UsageError(f"--folds {folds} of {photos}", "give fewer folds, or more photos")
-    of_class = counts[:-1].sum(axis=1)
-    alone = np.flatnonzero((of_class > 0) & (of_class == counts[:-1].max(axis=1)))
-    if len(alone):
+    if alone := together(index, numbers, folds):
         raise UsageError(
-            f"--folds {folds}: the photos of class '{index.classes[alone[0]]}' are all in one, "
+            f"--folds {folds}: the photos of class '{alone[0]}' are all in one, "
             "and none is left to train on",
             "give this class two different photos or more, or leave --folds out",
         )

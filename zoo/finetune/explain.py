@@ -46,11 +46,12 @@ def lines(plan: Plan) -> list[Line]:
     place, reasons = plan.device, plan.reasons
     return [
         Line("model", about_model(plan), about_weights(plan.start)),
-        Line("photos", *about_photos(plan.index)),
+        Line("photos", *about_photos(plan)),
         *about_task(plan),
         *about_parts(plan),
         Line("input", *about_input(plan.preprocess)),
         Line("views", str(plan.views) if plan.views else "new in each epoch", reasons["views"]),
+        *about_mirrors(plan),
         *about_features(plan),
         Line("device", place.name, f"{place.reason}; {plural(place.threads, 'core')}"),
         *([Line("engine", plan.engine, reasons["engine"])] if plan.cut else []),
@@ -64,6 +65,13 @@ def lines(plan: Plan) -> list[Line]:
         ),
         *about_evidence(plan.recipe),
     ]
+
+
+def about_mirrors(plan: Plan) -> list[Line]:
+    """Nothing where views are mirrored as usual, or where there is but the plain one."""
+    if plan.recipe.flip or plan.views == 1:
+        return []
+    return [Line("mirrored", "no", plan.reasons["flip"])]
 
 
 def about_evidence(recipe: Recipe) -> list[Line]:
@@ -91,14 +99,30 @@ def about_weights(start: Network) -> str:
     return f"weights {named or origin['file']}{licence}"
 
 
-def about_photos(index: DatasetIndex) -> tuple[str, str]:
-    train, val = len(index.of("train")), len(index.of("val"))
+def about_photos(plan: Plan) -> tuple[str, str]:
+    index, recipe = plan.index, plan.recipe
+    counts = {part: len(index.of(part)) for part in ("train", "val", "test")}
     reason = "classes" if len(index.classes) != 1 else "class"
     reason = f"{len(index.classes)} {reason}"
     if index.skipped:
         reason += f"; {len(index.skipped)} entries left out, see skipped.csv"
         reason += f": {left}" if (left := told(index.skipped)) else ""
-    return f"{train} train, {val} val", "; ".join((reason, *index.notes))
+    value = ", ".join(
+        f"{count} {part}" for part, count in counts.items() if count or part != "test"
+    )
+    return value, "; ".join(filter(None, (reason, *about_val(index, recipe), *index.notes)))
+
+
+def about_val(index: DatasetIndex, recipe: Recipe) -> tuple[str, str]:
+    """Where the val photos come from where there is no such part, and what the test part is for."""
+    val = ""
+    if index.drawn:
+        val = f"val is drawn by the seed, {100 * recipe.val_fraction:g} % of train (--val-fraction)"
+    elif index.val_is_test:
+        val = "val is the data set's own test part"
+    many = len(index.of("test"))
+    test = f"the test part of {plural(many, 'photo')} is measured on at the end, by itself"
+    return val, test if many else ""
 
 
 def about_task(plan: Plan) -> list[Line]:

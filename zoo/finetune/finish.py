@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from zoo import weights
@@ -13,9 +13,13 @@ from zoo.finetune.calibrate import fold as fold_temperature
 from zoo.finetune.events import Event, Finished, Note
 from zoo.finetune.evidence import record, repeat
 from zoo.finetune.reconstruction import Baseline, baseline, code_width
-from zoo.finetune.results import confidence, write_tables
+from zoo.finetune.results import (
+    confidence,
+    measured,
+    write_class_table,
+    write_confusion,
+)
 from zoo.finetune.sources import PhotoSource
-from zoo.finetune.tasks import Scores
 from zoo.metrics import Array
 
 if TYPE_CHECKING:
@@ -23,20 +27,14 @@ if TYPE_CHECKING:
     from zoo.finetune.loop import Loop
 
 
-def conclude(
-    job: Job,
-    scores: Scores,
-    best: int,
-    agreement: float | None,
-    baseline: Baseline | None,
-    calibration: Calibration | None,
-    skipped: int = 0,
-) -> Iterator[Event]:
+def conclude(job: Job, done: Finished, skipped: int = 0) -> Iterator[Event]:
     """Writes the results; then the repetitions, and the end."""
-    write(job, scores, baseline, calibration)
-    model = weights.hash_of(job.run.path("model.safetensors"))
+    write(job, done)
     job.run.update(
-        model_sha256=model, best_epoch=best, skipped_steps=skipped, agreement_with_fp32=agreement
+        model_sha256=weights.hash_of(job.run.path("model.safetensors")),
+        best_epoch=done.best_epoch,
+        skipped_steps=skipped,
+        agreement_with_fp32=done.agreement,
     )
     found = []
     for item in repeat(job, job.initial):
@@ -52,25 +50,21 @@ def conclude(
         evidence=record(found),
     )
     checkpoint.remove(job.saver.path)
-    yield Finished(scores, baseline, best, agreement, seconds, calibration, tuple(found))
+    yield replace(done, seconds=seconds, evidence=tuple(found))
 
 
-def write(
-    job: Job, scores: Scores, baseline: Baseline | None, calibration: Calibration | None
-) -> None:
-    results: dict[str, Any] = {"mse": scores.mse, "mae": scores.mae}
-    if scores.report:
-        results = {"accuracy": scores.report.accuracy, "macro_f1": scores.report.macro_f1}
-        write_tables(job.run, scores.report)
-        job.run.update(classes_table=[asdict(score) for score in scores.report.classes])
-    if found := scores.labels:
-        results = {"map": found.map, "macro_f1": found.macro_f1, "exact": found.exact}
-        multilabel.write_table(job.run, found)
-        job.run.update(classes_table=found.to_dict()["classes"])
-    if calibration:
-        job.run.update(calibration=asdict(calibration))
-    if baseline:
-        results |= {"pca_components": baseline.components, "pca_mse": baseline.mse}
+def write(job: Job, done: Finished) -> None:
+    """Writes what the val photos say."""
+    results = measured(done.scores)
+    if done.scores.report:
+        write_confusion(job.run, done.scores.report)
+    if (table := results.pop("classes", None)) is not None:
+        write_class_table(job.run, table)
+        job.run.update(classes_table=table)
+    if done.calibration:
+        job.run.update(calibration=asdict(done.calibration))
+    if done.baseline:
+        results |= {"pca_components": done.baseline.components, "pca_mse": done.baseline.mse}
     job.run.update(results=results)
 
 

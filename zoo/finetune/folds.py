@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from zoo.data.views import generator
 from zoo.metrics import Array
+
+
+def alike(digests: Sequence[bytes], views: int) -> Array:
+    """Return the group of each row, the views of a photo side by side; copies are one group.
+
+    A group's number is that of its first photo, so without copies it is the photo's.
+    """
+    first: dict[bytes, int] = {}
+    groups = [first.setdefault(digest, number) for number, digest in enumerate(digests)]
+    return np.repeat(np.array(groups, np.int64), views)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import numpy as np
 
 from zoo.data.index import DatasetIndex, Sample
 from zoo.engine import Engine
-from zoo.errors import CacheError, DataError, Interrupted
-from zoo.finetune.cache import FeatureCache
+from zoo.errors import CacheError, DataError, Interrupted, RunError
+from zoo.finetune.cache import FeatureCache, Features
 from zoo.finetune.choices import balancing
 from zoo.finetune.cut import Cut
 from zoo.finetune.events import Event, FeaturesDone, Note, Watch
@@ -34,8 +34,8 @@ class Gather:
     """Looks at every photo, writes down what cannot be read, and makes the sources of the phases.
 
     index, class_weights: without the photos that cannot be read. scaling: of the features, where
-    a head is trained on them in steps. digests: of the photos' content. prefix: who ran the frozen
-    part last.
+    a head is trained on them in steps. digests: of the photos' content; before: those, in hex, with
+    which a run began that is resumed. prefix: who ran the frozen part last.
     """
 
     def __init__(self, plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> None:
@@ -44,6 +44,7 @@ class Gather:
         self.class_weights = plan.class_weights
         self.scaling: Scaling | None = None
         self.digests: dict[str, bytes] = {}
+        self.before: dict[str, str] = {}
         self.prefix: Prefix | None = None
 
     def source(self, phase: Phase) -> Generator[Event, None, AnySource]:
@@ -80,8 +81,8 @@ class Gather:
     def features(self, phase: Phase, cut: Cut) -> Generator[Event, None, FeatureSource]:
         started = time.perf_counter()
         plan = self.plan
-        views = Views(tuple(range(plan.views)), plan.view_seed, plan.recipe.flip)
-        splits = {"train": views, "val": Views()}
+        views = Views(tuple(range(plan.views)), plan.view_seed, bool(plan.recipe.flip))
+        splits = {"train": views, "val": Views(), "test": Views()}
         work = [(sample, splits[sample.split]) for sample in self.index.samples]
         ready = yield from self.ready(cut)
         cache = self.cache(cut, ready)
@@ -94,19 +95,21 @@ class Gather:
         cache, found = self.computed(cache, ready.engine, work)
         found.computed += begun.taken() if begun else 0
         yield from self.scanned(found, started)
-        train, val = self.index.of("train"), self.index.of("val")
-        features = cache.rows([key for sample in train for key in found.keys[sample.path]])
-        val_features = cache.rows([found.keys[sample.path][0] for sample in val])
+        parts: dict[str, Features] = {}
+        for part in ("train", "val", "test"):
+            keys = [key for sample in self.index.of(part) for key in found.keys[sample.path]]
+            if keys:
+                parts[part] = cache.rows(keys)
         if plan.scales and phase is plan.phases[0]:
-            self.scaling = Scaling.of(features)
-            features = ScaledFeatures(features, self.scaling)
-            val_features = ScaledFeatures(val_features, self.scaling)
+            self.scaling = Scaling.of(parts["train"])
+            parts = {part: ScaledFeatures(rows, self.scaling) for part, rows in parts.items()}
         source = FeatureSource(
-            features,
+            parts["train"],
             np.repeat(np.array(self.index.targets("train")), plan.views, axis=0),
-            val_features,
+            parts["val"],
             np.array(self.index.targets("val")),
             plan.device,
+            test=(parts["test"], np.array(self.index.targets("test"))) if "test" in parts else None,
         )
         every = phase is plan.phases[0] and (plan.scales or phase.solved)
         return source if every else source.in_turn(plan.views)
@@ -175,14 +178,28 @@ class Gather:
         except DataError:
             self.run.discard()
             raise
+        self.check_contents(found)
         self.digests = {path: keys[0][:32] for path, keys in found.keys.items()}
         self.run.save_index(self.index, self.digests)
         balance = self.balanced_anew() if found.bad else ""
-        counts = {split: len(self.index.of(split)) for split in ("train", "val")}
+        counts = {split: len(self.index.of(split)) for split in ("train", "val", "test")}
         self.run.update(data={**self.run.record["data"], **counts})
         views = sum(len(keys) for keys in found.keys.values())
         seconds = time.perf_counter() - started
         yield FeaturesDone(found.computed, views - found.computed, seconds, found.bad, balance)
+
+    def check_contents(self, found: Pass) -> None:
+        """Raises RunError where a photo has not the content that it had when the run began."""
+        now = {path: keys[0][:32].hex() for path, keys in found.keys.items()}
+        inside = tuple(f"{path}#" for path, _ in self.index.containers)  # known by their files
+        other = [path for path, digest in self.before.items() if now.get(path) != digest]
+        new = [path for path in now if path not in self.before and not path.startswith(inside)]
+        if self.before and (changed := [*other, *new]):
+            more = f", and {len(changed) - 1:,} more" if len(changed) > 1 else ""
+            raise RunError(
+                f"{changed[0]} has other content than when {self.run.folder} began{more}",
+                "put back what was there, or start a new run: cached features make it quick",
+            )
 
     def balanced_anew(self) -> str:
         """The weights of the classes without the unreadable photos; says so where it matters."""
@@ -218,9 +235,10 @@ class Gather:
             photos("val"),
             plan.preprocess,
             plan.device,
+            test=photos("test"),
             views=plan.views,
             seed=plan.view_seed,
-            flip=plan.recipe.flip,
+            flip=bool(plan.recipe.flip),
             distortion=(plan.recipe.distort, plan.recipe.distort_strength),
             augment=plan.recipe.augment,
             workers=plan.recipe.workers,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.finetune.cache import Features
+from zoo.finetune.folds import alike
 from zoo.finetune.gather import Gather
 from zoo.finetune.sources import FeatureSource
 from zoo.metrics import Array
@@ -36,14 +37,13 @@ def optimum(plan: Plan, source: FeatureSource, gather: Gather) -> Solution:
     """Of the training features of a source. Needs no torch."""
     from zoo.finetune.solver import solve
 
-    views = plan.views
-    rows = flat(source.features)
+    train, rows = gather.index.of("train"), flat(source.features)
     return solve(
         rows,
         source.labels,
         len(gather.index.classes),
         seed=plan.recipe.seed,
-        groups=np.arange(len(rows)) // views,
+        groups=alike([gather.digests[sample.path] for sample in train], plan.views),
         class_weights=np.array(gather.class_weights) if gather.class_weights else None,
         label_smoothing=plan.recipe.label_smoothing,
         penalty=plan.recipe.penalty,

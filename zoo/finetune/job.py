@@ -14,7 +14,8 @@ from zoo.data.index import DatasetIndex
 from zoo.disk import replacing, writing
 from zoo.errors import DisagreementError, DiskFull, RunError, TeamError, TrainingError
 from zoo.finetune import checkpoint
-from zoo.finetune.events import Event, Note, Watch
+from zoo.finetune.digests import digest_of
+from zoo.finetune.events import Event, Finished, Note, Watch
 from zoo.finetune.evidence import initial
 from zoo.finetune.finish import calibrated, conclude, pca
 from zoo.finetune.gather import AnySource, Gather
@@ -22,7 +23,7 @@ from zoo.finetune.heads import solve_head
 from zoo.finetune.loggers import Logger, logging
 from zoo.finetune.loop import Epoch, Loop
 from zoo.finetune.plan import Plan
-from zoo.finetune.results import agreement_with_fp32
+from zoo.finetune.results import agreement_with_fp32, write_test
 from zoo.finetune.scale import first_layer
 from zoo.finetune.settings import settings_of
 from zoo.finetune.tasks import Scores
@@ -74,6 +75,7 @@ class Job:
             yield from self.alone()
             return
         loop: Loop | None = None
+        test: Scores | None = None
         path = self.run.path(CHECKPOINT)
         (begin,) = self.team.from_first(checkpoint.phase_of(path) if self.team.first else 0)
         for number in range(int(begin), len(self.plan.phases)):
@@ -89,11 +91,13 @@ class Job:
                     self.save(loop)
                 loop.restore_best()
             scores = loop.evaluate()
+            if phase is self.plan.phases[-1]:
+                test = loop.test_scores()
             self.fold(loop.model)
         assert loop is not None
         if not self.team.first:
             return
-        yield from self.finish(loop, scores)
+        yield from self.finish(loop, scores, test)
         self.remember()
 
     def alone(self) -> Iterator[Event]:
@@ -234,7 +238,7 @@ class Job:
 
     # The end.
 
-    def finish(self, loop: Loop, scores: Scores) -> Iterator[Event]:
+    def finish(self, loop: Loop, scores: Scores, test: Scores | None) -> Iterator[Event]:
         agreement, baseline, calibration = None, None, None
         if scores.outputs is not None:
             calibration = calibrated(self, loop, scores.outputs)
@@ -244,9 +248,12 @@ class Job:
             agreement = agreement_with_fp32(self.plan, self.index, self.run)
         if self.recipe.task == "reconstruct":
             baseline = pca(self, loop.source)
-        progress, best = loop.progress, loop.progress.best_epoch
-        found = (scores, best, agreement, baseline, calibration)
-        yield from conclude(self, *found, skipped=progress.skipped)
+        progress = loop.progress
+        tested = write_test(self.run, self.index, test, calibration) if test else None
+        found = Finished(
+            scores, baseline, progress.best_epoch, agreement, 0.0, calibration, test=tested
+        )
+        yield from conclude(self, found, skipped=progress.skipped)
 
 
 def start(plan: Plan, folder: Path, watch: Watch, team: Team = ALONE) -> Job:
@@ -272,22 +279,52 @@ def resumable(plan: Plan) -> Recipe:
 
 
 def recipe_of(run: Run) -> Recipe:
-    """The recipe of an unfinished run; as many features are kept as when it began."""
+    """The recipe of an unfinished run; as many features are kept as when it began.
+
+    A run from before there was a test part in it has the same photos in val as it began with.
+    """
     recipe = recipes.make({}, run.path("recipe.toml"))
+    if "test" not in run.record["data"]:
+        return recipe.model_copy(update={"keep_duplicates": True})
     room = run.record.get("feature_bytes")
     return recipe if room is None else recipe.model_copy(update={"cache_budget": f"{room}B"})
 
 
 def resume(plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> Job:
     """The same job again in its folder. Raises RunError where photos or weights have changed."""
-    before, now = run.record, plan.record()
-    if before["data"]["fingerprint"] != now["data"]["fingerprint"]:
+    before = run.record
+    index = plan.index if "test" in before["data"] else plan.index.without_test()
+    if before["data"]["fingerprint"] != index.fingerprint:
         raise RunError(
-            f"the photos in {plan.index.root} have changed since {run.folder} began",
-            "start a new run: cached features make it quick",
+            f"the photos in {plan.index.root} have changed since {run.folder} began"
+            f"{difference(index, run)}",
+            "put back what was there, or start a new run: cached features make it quick",
         )
-    if before["weights_sha256"] != now["weights_sha256"]:
+    if before["weights_sha256"] != plan.weights_sha256:
         raise RunError(
             f"the weights that {run.folder} started from have changed", "start a new run"
         )
-    return Job(plan, run if team.first else Seen(run.folder, run.record), watch, team)
+    job = Job(plan, run if team.first else Seen(run.folder, before), watch, team)
+    job.gather.before = run.contents()
+    return job
+
+
+def difference(index: DatasetIndex, run: Run) -> str:
+    """Return which photo is not as the run has it, in words; or nothing where none can be told."""
+    there = {row["path"]: row for row in run.rows()}
+    now = {sample.path: sample for sample in index.samples}
+    left_out, unreadable = dict(index.skipped), run.left_out()
+    for path in there.keys() - now.keys():
+        return f": {path} is {left_out.get(path, 'not among them any more')}"
+    for path, sample in now.items():
+        row = there.get(path)
+        if row is None and path not in unreadable:
+            return f": {path} is new"
+        if row and row["split"] != sample.split:
+            return f": {path} was in {row['split']} and is in {sample.split}"
+        if row and row["label"] != index.named(sample):
+            return f": {path} was '{row['label']}' and is '{index.named(sample)}'"
+    for path, digest in run.contents().items():
+        if digest_of(index.root / path) != digest:
+            return f": {path} has other content"
+    return ""

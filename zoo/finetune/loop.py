@@ -318,6 +318,15 @@ class Loop:
         self.team.from_first(scores.loss)
         return scores
 
+    def test_scores(self) -> Scores | None:
+        """Return the scores of the test photos; None where there are none, or for others to say."""
+        source = self.source.on_test() if self.team.first else None
+        if source is None:
+            return None
+        with self.gradients.precision():
+            task: Task = TASKS[self.settings.task](self.settings, source, self.device)
+            return task.evaluate(self.averaged, source)
+
     def restore_best(self) -> None:
         """The trained part becomes what was best, and is evaluated as such from here on."""
         self.averaged = self.model

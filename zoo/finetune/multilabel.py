@@ -10,6 +10,7 @@ one fold, since they are not independent. No probability crosses the threshold o
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from zoo.data.index import DatasetIndex
 from zoo.data.samples import SEPARATOR
 from zoo.finetune.calibrate import FEWEST, Calibration, fit, folds_of, last_layer
-from zoo.metrics import THRESHOLD, Array, LabelReport, sigmoid
+from zoo.metrics import THRESHOLD, Array, calibration_error, sigmoid
 from zoo.run import Run, write_csv
 
 if TYPE_CHECKING:
@@ -57,30 +58,27 @@ def confidence(
     pairs = np.stack([np.zeros_like(scores), scores], axis=-1).reshape(-1, 2)
     folds = np.repeat(folds_of(np.zeros(photos, np.int64), seed), classes)
     found = fit(pairs, truth.reshape(-1).astype(np.int64), seed, why_not, folds)
-    write_val(run, index, sigmoid(scores / found.temperature))
+    write_answers(run.path("val.csv"), index, "val", sigmoid(scores / found.temperature))
     return replace(found, photos=photos)
 
 
-def write_val(run: Run, index: DatasetIndex, probabilities: Array) -> None:
-    """val.csv: what the network says of each val photo, in the order of the index.
+def calibration_error_of(probabilities: Array, truth: Array) -> float:
+    """Return the calibration error of N x K answers of yes or no; truth: N x K of 0 and 1."""
+    yes = probabilities >= THRESHOLD
+    sure = np.where(yes, probabilities, 1 - probabilities)
+    return calibration_error(sure.reshape(-1), (yes == (truth > 0)).reshape(-1))
+
+
+def write_answers(path: Path, index: DatasetIndex, part: str, probabilities: Array) -> None:
+    """val.csv or test.csv: what the network says of each photo, in the order of the index.
 
     probability: of each predicted label. correct: all labels are.
     """
     rows = []
-    for sample, values in zip(index.of("val"), probabilities, strict=True):
+    for sample, values in zip(index.of(part), probabilities, strict=True):
         told = [k for k, value in enumerate(values.tolist()) if value >= THRESHOLD]
         names = SEPARATOR.join(index.classes[k] for k in told)
         shares = SEPARATOR.join(f"{values[k]:.6g}" for k in told)
         correct = int(set(told) == set(sample.labels))
         rows.append((sample.path, index.named(sample), names, shares, correct))
-    write_csv(run.path("val.csv"), ("path", "label", "predicted", "probability", "correct"), rows)
-
-
-def write_table(run: Run, report: LabelReport) -> None:
-    """classes.csv; the average precision of a class without a val photo is empty."""
-    rows = (
-        (c.name, c.photos, c.ap if c.photos else "", c.precision, c.recall, c.f1)
-        for c in report.classes
-    )
-    header = ("class", "photos", "ap", "precision", "recall", "f1")
-    write_csv(run.path("classes.csv"), header, rows)
+    write_csv(path, ("path", "label", "predicted", "probability", "correct"), rows)

@@ -302,7 +302,8 @@ def feature_shape(parts: Cut, preprocess: Preprocess) -> tuple[int, ...]:
 
 
 def rows_of(index: DatasetIndex, views: int) -> int:
-    return len(index.of("train")) * max(1, views) + len(index.of("val"))
+    train = len(index.of("train"))
+    return train * max(1, views) + len(index.samples) - train
 
 
 def free_room() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib
 from dataclasses import dataclass, field, replace
@@ -28,8 +27,9 @@ from zoo.finetune.checks import (
     check_steps,
     check_task,
 )
-from zoo.finetune.choices import balancing, epoch_kept, learning_rate, threads_of
+from zoo.finetune.choices import balancing, epoch_kept, learning_rate, mirrored, threads_of
 from zoo.finetune.cut import Cut
+from zoo.finetune.digests import contents
 from zoo.finetune.evidence import folds_of
 from zoo.finetune.explain import Line, lines
 from zoo.finetune.known import Known
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from zoo.network import Network, Progress
 
 
+MIRRORS = "small grey pictures, as of digits and letters, are others in a mirror; --flip mirrors"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What will be done.
@@ -55,7 +58,8 @@ class Plan:
     threads: of the trained part. best: what chooses the epoch that is kept. engine: of the frozen
     part. known: of a network that is not here itself; then chain and start.chain are None, and of
     the cut only the names are there. facts: where that is to be kept. ahead: a pass over the photos
-    that has begun. reasons: of `lr`, `threads`, `views`, `best`, `solver`, `balance` and `engine`.
+    that has begun. reasons: of `lr`, `threads`, `views`, `flip`, `best`, `solver`, `balance` and
+    `engine`.
     """
 
     recipe: Recipe
@@ -163,8 +167,8 @@ class Plan:
                 "name": self.recipe.data,
                 "root": str(self.index.root.absolute()),
                 "fingerprint": self.index.fingerprint,
-                "train": len(self.index.of("train")),
-                "val": len(self.index.of("val")),
+                "drawn": self.index.drawn,
+                **{part: len(self.index.of(part)) for part in ("train", "val", "test")},
             },
             "plan": [[line.what, line.value, line.reason] for line in self.lines],
         }
@@ -176,6 +180,7 @@ def make(recipe: Recipe, progress: Progress | None = None, begin: bool = False) 
     begin: the pass over the photos may begin meanwhile; whoever asks for it ends with `Plan.stop`.
     """
     index = photos_of(recipe, progress)
+    flip_why = MIRRORS if recipe.flip is None else "as asked for"
     recipe = settled(recipe, index)
     check_steps(recipe)
     device.tune_allocator()
@@ -183,8 +188,8 @@ def make(recipe: Recipe, progress: Progress | None = None, begin: bool = False) 
     engine, engine_why = engine_of(recipe, chosen)
     if quick := known.plan_of(recipe, index, chosen, (engine, engine_why)):
         if recipe.folds:
-            folds_of(index, {}, recipe.folds, recipe.seed)
-        return quick
+            folds_of(index.without_test(), {}, recipe.folds, recipe.seed)
+        return replace(quick, reasons={**quick.reasons, "flip": flip_why})
     begun = ahead.begin(recipe, index, chosen, engine) if begin else None
     try:
         plan = planned(recipe, index, chosen, (engine, engine_why), progress)
@@ -192,7 +197,7 @@ def make(recipe: Recipe, progress: Progress | None = None, begin: bool = False) 
         if begun:
             begun.stop()
         raise
-    return replace(plan, ahead=begun)
+    return replace(plan, ahead=begun, reasons={**plan.reasons, "flip": flip_why})
 
 
 def planned(
@@ -250,7 +255,7 @@ def planned(
     check_mixing(plan)
     check_old(plan)
     if recipe.folds:
-        folds_of(index, {}, recipe.folds, recipe.seed)
+        folds_of(index.without_test(), {}, recipe.folds, recipe.seed)
     return plan
 
 
@@ -281,22 +286,33 @@ def photos_of(recipe: Recipe, progress: Progress | None) -> DatasetIndex:
     kinds(recipe.log)
     check_compiler(recipe)
     place = datasets.locate(recipe.data, progress=progress)
-    read = functools.partial(
-        scan,
-        place,
-        seed=recipe.seed,
-        labelled=recipe.task != "reconstruct",
-        several={"classify": False, "multilabel": True}.get(recipe.task or ""),
-    )
-    index = read(val_fraction=recipe.val_fraction)
+    index = index_of(recipe, place)
     if not index.of("val"):
         raise DataError(f"{recipe.data} leaves no photo for validation", "add photos")
-    check_share(recipe, read)
+    check_share(recipe, index)
     return index
 
 
+def index_of(recipe: Recipe, place: Path) -> DatasetIndex:
+    """The photos in their parts, as the recipe's task and seed have them. Raises DataError."""
+    return scan(
+        place,
+        val_fraction=recipe.val_fraction,
+        seed=recipe.seed,
+        labelled=recipe.task != "reconstruct",
+        several={"classify": False, "multilabel": True}.get(recipe.task or ""),
+        contents=contents,
+        keep_copies=recipe.keep_duplicates,
+    )
+
+
 def settled(recipe: Recipe, index: DatasetIndex) -> Recipe:
-    """The recipe with its task, which is the data's where it says none. Raises RecipeError."""
+    """The recipe with what the photos decide where it says nothing: task, and mirror images.
+
+    Raises RecipeError.
+    """
+    if recipe.flip is None:
+        recipe = recipe.model_copy(update={"flip": mirrored(index)})
     if recipe.task is not None:
         return recipe
     task = "multilabel" if index.multilabel else "classify"

@@ -27,9 +27,12 @@ from zoo.errors import (
     UnknownStage,
     UsageError,
 )
+from zoo.finetune.choices import mirrored
 from zoo.finetune.cut import Cut, cut
+from zoo.finetune.digests import contents
 from zoo.finetune.events import Watch
 from zoo.finetune.features import Pass, Views, compute
+from zoo.finetune.folds import alike
 from zoo.finetune.phases import feature_shape, is_linear
 from zoo.finetune.prefix import Part, cache_of, prefix, tensors_of
 from zoo.finetune.solver import cross_validated
@@ -89,6 +92,7 @@ class Ranking:
     views: int
     watch: Watch
     bad: dict[str, str] = field(default_factory=dict)
+    flip: bool = True
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -111,7 +115,7 @@ class Ranking:
         name, start = opened(model, self.seed)
         chain, parts = parted(start, len(self.index.classes), self.seed)
         began = time.perf_counter()
-        rows, labels, ms = self.features(name, start, parts)
+        rows, labels, groups, ms = self.features(name, start, parts)
         solving = time.perf_counter()
         found = cross_validated(
             rows,
@@ -119,7 +123,7 @@ class Ranking:
             len(self.index.classes),
             seed=self.seed,
             folds=self.folds,
-            groups=np.arange(len(rows)) // self.views,
+            groups=groups,
         )
         done = time.perf_counter()
         return Ranked(
@@ -140,8 +144,11 @@ class Ranking:
             note=seen(start, parts, self.index),
         )
 
-    def features(self, name: str, start: Network, parts: Cut) -> tuple[Array, Array, float]:
-        """Rows and labels, the views of a photo side by side, and milliseconds for a view."""
+    def features(self, name: str, start: Network, parts: Cut) -> tuple[Array, Array, Array, float]:
+        """Rows, labels, groups of the rows of one content, and milliseconds for a view.
+
+        The views of a photo are side by side.
+        """
         place = device.choose()
         kind, _ = choose("auto", place.name, place.precision)
         made, tensors = made_of(start.row, start.variant), tensors_of(parts.frozen)
@@ -149,7 +156,8 @@ class Ranking:
         ready = prefix(part, kind, place)
         engine = ready.engine
         cache = cache_of(part, ready)
-        work = [(sample, Views(tuple(range(self.views)), self.seed)) for sample in self.samples]
+        drawn = Views(tuple(range(self.views)), self.seed, self.flip)
+        work = [(sample, drawn) for sample in self.samples]
 
         def progress(done: int, total: int) -> None:
             self.watch.progress(f"features of {name}", done, total)
@@ -166,7 +174,8 @@ class Ranking:
         samples = [sample for sample in self.samples if sample.path in found.keys]
         rows = cache.rows([key for sample in samples for key in found.keys[sample.path]])
         labels = np.repeat([sample.label for sample in samples], self.views)
-        return rows.gather(range(len(rows))).reshape(len(rows), -1), labels, ms
+        groups = alike([found.keys[sample.path][0] for sample in samples], self.views)
+        return rows.gather(range(len(rows))).reshape(len(rows), -1), labels, groups, ms
 
     def leave_out(self, bad: dict[str, str]) -> None:
         if bad:
@@ -191,7 +200,7 @@ class Unkept:
 
 def prepare(data: str, *, folds: int, seed: int, views: int, watch: Watch) -> Ranking:
     """Looks at the photos. Raises DataError."""
-    index = scan(datasets.locate(data), seed=seed)
+    index = scan(datasets.locate(data), seed=seed, contents=contents)
     if index.multilabel:
         raise DataError(
             f"{data} has several labels a photo, and backbones are ranked by one class a photo",
@@ -202,7 +211,7 @@ def prepare(data: str, *, folds: int, seed: int, views: int, watch: Watch) -> Ra
             f"no class of {data} has two photos for training, so there is none to test on",
             "add photos to the classes",
         )
-    return Ranking(index, folds, seed, views, watch)
+    return Ranking(index, folds, seed, views, watch, flip=views == 1 or mirrored(index))
 
 
 # The backbones.

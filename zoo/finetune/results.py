@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +15,20 @@ from zoo.engine.choose import choose
 from zoo.engine.compiled import made_of
 from zoo.engine.pipeline import forward
 from zoo.errors import ImageError
+from zoo.finetune import multilabel
 from zoo.finetune.calibrate import Calibration, answers, fit
+from zoo.finetune.events import Tested
 from zoo.finetune.prefix import Part, prefix
-from zoo.metrics import THRESHOLD, Array, Report, risk_coverage, sigmoid
+from zoo.finetune.tasks import Scores
+from zoo.metrics import (
+    THRESHOLD,
+    Array,
+    LabelReport,
+    Report,
+    calibration_error,
+    risk_coverage,
+    sigmoid,
+)
 from zoo.run import Run, write_csv
 from zoo.subject import spread
 
@@ -28,13 +40,17 @@ if TYPE_CHECKING:
 PHOTOS = 256
 
 
-def write_tables(run: Run, report: Report) -> None:
-    """confusion.csv and classes.csv."""
+def write_confusion(run: Run, report: Report) -> None:
+    """Writes confusion.csv: who is taken for whom."""
     names = [score.name for score in report.classes]
     table = ([name, *row] for name, row in zip(names, report.confusion, strict=True))
     write_csv(run.path("confusion.csv"), ("true \\ predicted", *names), table)
-    rows = ([c.name, c.photos, c.precision, c.recall, c.f1] for c in report.classes)
-    write_csv(run.path("classes.csv"), ("class", "photos", "precision", "recall", "f1"), rows)
+
+
+def write_class_table(run: Run, table: list[dict[str, Any]]) -> None:
+    """classes.csv; what was not measured is empty."""
+    header = ["class", *list(table[0])[1:]]
+    write_csv(run.path("classes.csv"), header, (row.values() for row in table))
 
 
 def confidence(
@@ -48,20 +64,66 @@ def confidence(
     labels = np.array([sample.label for sample in samples])
     calibration = fit(scores, labels, seed, why_not)
     scores = scores / calibration.temperature
-    write_val(run, samples, scores, run.record["classes"])
+    write_answers(run.path("val.csv"), samples, scores, run.record["classes"])
     write_risk_coverage(run, *answers(scores, labels))
     return calibration
 
 
-def write_val(run: Run, samples: Sequence[Sample], scores: Array, classes: Sequence[str]) -> None:
-    """val.csv: what the network says of each val photo, in the order of the index."""
+def write_test(
+    run: Run, index: DatasetIndex, scores: Scores, calibration: Calibration | None
+) -> Tested:
+    """Writes test.csv and run.json's `test`: what the test photos say of the finished network.
+
+    scores: with outputs from before the temperature is folded into the head.
+    """
+    samples, ece = index.of("test"), None
+    results: dict[str, Any] = {"photos": len(samples)}
+    if scores.outputs is not None:
+        outputs = scores.outputs / (calibration.temperature if calibration else 1.0)
+        if index.multilabel:
+            probabilities = sigmoid(outputs)
+            truth = np.array(index.targets("test"))
+            multilabel.write_answers(run.path("test.csv"), index, "test", probabilities)
+            ece = multilabel.calibration_error_of(probabilities, truth)
+        else:
+            labels = np.array([sample.label for sample in samples])
+            write_answers(run.path("test.csv"), samples, outputs, index.classes)
+            ece = calibration_error(*answers(outputs, labels))
+    run.update(test=results | measured(scores) | ({} if ece is None else {"ece": ece}))
+    return Tested(scores, len(samples), ece)
+
+
+def measured(scores: Scores) -> dict[str, Any]:
+    """Return the numbers that run.json has of scores, those of each class among them."""
+    found = scores.report or scores.labels
+    if found is None:
+        return {"mse": scores.mse, "mae": scores.mae}
+    names = ("accuracy", "macro_f1") if scores.report else ("map", "macro_f1", "exact")
+    return {name: getattr(found, name) for name in names} | {"classes": class_table(found)}
+
+
+def class_table(found: Report | LabelReport) -> list[dict[str, Any]]:
+    """Return a record for each class; of one without a photo nothing was measured: None."""
+    return [
+        {
+            key: value if score.photos or key in ("name", "photos") else None
+            for key, value in asdict(score).items()
+        }
+        for score in found.classes
+    ]
+
+
+def write_answers(
+    path: Path, samples: Sequence[Sample], scores: Array, classes: Sequence[str]
+) -> None:
+    """val.csv or test.csv: what the network says of each photo, in the order of the index."""
     labels = np.array([sample.label for sample in samples])
     found = zip(samples, scores.argmax(axis=1), *answers(scores, labels), strict=True)
     rows = (
         (s.path, classes[s.label], classes[guess], f"{probability:.6g}", int(right))
         for s, guess, probability, right in found
     )
-    write_csv(run.path("val.csv"), ("path", "label", "predicted", "probability", "correct"), rows)
+    write_csv(path, ("path", "label", "predicted", "probability", "correct"), rows)
 
 
 def write_risk_coverage(run: Run, probability: Array, correct: Array) -> None:

@@ -6,6 +6,7 @@ photo's view f(seed, photo, number).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,9 @@ class Source(Protocol):
     def val(self) -> Iterator[torch.Tensor]:
         """The validation photos in order, in batches."""
 
+    def on_test(self) -> Source | None:
+        """The same with the test photos in the place of the val photos; None without any."""
+
 
 def order(seed: int, epoch: int, labels: Array, batch_size: int, *, balanced: bool) -> list[Array]:
     """The row numbers of each step of an epoch; with `balanced`, classes are drawn evenly.
@@ -87,18 +91,29 @@ class FeatureSource:
     """
 
     def __init__(
-        self, train: Features, labels: Array, val: Features, val_labels: Array, device: Device
+        self,
+        train: Features,
+        labels: Array,
+        val: Features,
+        val_labels: Array,
+        device: Device,
+        test: tuple[Features, Array] | None = None,
     ) -> None:
         self.labels, self.val_labels = labels, val_labels
         self.features, self.val_features, self.device = train, val, device
+        self.test = test
         self.turns = 0
+
+    def on_test(self) -> FeatureSource | None:
+        """Return the same source with the test photos in the place of the val photos."""
+        if self.test is None:
+            return None
+        return FeatureSource(self.features, self.labels, *self.test, self.device)
 
     def in_turn(self, views: int) -> FeatureSource:
         """The same features with a view of each photo in an epoch."""
-        twin = FeatureSource(
-            self.features, self.labels[::views], self.val_features, self.val_labels, self.device
-        )
-        twin.turns = views
+        twin = copy.copy(self)
+        twin.labels, twin.turns = self.labels[::views], views
         return twin
 
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
@@ -146,6 +161,7 @@ class PhotoSource:
         preprocess: Preprocess,
         device: Device,
         *,
+        test: Sequence[Photo] = (),
         views: int,
         seed: int,
         flip: bool,
@@ -157,11 +173,21 @@ class PhotoSource:
 
         self.root, self.preprocess, self.seed, self.flip = root, preprocess, seed, flip
         self.photos, self.val_photos, self.views = train, val, views
+        self.test_photos = test
         self.labels = np.array([label for _, label, _ in train])
         self.val_labels = np.array([label for _, label, _ in val])
         self.device, self.normalise = device, Normalise(preprocess, device)
         self.distortion, self.augment, self.workers = distortion, augment, workers or cores()
         self.plain: dict[bytes, Array] = {}  # decoded photos, where view 0 is used again
+
+    def on_test(self) -> PhotoSource | None:
+        """As FeatureSource's."""
+        if not self.test_photos:
+            return None
+        twin = copy.copy(self)
+        twin.val_photos = self.test_photos
+        twin.val_labels = np.array([label for _, label, _ in self.test_photos])
+        return twin
 
     def pixels(self, photo: Photo, number: int, epoch: int | None = None) -> Array:
         """epoch: of the transforms; None for a view."""
@@ -230,6 +256,15 @@ class PrefixSource:
         self.labels, self.val_labels = photos.labels, photos.val_labels
         self.kept: list[torch.Tensor] = []
         self.scaling: Scaling | None = None
+
+    def on_test(self) -> PrefixSource | None:
+        """As FeatureSource's."""
+        photos = self.photos.on_test()
+        if photos is None:
+            return None
+        twin = PrefixSource(photos, self.engine, self.device)
+        twin.scaling = self.scaling
+        return twin
 
     def some(self) -> Array:
         """Features of photos of all classes, plain views: what a scaling is taken from."""

@@ -156,7 +156,7 @@ def carry_out(recipe: Recipe, place: Path, watch: Watch) -> Run:
 
 def same(asked: Recipe, there: Recipe) -> bool:
     """Whether a run's recipe is what becomes of this one: with whole paths, and choices made."""
-    chosen = {"optimizer": "auto", "task": None}
+    chosen = {"optimizer": "auto", "task": None, "flip": None}
     for name in Recipe.model_fields:
         ours, theirs = getattr(asked, name), getattr(there, name)
         path = name in ("data", "weights") and ours and theirs

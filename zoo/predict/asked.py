@@ -75,13 +75,14 @@ def of_run(folder: str, part: str | None) -> Asked:
             f"{folder} is no run, so it has no photos of its own", "give some with --data"
         )
     run = Run.open(Path(folder)).finished()
-    if part == "test":
+    own = [each for each in PARTS if run.record["data"].get(each)]
+    if part == "test" and part not in own:
         data = run.record["data"].get("name") or run.record["data"]["root"]
         raise UsageError(
-            f"--part test: {folder} keeps its train and val photos only, and no test part",
+            f"--part test: {folder} has train and val photos only, and no test part",
             f"name the data that has one, as --data {data} --part test",
         )
-    parts = ("train", "val") if part == "all" else (part or "val",)
+    parts = own if part == "all" else [part or "val"]
     photos = [(str(path), label) for each in parts for path, label in run.labelled(each)]
     return Asked(photos, f"of {folder}, its {' and '.join(parts)} part{'s'[: len(parts) - 1]}")
 
