@@ -9,6 +9,9 @@ import pickle
 import struct
 import tarfile
 import zipfile
+from argparse import Namespace
+from collections import defaultdict
+from functools import partial
 from io import BufferedRandom, BufferedReader
 from pathlib import Path
 
@@ -95,6 +98,18 @@ def pickles_that_run(canary: Path) -> dict[str, bytes]:
         "a torch file in a torch file": pickle.dumps(
             Reduce(torch.storage._load_from_bytes, saved({"x": shell}, False)), 2
         ),
+        "a class that is passed over": pickle.dumps(Reduce(type, "X", (), {"a": 1}), 2),
+        "code in what is passed over": pickle.dumps({"args": Namespace(hook=shell)}, 2),
+        "code that makes a default": pickle.dumps({"d": defaultdict(os.system)}, 2),
+        "code that is kept for later": pickle.dumps({"d": partial(os.system, command)}, 2),
+        "state for what is passed over": b"\x80\x02cargparse\nNamespace\n)\x81}X\x0c\x00\x00\x00"
+        b"__setstate__cposix\nsystem\nsb" + text + b"b.",
+        "a call by torch of what is passed over": b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n"
+        b"(cargparse\nNamespace\ncargparse\nNamespace\n("
+        + text
+        + b"t}X\x01\x00\x00\x00a"
+        + text
+        + b"stR.",
         "torch's own loader": pickle.dumps(Reduce(torch.load, str(canary)), 2),
     }
 
@@ -165,8 +180,8 @@ def inside(patch: pytest.MonkeyPatch) -> None:
         size = os.fstat(file.fileno()).st_size
         file.seek(0)
         try:
-            pickles.check(file, size)
-            write(result, child.state_dict(file, size))
+            asked = pickles.check(file, size)
+            write(result, child.state_dict(file, size, asked))
         except pickles.Refused as error:
             return convert.REFUSED, shown(error, 300)
         result.flush()

@@ -205,8 +205,11 @@ def test_a_report_leaves_classes_without_a_photo_out() -> None:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("weights", [None, (1.0, 4.0, 0.5)])
-def test_the_loss_is_torch_s(smoothing: float, weights: tuple[float, ...] | None) -> None:
+@pytest.mark.parametrize("weights", [None, (1.0, 40.0, 0.5)])
+def test_the_loss_is_torch_s_of_weighted_answers(
+    smoothing: float, weights: tuple[float, ...] | None
+) -> None:
+    """The weight of a class belongs to the photos with it, not to the smoothed share of others."""
     random = np.random.default_rng(0)
     targets = (random.random((8, 3)) < 0.4).astype(float)
     settings = SimpleNamespace(class_weights=weights, classes="abc", label_smoothing=smoothing)
@@ -214,12 +217,20 @@ def test_the_loss_is_torch_s(smoothing: float, weights: tuple[float, ...] | None
     outputs = torch.from_numpy(random.normal(size=(4, 3)).astype(np.float32))
     rows = np.array([5, 0, 7, 2])
     ours = MultiLabel(settings, source, "cpu").loss(outputs, outputs, rows)  # type: ignore[arg-type]
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(
         outputs,
         torch.tensor(targets[rows] * (1 - smoothing) + smoothing / 2, dtype=torch.float32),
-        pos_weight=torch.tensor(weights) if weights else None,
+        reduction="none",
     )
-    assert float(ours) == pytest.approx(float(expected), abs=1e-6)
+    counts = np.where(targets[rows] == 1, weights or (1, 1, 1), 1)
+    assert float(ours) == pytest.approx(float((losses * torch.from_numpy(counts)).mean()), abs=1e-6)
+    # A class that no photo has is not answered by its weight: the least loss is below one half.
+    nothing = SimpleNamespace(labels=0 * targets, val_labels=targets)
+    task = MultiLabel(settings, nothing, "cpu")  # type: ignore[arg-type]
+    least = torch.zeros(4, 3, requires_grad=True)
+    task.loss(least, least, rows).backward()
+    assert least.grad is not None
+    assert (least.grad > 0).all()
 
 
 def test_training_begins_with_the_shares_of_the_classes() -> None:

@@ -15,6 +15,7 @@ import sys
 import tarfile
 import time
 import warnings
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -283,7 +284,7 @@ def test_row_6_a_pth_is_read_by_a_child_once(
     tmp_path: Path, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "x.pth"
-    torch.save(state, path)
+    torch.save({"model_state_dict": state, "args": Namespace(lr=0.1, folder=tmp_path)}, path)
     monkeypatch.setenv("HF_TOKEN", "secret")
     started = watched(monkeypatch)
     for _ in range(2):

@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +19,14 @@ from zoo import recipe
 from zoo.errors import RecipeError, UsageError
 from zoo.finetune import job, plan
 from zoo.finetune.events import Note
+from zoo.finetune.gradients import Gradients
+from zoo.finetune.guard import Guard
 from zoo.finetune.loop import Epoch
+from zoo.finetune.mixing import mix
 from zoo.finetune.optimizers import clip
-from zoo.finetune.settings import settings_of
+from zoo.finetune.settings import Progress, settings_of
+from zoo.finetune.tasks import Classify
+from zoo.finetune.team import ALONE
 from zoo.run import Run
 
 WHOLE = {"freeze": False, "views": 1, "batch_size": 8}
@@ -281,6 +288,36 @@ def test_label_smoothing_reaches_the_solver(tmp_path, photos):
         tune(tmp_path / str(smoothing), chosen)
     plain, smooth = (saved(tmp_path / name)["fc2.weight"].norm() for name in ("0.0", "0.3"))
     assert smooth < 0.9 * plain
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("each", [None, (0.5, 2.0, 30.0)])
+def test_the_loss_of_a_step_is_the_weight_of_each_photo_times_its_own(photos, smoothing, each):
+    """With halves of another photo too, and in parts: sum of weight x loss over sum of weights."""
+    made = plan.make(settings("lenet", photos, freeze=False, batch_size=4, mixup=1.0))
+    chosen = settings_of(made, made.phases[0], made.index, each)
+    chosen = replace(chosen, label_smoothing=smoothing)
+    labels = np.array([0, 1, 2, 0, 0, 1, 2])
+    source = SimpleNamespace(labels=labels, val_labels=labels)
+    model = torch.nn.Linear(5, 3)
+    task = Classify(chosen, source, "cpu")
+    gradients = Gradients(model, task, chosen, torch.device("cpu"), ALONE)
+    inputs, rows = torch.randn(7, 5), np.arange(7)
+    progress = Progress()
+    loss = gradients.of_share(inputs, rows, task.weight(rows), Guard(model, progress, chosen))
+    mixed, partner, share = mix(inputs, ("mix", chosen.seed, 1, 0), mixup=1.0)
+    weights = torch.tensor(each or (1.0, 1.0, 1.0))
+    expected = 0.0
+    for part, labelled in ((share, labels), (1 - share, labels[partner])):
+        own = torch.tensor(labelled)
+        shares = (1 - smoothing) * torch.eye(3)[own] + smoothing / 3
+        losses = -(shares * model(mixed).log_softmax(dim=1)).sum(dim=1)
+        expected += part * (weights[own] * losses).sum() / weights[labels.tolist()].sum()
+    assert loss == pytest.approx(float(expected.detach()), abs=1e-6)
+    kept = model.weight.grad.clone()
+    model.zero_grad()
+    expected.backward()
+    torch.testing.assert_close(kept, model.weight.grad, rtol=1e-4, atol=1e-6)
 
 
 STEPS = {

@@ -18,10 +18,14 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections import OrderedDict
+from argparse import Namespace
+from collections import OrderedDict, defaultdict, deque
+from datetime import datetime
+from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hostile import Reduce, as_zip, inside, saved
@@ -34,6 +38,7 @@ from zoo.catalog.spec import ModelSpec, Weights
 from zoo.errors import WeightsError, WriteError
 from zoo.weights import cache_folder, choose, convert, fetch, find, load, read, save
 from zoo.weights.web import _next as follow
+from zoo.weights.wrapped import behind
 
 DATA = to_bytes({"a": torch.arange(5000.0), "b": torch.ones(3)})
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -425,6 +430,30 @@ def test_a_refused_pickle_says_what_it_asked_for(tmp_path):
         read(path)
 
 
+class Config:
+    """Settings of somebody's own class."""
+
+
+def test_a_refused_pickle_says_under_which_key_the_code_is(tmp_path):
+    path = tmp_path / "x.pth"
+    cases = {
+        "Config, which is code: refused, nothing was run (it stands under 'settings')": {
+            "settings": Config()
+        },
+        "(it stands under 'b')": {"a": "b", "b": Reduce(os.system, "true")},
+        "test_weights.Config, which is code: refused, nothing was run |": Config(),
+        "linear.Linear, which is code: refused, nothing was run (it stands under 'net')": {
+            "net": nn.Linear(1, 1)
+        },
+    }
+    for message, thing in cases.items():
+        path.write_bytes(saved(thing))
+        with pytest.raises(WeightsError) as error:
+            read(path)
+        assert message in one_line(error)
+        assert "torch.save(model.state_dict(), FILE)" in one_line(error)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_torchscript_is_refused(tmp_path):
     path = tmp_path / "x.pt"
@@ -449,8 +478,10 @@ def test_other_foreign_files(tmp_path):
         "TorchScript": as_zip(b"", extra="archive/code/x.py"),
         "no state dict": saved([torch.ones(1)]),
         "no state  dict": saved({}),
-        "more than tensors: epoch": saved({"w": torch.ones(1), "epoch": 3}),
-        "more than tensors: 3": saved({3: torch.ones(1)}),
+        "twice": saved({"a": {"b\x1fc": torch.ones(1)}, "a\x1fb": {"c": torch.ones(1)}}),
+        "no tensor with a name": saved({3: torch.ones(1)}),
+        "no  tensor with a name": saved({"epoch": 3, "args": Namespace(lr=0.1)}),
+        "no state dict but an object": saved(Namespace(lr=0.1)),
         "unusual tensor": saved({"w": sparse}),
         "unusual  tensor": saved({"w": torch.ones(2).to(torch.float8_e5m2)}),
         "unusual   tensor": saved({"w": torch.ones(2, device="meta")}),
@@ -627,7 +658,7 @@ def test_load_fits_or_names_what_does_not(tmp_path):
     cases = {
         "body.conv.weight is 2x1x3x3, not 4": {"body.conv.weight": torch.ones(2, 1, 3, 3)},
         "fc.bias is int8, not float32": {"fc.bias": torch.ones(3, dtype=torch.int8)},
-        "fc.bias is float64, not float32": {"fc.bias": torch.ones(3, dtype=torch.float64)},
+        "fc.bias is int64, not float32": {"fc.bias": torch.ones(3, dtype=torch.int64)},
         r"extra\x1b[2J is unexpected": {"extra\x1b[2J": torch.ones(1)},
     }
     for message, change in cases.items():
@@ -704,6 +735,157 @@ def test_published_names_and_our_own(tmp_path):
     del published["fc.last.weight"]
     torch.save(published, path)
     load(made(), it, path, except_head=True)
+
+
+# What trainers put around a state dict
+
+SETTINGS = {
+    "args": Namespace(lr=0.1, where=Path("a"), started=datetime(2026, 1, 1), ratio=Fraction(1, 3)),
+    "best": np.float64(91.5),
+    "history": np.arange(3.0),
+    "rng": np.random.get_state(),
+    "torch": torch.__version__,
+    "losses": defaultdict(list, train=[1.0]),
+    "last": deque([1, 2]),
+    "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]},
+    "rng_state": torch.get_rng_state(),
+    "scores": {"val": torch.tensor(float("nan"))},
+    None: 3,
+}
+
+
+def under(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+def wrapped(state: dict[str, torch.Tensor]) -> dict[str, tuple[object, str]]:
+    """By what it is the file, and where in it the network is."""
+    return {
+        "ddp": (under("module.", state), "module"),
+        "compiled": (under("_orig_mod.", state), "_orig_mod"),
+        "both, and ddp twice": (
+            under("module.module._orig_mod.", state),
+            "module.module._orig_mod",
+        ),
+        "lightning": ({"state_dict": under("model.", state), **SETTINGS}, "state_dict.model"),
+        "with a loss": (under("net.", state) | {"loss.weight": torch.ones(3)}, "net"),
+        "by key": ({"model_state_dict": state, **SETTINGS}, "model_state_dict"),
+        "deep": ({"checkpoint": {"best": {"params": state}}}, "checkpoint.best.params"),
+        "ema": (
+            {"model_ema": under("module.", state) | {"n_averaged": torch.tensor(5)}},
+            "model_ema.module",
+        ),
+        "twice the same": ({"a": state, "b": state, "c": dict(state)}, "a"),
+        "numbers between": ({**state, **{"epoch": 3, "acc": 91.0, "args": Namespace()}}, ""),
+        "tree": ({"body": behind(state, "body."), "fc": behind(state, "fc.")}, ""),
+    }
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
+def test_the_network_is_found_in_what_trainers_save(tmp_path, new):
+    source, path = chain(), tmp_path / "x.pth"
+    for form, (thing, where) in wrapped(source.state_dict()).items():
+        path.write_bytes(saved(thing, new))
+        target = chain()
+        said = load(target, spec(), path)
+        assert same(source, target), form
+        assert said == (f"what is under `{where}`" if where else ""), form
+
+
+def test_a_prefix_in_safetensors_is_found_too(tmp_path):
+    source, target, path = chain(), chain(), tmp_path / "x.safetensors"
+    loose = {"loss.weight": torch.tensor(float("inf"))}  # of no network: not looked at
+    load(target, spec(), written(path, under("module.model.", source.state_dict()) | loose))
+    assert same(source, target)
+    broken = {**source.state_dict(), "fc.bias": torch.full((3,), float("nan"))}
+    with pytest.raises(WeightsError, match=r"fc\.bias holds NaN"):
+        load(target, spec(), written(path, under("module.", broken)))
+
+
+def test_averaged_weights_are_taken_before_plain_ones_and_it_is_said(tmp_path):
+    plain, mean, path = chain(), chain(), tmp_path / "x.pth"
+    averaged = under("module.", mean.state_dict())
+    for key in ("model_ema", "ema", "state_dict_ema", "swa_model", "teacher"):
+        path.write_bytes(saved({"model": plain.state_dict(), key: averaged}))
+        target = chain()
+        assert load(target, spec(), path) == (
+            f"what is under `{key}.module`: the averaged weights, which trainers evaluate, not the "
+            "plain ones under `model`"
+        )
+        assert same(mean, target)
+    started = averaged | {"n_averaged": torch.tensor(0)}  # no average was taken yet
+    path.write_bytes(saved({"model": plain.state_dict(), "swa": started}))
+    assert load(target, spec(), path) == "what is under `model`"
+    assert same(plain, target)
+    path.write_bytes(saved({"swa": started}))
+    assert load(target, spec(), path).endswith(
+        "of which no average was taken yet (n_averaged is 0)"
+    )
+
+
+def test_two_networks_of_which_none_is_named_are_refused(tmp_path):
+    path = tmp_path / "x.pth"
+    path.write_bytes(saved({"first": chain().state_dict(), "second": chain().state_dict()}))
+    with pytest.raises(WeightsError, match=r"holds tiny 2 times.* under `first`, `second`"):
+        load(chain(), spec(), path)
+
+
+def test_what_does_not_fit_under_a_prefix_is_named_with_it(tmp_path):
+    path, state = tmp_path / "x.pth", chain().state_dict()
+    del state["body.bn.bias"]
+    torch.save({"state_dict": under("model.", state)}, path)
+    with pytest.raises(WeightsError) as error:
+        load(chain(), spec(), path)
+    assert "does not fit tiny, under `state_dict.model`: body.bn.bias is missing |" in one_line(
+        error
+    )
+    assert "torch.save(model.state_dict(), FILE)" in one_line(error)
+    assert "another model" not in one_line(error)
+    torch.save(under("model.", chain(1000).state_dict()), path)
+    with pytest.raises(
+        WeightsError, match=r"under `model`: fc\.weight is 1000x8, not 3x8"
+    ) as error:
+        load(chain(), spec(), path)
+    assert "only the head differs" in one_line(error)
+
+
+def test_float64_is_rounded_and_it_is_said(tmp_path):
+    source, target, path = chain().double(), chain(), tmp_path / "x.pth"
+    torch.save(source.state_dict(), path)
+    assert load(target, spec(), path) == "its float64 rounded to float32"
+    assert same(source.float(), target)
+    torch.save(
+        {**source.double().state_dict(), "fc.bias": torch.full((3,), 1e300, dtype=torch.float64)},
+        path,
+    )
+    with pytest.raises(
+        WeightsError, match=r"fc\.bias holds numbers that are too large for float32"
+    ):
+        load(target, spec(), path)
+
+
+def test_a_head_of_another_name_is_the_head_or_is_left_out(tmp_path):
+    path = tmp_path / "x.pth"
+    for name in ("last_linear", "fc.1", "head.fc"):
+        source, target = chain(), chain()
+        state = source.state_dict()
+        renamed = {key.replace("fc.", f"{name}."): tensor for key, tensor in state.items()}
+        torch.save({"model": renamed}, path)
+        assert load(target, spec(), path) == f"what is under `model`; its head is `{name}`"
+        assert same(source, target)
+        fresh = chain(7)
+        load(fresh, spec(), path, except_head=True)
+        assert same(source.body, fresh.body)
+        with pytest.raises(WeightsError, match=r"fc\.weight is 3x8, not 7x8"):
+            load(chain(7), spec(), path)
+    torch.save({**state, "other.weight": torch.ones(3, 8)}, path)
+    with pytest.raises(WeightsError, match=r"other\.weight is unexpected"):
+        load(chain(), spec(), path)  # it has a head already
+    odd = {key.replace("fc.", "norm."): tensor for key, tensor in state.items()}
+    odd["norm.weight"] = torch.ones(3, 4)
+    torch.save(odd, path)
+    with pytest.raises(WeightsError, match=r"norm\.weight is unexpected"):
+        load(chain(), spec(), path, except_head=True)
 
 
 # The real files

@@ -40,6 +40,12 @@ class Network:
     source: Path | None = None  # the file that the weights are from
 
     @property
+    def said_of_file(self) -> str:
+        """Return what was taken of a weights file, or nothing where all of it was."""
+        taken = self.origin.get("taken", "")
+        return f"taken from the file: {taken}" if taken else ""
+
+    @property
     def trained(self) -> bool:
         return bool(self.origin["tag"] != "none")
 
@@ -83,7 +89,7 @@ def pretrained(
     else:
         path = chosen
     chain = models.build(spec, variant=variant)
-    weights.load(chain, spec, path, except_head=except_head)
+    taken = weights.load(chain, spec, path, except_head=except_head)
     if isinstance(chosen, Weights):
         origin = {"tag": chosen.tag, "file": chosen.file, "licence": chosen.licence}
         names = class_names(chosen.classes, spec.num_classes)
@@ -93,7 +99,7 @@ def pretrained(
     preprocess = spec.default_weights.preprocess if spec.default_weights else spec.preprocess
     listed = spec.default_weights.classes if spec.default_weights else ""
     names = class_names(listed, spec.num_classes)
-    origin = {"tag": "file", "file": str(chosen.absolute())}
+    origin = {"tag": "file", "file": str(chosen.absolute())} | ({"taken": taken} if taken else {})
     return Network(spec, spec, chain, preprocess, names, origin, variant=variant, source=path)
 
 

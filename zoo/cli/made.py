@@ -82,7 +82,8 @@ def began_from(origin: dict[str, Any]) -> str:
     if tag == "none":
         return f"none: random at the start, from seed {origin.get('seed', 0)}"
     if tag in ("file", "run"):
-        return f"{'run ' if tag == 'run' else ''}{file}"
+        taken = f" ({origin['taken']})" if origin.get("taken") else ""
+        return f"{'run ' if tag == 'run' else ''}{file}{taken}"
     licence = f"licence {origin['licence']}" if origin.get("licence") else ""
     return ", ".join(filter(None, (str(tag or ""), file, licence)))
 

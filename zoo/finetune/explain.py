@@ -96,7 +96,8 @@ def about_weights(start: Network) -> str:
         return "random weights: nothing is known to it yet"
     licence = f", licence {origin['licence']}" if origin.get("licence") else ""
     named = origin["tag"] if origin["tag"] not in ("file", "run") else ""
-    return f"weights {named or origin['file']}{licence}"
+    named = f"weights {named or origin['file']}{licence}"
+    return "; ".join(filter(None, (named, start.said_of_file)))
 
 
 def about_photos(plan: Plan) -> tuple[str, str]:

@@ -110,9 +110,13 @@ class Task:
 
     @classmethod
     def of(cls, labels: Array, classes: int, class_weights: Array | None, smoothing: float) -> Task:
-        """As torch's cross_entropy has it, weights and label smoothing together too."""
+        """Return the task of weighted, smoothed labels; a class's weight belongs to its rows.
+
+        torch's cross_entropy gives it to the smoothed share of the other rows too. The share of
+        a rare class, with its weight, then outweighs the labels, and every row is answered so.
+        """
         each = np.ones(classes) if class_weights is None else np.asarray(class_weights, np.float64)
-        price = ((1 - smoothing) * np.eye(classes) + smoothing / classes) * each[:, None]
+        price = ((1 - smoothing) * np.eye(classes) + smoothing / classes) * each
         return cls(labels, classes, price, each[labels])
 
 

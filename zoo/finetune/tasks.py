@@ -51,28 +51,34 @@ class Task(Protocol):
 
 
 class Classify:
-    """Cross-entropy over the classes; a network's auxiliary heads are added where it has them."""
+    """Cross-entropy over the classes; a network's auxiliary heads are added where it has them.
+
+    A class's weight belongs to its photos: it multiplies the whole loss of each, smoothing too.
+    """
 
     def __init__(self, settings: Settings, source: Source, device: Any) -> None:
         import torch
 
         weights = settings.class_weights
-        self.classes = settings.classes
-        self.criterion = torch.nn.CrossEntropyLoss(
-            torch.tensor(weights, device=device) if weights else None,
-            label_smoothing=settings.label_smoothing,
-        )
+        self.classes, self.smoothing = settings.classes, settings.label_smoothing
+        self.class_weights = torch.tensor(weights, device=device) if weights else None
         self.labels = torch.from_numpy(source.labels).long().to(device)
         self.val_labels = torch.from_numpy(source.val_labels).long().to(device)
 
     def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
-        value: torch.Tensor = self.criterion(outputs, self.labels[rows.tolist()])
-        return value
+        from torch.nn.functional import cross_entropy
+
+        labels, each, smoothing = self.labels[rows.tolist()], self.class_weights, self.smoothing
+        if each is None or not smoothing:
+            return cross_entropy(outputs, labels, each, label_smoothing=smoothing)
+        # torch weighs the smoothed share of a class too: a rare one's would outweigh the labels.
+        losses = cross_entropy(outputs, labels, label_smoothing=smoothing, reduction="none")
+        return (each[labels] * losses).sum() / each[labels].sum()
 
     def weight(self, rows: Any) -> float:
-        if self.criterion.weight is None:
+        if self.class_weights is None:
             return float(len(rows))
-        return float(self.criterion.weight[self.labels[rows.tolist()]].sum())
+        return float(self.class_weights[self.labels[rows.tolist()]].sum())
 
     def evaluate(self, model: nn.Module, source: Source) -> Scores:
         import torch
@@ -89,8 +95,9 @@ class Classify:
 class MultiLabel:
     """Yes or no for each class: binary cross-entropy, the mean over photos and classes.
 
-    Settings.class_weights are what a photo of a class counts more than one without it.
-    label_smoothing goes to the two answers, half each, as among the classes of Classify.
+    Settings.class_weights are what a photo of a class counts more than one without it, whatever
+    its label is smoothed to. label_smoothing goes to the two answers, half each, as among the
+    classes of Classify.
     """
 
     def __init__(self, settings: Settings, source: Source, device: Any) -> None:
@@ -98,18 +105,21 @@ class MultiLabel:
 
         weights = settings.class_weights
         self.classes, self.smoothing = settings.classes, settings.label_smoothing
-        self.criterion = torch.nn.BCEWithLogitsLoss(
-            pos_weight=torch.tensor(weights, device=device) if weights else None
-        )
+        self.class_weights = torch.tensor(weights, device=device) if weights else None
         self.targets = torch.from_numpy(source.labels).float().to(device)
         self.val_targets = torch.from_numpy(source.val_labels).float().to(device)
 
     def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
-        targets = self.targets[rows.tolist()]
-        if self.smoothing:
-            targets = targets * (1 - self.smoothing) + self.smoothing / 2
-        value: torch.Tensor = self.criterion(outputs, targets)
-        return value
+        import torch
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        targets, each = self.targets[rows.tolist()], self.class_weights
+        if not self.smoothing:
+            return binary_cross_entropy_with_logits(outputs, targets, pos_weight=each)
+        # Not by pos_weight: a photo without the label has a smoothed share of it too.
+        weight = None if each is None else torch.where(targets > 0.5, each, 1.0)
+        targets = targets * (1 - self.smoothing) + self.smoothing / 2
+        return binary_cross_entropy_with_logits(outputs, targets, weight)
 
     def weight(self, rows: Any) -> float:
         return float(len(rows))

@@ -17,6 +17,7 @@ child.py     a torch file to safetensors, in a process of its own
 convert.py   which is started, limited and checked here
 arrays.py    the same for safetensors and numpy, without torch
 files.py     a file to named tensors and back
+wrapped.py   which of them are the network's: keys and prefixes that trainers put before names
 fit.py       named tensors into a chain
 """
 

@@ -16,19 +16,21 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator, Mapping
 from io import BufferedReader
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from zoo.weights import pickles
 from zoo.weights.header import TENSORS
-from zoo.weights.pickles import Refused, asks_for
-from zoo.weights.tensors import shown, types, write
+from zoo.weights.pickles import Nothing, Refused, asks_for
+from zoo.weights.tensors import INSIDE, shown, types, write
 
 if TYPE_CHECKING:
     import torch
 
 WRITTEN, REFUSED, LIMIT, NOT_WRITTEN = 0, 2, 3, 4
-NESTED = ("state_dict", "model")
+DEEPEST = 8  # dicts in dicts
 NO_MEMORY_SAID = ("can't allocate memory", "not enough memory", "bad_alloc", "bad allocation")
 
 
@@ -44,12 +46,12 @@ def main(arguments: list[str]) -> int:
     try:
         _limit_memory(memory)
         source.seek(0)
-        pickles.check(source, size)
+        asked = pickles.check(source, size)
         _limit_memory(None)
         import torch  # noqa: F401  before the limit: it maps gigabytes that it never uses
 
         _limit_memory(memory, for_good=True)
-        tensors = state_dict(source, size)
+        tensors = state_dict(source, size, asked)
         with open(target, "wb") as file:
             write(file, tensors)
     except Refused as error:
@@ -67,22 +69,26 @@ def main(arguments: list[str]) -> int:
     return WRITTEN
 
 
-def state_dict(file: BufferedReader, size: int) -> dict[str, torch.Tensor]:
-    """The tensors of a torch file, and nothing but tensors. Raises Refused and MemoryError."""
+def state_dict(
+    file: BufferedReader, size: int, asked: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, torch.Tensor]:
+    """The tensors of a torch file, and nothing but tensors. Raises Refused and MemoryError.
+
+    Those of dicts in dicts are called by the keys on the way, with INSIDE between them. asked: the
+    globals of the file, with their keys.
+    """
     import torch
 
+    stand_ins: Any = [(stand_in, name) for name, stand_in in pickles.INERT.items()]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
             warnings.simplefilter("ignore")  # about old formats and TorchScript: refused anyway
             # Said, because TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD turns the default off.
             found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile file chooses which one
         if isinstance(error, MemoryError) or _is_memory(error):
             raise MemoryError from error
-        raise Refused(_why_not_loaded(error)) from None
-    for key in NESTED:
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
+        raise Refused(_why_not_loaded(error, asked)) from None
     return _plain_tensors(found, size)
 
 
@@ -90,25 +96,24 @@ def _is_memory(error: Exception) -> bool:
     return any(said in str(error) for said in NO_MEMORY_SAID)
 
 
-def _why_not_loaded(error: Exception) -> str:
+def _why_not_loaded(error: Exception, asked: Mapping[str, str]) -> str:
     named = re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", str(error))
     if named is not None:
-        return asks_for(named[1])
+        return asks_for(named[1], asked.get(named[1], ""))
     return "cannot be read: it is damaged, cut short, or holds more than tensors"
 
 
 def _plain_tensors(found: Any, size: int) -> dict[str, torch.Tensor]:
-    """Refuse all but a dict of ordinary tensors whose bytes really are in the file."""
+    """Refuse all but ordinary tensors whose bytes really are in the file."""
     import torch
 
-    if not isinstance(found, dict) or not found:
-        raise Refused(f"holds no state dict but a {type(found).__name__}")
-    if len(found) > TENSORS:
-        raise Refused(f"holds {len(found)} tensors")
-    allowed, total = {*types().values()}, 0
-    for name, value in found.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise Refused(f"holds more than tensors: {shown(name)}")
+    if not isinstance(found, dict):
+        kind = "an object" if isinstance(found, Nothing) else f"a {type(found).__name__}"
+        raise Refused(f"holds no state dict but {kind}")
+    allowed, total, tensors = {*types().values()}, 0, dict[str, torch.Tensor]()
+    for name, value in _named(found, set()):
+        if name in tensors or len(tensors) == TENSORS:
+            raise Refused(f"holds {shown(name)} twice, or more than {TENSORS} tensors")
         strided = value.layout is torch.strided and value.device.type == "cpu"
         if not strided or value.dtype not in allowed:
             raise Refused(f"holds an unusual tensor: {shown(name)}")
@@ -116,9 +121,31 @@ def _plain_tensors(found: Any, size: int) -> dict[str, torch.Tensor]:
         if value.nbytes > value.untyped_storage().nbytes():
             raise Refused(f"claims more bytes than it has: {shown(name)}")
         total += value.nbytes
+        tensors[name] = value.detach()
+    if not tensors:
+        raise Refused("holds no state dict: there is no tensor with a name in it")
     if total > 4 * size:
         raise Refused(f"claims {total} bytes of tensors in a file of {size}")
-    return {name: value.detach() for name, value in found.items()}
+    return tensors
+
+
+def _named(
+    inside: dict[Any, Any], seen: set[int], way: tuple[str, ...] = ()
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a dict and of the dicts in it; whatever else it holds is passed over.
+
+    Methods of dict itself: a file may give an OrderedDict attributes of any name.
+    """
+    import torch
+
+    seen.add(id(inside))
+    for key, value in dict.items(inside):
+        if not isinstance(key, str):  # the numbers of an optimizer's state
+            continue
+        if isinstance(value, torch.Tensor):
+            yield INSIDE.join((*way, key)), value
+        elif isinstance(value, dict) and id(value) not in seen and len(way) < DEEPEST:
+            yield from _named(value, seen, (*way, key))
 
 
 # Alone, and within limits

@@ -33,7 +33,10 @@ from zoo.weights.hashes import pin, pin_of
 from zoo.weights.header import HEADER_BYTES, BadHeader, entries
 from zoo.weights.tensors import shown
 
-HINT = "give a .safetensors file, or a .pth file that holds a plain state dict"
+HINT = (
+    "give a .safetensors file, or a .pth file with the state dict alone, as "
+    "torch.save(model.state_dict(), FILE) writes it"
+)
 REFUSED, NOT_WRITTEN, LIMIT = 2, 4, 3  # exit codes of child.py
 # Limits of the child. Memory is over what it maps once torch is imported; the tensors of a file
 # exist at most three times there: as read, as one run of bytes each, and on their way out.

@@ -20,7 +20,7 @@ from zoo.weights.convert import HINT, Reader, converted
 from zoo.weights.hashes import hash_of_open, must_be_as_hashed
 from zoo.weights.header import BadHeader, Entry, entries, looks_like_safetensors
 from zoo.weights.pickles import LEGACY, ZIP
-from zoo.weights.tensors import shown, types, write
+from zoo.weights.tensors import INSIDE, shown, types, write
 
 if TYPE_CHECKING:
     import torch
@@ -29,17 +29,48 @@ if TYPE_CHECKING:
 def read(path: Path, *, finite: bool = True) -> dict[str, torch.Tensor]:
     """Return the tensors of a `.safetensors`, `.pth` or `.pt` file, on the CPU.
 
-    finite: NaN and infinity are refused. A `module.` before every name (DataParallel) is taken
-    off. Raises WeightsError.
+    Of a torch file with dicts in it: those of its only dict with tensors, or of its `state_dict`
+    or `model`. finite: NaN and infinity are refused. A `module.` before every name (DataParallel)
+    is taken off. Raises WeightsError.
     """
-    with closing(_open(path, path.suffix)) as file:
-        tensors = _tensors(file, path)
+    tensors = _read(path)
+    if finite:
+        must_be_finite(tensors, path)
+    keys = {name.rpartition(INSIDE)[0] for name in tensors}
+    key = next((key for key in ("state_dict", "model") if key in keys), "")
+    if len(keys) == 1 or key:
+        start = (key or keys.pop()) + INSIDE
+        tensors = {
+            name.removeprefix(start): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(start) or start == INSIDE
+        }
+    return _without_prefix(tensors, "module.")
+
+
+def read_all(path: Path) -> dict[str, torch.Tensor]:
+    """Return all tensors, called by all keys that lead to them, with dots between.
+
+    What they hold is not looked at: see `must_be_finite`. Raises WeightsError.
+    """
+    tensors = _read(path)
+    joined = {name.replace(INSIDE, "."): tensor for name, tensor in tensors.items()}
+    if len(joined) < len(tensors):
+        raise _foreign(path, "has two tensors of the same name")
+    return joined
+
+
+def must_be_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     for name, tensor in tensors.items():
-        if finite and not _is_finite(tensor):
+        if not _is_finite(tensor):
             raise WeightsError(
                 f"{path}: {shown(name)} holds NaN or infinity", "the file is damaged"
             )
-    return _without_prefix(tensors, "module.")
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    with closing(_open(path, path.suffix)) as file:
+        return _tensors(file, path)
 
 
 def check(path: Path, suffix: str = "") -> None:

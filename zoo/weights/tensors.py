@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     Tensors = Mapping[str, torch.Tensor]
 
+INSIDE = "\x1f"  # in names: between the key of a dict in a torch file and what is in it
+
 
 def types() -> dict[str, torch.dtype]:
     """The types a network is made of, by the format's names."""
@@ -59,7 +61,13 @@ def digest_of_state(tensors: Tensors) -> str:
 
 def shown(name: object, length: int = 80) -> str:
     """A name from a stranger's file, fit for one line on a terminal."""
-    return str(name)[:length].encode("ascii", "backslashreplace").decode().translate(_CONTROLS)
+    return (
+        str(name)
+        .replace(INSIDE, ".")[:length]
+        .encode("ascii", "backslashreplace")
+        .decode()
+        .translate(_CONTROLS)
+    )
 
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
