@@ -15,14 +15,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from zoo import catalog, weights
+from zoo import catalog, records, weights
 from zoo.catalog import Preprocess, Weights
 from zoo.data.preprocess import normalise
 from zoo.data.views import plain_view
 from zoo.device import Device
 from zoo.engine import Array, Engine
-from zoo.errors import CacheError, ConversionError, ImageError, UsageError, WriteError
-from zoo.run import Run
+from zoo.errors import (
+    CacheError,
+    ConversionError,
+    ImageError,
+    RunError,
+    UsageError,
+    WriteError,
+)
+from zoo.run import EDITED, Run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -135,6 +142,12 @@ class WithHead:
     def __call__(self, pixels: Array) -> Array:
         features = self.engine(pixels)
         rows = features.reshape(len(features), -1)
+        if rows.shape[1] != len(self.weight):
+            raise RunError(
+                f"the frozen part gives {rows.shape[1]:,} numbers, and the head in "
+                f"model.safetensors takes {len(self.weight):,}",
+                EDITED,
+            )
         # Row by row: what stands beside a picture in a batch changes no bit of its answer.
         return np.stack([row @ self.weight for row in rows]) + self.bias
 
@@ -143,13 +156,22 @@ def of_run(run: Run) -> Subject:
     """Of a finished run: its frozen part and its head where that is linear, else all of it."""
     from zoo import network
 
-    about, path = run.record, run.path("model.safetensors")
+    about = run.record
     preprocess = Preprocess.from_dict(about["preprocess"])
-    digest, stage = weights.hash_of(path), about.get("linear_head")
+    (path, digest), stage = network.model_file(run), about.get("linear_head")
+    network.recorded(about)  # what stands there of a library's model may be anything
     names = tuple(about["classes"])
     parts: dict[str, Any] = {"weights": f"file {digest}", "boundary": None}
     if stage and about.get("model_sha256") == digest:
         head = weights.read_arrays(path, [f"{stage}.weight", f"{stage}.bias"])
+        shapes = [head[f"{stage}.{part}"].shape for part in ("weight", "bias")]
+        if len(shapes[0]) != 2 or {shapes[0][0], *shapes[1]} != {len(names)}:
+            raise RunError(
+                f"{run.path('run.json')}: linear_head is {stage}, which gives no {len(names):,} "
+                "classes",
+                EDITED,
+            )
+        run.check(records.fields({}), ("weights_sha256", "boundary"))
         parts = {
             "weights": about["weights_sha256"],
             "boundary": about["boundary"],

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.data.samples import SEPARATOR
+from zoo.disk import opened
 from zoo.errors import DataError, nearest
 
 SUFFIXES = (".csv", ".parquet")
@@ -96,7 +97,8 @@ def read_csv(path: Path) -> Table:
 
 def decoded(path: Path) -> str:
     """The text of a CSV, which must be UTF-8. Raises DataError with the line that is not."""
-    data = path.read_bytes()
+    with opened(path) as file:
+        data = file.read()
     hint = "save it as CSV in UTF-8"
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(f"{path} is in UTF-16", hint)

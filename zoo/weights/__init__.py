@@ -20,7 +20,7 @@ files.py     a file to named tensors and back
 fit.py       named tensors into a chain
 """
 
-from zoo.weights.arrays import read_arrays, save_arrays
+from zoo.weights.arrays import read_arrays, save_arrays, shapes
 from zoo.weights.choice import check_file, choose
 from zoo.weights.fetch import fetch
 from zoo.weights.files import check, read, save
@@ -43,4 +43,5 @@ __all__ = [
     "read_arrays",
     "save",
     "save_arrays",
+    "shapes",
 ]

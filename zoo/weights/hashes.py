@@ -12,7 +12,7 @@ import time
 from io import BufferedReader
 from pathlib import Path
 
-from zoo.disk import replacing
+from zoo.disk import opened, replacing
 from zoo.errors import WeightsError
 
 # What was hashed in this process: the file as it was then, and its sha256.
@@ -25,7 +25,7 @@ def hash_of(path: Path, *, again: bool = False) -> str:
     again: read it even so.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             before = _settled(file)
             known = _hashed.get(path)
             if again or known is None or not before or known[0] != before:
