@@ -293,7 +293,7 @@ RUN = fields(
         "device": NAME,
         "data": fields(
             {"name": PLACE, "root": PLACE, "fingerprint": NAME, "train": COUNT, "val": COUNT},
-            ("root", "train", "val"),
+            ("root", "fingerprint", "train", "val"),
         ),
         "results": fields(dict.fromkeys(RESULTS, maybe(measured))),
         "evidence": names(EVIDENCE),

@@ -167,9 +167,9 @@ class Run:
         except ValueError as error:
             raise RunError(f"{path} cannot be read: {error}", EDITED) from None
         if not isinstance(record, dict) or record.get("format") != FORMAT:
-            said = record.get("format") if isinstance(record, dict) else "?"
+            said = records.shown(record.get("format")) if isinstance(record, dict) else "?"
             raise RunError(
-                f"{path} has format {records.shown(said)}, expected {FORMAT}",
+                f"{path} has format {said}, expected {FORMAT}",
                 "use the version of zoo that wrote it",
             )
         run = cls(folder, record, trusts=trusts)
@@ -201,6 +201,11 @@ class Run:
         several = self.record.get("task") == "multilabel"
         if several and self.record.get("threshold") is None:
             self.check(records.fields({}), ("threshold",))
+        return self
+
+    def begun(self) -> Run:
+        """This run, or a RunError where run.json lacks what one that is gone on with must have."""
+        self.check(records.fields({}), records.RESUMED)
         return self
 
     @classmethod

@@ -280,7 +280,7 @@ def recipe_of(run: Run) -> Recipe:
 
 def resume(plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> Job:
     """The same job again in its folder. Raises RunError where photos or weights have changed."""
-    before, now = run.record, plan.record()
+    before, now = run.begun().record, plan.record()
     if before["data"]["fingerprint"] != now["data"]["fingerprint"]:
         raise RunError(
             f"the photos in {plan.index.root} have changed since {run.folder} began",

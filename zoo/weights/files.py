@@ -154,4 +154,5 @@ def _foreign(path: Path, why: str) -> WeightsError:
 
 
 def _unreadable(path: Path, error: OSError) -> WeightsError:
-    return WeightsError(f"cannot read {path}: {error.strerror or error}")
+    what = f"cannot read {path}: {error.strerror or error}"
+    return WeightsError(what, "is it the file of the weights?")

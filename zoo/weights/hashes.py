@@ -31,7 +31,8 @@ def hash_of(path: Path, *, again: bool = False) -> str:
             if again or known is None or not before or known[0] != before:
                 known = (before, hashlib.file_digest(file, "sha256").hexdigest())
     except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror}") from error
+        what = f"cannot read {path}: {error.strerror}"
+        raise WeightsError(what, "is it the file of the weights?") from error
     _hashed[path] = known
     return known[1]
 
