@@ -20,24 +20,25 @@ FILES = sorted((ROOT / "zoo").rglob("*.py"))
 DATA = {"catalog"}
 ENGINE = {"catalog", "models", "data", "device"}
 VERB = {"disk", "catalog", "models", "data", "datasets", "device", "engine", "metrics", "weights",
-        "run", "recipe", "network", "subject"}  # fmt: skip
+        "run", "records", "recipe", "network", "subject"}  # fmt: skip
 MAY = {
     "": set(),
     "errors": set(),
     "catalog": set(),
     "disk": set(),
-    "data": DATA,
-    "recipe": DATA,
-    "lock": {"disk"},
-    "run": DATA | {"data", "disk", "lock"},
+    "data": DATA | {"disk"},
+    "records": {"disk"},
+    "recipe": DATA | {"disk", "records"},
+    "lock": {"disk", "records"},
+    "run": DATA | {"data", "disk", "lock", "records", "weights"},
     "models": {"catalog"},
     "weights": ENGINE | {"disk"},
     "datasets": {"catalog", "disk", "data", "weights"},
     "device": ENGINE,
-    "engine": ENGINE | {"disk"},
+    "engine": ENGINE | {"disk", "records"},
     "metrics": ENGINE,
     "network": {"catalog", "models", "weights", "device", "run", "data"},
-    "subject": ENGINE | {"engine", "weights", "run", "network"},
+    "subject": ENGINE | {"engine", "weights", "run", "network", "records"},
     "finetune": VERB,
     "predict": VERB,
     "export": VERB,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from zoo.cli import main
-from zoo.run import read_csv, write_csv
+from zoo.run import write_csv
 from zoo.text import csv_line, printable, read_name, show_name
 
 # Any text, half surrogates too, and often what the rules are about.
@@ -52,7 +52,9 @@ def test_the_rule_is_the_documented_one():
 def test_a_table_is_read_as_it_was_written(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("csv") / "x.csv"
     write_csv(path, ("path", "label", "other"), rows)
-    assert [tuple(row.values()) for row in read_csv(path)] == rows
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        read = [tuple(map(read_name, row.values())) for row in csv.DictReader(file)]
+    assert read == rows
     text = path.read_bytes().decode("utf-8")
     strict = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     assert [tuple(map(read_name, row)) for row in strict[1:]] == rows

@@ -7,15 +7,24 @@ import errno
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
-from zoo.errors import DiskFull, WriteError
+from zoo.errors import DiskFull, RunError, WriteError
 from zoo.text import printable
 
 _told: set[str] = set()  # what this process has said already
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def cache_folder() -> Path:
@@ -26,6 +35,49 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("zoo", appauthor=False)
+
+
+def opened(path: Path | str, most: int | None = None) -> BufferedReader:
+    """Return an open file, which is a regular one: a pipe would wait for ever, a device never end.
+
+    most: bytes that it may have. Raises OSError that says what it is instead.
+    """
+
+    def without_waiting(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    _must_be_regular(os.stat(path), path, most)  # first: to open a device may move it
+    file = open(path, "rb", opener=without_waiting)  # noqa: SIM115
+    try:
+        _must_be_regular(os.fstat(file.fileno()), path, most)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _must_be_regular(status: os.stat_result, path: Path | str, most: int | None) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file", os.fspath(path))
+    if most is not None and status.st_size > most:
+        what = f"it has {status.st_size / 1e6:,.0f} MB, and {most / 1e6:,.0f} MB are the most"
+        raise OSError(errno.EINVAL, what, os.fspath(path))
+
+
+def refuse_links(folder: Path) -> None:
+    """Raises RunError where a folder that is to be written in holds a link, at any depth.
+
+    Through a link a file that lies elsewhere would be written to, or removed.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = os.path.join(place, name)
+            if os.path.islink(path):
+                raise RunError(
+                    f"{path} is a link, and nothing is written through a link in a run folder",
+                    "put what it points to in its place, or remove it",
+                )
 
 
 @contextlib.contextmanager

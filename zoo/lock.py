@@ -19,15 +19,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from zoo import records
 from zoo.disk import writing
 from zoo.errors import RunError
 
 NAME = "lock"
 LEASE = 60.0  # seconds without a sign of life after which a process of another host is dead
 TOUCH = 10.0
+BYTES = 10_000  # of a file at most
 GRACE = 0.2  # seconds for the words of a file that was just made
 
 
@@ -127,26 +129,33 @@ def tail(folder: Path) -> tuple[Path, Holder] | None:
 
 
 def chain(folder: Path) -> list[tuple[Path, Holder]]:
+    """The files of the chain, in order. Raises RunError for what is no file, and for a circle."""
     files: list[tuple[Path, Holder]] = []
     path = folder / NAME
     while (holder := read(path)) is not None:
+        if path in (each for each, _ in files):
+            raise RunError(f"{path} leads back to itself", f"remove {folder / NAME}*")
         files.append((path, holder))
         path = folder / f"{NAME}.{holder.token}"
     return files
 
 
 def read(path: Path) -> Holder | None:
-    """Who made this file, None where it is not there.
+    """Who made this file, None where it is not there. Raises RunError for what is no file.
 
     One without words, as a power failure leaves it, is of nobody, whose lease runs out.
     """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise RunError(f"{path} is no plain file, so no zoo has made it", "remove it")
     until = time.monotonic() + GRACE
     while True:
         try:
-            return Holder(**json.loads(path.read_bytes()))
+            said = records.read_json(path, BYTES)
+            records.LOCK(said, "")
+            return Holder(**{field.name: said[field.name] for field in fields(Holder)})
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError):
             if time.monotonic() > until:
                 return Holder(0, "a host unknown", "", "", "unknown")
             time.sleep(0.01)

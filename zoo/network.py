@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from zoo import catalog, weights
 from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.device import seed_all
 from zoo.errors import RunError, WeightsError
-from zoo.run import Run
+from zoo.run import EDITED, Run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -141,15 +141,22 @@ def of_run(
                 f"{run.folder} has {name} = {kept.get(name, 'the default')}, not {value}",
                 f"leave --{name} out: a run's network is what it is",
             )
+    file, _ = model_file(run)
     seed_all("weights", 0)
-    chain, spec = models.build(row, variant=kept), row
+    chain, spec = models.build(row, variant=catalog.check_variant(row, kept)), row
     names: tuple[str, ...] = ()
-    if about.get("task", "classify") != "reconstruct":
+    if about.get("task", "classify") == "reconstruct":
+        if row.task != "reconstruct":
+            raise RunError(f"task is reconstruct, in a run of {row.name}, a classifier", EDITED)
+    else:
         names = tuple(about["classes"])
+        must_have_head(run, chain, row)
         chain, spec = with_head(chain, row, len(names), about["head"])
-    weights.load(chain, spec, run.path("model.safetensors"))
+    weights.load(chain, spec, file)
     origin = {"tag": "run", "file": str(run.folder.absolute())}
     preprocess = Preprocess.from_dict(about["preprocess"])
+    if row.builder == "library" or preprocess != row.preprocess:
+        must_take(run, chain, preprocess)
     return Network(
         row,
         spec,
@@ -160,8 +167,80 @@ def of_run(
         about.get("agreement_with_fp32"),
         kept,
         about.get("threshold"),
-        run.path("model.safetensors"),
+        file,
     )
+
+
+# A run folder may come from a stranger, or have been edited.
+
+
+def model_file(run: Run) -> tuple[Path, str]:
+    """Return the file of a run's network and its sha256.
+
+    Raises RunError where it is not the file that the run has saved, unless it is to be trusted,
+    and WeightsError where it can have no head for the run's classes.
+    """
+    path = run.path("model.safetensors")
+    digest = weights.hash_of(path)
+    if not run.trusts and run.record.get("model_sha256", digest) != digest:
+        raise RunError(
+            f"{path} is not the file that the run has saved: its sha256 is {digest[:12]}…, in "
+            f"run.json it is {run.record['model_sha256'][:12]}…",
+            "restore it; or --trust-changed uses it as it is: the run's accuracy is of another",
+        )
+    if run.record.get("task") != "reconstruct":
+        must_hold(run, path)
+    return path, digest
+
+
+def must_hold(run: Run, path: Path) -> None:
+    """Raises RunError where no tensor of the file can be a layer of a head as run.json has it.
+
+    Before a network is built: a list of a million names would take all of the memory.
+    """
+    rows = {shape[0] for shape in weights.shapes(path).values() if shape}
+    classes, hidden = len(run.record["classes"]), run.record["head"].partition(":")[2]
+    wanted = {f"classes lists {classes:,} names": classes}
+    if hidden:
+        wanted[f"head is mlp:{hidden}"] = int(hidden)
+    for said, count in wanted.items():
+        if count not in rows:
+            raise RunError(
+                f"{run.path('run.json')}: {said}, and {path.name} has no layer of {count:,}", EDITED
+            )
+
+
+def must_have_head(run: Run, chain: nn.Sequential, row: ModelSpec) -> None:
+    """Raises RunError where the row of a run names what is no last layer of the network."""
+    from torch import nn
+
+    name = row.code if row.task == "reconstruct" else row.head
+    try:
+        found: object = chain.get_submodule(name) if name else None
+    except AttributeError:
+        found = None
+    if not isinstance(found, nn.Linear | nn.Conv2d):
+        raise RunError(
+            f"{run.path('run.json')}: spec.head is {name!r}, which is no layer of {row.name} that "
+            "gives classes",
+            EDITED,
+        )
+
+
+def must_take(run: Run, chain: nn.Sequential, preprocess: Preprocess) -> None:
+    """Raises RunError where the network cannot take a picture as run.json describes it."""
+    from zoo.models.meter import passes
+
+    try:
+        passes(chain, preprocess)
+    except Exception as error:  # the networks' own have no common type
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        side, channels = preprocess.size, preprocess.channels
+        raise RunError(
+            f"{run.path('run.json')}: preprocess says {channels} x {side} x {side}, which "
+            f"{run.record['model']} cannot take: {reason}",
+            EDITED,
+        ) from error
 
 
 def record_of(spec: ModelSpec) -> dict[str, Any]:
@@ -171,16 +250,18 @@ def record_of(spec: ModelSpec) -> dict[str, Any]:
 
 def recorded(about: dict[str, Any]) -> ModelSpec:
     """The row of a run: of our own networks the catalogue's, of a library's the one recorded."""
-    fields = about.get("spec")
-    if fields is None:
+    said = about.get("spec")
+    if said is None:
         raise RunError("the run was written by an older zoo", "make it anew: features are kept")
-    if fields["builder"] != "library":
+    if said["builder"] != "library":
         return catalog.find(about["model"])
-    tuples = {
-        key: tuple(fields.get(key, ())) for key in ("stages", "ignore", "weights", "variants")
-    }
-    preprocess = Preprocess.from_dict(fields["preprocess"])
-    return ModelSpec(**{**fields, **tuples, "preprocess": preprocess})
+    if said["name"] != about["model"]:
+        raise RunError(f"spec.name is {said['name']!r}, in a run of {about['model']}", EDITED)
+    catalog.library_name(said["name"])
+    known = {field.name: said[field.name] for field in fields(ModelSpec) if field.name in said}
+    lists = {key: tuple(known.get(key, ())) for key in ("stages", "ignore")}
+    preprocess = Preprocess.from_dict(said["preprocess"])
+    return ModelSpec(**{**known, **lists, "preprocess": preprocess, "weights": (), "variants": ()})
 
 
 def with_head(

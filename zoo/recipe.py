@@ -14,9 +14,11 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from zoo.disk import opened
 from zoo.errors import RecipeError, nearest
+from zoo.records import HEAD, shown
 
-HEAD = re.compile(r"linear|mlp:[1-9][0-9]{0,4}")
+MOST = 1_000_000  # bytes of a TOML file
 # Of the settings whose values are not for every task, besides auto.
 FITTING: dict[str, dict[str, tuple[str, ...]]] = {
     "classify": {
@@ -41,7 +43,7 @@ VARIANTS = ("activation", "norm", "dropout", "initial", "pooling", "connections"
 class Recipe(BaseModel):
     """The settings of one fine-tune; `None` means that the tool chooses and says why."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     model: str = Field(description="a model of the catalogue, torchvision/NAME or timm/NAME")
     data: str = Field(
@@ -168,6 +170,13 @@ class Recipe(BaseModel):
         False, description="a precision that disagrees with fp32 on more than 2 % goes on"
     )
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        if isinstance(value, str) and (len(value) > 8192 or "\0" in value):
+            raise ValueError("expected at most 8,192 characters, none of them a zero byte")
+        return value
+
     @field_validator("head")
     @classmethod
     def _head(cls, value: str) -> str:
@@ -197,13 +206,17 @@ class Recipe(BaseModel):
 def load(path: Path) -> dict[str, Any]:
     """The settings of a TOML file, unchecked. Raises RecipeError."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        with opened(path, MOST) as file:
+            return tomllib.loads(file.read().decode("utf-8", "surrogateescape"))
     except FileNotFoundError:
         raise RecipeError(f"no recipe at {path}", "give a TOML file with `--recipe FILE`") from None
-    except IsADirectoryError:
-        raise RecipeError(f"{path} is a folder", "give a TOML file with `--recipe FILE`") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path} is not TOML: {error}", "see recipes/ for examples") from None
+    except OSError as error:
+        raise RecipeError(
+            f"{path} cannot be read: {error.strerror}", "give a TOML file with `--recipe FILE`"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise RecipeError(f"{path} is not TOML: {why}", "see recipes/ for examples") from None
 
 
 def make(flags: dict[str, Any], file: Path | None = None, command: str = "finetune") -> Recipe:
@@ -294,5 +307,5 @@ def problems(error: ValidationError) -> str:
             lines.append(f"'{name}' is missing")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{name} = {item['input']!r}: {message[0].lower()}{message[1:]}")
+            lines.append(f"{name} = {shown(item['input'])}: {message[0].lower()}{message[1:]}")
     return "; ".join(lines)

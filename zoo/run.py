@@ -21,21 +21,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from zoo import lock
+from zoo import lock, records
 from zoo.data.index import DatasetIndex
-from zoo.disk import atomic, sweep, writing
+from zoo.disk import atomic, opened, refuse_links, sweep, writing
 from zoo.errors import RunError, WriteError
 from zoo.text import csv_line, read_name
 
 FORMAT = 1
 CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
 TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
+TABLE = 4_000_000_000  # bytes of index.csv at most: the paths of 20 million photos
+LINES = 256_000_000  # of metrics.jsonl
+EDITED = "was it edited? Restore the file, or train anew: features are kept"
 
 
 def write_json(path: Path, record: Any) -> None:
     with atomic(path) as file:
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        file.write(text.encode(**TEXT))
+        try:
+            data = json.dumps(record, indent=2, ensure_ascii=False).encode(**TEXT)
+        except UnicodeEncodeError:  # half a pair of surrogates, which no file name has
+            data = json.dumps(record, indent=2).encode()
+        file.write(data + b"\n")
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -43,15 +49,6 @@ def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) 
     with atomic(path) as file:
         for row in itertools.chain([header], rows):
             file.write(csv_line(row).encode())
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of what `write_csv` has written, by their columns. Raises OSError, csv.Error."""
-    with open(path, newline="", **TEXT) as file:
-        return [
-            {name: read_name(cell or "") for name, cell in row.items() if name is not None}
-            for row in csv.DictReader(file)
-        ]
 
 
 def keep_bytes(stream: IO[str]) -> None:
@@ -98,9 +95,11 @@ def launch() -> str:
 class Run:
     """One run folder, open."""
 
-    def __init__(self, folder: Path, record: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, record: dict[str, Any], *, trusts: bool = False) -> None:
+        """trusts: a network that was changed after it was saved is used all the same."""
         self.folder = folder
         self.record = record
+        self.trusts = trusts
         self.lock: lock.Lock | None = None
 
     @classmethod
@@ -135,11 +134,12 @@ class Run:
     def held(self) -> Iterator[lock.Lock]:
         """No other process works in the folder; within itself it changes nothing.
 
-        Raises RunError where another does.
+        Raises RunError where another does, and where the folder holds a link.
         """
         if self.lock is not None:
             yield self.lock
             return
+        refuse_links(self.folder)
         with lock.held(self.folder) as self.lock:
             sweep(self.folder)
             try:
@@ -153,27 +153,37 @@ class Run:
             self.lock.must_be_ours()
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
-        """Raises RunError for anything that is not a run folder."""
+    def open(cls, folder: Path, *, trusts: bool = False) -> Run:
+        """Raises RunError for anything that is not a run folder. trusts: see `Run`."""
         path = folder / "run.json"
         try:
-            record = json.loads(path.read_text(**TEXT))
+            record = records.read_json(path)
         except FileNotFoundError:
             raise RunError(
                 f"{folder} is not a run folder: it has no run.json",
                 "`zoo finetune MODEL PHOTOS -o FOLDER` or `zoo train` makes one",
             ) from None
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path} cannot be read: {error}", "was it edited?") from None
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {error.strerror}", EDITED) from None
+        except ValueError as error:
+            raise RunError(f"{path} cannot be read: {error}", EDITED) from None
         if not isinstance(record, dict) or record.get("format") != FORMAT:
+            said = records.shown(record.get("format")) if isinstance(record, dict) else "?"
             raise RunError(
-                f"{path} has format {record.get('format') if isinstance(record, dict) else '?'}, "
-                f"expected {FORMAT}",
+                f"{path} has format {said}, expected {FORMAT}",
                 "use the version of zoo that wrote it",
             )
-        if "status" not in record:
-            raise RunError(f"{path} has no status", "was it edited?")
-        return cls(folder, record)
+        run = cls(folder, record, trusts=trusts)
+        run.check(records.RUN)
+        return run
+
+    def check(self, check: records.Check, needed: tuple[str, ...] = ()) -> None:
+        """Raises RunError that names the field of run.json which is wrong or is not there."""
+        try:
+            check(self.record, "")
+            records.fields({}, needed)(self.record, "")
+        except records.Wrong as error:
+            raise RunError(f"{self.path('run.json')}: {error}", EDITED) from None
 
     def finished(self) -> Run:
         """This run, or a RunError where it did not come to its end."""
@@ -187,6 +197,16 @@ class Run:
                 f"{self.folder} is unfinished (status: {self.record['status']})",
                 f"`zoo finetune --resume {self.folder}` finishes it",
             )
+        self.record.setdefault("precision", "fp32")
+        self.check(records.fields({}), records.BEGUN)
+        several = self.record.get("task") == "multilabel"
+        if several and self.record.get("threshold") is None:
+            self.check(records.fields({}), ("threshold",))
+        return self
+
+    def begun(self) -> Run:
+        """This run, or a RunError where run.json lacks what one that is gone on with must have."""
+        self.check(records.fields({}), records.RESUMED)
         return self
 
     @classmethod
@@ -254,18 +274,36 @@ class Run:
 
     def contents(self) -> dict[str, str]:
         """Return the sha256 of the content by path, in hex, of photos where it is written down."""
-        return {row["path"]: digest for row in self.rows() if (digest := row.get("sha256"))}
+        return {row["path"]: digest for row in self.index() if (digest := row.get("sha256"))}
 
     def listed(self, split: str) -> list[dict[str, str]]:
-        return [row for row in self.rows() if row["split"] == split]
+        return [row for row in self.index() if row["split"] == split]
 
-    def rows(self) -> list[dict[str, str]]:
-        """Return the rows of index.csv."""
-        return read_csv(self.path("index.csv"))
+    def index(self) -> Iterator[dict[str, str]]:
+        """The rows of index.csv. Raises RunError."""
+        return self.rows("index.csv", ("path", "label", "split"))
 
     def left_out(self) -> set[str]:
         """Return the paths in skipped.csv."""
-        return {row["path"] for row in read_csv(self.path("skipped.csv"))}
+        return {row["path"] for row in self.rows("skipped.csv", ("path",))}
+
+    def rows(self, name: str, needed: Iterable[str]) -> Iterator[dict[str, str]]:
+        """The rows of a table of the run, which have these columns. Raises RunError."""
+        path = self.path(name)
+        try:
+            with opened(path, TABLE) as raw, io.TextIOWrapper(raw, newline="", **TEXT) as file:
+                reader = csv.DictReader(file, restval="")
+                for column in needed:
+                    if column not in (reader.fieldnames or ()):
+                        raise RunError(f"{path} has no column {column!r}", EDITED)
+                for row in reader:
+                    if None in row or "\0" in row.get("path", ""):
+                        raise RunError(f"{path}, line {reader.line_num} is damaged", EDITED)
+                    yield {column: read_name(cell) for column, cell in row.items()}
+        except csv.Error as error:
+            raise RunError(f"{path}, line {reader.line_num}: {error}", EDITED) from None
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {error.strerror}", EDITED) from None
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""
@@ -273,13 +311,20 @@ class Run:
             file.write(json.dumps(record) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        path = self.path("metrics.jsonl")
-        if not path.exists():
+        """The lines of metrics.jsonl that are of an epoch. Raises RunError."""
+        path, lines = self.path("metrics.jsonl"), []
+        try:
+            with opened(path, LINES) as file:
+                written = file.read().decode(**TEXT).splitlines()
+        except FileNotFoundError:
             return []
-        lines = []
-        for line in path.read_text().splitlines():
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {error.strerror}", EDITED) from None
+        for line in written:
             with suppress(ValueError):  # the last line of a run that lost its power
-                lines.append(json.loads(line))
+                epoch = records.from_json(line)
+                records.EPOCH(epoch, "")
+                lines.append(epoch)
         return lines
 
     def cut_metrics(self, epochs: int) -> None:
@@ -287,6 +332,24 @@ class Run:
         kept = [json.dumps(line) + "\n" for line in self.metrics() if line["epoch"] <= epochs]
         with atomic(self.path("metrics.jsonl")) as file:
             file.write("".join(kept).encode())
+
+
+def must_be_exported(file: Path) -> None:
+    """Raises RunError for a file in a run folder that is not the one that was exported there."""
+    from zoo.weights import hash_of
+
+    try:
+        proofs = Run.open(file.parent).record.get("exported", {}).values()
+    except RunError:  # it lies beside a run.json that is not ours, or beside none
+        return
+    for proof in proofs:
+        known = proof.get("sha256") if Path(proof.get("path", "")).name == file.name else None
+        if known is not None and hash_of(file) != known:
+            raise RunError(
+                f"{file} is not the file that was exported: its sha256 is {hash_of(file)[:12]}…, "
+                f"in run.json it is {known[:12]}…",
+                "export it anew; or --trust-changed uses it as it is",
+            )
 
 
 class Seen(Run):

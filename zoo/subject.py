@@ -16,15 +16,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from zoo import catalog, weights
+from zoo import catalog, records, weights
 from zoo.catalog import Preprocess, Weights
 from zoo.data.preprocess import normalise
 from zoo.data.views import plain_view
 from zoo.device import Device
 from zoo.disk import read_sealed, write_sealed
 from zoo.engine import Array, Engine
-from zoo.errors import CacheError, ConversionError, ImageError, UsageError, WriteError
-from zoo.run import Run
+from zoo.errors import (
+    CacheError,
+    ConversionError,
+    ImageError,
+    RunError,
+    UsageError,
+    WriteError,
+)
+from zoo.run import EDITED, Run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -147,6 +154,12 @@ class WithHead:
     def __call__(self, pixels: Array) -> Array:
         features = self.engine(pixels)
         rows = features.reshape(len(features), -1)
+        if rows.shape[1] != len(self.weight):
+            raise RunError(
+                f"the frozen part gives {rows.shape[1]:,} numbers, and the head in "
+                f"model.safetensors takes {len(self.weight):,}",
+                EDITED,
+            )
         # Row by row: what stands beside a picture in a batch changes no bit of its answer.
         return np.stack([row @ self.weight for row in rows]) + self.bias
 
@@ -169,9 +182,9 @@ def of_run(run: Run) -> Subject:
     from zoo import network
     from zoo.engine.compiled import made_of
 
-    about, path = run.record, run.path("model.safetensors")
+    about = run.record
     preprocess = Preprocess.from_dict(about["preprocess"])
-    digest, stage = weights.hash_of(path), about.get("linear_head")
+    (path, digest), stage = network.model_file(run), about.get("linear_head")
     names, row = tuple(about["classes"]), network.recorded(about)
     variant = dict(about.get("variant", {}))
     parts: dict[str, Any] = {
@@ -182,6 +195,14 @@ def of_run(run: Run) -> Subject:
     if stage and about.get("model_sha256") == digest:
         last = [f"{stage}.weight", f"{stage}.bias"]
         head = weights.read_arrays(path, last)
+        shapes = [head[name].shape for name in last]
+        if len(shapes[0]) != 2 or {shapes[0][0], *shapes[1]} != {len(names)}:
+            raise RunError(
+                f"{run.path('run.json')}: linear_head is {stage}, which gives no {len(names):,} "
+                "classes",
+                EDITED,
+            )
+        run.check(records.fields({}), ("boundary",))
         parts = {
             "made_of": made_of(row, variant),
             "tensors": tensors_of(path, last),

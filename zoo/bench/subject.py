@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from zoo import catalog
 from zoo.catalog import Preprocess
 from zoo.engine import Array
 from zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from zoo.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Subject:
     preprocess: Preprocess
     macs: int | None
     precision: str = "fp32"
+    trusts: bool = False  # a network that was changed after the run was finished
 
     @property
     def file(self) -> Path | None:
@@ -36,11 +40,15 @@ class Subject:
     def chain(self) -> Any:
         """The network in torch; of a name with random weights, which cost as much as others."""
         from zoo import network
-        from zoo.run import Run
 
         if self.kind == "run":
-            return network.of_run(Run.open(Path(self.name)).finished()).chain
+            return network.of_run(self.run()).chain
         return network.pretrained(self.name, "none").chain
+
+    def run(self) -> Run:
+        from zoo.run import Run
+
+        return Run.open(Path(self.name), trusts=self.trusts).finished()
 
     def onnx(self) -> bytes:
         from zoo.engine.graph import to_onnx
@@ -62,18 +70,20 @@ class Subject:
         return [np.asarray(decode(read_bytes(photo)))] * count
 
 
-def find(name: str) -> Subject:
+def find(name: str, *, trusts: bool = False) -> Subject:
     """Raises UnknownModel, RunError, InputError or WeightsError."""
     if name.lower().endswith(".onnx"):
-        return of_file(name)
+        return of_file(name, trusts)
     if os.path.isdir(name) and (name not in catalog.ROWS or Path(name, "run.json").exists()):
         from zoo import network
         from zoo.run import Run
 
-        about = Run.open(Path(name)).finished().record
+        run = Run.open(Path(name), trusts=trusts).finished()
+        network.model_file(run)
+        about = run.record
         preprocess = Preprocess.from_dict(about["preprocess"])
         macs = network.recorded(about).macs or None
-        return Subject(name, "run", preprocess, macs, about.get("precision", "fp32"))
+        return Subject(name, "run", preprocess, macs, about["precision"], trusts)
     if catalog.of_library(name):
         from zoo import models
 
@@ -83,11 +93,14 @@ def find(name: str) -> Subject:
     return Subject(name, "model", row.preprocess, row.macs or None)
 
 
-def of_file(name: str) -> Subject:
+def of_file(name: str, trusts: bool) -> Subject:
     from zoo.engine.onnx import OnnxModel
+    from zoo.run import must_be_exported
 
     if not os.path.isfile(name):
         raise InputError(f"there is no file {name}", "`zoo export onnx RUN` makes one")
+    if not trusts:
+        must_be_exported(Path(name))
     model = OnnxModel(Path(name))
     row = catalog.ROWS.get(catalog.base(model.about.get("zoo.model", "")))
     return Subject(name, "onnx", model.preprocess, row.macs if row else None)

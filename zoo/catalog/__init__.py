@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -22,9 +23,13 @@ __all__ = [
     "base",
     "check_variant",
     "find",
+    "library_name",
     "of_library",
     "search",
 ]
+
+# No other characters: `hf_hub:`, `local-dir:` and paths are no names of models.
+LIBRARY_NAME = re.compile(r"(torchvision|timm)/\w[\w-]{0,99}(\.[\w-]{1,99})?", re.ASCII)
 
 _ALL = (*LECTURES, *CLASSICS)
 ROWS: dict[str, ModelSpec] = {row.name: row for row in _ALL}
@@ -35,6 +40,22 @@ if len(ROWS) != len(_ALL):
 def of_library(name: str) -> bool:
     """Whether the name is one of a library's models, which takes seconds to look up."""
     return name.startswith(("torchvision/", "timm/"))
+
+
+def library_name(name: str) -> tuple[str, str]:
+    """Return the library and the name within it, of a name that is a plain one.
+
+    timm takes others too: `hf_hub:` goes to the network, `local-dir:` reads any folder. Raises
+    UnknownModel for those. Every name that a library is handed comes through here.
+    """
+    library, _, rest = name.partition("/")
+    if not LIBRARY_NAME.fullmatch(name):
+        shown = name if len(name) <= 100 else f"{name[:97]}..."
+        raise UnknownModel(
+            f"'{shown}' is not a model's name",
+            f"give {library}/NAME with letters, digits, _ and -: `zoo list '{library}/*'`",
+        )
+    return library, rest
 
 
 def base(name: str) -> str:

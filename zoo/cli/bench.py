@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.flags import TrustChanged
 from zoo.cli.screen import Screen, out, percent, print_json, short, table, talk
 from zoo.errors import UsageError, ZooError
 
@@ -37,6 +38,7 @@ def command(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seconds: Annotated[float, typer.Option(help="For each engine.")] = 10.0,
+    trust_changed: TrustChanged = False,
     json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """How fast a network runs here: images/s, latency, memory, and the share of what could be.
@@ -48,7 +50,7 @@ def command(
     check(engine, precision, seconds)
     from zoo.bench import bench, subject
 
-    found = subject.find(model)
+    found = subject.find(model, trusts=trust_changed)
     precision = precision or found.precision
     place = where(device, engine, found.kind)
     asked = bench.Asked(found, engine, precision, place, seconds, photos)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.flags import TrustChanged
 from zoo.cli.screen import Screen, count, out, percent, print_json, table, talk
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def command(
     runs: Annotated[list[str], typer.Argument(help="Two run folders or more.")],
+    trust_changed: TrustChanged = False,
     json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
 ) -> None:
     """Runs side by side with the settings in which they differ, and a test for each pair.
@@ -26,7 +28,11 @@ def command(
     from zoo.predict.compare import compare
 
     with Screen(at_once=True) as screen:
-        found = compare(runs, lambda done, total: screen.progress("pictures", done, total))
+        found = compare(
+            runs,
+            lambda done, total: screen.progress("pictures", done, total),
+            trusts=trust_changed,
+        )
     if json:
         print_json(
             {
@@ -43,12 +49,12 @@ def record(run: Compared, differing: tuple[str, ...]) -> dict[str, Any]:
     return {
         "run": run.name,
         "model": about["model"],
-        "cut": about["cut"],
+        "cut": about.get("cut"),
         "settings": {name: run.settings.get(name) for name in differing},
         "val_photos": len(run.answers),
-        "accuracy": about["results"]["accuracy"],
-        "macro_f1": about["results"]["macro_f1"],
-        "seconds": about["seconds"],
+        "accuracy": about.get("results", {}).get("accuracy"),
+        "macro_f1": about.get("results", {}).get("macro_f1"),
+        "seconds": about.get("seconds"),
     }
 
 
@@ -65,7 +71,7 @@ def show(found: Comparison) -> None:
                 f"{about['val_photos']:,}",
                 percent(about["accuracy"]),
                 percent(about["macro_f1"]),
-                f"{about['seconds']:.1f}",
+                "-" if about["seconds"] is None else f"{about['seconds']:.1f}",
             )
         )
     names = ("run", "model", "cut", *found.differing)

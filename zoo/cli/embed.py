@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.flags import TrustChanged
 from zoo.cli.predict import show_left_out
 from zoo.cli.screen import SAFE, Screen, count, percent, print_json, talk
 from zoo.errors import DataError, UsageError
@@ -40,6 +41,7 @@ def command(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of the map, and of --weights none.")] = 0,
     csv_safe: Annotated[bool, typer.Option("--csv-safe", help=SAFE)] = False,
+    trust_changed: TrustChanged = False,
     json: Annotated[bool, typer.Option("--json", help="What was done, as JSON on stdout.")] = False,
 ) -> None:
     """One row of features for every picture, in order, and a map of them coloured by class.
@@ -61,6 +63,7 @@ def command(
         ours = open_embedder(
             model, stage=stage, flat=flat, guesses=place is not None and not labelled(first),
             choice=weights, device=device, seed=seed, progress=screen.bytes,
+            trusts=trust_changed,
         )  # fmt: skip
         describe(ours)
         sample = Sample(min(MAP_ROWS, max(1, MAP_VALUES // ours.width)), seed)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.flags import TrustChanged
 from zoo.cli.screen import Screen, count, out, percent, print_json, table, talk
 from zoo.errors import UsageError
 
@@ -26,6 +27,7 @@ def command(
     part: Annotated[str | None, typer.Option(help=PART)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     plot: Annotated[Path | None, typer.Option(help=PLOT)] = None,
+    trust_changed: TrustChanged = False,
     json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
 ) -> None:
     """Accuracy, macro-F1 and calibration error (ECE) of each run, and of their mean together.
@@ -47,7 +49,10 @@ def command(
         check(plot, (".png",), "--plot")
     with Screen(at_once=True) as screen:
         photos = chosen(models, data, part)
-        members = [open_predictor(name, device=device, progress=screen.bytes) for name in models]
+        members = [
+            open_predictor(name, device=device, progress=screen.bytes, trusts=trust_changed)
+            for name in models
+        ]
         show_names(photos, members[0].classes)
         several = any(member.threshold is not None for member in members)
         if several and plot is not None:

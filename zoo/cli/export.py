@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.cli import screen as screens
+from zoo.cli.flags import TrustChanged
 from zoo.cli.screen import Screen, out, print_json, talk
 from zoo.errors import UsageError
 
@@ -50,6 +51,7 @@ def onnx(
     force: Annotated[
         bool, typer.Option("--force", help="Write an int8 file that often answers otherwise.")
     ] = False,
+    trust_changed: TrustChanged = False,
     json: Annotated[bool, typer.Option("--json", help="The proof as JSON on stdout.")] = False,
 ) -> None:
     """One ONNX file: raw pictures in, probabilities out, compared with the run on real photos.
@@ -57,11 +59,12 @@ def onnx(
     The Preprocess and softmax are inside, class names are in the metadata. Of an autoencoder the
     picture comes out again, and its code. Where the file and the run disagree no file is left.
     """
+    from zoo import weights
     from zoo.run import Run
 
     if input not in ("image", "tensor"):
         raise UsageError(f"--input {input}", "give `image` or `tensor`")
-    opened = Run.open(run).finished()
+    opened = Run.open(run, trusts=trust_changed).finished()
     destination = output or run / ("model-int8.onnx" if int8 else "model.onnx")
     if not destination.parent.is_dir():
         raise UsageError(f"-o {output}: there is no folder {destination.parent}", "make it first")
@@ -89,7 +92,8 @@ def onnx(
                 opened, chosen, destination, input, screen.say, count, force=force
             )
     name = f"{input}-int8" if int8 else input
-    opened.update(exported={**opened.record.get("exported", {}), name: proof.to_dict()})
+    known = {**proof.to_dict(), "sha256": weights.hash_of(destination)}
+    opened.update(exported={**opened.record.get("exported", {}), name: known})
     show(proof)
     print_json(proof.to_dict()) if json else out(destination)
 

@@ -147,7 +147,7 @@ def evidence(found: dict[str, Any]) -> str:
 
 def exported(proof: dict[str, Any]) -> str:
     where = f"{proof.get('path')} ({proof.get('input')}, {proof.get('bytes', 0) / 1e6:.1f} MB)"
-    if "agree" not in proof:
+    if proof.get("agree") is None or "photos" not in proof:
         return where
     return f"{where}, same class on {proof['agree']} of {count(proof['photos'], 'photo')}"
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.flags import TrustChanged
 from zoo.cli.screen import SAFE, Screen, percent, talk
 from zoo.cli.screen import count as counted
 from zoo.errors import DataError, DisagreementError, Interrupted, UsageError
@@ -40,6 +41,7 @@ def command(
     force: Annotated[
         bool, typer.Option("--force", help="Go on where bf16 or int8 disagrees with fp32.")
     ] = False,
+    trust_changed: TrustChanged = False,
     reject_below: Annotated[float | None, typer.Option(help=REJECT)] = None,
     csv_safe: Annotated[bool, typer.Option("--csv-safe", help=SAFE)] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a row is an error.")] = False,
@@ -56,6 +58,7 @@ def command(
     found = sources.find(inputs, sys.stdin)
     with Screen(at_once=True) as screen:
         opening: dict[str, Any] = {"choice": weights, "device": device, "engine": engine}
+        opening["trusts"] = trust_changed
         other = compared_with(model, precision, engine)
         photos = first_pictures(model, found) if other else []
         ours = predictor.open_predictor(

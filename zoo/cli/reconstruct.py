@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.flags import TrustChanged
 from zoo.cli.predict import show_left_out
 from zoo.cli.screen import Screen, out, print_json, talk
 from zoo.cli.screen import count as counted
@@ -24,6 +25,7 @@ def command(
     output: Annotated[Path, typer.Option("-o", "--output", help="A new folder.")] = Path("pairs"),
     count: Annotated[int, typer.Option(min=0, help="How many pairs are drawn; 0: all.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    trust_changed: TrustChanged = False,
     json: Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")] = False,
 ) -> None:
     """Pairs side by side as PNG, a sheet of them, and errors.csv with the error of every picture.
@@ -38,7 +40,7 @@ def command(
     pairs.refuse(output)
     found = sources.find(inputs, sys.stdin)
     with Screen(at_once=True) as screen:
-        ours = open_reconstructor(run, device)
+        ours = open_reconstructor(run, device, trusts=trust_changed)
         talk(ours.about)
         result = draw(ours, found, output, count, screen)
     talk(

@@ -20,6 +20,7 @@ from typing import Any
 from zoo.data import lists
 from zoo.data.names import plain
 from zoo.data.samples import SEPARATOR
+from zoo.disk import opened
 from zoo.errors import DataError, nearest
 
 SUFFIXES = (".csv", ".parquet")
@@ -96,7 +97,8 @@ def read_csv(path: Path) -> Table:
 
 def decoded(path: Path) -> str:
     """Return the text of a CSV. Raises DataError with the line that is none."""
-    data = path.read_bytes()
+    with opened(path) as file:
+        data = file.read()
     hint = "save it as CSV in UTF-8"
     encoding = lists.encoding_of(data)
     try:

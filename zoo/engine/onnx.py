@@ -5,14 +5,35 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from zoo import records
 from zoo.catalog.spec import Preprocess
 from zoo.device import cores
+from zoo.disk import opened
 from zoo.engine import Array
 from zoo.errors import WeightsError
+
+INPUTS = {"image": "tensor(uint8)", "tensor": "tensor(float)"}  # by what zoo.input says
+MOST = 2**31  # bytes: a protobuf message ends there
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
+def metadata(about: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the metadata of a file say, checked. Raises ValueError."""
+    said: dict[str, Any] = dict(about)
+    for name in ("zoo.classes", "zoo.preprocess"):
+        if name in said:
+            said[name] = records.from_json(said[name])
+    if "zoo.threshold" in said:
+        said["zoo.threshold"] = float(said["zoo.threshold"])
+    records.ONNX(said, "")
+    return said
 
 
 class OnnxModel:
@@ -28,35 +49,52 @@ class OnnxModel:
         options.intra_op_num_threads = threads or cores()
         options.log_severity_level = 3
         try:
+            opened(path, MOST).close()
             self.session: Any = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
+        except OSError as error:
+            self.refuse(path, error.strerror or str(error))
         except Exception as error:  # the runtime's exceptions have no common type
-            reason = str(error).splitlines()[0][:160]
             raise WeightsError(
-                f"{path} is not an ONNX file that can run: {reason}",
+                f"{path} is not an ONNX file that can run: {first_line(error)}",
                 "`zoo export onnx RUN` makes one",
             ) from None
-        about: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
-        self.about = about
-        if "zoo.classes" not in about:
+        self.path = path
+        self.about: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        if "zoo.classes" not in self.about:
             raise WeightsError(
                 f"{path} has no class names in its metadata, so it was not exported by zoo",
                 "`zoo export onnx RUN` makes a file that carries them",
             )
         try:
-            self.classes: tuple[str, ...] = tuple(json.loads(about["zoo.classes"]))
-            self.preprocess = Preprocess.from_dict(json.loads(about["zoo.preprocess"]))
-            self.input: str = about["zoo.input"]  # "image" or "tensor"
-            limit = about.get("zoo.threshold")
-            self.threshold = None if limit is None else float(limit)
-        except (ValueError, KeyError, TypeError):
-            self.refuse(path, "its metadata are damaged")
-        self.task: str = about.get("zoo.task", "classify")
-        output, *_ = self.session.get_outputs()
-        if self.task != "reconstruct" and output.shape[-1] != len(self.classes):
-            self.refuse(path, f"{len(self.classes)} names for {output.shape[-1]} classes")
+            said = metadata(self.about)
+        except ValueError as error:
+            self.refuse(path, f"its metadata are damaged: {error}")
+        self.classes: tuple[str, ...] = tuple(said["zoo.classes"])
+        self.preprocess = Preprocess.from_dict(said["zoo.preprocess"])
+        self.input: str = said["zoo.input"]  # "image" or "tensor"
+        self.threshold: float | None = said.get("zoo.threshold")
+        self.task: str = said.get("zoo.task", "classify")
+        if self.task == "multilabel" and self.threshold is None:
+            self.refuse(path, "its metadata are damaged: zoo.threshold is not there")
+        self.must_fit(path)
         self.name = f"onnxruntime {onnxruntime.__version__} cpu"
+
+    def must_fit(self, path: Path) -> None:
+        """Raises WeightsError where the graph takes or gives something else than is said of it."""
+        pictures = (INPUTS[self.input], 4)
+        given = [(one.type, len(one.shape or ())) for one in self.session.get_inputs()]
+        if given != [pictures]:
+            self.refuse(path, f"it takes {given}, and zoo.input is {self.input}")
+        count = 2 if self.task == "reconstruct" else 1
+        outputs = self.session.get_outputs()
+        if len(outputs) < count or any(one.type != "tensor(float)" for one in outputs[:count]):
+            self.refuse(path, "it gives something else than a network that zoo exports")
+        shape = list(outputs[0].shape or ())
+        if self.task != "reconstruct" and (len(shape) != 2 or shape[1] != len(self.classes)):
+            width = shape[-1] if shape else "no"
+            self.refuse(path, f"{len(self.classes)} names for {width} classes")
 
     def refuse(self, path: Path, why: str) -> NoReturn:
         raise WeightsError(f"{path}: {why}", "export it anew: `zoo export onnx RUN`")
@@ -68,7 +106,10 @@ class OnnxModel:
     def outputs(self, batch: Array) -> list[Array]:
         """All that the file gives; of an autoencoder the picture again and its code."""
         name = self.session.get_inputs()[0].name
-        return self.session.run(None, {name: batch})  # type: ignore[no-any-return]
+        try:
+            return self.session.run(None, {name: batch})  # type: ignore[no-any-return]
+        except Exception as error:  # the runtime's have no common type
+            self.refuse(self.path, f"it cannot run: {first_line(error)}")
 
 
 class OnnxEngine:

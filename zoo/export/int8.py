@@ -35,7 +35,7 @@ from zoo.export.proof import (
     recalled,
 )
 from zoo.metrics import ENOUGH
-from zoo.network import of_run
+from zoo.network import model_file, of_run
 from zoo.run import Run
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def exact(
     stored, recall = skeleton.find(whole.key_of(run)), recalled(run, photos, about, enough(run))
     if stored is not None and recall is not None:
         network = onnx.load_from_string(stored)
-        skeleton.fill(network, weights.read_arrays(run.path("model.safetensors")))
+        skeleton.fill(network, weights.read_arrays(model_file(run)[0]))
         pictures, reference = recall
     else:
         net = of_run(run)

@@ -35,7 +35,7 @@ from zoo.export.proof import (
     recalled,
 )
 from zoo.metrics import ENOUGH
-from zoo.network import Network, of_run, recorded
+from zoo.network import Network, model_file, of_run, recorded
 from zoo.run import Run
 from zoo.subject import engine_of
 from zoo.subject import of_run as of_folder
@@ -117,7 +117,7 @@ def export_run(
     stored, recall = skeleton.find(key), recalled(run, photos, about, most)
     if stored is not None and recall is not None:
         try:
-            state = weights.read_arrays(run.path("model.safetensors"))
+            state = weights.read_arrays(model_file(run)[0])
             say(f"the graph is stored; comparing on {len(recall[0])} photos with val.csv")
             return write_stored(stored, state, about, *recall, destination, kind)
         except (ParityError, WeightsError) as error:  # torch has the last word

@@ -7,7 +7,6 @@ from the photo's raw pixels, and the network in it, alone, from the pixels that 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -24,10 +23,10 @@ from zoo.data.samples import SEPARATOR
 from zoo.data.views import plain_view
 from zoo.device import cores
 from zoo.engine import Array
-from zoo.errors import ImageError, InputError, ParityError
+from zoo.errors import ImageError, InputError, ParityError, RunError
 from zoo.metrics import sigmoid, softmax
 from zoo.network import Network
-from zoo.run import Run, read_csv
+from zoo.run import Run
 from zoo.subject import spread
 
 BARE = 1e-4  # of the largest class score, or of a probability, for the network alone
@@ -140,12 +139,13 @@ def written(run: Run) -> dict[Path, tuple[list[str], list[float]]]:
     root = Path(run.record["data"]["root"])
     several = run.record.get("threshold") is not None
     rows: dict[Path, tuple[list[str], list[float]]] = {}
-    with suppress(OSError, KeyError, ValueError, csv.Error):
-        for row in read_csv(run.path("val.csv")):
+    with suppress(RunError, ValueError):
+        for row in run.rows("val.csv", ("path", "predicted", "probability")):
             names, shares = row["predicted"], row["probability"]
             labels = (names.split(SEPARATOR) if names else []) if several else [names]
             each = (shares.split(SEPARATOR) if shares else []) if several else [shares]
-            rows[root / row["path"]] = labels, [float(share) for share in each]
+            if len(labels) == len(each):
+                rows[root / row["path"]] = labels, [float(share) for share in each]
     return rows
 
 

@@ -17,7 +17,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import weights
+from zoo import records, weights
 from zoo.disk import writing
 from zoo.errors import RunError, WeightsError
 from zoo.finetune.loop import Loop
@@ -147,7 +147,7 @@ def damage(path: Path) -> str | None:
     except WeightsError as error:
         return error.what
     written = tensors.pop("digest", None)
-    if written is None or bytes(written.tolist()) != digest(tensors):
+    if written is None or text_in(written) != digest(tensors):
         return f"{path} is not what was written"
     return None
 
@@ -164,10 +164,18 @@ def digest(tensors: Tensors) -> bytes:
     return total.digest()
 
 
+def text_in(tensor: torch.Tensor) -> bytes:
+    """The bytes that a tensor of bytes holds; empty for any other tensor."""
+    import torch
+
+    return bytes(tensor.tolist()) if tensor.dtype == torch.uint8 and tensor.ndim == 1 else b""
+
+
 def progress_in(tensors: Tensors) -> Progress:
     """Raises WeightsError for a file that is no checkpoint."""
     try:
-        numbers = json.loads(bytes(tensors["progress"].tolist()))
+        numbers = records.from_json(text_in(tensors["progress"]))
+        records.PROGRESS(numbers, "")
         return Progress(**numbers | {"best_score": tuple(numbers["best_score"])})
     except (KeyError, ValueError, TypeError):
         raise WeightsError("the checkpoint is of another version", "start a new run") from None

@@ -292,7 +292,7 @@ def recipe_of(run: Run) -> Recipe:
 
 def resume(plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> Job:
     """The same job again in its folder. Raises RunError where photos or weights have changed."""
-    before = run.record
+    before = run.begun().record
     index = plan.index if "test" in before["data"] else plan.index.without_test()
     if before["data"]["fingerprint"] != index.fingerprint:
         raise RunError(
@@ -311,7 +311,7 @@ def resume(plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> Job:
 
 def difference(index: DatasetIndex, run: Run) -> str:
     """Return which photo is not as the run has it, in words; or nothing where none can be told."""
-    there = {row["path"]: row for row in run.rows()}
+    there = {row["path"]: row for row in run.index()}
     now = {sample.path: sample for sample in index.samples}
     left_out, unreadable = dict(index.skipped), run.left_out()
     for path in there.keys() - now.keys():

@@ -281,8 +281,10 @@ def photos_of(recipe: Recipe, progress: Progress | None) -> DatasetIndex:
         catalog.check_variant(row, recipe.variant)
         check_task(recipe, row)
         weights.choose(row, recipe.weights)
-    elif recipe.weights is not None:
-        weights.check_file(recipe.weights)
+    else:
+        catalog.library_name(recipe.model)
+        if recipe.weights is not None:
+            weights.check_file(recipe.weights)
     kinds(recipe.log)
     check_compiler(recipe)
     place = datasets.locate(recipe.data, progress=progress)

@@ -26,12 +26,11 @@ def resolve(name: str) -> ModelSpec:
 
     Raises UnknownModel with the nearest names.
     """
-    library_name, slash, rest = name.partition("/")
-    if slash and library_name in ("torchvision", "timm"):
+    if catalog.of_library(name):
+        kind, rest = catalog.library_name(name)
         from zoo.models import library
 
-        make = library.torchvision_spec if library_name == "torchvision" else library.timm_spec
-        return make(rest)
+        return library.torchvision_spec(rest) if kind == "torchvision" else library.timm_spec(rest)
     return catalog.find(name)
 
 

@@ -81,7 +81,7 @@ def row(name: str, chosen: list[str]) -> ModelSpec:
 
 
 def construct(name: str, num_classes: int) -> nn.Module:
-    """The model with random weights."""
+    """The model with random weights; the name is a plain one, see `library_name`."""
     import timm
 
     model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)

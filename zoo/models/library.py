@@ -17,6 +17,7 @@ from typing import NoReturn
 import torch
 from torch import nn
 
+from zoo.catalog import library_name
 from zoo.catalog.conditions import matches
 from zoo.catalog.spec import ModelSpec
 from zoo.errors import UnknownModel, nearest
@@ -28,6 +29,7 @@ from zoo.models.structure import NotAChain, assemble, find_structure
 @cache
 def torchvision_spec(name: str) -> ModelSpec:
     """A row for a torchvision classifier. Raises UnknownModel with the nearest names."""
+    library_name(f"torchvision/{name}")
     known = from_torchvision.names()
     if name not in known:
         _refuse("torchvision", name, known, from_torchvision.is_other_task(name))
@@ -37,6 +39,7 @@ def torchvision_spec(name: str) -> ModelSpec:
 @cache
 def timm_spec(name: str) -> ModelSpec:
     """A row for a timm classifier, `ARCH` or `ARCH.TAG`. Raises UnknownModel, nearest names."""
+    library_name(f"timm/{name}")
     arch, _, tag = name.partition(".")
     known = from_timm.architectures()
     if arch not in known:
@@ -78,17 +81,30 @@ def _timm_rows(found: list[str]) -> Iterable[ModelSpec]:
 
 def measured(row: ModelSpec) -> ModelSpec:
     """The same row in full, the model built without data. Raises UnknownModel if no chain."""
-    library, _, rest = row.name.partition("/")
+    library, rest = library_name(row.name)
     return timm_spec(rest) if library == "timm" else torchvision_spec(rest)
 
 
 def build(spec: ModelSpec, num_classes: int) -> nn.Sequential:
-    """The library's model with random weights, in the form that the row found."""
-    return assemble(_construct(spec.name, num_classes), spec.stages, spec.published_head)
+    """The library's model with random weights, in the form that the row found.
+
+    Raises UnknownModel where the library has no such model, or the model no such stages.
+    """
+    library, rest = library_name(spec.name)
+    known = from_timm.architectures() if library == "timm" else from_torchvision.names()
+    if (rest.partition(".")[0] if library == "timm" else rest) not in known:
+        _refuse(library, rest, known)
+    model = _construct(spec.name, num_classes)
+    try:
+        return assemble(model, spec.stages, spec.published_head)
+    except (KeyError, AttributeError) as error:
+        raise UnknownModel(
+            f"{spec.name} has no stage {error}", "was run.json edited? Train anew"
+        ) from error
 
 
 def _construct(name: str, num_classes: int) -> nn.Module:
-    library, _, rest = name.partition("/")
+    library, rest = library_name(name)
     construct = from_timm.construct if library == "timm" else from_torchvision.construct
     return construct(rest, num_classes)
 

@@ -56,6 +56,13 @@ def measure(chain: nn.Sequential, preprocess: Preprocess) -> list[StageInfo]:
     return infos
 
 
+def passes(chain: nn.Module, preprocess: Preprocess) -> None:
+    """Sends one picture through a twin without data; whatever the network raises is raised."""
+    side = preprocess.size
+    with torch.no_grad():
+        meta_twin(chain).eval()(torch.empty(1, preprocess.channels, side, side, device="meta"))
+
+
 class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """How many bytes of tensors are alive after each operator, and the most there ever were.
 

@@ -10,7 +10,6 @@ run on them again.
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo import recipe, weights
+from zoo import recipe
 from zoo.data.names import plain
-from zoo.errors import DataError, RunError, UsageError
+from zoo.errors import DataError, UsageError
 from zoo.metrics import holm, mcnemar
+from zoo.network import model_file
 from zoo.predict.asked import Places
-from zoo.run import Run, read_csv
+from zoo.run import Run
 
 LEVEL = 0.05
 APART = ("model", "cut")  # settings with a column of their own
@@ -92,9 +92,12 @@ class Comparison:
     pairs: tuple[Pair, ...]
 
 
-def compare(folders: Sequence[str], progress: Progress) -> Comparison:
-    """Raises UsageError, RunError, and DataError for runs that have nothing in common."""
-    opened = [(name, check(name)) for name in folders]
+def compare(folders: Sequence[str], progress: Progress, *, trusts: bool = False) -> Comparison:
+    """Raises UsageError, RunError, and DataError for runs that have nothing in common.
+
+    trusts: a network that was changed after its run was finished is measured as it is.
+    """
+    opened = [(name, check(name, trusts)) for name in folders]
     check_together(opened)
     places = Places()
     runs = tuple(compared(name, run, places, progress) for name, run in opened)
@@ -107,7 +110,7 @@ def compare(folders: Sequence[str], progress: Progress) -> Comparison:
     return Comparison(runs, differing(runs), pairs)
 
 
-def check(name: str) -> Run:
+def check(name: str, trusts: bool = False) -> Run:
     """A finished run of a classifier."""
     if Path(name).is_file():
         folder = Path(name).parent
@@ -115,7 +118,7 @@ def check(name: str) -> Run:
         if (folder / "run.json").is_file():
             hint = f"its run folder is {folder}: `zoo compare {folder} RUN`"
         raise UsageError(f"{name} is a file, and compare takes run folders", hint)
-    run = Run.open(Path(name)).finished()
+    run = Run.open(Path(name), trusts=trusts).finished()
     if run.record.get("task", "classify") == "reconstruct":
         raise UsageError(
             f"{name} is a run of the task {run.record['task']}, which has no right and wrong",
@@ -149,9 +152,9 @@ def check_together(runs: Sequence[tuple[str, Run]]) -> None:
 
 def compared(name: str, run: Run, places: Places, progress: Progress) -> Compared:
     path = run.path("val.csv")
-    model = weights.hash_of(run.path("model.safetensors"))
+    _, model = model_file(run)
     own = run.record.get("model_sha256", model) == model  # else val.csv is of another network
-    rows = read(path) if path.is_file() and own else measure(name, run, progress)
+    rows = read(run) if path.is_file() and own else measure(name, run, progress)
     root = Path(run.record["data"]["root"])
     answers = {places.of(str(root / path)): (label, right) for path, label, right in rows}
     held = zip(run.photos("val"), run.digests("val"), strict=True)
@@ -163,15 +166,10 @@ def compared(name: str, run: Run, places: Places, progress: Progress) -> Compare
     return Compared(name, run.record, settings, answers, digests, frozenset(trained))
 
 
-def read(path: Path) -> list[tuple[str, str, bool]]:
+def read(run: Run) -> list[tuple[str, str, bool]]:
     """(path, label, right) of each row of val.csv."""
-    try:
-        rows = read_csv(path)
-        return [(row["path"], row["label"], row["label"] == row["predicted"]) for row in rows]
-    except (KeyError, csv.Error):
-        raise RunError(
-            f"{path} is not what a training writes", "remove it: the answers are computed again"
-        ) from None
+    rows = run.rows("val.csv", ("path", "label", "predicted"))
+    return [(row["path"], row["label"], row["label"] == row["predicted"]) for row in rows]
 
 
 def measure(name: str, run: Run, progress: Progress) -> list[tuple[str, str, bool]]:
@@ -180,7 +178,7 @@ def measure(name: str, run: Run, progress: Progress) -> list[tuple[str, str, boo
     from zoo.predict.predictor import open_predictor
 
     photos = [(str(path), label) for path, label in run.labelled("val")]
-    found = evaluate([open_predictor(name)], photos, progress)
+    found = evaluate([open_predictor(name, trusts=run.trusts)], photos, progress)
     labels, (answers,) = dict(photos), found.answers
     rows = zip(found.paths, answers.correct, strict=True)
     return [(path, labels[path], bool(right)) for path, right in rows]

@@ -78,8 +78,12 @@ def open_embedder(
     device: str = "auto",
     seed: int = 0,
     progress: Callable[[int, int | None], None] | None = None,
+    trusts: bool = False,
 ) -> Embedder:
-    """An Embedder for a run folder or a model's name. Raises UnknownStage and all of those."""
+    """An Embedder for a run folder or a model's name. Raises UnknownStage and all of those.
+
+    trusts: a network that was changed after the run was finished is used all the same.
+    """
     if name.lower().endswith(".onnx"):
         raise UsageError(
             f"{name} is an exported file, which has no stages",
@@ -91,7 +95,7 @@ def open_embedder(
     from zoo.models import tap
 
     net, place, about = open_network(
-        name, choice=choice, device=device, seed=seed, progress=progress
+        name, choice=choice, device=device, seed=seed, progress=progress, trusts=trusts
     )
     stage, why = (stage, "asked for") if stage else default_stage(net)
     first, rest = tap.halves(net.chain.eval(), stage)

@@ -21,7 +21,7 @@ from zoo.engine.pipeline import forward
 from zoo.errors import ImageError, InputError, RunError, UsageError
 from zoo.metrics import sigmoid, softmax
 from zoo.predict.inputs import Input
-from zoo.run import Run
+from zoo.run import Run, must_be_exported
 from zoo.subject import spread
 
 if TYPE_CHECKING:
@@ -106,10 +106,12 @@ def open_predictor(
     engine: str = "auto",
     photos: Sequence[Input] = (),
     progress: Callable[[int, int | None], None] | None = None,
+    trusts: bool = False,
 ) -> Predictor:
     """A Predictor for a run folder, an .onnx file or a model's name; the latter take `choice`.
 
-    photos: what int8 is calibrated on where it is no run that has its training photos.
+    photos: what int8 is calibrated on where it is no run that has its training photos. trusts: a
+    network that was changed after the run was finished is used all the same.
     """
     if name.lower().endswith(".onnx"):
         if not os.path.isfile(name):
@@ -120,10 +122,12 @@ def open_predictor(
                 "an exported file has its own weights and runs on the CPU as it is",
                 "leave --weights, --device, --engine and --precision out",
             )
+        if not trusts:
+            must_be_exported(Path(name))
         return of_onnx(Path(name))
     from zoo import subject as subjects
 
-    run = opened_run(name, choice, labels=True)
+    run = opened_run(name, choice, labels=True, trusts=trusts)
     asked = precision or (run.record["precision"] if run else "fp32")
     place = devices.choose(device, asked)
     kind, why = choose_for_network(engine, place.name, place.precision)
@@ -147,7 +151,7 @@ def open_predictor(
     )
 
 
-def opened_run(name: str, choice: str | None, *, labels: bool) -> Run | None:
+def opened_run(name: str, choice: str | None, *, labels: bool, trusts: bool = False) -> Run | None:
     """The finished run of a folder, or None for the name of a model that is there.
 
     labels: it is asked for classes, which an autoencoder has not.
@@ -157,7 +161,7 @@ def opened_run(name: str, choice: str | None, *, labels: bool) -> Run | None:
         if labels and not catalog.of_library(name) and catalog.find(name).task == "reconstruct":
             raise no_classes(f"{name} is an autoencoder", "RUN")
         return None
-    run = Run.open(Path(name)).finished()
+    run = Run.open(Path(name), trusts=trusts).finished()
     if choice:
         raise UsageError(f"{name} is a run, with weights of its own", "leave --weights out")
     if labels and run.record.get("task") == "reconstruct":
@@ -182,6 +186,7 @@ def open_network(
     precision: str | None = None,
     seed: int = 0,
     progress: Callable[[int, int | None], None] | None = None,
+    trusts: bool = False,
 ) -> tuple[Network, Device, str]:
     """The network of a run folder or of a model's name, where it runs, and that in words.
 
@@ -189,7 +194,7 @@ def open_network(
     """
     from zoo import network
 
-    run = opened_run(name, choice, labels=False)
+    run = opened_run(name, choice, labels=False, trusts=trusts)
     place = devices.choose(device, precision or (run.record["precision"] if run else "fp32"))
     if run:
         net = network.of_run(run)
@@ -219,8 +224,7 @@ def check_name(name: str) -> None:
         raise RunError(
             f"there is no run folder {name}", "give a run, an .onnx file or a name of `zoo list`"
         )
-    if not library:
-        catalog.find(name)
+    catalog.library_name(name) if library else catalog.find(name)
 
 
 def of_onnx(path: Path) -> Predictor:

@@ -74,7 +74,7 @@ class Reconstructor:
             )
 
 
-def open_reconstructor(folder: str, device: str = "auto") -> Reconstructor:
+def open_reconstructor(folder: str, device: str = "auto", *, trusts: bool = False) -> Reconstructor:
     """The Reconstructor of an autoencoder's run. Raises UsageError for a classifier's."""
     from zoo.engine.torch import TorchEngine
 
@@ -86,7 +86,7 @@ def open_reconstructor(folder: str, device: str = "auto") -> Reconstructor:
             f"`zoo embed {folder} FOLDER` writes what it makes of each picture; "
             "`zoo train autoencoder PHOTOS` makes a run that reconstructs",
         )
-    net, place, text = open_network(folder, device=device)
+    net, place, text = open_network(folder, device=device, trusts=trusts)
     return Reconstructor(TorchEngine(net.chain, net.preprocess, place), net.preprocess, text)
 
 

@@ -21,7 +21,7 @@ wrapped.py   which of them are the network's: keys and prefixes that trainers pu
 fit.py       named tensors into a chain
 """
 
-from zoo.weights.arrays import digest_of_file, read_arrays, save_arrays
+from zoo.weights.arrays import digest_of_file, read_arrays, save_arrays, shapes
 from zoo.weights.choice import check_file, choose
 from zoo.weights.fetch import fetch
 from zoo.weights.files import check, read, save
@@ -47,4 +47,5 @@ __all__ = [
     "read_arrays",
     "save",
     "save_arrays",
+    "shapes",
 ]

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.disk import replacing, writing
+from zoo.disk import opened, replacing, writing
 from zoo.errors import WeightsError
 from zoo.weights.hashes import digest_of_lines, line_of, must_be_as_hashed
 from zoo.weights.header import BadHeader, entries, header
@@ -34,7 +34,7 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, A
     NaN, infinity and types that numpy has not (bfloat16) are refused.
     """
     try:
-        with closing(path.open("rb")) as file:
+        with closing(opened(path)) as file:
             must_be_as_hashed(file, path)
             found = entries(file, os.fstat(file.fileno()).st_size)
             start, arrays = file.tell(), {}
@@ -56,6 +56,17 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, A
     if missing:
         raise WeightsError(f"{path} has no {shown(missing[0])}", HINT)
     return arrays
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor of a safetensors file, by its header. Raises WeightsError."""
+    try:
+        with closing(opened(path)) as file:
+            return {one.name: one.shape for one in entries(file, os.fstat(file.fileno()).st_size)}
+    except BadHeader as error:
+        raise WeightsError(f"{path} is not a good safetensors file: {error}", HINT) from error
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}", HINT) from error
 
 
 def _array(raw: bytearray, dtype: str, shape: tuple[int, ...], path: Path, name: str) -> Array:

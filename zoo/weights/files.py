@@ -14,7 +14,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.disk import replacing, writing
+from zoo.disk import opened, replacing, writing
 from zoo.errors import WeightsError
 from zoo.weights.convert import HINT, Reader, converted
 from zoo.weights.hashes import hash_of_open, must_be_as_hashed
@@ -100,7 +100,7 @@ def save(
 def _open(path: Path, suffix: str) -> Reader:
     """The file as safetensors: itself, or what a torch file was converted to."""
     try:
-        file = path.open("rb")
+        file = opened(path)
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
@@ -185,4 +185,5 @@ def _foreign(path: Path, why: str) -> WeightsError:
 
 
 def _unreadable(path: Path, error: OSError) -> WeightsError:
-    return WeightsError(f"cannot read {path}: {error.strerror or error}")
+    what = f"cannot read {path}: {error.strerror or error}"
+    return WeightsError(what, "is it the file of the weights?")

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path
 
-from zoo.disk import replacing
+from zoo.disk import opened, replacing
 from zoo.errors import WeightsError
 
 # What was hashed in this process: the file as it was then, and its sha256.
@@ -27,13 +27,14 @@ def hash_of(path: Path, *, again: bool = False) -> str:
     again: read it even so.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             before = _settled(file)
             known = _hashed.get(path)
             if again or known is None or not before or known[0] != before:
                 known = (before, hashlib.file_digest(file, "sha256").hexdigest())
     except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror}") from error
+        what = f"cannot read {path}: {error.strerror}"
+        raise WeightsError(what, "is it the file of the weights?") from error
     _hashed[path] = known
     return known[1]
 

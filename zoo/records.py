@@ -1,0 +1,363 @@
+"""What may stand in the files of a run folder, and in the metadata of an exported file.
+
+Both may come from a stranger: every value that a command goes by is checked here, types, bounds and
+lengths, before it is used. Fields of a newer version that are not named here are passed over.
+
+Checks are functions of a value and of where it stands, which raise Wrong. They are our own and not
+pydantic's, which takes 0.1 s to import: a tenth of a whole `zoo predict` (the recipe, which that
+does not read, has pydantic's).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo.disk import opened
+
+MOST = 256_000_000  # bytes of a JSON file: the record of a million classes
+DEEPEST = 20  # levels of nesting in it
+CLASSES = 1_000_000
+OUTPUTS = 30_000  # of a library's network: the largest list of classes (ImageNet-21k) has 21,843
+SIDE = 4096  # pixels of a network's input
+HEAD = re.compile(r"linear|mlp:[1-9][0-9]{0,4}")
+
+Check = Callable[[Any, str], None]
+
+
+class Wrong(ValueError):
+    """A value that is not what may stand there."""
+
+    def __init__(self, where: str, value: Any, wanted: str) -> None:
+        super().__init__(f"{where} is {shown(value)}, not {wanted}")
+
+
+def shown(value: Any) -> str:
+    """A value in an error message, cut short."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        text = "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+# The checks
+
+
+def text(most: int = 1000, like: re.Pattern[str] | None = None, wanted: str = "") -> Check:
+    wanted = wanted or f"text of at most {most:,} characters"
+
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, str) or len(value) > most or "\0" in value:
+            raise Wrong(where, value, wanted)
+        if like is not None and like.fullmatch(value) is None:
+            raise Wrong(where, value, wanted)
+        try:
+            value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise Wrong(where, value, "text that can be written") from None
+
+    return check
+
+
+def word(*words: str) -> Check:
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, str) or value not in words:
+            raise Wrong(where, value, " or ".join(words))
+
+    return check
+
+
+def whole(low: int, high: int) -> Check:
+    def check(value: Any, where: str) -> None:
+        if type(value) is not int or not low <= value <= high:
+            raise Wrong(where, value, f"a whole number from {low:,} to {high:,}")
+
+    return check
+
+
+def number(low: float, high: float) -> Check:
+    """From low to high, and no NaN."""
+
+    def check(value: Any, where: str) -> None:
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise Wrong(where, value, f"a number from {low:g} to {high:g}")
+
+    return check
+
+
+def measured(value: Any, where: str) -> None:
+    """A number that is only shown: NaN and infinity are what came of a measurement."""
+    if type(value) is float or (type(value) is int and abs(value) < 2**63):
+        return
+    raise Wrong(where, value, "a number")
+
+
+def maybe(inner: Check) -> Check:
+    def check(value: Any, where: str) -> None:
+        if value is not None:
+            inner(value, where)
+
+    return check
+
+
+def items(inner: Check, least: int = 0, most: int = 1000, *, once: bool = False) -> Check:
+    """A list. once: no value twice."""
+    size = f"{least:,} to {most:,}"
+
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, list | tuple):
+            raise Wrong(where, value, f"a list of {size}")
+        if not least <= len(value) <= most:
+            raise Wrong(f"the length of {where}", len(value), size)
+        for place, each in enumerate(value):
+            inner(each, f"{where}[{place}]")
+        if once and len(set(value)) != len(value):
+            twice = next(each for place, each in enumerate(value) if each in value[:place])
+            raise Wrong(where, twice, "a list in which each is there once")
+
+    return check
+
+
+def names(inner: Check, most: int = 1000) -> Check:
+    """Names with a value each."""
+    name = text(200)
+
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, dict) or len(value) > most:
+            raise Wrong(where, value, "an object")
+        for key, each in value.items():
+            name(key, f"a name in {where}")
+            inner(each, f"{where}.{key}" if where else key)
+
+    return check
+
+
+def fields(known: Mapping[str, Check], needed: tuple[str, ...] = ()) -> Check:
+    """An object; fields that are not known are passed over."""
+
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise Wrong(where, value, "an object")
+        for key in needed:
+            if key not in value:
+                raise Wrong(f"{where}.{key}".lstrip("."), None, "there")
+        for key, inner in known.items():
+            if key in value:
+                inner(value[key], f"{where}.{key}" if where else key)
+
+    return check
+
+
+def both(*checks: Check) -> Check:
+    def check(value: Any, where: str) -> None:
+        for each in checks:
+            each(value, where)
+
+    return check
+
+
+# The records
+
+
+def _preprocess(value: dict[str, Any], where: str) -> None:
+    """What the fields say together."""
+    channels = value.get("channels", 3)
+    if channels not in (1, 3):
+        raise Wrong(f"{where}.channels", channels, "1 or 3")
+    for name in ("mean", "std"):
+        if len(value[name]) != channels:
+            raise Wrong(f"the length of {where}.{name}", len(value[name]), f"{channels} channels")
+    if value["size"] / value["crop"] > 2 * SIDE:
+        wanted = f"a share of which {value['size']} pixels are at most {2 * SIDE:,}"
+        raise Wrong(f"{where}.crop", value["crop"], wanted)
+
+
+PREPROCESS = both(
+    fields(
+        {
+            "size": whole(1, SIDE),
+            "crop": number(1e-3, 10),
+            "fit": word("crop", "pad", "squash"),
+            "interpolation": word("nearest", "bilinear", "bicubic", "lanczos"),
+            "mean": items(number(-1e4, 1e4), 1, 4),
+            "std": items(number(1e-6, 1e6), 1, 4),
+            "channels": whole(1, 3),
+        },
+        ("size", "crop", "mean", "std"),
+    ),
+    _preprocess,
+)
+
+NAME, NOTE, PLACE = text(300), text(10_000), text(8192)
+COUNT, BYTES, SHA256 = whole(0, 2**48), whole(0, 2**62), text(64, re.compile("[0-9a-f]{64}"))
+SHARE = number(0, 1)
+CLASS_NAMES = items(text(4000), 1, CLASSES, once=True)
+
+SPEC = fields(
+    {
+        "name": text(220),
+        "family": NAME,
+        "builder": NAME,
+        "paper": NOTE,
+        "year": whole(0, 9999),
+        "params": COUNT,
+        "macs": COUNT,
+        "stages": items(NAME, 0, 10_000, once=True),
+        "cut": NAME,
+        "head": NAME,
+        "num_classes": whole(0, OUTPUTS),
+        "preprocess": PREPROCESS,
+        "ignore": items(NAME),
+        "published_head": NAME,
+        "note": NOTE,
+        "task": word("classify", "reconstruct"),
+        "code": NAME,
+        "auxiliary": NAME,
+        "activations": BYTES,
+    },
+    ("name", "builder", "stages", "cut", "head", "preprocess"),
+)
+
+
+def _variant(value: Any, where: str) -> None:
+    if isinstance(value, str):
+        NAME(value, where)
+    else:
+        number(-1e6, 1e6)(value, where)
+
+
+EVIDENCE = fields(
+    {
+        "kind": NAME,
+        "mean": measured,
+        "low": measured,
+        "high": measured,
+        "deviation": measured,
+        "macro_f1": items(measured, 0, 1001),
+    },
+    ("kind", "mean", "low", "high", "deviation", "macro_f1"),
+)
+EXPORTED = fields(
+    {
+        "path": PLACE,
+        "input": NAME,
+        "bytes": BYTES,
+        "photos": COUNT,
+        "agree": maybe(COUNT),
+        "sha256": SHA256,
+    }
+)
+RESULTS = ("accuracy", "map", "macro_f1", "exact", "mse", "mae", "pca_mse", "pca_components")
+
+PHASE = fields({"cut": maybe(NAME), "first": COUNT, "last": COUNT}, ("first", "cut"))
+RUN = fields(
+    {
+        "status": word("started", "finished", "failed"),
+        "reason": NOTE,
+        "zoo": NAME,
+        "launch": NOTE,
+        "model": text(1000),
+        "spec": SPEC,
+        "weights": fields(
+            {
+                "tag": text(1000),
+                "file": PLACE,
+                "licence": NOTE,
+                "seed": whole(0, 2**64),
+            },
+            ("tag",),
+        ),
+        "weights_sha256": SHA256,
+        "model_sha256": SHA256,
+        "classes": CLASS_NAMES,
+        "task": word("classify", "multilabel", "reconstruct"),
+        "threshold": maybe(SHARE),
+        "best_by": NAME,
+        "best_epoch": maybe(COUNT),
+        "variant": names(_variant),
+        "head": text(20, HEAD, "linear or mlp:N"),
+        "linear_head": NAME,
+        "cut": maybe(NAME),
+        "boundary": maybe(NAME),
+        "phases": items(
+            fields({"cut": maybe(NAME), "first": COUNT, "last": COUNT}, ("first", "cut"))
+        ),
+        "feature_bytes": maybe(BYTES),
+        "preprocess": PREPROCESS,
+        "precision": word("fp32", "bf16"),
+        "engine": NAME,
+        "device": NAME,
+        "data": fields(
+            {"name": PLACE, "root": PLACE, "fingerprint": NAME, "train": COUNT, "val": COUNT},
+            ("root", "fingerprint", "train", "val"),
+        ),
+        "results": fields(dict.fromkeys(RESULTS, maybe(measured))),
+        "evidence": names(EVIDENCE),
+        "exported": names(EXPORTED),
+        "agreement_with_fp32": maybe(SHARE),
+        "seconds": measured,
+        "cpu_seconds": measured,
+    },
+    ("status",),
+)
+# What a run has before a photo is looked at, and all that is asked of one that is finished.
+BEGUN = ("model", "classes", "preprocess", "head", "data")
+RESUMED = (*BEGUN, "weights_sha256")
+
+LOCK = fields(
+    {
+        "pid": whole(0, 2**31 - 1),
+        "host": NAME,
+        "system": NAME,
+        "began": NAME,
+        "token": text(64, re.compile("[0-9a-f]{1,64}"), "hexadecimal digits"),
+    },
+    ("pid", "host", "system", "began", "token"),
+)
+EPOCH = fields({"epoch": whole(0, 10**6)}, ("epoch",))
+PROGRESS = fields(
+    {
+        **dict.fromkeys(("epoch", "step", "rows", "phase", "skipped", "in_a_row"), COUNT),
+        **dict.fromkeys(("retreats", "at_once", "best_epoch"), COUNT),
+        **dict.fromkeys(("loss_sum", "seconds", "cpu_seconds", "trained"), measured),
+        "best_score": items(measured, 2, 2),
+    },
+    ("epoch", "step", "best_score"),
+)
+ONNX = fields(
+    {
+        "zoo.classes": items(text(4000), 0, CLASSES, once=True),
+        "zoo.preprocess": PREPROCESS,
+        "zoo.input": word("image", "tensor"),
+        "zoo.threshold": SHARE,
+        "zoo.task": word("classify", "multilabel", "reconstruct"),
+        "zoo.model": text(1000),
+        "zoo.version": NAME,
+    },
+    ("zoo.preprocess", "zoo.input"),
+)
+
+
+def from_json(data: str | bytes) -> Any:
+    """Return what a JSON text says. Raises ValueError, also for one that is nested too deeply."""
+    try:
+        value = json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEEPEST):
+        inside = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [one for each in inside for one in each if isinstance(one, dict | list)]
+        if not level:
+            return value
+    raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+
+
+def read_json(path: Path, most: int = MOST) -> Any:
+    """Return what a JSON file says. Raises OSError for what is no file, ValueError."""
+    with opened(path, most) as file:
+        return from_json(file.read().decode("utf-8", "surrogateescape"))
