@@ -15,6 +15,7 @@ from zoo.data.decode import looks_like_image
 from zoo.data.samples import DatasetIndex, Sample
 from zoo.data.split import LAYOUT, PARTS, TRAIN_NAMES, VAL_NAMES, check_classes, split
 from zoo.errors import DataError, nearest
+from zoo.watch import check
 
 PICTURES = "pictures"  # the one class of pictures without labels
 
@@ -160,6 +161,7 @@ def photos(
         return
     seen = seen | {(status.st_dev, status.st_ino)}
     for entry in listing(root / relative):
+        check()
         path = f"{relative}/{entry.name}"
         if entry.name.startswith("."):
             skipped.append((path, "name begins with a dot"))

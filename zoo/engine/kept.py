@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from zoo import disk
 from zoo.disk import sync, writing
 from zoo.errors import CacheError, DiskFull, WriteError
 
@@ -28,12 +29,10 @@ STALE = 3600.0  # seconds after which what is unfinished belongs to nobody
 def unfinished(place: Path) -> Iterator[Path]:
     """A new folder beside `place`, gone at the end unless it has moved."""
     temporary = hidden(place)
-    try:
+    with disk.unfinished(temporary):
         with elsewhere(), writing(temporary):
             temporary.mkdir(parents=True)
         yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def hidden(place: Path) -> Path:

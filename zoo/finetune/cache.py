@@ -13,7 +13,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import uuid
 import weakref
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ import numpy as np
 import PIL
 
 from zoo.catalog import Preprocess
-from zoo.disk import atomic, writing
+from zoo.disk import atomic, unfinished, writing
 from zoo.engine import Array, Engine
 from zoo.errors import DiskFull, WriteError
 from zoo.run import write_json
@@ -89,7 +88,9 @@ class FeatureCache:
             if isinstance(error, DiskFull) or not alone:
                 raise
             self.place = Path(mkdtemp(prefix="zoo-features-"))
-            weakref.finalize(self, shutil.rmtree, self.place, ignore_errors=True)
+            until_the_end = contextlib.ExitStack()
+            until_the_end.enter_context(unfinished(self.place))
+            weakref.finalize(self, until_the_end.close)
             self.note = f"{error.what}: features are kept for this command alone"
         self.read_parts()
 

@@ -35,6 +35,7 @@ from zoo.finetune.prefix import Part, cache_of, prefix
 from zoo.finetune.solver import cross_validated
 from zoo.metrics import Array
 from zoo.run import Run
+from zoo.watch import check
 
 if TYPE_CHECKING:
     from torch import nn
@@ -120,6 +121,7 @@ class Ranking:
             seed=self.seed,
             folds=self.folds,
             groups=np.arange(len(rows)) // self.views,
+            poll=check,
         )
         done = time.perf_counter()
         return Ranked(

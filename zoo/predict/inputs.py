@@ -17,6 +17,7 @@ from zoo.data.decode import looks_like_image
 from zoo.data.index import is_folder
 from zoo.errors import DataError
 from zoo.run import keep_bytes
+from zoo.watch import check
 
 LIST_SUFFIXES = (".txt", ".list", ".lst")
 
@@ -130,6 +131,7 @@ def below(
     if here in above:
         return
     for entry in entries:
+        check()
         shown = f"{relative}/{entry.name}" if relative else entry.name
         if entry.name.startswith("."):
             continue

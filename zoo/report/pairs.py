@@ -9,7 +9,6 @@ import csv
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from zoo.disk import writing
+from zoo.disk import unfinished, writing
 from zoo.errors import RunError
 from zoo.run import TEXT
 
@@ -75,22 +74,19 @@ def pair_folder(path: Path) -> Iterator[PairFolder]:
     """A folder that appears whole, or not at all. Raises RunError where there is one already."""
     refuse(path)
     temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.partial")
-    try:
-        with writing(path):
-            temporary.mkdir(parents=True)
-            with open(temporary / "errors.csv", "w", newline="", **TEXT) as file:
-                table = csv.writer(file, lineterminator="\n")
-                table.writerow(COLUMNS)
-                made = PairFolder(temporary, table)
-                yield made
-                file.flush()
-                os.fsync(file.fileno())
-            if made.tiles:
-                sheet(made.tiles).save(temporary / "sheet.png")
-            refuse(path)
-            os.rename(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with unfinished(temporary), writing(path):
+        temporary.mkdir(parents=True)
+        with open(temporary / "errors.csv", "w", newline="", **TEXT) as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(COLUMNS)
+            made = PairFolder(temporary, table)
+            yield made
+            file.flush()
+            os.fsync(file.fileno())
+        if made.tiles:
+            sheet(made.tiles).save(temporary / "sheet.png")
+        refuse(path)
+        os.rename(temporary, path)
 
 
 def refuse(path: Path) -> None:
