@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
@@ -29,11 +30,12 @@ SHOW_CURSOR = "\x1b[?25h"  # a bar has hidden it
 
 @dataclass(slots=True)
 class _State:
-    """asked: the number of the signal. patient, postponed: how many blocks say so."""
+    """asked: the number of the signal. patient, postponed, saving: how many blocks say so."""
 
     asked: int = 0
     patient: int = 0
     postponed: int = 0
+    saving: int = 0
     timer: threading.Timer | None = None
     listening: bool = False
 
@@ -75,6 +77,16 @@ def postponed() -> Iterator[None]:
         yield
     finally:
         _now.postponed -= 1
+
+
+@contextlib.contextmanager
+def saving() -> Iterator[None]:
+    """What this block writes is what a run goes on from: the end waits for it to be whole."""
+    _now.saving += 1
+    try:
+        yield
+    finally:
+        _now.saving -= 1
 
 
 @contextlib.contextmanager
@@ -123,7 +135,8 @@ def listen() -> Callable[[], None]:
     if os.name != "nt":
         os.set_blocking(writer, False)
     _now.listening, _now.asked = True, 0
-    threading.Thread(target=_hear, args=(reader,), name="zoo-signals", daemon=True).start()
+    ear = threading.Thread(target=_hear, args=(reader,), name="zoo-signals", daemon=True)
+    ear.start()
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     handlers = {number: signal.signal(number, _nothing) for number in SIGNALS}
 
@@ -131,10 +144,11 @@ def listen() -> Callable[[], None]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(before)
-        os.close(writer)  # ends the thread
+        os.close(writer)
+        ear.join()
         if _now.timer:
             _now.timer.cancel()
-        _now.listening, _now.timer = False, None
+        _now.listening, _now.timer, _now.asked = False, None, 0
 
     return stop
 
@@ -162,9 +176,15 @@ def _note(number: int) -> None:
         _end_now(number)
     _now.asked = number
     if _now.timer is None:
-        _now.timer = threading.Timer(PATIENCE, _end_now, (number,))
+        _now.timer = threading.Timer(PATIENCE, _time_is_up, (number,))
         _now.timer.daemon = True
         _now.timer.start()
+
+
+def _time_is_up(number: int) -> None:
+    while _now.saving:
+        time.sleep(2)  # of which some remains for the words that say what is saved
+    _end_now(number)
 
 
 def _in_team() -> bool:

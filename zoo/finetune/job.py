@@ -36,7 +36,7 @@ from zoo.finetune.tasks import Scores
 from zoo.finetune.team import ALONE, Team
 from zoo.recipe import Recipe
 from zoo.run import Run, Seen, launch
-from zoo.watch import postponed
+from zoo.watch import postponed, saving
 
 if TYPE_CHECKING:
     from torch import nn
@@ -242,7 +242,8 @@ class Job:
             return
         self.run.must_be_held()
         loop.progress.seconds, loop.progress.cpu_seconds = self.spent()
-        self.saver.save(loop)
+        with saving():
+            self.saver.save(loop)
 
     def fold(self, model: nn.Module) -> None:
         """The head takes features as they are from here on."""
