@@ -242,7 +242,7 @@ def test_a_bar_with_rate_and_time_left_on_a_terminal(
         from pathlib import Path
         from zoo.cli.screen import Screen
         from zoo.weights import fetch
-        with Screen(at_once=True) as screen:
+        with Screen() as screen:
             fetch("{server.url}/slow", Path("{tmp_path}/x"), progress=screen.bytes)
     """)
     main, other = pty.openpty()

@@ -91,17 +91,22 @@ def child(
     often: bool,
     largest: int | None = None,
     environment: dict[str, str] | None = None,
+    cwd: str | None = None,
 ) -> None:
     """largest: bytes of a file. Never returns."""
     import math
     import resource
     import traceback
 
+    from zoo import watch
     from zoo.cli import main
     from zoo.finetune import checkpoint
 
     code = 99
     try:
+        if cwd:
+            os.chdir(cwd)
+            os.setsid()
         file = os.open(talk, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         nothing = os.open(os.devnull, os.O_RDWR)
         for number, handle in enumerate((nothing, nothing, file)):
@@ -111,7 +116,9 @@ def child(
             checkpoint.SECONDS, checkpoint.SHARE = 0.0, math.inf
         if largest:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+        watch.listen()
         code = main(words)
+        watch.leave(code)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -1,6 +1,15 @@
-"""`python -m zoo`: what torchrun starts."""
+"""Where `zoo` begins, and `python -m zoo`, which torchrun starts."""
 
-from zoo.cli import entry
+from zoo import watch
+
+
+def entry() -> None:
+    """The console script; signals are heard before anything is imported that takes time."""
+    watch.listen()
+    from zoo.cli import entry
+
+    entry()
+
 
 if __name__ == "__main__":
     entry()

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from io import BufferedReader
@@ -15,6 +16,7 @@ from typing import IO
 
 from zoo.errors import DiskFull, RunError, WriteError
 from zoo.text import printable
+from zoo.watch import undoing
 
 _told: set[str] = set()  # what this process has said already
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -88,7 +90,7 @@ def replacing(path: Path, mode: int = 0o666, keep: Path | None = None) -> Iterat
     on. A reader sees the old file or the new one.
     """
     temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.partial")
-    try:
+    with unfinished(temporary):
         with writing(path):
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
         yield temporary
@@ -99,9 +101,39 @@ def replacing(path: Path, mode: int = 0o666, keep: Path | None = None) -> Iterat
             os.replace(temporary, path)
         with contextlib.suppress(OSError):  # not every file system syncs a folder
             sync(path.parent, os.O_RDONLY)
-    finally:
+
+
+@contextlib.contextmanager
+def unfinished(path: Path) -> Iterator[None]:
+    """What is still called so when the block is left is removed, file or folder.
+
+    Also where the process is ended by a signal (see `zoo.watch`).
+    """
+    with undoing(lambda: remove(path)):
+        try:
+            yield
+        finally:
+            remove(path)
+
+
+@contextlib.contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """Yield a new folder where the system keeps what is temporary; it is gone at the end."""
+    from tempfile import mkdtemp
+
+    folder = Path(mkdtemp(prefix=f"zoo-{name}-"))
+    with unfinished(folder):
+        yield folder
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; what cannot be removed stays."""
+    if not path.is_dir():
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            path.unlink()
+    for _ in range(3):  # another thread may still be writing into it
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -125,7 +125,8 @@ class Interrupted(ZooError):
 
     def __init__(self, what: str, hint: str = "", signal_number: int = 2) -> None:
         super().__init__(what, hint)
-        self.exit_code = 128 + signal_number
+        self.signal_number, self.exit_code = signal_number, 128 + signal_number
+        self.resumable = False  # whether the words say how the run goes on
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> str:

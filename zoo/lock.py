@@ -25,6 +25,7 @@ from pathlib import Path
 from zoo import records
 from zoo.disk import writing
 from zoo.errors import RunError
+from zoo.watch import undoing
 
 NAME = "lock"
 LEASE = 60.0  # seconds without a sign of life after which a process of another host is dead
@@ -225,7 +226,8 @@ def system() -> str:
 def held(folder: Path) -> Iterator[Lock]:
     """Holds the folder. Raises RunError where a living process does, WriteError."""
     lock = take(folder)
-    try:
-        yield lock
-    finally:
-        lock.release()
+    with undoing(lock.release):
+        try:
+            yield lock
+        finally:
+            lock.release()

@@ -23,7 +23,7 @@ from typing import IO, Any, NoReturn
 
 from zoo import lock, records
 from zoo.data.index import DatasetIndex
-from zoo.disk import atomic, opened, refuse_links, sweep, writing
+from zoo.disk import atomic, opened, refuse_links, sweep, unfinished, writing
 from zoo.errors import RunError, WriteError
 from zoo.text import csv_line, read_name
 
@@ -119,15 +119,13 @@ class Run:
             refuse(folder)
         beginning = folder.with_name(f".{folder.name[:80]}.{secrets.token_hex(6)}.partial")
         run = cls(beginning, {"format": FORMAT, "status": "started", **record})
-        try:
+        with unfinished(beginning):
             with making(folder):
                 beginning.mkdir(parents=True)
             yield run
             run.save()
             with making(folder):
                 beginning.rename(folder)  # of several, one: a folder with files is not replaced
-        finally:
-            shutil.rmtree(beginning, ignore_errors=True)
         run.folder = folder
 
     @contextmanager

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from zoo.bench import engines, limit, photos
@@ -17,8 +15,11 @@ from zoo.bench.engines import Measured
 from zoo.bench.limit import Limit
 from zoo.bench.photos import Decoding
 from zoo.bench.subject import Subject
+from zoo.disk import scratch
 from zoo.errors import UsageError, ZooError
+from zoo.watch import check, undoing, unheard
 
+POLL = 0.1  # seconds
 LIMIT_SECONDS, DECODE_SECONDS = 1.5, 1.5  # at most; less where an engine has less
 
 
@@ -94,15 +95,15 @@ def one(asked: Asked, engine: str, photo: str) -> Measured:
         choose(engine, asked.device, asked.precision)
     except UsageError as error:
         return Measured(engine, error=error.what, hint=error.hint)
-    with TemporaryDirectory(prefix="zoo-bench-") as place:
+    with scratch("bench") as place:
         converting = 0.0
         if engine in engines.CONVERT and asked.subject.file is None:
-            made = alone(engine, "convert", (asked.subject, engine, asked.precision, Path(place)))
+            made = alone(engine, "convert", (asked.subject, engine, asked.precision, place))
             if isinstance(made, Measured):
                 return made
             converting = made
         given = (asked.subject, engine, asked.precision, asked.device, asked.seconds, photo)
-        found = alone(engine, "measure", (*given, Path(place)))
+        found = alone(engine, "measure", (*given, place))
         assert isinstance(found, Measured)
         return replace(found, converting=converting)
 
@@ -112,13 +113,18 @@ def alone(engine: str, what: str, given: tuple[Any, ...]) -> Measured | float:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=child, args=(sender, engine, what, given), daemon=True)
-    process.start()
+    with unheard():
+        process.start()
     sender.close()
     try:
-        found: Measured | float = receiver.recv()
-        return found
+        with undoing(process.kill):
+            while not receiver.poll(POLL):
+                check()
+            found: Measured | float = receiver.recv()
+            return found
     except EOFError:
         process.join()
+        check()
         return Measured(
             engine,
             error=f"the process of {engine} ended with {process.exitcode} and no answer",
@@ -130,7 +136,6 @@ def alone(engine: str, what: str, given: tuple[Any, ...]) -> Measured | float:
 
 
 def child(sender: Connection, engine: str, what: str, given: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent says what there is to say
     found: Measured | float
     try:
         found = FUNCTIONS[what](*given)

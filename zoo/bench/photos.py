@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
@@ -20,6 +19,7 @@ from zoo.data.decode import looks_like_image
 from zoo.data.left_out import in_system
 from zoo.data.views import plain_view
 from zoo.device import cores
+from zoo.disk import scratch
 from zoo.errors import DataError, ImageError
 
 MOST = 64  # photos that are decoded, again and again
@@ -52,8 +52,8 @@ def found(folder: Path | None) -> Iterator[tuple[list[Path], str]]:
             raise DataError(f"no photos in {folder}", "give a folder with photos at any depth")
         yield paths, f"{len(paths)} of {folder}"
         return
-    with TemporaryDirectory(prefix="zoo-bench-") as place:
-        made = [generated(Path(place) / f"{number}.jpg", number) for number in range(8)]
+    with scratch("bench") as place:
+        made = [generated(place / f"{number}.jpg", number) for number in range(8)]
         yield made, f"made up: {WIDTH} x {HEIGHT}, JPEG of quality {QUALITY}"
 
 

@@ -5,8 +5,8 @@ stdout is data, stderr is talk. Nothing heavy is imported before a command needs
 
 from __future__ import annotations
 
+import atexit
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from zoo import __version__
+from zoo import __version__, watch
 from zoo.cli import (
     bench,
     compare,
@@ -155,6 +155,8 @@ def usage(error: TyperException) -> int:
 
 def entry() -> None:
     """The console script."""
+    watch.listen()
+    atexit.register(watch.deafen)
     code = main(sys.argv[1:])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left to interrupt
+    watch.leave(code)
     sys.exit(code)

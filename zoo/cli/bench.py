@@ -55,7 +55,7 @@ def command(
     place = where(device, engine, found.kind)
     asked = bench.Asked(found, engine, precision, place, seconds, photos)
     warn_if_busy()
-    with Screen(at_once=True):
+    with Screen():
         decoding, limit, rows = measured(asked)
     good = [row for row in rows if not row.error]
     if not good:

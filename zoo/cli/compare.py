@@ -27,7 +27,7 @@ def command(
     """
     from zoo.predict.compare import compare
 
-    with Screen(at_once=True) as screen:
+    with Screen() as screen:
         found = compare(
             runs,
             lambda done, total: screen.progress("pictures", done, total),

@@ -58,7 +58,7 @@ def command(
     if json and output is None:
         raise UsageError("--json without -o: stdout has the features", "give a file with -o")
     found = sources.find(inputs, sys.stdin)
-    with Screen(at_once=True) as screen:
+    with Screen() as screen:
         first, found.each = peeked(found.each)
         ours = open_embedder(
             model, stage=stage, flat=flat, guesses=place is not None and not labelled(first),

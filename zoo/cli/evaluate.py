@@ -47,7 +47,7 @@ def command(
         )
     if plot is not None:
         check(plot, (".png",), "--plot")
-    with Screen(at_once=True) as screen:
+    with Screen() as screen:
         photos = chosen(models, data, part)
         members = [
             open_predictor(name, device=device, progress=screen.bytes, trusts=trust_changed)

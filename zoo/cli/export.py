@@ -74,7 +74,7 @@ def onnx(
         raise UsageError(
             f"-o {output}: predict knows an exported file by .onnx", "give a name that ends so"
         )
-    with Screen(at_once=True) as screen:
+    with Screen() as screen:
         from zoo.export import int8 as in_int8
         from zoo.export import onnx as in_fp32
 

@@ -136,7 +136,7 @@ def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> N
     """Plans, prints the plan, and carries it out in a new run folder."""
     from zoo.finetune import team as teams
 
-    with Screen(at_once=True) as screen, teams.meeting() as team:
+    with Screen() as screen, teams.meeting() as team:
         from zoo.finetune import plan as plans
 
         screen.quiet = not team.first
@@ -189,7 +189,7 @@ def continue_run(folder: Path, flags: dict[str, Any]) -> None:
         )
     from zoo.finetune import team as teams
 
-    with Screen(at_once=True) as screen, teams.meeting() as team:
+    with Screen() as screen, teams.meeting() as team:
         screen.quiet = not team.first
         go_on(folder, team, screen, json)
 
@@ -227,7 +227,6 @@ def carry_out(job: Any, screen: Screen, json: bool) -> None:
     from zoo.finetune.events import FeaturesDone, Finished, Note
 
     header = False
-    screen.at_once = False  # from here on there is something to keep
     if not job.team.first:
         for _ in job.events():
             pass

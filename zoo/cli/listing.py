@@ -121,7 +121,7 @@ def measured(pattern: str, rows: list[ModelSpec], fields: Sequence[str]) -> list
             "narrow the pattern or add a condition, as in `zoo list 'timm/resnet18*' …`",
         )
     made, refused = {}, []
-    with Screen(at_once=True) as screen:
+    with Screen() as screen:
         for count, row in enumerate(lacking):
             screen.progress("measured", count, len(lacking))
             try:

@@ -14,7 +14,7 @@ import typer
 from zoo.cli.flags import TrustChanged
 from zoo.cli.screen import SAFE, Screen, percent, talk
 from zoo.cli.screen import count as counted
-from zoo.errors import DataError, DisagreementError, Interrupted, UsageError
+from zoo.errors import DataError, DisagreementError, UsageError
 from zoo.text import printable
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def command(
     writers.check(output)
     writers.check_safe(csv_safe, output)
     found = sources.find(inputs, sys.stdin)
-    with Screen(at_once=True) as screen:
+    with Screen() as screen:
         opening: dict[str, Any] = {"choice": weights, "device": device, "engine": engine}
         opening["trusts"] = trust_changed
         other = compared_with(model, precision, engine)
@@ -71,17 +71,12 @@ def command(
         talk(f"{ours.about}; {about}")
         if other:
             must_agree(model, other, opening, ours, photos, force)
-        # From here on a signal is heeded between two rows: an exception in the middle of what a
-        # pool of threads does can leave its lock held, and then the pool never ends.
-        screen.at_once = False
         top = min(top, len(ours.classes))
         statuses: Counter[str] = Counter()
 
         def rows() -> Iterator[Prediction]:
             given = reject.rejecting(ours.rows(found.each, top), reject_below or 0)
             for done, row in enumerate(given, start=1):
-                if screen.signal:
-                    raise Interrupted("interrupted", "run it again", screen.signal)
                 statuses[row.status] += 1
                 yield row
                 screen.progress("pictures", done, found.total)

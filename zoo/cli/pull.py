@@ -62,7 +62,7 @@ def command(
         raise UsageError("no model given", "`zoo pull MODEL`; `zoo list` has the names")
     if offline:
         os.environ["ZOO_OFFLINE"] = "1"
-    with Screen(at_once=True) as screen:
+    with Screen() as screen:
         if source is not None:
             found = taken(source, screen)
         else:

@@ -40,7 +40,7 @@ def command(
         name = name.partition("=")[0].strip()
         if name and name != "all" and not catalog.of_library(name) and not Path(name).is_dir():
             catalog.find(name)  # a slip of the pen is told before a minute is spent
-    with Screen(at_once=True) as screen:
+    with Screen() as screen:
         from zoo.data.left_out import told
         from zoo.finetune import rank
 

@@ -78,7 +78,7 @@ def command(
     check_output(output)
     settings = given(flags)
     ours = recipes.make(settings, recipe, "lr")
-    with Screen(at_once=True) as screen:
+    with Screen() as screen:
         from zoo.finetune import plan as plans
         from zoo.finetune import rates
 

@@ -39,7 +39,7 @@ def command(
 
     pairs.refuse(output)
     found = sources.find(inputs, sys.stdin)
-    with Screen(at_once=True) as screen:
+    with Screen() as screen:
         ours = open_reconstructor(run, device, trusts=trust_changed)
         talk(ours.about)
         result = draw(ours, found, output, count, screen)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from types import FrameType, TracebackType
+from contextlib import ExitStack
+from types import TracebackType
 from typing import Any
 
-from zoo.errors import Interrupted
+from zoo import watch
 from zoo.text import as_data, printable, show_name
 
 SAFE = "In a CSV a ' before what a spreadsheet takes for a formula (= + - @)."
@@ -23,6 +23,7 @@ def talk(text: str = "") -> None:
 
 def fail(what: str, hint: str, code: int) -> int:
     """The two lines of an error; returns the exit code."""
+    watch.last_word()
     talk(f"error: {' '.join(what.split())}")
     if hint:
         talk(f"hint: {' '.join(hint.split())}")
@@ -95,31 +96,23 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 class Screen:
-    """Progress bars on a terminal and the signals that ask a job to stop.
+    """Progress bars on a terminal, and work that stops where it is asked to.
 
     A bar appears for what takes more than a second, on stderr, on a terminal only. The first
-    SIGINT or SIGTERM asks the job to stop at a point from which it can go on; the second SIGINT
-    ends it at once.
+    SIGINT or SIGTERM makes the next report of progress raise Interrupted; see `zoo.watch`.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self, *, at_once: bool = False) -> None:
-        """at_once: a job without a state to save ends at the first signal."""
-        self.at_once = at_once
+    def __init__(self) -> None:
         self.quiet = False  # another process of torchrun's draws
-        self.signal = 0
         self.bars: Any = None
         self.task: Any = None
         self.what = ""
         self.began, self.first = 0.0, 0  # when, and how much was done by then
-        self.before: dict[int, Any] = {}
+        self.open_until = ExitStack()
 
     def __enter__(self) -> Screen:
-        try:
-            self.before = {number: signal.signal(number, self.asked) for number in self.SIGNALS}
-        except ValueError:  # not in the main thread: somebody else's program has the signals
-            self.before = {}
+        self.open_until.callback(watch.listen())
+        self.open_until.enter_context(watch.patient())
         return self
 
     def __exit__(
@@ -129,19 +122,19 @@ class Screen:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+        self.open_until.close()
 
-    def asked(self, number: int, frame: FrameType | None) -> None:
-        if self.at_once and not self.signal:
-            self.signal = number
-            raise Interrupted("interrupted", "run it again", number)
-        if self.signal and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.signal = number
+    @property
+    def signal(self) -> int:
+        """The number of the signal that asks to stop, or 0."""
+        return watch.asked()
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """Draws where the work stands; cheap enough to be called for every photo."""
+        """Draw where the work stands; cheap enough to be called for every photo.
+
+        Raises Interrupted where a signal asks to stop.
+        """
+        watch.check()
         if self.quiet or not sys.stderr.isatty():
             return
         now = time.monotonic()
@@ -156,9 +149,7 @@ class Screen:
         self.bars.update(self.task, completed=done, total=total, rate=rate)
 
     def bytes(self, done: int, total: int | None) -> None:
-        """Of a download, which a signal may stop anywhere."""
-        if self.signal:
-            raise Interrupted("interrupted while downloading", "run it again", self.signal)
+        """The progress of a download."""
         self.progress("download", done, total)
 
     def open(self, what: str, total: int | None) -> None:

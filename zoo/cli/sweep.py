@@ -35,7 +35,7 @@ def command(
     Each combination is a run in the folder, compared by cross-validation over all photos. The
     same command again goes on with an interrupted sweep.
     """
-    with Screen(at_once=True) as screen:
+    with Screen() as screen:
         from zoo.finetune import sweep as sweeps
 
         if folds is not None and folds < 1:
@@ -45,7 +45,6 @@ def command(
         found = sweeps.recipes_of(base, recipe, settings)
         chosen = sweeps.grid(settings)
         talk(f"{len(found)} combinations" + (f", {folds} folds each" if folds else ""))
-        screen.at_once = False
         rows: list[Row] = []
         for row in sweeps.sweep(found, chosen, output, screen):
             screen.close()

@@ -48,7 +48,7 @@ def verify(names: Names = None, json: Json = False) -> int:
     found = shelf.named(names) if names else shelf.items()
     found = [item for item in found if item.state in ("verified", "unknown")]
     wrong = {}
-    with Screen(at_once=True) as screen:
+    with Screen() as screen:
         for done, item in enumerate(found):
             screen.progress("files", done, len(found))
             damage = shelf.verify(item)

@@ -24,6 +24,7 @@ from zoo.data.split import (
     not_measured,
 )
 from zoo.errors import DataError, nearest
+from zoo.watch import check
 
 PICTURES = "pictures"  # the one class of pictures without labels
 
@@ -200,6 +201,7 @@ def photos(
         return
     seen = seen | {(status.st_dev, status.st_ino)}
     for entry in listing(root / relative):
+        check()
         path = f"{relative}/{entry.name}"
         if why := left_out.reason(entry.name, is_folder(entry)):
             skipped.append((path, why))

@@ -15,6 +15,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +26,7 @@ from PIL import Image
 
 from zoo.data.glyph_table import GLYPHS, TEST_TYPEFACES, TRAIN_TYPEFACES, Typeface
 from zoo.errors import DataError
+from zoo.watch import check, undoing
 
 __all__ = [
     "DIGITS", "LETTERS", "TEST_TYPEFACES", "TRAIN_TYPEFACES", "Typeface",
@@ -141,10 +143,13 @@ def _write(folder: Path, pictures: Iterable[tuple[str, str, Typeface, int]], see
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} is already there", "name a folder that does not exist yet")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
     count = 0
-    try:
+    with ExitStack() as removing:
+        removing.callback(shutil.rmtree, partial, ignore_errors=True)
+        removing.enter_context(undoing(lambda: shutil.rmtree(partial)))
+        partial.mkdir(parents=True)
         for name, character, typeface, number in pictures:
+            check()
             path = partial / name
             if not path.parent.is_dir():
                 path.parent.mkdir()
@@ -153,8 +158,6 @@ def _write(folder: Path, pictures: Iterable[tuple[str, str, Typeface, int]], see
         if folder.exists():
             folder.rmdir()
         partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return count
 
 

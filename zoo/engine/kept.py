@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from zoo import disk
 from zoo.device import cores
 from zoo.disk import sync, warn, writing
 from zoo.errors import CacheError, DiskFull, WriteError
@@ -31,12 +32,10 @@ STALE = 3600.0  # seconds after which what is unfinished belongs to nobody
 def unfinished(place: Path) -> Iterator[Path]:
     """A new folder beside `place`, gone at the end unless it has moved."""
     temporary = hidden(place)
-    try:
+    with disk.unfinished(temporary):
         with elsewhere(), writing(temporary):
             temporary.mkdir(parents=True)
         yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def hidden(place: Path) -> Path:

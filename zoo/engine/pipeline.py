@@ -12,16 +12,19 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from zoo.errors import ImageError
+from zoo.watch import asked, check
 
 if TYPE_CHECKING:
     from zoo.engine import Array, Engine
 
 T = TypeVar("T")
 R = TypeVar("R")
+POLL = 0.1  # seconds
 
 
 def forward(
@@ -34,8 +37,8 @@ def forward(
     """
     workers, recent = engine.workers, Recent[T](engine.workers)
     with (
-        ThreadPoolExecutor(workers, "zoo-forward", engine.start_worker) as pool,
-        ThreadPoolExecutor(max(1, engine.decoders), "zoo-decode") as decoders,
+        threads(workers, "zoo-forward", engine.start_worker) as pool,
+        threads(max(1, engine.decoders), "zoo-decode") as decoders,
     ):
 
         def job(batch: Batch[T] | None) -> list[tuple[T, Array | ImageError]]:
@@ -62,21 +65,47 @@ def forward(
             recent.give_up()
 
 
+@contextmanager
+def threads(
+    count: int, name: str, begin: Callable[[], object] | None = None
+) -> Iterator[ThreadPoolExecutor]:
+    """A pool that is waited for at the end, unless a signal asks to stop: a graph may never end."""
+    pool = ThreadPoolExecutor(count, name, begin)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=not asked(), cancel_futures=True)
+
+
 def ordered(
     pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
 ) -> Iterator[R]:
-    """`map` in the pool's threads, in order, never more than `ahead` items taken in advance."""
+    """`map` in the pool's threads, in order, never more than `ahead` items taken in advance.
+
+    Raises Interrupted where a signal asks to stop.
+    """
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) >= ahead:
-                yield waiting.popleft().result()
+                yield result_of(waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield result_of(waiting.popleft())
     finally:
         for future in waiting:
             future.cancel()
+
+
+def result_of(future: Future[R]) -> R:
+    """`future.result()`, which looks for a signal while it waits."""
+    while True:
+        check()
+        try:
+            return future.result(POLL)
+        except TimeoutError:
+            if future.done():  # it may be the future's own
+                return future.result()
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

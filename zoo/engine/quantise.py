@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.disk import scratch
 from zoo.engine import Array
 from zoo.engine.graph import session
 from zoo.errors import ParityError
@@ -46,8 +46,8 @@ def quantise(model: bytes, calibration: Array) -> bytes:
     """
     import onnx
 
-    with quiet(), tempfile.TemporaryDirectory() as folder:
-        plain, result = Path(folder, "plain.onnx"), Path(folder, "int8.onnx")
+    with quiet(), scratch("int8") as folder:
+        plain, result = folder / "plain.onnx", folder / "int8.onnx"
         try:
             prepare(model, plain)
             network = onnx.load(plain)

@@ -37,6 +37,7 @@ from zoo.export.proof import (
 from zoo.metrics import ENOUGH
 from zoo.network import model_file, of_run
 from zoo.run import Run
+from zoo.watch import check
 
 if TYPE_CHECKING:
     import onnx
@@ -151,6 +152,7 @@ def scores_of(model: bytes, pictures: Pictures, about: About) -> Array:
     opened = session(model, 1)
 
     def score(picture: tuple[Path, Array]) -> Array:
+        check()
         given = {"tensor": normalise(picture[1], about.preprocess)[None]}
         return opened.run(None, given)[0]  # type: ignore[no-any-return]
 
@@ -165,6 +167,7 @@ def answers_of(path: Path, kind: str, pictures: Pictures, about: About) -> tuple
     model = OnnxModel(path, threads=1)
 
     def answer(picture: tuple[Path, Array]) -> Array:
+        check()
         if kind == "image":
             return model.run(np.asarray(decode(read_bytes(picture[0])))[None])
         return about.probabilities(model.run(normalise(picture[1], about.preprocess)[None]))

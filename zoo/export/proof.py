@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo import watch
 from zoo.catalog import Preprocess
 from zoo.data.decode import decode, read_bytes
 from zoo.data.preprocess import normalise
@@ -113,6 +114,7 @@ def readable(photos: Sequence[Path], preprocess: Preprocess, most: int = PHOTOS)
     """
 
     def view(photo: Path) -> Array | None:
+        watch.check()
         with suppress(ImageError):
             return plain_view(photo, preprocess)
         return None
@@ -233,11 +235,13 @@ def prove(
     from zoo.engine.onnx import OnnxModel
 
     def of_file(picture: tuple[Path, Array]) -> Array:
+        watch.check()
         if kind == "image":
             return model.run(np.asarray(decode(read_bytes(picture[0])))[None])
         return model.run(normalise(picture[1], about.preprocess)[None])
 
     def of_network(picture: tuple[Path, Array]) -> Array:
+        watch.check()
         given = {"tensor": normalise(picture[1], about.preprocess)[None]}
         return alone.result().run(None, given)[0]  # type: ignore[no-any-return]
 

@@ -16,7 +16,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import threading
 import uuid
 import weakref
@@ -30,7 +29,7 @@ import PIL
 
 from zoo import weights
 from zoo.catalog import Preprocess
-from zoo.disk import atomic, warn, writing
+from zoo.disk import atomic, unfinished, warn, writing
 from zoo.engine import Array, Engine
 from zoo.errors import DiskFull, WriteError
 from zoo.run import write_json
@@ -107,7 +106,9 @@ class FeatureCache:
             if isinstance(error, DiskFull) or not alone:
                 raise
             self.place = Path(mkdtemp(prefix="zoo-features-"))
-            weakref.finalize(self, shutil.rmtree, self.place, ignore_errors=True)
+            until_the_end = contextlib.ExitStack()
+            until_the_end.enter_context(unfinished(self.place))
+            weakref.finalize(self, until_the_end.close)
             self.note = f"{error.what}: features are kept for this command alone"
         self.read_parts()
 

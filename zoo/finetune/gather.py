@@ -64,17 +64,13 @@ class Gather:
 
     def progress(self, done: int, total: int) -> None:
         self.watch.progress("features", done, total)
-        self.stop_if_asked("the features computed so far are kept")
+        self.stop_if_asked()
 
-    def stop_if_asked(self, kept: str, asked: int | None = None) -> None:
+    def stop_if_asked(self, asked: int | None = None) -> None:
         """asked: the signal, where it is not that of this process but what all have agreed on."""
         signal = self.watch.signal if asked is None else asked
         if signal:
-            raise Interrupted(
-                f"interrupted; {kept}",
-                f"`zoo finetune --resume {self.run.folder}` finishes it",
-                signal,
-            )
+            raise Interrupted("interrupted", "run it again", signal)
 
     # The features, once.
 

@@ -47,7 +47,7 @@ def optimum(plan: Plan, source: FeatureSource, gather: Gather) -> Solution:
         class_weights=np.array(gather.class_weights) if gather.class_weights else None,
         label_smoothing=plan.recipe.label_smoothing,
         penalty=plan.recipe.penalty,
-        poll=lambda: gather.stop_if_asked("the features are kept"),
+        poll=gather.stop_if_asked,
     )
 
 

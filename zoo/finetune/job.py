@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,14 @@ from zoo import __version__, weights
 from zoo import recipe as recipes
 from zoo.data.index import DatasetIndex
 from zoo.disk import replacing, writing
-from zoo.errors import DisagreementError, DiskFull, RunError, TeamError, TrainingError
+from zoo.errors import (
+    DisagreementError,
+    DiskFull,
+    Interrupted,
+    RunError,
+    TeamError,
+    TrainingError,
+)
 from zoo.finetune import checkpoint
 from zoo.finetune.digests import digest_of
 from zoo.finetune.events import Event, Finished, Note, Watch
@@ -30,11 +37,13 @@ from zoo.finetune.tasks import Scores
 from zoo.finetune.team import ALONE, Team
 from zoo.recipe import Recipe
 from zoo.run import Run, Seen, launch
+from zoo.watch import postponed, saving
 
 if TYPE_CHECKING:
     from torch import nn
 
 CHECKPOINT = "checkpoint.safetensors"
+KEPT = "the features computed so far are kept"
 
 
 class Job:
@@ -51,6 +60,7 @@ class Job:
         self.initial = initial(plan)
         self.open = ExitStack()
         self.loggers: list[Logger] = []
+        self.training = False  # in steps, each of which is saved
         self.before = (0.0, 0.0)  # seconds, and seconds of CPU, of the processes before this one
 
     @property
@@ -129,9 +139,15 @@ class Job:
 
     @contextmanager
     def pausing(self) -> Iterator[None]:
-        """A full disk ends this process, not the run."""
+        """A full disk or a signal ends this process, not the run."""
         try:
             yield
+        except Interrupted as error:
+            if not error.resumable:  # as that of a repetition is
+                kept = self.saver.kept if self.training else KEPT
+                error.what, error.resumable = f"interrupted; {kept}", True
+                error.hint = f"`zoo finetune --resume {self.run.folder}` finishes it"
+            raise
         except DiskFull as error:
             room = error.hint.partition(", then `zoo ")[0]  # of a repetition, said already
             room = room.removesuffix(", or choose another place")
@@ -196,10 +212,9 @@ class Job:
 
         def after_step(step: int, steps: int) -> None:
             self.watch.progress(what, loop.done(), total)
-            asked = int(self.team.most(self.watch.signal))
-            if asked or self.saver.due():
+            self.gather.stop_if_asked(int(self.team.most(self.watch.signal)))
+            if self.saver.due():
                 self.save(loop)
-            self.gather.stop_if_asked(self.saver.kept, asked)
 
         with self.saving(loop):
             for epoch in loop.run(after_step):
@@ -216,19 +231,23 @@ class Job:
 
     @contextmanager
     def saving(self, loop: Loop) -> Iterator[None]:
-        """Nothing is lost by the death of another process: the state is that after a step."""
+        """Nothing is lost by a signal, or by another process's death: the state is of a step."""
+        self.training = True
         try:
-            yield
-        except TeamError:
+            with nullcontext() if self.team.alone else postponed():
+                yield
+        except (Interrupted, TeamError):
             self.save(loop)
             raise
+        self.training = False
 
     def save(self, loop: Loop) -> None:
         if not self.team.first:
             return
         self.run.must_be_held()
         loop.progress.seconds, loop.progress.cpu_seconds = self.spent()
-        self.saver.save(loop)
+        with saving():
+            self.saver.save(loop)
 
     def fold(self, model: nn.Module) -> None:
         """The head takes features as they are from here on."""

@@ -38,6 +38,7 @@ from zoo.finetune.prefix import Part, cache_of, prefix, tensors_of
 from zoo.finetune.solver import cross_validated
 from zoo.metrics import Array
 from zoo.run import Run
+from zoo.watch import check
 
 if TYPE_CHECKING:
     from torch import nn
@@ -124,6 +125,7 @@ class Ranking:
             seed=self.seed,
             folds=self.folds,
             groups=groups,
+            poll=check,
         )
         done = time.perf_counter()
         return Ranked(

@@ -9,14 +9,13 @@ little. The weights are put back afterwards.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from zoo.disk import scratch
 from zoo.errors import TrainingError, UsageError
 from zoo.finetune.events import Event, Watch
 from zoo.finetune.gather import Gather
@@ -80,8 +79,8 @@ def events(plan: Plan, watch: Watch) -> Iterator[Event | Point]:
     import torch
 
     (phase,) = plan.phases
-    with tempfile.TemporaryDirectory(prefix="zoo-lr-") as folder:
-        gather = Gather(plan, Run.create(Path(folder) / "run", plan.record()), watch)
+    with scratch("lr") as folder:
+        gather = Gather(plan, Run.create(folder / "run", plan.record()), watch)
         source = yield from gather.source(phase)
         torch.set_num_threads(plan.threads)
         if phase.parts is None:

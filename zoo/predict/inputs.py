@@ -21,6 +21,7 @@ from zoo.data.index import is_folder
 from zoo.data.names import on_disk
 from zoo.errors import DataError
 from zoo.run import TEXT
+from zoo.watch import check
 
 LIST_SUFFIXES = (".txt", ".list", ".lst", ".csv")
 
@@ -177,6 +178,7 @@ def below(
     if here in above:
         return
     for entry in entries:
+        check()
         shown = f"{relative}/{entry.name}" if relative else entry.name
         is_dir = is_folder(entry)
         if why := left_out.reason(entry.name, is_dir):

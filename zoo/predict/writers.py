@@ -21,6 +21,7 @@ from zoo.disk import writing
 from zoo.errors import UsageError, ZooError
 from zoo.predict.predictor import Prediction
 from zoo.text import as_data, csv_line, show_name
+from zoo.watch import undoing
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 GROUP = 10_000
@@ -111,14 +112,18 @@ def write(
         return count
     partial = path.with_name(path.name + ".partial")
     try:
-        with writing(path), opened(partial, names, several, safe) as put:
+        with (
+            undoing(lambda: partial.unlink(missing_ok=True)),  # its last line may be half a one
+            writing(path),
+            opened(partial, names, several, safe) as put,
+        ):
             for prediction in rows:
                 put(row(prediction, names))
                 count += 1
         with writing(path):
             os.replace(partial, path)
     except ZooError as error:
-        if path.suffix.lower() != ".parquet" and partial.exists() and partial.stat().st_size:
+        if path.suffix.lower() != ".parquet" and count and partial.exists():
             error.hint += f"; what was written so far is in {partial}"
         else:
             partial.unlink(missing_ok=True)

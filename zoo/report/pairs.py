@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from zoo.disk import writing
+from zoo.disk import unfinished, writing
 from zoo.errors import RunError
 from zoo.text import csv_line
 
@@ -74,21 +73,18 @@ def pair_folder(path: Path) -> Iterator[PairFolder]:
     """A folder that appears whole, or not at all. Raises RunError where there is one already."""
     refuse(path)
     temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.partial")
-    try:
-        with writing(path):
-            temporary.mkdir(parents=True)
-            with open(temporary / "errors.csv", "w", newline="", encoding="utf-8") as file:
-                file.write(csv_line(COLUMNS))
-                made = PairFolder(temporary, file)
-                yield made
-                file.flush()
-                os.fsync(file.fileno())
-            if made.tiles:
-                sheet(made.tiles).save(temporary / "sheet.png")
-            refuse(path)
-            os.rename(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with unfinished(temporary), writing(path):
+        temporary.mkdir(parents=True)
+        with open(temporary / "errors.csv", "w", newline="", encoding="utf-8") as file:
+            file.write(csv_line(COLUMNS))
+            made = PairFolder(temporary, file)
+            yield made
+            file.flush()
+            os.fsync(file.fileno())
+        if made.tiles:
+            sheet(made.tiles).save(temporary / "sheet.png")
+        refuse(path)
+        os.rename(temporary, path)
 
 
 def refuse(path: Path) -> None:

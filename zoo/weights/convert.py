@@ -28,6 +28,7 @@ from pathlib import Path
 from zoo import __version__
 from zoo.disk import replacing, warn, writing
 from zoo.errors import CacheError, ReaderDied, WeightsError, WriteError
+from zoo.watch import check, undoing, unheard
 from zoo.weights.folders import cache_folder, make_private
 from zoo.weights.hashes import pin, pin_of
 from zoo.weights.header import HEADER_BYTES, BadHeader, entries
@@ -184,9 +185,11 @@ def _run(
     words = [sys.executable, "-I", "-c", PROGRAM, str(len(paths)), *paths, *map(str, limits)]
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment |= dict.fromkeys(THREADS, "1")
-    with subprocess.Popen(
-        words, stdin=file, stdout=result, stderr=subprocess.PIPE, env=environment
-    ) as child:
+    with unheard():
+        child = subprocess.Popen(
+            words, stdin=file, stdout=result, stderr=subprocess.PIPE, env=environment
+        )
+    with child, undoing(child.kill):
         timer = threading.Timer(wall, child.kill)
         timer.start()
         try:
@@ -198,6 +201,7 @@ def _run(
         finally:
             timer.cancel()
             child.kill()
+    check()
     lines = [line for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
     return code, shown(lines[-1], 300) if lines else ""
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from zoo.disk import no_room, writing
 from zoo.errors import WeightsError
+from zoo.watch import undoing
 from zoo.weights.hashes import is_full, remember
 from zoo.weights.partial import BLOCK, WORTH, Partial, adopt
 from zoo.weights.web import Again, Answer, Restart, Unreachable, ask_for, why
@@ -53,6 +54,11 @@ class _Job:
     def done(self) -> int:
         return self.part.size if self.part else 0
 
+    def leave(self) -> None:
+        """For a later process to go on with."""
+        if self.part is not None:
+            self.part.leave(known=self.known)
+
 
 def fetch(
     url: str,
@@ -74,14 +80,14 @@ def fetch(
     job = _Job(url, destination, sha256.lower(), md5.lower(), size, token, progress)
     job.part = adopt(destination, known=job.known)
     try:
-        digest = _persist(job)
+        with undoing(job.leave):
+            digest = _persist(job)
     except WeightsError as error:
         if job.part is not None:
             job.part.leave(known=job.known) if isinstance(error, Unreachable) else job.part.drop()
         raise
     except BaseException:  # a signal, or the disk
-        if job.part is not None:
-            job.part.leave(known=job.known)
+        job.leave()
         raise
     remember(destination, digest)
     return digest

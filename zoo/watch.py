@@ -1,0 +1,245 @@
+"""The request to stop, and the end of a process that does not heed it.
+
+No signal handler does anything here: an exception that one raises in the middle of what a pool of
+threads does can leave a lock held for ever. A thread of its own reads the numbers of the signals
+from a pipe, into which the system's part of Python writes them whatever the main thread is doing.
+The first SIGINT or SIGTERM is noted, and loops call `check` between two photos, batches or steps.
+Who is in the middle of a call that never looks is ended by that thread: PATIENCE seconds later, or
+at once by a second signal. What is unfinished (see `undoing`) is removed first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NoReturn
+
+from zoo.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE = 8.0  # seconds: whoever sends SIGTERM sends SIGKILL after ten
+SAID = "error: interrupted\nhint: run it again; --resume goes on with an unfinished run\n"
+SHOW_CURSOR = "\x1b[?25h"  # a bar has hidden it
+
+
+@dataclass(slots=True)
+class _State:
+    """asked: the number of the signal. patient, postponed, saving: how many blocks say so."""
+
+    asked: int = 0
+    patient: int = 0
+    postponed: int = 0
+    saving: int = 0
+    timer: threading.Timer | None = None
+    listening: bool = False
+
+
+_now = _State()
+_undo: dict[object, Callable[[], object]] = {}
+_end = threading.Lock()  # never given back by the thread that ends the process
+
+
+# What loops and commands ask.
+
+
+def asked() -> int:
+    """Return the number of the signal that asks to stop, or 0."""
+    return _now.asked
+
+
+def check() -> None:
+    """Raise Interrupted where a signal asks to stop. Call it between two photos or steps."""
+    if _now.asked and not _now.postponed:
+        raise Interrupted("interrupted", "run it again", _now.asked)
+
+
+@contextlib.contextmanager
+def patient() -> Iterator[None]:
+    """The work of this block calls `check`. Outside of one the first signal is the end."""
+    _now.patient += 1
+    try:
+        yield
+    finally:
+        _now.patient -= 1
+
+
+@contextlib.contextmanager
+def postponed() -> Iterator[None]:
+    """In this block `check` does nothing: the processes of a team stop together."""
+    _now.postponed += 1
+    try:
+        yield
+    finally:
+        _now.postponed -= 1
+
+
+@contextlib.contextmanager
+def saving() -> Iterator[None]:
+    """What this block writes is what a run goes on from: the end waits for it to be whole."""
+    _now.saving += 1
+    try:
+        yield
+    finally:
+        _now.saving -= 1
+
+
+@contextlib.contextmanager
+def undoing(undo: Callable[[], object]) -> Iterator[None]:
+    """`undo` is called where the process is ended within this block, which runs no `finally`."""
+    key = object()
+    with _end:  # nothing new is begun during the end
+        _undo[key] = undo
+    try:
+        yield
+    finally:
+        _undo.pop(key, None)
+
+
+def last_word() -> None:
+    """Wait for ever where the end has begun: what failed since is no news."""
+    with _end:
+        pass
+
+
+def leave(code: int) -> None:
+    """End a process that was asked to stop, with this exit code; return where it was not.
+
+    No thread is waited for: a graph may never return. Where the request came too late to be
+    heeded the code says so all the same: what a script does next is not to begin.
+    """
+    last_word()
+    if _now.asked:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        _exit(code or 128 + _now.asked)
+
+
+# Hearing them.
+
+
+def listen() -> Callable[[], None]:
+    """Make SIGINT and SIGTERM requests to stop; return what makes them again what they were.
+
+    Does nothing where it is done already, and outside the main thread.
+    """
+    if _now.listening or threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    reader, writer = os.pipe()
+    if os.name != "nt":
+        os.set_blocking(writer, False)
+    _now.listening, _now.asked = True, 0
+    ear = threading.Thread(target=_hear, args=(reader,), name="zoo-signals", daemon=True)
+    ear.start()
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    handlers = {number: signal.signal(number, _nothing) for number in SIGNALS}
+
+    def stop() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+        ear.join()
+        if _now.timer:
+            _now.timer.cancel()
+        _now.listening, _now.timer, _now.asked = False, None, 0
+
+    return stop
+
+
+def deafen() -> None:
+    """Ignore signals from here on: the process ends, and there is nothing left to stop."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _nothing(number: int, frame: object) -> None:
+    pass
+
+
+def _hear(reader: int) -> None:
+    while heard := os.read(reader, 1):
+        if heard[0] in SIGNALS:
+            _note(heard[0])
+    os.close(reader)
+
+
+def _note(number: int) -> None:
+    again = _now.asked and (number == signal.SIGINT or not _in_team())
+    if again or not _now.patient:
+        _end_now(number)
+    _now.asked = number
+    if _now.timer is None:
+        _now.timer = threading.Timer(PATIENCE, _time_is_up, (number,))
+        _now.timer.daemon = True
+        _now.timer.start()
+
+
+def _time_is_up(number: int) -> None:
+    while _now.saving:
+        time.sleep(2)  # of which some remains for the words that say what is saved
+    _end_now(number)
+
+
+def _in_team() -> bool:
+    """Whether torchrun, which sends a SIGTERM of its own after a Ctrl-C, has started this."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _end_now(number: int) -> None:
+    """End the process in this moment, in two lines as any error. Needs no lock of others."""
+    said = SAID if os.environ.get("LOCAL_RANK", "0") == "0" else ""
+    _exit(128 + number, (SHOW_CURSOR if os.isatty(2) else "") + said)
+
+
+def _exit(code: int, said: str = "") -> NoReturn:
+    """Remove what is unfinished first."""
+    _end.acquire()
+    for undo in reversed(list(_undo.values())):
+        with contextlib.suppress(Exception):
+            undo()
+    with contextlib.suppress(OSError):
+        os.write(2, said.encode())
+    os._exit(code)
+
+
+# Children.
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """Children that are started in this block never get the SIGINT of a terminal.
+
+    It is sent to them too; who started them ends them, and says what there is to say.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _forget() -> None:
+    """A fork has none of the threads, and nothing of the parent's is its own to remove."""
+    global _now, _end
+    if not _now.listening:
+        return
+    _now, _end = _State(), threading.Lock()
+    _undo.clear()
+    with contextlib.suppress(ValueError):
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
