@@ -26,7 +26,7 @@ MAY = {
     "errors": set(),
     "catalog": set(),
     "disk": set(),
-    "data": DATA,
+    "data": DATA | {"device"},
     "recipe": DATA,
     "lock": {"disk"},
     "run": DATA | {"data", "disk", "lock"},
