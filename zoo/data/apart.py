@@ -146,8 +146,11 @@ def _answer(head: bytes) -> tuple[int, tuple[int, ...]]:
 
 def _take() -> Child:
     with _lock:
-        if _idle:
-            return _idle.pop()
+        while _idle:
+            child = _idle.pop()
+            if child.process.poll() is None:
+                return child
+            child.end()
     return Child()
 
 

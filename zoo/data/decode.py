@@ -203,7 +203,7 @@ def decoded(checked: Checked, mode: str, spare: Callable[[int, int], float]) -> 
         check_pixels(*size)
         scale = drafted(image, spare) if size[0] * size[1] >= LARGE else 1
         bytes_taken = cost(image, checked.extra)
-    with room().taken(bytes_taken):
+    with room().taken(bytes_taken + len(checked.data)):
         with refusals():
             picture = loaded(image, mode, scale, size)
         yield picture
