@@ -27,7 +27,7 @@ MAY = {
     "watch": set(),
     "catalog": set(),
     "disk": set(),
-    "data": DATA | {"disk"},
+    "data": DATA | {"disk", "device"},
     "records": {"disk"},
     "recipe": DATA | {"disk", "records"},
     "lock": {"disk", "records"},

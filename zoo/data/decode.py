@@ -1,7 +1,9 @@
 """From a file to an upright picture in RGB or grey, or an ImageError that says why not.
 
-What is decoded is limited: an allow-list of formats, a cap on pixels and on bytes, the first
-frame only, regular files only. A truncated file is an error, never a half-grey picture.
+What is decoded is limited: an allow-list of formats, a structure that photos have (structure.py),
+a cap on pixels and on memory, over all threads too (limits.py), the first frame only, regular files
+only. What cannot be told before is decoded in a process of its own (apart.py). A truncated file is
+an error, never a half-grey picture.
 
 A large JPEG can be decoded at a half, a quarter or an eighth of its size: libjpeg leaves the finer
 frequencies out, which takes a third of the time or less. Picture keeps where its pixels lie.
@@ -11,8 +13,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -21,14 +24,15 @@ from PIL import (
     AvifImagePlugin,
     ExifTags,
     Image,
-    ImageOps,
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
 )
 
-from zoo.data import container
-from zoo.errors import DataError, ImageError, UsageError, ZooError
+from zoo.data import apart, container
+from zoo.data.limits import check_pixels, cost, room
+from zoo.data.structure import LARGE, Checked, check
+from zoo.errors import DataError, ImageError, ZooError
 
 # JPEG includes the MPO of phones, several JPEGs in a file, of which the first is read.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
@@ -37,12 +41,22 @@ OTHER_SUFFIXES = (".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".p
 SUFFIXES = frozenset(JPEG_SUFFIXES + OTHER_SUFFIXES)
 # Image.open knows a format once its plugin is imported; Pillow itself loads only the commonest.
 PLUGINS = (AvifImagePlugin, TiffImagePlugin, WebPImagePlugin)
-MAX_PIXELS = 64_000_000
 MAX_BYTES = 512 * 1024 * 1024
-LARGE = 3_000_000  # pixels from which a JPEG may be decoded at less than its size
-SCALES = (8, 4, 2)
+SCALES = (8, 4, 2)  # at which a JPEG of LARGE pixels or more may be decoded
+BAND = 1 << 20  # pixels of a large picture that are brought into another mode at a time
+# Modes whose pixels become RGB or grey one by one, whatever the others are.
+BY_PIXEL = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr")
 # EXIF orientations whose upright picture begins at the stored one's last column or row.
 FROM_THE_RIGHT, FROM_BELOW, ON_ITS_SIDE = (2, 3, 6, 7), (3, 4, 7, 8), (5, 6, 7, 8)
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 
@@ -124,7 +138,8 @@ class Picture:
     """An upright picture of `width` x `height` pixels, whose image may be smaller by `scale`.
 
     origin: where the picture's left upper corner lies in the image, which is up to a pixel larger
-    than the picture where `scale` does not divide its sides.
+    than the picture where `scale` does not divide its sides. mode: what `rows` are brought into,
+    where a large image is not yet in it: whole, it would take up to five times its memory.
     """
 
     image: Image.Image
@@ -132,6 +147,23 @@ class Picture:
     height: int
     scale: int = 1
     origin: tuple[float, float] = (0.0, 0.0)
+    mode: str = ""
+
+    def rows(self, top: int, bottom: int) -> Iterator[tuple[int, Image.Image]]:
+        """Return the image's rows in `mode`, in bands: where each begins, and its pixels."""
+        step = max(1, BAND // self.image.width)
+        for begin in range(top, bottom, step):
+            box = (0, begin, self.image.width, min(begin + step, bottom))
+            yield begin, to_mode(self.image.crop(box), self.mode)
+
+    def complete(self) -> Picture:
+        """Return the picture with its image in `mode`."""
+        if not self.mode:
+            return self
+        image = Image.new(self.mode, self.image.size)
+        for begin, band in self.rows(0, image.height):
+            image.paste(band, (0, begin))
+        return replace(self, image=image, mode="")
 
     def part(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
         """The image's own coordinates of left, upper, right, lower in the picture."""
@@ -159,26 +191,59 @@ def decode_for(data: bytes, mode: str, spare: Callable[[int, int], float]) -> Pi
     spare: how many times smaller at most, from the upright picture's width and height. Only JPEGs
     of LARGE pixels or more become smaller; all others are the same to the last bit.
     """
+    checked = check(data)
+    if checked.apart:
+        pixels = apart.decoded(checked, {"mode": mode}, whole=True)
+        return whole(Image.fromarray(pixels if mode == "RGB" else pixels[..., 0]))
+    with decoded(checked, mode, spare) as picture:
+        return picture.complete()
+
+
+@contextmanager
+def decoded(checked: Checked, mode: str, spare: Callable[[int, int], float]) -> Iterator[Picture]:
+    """Decode in this process, and hold the memory that it takes while the picture is used.
+
+    A large picture may be in another mode: see Picture.rows. Raises ImageError.
+    """
+    with refusals():
+        image = Image.open(
+            BytesIO(checked.data), formats=(checked.format,) if checked.format else FORMATS
+        )
+        size = image.size
+        check_pixels(*size)
+        scale = drafted(image, spare) if size[0] * size[1] >= LARGE else 1
+        bytes_taken = cost(image, checked.extra)
+    with room().taken(bytes_taken + len(checked.data)):
+        with refusals():
+            picture = loaded(image, mode, scale, size)
+        yield picture
+
+
+def loaded(image: Image.Image, mode: str, scale: int, size: tuple[int, int]) -> Picture:
+    """Return the upright picture of an opened image of that size."""
+    image.load()
+    turned = upright(image)
+    found, later = turned, mode
+    large = turned.width * turned.height >= LARGE and turned.mode in BY_PIXEL
+    if not large or (turned.mode == mode and "transparency" not in turned.info):
+        found, later = to_mode(turned, mode), ""
+    if scale == 1:
+        return replace(whole(found), mode=later)
+    turn = 1 if turned is image else orientation(image)
+    return replace(placed(found, size, scale, turn), mode=later)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn whatever Pillow raises into an ImageError with a reason of one line."""
     try:
-        image = Image.open(BytesIO(data), formats=FORMATS)
-        width, height = image.size
-        if width * height > max_pixels():
-            raise ImageError(
-                f"{width} x {height} is {width * height / 1e6:.0f} megapixels, "
-                f"more than {max_pixels() / 1e6:.0f} (set ZOO_MAX_PIXELS to allow it)"
-            )
-        scale = drafted(image, spare) if width * height >= LARGE else 1
-        image.load()
-        turned = upright(image)
-        found = to_mode(turned, mode)
-        if scale == 1:
-            return whole(found)
-        turn = 1 if turned is image else orientation(image)
-        return placed(found, (width, height), scale, turn)
+        yield
     except ZooError:
         raise
     except UnidentifiedImageError:
         raise ImageError(f"not a picture in a format that is read ({', '.join(FORMATS)})") from None
+    except MemoryError:
+        raise ImageError("there is not enough memory to decode it") from None
     except Exception as error:  # Pillow raises nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(reason[:200]) from None
@@ -208,22 +273,10 @@ def placed(image: Image.Image, size: tuple[int, int], scale: int, turn: int) -> 
     return Picture(image, width, height, scale, (x, y))
 
 
-def max_pixels() -> int:
-    """The cap on width x height: MAX_PIXELS or $ZOO_MAX_PIXELS."""
-    text = os.environ.get("ZOO_MAX_PIXELS", "")
-    if text and not text.isdecimal():
-        raise UsageError(f"ZOO_MAX_PIXELS={text} is no number of pixels", "give one: 64000000")
-    return int(text or MAX_PIXELS)
-
-
 def upright(image: Image.Image) -> Image.Image:
     """The picture turned as its EXIF orientation says; damaged EXIF data count as none."""
-    if orientation(image) == 1:
-        return image
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image
+    turn = TURNS.get(orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def orientation(image: Image.Image) -> int:

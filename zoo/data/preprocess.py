@@ -76,10 +76,10 @@ def resize(
     full = picture.width, picture.height
     if part is not None or preprocess.fit != "pad":
         part = picture.part(part or box(*full, preprocess))
-        return across_then_down(picture.image, size, size, interpolation, part)
+        return across_then_down(picture, size, size, interpolation, part)
     width, height = padded_size(*full, size)
     part = picture.part((0, 0, *full))
-    small = across_then_down(picture.image, width, height, interpolation, part)
+    small = across_then_down(picture, width, height, interpolation, part)
     canvas = Image.new(small.mode, (size, size), (fill(preprocess),) * len(small.getbands()))
     canvas.paste(small, ((size - width) // 2, (size - height) // 2))
     return canvas
@@ -101,18 +101,26 @@ def spare(width: int, height: int, preprocess: Preprocess, part: Box | None = No
 
 
 def across_then_down(
-    image: Image.Image, width: int, height: int, interpolation: str, part: Box
+    picture: Picture, width: int, height: int, interpolation: str, part: Box
 ) -> Image.Image:
     """Pillow's `resize(box=part)` with its two passes in this order.
 
-    The first pass takes the rows of the box and as many beside it as the second pass looks at.
+    The first pass takes the rows of the box and as many beside it as the second pass looks at. Each
+    row of it depends on that row alone, so it may be done in bands.
     """
     resample, reach = FILTERS[interpolation], REACH[interpolation]
     left, upper, right, lower = part
     margin = math.ceil(reach * max(1.0, (lower - upper) / height)) + 1
     top = max(0, math.floor(upper) - margin)
-    bottom = min(image.height, math.ceil(lower) + margin)
-    across = image.resize((width, bottom - top), resample, box=(left, top, right, bottom))
+    bottom = min(picture.image.height, math.ceil(lower) + margin)
+    if picture.mode:
+        across = Image.new(picture.mode, (width, bottom - top))
+        for begin, band in picture.rows(top, bottom):
+            box = (left, 0, right, band.height)
+            across.paste(band.resize((width, band.height), resample, box=box), (0, begin - top))
+    else:
+        box = (left, top, right, bottom)
+        across = picture.image.resize((width, bottom - top), resample, box=box)
     return across.resize((width, height), resample, box=(0, upper - top, width, lower - top))
 
 
@@ -143,8 +151,9 @@ def apply(image: Image.Image | Picture, preprocess: Preprocess) -> Pixels:
 def in_mode(image: Image.Image | Picture, preprocess: Preprocess) -> Picture:
     """The picture in the mode of the network's input."""
     picture = image if isinstance(image, Picture) else whole(image)
-    if picture.image.mode == mode(preprocess):
+    if (picture.mode or picture.image.mode) == mode(preprocess):
         return picture
+    picture = picture.complete()
     return replace(picture, image=picture.image.convert(mode(preprocess)))
 
 

@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from zoo.catalog.spec import Preprocess
-from zoo.data.decode import FORMATS, Picture, decode, decode_for, read_bytes
+from zoo.data import apart
+from zoo.data.decode import FORMATS, Picture, decode, decoded, read_bytes
 from zoo.data.preprocess import (
     Box,
     Pixels,
@@ -30,6 +31,7 @@ from zoo.data.preprocess import (
     spare,
     to_array,
 )
+from zoo.data.structure import Checked, check
 from zoo.errors import ImageError
 
 AREA = (0.35, 1.0)  # share of the picture; Inception's 0.08 loses small objects
@@ -82,6 +84,24 @@ def view_of(
         pixels = as_it_is(data, preprocess)
         if pixels is not None:
             return pixels
+    checked = check(data)
+    if checked.apart:
+        words = {"number": number, "seed": seed, "digest": digest, "flip": flip}
+        job = {"view": words, "preprocess": preprocess.to_dict()}
+        return apart.decoded(checked, job, whole=False)
+    return view_here(checked, preprocess, number, seed=seed, digest=digest, flip=flip)
+
+
+def view_here(
+    checked: Checked,
+    preprocess: Preprocess,
+    number: int = 0,
+    *,
+    seed: int = 0,
+    digest: str = "",
+    flip: bool = True,
+) -> Pixels:
+    """The same, decoded in this process whatever it costs."""
 
     def most(width: int, height: int) -> float:
         part = None
@@ -89,8 +109,8 @@ def view_of(
             part = crop_box(width, height, generator("view", seed, digest, number))
         return spare(width, height, preprocess, part)
 
-    picture = decode_for(data, mode(preprocess), most)
-    return view(picture, preprocess, number, seed=seed, digest=digest, flip=flip)
+    with decoded(checked, mode(preprocess), most) as picture:
+        return view(picture, preprocess, number, seed=seed, digest=digest, flip=flip)
 
 
 def plain_view(path: Path | str, preprocess: Preprocess) -> Pixels:

@@ -1,0 +1,87 @@
+"""The process that zoo.data.apart starts: photos come by stdin, raw pixels go by stdout.
+
+Each photo has limits of memory (over what is mapped now, where /proc tells) and processor time.
+Where the system has no such limits, the clock of the other process remains.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import struct
+import sys
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import AvifImagePlugin
+
+from zoo.catalog.spec import Preprocess
+from zoo.data.decode import decoded
+from zoo.data.preprocess import Pixels
+from zoo.data.structure import check
+from zoo.data.views import view_here
+from zoo.errors import ZooError
+
+NO_MEMORY = 3
+
+
+def main() -> None:
+    """Answer one photo after the other until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the other process decides
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a stray print is no pixel
+    with contextlib.suppress(BrokenPipeError):
+        while head := source.read(16):
+            length, size = struct.unpack("<QQ", head)
+            words = json.loads(source.read(length))
+            _answer(words, source.read(size), target)
+
+
+def _answer(words: dict[str, Any], data: bytes, target: BinaryIO) -> None:
+    try:
+        _limit(words["memory"], words["seconds"])
+        pixels = _pixels(words, data)
+        _limit(None, 0)
+    except MemoryError:
+        os._exit(NO_MEMORY)
+    except ZooError as error:
+        _limit(None, 0)
+        said = error.what.encode("utf-8", "replace")[:1000]
+        target.write(struct.pack("<QIII", len(said), 0, 0, 0) + said)
+    else:
+        target.write(struct.pack("<QIII", pixels.nbytes, *pixels.shape))
+        target.write(np.ascontiguousarray(pixels).data)
+    target.flush()
+
+
+def _pixels(words: dict[str, Any], data: bytes) -> Pixels:
+    checked = check(data)
+    if "view" in words:
+        preprocess = Preprocess.from_dict(words["preprocess"])
+        return view_here(checked, preprocess, **words["view"])
+    with decoded(checked, words["mode"], lambda width, height: 1.0) as picture:
+        pixels = np.asarray(picture.complete().image)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _limit(memory: int | None, seconds: float) -> None:
+    """Allow so many bytes more than now, and so much processor time from now on; None: any."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal ends the process
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        limit = hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        if memory is not None:
+            with open("/proc/self/statm") as file:
+                limit = int(file.read().split()[0]) * resource.getpagesize() + memory
+        if hard != resource.RLIM_INFINITY:
+            limit = min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
