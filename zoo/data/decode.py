@@ -13,10 +13,8 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 from PIL import (
     AvifImagePlugin,
     ExifTags,
@@ -27,13 +25,15 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from zoo.data import container
+from zoo.data import container, unread, values
 from zoo.errors import DataError, ImageError, UsageError, ZooError
 
 # JPEG includes the MPO of phones, several JPEGs in a file, of which the first is read.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")
-OTHER_SUFFIXES = (".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm", ".pbm")
+OTHER_SUFFIXES = (
+    ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
 SUFFIXES = frozenset(JPEG_SUFFIXES + OTHER_SUFFIXES)
 # Image.open knows a format once its plugin is imported; Pillow itself loads only the commonest.
 PLUGINS = (AvifImagePlugin, TiffImagePlugin, WebPImagePlugin)
@@ -51,18 +51,43 @@ Image.MAX_IMAGE_PIXELS = None
 
 
 def looks_like_image(path: Path | str) -> bool:
-    """Whether a file counts as a picture: by its suffix, else by its first bytes."""
-    if os.path.splitext(path)[1].lower() in SUFFIXES:
+    """Whether a file counts as a picture, be it in a format that is read or not.
+
+    By its suffix, else by its first bytes.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in SUFFIXES or suffix in unread.BY_SUFFIX:
         return True
+    head = head_of(path)
+    return begins_well(head) or unread.by_content(head) is not None
+
+
+def head_of(path: Path | str) -> bytes:
+    """Return the first bytes of a regular file; none where they cannot be read."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            return False
+            return b""
         with open(path, "rb") as file:
-            head = file.read(16)
+            return file.read(unread.HEAD)
     except OSError:
-        return False
+        return b""
+
+
+def begins_well(head: bytes) -> bool:
+    """Whether these are the first bytes of a picture in a format that is read."""
     riff = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     return head.startswith(MAGIC) or riff or head[4:12] in (b"ftypavif", b"ftypavis")
+
+
+def unread_kind(path: Path | str) -> unread.Kind | None:
+    """Return the format of a photo that is not read for its format's sake, else None.
+
+    Only a file with a suffix that says so is looked into: it is for counting before decoding.
+    """
+    if os.path.splitext(path)[1].lower() not in unread.BY_SUFFIX:
+        return None
+    head = head_of(path)
+    return unread.kind(path, head, read=begins_well(head))
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -89,6 +114,9 @@ def read_bytes(path: Path | str) -> bytes:
         raise ImageError(f"cannot be read: {error.strerror or error}") from None
     if data[0] < 0x20 and container.is_container(path):  # no picture begins like this but AVIF
         raise ImageError(whole_container(path))
+    head = data[: unread.HEAD]
+    if (kind := unread.kind(path, head, read=begins_well(head))) is not None:
+        raise ImageError(kind.reason)
     return data
 
 
@@ -150,7 +178,7 @@ def decode_for(data: bytes, mode: str, spare: Callable[[int, int], float]) -> Pi
     of LARGE pixels or more become smaller; all others are the same to the last bit.
     """
     try:
-        image = Image.open(BytesIO(data), formats=FORMATS)
+        image = values.opened(data, FORMATS)
         width, height = image.size
         if width * height > max_pixels():
             raise ImageError(
@@ -158,7 +186,7 @@ def decode_for(data: bytes, mode: str, spare: Callable[[int, int], float]) -> Pi
                 f"more than {max_pixels() / 1e6:.0f} (set ZOO_MAX_PIXELS to allow it)"
             )
         scale = drafted(image, spare) if width * height >= LARGE else 1
-        image.load()
+        values.load(image, data)
         turned = upright(image)
         found = to_mode(turned, mode)
         if scale == 1:
@@ -230,22 +258,10 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode == mode and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
-        image = eight_bits(image)
+        image = values.eight_bits(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, layer)
     # Grey always by way of RGB, as an exported graph does it, whose input is RGB.
     return image if image.mode == mode else image.convert("RGB").convert(mode)
-
-
-def eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit integers divided by 257; floats from [0, 1] or [0, 255]. Others are an error."""
-    values = np.asarray(image).astype(np.float64)
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(values).all() or low < 0 or high > 65535:
-        raise ImageError(f"values from {low:g} to {high:g}: neither 0 to 1, 0 to 255 nor 16 bits")
-    if image.mode == "F" and high > 255:
-        raise ImageError(f"float values up to {high:g}: neither 0 to 1 nor 0 to 255")
-    scale = (255.0 if high <= 1 else 1.0) if image.mode == "F" else 1 / 257
-    return Image.fromarray(np.rint(values * scale).astype(np.uint8), "L")
