@@ -25,7 +25,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from zoo.data import container, unread, values
+from zoo.data import container, heard, unread, values
 from zoo.errors import DataError, ImageError, UsageError, ZooError
 
 # JPEG includes the MPO of phones, several JPEGs in a file, of which the first is read.
@@ -171,6 +171,7 @@ def decode(data: bytes, mode: str = "RGB") -> Image.Image:
     return decode_for(data, mode, lambda width, height: 1.0).image
 
 
+@heard.decoding()
 def decode_for(data: bytes, mode: str, spare: Callable[[int, int], float]) -> Picture:
     """`decode`, for a use to which a large JPEG may be smaller.
 
@@ -199,7 +200,7 @@ def decode_for(data: bytes, mode: str, spare: Callable[[int, int], float]) -> Pi
         raise ImageError(f"not a picture in a format that is read ({', '.join(FORMATS)})") from None
     except Exception as error:  # Pillow raises nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(reason[:200]) from None
+        raise ImageError(heard.with_said(reason[:200])) from None
 
 
 def drafted(image: Image.Image, spare: Callable[[int, int], float]) -> int:

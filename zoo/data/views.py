@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from zoo.catalog.spec import Preprocess
+from zoo.data import heard
 from zoo.data.decode import Picture, decode_for, read_bytes
 from zoo.data.preprocess import (
     Box,
@@ -90,7 +91,8 @@ def view_of(
 
 def plain_view(path: Path | str, preprocess: Preprocess) -> Pixels:
     """View 0 of a file: uint8, H x W x C. Raises ImageError."""
-    return view_of(read_bytes(path), preprocess)
+    with heard.photo(str(path)):
+        return view_of(read_bytes(path), preprocess)
 
 
 def framed_view(path: Path | str, preprocess: Preprocess) -> Pixels:
