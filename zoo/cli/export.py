@@ -195,4 +195,6 @@ def show_rebuilt(proof: Rebuilt) -> None:
         f"average), of the code by {proof.code_diff:.1e} of its largest, bare network "
         f"{proof.network_diff:.1e}"
     )
+    if proof.odd_max_diff is not None:
+        talk(f"on photos of odd sizes and kinds they differ by {proof.odd_max_diff:.1e} at most")
     talk("outputs: reconstruction, code")

@@ -8,6 +8,7 @@ in zoo.data.decode, which also knows the rarer kinds that DECODING names.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -19,7 +20,7 @@ from PIL import Image, ImageOps
 
 from zoo.catalog import Preprocess
 from zoo.data.decode import decode, read_bytes
-from zoo.data.preprocess import normalise
+from zoo.data.preprocess import KEEP, full_size, normalise
 from zoo.data.views import view_of
 from zoo.engine import Array
 
@@ -41,7 +42,7 @@ def code() -> str:
     source = inspect.getsource(pixels).replace(": Image.Image", "")
     head, body = source.split("\n", 1)
     assert head.startswith("def pixels(file")
-    return f"import numpy as np\nfrom PIL import Image, ImageOps\n\ndef pixels(file):\n{body}"
+    return f"import numpy as np\nfrom PIL import Image, ImageOps\n\n\ndef pixels(file):\n{body}"
 
 
 def decoding() -> str:
@@ -62,8 +63,12 @@ class Odd:
     data: bytes
 
 
-def odd_photos(paths: Sequence[Path]) -> list[Odd]:
-    """Return photos of odd sizes and kinds, made of these real ones."""
+def odd_photos(paths: Sequence[Path], preprocess: Preprocess) -> list[Odd]:
+    """Return photos of odd sizes and kinds, made of these real ones.
+
+    The largest is as large as a JPEG must be to be decoded at a half for this Preprocess, up to 8
+    megapixels.
+    """
     images = [decode(read_bytes(path)) for path in paths[:3]]
     first, second, third = (images[k % len(images)] for k in range(3))
     height, width = 403, 61
@@ -75,15 +80,20 @@ def odd_photos(paths: Sequence[Path]) -> list[Odd]:
     exif = {turn: Image.Exif() for turn in (5, 6)}
     for turn, each in exif.items():
         each[0x0112] = turn
-    large, ink = first.resize((3264, 2448)), third.convert("CMYK").resize((203, 151))
+    short = min(2448, max(1501, math.ceil(2 * KEEP * full_size(preprocess))))
+    large = first.resize((4 * short // 3, short), Image.Resampling.BILINEAR)
+    ink = third.convert("CMYK").resize((203, 151))
     grey = alpha.convert("LA").resize((99, 100))
     return [
         Odd("a palette with a transparent colour", stored(palette, transparency=7)),
         Odd("a tall picture with alpha", stored(alpha)),
         Odd("a panorama of 16 bits", stored(Image.fromarray(deep))),
-        Odd("grey with alpha, on its side", stored(grey, exif=exif[5])),
+        Odd("grey with alpha, mirrored on its side", stored(grey, exif=exif[5])),
         Odd("a JPEG in CMYK", stored(ink, "JPEG")),
-        Odd("a JPEG of 8 megapixels, on its side", stored(large, "JPEG", exif=exif[6])),
+        Odd(
+            "a large JPEG on its side, which zoo may decode small",
+            stored(large, "JPEG", exif=exif[6]),
+        ),
     ]
 
 

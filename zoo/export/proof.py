@@ -218,7 +218,7 @@ def compare_odd(
 
     Raises ParityError for another clear answer.
     """
-    photos = odd_photos([path for path, _ in pictures])
+    photos = odd_photos([path for path, _ in pictures], about.preprocess)
     found = pool.map(lambda odd: compared([odd], whole, network, about.preprocess)[0], photos)
     ours, scores = (np.concatenate(each) for each in zip(*found, strict=True))
     theirs = computed(scores, about)
