@@ -28,7 +28,8 @@ Run = Callable[[Array], Array]
 
 
 def pixels(file: str | Path | IO[bytes]) -> Array:
-    image: Image.Image = ImageOps.exif_transpose(Image.open(file))  # upright
+    with Image.open(file) as stored:
+        image: Image.Image = ImageOps.exif_transpose(stored)  # upright
     if image.mode.startswith("I"):  # 16 bits
         image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
     if image.has_transparency_data:  # what is transparent is white
