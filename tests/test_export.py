@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -16,18 +19,20 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import ROOT, write_photos
+from conftest import ROOT, picture, write_photos
 from PIL import Image
 
 from zoo import network
 from zoo.catalog import Preprocess
+from zoo.data.decode import LARGE, decode
 from zoo.data.preprocess import apply, normalise
 from zoo.engine import skeleton
 from zoo.engine.onnx import OnnxModel
 from zoo.errors import InputError, ParityError, UsageError, WeightsError
+from zoo.export.contract import odd_photos, pixels
 from zoo.export.graph import preprocess_model
 from zoo.export.onnx import export, key_of
-from zoo.export.proof import check
+from zoo.export.proof import About, check, compare_odd
 from zoo.run import Run
 
 SIZES = [(1, 1), (2, 3), (17, 40), (64, 64), (65, 63), (200, 90), (333, 500), (640, 33)]
@@ -272,3 +277,117 @@ def test_a_stored_graph_that_is_wrong_is_found_out(tmp_path, run, photos, here, 
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["reference"] == "torch"
     same_answers(folder / "model.onnx", folder, sorted(photos.rglob("*.png"))[::5])
+
+
+# How a photo becomes the file's input.
+
+
+def lines_of_readme():
+    """The function that README prints, from its text."""
+    (text,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    scope = {}
+    exec(text, scope)  # our own README
+    return text, scope["pixels"]
+
+
+def mixed(folder):
+    """80 photos of odd sizes in all kinds that README's lines are for."""
+    folder.mkdir()
+    turns = (Image.Transpose.ROTATE_90, Image.Transpose.FLIP_LEFT_RIGHT)
+    for number in range(80):
+        kind = ("disc", "square", "stripes")[number % 3]
+        image = picture(kind, number % 20).resize((23 + 7 * (number % 11), 150 - number))
+        exif = Image.Exif()
+        exif[0x0112] = 1 + number % 8
+        save, suffix = {"exif": exif}, "png"
+        match number % 10:
+            case 0:
+                suffix = "jpg"
+            case 1:
+                image.putalpha(image.convert("L").transpose(turns[1]))
+            case 2:
+                image = image.quantize(32)
+                save["transparency"] = 3
+            case 3:
+                image = image.convert("LA")
+                image.putalpha(image.getchannel(0))
+            case 4:
+                image = Image.fromarray(np.asarray(image.convert("L"), np.uint16) * 257 + 99)
+            case 5:
+                image, suffix = image.convert("CMYK"), "jpg"
+            case 6:
+                image = image.convert("1")
+            case 7:
+                image, suffix = image.convert("L"), "tif"
+                save = {"tiffinfo": {0x0112: 1 + number % 8}, "compression": "tiff_lzw"}
+            case 8:
+                image, suffix, save = image.convert("P"), "gif", {}
+            case 9:
+                suffix = "webp"
+        image.save(folder / f"{number:02}.{suffix}", **save)
+    return folder
+
+
+def test_by_the_lines_of_readme_any_program_has_the_answers_of_predict(
+    tmp_path, run, exported, here
+):
+    text, pixels = lines_of_readme()
+    about = OnnxModel(exported).about["zoo.decoding"]
+    assert about.endswith(text)
+    assert sum(bool(line) for line in text.splitlines()) <= 12
+    answer = here("predict", run, mixed(tmp_path / "mixed"))
+    rows = list(csv.DictReader(answer.out.splitlines()))
+    assert len(rows) == 80
+    session = onnxruntime.InferenceSession(exported)
+    classes = OnnxModel(exported).classes
+    for row in rows:
+        given = pixels(str(tmp_path / "mixed" / row["path"]))
+        (shares,) = session.run(None, {"image": given})
+        assert classes[shares[0].argmax()] == row["label"], row["path"]
+        assert abs(shares.max() - float(row["probability"])) < 1e-3, row["path"]
+
+
+def test_the_proof_is_on_odd_photos_too_whatever_the_runs_own_are(tmp_path, run, here):
+    folder = shutil.copytree(run, tmp_path / "run")
+    answer = here("export", "onnx", folder, "--json")
+    proof = json.loads(answer.out)
+    assert proof["odd_photos"] == proof["odd_agree"] == 6
+    assert 0 < proof["odd_max_diff"] < 0.05
+    assert proof["odd_worst"].startswith("a large JPEG")
+    assert "on 6 photos of odd sizes and kinds, decoded as README says: same class" in answer.err
+    assert Run.open(folder).record["exported"]["image"]["odd_max_diff"] == proof["odd_max_diff"]
+    bare = here("export", "onnx", folder, "--json", "--input", "tensor")
+    assert json.loads(bare.out)["odd_photos"] is None
+
+
+def test_odd_photos_are_what_they_say(photos):
+    odd = {
+        each.what: each.data
+        for each in odd_photos(sorted(photos.rglob("*.png")), Preprocess(size=32))
+    }
+    opened = {what: Image.open(io.BytesIO(data)) for what, data in odd.items()}
+    assert {image.mode for image in opened.values()} == {"P", "RGBA", "I;16", "LA", "CMYK", "RGB"}
+    assert {image.getexif().get(0x0112, 1) for image in opened.values()} == {1, 5, 6}
+    assert max(image.width * image.height for image in opened.values()) > LARGE
+    assert all(image.width != image.height for image in opened.values())
+
+
+def test_the_lines_give_the_very_pixels_that_zoo_decodes(photos):
+    for odd in odd_photos(sorted(photos.rglob("*.png")), Preprocess(size=32)):
+        assert np.array_equal(pixels(io.BytesIO(odd.data))[0], decode(odd.data)), odd.what
+
+
+def test_a_file_that_answers_odd_photos_otherwise_is_refused(tmp_path, run, exported, here):
+    assert here("export", "onnx", run, "--input", "tensor", "-o", tmp_path / "bare.onnx").code == 0
+    file, network = OnnxModel(exported), OnnxModel(tmp_path / "bare.onnx")
+    about = About("lenet", file.preprocess, file.classes)
+    pictures = [(path, None) for path in Run.open(run).photos("val")]
+
+    def other(raw):
+        return np.roll(file.run(raw), 1, axis=1)
+
+    with ThreadPoolExecutor(1) as pool:
+        good = compare_odd(pool, pictures, file.run, network.run, about)
+        assert good["odd_agree"] == 6
+        with pytest.raises(ParityError, match="photos of odd sizes and kinds"):
+            compare_odd(pool, pictures, other, network.run, about)

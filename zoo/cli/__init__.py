@@ -34,7 +34,7 @@ from zoo.cli import (
     train,
     weights,
 )
-from zoo.cli.screen import fail
+from zoo.cli.screen import fail, talk
 from zoo.errors import RecipeError, ZooError
 
 ALONE = ("lr", "rank", "sweep")  # train networks, and that not in several processes
@@ -133,6 +133,16 @@ def main(arguments: Sequence[str]) -> int:
             raise
         what = f"unexpected {type(error).__name__}: {error}"
         return fail(what, "a fault of zoo: please report it; ZOO_TRACEBACK=1 shows where", 1)
+    finally:
+        show_heard()
+
+
+def show_heard() -> None:
+    """One line on what decoders have said of photos that could be read all the same."""
+    heard = sys.modules.get("zoo.data.heard")  # only where photos were decoded
+    count, first = heard.WARNED.taken() if heard else (0, [])
+    if heard and count:
+        talk(f"warning: {heard.line(count, first)}")
 
 
 def interrupted() -> int:

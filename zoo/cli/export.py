@@ -140,6 +140,8 @@ def show(proof: Exported | Rebuilt) -> None:
         show_int8(proof)
     else:
         show_classes(proof)
+    if isinstance(proof, Exported) and proof.odd_photos:
+        show_odd(proof)
     image = proof.input == "image"
     kind = "uint8 N,H,W,3, any size" if image else "float32 N,C,H,W, normalised"
     what = "classes and Preprocess are" if isinstance(proof, Exported) else "Preprocess is"
@@ -161,6 +163,15 @@ def show_classes(proof: Exported) -> None:
             f"the file computes in fp32, the run predicts in {proof.precision}: same class on "
             f"{proof.agree_run} of {proof.photos}"
         )
+
+
+def show_odd(proof: Exported) -> None:
+    """What comes of photos that are stored otherwise than the run's own may be."""
+    talk(
+        f"on {screens.count(proof.odd_photos or 0, 'photo')} of odd sizes and kinds, decoded as "
+        f"README says: same class on {proof.odd_agree} of {proof.odd_photos}, probabilities "
+        f"differ by {proof.odd_max_diff:.1e} at most ({proof.odd_worst})"
+    )
 
 
 def show_int8(proof: Exported) -> None:
@@ -188,4 +199,6 @@ def show_rebuilt(proof: Rebuilt) -> None:
         f"average), of the code by {proof.code_diff:.1e} of its largest, bare network "
         f"{proof.network_diff:.1e}"
     )
+    if proof.odd_max_diff is not None:
+        talk(f"on photos of odd sizes and kinds they differ by {proof.odd_max_diff:.1e} at most")
     talk("outputs: reconstruction, code")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from zoo.predict.predictor import Prediction, Predictor
 
 AGREEMENT_PICTURES = 64
+REASONS, SHOWN = 1000, 3  # why rows are errors: so many are counted, so many are shown
 REJECT = "Rows whose probability is below this are `rejected`, and have no label."
 
 
@@ -73,11 +74,14 @@ def command(
             must_agree(model, other, opening, ours, photos, force)
         top = min(top, len(ours.classes))
         statuses: Counter[str] = Counter()
+        reasons: Counter[str] = Counter()
 
         def rows() -> Iterator[Prediction]:
             given = reject.rejecting(ours.rows(found.each, top), reject_below or 0)
             for done, row in enumerate(given, start=1):
                 statuses[row.status] += 1
+                if row.error and (row.error in reasons or len(reasons) < REASONS):
+                    reasons[row.error] += 1
                 yield row
                 screen.progress("pictures", done, found.total)
 
@@ -86,6 +90,8 @@ def command(
     if not count:
         raise DataError(f"{inputs} names no pictures", "give one path a line")
     show_summary(statuses, found, output, reject_below)
+    for reason, many in reasons.most_common(SHOWN):
+        talk(f"  {counted(many, 'error')}: {reason}")
     if reject_below is not None:
         show_kept(model, reject_below)
     return 1 if strict and statuses["error"] else 0

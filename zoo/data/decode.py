@@ -16,10 +16,8 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 from PIL import (
     AvifImagePlugin,
     ExifTags,
@@ -29,7 +27,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from zoo.data import apart, container
+from zoo.data import apart, container, heard, unread, values
 from zoo.data.limits import check_pixels, cost, room
 from zoo.data.structure import LARGE, Checked, check
 from zoo.errors import DataError, ImageError, ZooError
@@ -37,7 +35,9 @@ from zoo.errors import DataError, ImageError, ZooError
 # JPEG includes the MPO of phones, several JPEGs in a file, of which the first is read.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")
-OTHER_SUFFIXES = (".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm", ".pbm")
+OTHER_SUFFIXES = (
+    ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
 SUFFIXES = frozenset(JPEG_SUFFIXES + OTHER_SUFFIXES)
 # Image.open knows a format once its plugin is imported; Pillow itself loads only the commonest.
 PLUGINS = (AvifImagePlugin, TiffImagePlugin, WebPImagePlugin)
@@ -65,18 +65,43 @@ Image.MAX_IMAGE_PIXELS = None
 
 
 def looks_like_image(path: Path | str) -> bool:
-    """Whether a file counts as a picture: by its suffix, else by its first bytes."""
-    if os.path.splitext(path)[1].lower() in SUFFIXES:
+    """Whether a file counts as a picture, be it in a format that is read or not.
+
+    By its suffix, else by its first bytes.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in SUFFIXES or suffix in unread.BY_SUFFIX:
         return True
+    head = head_of(path)
+    return begins_well(head) or unread.by_content(head) is not None
+
+
+def head_of(path: Path | str) -> bytes:
+    """Return the first bytes of a regular file; none where they cannot be read."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            return False
+            return b""
         with open(path, "rb") as file:
-            head = file.read(16)
+            return file.read(unread.HEAD)
     except OSError:
-        return False
+        return b""
+
+
+def begins_well(head: bytes) -> bool:
+    """Whether these are the first bytes of a picture in a format that is read."""
     riff = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     return head.startswith(MAGIC) or riff or head[4:12] in (b"ftypavif", b"ftypavis")
+
+
+def unread_kind(path: Path | str) -> unread.Kind | None:
+    """Return the format of a photo that is not read for its format's sake, else None.
+
+    Only a file with a suffix that says so is looked into: it is for counting before decoding.
+    """
+    if os.path.splitext(path)[1].lower() not in unread.BY_SUFFIX:
+        return None
+    head = head_of(path)
+    return unread.kind(path, head, read=begins_well(head))
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -103,6 +128,9 @@ def read_bytes(path: Path | str) -> bytes:
         raise ImageError(f"cannot be read: {error.strerror or error}") from None
     if data[0] < 0x20 and container.is_container(path):  # no picture begins like this but AVIF
         raise ImageError(whole_container(path))
+    head = data[: unread.HEAD]
+    if (kind := unread.kind(path, head, read=begins_well(head))) is not None:
+        raise ImageError(kind.reason)
     return data
 
 
@@ -205,23 +233,21 @@ def decoded(checked: Checked, mode: str, spare: Callable[[int, int], float]) -> 
 
     A large picture may be in another mode: see Picture.rows. Raises ImageError.
     """
-    with refusals():
-        image = Image.open(
-            BytesIO(checked.data), formats=(checked.format,) if checked.format else FORMATS
-        )
+    with heard.decoding(), refusals():
+        image = values.opened(checked.data, (checked.format,) if checked.format else FORMATS)
         size = image.size
         check_pixels(*size)
         scale = drafted(image, spare) if size[0] * size[1] >= LARGE else 1
         bytes_taken = cost(image, checked.extra)
     with room().taken(bytes_taken + len(checked.data)):
-        with refusals():
+        with heard.decoding(), refusals():
+            values.load(image, checked.data)
             picture = loaded(image, mode, scale, size)
         yield picture
 
 
 def loaded(image: Image.Image, mode: str, scale: int, size: tuple[int, int]) -> Picture:
-    """Return the upright picture of an opened image of that size."""
-    image.load()
+    """Return the upright picture of an image that was stored with that size."""
     turned = upright(image)
     found, later = turned, mode
     large = turned.width * turned.height >= LARGE and turned.mode in BY_PIXEL
@@ -246,7 +272,7 @@ def refusals() -> Iterator[None]:
         raise ImageError("there is not enough memory to decode it") from None
     except Exception as error:  # Pillow raises nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(reason[:200]) from None
+        raise ImageError(heard.with_said(reason[:200])) from None
 
 
 def drafted(image: Image.Image, spare: Callable[[int, int], float]) -> int:
@@ -293,22 +319,10 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode == mode and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
-        image = eight_bits(image)
+        image = values.eight_bits(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, layer)
     # Grey always by way of RGB, as an exported graph does it, whose input is RGB.
     return image if image.mode == mode else image.convert("RGB").convert(mode)
-
-
-def eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit integers divided by 257; floats from [0, 1] or [0, 255]. Others are an error."""
-    values = np.asarray(image).astype(np.float64)
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(values).all() or low < 0 or high > 65535:
-        raise ImageError(f"values from {low:g} to {high:g}: neither 0 to 1, 0 to 255 nor 16 bits")
-    if image.mode == "F" and high > 255:
-        raise ImageError(f"float values up to {high:g}: neither 0 to 1 nor 0 to 255")
-    scale = (255.0 if high <= 1 else 1.0) if image.mode == "F" else 1 / 257
-    return Image.fromarray(np.rint(values * scale).astype(np.uint8), "L")

@@ -9,10 +9,13 @@ copies.py     photos with the same content
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
+from zoo.data import unread
 from zoo.data.copies import Contents, Copies, left_apart
+from zoo.data.decode import unread_kind
 from zoo.data.folders import is_folder, scan_folders, scan_pictures
 from zoo.data.manifest import scan_manifest
 from zoo.data.packed import scan_packed
@@ -70,9 +73,25 @@ def listed(root: Path, labelled: bool, several: bool | None) -> DatasetIndex:
                 f"as in 1.jpg,cat{SEPARATOR}dog",
             )
         folders = scan_folders if labelled else scan_pictures
-        return scan_packed(root) or folders(root)
+        return scan_packed(root) or told_of_unread(folders(root))
     if root.suffix.lower() in SUFFIXES and root.is_file():
-        return scan_manifest(root, several)
+        return told_of_unread(scan_manifest(root, several))
     problem = "is not a folder" if root.exists() else "does not exist"
     hint = f"give a folder with {LAYOUT} or IDX files, or a manifest ({', '.join(SUFFIXES)})"
     raise DataError(f"{root} {problem}", hint)
+
+
+def told_of_unread(index: DatasetIndex) -> DatasetIndex:
+    """Return the index with a note on photos in formats that are not read, as HEIC.
+
+    They stay in it, and are left out by name where photos are decoded. Raises DataError where
+    there are no others.
+    """
+    found = [unread_kind(os.path.join(index.root, sample.path)) for sample in index.samples]
+    kinds = [kind for kind in found if kind is not None]
+    if not kinds:
+        return index
+    photos, how = unread.counted(kinds), f"convert to JPEG, as with {kinds[0].convert}"
+    if len(kinds) == len(index.samples):
+        raise DataError(f"{index.source} has {photos}, which cannot be read, and no others", how)
+    return replace(index, notes=(*index.notes, f"{photos} cannot be read: {how}"))

@@ -57,6 +57,8 @@ def cost(image: Image.Image, extra: int = 0) -> int:
         tiles = getattr(image, "tile", [])
         deep = 2 if any("16" in str(tile[3]) for tile in tiles[:1]) else 1
         each = len(image.getbands()) * deep + KEPT.get(image.mode, 4)
+        if deep == 2 and "transparency" in image.info:  # decoded twice, and compared
+            each += NUMBERS
     return check_bytes(image.format or "", image.size, each * image.width * image.height + extra)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from zoo.catalog.spec import Preprocess
-from zoo.data import apart
+from zoo.data import apart, heard
 from zoo.data.decode import FORMATS, Picture, decode, decoded, read_bytes
 from zoo.data.preprocess import (
     Box,
@@ -115,7 +115,8 @@ def view_here(
 
 def plain_view(path: Path | str, preprocess: Preprocess) -> Pixels:
     """View 0 of a file: uint8, H x W x C. Raises ImageError."""
-    return view_of(read_bytes(path), preprocess)
+    with heard.photo(str(path)):
+        return view_of(read_bytes(path), preprocess)
 
 
 def small_and_grey(paths: Iterable[Path | str]) -> bool:

@@ -29,6 +29,7 @@ from zoo.export.proof import (
     Pictures,
     answers,
     compare_network,
+    compare_odd,
     computed,
     enough,
     readable,
@@ -74,7 +75,7 @@ def export_run(
     theirs = about.probabilities(scores_of(network, pictures, about))
     with replacing(destination) as path:
         write(model, about, kind, path)
-        ours, runtime = answers_of(path, kind, pictures, about)
+        ours, runtime, odd = answers_of(path, kind, pictures, about, model)
         result = measured(run, pictures, ours, theirs, about)
         if not force:
             refuse(result["agree"], len(pictures))
@@ -86,6 +87,7 @@ def export_run(
         precision=run.record["precision"],
         computes="int8",
         calibrated=len(calibration),
+        **odd,
         **result,
         **proof,
     )
@@ -160,11 +162,17 @@ def scores_of(model: bytes, pictures: Pictures, about: About) -> Array:
         return np.concatenate(list(pool.map(score, pictures)))
 
 
-def answers_of(path: Path, kind: str, pictures: Pictures, about: About) -> tuple[Array, str]:
-    """Probabilities N x K of the file, from raw pixels where it takes them; and the runtime."""
+def answers_of(
+    path: Path, kind: str, pictures: Pictures, about: About, network: bytes
+) -> tuple[Array, str, dict[str, Any]]:
+    """Probabilities N x K of the file, from raw pixels where it takes them; and the runtime.
+
+    And how it does on odd photos beside `network`, which is in it.
+    """
+    from zoo.engine.graph import session
     from zoo.engine.onnx import OnnxModel
 
-    model = OnnxModel(path, threads=1)
+    model, alone = OnnxModel(path, threads=1), session(network, 1)
 
     def answer(picture: tuple[Path, Array]) -> Array:
         check()
@@ -172,8 +180,14 @@ def answers_of(path: Path, kind: str, pictures: Pictures, about: About) -> tuple
             return model.run(np.asarray(decode(read_bytes(picture[0])))[None])
         return about.probabilities(model.run(normalise(picture[1], about.preprocess)[None]))
 
+    def scores(tensor: Array) -> Array:
+        return alone.run(None, {"tensor": tensor})[0]  # type: ignore[no-any-return]
+
     with ThreadPoolExecutor(cores()) as pool:
-        return np.concatenate(list(pool.map(answer, pictures))), model.name
+        found = np.concatenate(list(pool.map(answer, pictures)))
+        image = kind == "image"
+        odd = compare_odd(pool, pictures, model.run, scores, about) if image else {}
+    return found, model.name, odd
 
 
 def write(model: bytes, about: About, kind: str, path: Path) -> None:

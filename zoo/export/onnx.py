@@ -22,6 +22,7 @@ from zoo.disk import replacing, writing
 from zoo.engine import Array, graph, skeleton
 from zoo.engine.choose import choose
 from zoo.errors import DisagreementError, ParityError, WeightsError, WriteError, ZooError
+from zoo.export.contract import decoding
 from zoo.export.graph import joined
 from zoo.export.proof import (
     PHOTOS,
@@ -66,6 +67,9 @@ class Exported:
     computes: fp32 or int8. An int8 file is measured and not proved: agree, max_diff and mean_diff
     are beside the same network in fp32, whose network_diff is beside the run. calibrated: photos
     that its ranges were measured on. accuracy, accuracy_fp32: on those photos with a known class.
+
+    odd_photos: of odd sizes and kinds (see zoo.export.contract), on which the file is beside its
+    own network: odd_agree with an equal answer, odd_max_diff of a probability, on odd_worst.
     """
 
     path: str
@@ -85,6 +89,10 @@ class Exported:
     accuracy: float | None = None
     accuracy_fp32: float | None = None
     network_photos: int | None = None
+    odd_photos: int | None = None
+    odd_agree: int | None = None
+    odd_max_diff: float | None = None
+    odd_worst: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -299,6 +307,7 @@ def describe(
         "zoo.input": kind,
         "zoo.classes": json.dumps(about.classes, ensure_ascii=False),
         "zoo.preprocess": json.dumps(about.preprocess.to_dict()),
+        "zoo.decoding": decoding(),
         **({} if about.threshold is None else {"zoo.task": "multilabel"}),
         **({} if about.threshold is None else {"zoo.threshold": f"{about.threshold:g}"}),
         **(more or {}),

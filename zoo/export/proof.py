@@ -25,6 +25,8 @@ from zoo.data.views import plain_view
 from zoo.device import cores
 from zoo.engine import Array
 from zoo.errors import ImageError, InputError, ParityError, RunError
+from zoo.export.contract import Run as RunFile
+from zoo.export.contract import compared, odd_photos
 from zoo.metrics import sigmoid, softmax
 from zoo.network import Network
 from zoo.run import Run
@@ -208,6 +210,26 @@ def compare(probabilities: Array, theirs: Reference, about: About) -> dict[str, 
     }
 
 
+def compare_odd(
+    pool: ThreadPoolExecutor, pictures: Pictures, whole: RunFile, network: RunFile, about: About
+) -> dict[str, Any]:
+    """The file beside its own network on photos of odd sizes and kinds, decoded by the contract.
+
+    Raises ParityError for another clear answer.
+    """
+    photos = odd_photos([path for path, _ in pictures], about.preprocess)
+    found = pool.map(lambda odd: compared([odd], whole, network, about.preprocess)[0], photos)
+    ours, scores = (np.concatenate(each) for each in zip(*found, strict=True))
+    theirs = computed(scores, about)
+    try:
+        result = compare(ours, theirs, about)
+    except ParityError as error:
+        raise ParityError(f"{error.what} of odd sizes and kinds", error.hint) from None
+    worst = int(np.abs(ours - theirs.probabilities).max(axis=1).argmax())
+    names = {"photos": "odd_photos", "agree": "odd_agree", "max_diff": "odd_max_diff"}
+    return {new: result[old] for old, new in names.items()} | {"odd_worst": photos[worst].what}
+
+
 def check(result: dict[str, Any]) -> None:
     """Raises ParityError above the tolerances."""
     limits = {"network_diff": BARE, "max_diff": PIXELS_MAX, "mean_diff": PIXELS_MEAN}
@@ -240,10 +262,12 @@ def prove(
             return model.run(np.asarray(decode(read_bytes(picture[0])))[None])
         return model.run(normalise(picture[1], about.preprocess)[None])
 
+    def of_tensor(tensor: Array) -> Array:
+        return alone.result().run(None, {"tensor": tensor})[0]  # type: ignore[no-any-return]
+
     def of_network(picture: tuple[Path, Array]) -> Array:
         watch.check()
-        given = {"tensor": normalise(picture[1], about.preprocess)[None]}
-        return alone.result().run(None, given)[0]  # type: ignore[no-any-return]
+        return of_tensor(normalise(picture[1], about.preprocess)[None])
 
     with ThreadPoolExecutor(max(2, cores())) as pool:
         bare = kind == "image"  # else the file is the bare network
@@ -252,7 +276,8 @@ def prove(
         whole = pool.map(of_file, pictures)
         scores = np.concatenate(list(pool.map(of_network, pictures[::2]))) if bare else None
         ours = np.concatenate(list(whole))
-    result = compare(ours if bare else about.probabilities(ours), theirs, about)
+        odd = compare_odd(pool, pictures, model.run, of_tensor, about) if bare else {}
+    result = odd | compare(ours if bare else about.probabilities(ours), theirs, about)
     scores, beside = (ours, theirs) if scores is None else (scores, theirs.every_second())
     result |= {"network_diff": compare_network(scores, beside, about), "runtime": model.name}
     result["network_photos"] = len(scores)

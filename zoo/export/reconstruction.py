@@ -18,6 +18,7 @@ from zoo.device import Device, cores
 from zoo.disk import replacing
 from zoo.engine import Array
 from zoo.errors import ParityError
+from zoo.export.contract import compared, odd_photos
 from zoo.export.graph import behind
 from zoo.export.onnx import trace, write
 from zoo.export.proof import BARE, PHOTOS, PIXELS_MAX, PIXELS_MEAN, About, readable
@@ -33,8 +34,9 @@ class Rebuilt:
 
     network_diff: largest difference of a value of picture or code for the same input, relative to
     the largest value. max_diff, mean_diff: of a reconstruction's values, code_diff: largest of a
-    code's, relative to its largest; all three from raw pixels. In fp32, in which the file computes;
-    precision is the run's own.
+    code's, relative to its largest; all three from raw pixels. odd_max_diff: of a reconstruction's
+    values on photos of odd sizes and kinds (see zoo.export.contract). In fp32, in which the file
+    computes; precision is the run's own.
     """
 
     path: str
@@ -47,6 +49,7 @@ class Rebuilt:
     code_diff: float
     runtime: str
     precision: str = "fp32"
+    odd_max_diff: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -65,6 +68,7 @@ def export(
 
     Raises ParityError, and leaves no file, where the file and the run disagree.
     """
+    from zoo.engine.onnx import OnnxModel
     from zoo.models.tap import WithCode, halves
 
     pictures = readable(photos, net.preprocess, most or PHOTOS)
@@ -77,11 +81,15 @@ def export(
         write(network, facts, "tensor", path, about)
         normal = [normalise(pixels, net.preprocess) for _, pixels in pictures]
         ours, runtime = file_values(path, normal)
+        alone, odd = OnnxModel(path), None
         bare = max(relative(mine, other) for mine, other in zip(ours, theirs, strict=True))
         if kind == "image":
             write(behind(net.preprocess, network), facts, "image", path, about)
             raw = [np.asarray(decode(read_bytes(photo))) for photo, _ in pictures]
             ours, runtime = file_values(path, raw)
+            photos_of = odd_photos([photo for photo, _ in pictures], net.preprocess)
+            pairs = compared(photos_of, OnnxModel(path).run, alone.run, net.preprocess)
+            odd = max(float(np.abs(mine - other).max()) for mine, other in pairs)
         difference = np.abs(ours[0] - theirs[0])
         result = {
             "network_diff": bare,
@@ -97,6 +105,7 @@ def export(
         photos=len(pictures),
         runtime=runtime,
         precision=precision,
+        odd_max_diff=odd,
         **result,
     )
 

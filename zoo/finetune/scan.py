@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from zoo.catalog import Preprocess
+from zoo.data import heard
 from zoo.data.decode import read_bytes
 from zoo.data.index import DatasetIndex, Sample
 from zoo.data.views import view_of
@@ -36,8 +37,10 @@ def scan_photos(
 
     def look(sample: Sample) -> tuple[Sample, bytes, Array | ImageError]:
         try:
-            data = read_bytes(os.path.join(index.root, sample.path))
-            return sample, hashlib.sha256(data).digest(), view_of(data, preprocess)
+            path = os.path.join(index.root, sample.path)
+            data = read_bytes(path)
+            with heard.photo(path):
+                return sample, hashlib.sha256(data).digest(), view_of(data, preprocess)
         except ImageError as error:
             return sample, b"", error
 

@@ -1,0 +1,148 @@
+"""What the numbers stored in a picture mean, where Pillow leaves that to its user.
+
+In TIFFs of more than 8 bits Pillow takes 0 for black though the file says that it is white; grey of
+12 bits it reads as if of 16. Of a PNG's transparent colour it keeps the number but not its depth:
+2 and 4 bits are spread over 8, the colour is not, and of 16-bit RGB only the high bytes are left
+when the colour is looked for. What is found here goes into `image.info`, which stays with a
+picture that is turned.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from zoo.data import heard
+from zoo.errors import ImageError
+
+WHITE_IS_ZERO, BITS = "white is zero", "bits"  # keys of `info`
+SPREAD = {"L;2": 85, "L;4": 17}  # Pillow's factors from 2 and 4 bits to 8
+HIGH_BYTES, LOW_BYTES = "RGB;16B", "RGB;16L"  # of RGB in 16 bits, of which Pillow takes one
+DARK = 16.0  # floats up to here, and above 1, are neither 0 to 1 nor a photo of 0 to 255
+AT_ONCE = 1 << 20  # values that are scaled at a time
+ADVICE = "save it as 8 or 16 bits, or as floats from 0 to 1"
+
+# TIFF's tags and some of their values.
+TAG_BITS, TAG_COMPRESSION, TAG_PHOTOMETRIC, TAG_SAMPLES, TAG_FORMAT = 258, 259, 262, 277, 339
+WHITE, BLACK, SIGNED = 0, 1, 2
+FAX = (2, 3, 4, 32771)  # compressions in which white is zero where the tag is missing
+FORMAT_NAMES = {1: "unsigned", 2: "signed", 3: "float", 5: "complex", 6: "complex"}
+
+
+class Tiff(TiffImagePlugin.TiffImageFile):
+    """Pillow's reader of TIFF, which is told what is white and says what it cannot read.
+
+    A file without the tag has black at 0, as libtiff takes it; fax has white there.
+    """
+
+    def _setup(self) -> None:
+        tags = self.tag_v2
+        bits = tags.get(TAG_BITS, (1,))[0]
+        grey, fax = tags.get(TAG_SAMPLES, 1) == 1, tags.get(TAG_COMPRESSION, 1) in FAX
+        if TAG_PHOTOMETRIC not in tags and grey and not fax:
+            tags[TAG_PHOTOMETRIC] = BLACK
+        if tags.get(TAG_PHOTOMETRIC) == WHITE and bits > 8:
+            tags[TAG_PHOTOMETRIC] = BLACK  # Pillow reads all of these, and inverts none
+            self.info[WHITE_IS_ZERO] = True
+        self.info[BITS] = bits
+        try:
+            super()._setup()  # type: ignore[no-untyped-call,unused-ignore]
+        except SyntaxError:
+            kinds = {FORMAT_NAMES.get(each, "unknown") for each in tags.get(TAG_FORMAT, (1,))}
+            what = f"{tags.get(TAG_SAMPLES, 1)} x {bits} bits, {' and '.join(sorted(kinds))}"
+            raise ImageError(f"a TIFF of pixels that are not read ({what}): {ADVICE}") from None
+
+    @property
+    def signed(self) -> bool:
+        return SIGNED in self.tag_v2.get(TAG_FORMAT, (1,))
+
+
+def opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
+    """The picture of a file's bytes, not yet decoded, with what its numbers mean in `info`."""
+    if "TIFF" in formats and data.startswith(tuple(TiffImagePlugin.PREFIXES)):
+        heard.listen_to_libtiff()
+        return Tiff(BytesIO(data))
+    image = Image.open(BytesIO(data), formats=formats)
+    key = image.info.get("transparency")
+    if isinstance(key, int) and image.format == "PNG":
+        image.info["transparency"] = key * SPREAD.get(raw_mode(image), 1)
+    return image
+
+
+def load(image: Image.Image, data: bytes) -> None:
+    """Decodes the picture of these bytes in place. Raises ImageError for bytes with a sign."""
+    deep = image.format == "PNG" and raw_mode(image) == HIGH_BYTES
+    image.load()
+    if deep and "transparency" in image.info:
+        clear_colour(image, data)
+    if isinstance(image, Tiff) and image.signed and image.mode == "L":
+        low, high = extremes(np.asarray(image).view(np.int8))
+        if low < 0:
+            raise ImageError(f"values from {low:g} to {high:g}: none is below black; {ADVICE}")
+
+
+def raw_mode(image: Image.Image) -> str:
+    """How the pixels of a PNG that is not yet decoded are stored, in Pillow's words."""
+    tiles = getattr(image, "tile", [])
+    return str(tiles[0].args) if tiles else ""
+
+
+def clear_colour(image: Image.Image, data: bytes) -> None:
+    """Gives the pixels of the transparent colour, all 16 bits of it, an alpha of 0.
+
+    A second decoding has the low bytes; such files are rare.
+    """
+    low = Image.open(BytesIO(data), formats=("PNG",))
+    low.tile = [tile._replace(args=LOW_BYTES) for tile in low.tile]
+    low.load()
+    key = np.array(image.info.pop("transparency"))
+    clear = (np.asarray(image) == key >> 8).all(-1) & (np.asarray(low) == (key & 255)).all(-1)
+    image.putalpha(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """A picture of more than 8 bits as grey, with alpha where it has a transparent value.
+
+    16 bits are divided by 257, 12 by 4095 / 255. Integers of 32 bits and those with a sign have no
+    range of their own: up to 255 they are bytes, up to 65535 as those of 16 bits. Floats are from
+    0 to 1, or from 0 to 255 where one is above 16. All else is an ImageError.
+    """
+    values = np.asarray(image)
+    if image.mode == "I" and isinstance(image, Tiff) and not image.signed:
+        values = values.view(np.uint32)
+    scale = factor(values, image)
+    grey = np.empty(values.shape, np.uint8)
+    rows = max(1, AT_ONCE // max(1, values.shape[1]))
+    for at in range(0, len(values), rows):
+        grey[at : at + rows] = np.rint(values[at : at + rows].astype(np.float64) * scale)
+    if image.info.get(WHITE_IS_ZERO):
+        np.subtract(255, grey, out=grey)
+    key = image.info.get("transparency")
+    if not isinstance(key, int):
+        return Image.fromarray(grey)
+    alpha = np.where(values == key, 0, 255).astype(np.uint8)
+    return Image.merge("LA", (Image.fromarray(grey), Image.fromarray(alpha)))
+
+
+def factor(values: np.ndarray[Any, Any], image: Image.Image) -> float:
+    """What the values are multiplied by to lie in 0 to 255. Raises ImageError."""
+    low, high = extremes(values)
+    if not np.isfinite((low, high)).all() or low < 0:
+        raise ImageError(f"values from {low:g} to {high:g}: neither 0 to 1 nor 0 to 255; {ADVICE}")
+    if image.mode == "F":
+        if high > 255 or 1 < high <= DARK:
+            raise ImageError(f"float values up to {high:g}: neither 0 to 1 nor 0 to 255; {ADVICE}")
+        return 255.0 if high <= 1 else 1.0
+    if high > 65535:
+        raise ImageError(f"values up to {high:g}, more than 16 bits can be; {ADVICE}")
+    if image.mode == "I" and isinstance(image, Tiff):
+        return 1.0 if high <= 255 else 1 / 257
+    return 255 / 4095 if image.info.get(BITS) == 12 else 1 / 257
+
+
+def extremes(values: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """The least and the largest value; NaN where one is."""
+    return float(values.min()), float(values.max())

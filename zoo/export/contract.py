@@ -1,0 +1,121 @@
+"""How a photo becomes the uint8 array that an exported file takes: part of its answer.
+
+`pixels` is all of it, for a program without zoo: README prints it, the metadata of every file have
+it as `zoo.decoding`, and the proof of a file asks it about `odd_photos`. What zoo itself does is
+in zoo.data.decode, which also knows the rarer kinds that DECODING names.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from zoo.catalog import Preprocess
+from zoo.data.decode import decode, read_bytes
+from zoo.data.preprocess import KEEP, full_size, normalise
+from zoo.data.views import view_of
+from zoo.engine import Array
+
+Run = Callable[[Array], Array]
+
+
+def pixels(file: str | Path | IO[bytes]) -> Array:
+    with Image.open(file) as stored:
+        image: Image.Image = ImageOps.exif_transpose(stored)  # upright
+    if image.mode.startswith("I"):  # 16 bits
+        image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+    if image.has_transparency_data:  # what is transparent is white
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))[None]  # 1 x height x width x 3
+
+
+def code() -> str:
+    """Return `pixels` as a program of its own, without what only a reader of types needs."""
+    source = inspect.getsource(pixels).replace(": Image.Image", "")
+    head, body = source.split("\n", 1)
+    assert head.startswith("def pixels(file")
+    return f"import numpy as np\nfrom PIL import Image, ImageOps\n\n\ndef pixels(file):\n{body}"
+
+
+def decoding() -> str:
+    """Return the text of the metadata: the rule in words, and as a program."""
+    return (
+        "Pictures are uint8 RGB, N x H x W x 3: the first frame, upright as EXIF says, what is "
+        "transparent on white, 16 bits / 257, grey, palette and CMYK by Pillow's convert('RGB'), "
+        "ICC profiles ignored. Save as 8 bits first: TIFFs of floats, of 12 or 32 bits, or of 16 "
+        f"with white at 0, and PNGs of other than 8 bits with a transparent colour.\n\n{code()}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """A file in a way of storing photos that a run's own photos may not have."""
+
+    what: str
+    data: bytes
+
+
+def odd_photos(paths: Sequence[Path], preprocess: Preprocess) -> list[Odd]:
+    """Return photos of odd sizes and kinds, made of these real ones.
+
+    The largest is as large as a JPEG must be to be decoded at a half for this Preprocess, up to 8
+    megapixels.
+    """
+    images = [decode(read_bytes(path)) for path in paths[:3]]
+    first, second, third = (images[k % len(images)] for k in range(3))
+    height, width = 403, 61
+    fading = Image.fromarray(np.tile(np.linspace(0, 255, width).astype(np.uint8), (height, 1)))
+    alpha = second.resize((width, height))
+    alpha.putalpha(fading)
+    deep = np.asarray(third.convert("L").resize((1201, 97)), np.uint16) * 257 + 77
+    palette = first.resize((37, 53)).quantize(64)
+    exif = {turn: Image.Exif() for turn in (5, 6)}
+    for turn, each in exif.items():
+        each[0x0112] = turn
+    short = min(2448, max(1501, math.ceil(2 * KEEP * full_size(preprocess))))
+    large = first.resize((4 * short // 3, short), Image.Resampling.BILINEAR)
+    ink = third.convert("CMYK").resize((203, 151))
+    grey = alpha.convert("LA").resize((99, 100))
+    return [
+        Odd("a palette with a transparent colour", stored(palette, transparency=7)),
+        Odd("a tall picture with alpha", stored(alpha)),
+        Odd("a panorama of 16 bits", stored(Image.fromarray(deep))),
+        Odd("grey with alpha, mirrored on its side", stored(grey, exif=exif[5])),
+        Odd("a JPEG in CMYK", stored(ink, "JPEG")),
+        Odd(
+            "a large JPEG on its side, which zoo may decode small",
+            stored(large, "JPEG", exif=exif[6]),
+        ),
+    ]
+
+
+def stored(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def compared(
+    odd: Sequence[Odd], whole: Run, network: Run, preprocess: Preprocess
+) -> list[tuple[Array, Array]]:
+    """What a file gives for each photo by the contract, and its network for what the run sees.
+
+    whole: the file's function of raw pictures. network: of what it has behind its Preprocess. The
+    two differ by what the contract, the resize in the graph and a large JPEG decoded small come to.
+    """
+    return [
+        (
+            whole(pixels(BytesIO(photo.data))),
+            network(normalise(view_of(photo.data, preprocess), preprocess)[None]),
+        )
+        for photo in odd
+    ]
