@@ -150,7 +150,7 @@ def again(
 
     alone: dict[str, Any] = {"seeds": 1, "folds": None, "optimizer": plan.solver, "log": None}
     seed = plan.recipe.seed if seed is None else seed
-    recipe = plan.recipe.model_copy(update={**alone, "seed": seed})
+    recipe = replace(plan.recipe, **alone, seed=seed)
     if plan.fresh is None:  # random from the first layer on: another seed is another network
         twin = make(recipe)
         kind, weights, _ = balancing(recipe, index)

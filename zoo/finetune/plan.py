@@ -294,8 +294,7 @@ def settled(recipe: Recipe, index: DatasetIndex) -> Recipe:
     """The recipe with its task, which is the data's where it says none. Raises RecipeError."""
     if recipe.task is not None:
         return recipe
-    task = "multilabel" if index.multilabel else "classify"
-    recipe = recipe.model_copy(update={"task": task})
+    recipe = replace(recipe, task="multilabel" if index.multilabel else "classify")
     recipes.check_task(recipe)
     recipes.check_idle(recipe)
     return recipe
@@ -316,7 +315,7 @@ def networks(
     start = network.pretrained(
         recipe.model,
         recipe.weights,
-        variant=recipe.variant,
+        variant=dict(recipe.variant),
         classes=classes if scratch and not whole else None,
         except_head=True,
         seed=recipe.seed,

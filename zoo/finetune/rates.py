@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def in_steps(recipe: Recipe) -> Recipe:
         )
     steps = recipe.optimizer if recipe.optimizer not in ("auto", "lbfgs") else "adamw"
     once: dict[str, Any] = {"optimizer": steps, "penalty": None, "seeds": 1, "folds": None}
-    return recipe.model_copy(update=once)
+    return replace(recipe, **once)
 
 
 def events(plan: Plan, watch: Watch) -> Iterator[Event | Point]:
