@@ -15,7 +15,7 @@ from typing import Any
 
 from zoo import catalog
 from zoo.cli.listing import HEADER, cells
-from zoo.recipe import Recipe
+from zoo.recipe import table
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -41,9 +41,8 @@ def catalogue() -> str:
 
 def settings() -> str:
     rows = []
-    for name, field in Recipe.model_fields.items():
-        default = "" if field.is_required() else json.dumps(field.default)
-        rows.append((f"`{name}`", default.replace("null", "chosen"), field.description or ""))
+    for name, one in table().items():
+        rows.append((f"`{name}`", one.unless_given, one.about.replace("|", "\\|")))
     return markdown(("setting", "default", "what it is"), rows)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_a_pass_that_began_early_gives_the_same_bits(tmp_path, cache, recipe):
 
 @pytest.mark.parametrize("change", [{"views": 3}, {"cut": "conv2", "views": 2}])
 def test_what_else_is_needed_is_computed_by_the_job(tmp_path, cache, recipe, change):
-    recipe = recipe.model_copy(update=change)
+    recipe = replace(recipe, **change)
     tuned(tmp_path / "a", recipe)
     shutil.rmtree(cache / "features")
     made, done = tuned(tmp_path / "b", recipe)
@@ -72,7 +73,7 @@ def test_an_unreadable_photo_is_listed_as_ever(tmp_path, cache, recipe, photos):
     file = bad / "disc/00.png"
     file.write_bytes(file.read_bytes()[:-60])
     tuned(tmp_path / "a", recipe)
-    recipe = recipe.model_copy(update={"data": str(bad)})
+    recipe = replace(recipe, data=str(bad))
     made, done = tuned(tmp_path / "b", recipe)
     assert made.ahead is not None
     assert list(done.bad) == ["disc/00.png"]
@@ -83,14 +84,14 @@ def test_nothing_begins_where_nothing_is_asked_for(tmp_path, cache, recipe):
     tuned(tmp_path / "a", recipe)
     assert plan.make(recipe).ahead is None
     for change in ({"augment": "light"}, {"cache_budget": "1B"}, {"engine": "torch"}):
-        made = plan.make(recipe.model_copy(update=change), begin=True)
+        made = plan.make(replace(recipe, **change), begin=True)
         assert made.ahead is None, change
 
 
 def test_a_plan_that_fails_leaves_no_thread(tmp_path, cache, recipe):
     tuned(tmp_path / "a", recipe)
     with pytest.raises(UnknownStage):
-        plan.make(recipe.model_copy(update={"unfreeze": "nowhere@2"}), begin=True)
+        plan.make(replace(recipe, unfreeze="nowhere@2"), begin=True)
     assert "zoo-ahead" not in {thread.name for thread in threading.enumerate()}
 
 

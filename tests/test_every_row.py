@@ -13,7 +13,11 @@ from zoo import catalog
 
 SMALL = [row.name for row in catalog.ROWS.values() if row.macs < 50e6]
 LARGE = [name for name in catalog.ROWS if name not in SMALL]
-VARIANTS = {"mlp": ["--norm", "layer"], "cnn": ["--norm", "batch"], "dannet": ["--dropout", "0.5"]}
+VARIANTS = {
+    "mlp": ["--variant", "norm=layer"],
+    "cnn": ["--variant", "norm=batch"],
+    "dannet": ["--variant", "dropout=0.5"],
+}
 
 
 def through(here, name, photos, folder, *flags):

@@ -248,7 +248,7 @@ def test_photos_that_the_run_never_saw_are_compared_with_torch(tmp_path, run, he
 
 def test_the_graph_of_a_variant_is_kept_after_its_first_export(tmp_path, photos, here):
     """Another seed's run of it is exported without torch."""
-    words = ["--norm", "batch", "--epochs", 2]
+    words = ["--variant", "norm=batch", "--epochs", 2]
     for name, seed in (("a", 1), ("b", 2)):
         done = here("train", "mlp", photos, *words, "--seed", seed, "-o", tmp_path / name)
         assert done.code == 0, done.err

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -264,7 +265,7 @@ def test_resume_works_from_another_folder_and_after_a_torn_line(tmp_path, photos
     start = network.pretrained("lenet", "none", seed=9).chain.state_dict()
     weights.save(start, Path("start.safetensors"))
     chosen = settings("lenet", "photos", weights="start.safetensors", freeze=False, epochs=3)
-    chosen = chosen.model_copy(update={"batch_size": 8})
+    chosen = replace(chosen, batch_size=8)
     with pytest.raises(Interrupted):
         tune(Path("run"), chosen, Watcher("epoch", 7))
     with open("run/metrics.jsonl", "a") as log:

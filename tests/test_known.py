@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +181,7 @@ def test_bf16_that_disagrees_is_refused_and_leaves_no_run(tmp_path, photos, file
         tune(tmp_path / "run", recipe)
     assert "--force" in caught.value.hint
     assert not (tmp_path / "run").exists()
-    tune(tmp_path / "run", recipe.model_copy(update={"force": True}))
+    tune(tmp_path / "run", replace(recipe, force=True))
     record = Run.open(tmp_path / "run").record
     assert 0 <= record["agreement_with_fp32"] <= 1
     assert record["precision"] == "bf16"

@@ -8,6 +8,7 @@ import os
 import shlex
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,10 +92,10 @@ def test_divergence_is_four_times_the_least_loss_where_that_is_something() -> No
 def test_a_recipe_without_steps_gets_a_solver_that_takes_them() -> None:
     recipe = Recipe(model="lenet", data="x")
     assert in_steps(recipe).optimizer == "adamw"
-    assert in_steps(recipe.model_copy(update={"optimizer": "sgd"})).optimizer == "sgd"
+    assert in_steps(replace(recipe, optimizer="sgd")).optimizer == "sgd"
     for several in ({"unfreeze": "layer4@3"}, {"schedule": "head-then-all"}):
         with pytest.raises(UsageError, match="of one cut"):
-            in_steps(recipe.model_copy(update=several))
+            in_steps(replace(recipe, **several))
 
 
 Here = Callable[..., Answer]

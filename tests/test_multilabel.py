@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -248,7 +249,7 @@ def test_weights_are_asked_for_and_count_the_photos_without() -> None:
     index = DatasetIndex(Path(), ("a", "b"), samples, multilabel=True)
     recipe = recipes.make({"model": "lenet", "data": "x", "task": "multilabel"})
     assert balancing(recipe, index)[:2] == ("none", None)
-    weighted = recipe.model_copy(update={"balance": "weights"})
+    weighted = replace(recipe, balance="weights")
     assert balancing(weighted, index)[:2] == ("weights", (3.0, 0.05))
 
 

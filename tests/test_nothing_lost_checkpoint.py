@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,7 @@ def test_row_18_there_is_a_whole_checkpoint_at_every_moment(stopped, tmp_path):
 
 
 def test_row_18_the_checkpoint_of_another_recipe_is_refused_in_words(stopped, chosen):
-    other = chosen.model_copy(update={"ema": 0.9})
+    other = replace(chosen, ema=0.9)
     with pytest.raises(RunError, match="is not of this network and recipe"):
         resume(stopped, other)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def test_row_23_a_step_with_nan_changes_nothing_and_is_counted(tmp_path, chosen,
 
 
 def test_row_23_after_three_in_a_row_it_goes_back_at_a_tenth_of_the_rate(tmp_path, chosen):
-    steady = chosen.model_copy(update={"schedule": "constant", "warmup": 0.0})
+    steady = replace(chosen, schedule="constant", warmup=0.0)
     events = list(begin(tmp_path / "run", steady, "act2", nan_at(10, 11, 12)).events())
     said = notes(events)
     assert [note.count("left out") for note in said] == [1, 1, 1, 0]

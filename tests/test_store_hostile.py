@@ -5,14 +5,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import io
-import json
 import os
 import pickle
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 import warnings
 from argparse import Namespace
@@ -110,10 +108,6 @@ def by_path(file: Path, data: bytes, photos: Path, run: Path) -> list[object]:
     return ["weights", "path", file.name]
 
 
-def by_bundle(file: Path, data: bytes, photos: Path, run: Path) -> list[object]:
-    return ["pull", "--from", bundle(file.with_name("b.tar"), {file.name: data})]
-
-
 def by_cache(file: Path, data: bytes, photos: Path, run: Path) -> list[object]:
     """The file of a model of the catalogue, which torch.hub would open unchecked."""
     (weights_folder() / ROWS["alexnet"].weights[0].file).write_bytes(data)
@@ -129,22 +123,7 @@ def by_folder(file: Path, data: bytes, photos: Path, run: Path) -> list[object]:
 
 
 WAYS = (by_predict, by_finetune, by_evaluate, by_run_predict, by_run_export, by_run_finetune,
-        by_verify, by_path, by_bundle, by_cache, by_folder)  # fmt: skip
-
-
-def bundle(path: Path, files: dict[str, bytes]) -> Path:
-    """As `pack` writes it, of files that it would never have got."""
-    listed = [
-        {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-        for name, data in files.items()
-    ]
-    manifest = json.dumps({"format": 1, "files": listed}).encode()
-    with tarfile.open(path, "w") as archive:
-        for name, data in {"manifest.json": manifest, **files}.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return path
+        by_verify, by_path, by_cache, by_folder)  # fmt: skip
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
@@ -162,7 +141,7 @@ def test_row_1_no_hostile_file_runs_by_any_way_in(
     monkeypatch.setenv("ZOO_WEIGHTS", "")  # and back to what it was, at the end
     files = corpus(canary)
     assert len(files) >= 60
-    if way not in (by_predict, by_bundle):  # the same reader: every second form is 40
+    if way is not by_predict:  # the same reader: every second form is 40
         files = dict(list(files.items())[::2])
     few = photos_of_one_class_each(photos, tmp_path)
     here(*way(tmp_path / "x.pth", b"", few, run))  # what the first one imports is not the file's

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
@@ -11,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tarfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +24,7 @@ from serving import Server, serving
 
 from zoo import catalog, models
 from zoo.catalog import ROWS, ModelSpec, Weights
-from zoo.weights import find, read
+from zoo.weights import find
 
 Here = Callable[..., Answer]
 FILE = "lenet-digits.pth"
@@ -120,9 +118,6 @@ def test_pull_shows_the_licence_and_where_it_lies(
         (["pull", "lenett"], "did you mean lenet"),
         (["pull", "lenet", "--weights", "digit"], "did you mean digits"),
         (["pull", "lenet", "--weights", "none"], "no published weights"),
-        (["pull", "lenet", "--from", "x.tar"], "takes all that is in the bundle"),
-        (["pull", "--from", "no.tar"], "cannot read no.tar"),
-        (["pull", "lenet", "--bundle", "no/folder/x.tar"], "there is no folder"),
         (["weights", "remove", "lenett"], "no weights 'lenett'"),
         (["weights", "path", "lenet"], f"no weights 'lenet' on this machine: {FILE} is neither in"),
         (["weights", "path", "lenett"], "there is no model called 'lenett'; did you mean lenet"),
@@ -263,107 +258,42 @@ def test_a_bar_with_rate_and_time_left_on_a_terminal(
     assert b"3.0 MB" in said
 
 
-# Bundles
+# A folder for another machine
 
 
 @pytest.fixture
-def bundle(here: Here, lenet: ModelSpec, tmp_path: Path, cache: Path) -> Path:
-    path = tmp_path / "w.tar"
-    assert here("pull", "lenet", "--bundle", path).code == 0
+def stick(here: Here, lenet: ModelSpec, tmp_path: Path, cache: Path) -> Path:
+    folder = tmp_path / "deep" / "stick"
+    assert here("pull", "lenet", "--to", folder).code == 0
     shutil.rmtree(cache)
-    return path
+    return folder
 
 
-def test_a_bundle_goes_there_and_is_the_same_every_time(
-    here: Here, bundle: Path, cache: Path, tmp_path: Path, state: bytes
+def test_a_folder_carries_the_weights_and_is_checked_there(
+    here: Here, stick: Path, cache: Path, photos: Path, state: bytes, monkeypatch
 ) -> None:
-    with tarfile.open(bundle) as archive:  # any tar program reads it
-        assert archive.getnames() == ["manifest.json", FILE]
-    answer = here("pull", "--from", bundle, "--json")
+    assert names(stick) == [FILE]
+    assert (stick / FILE).read_bytes() == state
+    monkeypatch.setenv("ZOO_WEIGHTS", str(stick))
+    assert here("--offline", "predict", "lenet", photos).code == 0
+    answer = here("pull", "lenet", "--offline", "--json")
     assert answer.code == 0, answer
-    (record,) = json.loads(answer.out)
-    assert record["model"] == "lenet"
-    assert record["licence"] == "MIT"
-    assert (cache / "weights" / FILE).read_bytes() == state
-    assert (cache / "weights" / FILE).stat().st_mode & 0o777 == 0o600
-    assert len(read(cache / "weights" / FILE)) > 5
-    assert here("pull", "lenet", "--offline", "--bundle", tmp_path / "again.tar").code == 0
-    assert (tmp_path / "again.tar").read_bytes() == bundle.read_bytes()
-    assert here("pull", "--from", bundle).code == 0  # once more is no harm
+    assert json.loads(answer.out)[0]["path"] == str(stick / FILE)
+    flipped = bytearray(state)
+    flipped[700] ^= 1
+    (stick / FILE).write_bytes(bytes(flipped))
+    answer = here("predict", "lenet", photos)
+    assert answer.code == 2, answer
+    assert "sha256" in answer.err
 
 
-def rebuilt(bundle: Path, change: Callable[[list, dict], None]) -> Path:
-    """The bundle with its members or its manifest changed by `change`."""
-    with tarfile.open(bundle) as archive:
-        found = [(info, archive.extractfile(info).read()) for info in archive]
-    manifest = json.loads(found[0][1])
-    members = [[info.name, data, tarfile.REGTYPE, ""] for info, data in found[1:]]
-    change(members, manifest)
-    path = bundle.with_name("changed.tar")
-    text = manifest if isinstance(manifest, bytes) else json.dumps(manifest).encode()
-    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
-        for name, data, kind, link in [["manifest.json", text, tarfile.REGTYPE, ""], *members]:
-            info = tarfile.TarInfo(name)
-            info.size, info.type, info.linkname = len(data), kind, link
-            archive.addfile(info, io.BytesIO(data))
-    return path
-
-
-def flip(members: list, manifest: dict) -> None:
-    data = bytearray(members[0][1])
-    data[700] ^= 1
-    members[0][1] = bytes(data)
-
-
-def listed(**more: object) -> Callable[[list, dict], None]:
-    return lambda members, manifest: manifest["files"][0].update(more)
-
-
-HARM: dict[str, Callable[[list, dict], None]] = {
-    "a flipped bit": flip,
-    "another hash": listed(sha256="0" * 64),
-    "no hash": listed(sha256=""),
-    "another size": listed(bytes=5),
-    "a size of terabytes": listed(bytes=1 << 45),
-    "a negative size": listed(bytes=-1),
-    "a field more": listed(run="rm"),
-    "a list as name": listed(file=["x.pth"]),
-    "no weights file": listed(file="x.py"),
-    "another format": lambda members, manifest: manifest.update(format=2),
-    "no files": lambda members, manifest: manifest.update(files=[]),
-    "a file twice": lambda members, manifest: manifest["files"].append(manifest["files"][0]),
-    "a file that is missing": lambda members, manifest: members.clear(),
-    "a file that is not listed": lambda m, _: m.append(["y.pth", b"x", tarfile.REGTYPE, ""]),
-    "a member twice": lambda members, manifest: members.append(members[0]),
-    "a link": lambda m, _: m.insert(0, ["l", b"", tarfile.SYMTYPE, "/etc"]),
-    "a hard link": lambda m, _: m.insert(0, ["l", b"", tarfile.LNKTYPE, "/etc/passwd"]),
-    "a device": lambda m, _: m.insert(0, ["d", b"", tarfile.CHRTYPE, ""]),
-    "a folder": lambda m, _: m.insert(0, ["d", b"", tarfile.DIRTYPE, ""]),
-}
-
-
-@pytest.mark.parametrize("form", HARM)
-def test_a_changed_bundle_leaves_nothing(
-    form: str, here: Here, bundle: Path, tmp_path: Path, cache: Path
+def test_a_folder_that_cannot_be_written_is_named(
+    here: Here, lenet: ModelSpec, tmp_path: Path, cache: Path
 ) -> None:
-    path = rebuilt(bundle, HARM[form])
-    before = tree(tmp_path)
-    answer = here("pull", "--from", path)
-    assert answer.code in (2, 4), answer
-    assert "unexpected Error" not in answer.err
-    assert tree(tmp_path) == before
-
-
-def test_a_cut_or_foreign_bundle_leaves_nothing(
-    here: Here, bundle: Path, tmp_path: Path, cache: Path
-) -> None:
-    whole = bundle.read_bytes()
-    path = tmp_path / "x.tar"
-    for data in (b"", whole[:300], whole[:700], whole[:-9000], gzip.compress(whole), b"x" * 5000):
-        path.write_bytes(data)
-        answer = here("pull", "--from", path)
-        assert answer.code == 2, answer
-        assert names(cache / "weights") == []
+    (tmp_path / "file").write_text("no folder")
+    answer = here("pull", "lenet", "--to", tmp_path / "file" / "x")
+    assert answer.code == 4, answer
+    assert str(tmp_path / "file" / "x") in answer.err
 
 
 BAD_NAMES = [
@@ -373,28 +303,15 @@ BAD_NAMES = [
 
 
 def test_row_13_names_that_climb_out_write_nothing(
-    here: Here, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Here, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """12 names, in the catalogue, a manifest and a tar's header; the folders around unchanged."""
+    """12 names in the catalogue; the folders around are unchanged."""
     assert len(BAD_NAMES) == 12
     for name in BAD_NAMES:
-
-        def both(members: list, manifest: dict, name: str = name) -> None:
-            manifest["files"][0]["file"] = members[0][0] = name
-
-        def member(members: list, manifest: dict, name: str = name) -> None:
-            members[0][0] = name
-
-        for change in (both, member):
-            path = rebuilt(bundle, change)
-            before = tree(tmp_path)
-            answer = here("pull", "--from", path)
-            assert answer.code == 2, (name, answer)
-            assert tree(tmp_path) == before, name
         row = replace(ROWS["lenet"].weights[0], file=name)
         monkeypatch.setitem(ROWS, "lenet", replace(ROWS["lenet"], weights=(row,)))
         before = tree(tmp_path)
-        assert here("pull", "lenet").code == 2, name
+        assert here("pull", "lenet", "--to", tmp_path / "stick").code == 2, name
         assert here("weights", "remove", name or "''").code == 2
         assert tree(tmp_path) == before, name
 
@@ -417,15 +334,17 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return used
 
 
-def test_row_12_after_a_bundle_every_command_works_without_sockets(
-    here: Here, bundle: Path, photos: Path, tmp_path: Path, no_network: list[object]
-) -> None:
+def test_row_12_with_such_a_folder_every_command_works_without_sockets(
+    here: Here, stick: Path, photos: Path, tmp_path: Path, no_network: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("ZOO_WEIGHTS", str(stick))
     run = tmp_path / "run"
     fit = ["finetune", "lenet", photos, "--freeze", "--epochs", "1", "-o", run]
     for words in (
         ["list"],
         ["info", "lenet"],
-        ["pull", "--from", bundle],
+        ["pull", "lenet"],
         ["weights", "verify"],
         ["predict", "lenet", photos],
         fit,
@@ -469,7 +388,7 @@ ROWS["lenet"] = replace(row, weights=(Weights(
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_row_12_in_processes_of_their_own(
-    every: bool, zoo: Command, bundle: Path, photos: Path, tmp_path: Path, state: bytes,
+    every: bool, zoo: Command, stick: Path, photos: Path, tmp_path: Path, state: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """A module that forbids sockets before anything else is imported; a child reads the .pth."""
@@ -477,8 +396,12 @@ def test_row_12_in_processes_of_their_own(
     site.mkdir()
     (site / "sitecustomize.py").write_text(SITE)
     monkeypatch.setenv("PYTHONPATH", str(site))
-    about = {"USED": str(tmp_path / "used"), "SHA": hashlib.sha256(state).hexdigest()}
-    commands: list[list[object]] = [["pull", "--from", bundle], ["predict", "lenet", photos]]
+    about = {
+        "ZOO_WEIGHTS": str(stick),
+        "USED": str(tmp_path / "used"),
+        "SHA": hashlib.sha256(state).hexdigest(),
+    }
+    commands: list[list[object]] = [["pull", "lenet"], ["predict", "lenet", photos]]
     if every:
         fit = ["finetune", "lenet", photos, "--freeze", "--epochs", "1", "-o", run]
         commands += [["list"], ["info", "lenet"], fit, ["export", "onnx", run]]

@@ -110,16 +110,16 @@ def test_the_tasks_keep_to_their_networks(photos):
 
 
 def test_variants_are_kept_in_the_run(here, tmp_path, photos):
-    flags = ["--activation", "tanh", "--norm", "batch", "--epochs", 1]
+    flags = ["--variant", "activation=tanh", "--variant", "norm=batch", "--epochs", 1]
     assert here("train", "mlp", photos, *flags, "-o", tmp_path / "run").code == 0
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert record["variant"] == {"activation": "tanh", "norm": "batch"}
     net = network.of_run(Run.open(tmp_path / "run"))
     assert any(isinstance(part, torch.nn.Tanh) for part in net.chain.modules())
-    answer = here("train", "mlp", photos, "--activation", "step", "-o", tmp_path / "b")
+    answer = here("train", "mlp", photos, "--variant", "activation=step", "-o", tmp_path / "b")
     assert answer.code == 2
     assert "sigmoid" in answer.err
-    answer = here("train", "lenet", photos, "--norm", "batch", "-o", tmp_path / "b")
+    answer = here("train", "lenet", photos, "--variant", "norm=batch", "-o", tmp_path / "b")
     assert answer.code == 2
     assert not (tmp_path / "b").exists()
 
@@ -241,7 +241,9 @@ def test_a_recipe_of_fine_tuning_is_refused(here, tmp_path, photos):
 
 def test_the_running_mean_is_what_is_kept_and_survives_a_stop(tmp_path, photos):
     flags = {"weights": "none", "freeze": False, "epochs": 4, "batch_size": 8, "ema": 0.9}
-    chosen = recipe.make({"model": "mlp", "data": str(photos), "norm": "batch", **flags})
+    chosen = recipe.make(
+        {"model": "mlp", "data": str(photos), "variant": {"norm": "batch"}, **flags}
+    )
 
     class Stops(Silent):
         steps = 0
@@ -256,7 +258,9 @@ def test_the_running_mean_is_what_is_kept_and_survives_a_stop(tmp_path, photos):
     list(job.resume(plan.make(chosen), Run.open(tmp_path / "b"), Silent()).events())
     a, b = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
     assert a == b
-    plain = recipe.make({"model": "mlp", "data": str(photos), "norm": "batch", **flags, "ema": 0.0})
+    plain = recipe.make(
+        {"model": "mlp", "data": str(photos), "variant": {"norm": "batch"}, **flags, "ema": 0.0}
+    )
     other = list(job.start(plan.make(plain), tmp_path / "c", Silent()).events())
     assert whole[-1].scores.loss != other[-1].scores.loss
     assert whole[1].train_loss == other[1].train_loss  # the steps are the same
@@ -269,9 +273,9 @@ def test_no_step_has_one_photo_alone(tmp_path, photos):
         assert sorted(np.concatenate(batches).tolist()) == list(range(count))
         assert len(batches) == steps(count, size)
         assert size == 1 or count == 1 or min(map(len, batches)) > 1
-    train(tmp_path / "run", "mlp", photos, epochs=1, norm="batch", batch_size=29)
+    train(tmp_path / "run", "mlp", photos, epochs=1, variant={"norm": "batch"}, batch_size=29)
     with pytest.raises(UsageError, match="batch of one"):
-        train(tmp_path / "b", "mlp", photos, epochs=1, norm="batch", batch_size=1)
+        train(tmp_path / "b", "mlp", photos, epochs=1, variant={"norm": "batch"}, batch_size=1)
     assert not (tmp_path / "b").exists()
 
 

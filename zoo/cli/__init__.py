@@ -9,7 +9,7 @@ import atexit
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import Abort, Exit, TyperException
@@ -34,6 +34,7 @@ from zoo.cli import (
     train,
     weights,
 )
+from zoo.cli.flags import Grouped, Sectioned
 from zoo.cli.screen import fail, talk
 from zoo.errors import RecipeError, ZooError
 
@@ -42,28 +43,33 @@ ALONE = ("lr", "rank", "sweep")  # train networks, and that not in several proce
 app = typer.Typer(
     name="zoo",
     help="A model zoo and transfer-learning tool: photos in, a proved ONNX file out.",
+    cls=Grouped,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-app.command("list")(listing.command)
-app.command("info")(info.command)
-app.command("pull")(pull.command)
-app.add_typer(weights.app, name="weights")
-app.command("train")(train.command)
-app.command("finetune")(finetune.command)
-app.command("lr")(rates.command)
-app.command("predict")(predict.command)
-app.command("evaluate")(evaluate.command)
-app.command("sweep")(sweep.command)
-app.command("compare")(compare.command)
-app.command("rank")(rank.command)
-app.command("embed")(embed.command)
-app.command("reconstruct")(reconstruct.command)
-app.add_typer(export.app, name="export")
-app.command("bench")(bench.command)
-app.command("demo")(demo.command)
+COMMANDS: dict[str, dict[str, Any]] = {
+    "Look": {
+        "list": listing.command, "info": info.command, "compare": compare.command,
+        "bench": bench.command, "demo": demo.command,
+    },
+    "Train": {
+        "finetune": finetune.command, "train": train.command, "rank": rank.command,
+        "sweep": sweep.command, "lr": rates.command,
+    },
+    "Use": {
+        "predict": predict.command, "evaluate": evaluate.command, "embed": embed.command,
+        "reconstruct": reconstruct.command, "export": export.app,
+    },
+    "Store": {"pull": pull.command, "weights": weights.app},
+}  # fmt: skip
+for group, commands in COMMANDS.items():
+    for name, command in commands.items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=group)
+        else:
+            app.command(name, cls=Sectioned, rich_help_panel=group)(command)
 
 
 def show_version(wanted: bool) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli import flags
 from zoo.cli.screen import Screen, percent, print_json, put, talk
 from zoo.errors import UsageError
 
@@ -21,115 +23,45 @@ if TYPE_CHECKING:
     from zoo.recipe import Recipe
     from zoo.run import Run
 
-Text = str | None
 
-
+@flags.settings("finetune")
 def command(
-    model: Annotated[Text, typer.Argument(help="As in `zoo list`, torchvision/X, timm/X.")] = None,
-    data: Annotated[Text, typer.Argument(help="CLASS/*.jpg or {train,val}/CLASS/*.jpg.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder.")] = None,
-    freeze: Annotated[bool | None, typer.Option(help="Freeze up to the cut (default).")] = None,
-    cut: Annotated[Text, typer.Option(help="Last frozen stage, as layer3 or layer4.1.")] = None,
-    head: Annotated[Text, typer.Option(help="linear, or mlp:512.")] = None,
-    weights: Annotated[Text, typer.Option(help="Tag, file, run, or none.")] = None,
-    task: Annotated[
-        Text, typer.Option(help="classify, or multilabel: several labels a photo; as the data are.")
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Run folder to make. Default: runs/MODEL-PHOTOS."),
     ] = None,
-    optimizer: Annotated[
-        Text, typer.Option("--solver", "--optimizer", help="auto, lbfgs, adamw, adam or sgd.")
+    recipe: Annotated[
+        Path | None, typer.Option(help="TOML file of settings; flags win over it.")
     ] = None,
-    penalty: Annotated[float | None, typer.Option(help="Of lbfgs (cross-validated).")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the photos (30).")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Photos a step (32).")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak rate (chosen, with its reason).")] = None,
-    momentum: Annotated[float | None, typer.Option(help="Of sgd (0).")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="AdamW's (0.01).")] = None,
-    schedule: Annotated[
-        Text, typer.Option(help="cosine, exponential, constant or head-then-all.")
+    resume: Annotated[
+        Path | None, typer.Option(help="Finish this run with the settings that it has.")
     ] = None,
-    unfreeze: Annotated[
-        Text, typer.Option(help="STAGE@EPOCH: trained too from then on; head-then-all: STAGE.")
-    ] = None,
-    layer_decay: Annotated[
-        float | None, typer.Option(help="Factor on the rate a stage further from the head.")
-    ] = None,
-    warmup: Annotated[float | None, typer.Option(help="Share of the steps (0.1).")] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Stop after so many epochs without a better one.")
-    ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Of training at most.")] = None,
-    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradients.")] = None,
-    accumulate: Annotated[int | None, typer.Option(help="Batches in a step (1).")] = None,
-    compile: Annotated[
-        bool | None, typer.Option(help="torch.compile for the trained part.")
-    ] = None,
-    ema: Annotated[float | None, typer.Option(help="Running mean of the weights (0).")] = None,
-    mixup: Annotated[float | None, typer.Option(help="Alpha: rows are mixed (0).")] = None,
-    cutmix: Annotated[float | None, typer.Option(help="Alpha: boxes are pasted (0).")] = None,
-    label_smoothing: Annotated[float | None, typer.Option(help="0 to 1 (0).")] = None,
-    views: Annotated[int | None, typer.Option(help="Views of each photo.")] = None,
-    flip: Annotated[
-        bool | None, typer.Option(help="Views may be mirrored (default: not small grey ones).")
-    ] = None,
-    augment: Annotated[
-        Text, typer.Option(help="none, light, trivial, randaugment, autoaugment: each epoch anew.")
-    ] = None,
-    cache_budget: Annotated[
-        Text, typer.Option(help="For kept features, as 20GB; 50% of the free disk.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads that decode (all cores).")] = None,
-    balance: Annotated[Text, typer.Option(help="auto, none, weights or sampler.")] = None,
-    best: Annotated[Text, typer.Option(help="accuracy, map, macro_f1, loss, last.")] = None,
-    fit: Annotated[Text, typer.Option(help="crop, pad or squash.")] = None,
-    calibrate: Annotated[
-        bool | None, typer.Option(help="A temperature goes into the head (default).")
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(help="Train with so many: mean, deviation, interval (1).")
-    ] = None,
-    folds: Annotated[int | None, typer.Option(help="Cross-validate over all photos too.")] = None,
-    skip_unreadable: Annotated[
-        bool | None, typer.Option("--skip-unreadable", help="Though it is over 10 % of the photos.")
-    ] = None,
-    log: Annotated[Text, typer.Option(help="csv, tensorboard, or both.")] = None,
-    val_fraction: Annotated[float | None, typer.Option(help="Without a val part (0.2).")] = None,
-    keep_duplicates: Annotated[
-        bool | None,
-        typer.Option("--keep-duplicates", help="Photos of val that are in train too stay."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of split, order and head (0).")] = None,
-    precision: Annotated[Text, typer.Option(help="fp32, or bf16 at a measured price.")] = None,
-    device: Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
-    engine: Annotated[Text, typer.Option(help="auto, torch or openvino.")] = None,
-    force: Annotated[
-        bool | None, typer.Option("--force", help="Go on where bf16 disagrees with fp32.")
-    ] = None,
-    recipe: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Finish this run.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, stop.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON on stdout.")
+    ] = False,
+    **given: Any,
 ) -> None:
     """Retrain a network's head on your photos; everything goes into a run folder.
 
     Prints the plan with the reason of every choice, then trains. The path of the run is all that
     goes to stdout. Ctrl-C leaves a run that --resume finishes.
     """
-    flags = dict(locals())
     from zoo import recipe as recipes
 
+    chosen = flags.given(given)
     if resume is not None:
-        continue_run(resume, flags)
+        continue_run(resume, [*chosen, *others(output, recipe, dry_run)], json)
         return
-    begin(recipes.make(given(flags), recipe), output, dry_run, json)
+    begin(recipes.make(chosen, recipe), output, dry_run, json)
 
 
-NOT_SETTINGS = ("output", "recipe", "resume", "dry_run", "json")
-
-
-def given(flags: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a recipe among a command's flags, where they were given."""
-    chosen = {name: value for name, value in flags.items() if name not in NOT_SETTINGS}
-    return {name: value for name, value in chosen.items() if value is not None}
+def others(output: Path | None, recipe: Path | None, dry_run: bool) -> list[str]:
+    """The flags that are no settings and that a resumed run cannot take, where they were given."""
+    found = {"output": output, "recipe": recipe, "dry_run": dry_run}
+    return [name for name, value in found.items() if value]
 
 
 def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> None:
@@ -179,10 +111,9 @@ def show_team(team: Team) -> None:
         talk(f"processes  {team.world}, of torchrun: each takes its share of every batch")
 
 
-def continue_run(folder: Path, flags: dict[str, Any]) -> None:
-    json = bool(flags["json"])
-    others = [name for name in ("output", "recipe", "dry_run") if flags[name]]
-    if named := [*given(flags), *others]:
+def continue_run(folder: Path, named: Sequence[str], json: bool) -> None:
+    """Finish a run. named: what was given besides; raises UsageError for that."""
+    if named:
         raise UsageError(
             f"--resume takes every setting from the run, but {', '.join(named)} was given too",
             f"`zoo finetune --resume {folder}` alone",

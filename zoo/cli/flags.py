@@ -1,12 +1,113 @@
-"""Flags that several commands have."""
+"""The flags of a command, made from the table of settings, and help in sections."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+
+from zoo.settings import SECTIONS, Setting, table
 
 TrustChanged = Annotated[
     bool,
     typer.Option("--trust-changed", help="Use a run's network that was changed after training."),
 ]
+ARGUMENTS = ("model", "data")
+Function = Callable[..., Any]
+
+
+def settings(command: str) -> Callable[[Function], Function]:
+    """Give a function a flag for each setting of this command, in the place of its `**flags`."""
+
+    def add(function: Function) -> Function:
+        own = inspect.signature(function, eval_str=True).parameters.values()
+        taken = [one for one in table().values() if command in one.commands]
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        ours = [one.replace(kind=keyword) for one in own if one.kind is not one.VAR_KEYWORD]
+        theirs = [
+            inspect.Parameter(one.name, keyword, default=None, annotation=flag(one))
+            for one in taken
+        ]
+        signature = inspect.Signature([*theirs, *ours])
+        function.__signature__ = signature  # type: ignore[attr-defined]
+        function.__annotations__ = {
+            one.name: one.annotation for one in signature.parameters.values()
+        }
+        return function
+
+    return add
+
+
+def flag(one: Setting) -> Any:
+    """How typer is told of a setting: what is not given is None, so that a file can say it."""
+    if one.name in ARGUMENTS:
+        return Annotated[str | None, typer.Argument(help=one.described)]
+    name = "--" + one.name.replace("_", "-")
+    if one.name == "variant":
+        kind: Any = list[str]
+    else:
+        kind = plain(one.kind)
+    if kind is bool and one.default is not False:
+        names: tuple[str, ...] = (f"{name}/--no-{name[2:]}",)
+    else:
+        names = one.flags or (name,)
+    return Annotated[
+        kind | None, typer.Option(*names, help=one.described, rich_help_panel=one.section)
+    ]
+
+
+def plain(kind: Any) -> type:
+    """The type that the command line reads: text for a list of choices, which the table checks."""
+    if typing.get_origin(kind) is Literal:
+        return str
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):  # with None
+        return plain(typing.get_args(kind)[0])
+    assert isinstance(kind, type)
+    return kind
+
+
+def given(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings among a command's flags that were given."""
+    chosen = {name: value for name, value in flags.items() if value not in (None, [])}
+    if "variant" in chosen:
+        from zoo.recipe import variants
+
+        chosen["variant"] = variants(chosen["variant"])
+    return chosen
+
+
+class Sectioned(TyperCommand):
+    """A command whose help has its flags in the sections of the table."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        rows: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Arguments", *SECTIONS)}
+        for one in self.get_params(ctx):
+            section = "Arguments" if one.param_type_name == "argument" else ""
+            section = section or getattr(one, "rich_help_panel", None) or "Output"
+            if record := one.get_help_record(ctx):
+                rows.setdefault(section, []).append(record)
+        for name, records in rows.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
+
+
+class Grouped(TyperGroup):
+    """All commands, grouped by what they are for; no help text is cut short."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                first = inspect.cleandoc(command.help or "").partition("\n\n")[0]
+                group = getattr(command, "rich_help_panel", None) or "Commands"
+                groups.setdefault(group, []).append((name, " ".join(first.split())))
+        for group, rows in groups.items():
+            with formatter.section(group):
+                formatter.write_dl(rows)

@@ -1,11 +1,12 @@
-"""zoo pull: published weights into the store, or from machine to machine as one tar."""
+"""zoo pull: published weights into the store, or into a folder for another machine."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated
 
 import typer
 
@@ -15,20 +16,19 @@ from zoo.cli.screen import Screen, count, out, print_json, table, talk
 from zoo.errors import UsageError, WeightsError
 from zoo.text import printable
 
-if TYPE_CHECKING:
-    from zoo.weights.bundle import Packed
 
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A file that is in the store, and what is known of it. path: where it lies."""
 
-class Pulled(NamedTuple):
-    """A file that is in the store, and what is known of it."""
-
-    packed: Packed
-    path: Path
-
-    def to_dict(self) -> dict[str, Any]:
-        from dataclasses import asdict
-
-        return {**asdict(self.packed), "path": str(self.path)}
+    file: str
+    sha256: str
+    bytes: int
+    model: str
+    tag: str
+    licence: str
+    source: str
+    path: str
 
 
 def command(
@@ -38,11 +38,9 @@ def command(
     weights: Annotated[
         str | None, typer.Option(help="Tag, as `zoo info MODEL` lists them; else the default.")
     ] = None,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Also write them to this .tar, for another machine.")
-    ] = None,
-    source: Annotated[
-        Path | None, typer.Option("--from", help="Take all weights of such a .tar; no network.")
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Also copy them into this folder, which ZOO_WEIGHTS names elsewhere."),
     ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="No network: only what is here already.")
@@ -51,27 +49,22 @@ def command(
 ) -> None:
     """Download weights, verify them by sha256, and make them ready for use without a network.
 
-    A .pth file is read once, in a locked process of its own, and kept as safetensors. Machines
-    without a network: `zoo pull resnet50 --bundle w.tar` here, `zoo pull --from w.tar` there.
+    A .pth file is read once, in a locked process of its own, and kept as safetensors. For a
+    machine without a network: `zoo pull resnet50 --to stick` here, ZOO_WEIGHTS=stick there.
     """
-    if source is not None and (models or weights or bundle):
-        raise UsageError(
-            "--from takes all that is in the bundle", "leave out models, --weights and --bundle"
-        )
-    if source is None and not models:
+    if not models:
         raise UsageError("no model given", "`zoo pull MODEL`; `zoo list` has the names")
     if offline:
         os.environ["ZOO_OFFLINE"] = "1"
     with Screen() as screen:
-        if source is not None:
-            found = taken(source, screen)
-        else:
-            chosen = [choose(name, weights) for name in dict.fromkeys(models or [])]
-            found = [pulled(spec, row, screen) for spec, row in chosen]
-        if bundle is not None:
-            write(bundle, found, screen)
+        chosen = [choose(name, weights) for name in dict.fromkeys(models)]
+        found = [pulled(spec, row, screen) for spec, row in chosen]
+        for one in found if to else ():
+            copy(one, Path(str(to)))
+    if to:
+        talk(f"{count(len(found), 'file')} in {to}; there: ZOO_WEIGHTS={to} zoo …")
     if json:
-        print_json([one.to_dict() for one in found])
+        print_json([asdict(one) for one in found])
     else:
         out("\n".join(shelf(found)))
 
@@ -98,7 +91,6 @@ def choose(name: str, tag: str | None) -> tuple[ModelSpec, Weights]:
 def pulled(spec: ModelSpec, row: Weights, screen: Screen) -> Pulled:
     """One file, downloaded unless it is here, verified, and converted where it is a pickle."""
     from zoo import weights
-    from zoo.weights.bundle import Packed
 
     size = f"{row.size / 1e6:,.1f} MB, " if row.size else ""
     where = "here already" if weights.held(row) else row.url and f"from {row.url}"
@@ -107,7 +99,7 @@ def pulled(spec: ModelSpec, row: Weights, screen: Screen) -> Pulled:
     path = weights.find(row, progress=screen.bytes, say=screen.say, model=spec.name)
     screen.close()
     weights.check(path)
-    packed = Packed(
+    return Pulled(
         file=row.file,
         sha256=weights.hash_of(path),
         bytes=path.stat().st_size,
@@ -115,48 +107,32 @@ def pulled(spec: ModelSpec, row: Weights, screen: Screen) -> Pulled:
         tag=row.tag,
         licence=row.licence,
         source=row.source or row.url,
-    )
-    return Pulled(packed, path)
-
-
-def taken(source: Path, screen: Screen) -> list[Pulled]:
-    """All files of a bundle."""
-    from zoo.weights.bundle import unpack
-
-    kept = unpack(source, steps(f"reading {source.name}", screen))
-    screen.close()
-    return [Pulled(packed, path) for path, packed in kept.items()]
-
-
-def write(bundle: Path, found: list[Pulled], screen: Screen) -> None:
-    from zoo.weights.bundle import pack
-
-    if not bundle.parent.is_dir():
-        raise UsageError(f"--bundle {bundle}: there is no folder {bundle.parent}", "make it first")
-    pack(bundle, {one.path: one.packed for one in found}, steps(f"writing {bundle.name}", screen))
-    screen.close()
-    talk(
-        f"{bundle}: {count(len(found), 'file')}, {bundle.stat().st_size / 1e6:,.1f} MB; there: "
-        f"`zoo pull --from {bundle.name}`"
+        path=str(path),
     )
 
 
-def steps(what: str, screen: Screen) -> Callable[[int, int | None], None]:
-    """Progress of a copy, in MB."""
-    return lambda done, total: screen.progress(
-        f"{what} (MB)", done // 1_000_000, (total or 0) // 1_000_000
-    )
+def copy(one: Pulled, folder: Path) -> None:
+    """The file into the folder, whole or not at all; what came there is hashed once more."""
+    from zoo import weights
+    from zoo.disk import replacing, writing
+
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / one.file) as temporary, writing(folder / one.file):
+        shutil.copyfile(one.path, temporary)
+        if weights.hash_of(temporary) != one.sha256:
+            raise WeightsError(f"{one.path} was changed while it was copied", "run it again")
 
 
 def shelf(found: list[Pulled]) -> list[str]:
     rows = [
         (
-            printable(one.packed.model),
-            printable(one.packed.tag),
-            printable(one.packed.licence) or "not stated",
-            f"{one.packed.bytes / 1e6:,.1f} MB",
-            one.packed.sha256[:12],
-            str(one.path),
+            printable(one.model),
+            printable(one.tag),
+            printable(one.licence) or "not stated",
+            f"{one.bytes / 1e6:,.1f} MB",
+            one.sha256[:12],
+            one.path,
         )
         for one in found
     ]

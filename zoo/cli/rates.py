@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.finetune import given, show_features
+from zoo.cli import flags
+from zoo.cli.finetune import show_features
 from zoo.cli.screen import Screen, out, print_json, table, talk
 from zoo.errors import UsageError
 
@@ -18,65 +19,32 @@ if TYPE_CHECKING:
     from zoo.finetune.rates import Point, Suggestion
     from zoo.recipe import Recipe
 
-Text = str | None
 # Lines of the plan that say what a whole training would do.
 NOT_OURS = ("training", "kept")
 
 
+@flags.settings("lr")
 def command(
-    model: Annotated[Text, typer.Argument(help="As in `zoo list`, torchvision/X, timm/X.")] = None,
-    data: Annotated[Text, typer.Argument(help="CLASS/*.jpg or {train,val}/CLASS/*.jpg.")] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The curve: a .png, or a .csv.")
+        Path | None, typer.Option("-o", "--output", help="Write the curve: a .png, or a .csv.")
     ] = None,
-    freeze: Annotated[bool | None, typer.Option(help="Freeze up to the cut (default).")] = None,
-    cut: Annotated[Text, typer.Option(help="Last frozen stage, as layer3 or layer4.1.")] = None,
-    head: Annotated[Text, typer.Option(help="linear, or mlp:512.")] = None,
-    weights: Annotated[Text, typer.Option(help="Tag, file, run, or none.")] = None,
-    optimizer: Annotated[
-        Text, typer.Option("--solver", "--optimizer", help="adamw, adam or sgd.")
+    recipe: Annotated[
+        Path | None, typer.Option(help="TOML file of settings; flags win over it.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Photos a step (32).")] = None,
-    momentum: Annotated[float | None, typer.Option(help="Of sgd (0).")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="AdamW's (0.01).")] = None,
-    layer_decay: Annotated[
-        float | None, typer.Option(help="Factor on the rate a stage further from the head.")
-    ] = None,
-    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradients.")] = None,
-    accumulate: Annotated[int | None, typer.Option(help="Batches in a step (1).")] = None,
-    mixup: Annotated[float | None, typer.Option(help="Alpha: rows are mixed (0).")] = None,
-    cutmix: Annotated[float | None, typer.Option(help="Alpha: boxes are pasted (0).")] = None,
-    label_smoothing: Annotated[float | None, typer.Option(help="0 to 1 (0).")] = None,
-    views: Annotated[int | None, typer.Option(help="Views of each photo.")] = None,
-    flip: Annotated[
-        bool | None, typer.Option(help="Views may be mirrored (default: not small grey ones).")
-    ] = None,
-    augment: Annotated[
-        Text, typer.Option(help="none, light, trivial, randaugment, autoaugment: each epoch anew.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads that decode (all cores).")] = None,
-    balance: Annotated[Text, typer.Option(help="auto, none, weights or sampler.")] = None,
-    fit: Annotated[Text, typer.Option(help="crop, pad or squash.")] = None,
-    skip_unreadable: Annotated[
-        bool | None, typer.Option("--skip-unreadable", help="Though it is over 10 % of the photos.")
-    ] = None,
-    val_fraction: Annotated[float | None, typer.Option(help="Without a val part (0.2).")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of split, order and head (0).")] = None,
-    precision: Annotated[Text, typer.Option(help="fp32, or bf16 at a measured price.")] = None,
-    device: Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="The curve as JSON on stdout.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the curve as JSON on stdout.")
+    ] = False,
+    **given: Any,
 ) -> None:
     """Find a learning rate: 100 steps with a rising rate, and where the loss falls.
 
     Takes the settings of `zoo finetune`. The suggested rate is all that goes to stdout; nothing is
     kept but the features in the cache.
     """
-    flags = dict(locals())
     from zoo import recipe as recipes
 
     check_output(output)
-    settings = given(flags)
+    settings = flags.given(given)
     ours = recipes.make(settings, recipe, "lr")
     with Screen() as screen:
         from zoo.finetune import plan as plans

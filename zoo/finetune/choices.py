@@ -16,7 +16,7 @@ from zoo.finetune.cut import Cut
 from zoo.finetune.explain import size
 from zoo.finetune.sources import SMALL
 from zoo.metrics import Array
-from zoo.recipe import Recipe
+from zoo.recipe import Recipe, table
 from zoo.subject import spread
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ OF_STEPS = (
 
 
 def default(name: str) -> object:
-    return Recipe.model_fields[name].default
+    return table()[name].default
 
 
 def whats_missing(recipe: Recipe, linear: bool, kept: bool) -> str:

@@ -129,7 +129,7 @@ def seeded(job: Job, before: dict[str, torch.Tensor], number: int) -> tuple[str,
 
     plan = job.plan
     seed = plan.recipe.seed + number
-    index = index_of(plan.recipe.model_copy(update={"seed": seed}), plan.index.source)
+    index = index_of(replace(plan.recipe, seed=seed), plan.index.source)
     return f"seed-{seed}", again(plan, before, index, seed=seed)
 
 
@@ -157,7 +157,7 @@ def again(
     index = index.without_test()
     alone: dict[str, Any] = {"seeds": 1, "folds": None, "optimizer": plan.solver, "log": None}
     seed = plan.recipe.seed if seed is None else seed
-    recipe = plan.recipe.model_copy(update={**alone, "seed": seed})
+    recipe = replace(plan.recipe, **alone, seed=seed)
     if plan.fresh is None:  # random from the first layer on: another seed is another network
         twin = make(recipe)
         kind, weights, _ = balancing(recipe, index)

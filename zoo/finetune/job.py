@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -294,7 +295,7 @@ def resumable(plan: Plan) -> Recipe:
         paths = {}
     if plan.start.origin["tag"] in ("file", "run"):
         paths["weights"] = plan.start.origin["file"]
-    return plan.recipe.model_copy(update={**paths, "optimizer": plan.solver})
+    return replace(plan.recipe, **paths | {"optimizer": plan.solver})
 
 
 def recipe_of(run: Run) -> Recipe:
@@ -304,9 +305,9 @@ def recipe_of(run: Run) -> Recipe:
     """
     recipe = recipes.make({}, run.path("recipe.toml"))
     if "test" not in run.record["data"]:
-        return recipe.model_copy(update={"keep_duplicates": True})
+        return replace(recipe, keep_duplicates=True)
     room = run.record.get("feature_bytes")
-    return recipe if room is None else recipe.model_copy(update={"cache_budget": f"{room}B"})
+    return recipe if room is None else replace(recipe, cache_budget=f"{room}B")
 
 
 def resume(plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> Job:

@@ -314,11 +314,10 @@ def settled(recipe: Recipe, index: DatasetIndex) -> Recipe:
     Raises RecipeError.
     """
     if recipe.flip is None:
-        recipe = recipe.model_copy(update={"flip": mirrored(index)})
+        recipe = replace(recipe, flip=mirrored(index))
     if recipe.task is not None:
         return recipe
-    task = "multilabel" if index.multilabel else "classify"
-    recipe = recipe.model_copy(update={"task": task})
+    recipe = replace(recipe, task="multilabel" if index.multilabel else "classify")
     recipes.check_task(recipe)
     recipes.check_idle(recipe)
     return recipe
@@ -339,7 +338,7 @@ def networks(
     start = network.pretrained(
         recipe.model,
         recipe.weights,
-        variant=recipe.variant,
+        variant=dict(recipe.variant),
         classes=classes if scratch and not whole else None,
         except_head=True,
         seed=recipe.seed,

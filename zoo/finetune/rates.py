@@ -10,7 +10,7 @@ little. The weights are put back afterwards.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ def in_steps(recipe: Recipe) -> Recipe:
         )
     steps = recipe.optimizer if recipe.optimizer not in ("auto", "lbfgs") else "adamw"
     once: dict[str, Any] = {"optimizer": steps, "penalty": None, "seeds": 1, "folds": None}
-    return recipe.model_copy(update=once)
+    return replace(recipe, **once)
 
 
 def events(plan: Plan, watch: Watch) -> Iterator[Event | Point]:

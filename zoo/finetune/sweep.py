@@ -65,7 +65,7 @@ def grid(words: Sequence[str]) -> list[dict[str, Any]]:
             raise UsageError(
                 f"'{name}' is given twice", f"give its values together: {name}=VALUE,VALUE"
             )
-        values[name] = list(dict.fromkeys(several))
+        values[name] = list({repr(one): one for one in several}.values())
     found = [
         dict(zip(values, choice, strict=True)) for choice in itertools.product(*values.values())
     ]
@@ -86,10 +86,13 @@ def setting(word: str) -> tuple[str, list[Any]]:
         raise UsageError(f"'{word}' is no setting", "give NAME=VALUE,VALUE as in lr=0.01,0.001")
     if name in ONCE:
         raise UsageError(f"'{name}' is of the whole sweep", ONCE[name])
-    if name not in Recipe.model_fields:
-        close = nearest(name, [known for known in Recipe.model_fields if known not in ONCE])
+    if name not in recipes.table():
+        close = nearest(name, [known for known in recipes.table() if known not in ONCE])
         raise UsageError(f"unknown setting '{name}'", close or "`zoo finetune --help` has them")
-    return name, [value(part.strip()) for part in text.split(",")]
+    parts = [part.strip() for part in text.split(",")]
+    if name == "variant":
+        return name, [recipes.variants([part]) for part in parts]
+    return name, [value(part) for part in parts]
 
 
 def value(text: str) -> Any:
@@ -157,7 +160,7 @@ def carry_out(recipe: Recipe, place: Path, watch: Watch) -> Run:
 def same(asked: Recipe, there: Recipe) -> bool:
     """Whether a run's recipe is what becomes of this one: with whole paths, and choices made."""
     chosen = {"optimizer": "auto", "task": None, "flip": None}
-    for name in Recipe.model_fields:
+    for name in recipes.table():
         ours, theirs = getattr(asked, name), getattr(there, name)
         path = name in ("data", "weights") and ours and theirs
         if path and Path(ours).absolute() == Path(theirs):

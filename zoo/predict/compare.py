@@ -231,5 +231,5 @@ def paired(first: Compared, second: Compared) -> list[tuple[str, str]]:
 
 def differing(runs: Sequence[Compared]) -> tuple[str, ...]:
     """The settings that are not the same in all runs, in the order of a recipe."""
-    names = [name for name in recipe.Recipe.model_fields if name not in APART]
+    names = [name for name in recipe.table() if name not in APART]
     return tuple(name for name in names if len({repr(run.settings.get(name)) for run in runs}) > 1)

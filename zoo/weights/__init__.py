@@ -9,7 +9,6 @@ fetch.py     one URL to one file, whole or not at all
 partial.py   what has arrived so far, for a later try
 web.py       one URL to one open body
 shelf.py     what is kept: list, verify, remove
-bundle.py    several files as one tar, for a machine without a network
 header.py    the header of a safetensors file, checked to the last byte
 tensors.py   types and bytes of that format
 pickles.py   what a torch file asks for, read without running it
