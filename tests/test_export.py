@@ -319,7 +319,7 @@ def mixed(folder):
                 image = image.convert("1")
             case 7:
                 image, suffix = image.convert("L"), "tif"
-                save = {"tiffinfo": {0x0112: 1 + number % 8}, "compression": "tiff_lzw"}
+                save = {"tiffinfo": {0x0112: 1 + number % 8}}
             case 8:
                 image, suffix, save = image.convert("P"), "gif", {}
             case 9:
@@ -372,9 +372,10 @@ def test_odd_photos_are_what_they_say(photos):
     assert all(image.width != image.height for image in opened.values())
 
 
-def test_the_lines_give_the_very_pixels_that_zoo_decodes(photos):
+def test_the_lines_give_the_very_pixels_that_zoo_decodes(tmp_path, photos):
     for odd in odd_photos(sorted(photos.rglob("*.png")), Preprocess(size=32)):
-        assert np.array_equal(pixels(io.BytesIO(odd.data))[0], decode(odd.data)), odd.what
+        (tmp_path / "photo").write_bytes(odd.data)
+        assert np.array_equal(pixels(tmp_path / "photo")[0], decode(odd.data)), odd.what
 
 
 def test_a_file_that_answers_odd_photos_otherwise_is_refused(tmp_path, run, exported, here):

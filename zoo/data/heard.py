@@ -108,12 +108,14 @@ def line(count: int, first: list[tuple[str, str]]) -> str:
 class Listening:
     """`warnings` as Pillow's modules see it."""
 
+    pass_on = staticmethod(warnings.warn)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(warnings, name)
 
     def warn(self, message: Any, category: Any = None, stacklevel: int = 1, **more: Any) -> None:
         if not note(str(message)):
-            warnings.warn(message, category, stacklevel + 1, **more)
+            self.pass_on(message, category, stacklevel + 1, **more)
 
 
 def keep_record(record: logging.LogRecord) -> bool:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -27,9 +28,9 @@ from zoo.engine import Array
 Run = Callable[[Array], Array]
 
 
-def pixels(file: str | Path | IO[bytes]) -> Array:
-    with Image.open(file) as stored:
-        image: Image.Image = ImageOps.exif_transpose(stored)  # upright
+def pixels(path: str | Path) -> Array:
+    with open(path, "rb") as file:  # by a name Pillow turns some TIFFs wrongly
+        image: Image.Image = ImageOps.exif_transpose(Image.open(file))  # upright
     if image.mode.startswith("I"):  # 16 bits
         image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
     if image.has_transparency_data:  # what is transparent is white
@@ -42,8 +43,8 @@ def code() -> str:
     """Return `pixels` as a program of its own, without what only a reader of types needs."""
     source = inspect.getsource(pixels).replace(": Image.Image", "")
     head, body = source.split("\n", 1)
-    assert head.startswith("def pixels(file")
-    return f"import numpy as np\nfrom PIL import Image, ImageOps\n\n\ndef pixels(file):\n{body}"
+    assert head.startswith("def pixels(path")
+    return f"import numpy as np\nfrom PIL import Image, ImageOps\n\n\ndef pixels(path):\n{body}"
 
 
 def decoding() -> str:
@@ -112,10 +113,11 @@ def compared(
     whole: the file's function of raw pictures. network: of what it has behind its Preprocess. The
     two differ by what the contract, the resize in the graph and a large JPEG decoded small come to.
     """
-    return [
-        (
-            whole(pixels(BytesIO(photo.data))),
-            network(normalise(view_of(photo.data, preprocess), preprocess)[None]),
-        )
-        for photo in odd
-    ]
+    found = []
+    with TemporaryDirectory(prefix="zoo-odd-") as folder:
+        for number, photo in enumerate(odd):
+            path = Path(folder, str(number))
+            path.write_bytes(photo.data)
+            seen = normalise(view_of(photo.data, preprocess), preprocess)
+            found.append((whole(pixels(path)), network(seen[None])))
+    return found
