@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import re
+import time
 import unicodedata
 from pathlib import Path
 
@@ -217,6 +218,16 @@ def test_a_list_in_a_cell_is_refused(tmp_path: Path, write: object) -> None:
         with pytest.raises(DataError, match="is a list as Python or JSON write it") as error:
             scan(path, several=several)
         assert "put | between labels: sea" in error.value.hint
+
+
+def test_long_cells_are_looked_at_quickly(tmp_path: Path) -> None:
+    odd = ["[\"" + "'" + " " * 120_000, "[" + "(" * 120_000 + "]", "x" * 120_000 + "(",
+           "-" * 120_000, "['" + "x" * 120_000 + "(", ";" * 120_000, "\u200b" * 100_000 + "x"]  # fmt: skip
+    began = time.process_time()
+    index = scan(of_cells(tmp_path, odd * 2))
+    assert len(index.classes) == 7
+    assert time.process_time() - began < 2
+    assert all(len(note) < 1000 for note in index.notes)
 
 
 def test_a_mark_in_one_line_of_many_is_seen(tmp_path: Path) -> None:
