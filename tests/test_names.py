@@ -222,7 +222,8 @@ def test_a_list_in_a_cell_is_refused(tmp_path: Path, write: object) -> None:
 
 def test_long_cells_are_looked_at_quickly(tmp_path: Path) -> None:
     odd = ["[\"" + "'" + " " * 120_000, "[" + "(" * 120_000 + "]", "x" * 120_000 + "(",
-           "-" * 120_000, "['" + "x" * 120_000 + "(", ";" * 120_000, "\u200b" * 100_000 + "x"]  # fmt: skip
+           "-" * 120_000, "['" + "x" * 120_000 + "(", ";" * 120_000,
+           "\u200b" * 100_000 + "x"]  # fmt: skip
     began = time.process_time()
     index = scan(of_cells(tmp_path, odd * 2))
     assert len(index.classes) == 7
