@@ -17,11 +17,10 @@ from test_index import many, splits, touch
 from test_manifest import manifest, rows
 
 from zoo import datasets
-from zoo.data import labelled, lists, names
+from zoo.data import labelled, left_out, lists, names
 from zoo.data.index import scan
 from zoo.errors import DataError
 from zoo.finetune import gather
-from zoo.finetune.explain import about_photos
 from zoo.predict import inputs, labels
 
 NFC, NFD = (unicodedata.normalize(form, "Müsli") for form in ("NFC", "NFD"))
@@ -304,8 +303,8 @@ def test_folders_of_systems_are_left_out_at_any_depth_and_listed(tmp_path: Path)
         left = {path.rpartition("/")[2] for path, _ in index.skipped}
         assert left == set(SYSTEM)
         assert len(index.skipped) == 3 * len(SYSTEM)
-        assert "27 (a folder that a system makes): " in about_photos(index)[1]
-        assert "3 (name begins with a dot): " in about_photos(index)[1]
+        assert left_out.told(index.skipped).startswith("27 (a folder that a system makes): ")
+        assert "3 (name begins with a dot): " in left_out.told(index.skipped)
         skipped: list[tuple[str, str]] = []
         assert [len(photos) for photos in labelled.read(root, skipped=skipped).values()] == [16]
         assert len(skipped) == 3 * len(SYSTEM)
@@ -314,6 +313,15 @@ def test_folders_of_systems_are_left_out_at_any_depth_and_listed(tmp_path: Path)
         assert {path for path, _ in given.passed} == {path for path, _ in index.skipped}
     pictures = scan(nas(tmp_path / "pictures"), labelled=False)
     assert len(pictures.samples) == 16
+
+
+def test_the_plan_says_what_is_left_out(here: object, tmp_path: Path) -> None:
+    assert callable(here)
+    words = ["--weights", "none", "--no-freeze", "--dry-run", "-o", tmp_path / "run"]
+    answer = here("finetune", "lenet", nas(tmp_path / "photos"), *words)
+    assert answer.code == 0, answer.err
+    assert "12 train, 4 val" in answer.err
+    assert "30 entries left out, see skipped.csv: 27 (a folder that a system makes)" in answer.err
 
 
 def test_a_class_called_train_with_thumbnails_is_no_part(tmp_path: Path) -> None:
