@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import re
+import time
 import unicodedata
 from pathlib import Path
 
@@ -16,11 +17,10 @@ from test_index import many, splits, touch
 from test_manifest import manifest, rows
 
 from zoo import datasets
-from zoo.data import labelled, lists, names
+from zoo.data import labelled, left_out, lists, names
 from zoo.data.index import scan
 from zoo.errors import DataError
 from zoo.finetune import gather
-from zoo.finetune.explain import about_photos
 from zoo.predict import inputs, labels
 
 NFC, NFD = (unicodedata.normalize(form, "Müsli") for form in ("NFC", "NFD"))
@@ -219,6 +219,17 @@ def test_a_list_in_a_cell_is_refused(tmp_path: Path, write: object) -> None:
         assert "put | between labels: sea" in error.value.hint
 
 
+def test_long_cells_are_looked_at_quickly(tmp_path: Path) -> None:
+    odd = ["[\"" + "'" + " " * 120_000, "[" + "(" * 120_000 + "]", "x" * 120_000 + "(",
+           "-" * 120_000, "['" + "x" * 120_000 + "(", ";" * 120_000,
+           "\u200b" * 100_000 + "x"]  # fmt: skip
+    began = time.process_time()
+    index = scan(of_cells(tmp_path, odd * 2))
+    assert len(index.classes) == 7
+    assert time.process_time() - began < 2
+    assert all(len(note) < 1000 for note in index.notes)
+
+
 def test_a_mark_in_one_line_of_many_is_seen(tmp_path: Path) -> None:
     cells = ["|".join(each) for each in SETS]
     with pytest.raises(DataError, match=r"line 22: the label 'sea;sun' seems to be several"):
@@ -292,8 +303,8 @@ def test_folders_of_systems_are_left_out_at_any_depth_and_listed(tmp_path: Path)
         left = {path.rpartition("/")[2] for path, _ in index.skipped}
         assert left == set(SYSTEM)
         assert len(index.skipped) == 3 * len(SYSTEM)
-        assert "27 (a folder that a system makes): " in about_photos(index)[1]
-        assert "3 (name begins with a dot): " in about_photos(index)[1]
+        assert left_out.told(index.skipped).startswith("27 (a folder that a system makes): ")
+        assert "3 (name begins with a dot): " in left_out.told(index.skipped)
         skipped: list[tuple[str, str]] = []
         assert [len(photos) for photos in labelled.read(root, skipped=skipped).values()] == [16]
         assert len(skipped) == 3 * len(SYSTEM)
@@ -302,6 +313,15 @@ def test_folders_of_systems_are_left_out_at_any_depth_and_listed(tmp_path: Path)
         assert {path for path, _ in given.passed} == {path for path, _ in index.skipped}
     pictures = scan(nas(tmp_path / "pictures"), labelled=False)
     assert len(pictures.samples) == 16
+
+
+def test_the_plan_says_what_is_left_out(here: object, tmp_path: Path) -> None:
+    assert callable(here)
+    words = ["--weights", "none", "--no-freeze", "--dry-run", "-o", tmp_path / "run"]
+    answer = here("finetune", "lenet", nas(tmp_path / "photos"), *words)
+    assert answer.code == 0, answer.err
+    assert "12 train, 4 val" in answer.err
+    assert "30 entries left out, see skipped.csv: 27 (a folder that a system makes)" in answer.err
 
 
 def test_a_class_called_train_with_thumbnails_is_no_part(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def copied(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(photos, folder)
     (folder / "disc" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
     (folder / "square" / "empty.png").touch()
+    shutil.copytree(photos / "disc", folder / "disc" / "@eaDir")
     return folder
 
 
@@ -96,6 +97,7 @@ def test_photos_that_cannot_be_read_are_left_out_for_all_and_listed(
     assert answer.code == 0
     for path in found["left_out"]:
         assert path in answer.err
+    assert "photos: 1 (a folder that a system makes): disc/@eaDir\n" in answer.err
 
 
 def test_a_backbone_that_fails_is_a_row_and_the_others_go_on(here: Here, photos: Path) -> None:

@@ -16,11 +16,22 @@ NOTHING = frozenset({"nan", "<na>", "nat", "#n/a", "#na", "(null)", "<null>", "\
 PERHAPS = frozenset({"none", "null", "na", "n/a", "nil", "undefined"})
 SURE = (";", ",", "；", "，", "、")
 MARKS = (*SURE, "/", "&", "+", "\t", " ")
-LIST = re.compile(
-    r"""\[\s*\]|[\[({]\s*["'].*["']\s*,?\s*[\])}]|\[[^\]]*,[^\]]*\]|\{[^}]*,[^}]*\}"""
-    r"""|(array|set|frozenset)\(.*\)""",
-    re.DOTALL,
-)
+BRACKETS = ("[]", "()", "{}")
+CALLS = ("array(", "set(", "frozenset(")
+
+
+def listed(cell: str) -> list[str] | None:
+    """Return what is in a list as Python, NumPy, JSON or Postgres write it, or None."""
+    text = cell.strip()
+    call = text.startswith(CALLS) and text.endswith(")")
+    if text[:1] + text[-1:] not in BRACKETS and not call:
+        return None
+    inside = text.partition("(")[2] if call else text[1:-1]
+    bare = inside.strip().rstrip(",").strip()
+    quoted = len(bare) > 1 and bare[0] in "\"'" and bare[-1] in "\"'"
+    if not (call or quoted or (text[0] != "(" and "," in inside) or (text[0] == "[" and not bare)):
+        return None
+    return [name for part in re.split(r"""[][(){}"',]""", inside) if (name := part.strip())]
 
 
 def fault(label: str, group: str, names: Iterable[str]) -> tuple[str, str] | None:
@@ -37,11 +48,12 @@ def fault(label: str, group: str, names: Iterable[str]) -> tuple[str, str] | Non
                     "`.astype(str)`); a class that is called so takes a folder, or a column of 0 "
                     "and 1",
                 )
-    if LIST.fullmatch(label):
-        inside = "|".join(re.findall(r"""[^][(){}"',\s][^][(){}"',]*(?=[]})"',])""", label))
+    inside = listed(label)
+    if inside is not None:
         return (
-            f"the label {label} is a list as Python or JSON write it",
-            f"put | between labels: {inside or 'an empty cell'} (pandas: `.str.join('|')`)",
+            f"the label {label[:80]} is a list as Python or JSON write it",
+            f"put | between labels: {'|'.join(inside[:8]) or 'an empty cell'} (pandas: "
+            "`.str.join('|')`)",
         )
     return None
 
@@ -87,6 +99,6 @@ def said_of(mark: str, label: str) -> tuple[str, str]:
     """Return what is to be said of a label that seems to be several, and what to do."""
     between = {" ": "a blank", "\t": "a tab"}.get(mark, f"'{mark}'")
     return (
-        f"the label {label!r} seems to be several, with {between} between them",
-        f"put | between labels: {'|'.join(split(label, mark))}",
+        f"the label {label[:80]!r} seems to be several, with {between} between them",
+        f"put | between labels: {'|'.join(split(label, mark)[:8])}",
     )

@@ -88,7 +88,8 @@ def header_mark(line: str) -> str:
 
 def one_or_more(line: str) -> list[str]:
     """Return the names in what is between two marks; other marks are in it where a list is torn."""
-    return [line] if exists(line) else re.split("[\0\n]", line)
+    whole = "\0" not in line and ("\n" not in line or exists(line))
+    return [line] if whole else re.split("[\0\n]", line)
 
 
 def decoded(stream: IO[bytes], name: str) -> Iterator[str]:
@@ -159,6 +160,8 @@ def column(lines: Iterator[str], mark: str, name: str) -> Iterator[str]:
 
 def found(path: str, beside: str) -> str:
     """Return the path of the file that is meant; without blanks around it where there is none."""
+    if "\\" not in path and exists(path):
+        return path
     bare = path.strip(" \t\r\ufeff\u200b")
     inner = bare
     if len(bare) > 1 and bare[0] in QUOTES and bare[0] == bare[-1]:

@@ -63,7 +63,7 @@ def merged(counts: Mapping[str, int]) -> tuple[dict[str, str], list[str]]:
         kept = min(spellings, key=lambda name: (name != key, -counts[name], name))
         found |= dict.fromkeys(spellings, kept)
         if len(spellings) > 1:
-            several.append(" and ".join(ascii(name) for name in sorted(spellings)))
+            several.append(" and ".join(map(quoted, sorted(spellings))))
     notes = []
     if several:
         what = "one class is" if len(several) == 1 else f"{len(several)} classes are"
@@ -89,7 +89,7 @@ def matching(names: Iterable[str], classes: Iterable[str]) -> dict[str, str]:
 
 def otherwise(found: Mapping[str, str]) -> list[str]:
     """Return the note on names that are written otherwise than their classes, if there are any."""
-    odd = [f"{name!a} is {kind!a}" for name, kind in found.items() if name != kind]
+    odd = [f"{quoted(name)} is {quoted(kind)}" for name, kind in found.items() if name != kind]
     return [f"written otherwise, matched by what is seen: {some(odd)}"] if odd else []
 
 
@@ -100,7 +100,7 @@ def lookalikes(names: Iterable[str]) -> list[str]:
         latin = unicodedata.normalize("NFKC", name).translate(TWINS)
         return " ".join(BETWEEN.sub(" ", latin).split()) or name
 
-    return [" and ".join(map(ascii, twins)) for twins in alike(names, drawn)]
+    return [" and ".join(map(quoted, twins)) for twins in alike(names, drawn)]
 
 
 def same_numbers(names: Iterable[str]) -> list[str]:
@@ -129,6 +129,12 @@ def check_numbers(where: object, names: Iterable[str]) -> None:
             "write it in one way, as text (a table program makes 1.0 or 1 of 1 and 01); if they "
             f"are different classes, give each a word, as in 'no {twins[0]}'",
         )
+
+
+def quoted(name: str) -> str:
+    """Return a name with all that is not ASCII as its code, so that spellings differ to the eye."""
+    text = ascii(name)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def some(parts: list[str]) -> str:
