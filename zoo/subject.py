@@ -21,7 +21,14 @@ from zoo.data.preprocess import normalise
 from zoo.data.views import plain_view
 from zoo.device import Device
 from zoo.engine import Array, Engine
-from zoo.errors import CacheError, ConversionError, ImageError, UsageError, WriteError
+from zoo.errors import (
+    CacheError,
+    ConversionError,
+    ImageError,
+    UsageError,
+    WeightsError,
+    WriteError,
+)
 from zoo.run import Run
 
 if TYPE_CHECKING:
@@ -135,6 +142,12 @@ class WithHead:
     def __call__(self, pixels: Array) -> Array:
         features = self.engine(pixels)
         rows = features.reshape(len(features), -1)
+        if rows.shape[1] != len(self.weight):
+            raise WeightsError(
+                f"the head takes {len(self.weight)} numbers, the network before it gives "
+                f"{rows.shape[1]}",
+                "run.json and model.safetensors are not of one training: make the run anew",
+            )
         # Row by row: what stands beside a picture in a batch changes no bit of its answer.
         return np.stack([row @ self.weight for row in rows]) + self.bias
 
@@ -150,6 +163,7 @@ def of_run(run: Run) -> Subject:
     parts: dict[str, Any] = {"weights": f"file {digest}", "boundary": None}
     if stage and about.get("model_sha256") == digest:
         head = weights.read_arrays(path, [f"{stage}.weight", f"{stage}.bias"])
+        must_be_head(head[f"{stage}.weight"], head[f"{stage}.bias"], len(names), path)
         parts = {
             "weights": about["weights_sha256"],
             "boundary": about["boundary"],
@@ -166,6 +180,16 @@ def of_run(run: Run) -> Subject:
         photos=spread([path for path in run.photos("train") if path.is_file()], CALIBRATION),
         **parts,
     )
+
+
+def must_be_head(weight: Array, bias: Array, classes: int, path: Path) -> None:
+    """Raises WeightsError for a head that does not give one number for each class."""
+    if weight.ndim != 2 or weight.shape[:1] != (classes,) or bias.shape != (classes,):
+        shapes = " and ".join(" x ".join(map(str, part.shape)) for part in (weight, bias))
+        raise WeightsError(
+            f"{path}: its head of {shapes} numbers is not one of {classes} classes",
+            "run.json and model.safetensors are not of one training: make the run anew",
+        )
 
 
 def of_name(name: str, choice: str | None, seed: int, progress: Progress | None) -> Subject:
@@ -192,7 +216,8 @@ def of_name(name: str, choice: str | None, seed: int, progress: Progress | None)
 
         said += f" {library} {version(library)}"
     return Subject(
-        name, net.variant, said, None, net.preprocess, net.classes, net.threshold, lambda: net
+        *(name, net.variant, said, None, net.preprocess, net.classes, net.threshold, lambda: net),
+        note=net.said_of_file,
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from zoo import __version__, weights
 from zoo.data.index import Sample
-from zoo.errors import DisagreementError
+from zoo.errors import DisagreementError, TrainingError
 from zoo.finetune.events import Event
 from zoo.finetune.features import Views, compute
 from zoo.finetune.finish import conclude
@@ -48,6 +48,11 @@ def solve_alone(job: Job) -> Iterator[Event]:
     solution = optimum(plan, source, job.gather)
     weight, bias = solution.weight, solution.bias
     outputs = scores_of(flat(source.val_features), weight, bias)
+    if not np.isfinite(outputs).all():
+        raise TrainingError(
+            "the features of the val photos hold values that are not finite",
+            "use --precision fp32",
+        )
     classes = job.index.classes
     scores = Scores(
         loss_of(outputs, source.val_labels),
