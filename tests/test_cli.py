@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 from conftest import ROOT, Answer, Command, picture, write_photos
 
 from zoo import __version__, catalog
-from zoo.cli.screen import count
+from zoo.cli.screen import count, printable
 
 Here = Callable[..., Answer]
 SCRATCH = ("--weights", "none", "--no-freeze", "--epochs", "1")
@@ -39,6 +40,29 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path / "here"
+
+
+def test_nothing_on_a_terminal_moves_its_cursor() -> None:
+    """Of names from outside: escape codes, a bell, a return, half a character, an isolate."""
+    told = printable("a\x1b[2J\x07\rb\udc80\u2066\x9b31m\x7f\x00\n\tc")
+    assert told.replace("\n", "").isprintable()
+    assert told.startswith("a\\x1b[2J\\x07\\rb\\udc80")
+    assert told.endswith("c")
+    assert printable("naïve 写真 é") == "naïve 写真 é"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such names elsewhere")
+def test_names_of_files_are_told_without_what_a_terminal_obeys(
+    here: Here, exported: Path, photos: Path, tmp_path: Path
+) -> None:
+    name = "\x1b]0;owned\x07\x1b[31m"
+    shutil.copy(photos / "disc" / "00.png", tmp_path)
+    (tmp_path / f"{name}.txt").write_text("no picture")
+    answers = [here("predict", exported, tmp_path), here("predict", tmp_path / name, tmp_path)]
+    answers += [here("info", name), here("finetune", "lenet", tmp_path / name)]
+    for answer in answers:
+        assert "owned" in answer.err
+        assert answer.err.replace("\n", "").isprintable(), answer.err
 
 
 def test_one_is_singular() -> None:
