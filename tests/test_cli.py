@@ -7,13 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT, Answer, Command, picture, write_photos
 
-from zoo import __version__, catalog
+from zoo import __version__, catalog, models, weights
 from zoo.cli.screen import count, printable
 
 Here = Callable[..., Answer]
@@ -244,6 +246,30 @@ def test_weights_that_are_missing_foreign_or_damaged(
     for model, words, what in cases:
         refused(here("finetune", model, photos, *words, "-o", "run"), what)
         assert os.listdir(folder) == []
+
+
+def test_what_was_taken_of_a_trainer_s_file_is_said(here: Here, folder: Path, photos: Path) -> None:
+    """By predict, embed and the plan, and in the run; the answers are those of the plain file."""
+    state = models.build(catalog.find("lenet")).state_dict()
+    weights.save(state, folder / "plain.safetensors")
+    wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
+    args = Namespace(lr=0.1, folder=folder)
+    torch.save({"state_dict": wrapped, "epoch": 3, "args": args}, folder / "a.pth")
+    words, said = (
+        (photos / "disc", "--weights"),
+        "taken from the file: what is under `state_dict.module`",
+    )
+    plain, answer = (
+        here("predict", "lenet", *words, name) for name in ("plain.safetensors", "a.pth")
+    )
+    assert (answer.code, answer.out) == (0, plain.out)
+    assert said in answer.err
+    assert "taken from" not in plain.err
+    assert said in here("embed", "lenet", *words, "a.pth").err
+    tuned = here("finetune", "lenet", photos, "--weights", "a.pth", "--epochs", "1", "-o", "run")
+    assert tuned.code == 0, tuned.err
+    assert said in tuned.err
+    assert "(what is under `state_dict.module`)" in here("info", "run").out
 
 
 def test_settings_that_are_wrong_are_named_together(here: Here, folder: Path, photos: Path) -> None:
