@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT, Answer, Command, picture, write_photos
 
-from zoo import __version__, catalog
-from zoo.cli.screen import count
+from zoo import __version__, catalog, models, weights
+from zoo.cli.screen import count, printable
 
 Here = Callable[..., Answer]
 SCRATCH = ("--weights", "none", "--no-freeze", "--epochs", "1")
@@ -39,6 +42,29 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path / "here"
+
+
+def test_nothing_on_a_terminal_moves_its_cursor() -> None:
+    """Of names from outside: escape codes, a bell, a return, half a character, an isolate."""
+    told = printable("a\x1b[2J\x07\rb\udc80\u2066\x9b31m\x7f\x00\n\tc")
+    assert told.replace("\n", "").isprintable()
+    assert told.startswith("a\\x1b[2J\\x07\\rb\\udc80")
+    assert told.endswith("c")
+    assert printable("naïve 写真 é") == "naïve 写真 é"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such names elsewhere")
+def test_names_of_files_are_told_without_what_a_terminal_obeys(
+    here: Here, exported: Path, photos: Path, tmp_path: Path
+) -> None:
+    name = "\x1b]0;owned\x07\x1b[31m"
+    shutil.copy(photos / "disc" / "00.png", tmp_path)
+    (tmp_path / f"{name}.txt").write_text("no picture")
+    answers = [here("predict", exported, tmp_path), here("predict", tmp_path / name, tmp_path)]
+    answers += [here("info", name), here("finetune", "lenet", tmp_path / name)]
+    for answer in answers:
+        assert "owned" in answer.err
+        assert answer.err.replace("\n", "").isprintable(), answer.err
 
 
 def test_one_is_singular() -> None:
@@ -220,6 +246,30 @@ def test_weights_that_are_missing_foreign_or_damaged(
     for model, words, what in cases:
         refused(here("finetune", model, photos, *words, "-o", "run"), what)
         assert os.listdir(folder) == []
+
+
+def test_what_was_taken_of_a_trainer_s_file_is_said(here: Here, folder: Path, photos: Path) -> None:
+    """By predict, embed and the plan, and in the run; the answers are those of the plain file."""
+    state = models.build(catalog.find("lenet")).state_dict()
+    weights.save(state, folder / "plain.safetensors")
+    wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
+    args = Namespace(lr=0.1, folder=folder)
+    torch.save({"state_dict": wrapped, "epoch": 3, "args": args}, folder / "a.pth")
+    words, said = (
+        (photos / "disc", "--weights"),
+        "taken from the file: what is under `state_dict.module`",
+    )
+    plain, answer = (
+        here("predict", "lenet", *words, name) for name in ("plain.safetensors", "a.pth")
+    )
+    assert (answer.code, answer.out) == (0, plain.out)
+    assert said in answer.err
+    assert "taken from" not in plain.err
+    assert said in here("embed", "lenet", *words, "a.pth").err
+    tuned = here("finetune", "lenet", photos, "--weights", "a.pth", "--epochs", "1", "-o", "run")
+    assert tuned.code == 0, tuned.err
+    assert said in tuned.err
+    assert "(what is under `state_dict.module`)" in here("info", "run").out
 
 
 def test_settings_that_are_wrong_are_named_together(here: Here, folder: Path, photos: Path) -> None:

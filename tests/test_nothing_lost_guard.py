@@ -7,6 +7,7 @@ that there is no memory.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -185,7 +186,13 @@ def test_row_24_a_batch_that_does_not_fit_is_halved_and_the_step_stays(tmp_path,
     chosen = settings("lenet", photos, **PLAIN | values)
     tune(tmp_path / "large", chosen)
     events = list(begin(tmp_path / "small", chosen, "act3", too_many(4)).events())
-    assert "4 at a time from here on" in notes(events)[-1]
+    asked = [
+        re.match(r"out of memory with (\d+) photos at once: (\d+) at", n) for n in notes(events)
+    ]
+    steps = [tuple(map(int, match.groups())) for match in asked if match]
+    assert steps == ([(8, 4)] if chosen.batch_size == 8 else [(15, 8), (8, 4)]), (
+        "halves, and no more"
+    )
     large, small = (Run.open(tmp_path / name).metrics() for name in ("large", "small"))
     for ours, theirs in zip(large, small, strict=True):
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-5)

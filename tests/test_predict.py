@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -14,13 +15,21 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 import pytest
+import torch
 from conftest import CLASSES, ROOT, Answer, Command, picture
+from torch import nn
 
+from zoo import catalog, device, models, weights
+from zoo.catalog import Preprocess
+from zoo.engine.torch import TorchEngine
+from zoo.predict import agreement
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import Prediction, open_predictor
+from zoo.predict.reconstruct import Reconstructor
 
 Here = Callable[..., Answer]
 Row = dict[str, str]
@@ -370,3 +379,176 @@ def test_an_interrupted_process_leaves_no_file_that_looks_finished(
     assert "Traceback" not in err
     assert not path.exists()
     assert partial.exists() is (suffix != "parquet")
+
+
+# Answers that are none.
+
+
+def exported_like(path: Path, values: list[float], **about: str) -> Path:
+    """A file as zoo exports it that gives these numbers for every picture."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    said = {
+        "zoo.classes": json.dumps(CLASSES),
+        "zoo.preprocess": json.dumps(Preprocess(size=32).to_dict()),
+        "zoo.input": "image",
+        "zoo.task": "classify",
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["numbers"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "values"], ["all"]),
+        # How many are left nobody can tell before it runs: that is how a file can lie about it.
+        helper.make_node("Add", ["nothing", "ones"], ["some"]),
+        helper.make_node("Cast", ["some"], ["taken"], to=TensorProto.BOOL),
+        helper.make_node("Compress", ["all", "taken"], ["flat"]),
+        helper.make_node("Unsqueeze", ["flat", "first"], ["probabilities"]),
+    ]
+    given = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, "h", "w", 3])
+    result = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, 3])
+    constants = [
+        helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
+        helper.make_tensor("ones", TensorProto.FLOAT, [len(values)], [1.0] * len(values)),
+        helper.make_tensor("values", TensorProto.FLOAT, [len(values)], values),
+        helper.make_tensor("first", TensorProto.INT64, [1], [0]),
+    ]
+    graph = helper.make_graph(nodes, "x", [given], [result], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    helper.set_model_props(model, said | {name.replace("_", "."): v for name, v in about.items()})
+    model.ir_version = 10
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ([0.2, 0.3, 0.5], ""),
+        ([math.nan, 0.3, 0.5], "is not finite"),
+        ([math.inf, 0.0, 0.0], "is not finite"),
+        ([1.8e8, 0.0, 0.0], "1.8e+08 as a probability"),
+        ([-0.5, 0.5, 1.0], "-0.5 as a probability"),
+        ([0.2, 0.2, 0.2], "whose sum is 0.6"),
+    ],
+)
+def test_what_is_no_probability_is_an_error_row(
+    here: Here, tmp_path: Path, photos: Path, values: list[float], why: str
+) -> None:
+    model = exported_like(tmp_path / "x.onnx", values)
+    found = answered(here("predict", model, photos / "disc"))
+    assert len(found) == 12
+    assert {row["status"] for row in found} == {"error" if why else "ok"}
+    assert all(why in row["error"] and bool(row["label"]) is not bool(why) for row in found)
+    if why:
+        answer = here("evaluate", model, "--data", photos)
+        assert answer.code == 2
+        assert why in answer.err
+
+
+def test_several_labels_need_not_add_up_to_one(here: Here, tmp_path: Path, photos: Path) -> None:
+    about = {"zoo_task": "multilabel", "zoo_threshold": "0.5"}
+    model = exported_like(tmp_path / "x.onnx", [0.9, 0.8, 0.1], **about)
+    assert {row["label"] for row in answered(here("predict", model, photos))} == {"disc|square"}
+    model = exported_like(tmp_path / "x.onnx", [0.9, 1.8, 0.1], **about)
+    assert {row["status"] for row in answered(here("predict", model, photos))} == {"error"}
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"zoo_threshold": "nan"},
+        {"zoo_threshold": "-1"},
+        {"zoo_threshold": "7"},
+        {"zoo_classes": '["a", "b"]'},
+        {"zoo_classes": '["a", "b", "c", "d"]'},
+        {"zoo_preprocess": json.dumps(Preprocess(size=32, std=(0.0, 1.0, 1.0)).to_dict())},
+        {"zoo_preprocess": json.dumps(Preprocess(size=32, std=(math.nan, 1.0, 1.0)).to_dict())},
+        {"zoo_preprocess": json.dumps(Preprocess(size=32, mean=(math.inf, 1.0, 1.0)).to_dict())},
+        {"zoo_preprocess": json.dumps(Preprocess(size=32, std=(1.0,)).to_dict())},
+    ],
+    ids=str,
+)
+def test_a_record_that_fits_no_answer_is_bad_input(
+    here: Here, tmp_path: Path, photos: Path, about: dict[str, str]
+) -> None:
+    model = exported_like(tmp_path / "x.onnx", [0.2, 0.3, 0.5], **about)
+    answer = here("predict", model, photos / "disc")
+    assert answer.code == 2, answer.err
+    assert "error:" in answer.err
+    assert "hint:" in answer.err
+    assert "fault of zoo" not in answer.err
+
+
+def test_a_file_that_gives_other_numbers_than_it_says_is_bad_input(
+    here: Here, tmp_path: Path, photos: Path
+) -> None:
+    model = exported_like(tmp_path / "x.onnx", [0.1, 0.2, 0.3, 0.4])
+    answer = here("predict", model, photos / "disc")
+    assert answer.code == 2, answer.err
+    assert "the network gives 4 numbers a picture and has the names of 3 classes" in answer.err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": ["disc", "square"]},
+        {"classes": [*CLASSES, "more"]},
+        {"threshold": math.nan},
+        {"preprocess": {"std": [0.0]}},
+        {"preprocess": {"std": [math.nan]}},
+    ],
+    ids=str,
+)
+def test_a_run_whose_record_fits_no_answer_is_bad_input(
+    here: Here, run: Path, photos: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    record = json.loads((run / "run.json").read_text("utf-8"))
+    for name, value in change.items():
+        record[name] = {**record[name], **value} if isinstance(value, dict) else value
+    (tmp_path / "run/run.json").write_text(json.dumps(record), "utf-8")
+    answer = here("predict", tmp_path / "run", photos / "disc")
+    assert answer.code == 2, answer.err
+    assert "fault of zoo" not in answer.err
+
+
+def test_a_network_that_overflows_gives_error_rows(
+    here: Here, photos: Path, tmp_path: Path
+) -> None:
+    """Numbers that are finite in the file and not in the answer."""
+    chain = models.build(catalog.find("mlp"))
+    state = {n: torch.full_like(t, 3e38) for n, t in chain.state_dict().items()}
+    weights.save(state, tmp_path / "x.safetensors")
+    words = (photos / "disc", "--weights", tmp_path / "x.safetensors")
+    found = answered(here("predict", "mlp", *words))
+    assert {row["status"] for row in found} == {"error"}
+    assert all("is not finite" in row["error"] for row in found)
+    found = answered(here("embed", "mlp", *words))
+    assert {row["status"] for row in found} == {"error"}
+    answer = here("rank", photos, "--models", f"mlp={tmp_path / 'x.safetensors'}")
+    assert "not finite" in answer.out + answer.err
+    preprocess = catalog.find("mlp").preprocess
+    engine = TorchEngine(nn.Sequential(Overflow()), preprocess, device.choose("cpu", "fp32"))
+    (row,) = Reconstructor(engine, preprocess, "").rows([Input(str(photos / "disc/00.png"), "x")])
+    assert (row.status, row.after) == ("error", None)
+
+
+class Overflow(nn.Module):
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs * 1e38 * 1e38
+
+
+def test_only_pictures_that_both_or_one_answer_are_compared(tmp_path: Path, photos: Path) -> None:
+    """A precision that gives nothing finite agrees with nothing."""
+    good, bad = (
+        open_predictor(str(exported_like(tmp_path / f"{name}.onnx", values)))
+        for name, values in (("good", [0.2, 0.3, 0.5]), ("bad", [math.nan] * 3))
+    )
+    (tmp_path / "none.png").touch()
+    places = [photos / "disc/00.png", photos / "disc/01.png", tmp_path / "none.png"]
+    inputs = [Input(str(path), path.name) for path in places]
+    assert agreement.agreement(good, good, inputs) == (2, 2)
+    assert agreement.agreement(bad, good, inputs) == (0, 2)
+    assert agreement.agreement(good, bad, inputs) == (0, 2)

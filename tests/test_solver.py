@@ -196,9 +196,11 @@ def test_features_that_never_change_do_no_harm() -> None:
 
 def test_values_that_are_not_finite_are_refused() -> None:
     features, labels = rows(40, 5)
-    features[3, 2] = np.nan
-    with pytest.raises(TrainingError, match="not finite"):
-        solve(features, labels, CLASSES, seed=0)
+    for wrong in ([np.nan], [np.inf], [np.inf, -np.inf]):
+        spoilt = features.copy()
+        spoilt[: len(wrong), 2] = wrong
+        with pytest.raises(TrainingError, match="not finite"):
+            solve(spoilt, labels, CLASSES, seed=0)
 
 
 # Photos held out.

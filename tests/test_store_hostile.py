@@ -349,6 +349,55 @@ def test_row_6_a_file_that_wants_terabytes_ends_its_child_alone(tmp_path: Path) 
     assert not tree(tmp_path / "cache" / "converted")
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is Linux's")
+def test_a_file_that_wants_more_memory_than_it_may_is_given_up_for_that(tmp_path: Path) -> None:
+    """2 GB, which this machine may well have: what says no is the child's own limit."""
+    path = tmp_path / "x.pth"
+    asked = 2 << 30
+    floats = b"\x8a\x05" + (asked // 4).to_bytes(5, "little")
+    data = b"}X\x01\x00\x00\x00w" + TENSOR.replace(b"SIZE", floats) + b"s."
+    path.write_bytes(LEGACY_START + b"\x80\x02" + data + pickle.dumps(["0"], 2) + bytes(64))
+    with pytest.raises(ReaderDied, match="needed more memory than 4 times the file and 1 GB"):
+        read(path)
+
+
+TENSOR = (  # SIZE: of its storage, which the legacy form allots before it reads
+    b"ctorch._utils\n_rebuild_tensor_v2\n(((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
+    b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuSIZENtQK\x00K\x01\x85K\x01\x85"
+    b"\x89ccollections\nOrderedDict\n)RtR"
+)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is Linux's")
+def test_the_early_look_has_the_limit_too(tmp_path: Path) -> None:
+    """A text of 50 MB in the pickle, of which the child may have 16, before it imports torch."""
+    path, result = tmp_path / "x.pth", tmp_path / "result"
+    text = b"\x80\x02X" + (50_000_000).to_bytes(4, "little") + b"a" * 50_000_000
+    path.write_bytes(as_zip(text + b"cposix\nsystem\n."))
+    ends = []
+    for memory in (16 << 20, 1 << 30):
+        with path.open("rb") as file, result.open("wb+") as out:
+            ends.append(convert._run(file, out, [memory, 60, 1 << 20], 60.0)[0])
+    assert ends == [convert.LIMIT, convert.REFUSED]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is Linux's")
+def test_the_limit_of_memory_holds_and_cannot_be_raised_again() -> None:
+    code = (
+        "import resource\n"
+        "from zoo.weights import child\n"
+        "child._limit_memory(1 << 26); soft, hard = resource.getrlimit(resource.RLIMIT_AS)\n"
+        "child._limit_memory(None); free, _ = resource.getrlimit(resource.RLIMIT_AS)\n"
+        "child._limit_memory(1 << 26, for_good=True)\n"
+        "print(soft != hard == free, len(set(resource.getrlimit(resource.RLIMIT_AS))) == 1)\n"
+        "try: bytearray(1 << 27)\n"
+        "except MemoryError: print('none')\n"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "none"]
+
+
 def tree(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.rglob("*") if p.is_file()) if folder.exists() else []
 

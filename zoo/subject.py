@@ -29,6 +29,7 @@ from zoo.errors import (
     ImageError,
     RunError,
     UsageError,
+    WeightsError,
     WriteError,
 )
 from zoo.run import EDITED, Run
@@ -195,13 +196,7 @@ def of_run(run: Run) -> Subject:
     if stage and about.get("model_sha256") == digest:
         last = [f"{stage}.weight", f"{stage}.bias"]
         head = weights.read_arrays(path, last)
-        shapes = [head[name].shape for name in last]
-        if len(shapes[0]) != 2 or {shapes[0][0], *shapes[1]} != {len(names)}:
-            raise RunError(
-                f"{run.path('run.json')}: linear_head is {stage}, which gives no {len(names):,} "
-                "classes",
-                EDITED,
-            )
+        must_be_head(head[last[0]], head[last[1]], len(names), path)
         run.check(records.fields({}), ("boundary",))
         parts = {
             "made_of": made_of(row, variant),
@@ -219,6 +214,16 @@ def of_run(run: Run) -> Subject:
         photos=spread([path for path in run.photos("train") if path.is_file()], CALIBRATION),
         **parts,
     )
+
+
+def must_be_head(weight: Array, bias: Array, classes: int, path: Path) -> None:
+    """Raises WeightsError for a head that does not give one number for each class."""
+    if weight.ndim != 2 or weight.shape[:1] != (classes,) or bias.shape != (classes,):
+        shapes = " and ".join(" x ".join(map(str, part.shape)) for part in (weight, bias))
+        raise WeightsError(
+            f"{path}: its head of {shapes} numbers is not one of {classes} classes",
+            "run.json and model.safetensors are not of one training: make the run anew",
+        )
 
 
 def of_name(name: str, choice: str | None, seed: int, progress: Progress | None) -> Subject:
@@ -241,7 +246,7 @@ def of_name(name: str, choice: str | None, seed: int, progress: Progress | None)
     net = build()
     tensors = weights.digest_of_state(net.chain.state_dict())
     made, shown = made_of(net.spec, net.variant), (net.preprocess, net.classes, net.threshold)
-    return Subject(name, made, tensors, None, *shown, lambda: net)
+    return Subject(name, made, tensors, None, *shown, lambda: net, note=net.said_of_file)
 
 
 def engine_of(subject: Subject, kind: str, device: Device) -> tuple[Engine, str]:

@@ -45,6 +45,7 @@ class OnnxModel:
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         import onnxruntime
 
+        self.path = path
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or cores()
         options.log_severity_level = 3
@@ -104,12 +105,22 @@ class OnnxModel:
         return self.outputs(batch)[0]
 
     def outputs(self, batch: Array) -> list[Array]:
-        """All that the file gives; of an autoencoder the picture again and its code."""
+        """All that the file gives; of an autoencoder the picture again and its code.
+
+        Raises WeightsError where that is not one row of numbers for each picture.
+        """
         name = self.session.get_inputs()[0].name
         try:
-            return self.session.run(None, {name: batch})  # type: ignore[no-any-return]
+            found: list[Array] = self.session.run(None, {name: batch})
         except Exception as error:  # the runtime's have no common type
-            self.refuse(self.path, f"it cannot run: {first_line(error)}")
+            self.refuse(self.path, f"it cannot be run on a picture: {first_line(error)}")
+        for values in found[:1]:
+            shape = getattr(values, "shape", ())
+            if shape[:1] != batch.shape[:1] or values.dtype.kind != "f":
+                self.refuse(
+                    self.path, f"it gives no row of numbers for each of {len(batch)} pictures"
+                )
+        return found
 
 
 class OnnxEngine:

@@ -77,6 +77,18 @@ def threads(
         pool.shutdown(wait=not asked(), cancel_futures=True)
 
 
+def answers(
+    items: Iterable[T], load: Callable[[T], Array], engine: Engine
+) -> Iterator[tuple[T, Array | ImageError]]:
+    """The same, where a result with NaN or infinity is an error: it is no answer for anybody."""
+    import numpy as np
+
+    for item, result in forward(items, load, engine):
+        if not isinstance(result, ImageError) and not np.isfinite(result).all():
+            result = ImageError("the network's answer is not finite: it holds NaN or infinity")
+        yield item, result
+
+
 def ordered(
     pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
 ) -> Iterator[R]:

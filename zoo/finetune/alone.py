@@ -15,7 +15,7 @@ import numpy as np
 
 from zoo import __version__, weights
 from zoo.data.index import Sample
-from zoo.errors import DisagreementError
+from zoo.errors import DisagreementError, TrainingError
 from zoo.finetune.events import Event, Finished
 from zoo.finetune.features import Views, compute
 from zoo.finetune.finish import conclude
@@ -51,6 +51,11 @@ def solve_alone(job: Job) -> Iterator[Event]:
     scores = measured(source, weight, bias, classes)
     outputs, on_test = scores.outputs, source.on_test()
     assert outputs is not None
+    if not np.isfinite(outputs).all():
+        raise TrainingError(
+            "the features of the val photos hold values that are not finite",
+            "use --precision fp32",
+        )
     train_loss = loss_of(scores_of(flat(source.features), weight, bias), source.labels)
     epoch = epoch_of(scores, train_loss, time.perf_counter() - started, solution.reason)
     job.log(epoch)

@@ -41,9 +41,10 @@ class Rows:
 
     def __init__(self, features: Array) -> None:
         """features: N x D. Raises TrainingError where they are not finite."""
-        mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-        rows = np.subtract(features, mean, dtype=np.float32)
-        spread = np.sqrt(np.einsum("nd,nd->d", rows, rows, dtype=np.float64) / len(rows))
+        with np.errstate(invalid="ignore", over="ignore"):  # is told by what comes of it
+            mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+            rows = np.subtract(features, mean, dtype=np.float32)
+            spread = np.sqrt(np.einsum("nd,nd->d", rows, rows, dtype=np.float64) / len(rows))
         if not np.isfinite(spread).all():
             raise TrainingError(
                 "the features hold values that are not finite", "use --precision fp32"

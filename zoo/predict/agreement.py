@@ -29,7 +29,8 @@ def measured(
     with suppress(OSError, ValueError, KeyError, TypeError):
         if place and (content := read_sealed(place)) is not None:
             found = json.loads(content)
-            return int(found["same"]), int(found["count"])
+            if 0 <= int(found["same"]) <= int(found["count"]):
+                return int(found["same"]), int(found["count"])
     same, count = agreement(ours, exact(), inputs)
     if place:
         with suppress(WriteError):
@@ -49,7 +50,11 @@ def kept(model: str, ours: Predictor, inputs: Sequence[Input]) -> Path | None:
 
 
 def agreement(ours: Predictor, exact: Predictor, inputs: Sequence[Input]) -> tuple[int, int]:
-    """(equal answers, answers) of two predictors on the same inputs."""
+    """(equal answers, answers) of two predictors on the same inputs.
+
+    A picture that only one of them answers is answered otherwise; one that neither does is none.
+    """
     pairs = zip(ours.rows(inputs), exact.rows(inputs), strict=True)
-    answered = [(a.answer, b.answer) for a, b in pairs if a.status == "ok"]
-    return sum(a == b for a, b in answered), len(answered)
+    answered = [(a, b) for a, b in pairs if "ok" in (a.status, b.status)]
+    same = sum(a.status == b.status and a.answer == b.answer for a, b in answered)
+    return same, len(answered)

@@ -14,7 +14,7 @@ import numpy as np
 
 from zoo.data.views import plain_view
 from zoo.engine import Array, Engine
-from zoo.engine.pipeline import forward
+from zoo.engine.pipeline import answers
 from zoo.errors import ImageError, UnknownStage, UsageError
 from zoo.network import Network
 from zoo.predict import labels
@@ -58,7 +58,7 @@ class Embedder:
 
     def rows(self, inputs: Iterable[Input]) -> Iterator[Embedding]:
         """One Embedding for each input, in order, in constant memory."""
-        for item, result in forward(inputs, lambda item: self.load(item.file), self.engine):
+        for item, result in answers(inputs, lambda item: self.load(item.file), self.engine):
             label = labels.known(item)
             if isinstance(result, ImageError):
                 yield Embedding(item.shown, "error", label, error=str(result))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +13,13 @@ import numpy as np
 
 from zoo import catalog
 from zoo import device as devices
+from zoo.catalog import Preprocess
 from zoo.data.preprocess import normalise
 from zoo.data.views import framed_view, plain_view
 from zoo.device import cores
 from zoo.engine import Array, Engine
 from zoo.engine.choose import choose_for_network
-from zoo.engine.pipeline import forward
+from zoo.engine.pipeline import answers
 from zoo.errors import ImageError, InputError, RunError, UsageError
 from zoo.metrics import sigmoid, softmax
 from zoo.predict.inputs import Input
@@ -27,6 +29,8 @@ from zoo.subject import spread
 if TYPE_CHECKING:
     from zoo.device import Device
     from zoo.network import Network
+
+ROUNDING = 1e-2  # of probabilities, and of their sum, in a file that says that it gives such
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +71,22 @@ class Predictor:
     about: str
     threshold: float | None = None
 
+    def __post_init__(self) -> None:
+        """Raises InputError for a threshold that is no probability."""
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise InputError(
+                f"the network's threshold is {self.threshold:g}, which is no probability",
+                "one is above 0 and at most 1: train or export it anew",
+            )
+
     def rows(self, inputs: Iterable[Input], top: int = 1) -> Iterator[Prediction]:
         """One Prediction for each input, in order, in constant memory."""
         top = min(top, len(self.classes))
-        for item, result in forward(inputs, lambda item: self.load(item.file), self.engine):
-            if isinstance(result, ImageError):
-                yield Prediction(item.shown, "error", error=str(result))
+        for item, result in answers(inputs, lambda item: self.load(item.file), self.engine):
+            scores = result if isinstance(result, ImageError) else self.probabilities(result)
+            if isinstance(scores, ImageError):
+                yield Prediction(item.shown, "error", error=str(scores))
                 continue
-            scores = self.probabilities(result)
             best = np.argsort(-scores, kind="stable")
             yield Prediction(
                 item.shown,
@@ -84,10 +96,23 @@ class Predictor:
                 reached=self.reached(scores),
             )
 
-    def probabilities(self, result: Array) -> Array:
-        if not self.logits:
-            return result
-        return softmax(result) if self.threshold is None else sigmoid(result)
+    def probabilities(self, result: Array) -> Array | ImageError:
+        """Of one picture, K, or why they are none. Raises InputError for others than K."""
+        if result.shape != (len(self.classes),):
+            raise InputError(
+                f"the network gives {' x '.join(map(str, result.shape))} numbers a picture and "
+                f"has the names of {len(self.classes)} classes",
+                "train or export it anew: its network and its record are not of one training",
+            )
+        if self.logits:
+            return softmax(result) if self.threshold is None else sigmoid(result)
+        least, most, total = float(result.min()), float(result.max()), float(result.sum())
+        if not (least >= -ROUNDING and most <= 1 + ROUNDING):
+            odd = most if most > 1 else least
+            return ImageError(f"the network gives {odd:g} as a probability")
+        if self.threshold is None and abs(total - 1) > ROUNDING:
+            return ImageError(f"the network gives probabilities whose sum is {total:g}, not 1")
+        return result
 
     def reached(self, scores: Array) -> tuple[tuple[str, float], ...] | None:
         """In the order of the classes."""
@@ -141,6 +166,7 @@ def open_predictor(
     ready, note = subjects.engine_of(subject, kind, place)
     about = "; ".join(filter(None, (described(place, run), note or why, subject.note)))
     preprocess = subject.preprocess
+    must_normalise(preprocess, name)
     return Predictor(
         ready,
         subject.classes,
@@ -200,7 +226,22 @@ def open_network(
         net = network.of_run(run)
     else:
         net = network.pretrained(name, choice, seed=seed, progress=progress)
-    return net, place, described(place, run)
+    must_normalise(net.preprocess, name)
+    return net, place, "; ".join(filter(None, (described(place, run), net.said_of_file)))
+
+
+def must_normalise(preprocess: Preprocess, name: str) -> None:
+    """Raises InputError for a mean or std by which no picture can be normalised.
+
+    Engines differ in what they make of NaN: some give finite numbers for it.
+    """
+    mean, std = preprocess.mean, preprocess.std
+    whole = len(mean) == len(std) == preprocess.channels
+    if not whole or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise InputError(
+            f"{name}: pictures cannot be normalised by a mean of {mean} and a std of {std}",
+            f"each has {preprocess.channels} finite numbers, of std above 0: make it anew",
+        )
 
 
 def is_run(name: str) -> bool:
@@ -239,6 +280,7 @@ def of_onnx(path: Path) -> Predictor:
     if model.task == "reconstruct":
         raise no_classes(f"{path} is an exported autoencoder", "RUN")
     preprocess = model.preprocess
+    must_normalise(preprocess, str(path))
 
     def raw(file: str) -> Array:
         return framed_view(file, preprocess)

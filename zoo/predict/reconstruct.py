@@ -12,7 +12,7 @@ from zoo.catalog import Preprocess
 from zoo.data.preprocess import normalise
 from zoo.data.views import plain_view
 from zoo.engine import Array, Engine
-from zoo.engine.pipeline import forward
+from zoo.engine.pipeline import answers
 from zoo.errors import ImageError, UsageError
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import open_network
@@ -58,7 +58,7 @@ class Reconstructor:
             seen.pixels = plain_view(seen.item.file, self.preprocess)
             return seen.pixels
 
-        for seen, result in forward((Seen(item) for item in inputs), load, self.engine):
+        for seen, result in answers((Seen(item) for item in inputs), load, self.engine):
             if isinstance(result, ImageError):
                 yield Reconstruction(seen.item.shown, "error", error=str(result))
                 continue
