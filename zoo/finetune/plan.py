@@ -184,7 +184,7 @@ def make(recipe: Recipe, progress: Progress | None = None, begin: bool = False) 
     engine, engine_why = engine_of(recipe, chosen)
     if quick := known.plan_of(recipe, index, chosen, (engine, engine_why)):
         if recipe.folds:
-            folds_of(index.without_test(), {}, recipe.folds, recipe.seed)
+            folds_of(index.without_test(), contents(index), recipe.folds, recipe.seed)
         return replace(quick, reasons={**quick.reasons, "flip": flip_why})
     begun = ahead.begin(recipe, index, chosen, engine) if begin else None
     try:
@@ -250,7 +250,7 @@ def planned(
     check_mixing(plan)
     check_old(plan)
     if recipe.folds:
-        folds_of(index.without_test(), {}, recipe.folds, recipe.seed)
+        folds_of(index.without_test(), contents(index), recipe.folds, recipe.seed)
     return plan
 
 
