@@ -244,6 +244,8 @@ class Run:
 
     def contents(self) -> dict[str, str]:
         """Return the sha256 of the content by path, in hex, of photos where it is written down."""
+        if not self.path("index.csv").exists():
+            return {}
         return {row["path"]: digest for row in self.rows() if (digest := row.get("sha256"))}
 
     def listed(self, split: str) -> list[dict[str, str]]:
@@ -256,6 +258,8 @@ class Run:
 
     def left_out(self) -> set[str]:
         """Return the paths in skipped.csv."""
+        if not self.path("skipped.csv").exists():
+            return set()
         with open(self.path("skipped.csv"), newline="", **TEXT) as file:
             return {row["path"] for row in csv.DictReader(file)}
 
