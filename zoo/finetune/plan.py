@@ -15,7 +15,7 @@ from zoo import recipe as recipes
 from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex, scan
 from zoo.device import Device
-from zoo.errors import DataError, UsageError
+from zoo.errors import DataError
 from zoo.finetune import ahead, known, multilabel
 from zoo.finetune.checks import (
     check_batches,
@@ -26,7 +26,15 @@ from zoo.finetune.checks import (
     check_steps,
     check_task,
 )
-from zoo.finetune.choices import balancing, epoch_kept, learning_rate, mirrored, threads_of
+from zoo.finetune.choices import (
+    MIRRORS,
+    balancing,
+    engine_of,
+    epoch_kept,
+    learning_rate,
+    mirrored,
+    threads_of,
+)
 from zoo.finetune.cut import Cut
 from zoo.finetune.digests import contents
 from zoo.finetune.evidence import folds_of
@@ -43,9 +51,6 @@ if TYPE_CHECKING:
 
     from zoo.finetune.ahead import Ahead
     from zoo.network import Network, Progress
-
-
-MIRRORS = "small grey pictures, as of digits and letters, are others in a mirror; --flip mirrors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +184,12 @@ def make(recipe: Recipe, progress: Progress | None = None, begin: bool = False) 
     flip_why = MIRRORS if recipe.flip is None else "as asked for"
     recipe = settled(recipe, index)
     check_steps(recipe)
+    if recipe.folds:
+        folds_of(index.without_test(), contents(index), recipe.folds, recipe.seed)
     device.tune_allocator()
     chosen = device.choose(recipe.device, recipe.precision)
     engine, engine_why = engine_of(recipe, chosen)
     if quick := known.plan_of(recipe, index, chosen, (engine, engine_why)):
-        if recipe.folds:
-            folds_of(index.without_test(), contents(index), recipe.folds, recipe.seed)
         return replace(quick, reasons={**quick.reasons, "flip": flip_why})
     begun = ahead.begin(recipe, index, chosen, engine) if begin else None
     try:
@@ -249,24 +254,7 @@ def planned(
     check_batches(plan)
     check_mixing(plan)
     check_old(plan)
-    if recipe.folds:
-        folds_of(index.without_test(), contents(index), recipe.folds, recipe.seed)
     return plan
-
-
-def engine_of(recipe: Recipe, place: Device) -> tuple[str, str]:
-    """Who runs the frozen part, and why. Raises UsageError."""
-    from zoo.engine.choose import choose
-
-    if not recipe.freeze:
-        wanted = "torch" if recipe.engine == "auto" else recipe.engine
-        if wanted != "torch":
-            raise UsageError(
-                f"--engine {wanted} with --no-freeze: what is trained runs in torch",
-                "leave it out: an engine is of the frozen part",
-            )
-        return "torch", "what is trained runs in torch"
-    return choose(recipe.engine, place.name, place.precision)
 
 
 def photos_of(recipe: Recipe, progress: Progress | None) -> DatasetIndex:
