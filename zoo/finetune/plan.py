@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,7 +34,7 @@ from zoo.finetune.choices import (
     mirrored,
     threads_of,
 )
-from zoo.finetune.cut import Cut
+from zoo.finetune.cut import Cut, state_sha256
 from zoo.finetune.digests import contents
 from zoo.finetune.evidence import folds_of
 from zoo.finetune.explain import Line, lines
@@ -332,10 +331,3 @@ def networks(
     device.seed_all("head", recipe.seed)
     chain, spec = network.with_head(start.chain, start.spec, classes, recipe.head)
     return start, chain, spec, digest
-
-
-def state_sha256(chain: nn.Sequential) -> str:
-    digest = hashlib.sha256()
-    for tensor in chain.state_dict().values():
-        digest.update(tensor.contiguous().numpy().reshape(-1).data)
-    return digest.hexdigest()

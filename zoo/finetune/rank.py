@@ -27,13 +27,12 @@ from zoo.errors import (
     UsageError,
 )
 from zoo.finetune.choices import mirrored
-from zoo.finetune.cut import Cut, cut
+from zoo.finetune.cut import Cut, cut, state_sha256
 from zoo.finetune.digests import contents
 from zoo.finetune.events import Watch
 from zoo.finetune.features import Pass, Views, compute
 from zoo.finetune.folds import alike
 from zoo.finetune.phases import feature_shape, is_linear
-from zoo.finetune.plan import state_sha256
 from zoo.finetune.prefix import Part, cache_of, prefix
 from zoo.finetune.solver import cross_validated
 from zoo.metrics import Array
