@@ -439,6 +439,7 @@ def test_a_share_for_validation_beside_a_val_part_is_refused(here, tmp_path, pho
     for part in ("train", "val"):
         shutil.copytree(photos, tmp_path / "photos" / part)
     words = ["finetune", "lenet", tmp_path / "photos", "--weights", "none", "--dry-run"]
+    words.append("--keep-duplicates")
     answer = here(*words, "--val-fraction", "0.5")
     assert answer.code == 2
     assert "--val-fraction 0.5 would do nothing" in answer.err

@@ -134,6 +134,7 @@ def test_seeds_that_change_nothing_are_not_called_certainty(here, tmp_path, phot
     for split in ("train", "val"):
         shutil.copytree(photos, data / split)
     words = ("finetune", "lenet", data, "--weights", start, "--cut", "act4", "--seeds", 2)
+    words = (*words, "--keep-duplicates")
     answer = here(*words, "--penalty", 0.1, "--views", 1, "-o", tmp_path / "run")
     assert answer.code == 0, answer.err
     assert "standard deviation 0.0 %" in answer.err
@@ -235,7 +236,7 @@ def test_folds_that_cannot_be_are_refused_before_anything_runs(
                 shutil.copytree(data / kind, tmp_path / "split" / split / kind)
         data = tmp_path / "split"
     words = ("finetune", "lenet", data, "--weights", "none", "--cut", "act4", "--folds", folds)
-    answer = here(*words, "-o", tmp_path / "run")
+    answer = here(*words, "--keep-duplicates", "-o", tmp_path / "run")
     assert answer.code == 2, answer.err
     assert f"error: {what}" in answer.err
     assert "hint: give " in answer.err
@@ -243,14 +244,14 @@ def test_folds_that_cannot_be_are_refused_before_anything_runs(
 
 
 def test_copies_of_one_photo_are_no_class_to_cross_validate(tmp_path, photos, start):
-    """Which is only known when they have been read."""
+    """That is told before anything runs."""
     data = tmp_path / "photos"
     shutil.copytree(photos, data)
     for path in sorted((data / "disc").iterdir())[1:]:
         shutil.copy(data / "disc" / "00.png", path)
     chosen = settings("lenet", data, weights=str(start), cut="act4", folds=3)
     with pytest.raises(UsageError, match="class 'disc' are all in one"):
-        tune(tmp_path / "run", chosen)
+        plan.make(chosen)
 
 
 # A stop.

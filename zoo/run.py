@@ -272,6 +272,8 @@ class Run:
 
     def contents(self) -> dict[str, str]:
         """Return the sha256 of the content by path, in hex, of photos where it is written down."""
+        if not self.path("index.csv").exists():
+            return {}
         return {row["path"]: digest for row in self.index() if (digest := row.get("sha256"))}
 
     def listed(self, split: str) -> list[dict[str, str]]:
@@ -283,6 +285,8 @@ class Run:
 
     def left_out(self) -> set[str]:
         """Return the paths in skipped.csv."""
+        if not self.path("skipped.csv").exists():
+            return set()
         return {row["path"] for row in self.rows("skipped.csv", ("path",))}
 
     def rows(self, name: str, needed: Iterable[str]) -> Iterator[dict[str, str]]:

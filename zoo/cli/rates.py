@@ -52,6 +52,7 @@ def command(
 
         test = rates.in_steps(ours)
         plan = plans.make(test, screen.bytes)
+        plan = replace(plan, index=plan.index.without_test())  # which is for a training's end
         show_plan(plan, ours)
         points = measured(plan, screen)
         found = rates.suggestion(points)

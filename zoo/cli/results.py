@@ -62,7 +62,7 @@ def show_val(event: Finished, run: Run) -> None:
         figure += f", macro-F1 {percent(found.macro_f1)}"
     if event.baseline:
         figure += f" (PCA {event.baseline.mse:.6f})"
-    where = "drawn from train by the seed" if data.get("drawn") else "as the data have it"
+    where = "drawn from train by the seed" if data.get("drawn") else "the data's own val part"
     chosen = {
         "last": "nothing was chosen on it but the temperature",
         "optimum": "nothing was chosen on it but the temperature",

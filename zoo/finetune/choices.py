@@ -30,6 +30,7 @@ IMBALANCE = 3.0
 # (`python -m benchmarks.views`); with many more each is a long pass.
 FEW = 1000
 VIEWS = {"solved": 2, "deeper": 4}
+MIRRORS = "small grey pictures, as of digits and letters, are others in a mirror; --flip mirrors"
 LOOKED = 24  # photos that say whether all are small and grey
 BUDGET = 50  # per cent of the free disk for kept features
 
@@ -68,6 +69,21 @@ def threads_of(
     if 3 * work * recipe.batch_size < SMALL_WORK:
         return 1, "small steps are quickest on one thread"
     return place.threads, f"{place.threads} threads"
+
+
+def engine_of(recipe: Recipe, place: Device) -> tuple[str, str]:
+    """Who runs the frozen part, and why. Raises UsageError."""
+    from zoo.engine.choose import choose
+
+    if not recipe.freeze:
+        wanted = "torch" if recipe.engine == "auto" else recipe.engine
+        if wanted != "torch":
+            raise UsageError(
+                f"--engine {wanted} with --no-freeze: what is trained runs in torch",
+                "leave it out: an engine is of the frozen part",
+            )
+        return "torch", "what is trained runs in torch"
+    return choose(recipe.engine, place.name, place.precision)
 
 
 def view_count(

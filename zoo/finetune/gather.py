@@ -179,7 +179,8 @@ class Gather:
         self.run.save_index(self.index, self.digests)
         balance = self.balanced_anew() if found.bad else ""
         counts = {split: len(self.index.of(split)) for split in ("train", "val", "test")}
-        self.run.update(data={**self.run.record["data"], **counts})
+        about = {**self.run.record["data"], **counts, "drawn": self.index.drawn}
+        self.run.update(data=about)
         views = sum(len(keys) for keys in found.keys.values())
         seconds = time.perf_counter() - started
         yield FeaturesDone(found.computed, views - found.computed, seconds, found.bad, balance)

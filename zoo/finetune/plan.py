@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex, scan
 from zoo.device import Device
 from zoo.engine.compiled import made_of
-from zoo.errors import DataError, UsageError
+from zoo.errors import DataError
 from zoo.finetune import ahead, known, multilabel
 from zoo.finetune.checks import (
     check_batches,
@@ -27,8 +26,16 @@ from zoo.finetune.checks import (
     check_steps,
     check_task,
 )
-from zoo.finetune.choices import balancing, epoch_kept, learning_rate, mirrored, threads_of
-from zoo.finetune.cut import Cut
+from zoo.finetune.choices import (
+    MIRRORS,
+    balancing,
+    engine_of,
+    epoch_kept,
+    learning_rate,
+    mirrored,
+    threads_of,
+)
+from zoo.finetune.cut import Cut, state_sha256
 from zoo.finetune.digests import contents
 from zoo.finetune.evidence import folds_of
 from zoo.finetune.explain import Line, lines
@@ -44,9 +51,6 @@ if TYPE_CHECKING:
 
     from zoo.finetune.ahead import Ahead
     from zoo.network import Network, Progress
-
-
-MIRRORS = "small grey pictures, as of digits and letters, are others in a mirror; --flip mirrors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +187,12 @@ def make(recipe: Recipe, progress: Progress | None = None, begin: bool = False) 
     flip_why = MIRRORS if recipe.flip is None else "as asked for"
     recipe = settled(recipe, index)
     check_steps(recipe)
+    if recipe.folds:
+        folds_of(index.without_test(), contents(index), recipe.folds, recipe.seed)
     device.tune_allocator()
     chosen = device.choose(recipe.device, recipe.precision)
     engine, engine_why = engine_of(recipe, chosen)
     if quick := known.plan_of(recipe, index, chosen, (engine, engine_why)):
-        if recipe.folds:
-            folds_of(index.without_test(), {}, recipe.folds, recipe.seed)
         return replace(quick, reasons={**quick.reasons, "flip": flip_why})
     begun = ahead.begin(recipe, index, chosen, engine) if begin else None
     try:
@@ -254,24 +258,7 @@ def planned(
     check_batches(plan)
     check_mixing(plan)
     check_old(plan)
-    if recipe.folds:
-        folds_of(index.without_test(), {}, recipe.folds, recipe.seed)
     return plan
-
-
-def engine_of(recipe: Recipe, place: Device) -> tuple[str, str]:
-    """Who runs the frozen part, and why. Raises UsageError."""
-    from zoo.engine.choose import choose
-
-    if not recipe.freeze:
-        wanted = "torch" if recipe.engine == "auto" else recipe.engine
-        if wanted != "torch":
-            raise UsageError(
-                f"--engine {wanted} with --no-freeze: what is trained runs in torch",
-                "leave it out: an engine is of the frozen part",
-            )
-        return "torch", "what is trained runs in torch"
-    return choose(recipe.engine, place.name, place.precision)
 
 
 def photos_of(recipe: Recipe, progress: Progress | None) -> DatasetIndex:
@@ -350,10 +337,3 @@ def networks(
     device.seed_all("head", recipe.seed)
     chain, spec = network.with_head(start.chain, start.spec, classes, recipe.head)
     return start, chain, spec, digest
-
-
-def state_sha256(chain: nn.Sequential) -> str:
-    digest = hashlib.sha256()
-    for tensor in chain.state_dict().values():
-        digest.update(tensor.contiguous().numpy().reshape(-1).data)
-    return digest.hexdigest()
