@@ -73,11 +73,12 @@ def _scaled(maximum: int, deep: bool) -> NDArray[np.uint16 | np.uint8]:
     """Return what Pillow makes of each value: 0 to 255, or to 65535 where it is deep."""
     top = 65535 if deep else 255
     values = np.arange(256 if maximum < 256 else 65536) / maximum * top
-    return np.minimum(top, np.rint(values)).astype(">u2" if deep else np.uint8)
+    return np.minimum(top, np.rint(values)).astype(np.uint16 if deep else np.uint8)
 
 
 def _file(kind: bytes, size: tuple[int, int], values: NDArray[np.generic], deep: bool) -> bytes:
-    return b"%b\n%d %d\n%d\n%b" % (kind, *size, 65535 if deep else 255, values.tobytes())
+    stored = values.astype(">u2" if deep else np.uint8, copy=False)
+    return b"%b\n%d %d\n%d\n%b" % (kind, *size, 65535 if deep else 255, stored.tobytes())
 
 
 def _without_comments(text: bytes) -> bytes:

@@ -164,19 +164,17 @@ def _without(data: bytes, cuts: list[tuple[int, int, bytes]]) -> bytes:
 
 
 def _turning(kind: bytes, body: bytes) -> bytes:
-    """Return the chunk as Pillow may see it where it can say how the picture is turned, else b"".
+    """Return a text that can say how the picture is turned, no longer than TEXT, else b"".
 
-    That is XMP, of which the first megabyte is kept, and the EXIF of ImageMagick.
+    That is XMP, which says it where it begins, and the EXIF of ImageMagick.
     """
-    key, _, rest = body.partition(b"\0")
-    if key == b"XML:com.adobe.xmp" and kind == b"iTXt" and len(rest) >= 2:
-        text = rest[2:].split(b"\0", 2)[-1]
-        text = _unpacked(text) if rest[0] else text[:TEXT]
+    key, _, text = body.partition(b"\0")
+    if kind == b"iTXt":
+        packed, text = text[:1] == b"\1", text[2:].split(b"\0", 2)[-1]
+        text = _unpacked(text) if packed else text[:TEXT]
         body = key + b"\0\0\0\0\0" + text.decode("utf-8", "ignore").encode()
-    elif key == b"Raw profile type exif" and kind in (b"zTXt", b"tEXt"):
-        text = _unpacked(rest[1:]) if kind == b"zTXt" else rest
-        if len(text) >= TEXT:
-            return b""
+    elif kind in (b"tEXt", b"zTXt"):
+        text = _unpacked(text[1:]) if kind == b"zTXt" else text[:TEXT]
         kind, body = b"tEXt", key + b"\0" + text
     else:
         return b""
