@@ -20,6 +20,7 @@ from zoo.cli import main
 from zoo.run import read_csv, write_csv
 from zoo.text import csv_line, printable, read_name, show_name
 
+OURS = settings(deadline=None, database=None, derandomize=True)
 # Any text, half surrogates too, and often what the rules are about.
 TEXTS = st.text(
     st.one_of(
@@ -30,7 +31,7 @@ TEXTS = st.text(
 NAMES = st.one_of(TEXTS, st.binary().map(os.fsdecode))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(OURS, max_examples=300)
 @given(NAMES)
 def test_a_name_comes_back(name):
     text = show_name(name)
@@ -46,7 +47,7 @@ def test_the_rule_is_the_documented_one():
         assert show_name(plain) == plain
 
 
-@settings(max_examples=50, deadline=None)
+@settings(OURS, max_examples=50)
 @given(rows=st.lists(st.tuples(NAMES, TEXTS, NAMES), min_size=1, max_size=5))
 def test_a_table_is_read_as_it_was_written(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("csv") / "x.csv"
@@ -57,7 +58,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path_factory, rows):
     assert [tuple(map(read_name, row)) for row in strict[1:]] == rows
 
 
-@settings(max_examples=200, deadline=None)
+@settings(OURS, max_examples=200)
 @given(NAMES)
 def test_no_control_character_reaches_a_terminal(name):
     for text in (printable(name), csv_line([name], screen=True)[:-1]):
