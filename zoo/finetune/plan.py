@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,7 +34,7 @@ from zoo.finetune.explain import Line, lines
 from zoo.finetune.known import Known
 from zoo.finetune.loggers import kinds
 from zoo.finetune.phases import Phase, only_head, phases_of, rows_of
-from zoo.finetune.prefix import Part, tensors_of
+from zoo.finetune.prefix import Part, state_sha256, tensors_of
 from zoo.metrics import THRESHOLD
 from zoo.recipe import Recipe
 
@@ -333,10 +332,3 @@ def networks(
     device.seed_all("head", recipe.seed)
     chain, spec = network.with_head(start.chain, start.spec, classes, recipe.head)
     return start, chain, spec, digest
-
-
-def state_sha256(chain: nn.Sequential) -> str:
-    digest = hashlib.sha256()
-    for tensor in chain.state_dict().values():
-        digest.update(tensor.contiguous().numpy().reshape(-1).data)
-    return digest.hexdigest()
