@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,10 +16,10 @@ import pytest
 import torch
 from test_finetune import saved, settings, tune
 
-from zoo import network, weights
+from zoo import disk, network, weights
 from zoo.engine.choose import bf16
 from zoo.errors import DisagreementError
-from zoo.finetune import alone, plan
+from zoo.finetune import alone, digests, plan
 from zoo.finetune.events import FeaturesDone
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import open_predictor
@@ -171,6 +173,130 @@ def test_a_damaged_graph_is_made_anew(tmp_path, photos, file, first):
     assert again.known is None  # there is no such graph: it is built from the network
     tune(tmp_path / "run", chosen(photos, file))
     assert sha256(tmp_path / "run/model.safetensors") == sha256(first / "model.safetensors")
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """A cache of this test alone, and nothing in it."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(disk, "_told", set())
+    return tmp_path / "cache"
+
+
+def answers_of(run: Path, engine: str = "auto") -> np.ndarray:
+    """The probabilities of the val photos, in the order of the classes."""
+    inputs = [Input(str(path), "x") for path in Run.open(run).photos("val")]
+    rows = open_predictor(str(run), engine=engine).rows(inputs, 3)
+    found = [dict(zip(row.labels, row.probabilities, strict=True)) for row in rows]
+    return np.array([[row[name] for name in sorted(row)] for row in found])
+
+
+def strangers(folder: Path, first: Path) -> Path:
+    """A run with other tensors that claims to have grown from the same network as `first`."""
+    shutil.copytree(first, folder)
+    state = saved(folder)
+    state["conv1.weight"] = -state["conv1.weight"]
+    weights.save(state, folder / "model.safetensors", {"model": "lenet"})
+    record = json.loads((folder / "run.json").read_text())
+    record["model_sha256"] = sha256(folder / "model.safetensors")
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_a_strangers_run_changes_no_answer_of_an_honest_one(
+    tmp_path, photos, file, first, own_cache
+):
+    """Whatever its run.json claims, its graph is not kept under the name of another's."""
+    stranger = strangers(tmp_path / "stranger", first)
+    theirs = answers_of(stranger)  # which compiles it
+    honest = answers_of(first)
+    assert np.allclose(honest, answers_of(first, "torch"), atol=1e-3)
+    assert np.allclose(theirs, answers_of(stranger, "torch"), atol=1e-3)
+    assert not np.allclose(honest, theirs, atol=1e-1)
+    tune(tmp_path / "new", chosen(photos, file))  # with the graph of the honest one
+    assert sha256(tmp_path / "new/model.safetensors") == sha256(first / "model.safetensors")
+
+
+def test_facts_of_one_run_are_not_those_of_another_with_the_same_tensors(
+    tmp_path, photos, first, own_cache
+):
+    """What a network is shown is in run.json: facts go by its content, too."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        shutil.copytree(first, folder)
+    record = json.loads((other / "run.json").read_text())
+    record["preprocess"]["mean"] = [0.9]
+    (other / "run.json").write_text(json.dumps(record))
+    tune(tmp_path / "before", chosen(photos, one))
+    one.rename(tmp_path / "gone")
+    other.rename(one)
+    tune(tmp_path / "after", chosen(photos, one))
+    assert Run.open(tmp_path / "after").record["preprocess"]["mean"] == [0.9]
+
+
+def turn_bits(path: Path, count: int, seed: int) -> None:
+    """At random places, as a disk does it: the times stay as they were."""
+    at, data = path.stat(), bytearray(path.read_bytes())
+    random = np.random.default_rng([seed, len(data)])
+    for place in random.integers(0, len(data), count):
+        data[place] ^= 1 << int(random.integers(8))
+    path.write_bytes(data)
+    os.utime(path, ns=(at.st_atime_ns, at.st_mtime_ns))
+
+
+def kept_files(cache: Path) -> list[Path]:
+    """All that answers depend on: no pins, and not what only a person reads."""
+    files = [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    plain = {path for path in files if path.match("features/*/about.json")}
+    return sorted(set(files) - plain)
+
+
+OTHERS = {"converted", "digests", "features", "known"}
+
+
+@pytest.mark.parametrize("damaged", [OTHERS, pytest.param({"engines"}, marks=pytest.mark.slow)])
+def test_damage_to_what_is_kept_changes_nothing_and_is_told(
+    tmp_path, photos, file, own_cache, monkeypatch, caplog, damaged
+):
+    """Any file of the cache: the same bits come out, a line says so, and it is made anew."""
+    monkeypatch.setattr(digests, "SETTLED", -1.0)
+    pickled = tmp_path / "lenet.pth"
+    torch.save(weights.read(file), pickled)
+    recipe = chosen(photos, pickled)
+    tune(tmp_path / "whole", recipe)
+    expected, honest = sha256(tmp_path / "whole/model.safetensors"), answers_of(tmp_path / "whole")
+    kinds = {path: path.relative_to(own_cache).parts[0] for path in kept_files(own_cache)}
+    assert set(kinds.values()) == {*OTHERS, "engines"}
+    for number, path in enumerate(kinds):
+        if kinds[path] not in damaged or not path.exists():  # another part was made since
+            continue
+        disk._told.clear()
+        caplog.clear()
+        turn_bits(path, 1 + number % 3, number)
+        if path.parent.name == "converted":  # which is read again only where nothing is known
+            shutil.rmtree(own_cache / "known")
+        run = tmp_path / str(number)
+        tune(run, recipe)
+        assert np.array_equal(answers_of(run), honest), path
+        assert sha256(run / "model.safetensors") == expected, path
+        assert "is damaged" in caplog.text, path
+        disk._told.clear()
+        caplog.clear()
+        assert np.array_equal(answers_of(run), honest), path
+        assert caplog.text == "", path
+
+
+def test_a_person_reads_of_damage_in_one_line(tmp_path, photos, file, zoo, own_cache):
+    words = ["finetune", "lenet", photos, "--weights", file, "--cut", "fc1", "-o"]
+    tune(tmp_path / "a", chosen(photos, file))
+    (rows,) = (own_cache / "features").rglob("*.rows.npy")
+    turn_bits(rows, 1, 5)
+    answer = zoo(*words, tmp_path / "b", ZOO_CACHE=str(own_cache))
+    assert answer.returncode == 0, answer.stderr
+    (line,) = [line for line in answer.stderr.splitlines() if "warning" in line]
+    name = str(rows).removesuffix(".rows.npy")
+    assert line == f"warning: {name} is damaged: its features are computed anew"
+    assert sha256(tmp_path / "b/model.safetensors") == sha256(tmp_path / "a/model.safetensors")
 
 
 @pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")

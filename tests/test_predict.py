@@ -30,6 +30,7 @@ from zoo.predict import agreement
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import Prediction, open_predictor
 from zoo.predict.reconstruct import Reconstructor
+from zoo.text import read_name
 
 Here = Callable[..., Answer]
 Row = dict[str, str]
@@ -41,7 +42,7 @@ def rows(text: str) -> list[Row]:
 
 
 def read(path: Path) -> list[Row]:
-    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -157,9 +158,7 @@ def test_a_single_picture_a_glob_and_a_list_keep_the_names_given(
     assert found[-2]["error"] == "cannot be read: No such file or directory"
 
 
-def test_stdin_is_a_list_and_names_keep_their_bytes(
-    zoo: Command, exported: Path, tmp_path: Path
-) -> None:
+def test_stdin_is_a_list_and_names_come_back(zoo: Command, exported: Path, tmp_path: Path) -> None:
     """Also where the locale's own way with bytes is strict."""
     odd = [b"caf\xe9.png", "☕.png".encode()]
     for name in odd:
@@ -173,12 +172,15 @@ def test_stdin_is_a_list_and_names_keep_their_bytes(
         env={**os.environ, "PYTHONPATH": str(ROOT), **strict},
     )  # fmt: skip
     assert listed.returncode == 0, listed.stderr
-    found = rows(listed.stdout.decode("utf-8", "surrogateescape"))
-    assert [(row["path"], row["status"]) for row in found] == [(name, "ok") for name in names]
+    found = rows(listed.stdout.decode("utf-8"))
+    assert [(read_name(row["path"]), row["status"]) for row in found] == [
+        (name, "ok") for name in names
+    ]
     folder = zoo("predict", exported, tmp_path, **strict)
-    assert sorted(row["path"] for row in rows(folder.stdout)) == sorted(names)
+    assert sorted(read_name(row["path"]) for row in rows(folder.stdout)) == sorted(names)
     zoo("predict", exported, tmp_path, "-o", tmp_path / "out.csv", **strict)
-    assert sorted(row["path"] for row in read(tmp_path / "out.csv")) == sorted(names)
+    found = read(tmp_path / "out.csv")
+    assert sorted(read_name(row["path"]) for row in found) == sorted(names)
 
 
 def test_pipes_and_links_are_rows_and_end(here: Here, run: Path, tmp_path: Path) -> None:

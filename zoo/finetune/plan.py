@@ -42,7 +42,7 @@ from zoo.finetune.explain import Line, lines
 from zoo.finetune.known import Known
 from zoo.finetune.loggers import kinds
 from zoo.finetune.phases import Phase, only_head, phases_of, rows_of
-from zoo.finetune.prefix import Part, tensors_of
+from zoo.finetune.prefix import Part, state_sha256, tensors_of
 from zoo.metrics import THRESHOLD
 from zoo.recipe import Recipe
 

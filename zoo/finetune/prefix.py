@@ -70,6 +70,13 @@ def tensors_of(frozen: nn.Sequential) -> str:
     return _digests[frozen]
 
 
+def state_sha256(chain: nn.Sequential) -> str:
+    digest = hashlib.sha256()
+    for tensor in chain.state_dict().values():
+        digest.update(tensor.contiguous().numpy().reshape(-1).data)
+    return digest.hexdigest()
+
+
 def prefix(
     part: Part, engine: str, device: Device, workers: int | None = None, *, alone: bool = True
 ) -> Prefix:
