@@ -83,6 +83,7 @@ def ended(process: subprocess.Popen[str], within: float) -> tuple[int, str]:
         _, said = process.communicate(timeout=within)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
         raise
     assert "Traceback" not in said, said
     return process.returncode, said
@@ -201,6 +202,30 @@ def test_a_main_thread_that_never_looks_is_ended(
     assert said.startswith("error: interrupted\nhint: run it again")
     assert place.unfinished() == []
     assert os.listdir(place.folder) == ["tmp"]
+
+
+SAVING = textwrap.dedent("""
+    import time
+    from pathlib import Path
+    from zoo import watch
+    from zoo.cli.screen import Screen
+    watch.PATIENCE = 0.1
+    with Screen():
+        with watch.saving():
+            print("saving", flush=True)
+            time.sleep(1)
+            Path("saved").touch()
+        time.sleep(60)
+""")
+
+
+def test_what_a_run_goes_on_from_is_written_to_its_end(place: Place) -> None:
+    process = place.start(program=SAVING)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "saving\n"
+    process.send_signal(signal.SIGTERM)
+    assert ended(process, 6)[0] == 143
+    assert (place.folder / "saved").exists()
 
 
 def test_the_second_signal_comes_before_the_time_is_up(place: Place) -> None:
