@@ -255,7 +255,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "evaluate": ("evaluate", "RUN", "--data", "MANY"),
     "embed": ("embed", "RUN", "MANY", "-o", "out.npz"),
     "export": ("export", "onnx", "RUN", "-o", "out.onnx"),
-    "bench": ("bench", "lenet", "--seconds", "1"),
+    "bench": ("bench", "lenet", "--engine", "torch", "--seconds", "0.5"),
     "rank": ("rank", "MANY", "--models", "lenet/mnist"),
     "finetune": ("finetune", "lenet", "PHOTOS", *STEPS, "--epochs", "30", "-o", "run"),
     "frozen": ("finetune", "lenet/mnist", "MANY", "-o", "run"),
