@@ -260,9 +260,10 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "finetune": ("finetune", "lenet", "PHOTOS", *STEPS, "--epochs", "30", "-o", "run"),
     "frozen": ("finetune", "lenet/mnist", "MANY", "-o", "run"),
     "lr": ("lr", "lenet", "PHOTOS", *STEPS, "-o", "lr.csv"),
-    "sweep": ("sweep", "lenet/mnist", "PHOTOS", "penalty=1,0.1", "-o", "sweep"),
+    "sweep": ("sweep", "lenet", "PHOTOS", "--weights", "none", "lr=0.01,0.1", "freeze=false",
+              "views=1", "epochs=5", "batch_size=6", "--folds", "1", "-o", "sweep"),
     "reconstruct": ("reconstruct", "TWIN", "MANY", "-o", "pairs"),
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -333,7 +334,7 @@ def warm_stopped(
     wait_for(lambda: not alive(pid) or hears(pid))
     began = time.monotonic()
     if after is not None:
-        wait_for(lambda: not alive(pid) or time.monotonic() - began > after)
+        wait_for(lambda: not alive(pid) or time.monotonic() - began > after, 120)
         (os.killpg if group else os.kill)(pid, number)
     wait_for(lambda: not alive(pid), 120 if after is None else LATEST, pid)
     took, code, said = time.monotonic() - began, warm.wait(pid), talk.read_text()
