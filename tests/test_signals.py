@@ -83,6 +83,7 @@ def ended(process: subprocess.Popen[str], within: float) -> tuple[int, str]:
         _, said = process.communicate(timeout=within)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
         raise
     assert "Traceback" not in said, said
     return process.returncode, said
@@ -203,6 +204,30 @@ def test_a_main_thread_that_never_looks_is_ended(
     assert os.listdir(place.folder) == ["tmp"]
 
 
+SAVING = textwrap.dedent("""
+    import time
+    from pathlib import Path
+    from zoo import watch
+    from zoo.cli.screen import Screen
+    watch.PATIENCE = 0.1
+    with Screen():
+        with watch.saving():
+            print("saving", flush=True)
+            time.sleep(1)
+            Path("saved").touch()
+        time.sleep(60)
+""")
+
+
+def test_what_a_run_goes_on_from_is_written_to_its_end(place: Place) -> None:
+    process = place.start(program=SAVING)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "saving\n"
+    process.send_signal(signal.SIGTERM)
+    assert ended(process, 6)[0] == 143
+    assert (place.folder / "saved").exists()
+
+
 def test_the_second_signal_comes_before_the_time_is_up(place: Place) -> None:
     from zoo import watch
 
@@ -230,14 +255,15 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "evaluate": ("evaluate", "RUN", "--data", "MANY"),
     "embed": ("embed", "RUN", "MANY", "-o", "out.npz"),
     "export": ("export", "onnx", "RUN", "-o", "out.onnx"),
-    "bench": ("bench", "lenet", "--seconds", "1"),
+    "bench": ("bench", "lenet", "--engine", "torch", "--seconds", "0.5"),
     "rank": ("rank", "MANY", "--models", "lenet/mnist"),
     "finetune": ("finetune", "lenet", "PHOTOS", *STEPS, "--epochs", "30", "-o", "run"),
     "frozen": ("finetune", "lenet/mnist", "MANY", "-o", "run"),
     "lr": ("lr", "lenet", "PHOTOS", *STEPS, "-o", "lr.csv"),
-    "sweep": ("sweep", "lenet/mnist", "PHOTOS", "penalty=1,0.1", "-o", "sweep"),
+    "sweep": ("sweep", "lenet", "PHOTOS", "--weights", "none", "lr=0.01,0.1", "freeze=false",
+              "views=1", "epochs=5", "batch_size=6", "--folds", "1", "-o", "sweep"),
     "reconstruct": ("reconstruct", "TWIN", "MANY", "-o", "pairs"),
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -308,7 +334,7 @@ def warm_stopped(
     wait_for(lambda: not alive(pid) or hears(pid))
     began = time.monotonic()
     if after is not None:
-        wait_for(lambda: not alive(pid) or time.monotonic() - began > after)
+        wait_for(lambda: not alive(pid) or time.monotonic() - began > after, 120)
         (os.killpg if group else os.kill)(pid, number)
     wait_for(lambda: not alive(pid), 120 if after is None else LATEST, pid)
     took, code, said = time.monotonic() - began, warm.wait(pid), talk.read_text()
