@@ -237,7 +237,7 @@ EVIDENCE = fields(
         "low": measured,
         "high": measured,
         "deviation": measured,
-        "macro_f1": items(measured, 0, 1001),
+        "macro_f1": items(measured, 1, 1001),
     },
     ("kind", "mean", "low", "high", "deviation", "macro_f1"),
 )
