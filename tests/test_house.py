@@ -30,7 +30,7 @@ MAY = {
     "records": {"disk"},
     "recipe": DATA | {"disk", "records"},
     "lock": {"disk", "records"},
-    "run": DATA | {"data", "disk", "lock", "records", "weights"},
+    "run": DATA | {"data", "disk", "lock", "records"},
     "models": {"catalog"},
     "weights": ENGINE | {"disk"},
     "datasets": {"catalog", "disk", "data", "weights"},
