@@ -33,7 +33,7 @@ MAY = {
     "records": {"disk"},
     "recipe": {"disk", "records", "settings"},
     "lock": {"disk", "records"},
-    "run": DATA | {"data", "disk", "lock", "records", "weights"},
+    "run": DATA | {"data", "disk", "lock", "records"},
     "models": {"catalog"},
     "weights": ENGINE | {"disk"},
     "datasets": {"catalog", "disk", "data", "weights"},

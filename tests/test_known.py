@@ -18,7 +18,7 @@ from test_finetune import saved, settings, tune
 
 from zoo import disk, network, weights
 from zoo.engine.choose import bf16
-from zoo.errors import DisagreementError
+from zoo.errors import DisagreementError, RunError
 from zoo.finetune import alone, digests, plan
 from zoo.finetune.events import FeaturesDone
 from zoo.predict.inputs import Input
@@ -350,7 +350,9 @@ def test_a_network_that_is_not_the_runs_own_is_said_to_be_another(tmp_path, firs
     state = saved(run)
     state["fc2.weight"] = -state["fc2.weight"]
     weights.save(state, run / "model.safetensors", {"model": "lenet"})
-    assert OTHER in open_predictor(str(run)).about
+    with pytest.raises(RunError, match="is not the file that the run has saved"):
+        open_predictor(str(run))
+    assert OTHER in open_predictor(str(run), trusts=True).about
 
 
 @pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")

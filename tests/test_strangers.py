@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 from conftest import Answer
+from hostile import parsed_once
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -33,6 +34,7 @@ from zoo import catalog, records
 from zoo.cli import main
 from zoo.errors import Interrupted
 
+SLOW = pytest.mark.slow
 LONGEST = 120  # seconds for a command on a busy machine; each takes a fraction of one
 NO_MAP = ("--picture", "none")
 Edit = Callable[[Path], object]
@@ -58,13 +60,20 @@ def command(*words: object) -> Answer:
 
 def bearable(answer: Answer) -> Answer:
     assert answer.code in (0, 1, 2, 4), answer
-    for word in ("a fault of zoo", "unexpected ", "Traceback"):
+    for word in ("a fault of zoo", "error: unexpected", "Traceback"):
         assert word not in answer.err, answer.err
     if answer.code:
         said = [line for line in answer.err.splitlines() if line.startswith(("error:", "hint:"))]
         assert [line.partition(":")[0] for line in said] == ["error", "hint"], answer.err
         assert max(map(len, said)) < 1500, answer.err
     return answer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        parsed_once(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +113,7 @@ def words_of(verb: str, run: Path, good: Path) -> list[object]:
         "compare": ["compare", run, good / "other"],
         "resume": ["finetune", "--resume", run],
         "info": ["info", run],
+        "bench": ["bench", run, "--engine", "openvino", "--seconds", "0.01"],
         "weights": ["predict", "lenet", good / "photo.png", "--weights", run],
     }[verb]
 
@@ -345,16 +355,15 @@ def named(edit: Edit) -> str:
 
 
 EDITS = FIELDS + FILES
-VERBS = ("compare", "export", "evaluate", "embed", "weights")
+VERBS = ("compare", "info", "export", "evaluate", "embed", "weights")
 
 
 @pytest.mark.parametrize(
     "number", range(len(FIELDS + FILES)), ids=lambda k: named((FIELDS + FILES)[k])
 )
 def test_what_was_edited_is_no_fault_of_zoo(spoilt: Spoilt, number: int) -> None:
-    edit = EDITS[number]
-    for verb in ("predict", "info", VERBS[number % len(VERBS)]):
-        spoilt(verb, edit)
+    for verb in ("predict", VERBS[number % len(VERBS)])[: 1 + (number % 3 == 0)]:
+        spoilt(verb, EDITS[number])
 
 
 @pytest.mark.slow
@@ -390,7 +399,7 @@ def test_the_field_is_named_in_one_line(spoilt: Spoilt, edit: Edit, said: str) -
     assert said in answer.err.splitlines()[0]
 
 
-@pytest.mark.parametrize("count", [25, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [25, pytest.param(200, marks=pytest.mark.slow)])
 def test_no_edit_that_is_made_up_is_a_fault_of_zoo(
     good: Path, tmp_path_factory: pytest.TempPathFactory, count: int
 ) -> None:
@@ -422,7 +431,7 @@ def test_no_edit_that_is_made_up_is_a_fault_of_zoo(
                 place[last] = value
         run = spoilt.copy(file("run.json", json.dumps(changed)))
         turn = next(numbers)
-        for verb in ("predict", "info") if turn % 5 else ("predict", *VERBS[turn // 5 % 5 :][:1]):
+        for verb in ("predict",) if turn % 5 else ("predict", VERBS[turn // 5 % len(VERBS)]):
             bearable(command(*words_of(verb, run, good)))
         shutil.rmtree(run)
 
@@ -551,7 +560,10 @@ def flipped(name: str) -> Edit:
     return edit
 
 
-@pytest.mark.parametrize("verb", ["predict", "evaluate", "export", "embed", "compare"])
+@pytest.mark.parametrize(
+    "verb",
+    ["predict", "evaluate", "export", "embed", "compare", pytest.param("bench", marks=SLOW)],
+)
 def test_a_changed_network_is_refused_unless_it_is_trusted(spoilt: Spoilt, verb: str) -> None:
     run = spoilt.copy(flipped("model.safetensors"))
     words = words_of(verb, run, spoilt.good)

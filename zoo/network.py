@@ -193,6 +193,22 @@ def model_file(run: Run) -> tuple[Path, str]:
     return path, digest
 
 
+def must_be_exported(file: Path) -> None:
+    """Raises RunError for a file in a run folder that is not the one that was exported there."""
+    try:
+        proofs = Run.open(file.parent).record.get("exported", {}).values()
+    except RunError:  # it lies beside a run.json that is not ours, or beside none
+        return
+    for proof in proofs:
+        known = proof.get("sha256") if Path(proof.get("path", "")).name == file.name else None
+        if known is not None and (digest := weights.hash_of(file)) != known:
+            raise RunError(
+                f"{file} is not the file that was exported: its sha256 is {digest[:12]}…, "
+                f"in run.json it is {known[:12]}…",
+                "export it anew; or --trust-changed uses it as it is",
+            )
+
+
 def must_hold(run: Run, path: Path) -> None:
     """Raises RunError where no tensor of the file can be a layer of a head as run.json has it.
 

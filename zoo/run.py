@@ -39,7 +39,7 @@ def write_json(path: Path, record: Any) -> None:
     with atomic(path) as file:
         try:
             data = json.dumps(record, indent=2, ensure_ascii=False).encode(**TEXT)
-        except UnicodeEncodeError:  # half a pair of surrogates, which no file name has
+        except UnicodeEncodeError:  # half a surrogate pair, which no file name has
             data = json.dumps(record, indent=2).encode()
         file.write(data + b"\n")
 
@@ -161,10 +161,9 @@ class Run:
                 f"{folder} is not a run folder: it has no run.json",
                 "`zoo finetune MODEL PHOTOS -o FOLDER` or `zoo train` makes one",
             ) from None
-        except OSError as error:
-            raise RunError(f"{path} cannot be read: {error.strerror}", EDITED) from None
-        except ValueError as error:
-            raise RunError(f"{path} cannot be read: {error}", EDITED) from None
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise RunError(f"{path} cannot be read: {why}", EDITED) from None
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             said = records.shown(record.get("format")) if isinstance(record, dict) else "?"
             raise RunError(
@@ -334,24 +333,6 @@ class Run:
         kept = [json.dumps(line) + "\n" for line in self.metrics() if line["epoch"] <= epochs]
         with atomic(self.path("metrics.jsonl")) as file:
             file.write("".join(kept).encode())
-
-
-def must_be_exported(file: Path) -> None:
-    """Raises RunError for a file in a run folder that is not the one that was exported there."""
-    from zoo.weights import hash_of
-
-    try:
-        proofs = Run.open(file.parent).record.get("exported", {}).values()
-    except RunError:  # it lies beside a run.json that is not ours, or beside none
-        return
-    for proof in proofs:
-        known = proof.get("sha256") if Path(proof.get("path", "")).name == file.name else None
-        if known is not None and hash_of(file) != known:
-            raise RunError(
-                f"{file} is not the file that was exported: its sha256 is {hash_of(file)[:12]}…, "
-                f"in run.json it is {known[:12]}…",
-                "export it anew; or --trust-changed uses it as it is",
-            )
 
 
 class Seen(Run):

@@ -95,7 +95,7 @@ def find(name: str, *, trusts: bool = False) -> Subject:
 
 def of_file(name: str, trusts: bool) -> Subject:
     from zoo.engine.onnx import OnnxModel
-    from zoo.run import must_be_exported
+    from zoo.network import must_be_exported
 
     if not os.path.isfile(name):
         raise InputError(f"there is no file {name}", "`zoo export onnx RUN` makes one")

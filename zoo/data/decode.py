@@ -126,6 +126,8 @@ def read_bytes(path: Path | str) -> bytes:
         raise ImageError(f"cannot be read: {error.strerror}") from None
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from None
+    except ValueError:  # a zero byte, of a list that is no text
+        raise ImageError("cannot be read: no file has such a name") from None
     if data[0] < 0x20 and container.is_container(path):  # no picture begins like this but AVIF
         raise ImageError(whole_container(path))
     head = data[: unread.HEAD]

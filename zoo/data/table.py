@@ -178,7 +178,7 @@ def columns(path: Path, names: Sequence[str]) -> dict[str, int]:
     places = {name: bare.index(name) for name in known if name in bare}
     if "label" not in bare:
         marks = [names[at].strip() for at in others]
-        twice += [name for name in marks if Counter(marks)[name] > 1]
+        twice += [name for name, count in Counter(marks).items() if count > 1]
         places |= dict(zip(marks, others, strict=True))
     if twice:
         raise DataError(f"{path} has the column {twice[0]!r} more than once", "rename all but one")

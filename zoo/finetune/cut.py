@@ -5,7 +5,6 @@ Only the trained part is ever put in train mode, so frozen BatchNorm cannot drif
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -78,11 +77,3 @@ def nothing_to_train(stage: nn.Module) -> bool:
         isinstance(part, chance) or "drop" in type(part).__name__.lower()
         for part in stage.modules()
     )
-
-
-def state_sha256(chain: nn.Sequential) -> str:
-    """Return the sha256 of all parameters and buffers of a chain, in hex."""
-    digest = hashlib.sha256()
-    for tensor in chain.state_dict().values():
-        digest.update(tensor.contiguous().numpy().reshape(-1).data)
-    return digest.hexdigest()

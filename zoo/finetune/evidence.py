@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import device
+from zoo import device, records
 from zoo.data.index import DatasetIndex
 from zoo.data.views import generator
 from zoo.errors import UsageError, ZooError
@@ -120,6 +120,7 @@ def train(job: Job, plan: Plan, name: str) -> dict[str, Any]:
             error.hint = error.hint.replace(str(folder), str(job.run.folder))
             raise
     run.path("model.safetensors").unlink(missing_ok=True)  # the numbers are what it was for
+    run.check(records.fields({"results": records.fields({}, ("macro_f1",))}), ("results",))
     return dict(run.record["results"])
 
 

@@ -35,7 +35,7 @@ from zoo.finetune.choices import (
     mirrored,
     threads_of,
 )
-from zoo.finetune.cut import Cut, state_sha256
+from zoo.finetune.cut import Cut
 from zoo.finetune.digests import contents
 from zoo.finetune.evidence import folds_of
 from zoo.finetune.explain import Line, lines

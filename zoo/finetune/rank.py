@@ -269,9 +269,9 @@ def seen(start: Network, parts: Cut, index: DatasetIndex) -> str:
     """Whether these photos have taught the backbone more than its head."""
     if start.origin["tag"] != "run":
         return ""
-    about = Run.open(Path(start.origin["file"])).record
+    about = Run.open(Path(start.origin["file"])).finished().record
     same = about["data"]["root"] == str(index.root.absolute())
-    return "was trained on these photos" if same and about["boundary"] != parts.boundary else ""
+    return "was trained on these photos" if same and about.get("boundary") != parts.boundary else ""
 
 
 def in_order(rows: Sequence[Ranked]) -> list[Ranked]:

@@ -172,12 +172,13 @@ def same(asked: Recipe, there: Recipe) -> bool:
 
 def row(settings: dict[str, Any], run: Run) -> Row:
     about = run.record
-    own = about["results"].get("accuracy", about["results"].get("map"))
+    results = about.get("results", {})
+    own = results.get("accuracy", results.get("map"))
     folds = about.get("evidence", {}).get("folds")
     if not folds:
-        return Row(settings, run.folder, own, None, own, about["seconds"])
+        return Row(settings, run.folder, own, None, own, about.get("seconds", 0.0))
     error = folds["deviation"] / len(folds["macro_f1"]) ** 0.5
-    return Row(settings, run.folder, folds["mean"], error, own, about["seconds"])
+    return Row(settings, run.folder, folds["mean"], error, own, about.get("seconds", 0.0))
 
 
 def best_of(rows: Sequence[Row]) -> Row | None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from zoo import recipe
 from zoo.data.names import plain
-from zoo.errors import DataError, UsageError
+from zoo.errors import DataError, RunError, UsageError
 from zoo.metrics import holm, mcnemar
 from zoo.network import model_file
 from zoo.predict.asked import Places
@@ -168,7 +168,13 @@ def compared(name: str, run: Run, places: Places, progress: Progress) -> Compare
 
 def read(run: Run) -> list[tuple[str, str, bool]]:
     """(path, label, right) of each row of val.csv."""
-    rows = run.rows("val.csv", ("path", "label", "predicted"))
+    try:
+        rows = list(run.rows("val.csv", ("path", "label", "predicted")))
+    except RunError as error:
+        raise RunError(
+            f"val.csv is not what a training writes: {error.what}",
+            "remove it: the answers are computed again",
+        ) from None
     return [(row["path"], row["label"], row["label"] == row["predicted"]) for row in rows]
 
 

@@ -23,7 +23,7 @@ from zoo.engine.pipeline import answers
 from zoo.errors import ImageError, InputError, RunError, UsageError
 from zoo.metrics import sigmoid, softmax
 from zoo.predict.inputs import Input
-from zoo.run import Run, must_be_exported
+from zoo.run import Run
 from zoo.subject import spread
 
 if TYPE_CHECKING:
@@ -148,6 +148,8 @@ def open_predictor(
                 "leave --weights, --device, --engine and --precision out",
             )
         if not trusts:
+            from zoo.network import must_be_exported
+
             must_be_exported(Path(name))
         return of_onnx(Path(name))
     from zoo import subject as subjects
