@@ -96,7 +96,7 @@ def decoding(flags: Namespace, folder: str) -> dict[str, Any]:
 
 def decoded(paths: Sequence[Path], preprocess: Any) -> tuple[list[Any], float]:
     """uint8 S S 3 of each photo, and the seconds that a thread for each core took."""
-    from zoo.device import cores
+    from zoo.machine import cores
 
     began = time.perf_counter()
     with ThreadPoolExecutor(cores()) as pool:
@@ -140,7 +140,7 @@ def exact(path: Path) -> Any:
 def zoo_engine(flags: Namespace, name: str, *, frozen: bool) -> tuple[Any, Any]:
     wanted = flags.engine
     if wanted == "auto":
-        from zoo.engine.choose import choose
+        from zoo.engine.select import choose
 
         wanted = choose("auto", "cpu", flags.precision)[0]
     make = {"torch": of_torch, "openvino": of_openvino}[wanted]
@@ -186,7 +186,7 @@ def in_int8(chain: Any, preprocess: Any) -> bytes:
 
 def chain_of(name: str, frozen: bool) -> tuple[Any, Any]:
     from zoo import network
-    from zoo.finetune.cut import cut
+    from zoo.models.cut import cut
 
     net = network.pretrained(name, "none")
     return cut(net.chain, net.spec.cut).frozen if frozen else net.chain, net.preprocess

@@ -22,7 +22,7 @@ from scipy.stats import t
 from benchmarks.accuracy import MODELS
 from benchmarks.measure import machine
 from benchmarks.views import run
-from zoo.device import cores
+from zoo.machine import cores
 
 RESULTS = Path(__file__).parent / "results" / "deeper.json"
 MODEL, DATA = "timm/mobilenetv2_100", "clothing10"

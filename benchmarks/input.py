@@ -33,8 +33,8 @@ from zoo.catalog import Preprocess
 from zoo.data.decode import decode
 from zoo.data.preprocess import apply, spare
 from zoo.data.views import view_of
-from zoo.device import cores
 from zoo.engine.pipeline import forward
+from zoo.machine import cores
 
 SMALL, PHONE = (500, 375), (4000, 3000)
 SIZES, SIDES = (32, 96, 224, 299, 384), (1800, 2400, 3000, 4500)  # networks', shorter sides

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import catalog
-from zoo.cli.listing import HEADER, cells
+from zoo.cli.list_models import HEADER, cells
 from zoo.recipe import table
 
 ROOT = Path(__file__).parents[1]

@@ -92,9 +92,9 @@ def one_pass(folder: Path) -> dict[str, Any]:
     from zoo.data.index import scan
     from zoo.disk import cache_folder
     from zoo.engine.torch import TorchEngine
-    from zoo.finetune.cache import FeatureCache
-    from zoo.finetune.cut import cut
-    from zoo.finetune.features import Views, compute
+    from zoo.features.cache import FeatureCache
+    from zoo.features.compute import Views, compute
+    from zoo.models.cut import cut
 
     spec = catalog.find("lenet")
     frozen = cut(models.build(spec), spec.cut).frozen

@@ -27,9 +27,9 @@ from benchmarks.measure import ROOT, arguments, machine, save, show, verdict
 from zoo import device
 from zoo.data.index import scan
 from zoo.engine.torch import TorchEngine
+from zoo.features.compute import Pass, Views, compute
 from zoo.finetune import rank
-from zoo.finetune.features import Pass, Views, compute
-from zoo.finetune.solver import Solution, solve
+from zoo.head.solver import Solution, solve
 
 BAR = 5.0  # CPU seconds for 10,000 photos
 MODELS = (

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import nn
 
-from zoo.weights import child, convert, pickles
+from zoo.weights import convert, convert_worker, pickles
 from zoo.weights.tensors import shown, write
 
 
@@ -181,7 +181,7 @@ def inside(patch: pytest.MonkeyPatch) -> None:
         file.seek(0)
         try:
             asked = pickles.check(file, size)
-            write(result, child.state_dict(file, size, asked))
+            write(result, convert_worker.state_dict(file, size, asked))
         except pickles.Refused as error:
             return convert.REFUSED, shown(error, 300)
         result.flush()

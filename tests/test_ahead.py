@@ -12,7 +12,7 @@ from test_finetune import Watcher, settings, sha256
 
 from zoo import network, weights
 from zoo.errors import Interrupted, UnknownStage
-from zoo.finetune import job, plan
+from zoo.finetune import begin, plan, planning
 from zoo.finetune.events import FeaturesDone
 from zoo.recipe import Recipe
 from zoo.run import Run
@@ -35,9 +35,9 @@ def recipe(tmp_path, photos):
 
 def tuned(folder: Path, recipe: Recipe) -> tuple[plan.Plan, FeaturesDone]:
     """As the command does it."""
-    made = plan.make(recipe, begin=True)
+    made = planning.make(recipe, begin=True)
     try:
-        events = list(job.start(made, folder, Watcher()).events())
+        events = list(begin.start(made, folder, Watcher()).events())
     finally:
         made.stop()
     (done,) = [event for event in events if isinstance(event, FeaturesDone)]
@@ -82,16 +82,16 @@ def test_an_unreadable_photo_is_listed_as_ever(tmp_path, cache, recipe, photos):
 
 def test_nothing_begins_where_nothing_is_asked_for(tmp_path, cache, recipe):
     tuned(tmp_path / "a", recipe)
-    assert plan.make(recipe).ahead is None
+    assert planning.make(recipe).ahead is None
     for change in ({"augment": "light"}, {"cache_budget": "1B"}, {"engine": "torch"}):
-        made = plan.make(replace(recipe, **change), begin=True)
+        made = planning.make(replace(recipe, **change), begin=True)
         assert made.ahead is None, change
 
 
 def test_a_plan_that_fails_leaves_no_thread(tmp_path, cache, recipe):
     tuned(tmp_path / "a", recipe)
     with pytest.raises(UnknownStage):
-        plan.make(replace(recipe, unfreeze="nowhere@2"), begin=True)
+        planning.make(replace(recipe, unfreeze="nowhere@2"), begin=True)
     assert "zoo-ahead" not in {thread.name for thread in threading.enumerate()}
 
 
@@ -109,7 +109,7 @@ def test_a_cache_that_cannot_be_written_keeps_them_for_this_job(tmp_path, cache,
 def test_a_stopped_pass_keeps_what_it_has(tmp_path, cache, recipe):
     tuned(tmp_path / "a", recipe)
     shutil.rmtree(cache / "features")
-    made = plan.make(recipe, begin=True)
+    made = planning.make(recipe, begin=True)
     assert made.ahead is not None
     made.stop()
     made.stop()
@@ -123,8 +123,8 @@ def test_a_signal_ends_the_pass_too(tmp_path, cache, recipe):
     tuned(tmp_path / "a", recipe)
     shutil.rmtree(cache / "features")
 
-    made = plan.make(recipe, begin=True)
+    made = planning.make(recipe, begin=True)
     assert made.ahead is not None
     with pytest.raises(Interrupted):
-        list(job.start(made, tmp_path / "b", Watcher("features", 1)).events())
+        list(begin.start(made, tmp_path / "b", Watcher("features", 1)).events())
     assert not made.ahead.thread.is_alive()

@@ -17,8 +17,8 @@ from PIL import Image
 from zoo.catalog import Preprocess
 from zoo.data.decode import decode, read_bytes
 from zoo.device import Device
-from zoo.finetune.augment import Kind, augmented
-from zoo.finetune.sources import PhotoSource, order
+from zoo.train.augment import Kind, augmented
+from zoo.train.batches import PhotoSource, order
 
 KINDS: tuple[Kind, ...] = ("light", "trivial", "randaugment", "autoaugment")
 SMALL = Preprocess(size=48)

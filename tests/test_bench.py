@@ -22,7 +22,7 @@ from zoo.bench.engines import Measured
 from zoo.bench.limit import Limit
 from zoo.bench.photos import Decoding
 from zoo.catalog import Preprocess
-from zoo.engine.choose import bf16
+from zoo.engine.select import bf16
 from zoo.errors import DataError, UsageError
 
 Here = Callable[..., Answer]

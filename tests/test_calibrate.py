@@ -17,7 +17,9 @@ from torch import nn
 from zoo import metrics, models, network, weights
 from zoo.data.samples import Sample
 from zoo.errors import UsageError
-from zoo.finetune import calibrate, results
+from zoo.finetune import results
+from zoo.head import temperature
+from zoo.models import head
 from zoo.predict import reject
 from zoo.run import Run
 
@@ -80,45 +82,45 @@ def test_mcnemar_and_holm_against_published_values():
 @pytest.mark.parametrize("temperature", [0.4, 1.7, 4.0])
 def test_the_temperature_that_spoilt_the_scores_is_found(temperature):
     scores, labels = drawn(4000, 8)
-    found = calibrate.fit((temperature * scores).astype(np.float32), labels, seed=0)
+    found = temperature.fit((temperature * scores).astype(np.float32), labels, seed=0)
     assert found.temperature == pytest.approx(temperature, rel=0.05)
     assert found.ece_after < 0.35 * found.ece_before
     assert found.nll_after < found.nll_before
     assert (found.photos, found.reason) == (4000, "")
-    assert found == calibrate.fit((temperature * scores).astype(np.float32), labels, seed=0)
+    assert found == temperature.fit((temperature * scores).astype(np.float32), labels, seed=0)
 
 
 def test_what_is_told_of_it_is_of_photos_that_were_left_out():
     scores, labels = drawn(150, 5)
     scores *= 3
-    found = calibrate.fit(scores, labels, seed=3)
-    folds = calibrate.folds_of(labels, 3)
+    found = temperature.fit(scores, labels, seed=3)
+    folds = temperature.folds_of(labels, 3)
     crossed = scores.copy()
     for fold in range(5):
         out = folds == fold
-        crossed[out] /= calibrate.best(scores[~out], labels[~out])
-    assert found.nll_after == calibrate.likelihood(crossed, labels)
-    assert found.ece_after == calibrate.error(crossed, labels)
-    assert found.temperature == calibrate.best(scores, labels)
+        crossed[out] /= temperature.best(scores[~out], labels[~out])
+    assert found.nll_after == temperature.likelihood(crossed, labels)
+    assert found.ece_after == temperature.error(crossed, labels)
+    assert found.temperature == temperature.best(scores, labels)
     # the fit on all photos looks better on those very photos than it is
-    assert calibrate.likelihood(scores / found.temperature, labels) < found.nll_after
+    assert temperature.likelihood(scores / found.temperature, labels) < found.nll_after
 
 
 def test_noise_is_not_taken_for_a_temperature():
     """Scores that are right as they are: of 40 sets of photos few are changed, and those hardly."""
-    found = [calibrate.fit(*drawn(120, 6, seed), seed=0) for seed in range(40)]
+    found = [temperature.fit(*drawn(120, 6, seed), seed=0) for seed in range(40)]
     assert sum(each.temperature != 1 for each in found) <= 4
     assert all(0.6 < each.temperature < 1.6 for each in found)
 
 
 def test_folds_have_equal_shares_of_each_class_and_depend_on_the_seed():
     labels = np.array([0] * 50 + [1] * 20 + [2] * 3)
-    folds = calibrate.folds_of(labels, 0)
+    folds = temperature.folds_of(labels, 0)
     for kind, each in ((0, 10), (1, 4)):
         assert np.bincount(folds[labels == kind]).tolist() == [each] * 5
     assert len(set(folds[labels == 2])) == 3
-    assert (folds == calibrate.folds_of(labels, 0)).all()
-    assert (folds != calibrate.folds_of(labels, 1)).any()
+    assert (folds == temperature.folds_of(labels, 0)).all()
+    assert (folds != temperature.folds_of(labels, 1)).any()
 
 
 def test_the_temperature_stays_1_with_the_reason():
@@ -132,7 +134,7 @@ def test_the_temperature_stays_1_with_the_reason():
         (9 * scores, labels, "not asked for", "not asked for"),
     )
     for some, theirs, why_not, reason in cases:
-        found = calibrate.fit(some, theirs, 0, why_not)
+        found = temperature.fit(some, theirs, 0, why_not)
         assert found.temperature == 1, reason
         assert found.reason.startswith(reason)
         assert (found.ece_after, found.nll_after) == (found.ece_before, found.nll_before)
@@ -173,10 +175,10 @@ def test_folding_divides_the_scores_and_changes_nothing_else(case, shared):
     with torch.inference_mode():
         before = chain(inputs)
     kept = {name: value.clone() for name, value in chain.state_dict().items()}
-    assert calibrate.obstacle(chain, spec.head, inputs) == ""
+    assert head.obstacle(chain, spec.head, inputs) == ""
     for name, value in chain.state_dict().items():
         assert torch.equal(value, kept[name]), name
-    calibrate.fold(chain, spec.head, 2.7)
+    head.fold_temperature(chain, spec.head, 2.7)
     with torch.inference_mode():
         after = chain(inputs)
     assert float((2.7 * after - before).abs().max()) <= 1e-6 * float(before.abs().max())
@@ -203,7 +205,7 @@ def test_what_does_not_scale_is_found_and_left_as_it_is(head, behind, reason):
     if isinstance(behind, nn.BatchNorm1d):
         nn.init.ones_(behind.bias)
     kept = {name: value.clone() for name, value in chain.state_dict().items()}
-    assert reason in calibrate.obstacle(chain, "head", torch.randn(4, 6))
+    assert reason in head.obstacle(chain, "head", torch.randn(4, 6))
     for name, value in chain.state_dict().items():
         assert torch.equal(value, kept[name]), name
 

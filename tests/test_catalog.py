@@ -12,7 +12,7 @@ from torch import nn
 from zoo import catalog, models
 from zoo.catalog import classes
 from zoo.errors import UnknownModel, UsageError
-from zoo.finetune.cut import cut
+from zoo.models.cut import cut
 
 torchvision_models = pytest.importorskip("torchvision.models")
 

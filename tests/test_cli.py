@@ -16,7 +16,8 @@ import torch
 from conftest import ROOT, Answer, Command, picture, write_photos
 
 from zoo import __version__, catalog, models, weights
-from zoo.cli.screen import count, printable
+from zoo.cli.console import printable
+from zoo.text import count
 
 Here = Callable[..., Answer]
 SCRATCH = ("--weights", "none", "--no-freeze", "--epochs", "1")

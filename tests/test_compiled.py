@@ -17,7 +17,7 @@ from conftest import ROOT
 from torch import nn
 
 from zoo import catalog, disk, models
-from zoo.engine import compiled, kept
+from zoo.engine import compiled, store
 from zoo.engine.compiled import GRAPH, STATE, WEIGHTS, find, folder, key_of, made_of, make
 from zoo.errors import CacheError, ConversionError, UsageError
 
@@ -25,7 +25,7 @@ SPEC = catalog.find("lenet")
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
+def empty_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
     monkeypatch.delenv("ZOO_ENGINE_CACHE", raising=False)
 
@@ -115,13 +115,13 @@ def flipped(path):
 
 
 @pytest.mark.parametrize("damage", [cut_short, flipped, os.unlink])
-@pytest.mark.parametrize("name", [GRAPH, WEIGHTS, STATE, kept.ABOUT])
+@pytest.mark.parametrize("name", [GRAPH, WEIGHTS, STATE, store.ABOUT])
 def test_a_damaged_folder_is_not_there_and_is_made_anew(chain, damage, name, caplog, monkeypatch):
     monkeypatch.setattr(disk, "_told", set())
     make(key(), chain, SPEC.preprocess)
     damage(folder() / key() / name)
     assert find(key(), state=True) is None
-    told = "" if (damage, name) == (os.unlink, kept.ABOUT) else f"{folder() / key()} is damaged"
+    told = "" if (damage, name) == (os.unlink, store.ABOUT) else f"{folder() / key()} is damaged"
     assert told in caplog.text
     assert make(key(), chain, SPEC.preprocess).engine("fp32", 1)(pictures(2)).shape == (2, 10)
     assert find(key(), state=True) is not None
@@ -138,7 +138,7 @@ def test_a_folder_under_another_name_is_not_taken_for_it(chain):
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"files": {}}', '{"files": {"x": 1}}'])
 def test_a_record_that_says_nothing_is_no_record(chain, text):
     make(key(), chain, SPEC.preprocess)
-    (folder() / key() / kept.ABOUT).write_text(text)
+    (folder() / key() / store.ABOUT).write_text(text)
     assert find(key()) is None
 
 
@@ -193,14 +193,14 @@ def test_what_is_not_a_graph_is_refused(chain):
 
 def aged(name: str, chain: nn.Module, seconds: float) -> None:
     make(key(name), chain, SPEC.preprocess)
-    about = folder() / key(name) / kept.ABOUT
+    about = folder() / key(name) / store.ABOUT
     then = about.stat().st_mtime - seconds
     os.utime(about, (then, then))
 
 
 def limited(monkeypatch, count: float) -> None:
     """Room for so many of the folders that are there."""
-    sizes = [kept.size(path) for path in folder().iterdir()]
+    sizes = [store.size(path) for path in folder().iterdir()]
     monkeypatch.setenv("ZOO_ENGINE_CACHE", str(count * max(sizes) / 1e9))
 
 
@@ -224,8 +224,8 @@ def test_what_was_just_made_stays_even_alone_above_the_limit(chain, monkeypatch)
 def test_what_is_in_use_stays(chain, monkeypatch):
     aged("old", chain, 300)
     held = find(key("old"))
-    then = os.stat(held.folder / kept.ABOUT).st_mtime - 300
-    os.utime(held.folder / kept.ABOUT, (then, then))
+    then = os.stat(held.folder / store.ABOUT).st_mtime - 300
+    os.utime(held.folder / store.ABOUT, (then, then))
     monkeypatch.setenv("ZOO_ENGINE_CACHE", "0")
     make(key("new"), chain, SPEC.preprocess)
     assert len(held.state()) == len(chain.state_dict())
@@ -239,7 +239,7 @@ def test_what_a_killed_process_left_is_swept(chain):
     left, recent = folder() / ".x.partial", folder() / ".y.partial"
     for path in (left, recent):
         path.mkdir()
-    then = left.stat().st_mtime - 2 * kept.STALE
+    then = left.stat().st_mtime - 2 * store.STALE
     os.utime(left, (then, then))
     make(key("new"), chain, SPEC.preprocess)
     assert not left.exists()

@@ -19,9 +19,10 @@ from test_manifest import manifest
 
 from zoo.data.index import DatasetIndex, scan
 from zoo.errors import DataError, Interrupted, RunError, UsageError
-from zoo.finetune import evidence, job, plan
-from zoo.finetune.digests import contents
-from zoo.finetune.folds import Photos, alike
+from zoo.features.digests import contents
+from zoo.finetune import begin, planning
+from zoo.finetune.describe import lines
+from zoo.head.folds import Photos, alike
 from zoo.run import Run
 
 
@@ -313,10 +314,14 @@ def test_a_resumed_run_sees_other_content(three: Path, tmp_path: Path, freeze: b
     path.write_bytes(kept[:-20] + b"." * 20)  # a whole picture all the same
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(RunError, match=r"train/square/4\.png has other content"):
-        list(job.resume(plan.make(job.recipe_of(Run.open(run))), Run.open(run), Watcher()).events())
+        list(
+            begin.resume(
+                planning.make(begin.recipe_of(Run.open(run))), Run.open(run), Watcher()
+            ).events()
+        )
     path.write_bytes(kept)
-    *_, done = job.resume(
-        plan.make(job.recipe_of(Run.open(run))), Run.open(run), Watcher()
+    *_, done = begin.resume(
+        planning.make(begin.recipe_of(Run.open(run))), Run.open(run), Watcher()
     ).events()
     assert done.test.photos == 9
 
@@ -329,7 +334,7 @@ def test_a_resume_names_the_photo_that_is_not_as_it_was(three: Path, tmp_path: P
 
     def fails() -> str:
         with pytest.raises(RunError) as error:
-            job.resume(plan.make(job.recipe_of(Run.open(run))), Run.open(run), Watcher())
+            begin.resume(planning.make(begin.recipe_of(Run.open(run))), Run.open(run), Watcher())
         return error.value.what
 
     path = data / "train/disc/3.png"
@@ -366,14 +371,14 @@ def test_a_rare_label_is_in_more_than_one_fold(tmp_path: Path) -> None:
     index = scan(manifest(tmp_path, "path,label\n" + "".join(lines)))
     for folds in (2, 3, 5):
         for seed in range(6):
-            numbers = evidence.folds_of(index, {}, folds, seed)
+            numbers = folds.folds_of(index, {}, folds, seed)
             rare = [n for s, n in zip(index.samples, numbers, strict=True) if len(s.labels) > 1]
             assert rare[0] != rare[1]
             assert len(set(numbers.tolist())) == folds
     lines[4] = "4.jpg,a\n"
     index = scan(manifest(tmp_path, "path,label\n" + "".join(lines)))
     with pytest.raises(UsageError, match="the photos of class 'rare' are all in one"):
-        evidence.folds_of(index, {}, 3, 0)
+        folds.folds_of(index, {}, 3, 0)
 
 
 # Mirrors
@@ -394,11 +399,11 @@ def test_small_grey_pictures_are_not_mirrored(
             image = Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8))
             image.convert(mode[:3]).save(tmp_path / name / f"{number}.png")
     words = {"cut": "act3", "epochs": 9}
-    made = plan.make(settings("lenet", tmp_path, **words))
+    made = planning.make(settings("lenet", tmp_path, **words))
     assert made.recipe.flip is mirrored
-    told = {line.what: f"{line.value} {line.reason}" for line in made.lines}
+    told = {line.what: f"{line.value} {line.reason}" for line in lines(made)}
     assert ("not mirrored" in told["views"]) is not mirrored
     assert ("small grey pictures" in told.get("mirrored", "")) is not mirrored
-    asked = plan.make(settings("lenet", tmp_path, flip=not mirrored, **words))
+    asked = planning.make(settings("lenet", tmp_path, flip=not mirrored, **words))
     assert asked.recipe.flip is not mirrored
-    assert "small grey" not in str(asked.lines)
+    assert "small grey" not in str(lines(asked))

@@ -23,8 +23,8 @@ from zoo.cli import main
 from zoo.data.preprocess import normalise
 from zoo.data.views import plain_view
 from zoo.errors import UnknownStage, UsageError
-from zoo.models import tap
-from zoo.predict import labels
+from zoo.models import cut
+from zoo.predict import folder_labels
 from zoo.predict.embed import Embedding, Sample, averaged
 from zoo.predict.inputs import Input
 from zoo.report import projection, scatter
@@ -77,7 +77,7 @@ def test_the_code_of_an_autoencoder_is_what_leaves_its_bottleneck(here, autoenco
 def test_a_classifier_gives_what_its_head_sees_and_any_stage(here, run, photos):
     answer = here("embed", run, photos / "disc")
     net = network.of_run(Run.open(run))
-    before = tap.before(net.chain, net.spec.head)
+    before = cut.before(net.chain, net.spec.head)
     assert f"what leaves {before}" in answer.err
     assert f"what the head {net.spec.head} sees" in answer.err
     head = net.chain.get_submodule(net.spec.head)
@@ -189,17 +189,17 @@ def test_a_stage_is_named_by_dots_and_the_one_before_a_head_is_found():
     chain = nn.Sequential()
     chain.add_module("features", nn.Sequential(nn.Linear(4, 5), nn.ReLU()))
     chain.add_module("classifier", nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2)))
-    assert tap.before(chain, "classifier.2") == "classifier.1"
-    assert tap.before(chain, "classifier.0") == "features"
-    assert tap.before(chain, "features.0") == ""
+    assert cut.before(chain, "classifier.2") == "classifier.1"
+    assert cut.before(chain, "classifier.0") == "features"
+    assert cut.before(chain, "features.0") == ""
     inputs = torch.randn(3, 4)
     for name in ("features", "features.0", "features.1", "classifier.1"):
-        first, rest = tap.halves(chain, name)
+        first, rest = cut.halves(chain, name)
         assert torch.equal(rest(first(inputs)), chain(inputs))
         keys = [*first.state_dict(), *rest.state_dict()]
         assert keys == list(chain.state_dict())
     with pytest.raises(UnknownStage, match=r"classifier\.9"):
-        tap.halves(chain, "classifier.9")
+        cut.halves(chain, "classifier.9")
 
 
 @pytest.mark.parametrize(
@@ -217,14 +217,18 @@ def test_known_classes(tmp_path):
     idx(tmp_path / "train-images-idx3-ubyte", pixels)
     idx(tmp_path / "t10k-labels-idx1-ubyte", np.array([7, 0, 7]))
     file = str(tmp_path / "t10k-images-idx3-ubyte")
-    assert [labels.known(Input(f"{file}#{k}", f"{file}#{k}")) for k in (0, 1, 2)] == ["7", "0", "7"]
+    assert [folder_labels.known(Input(f"{file}#{k}", f"{file}#{k}")) for k in (0, 1, 2)] == [
+        "7",
+        "0",
+        "7",
+    ]
     alone = str(tmp_path / "train-images-idx3-ubyte")
-    assert labels.known(Input(f"{alone}#0", f"{alone}#0")) == ""
+    assert folder_labels.known(Input(f"{alone}#0", f"{alone}#0")) == ""
     for shown, label in (
         ("cat/a.png", "cat"), ("train/cat/b/a.png", "cat"), ("a.png", ""), ("val/a.png", "val"),
     ):  # fmt: skip
-        assert labels.known(Input(f"photos/{shown}", shown)) == label
-    assert labels.known(Input("photos/cat/a.png", "photos/cat/a.png")) == ""
+        assert folder_labels.known(Input(f"photos/{shown}", shown)) == label
+    assert folder_labels.known(Input("photos/cat/a.png", "photos/cat/a.png")) == ""
 
 
 def test_a_sample_is_fair_in_order_and_bounded():

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from zoo import catalog, models
-from zoo.device import Device, choose, cores
+from zoo.device import Device, choose
 from zoo.engine.pipeline import batched, forward, ordered
 from zoo.engine.torch import TorchEngine
 from zoo.errors import ImageError, UsageError
+from zoo.machine import cores
 
 CPU = Device("cpu", "fp32", cores(), "a test")
 

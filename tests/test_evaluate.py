@@ -15,7 +15,7 @@ from test_index import touch
 from zoo.cli import main
 from zoo.data import labelled
 from zoo.errors import DataError, UsageError
-from zoo.predict import asked
+from zoo.predict import evaluation_set
 from zoo.run import Run
 
 
@@ -85,8 +85,8 @@ def test_a_link_to_a_photo_is_that_photo(run, tmp_path):
     (tmp_path / label).mkdir()
     link = tmp_path / label / "x.png"
     link.symlink_to(path)
-    known = asked.known([(str(link), label)], [str(run)])
-    assert known == asked.Known(frozenset({str(link)}), (str(run),), copies=0)
+    known = evaluation_set.known([(str(link), label)], [str(run)])
+    assert known == evaluation_set.Known(frozenset({str(link)}), (str(run),), copies=0)
 
 
 def test_a_copied_folder_is_measured_as_the_folder_itself(here, run, other, photos, tmp_path):
@@ -111,8 +111,10 @@ def test_some_photos_are_known_by_path_and_others_by_content(run, tmp_path):
     picture("disc", EACH).save(new)
     (tmp_path / "broken.png").write_text("")
     asking = [here[0], copy, new, tmp_path / "broken.png", tmp_path / "gone.png"]
-    known = asked.known([(str(path), "disc") for path in asking], [str(run), "lenet"])
-    assert known == asked.Known(frozenset({str(here[0]), str(copy)}), (str(run),), copies=1)
+    known = evaluation_set.known([(str(path), "disc") for path in asking], [str(run), "lenet"])
+    assert known == evaluation_set.Known(
+        frozenset({str(here[0]), str(copy)}), (str(run),), copies=1
+    )
 
 
 def test_a_run_without_digests_knows_its_photos_by_path(here, run, photos, tmp_path):
@@ -129,12 +131,12 @@ def test_a_run_without_digests_knows_its_photos_by_path(here, run, photos, tmp_p
 
 def test_a_file_beside_its_run_was_trained_as_the_run_was(run, exported, tmp_path):
     whole = [(path, "") for path in sorted(ids(run, "train"))]
-    assert asked.known(whole, [str(exported)]) == asked.Known()
+    assert evaluation_set.known(whole, [str(exported)]) == evaluation_set.Known()
     beside = tmp_path / "copy"
     shutil.copytree(run, beside)
-    assert len(asked.known(whole, [str(beside / "model.onnx")]).photos) == len(whole)
+    assert len(evaluation_set.known(whole, [str(beside / "model.onnx")]).photos) == len(whole)
     (beside / "run.json").write_text("[]")
-    assert asked.known(whole, [str(beside / "model.onnx")]) == asked.Known()
+    assert evaluation_set.known(whole, [str(beside / "model.onnx")]) == evaluation_set.Known()
 
 
 def test_part_train_keeps_them_and_says_so(here, run):
@@ -161,7 +163,7 @@ def test_seventy_thousand_photos_are_compared_at_once(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(record))
     photos = [(f"{tmp_path}/c{n % 10}/{n}.png", "") for n in range(69_999, 140_000)]
     started = time.process_time()
-    known = asked.known(photos, [str(tmp_path)])
+    known = evaluation_set.known(photos, [str(tmp_path)])
     assert time.process_time() - started < 5
     assert (len(known.photos), known.by) == (1, (str(tmp_path),))
 
@@ -210,7 +212,7 @@ def test_the_parts_of_a_folder_and_of_a_table(tmp_path, part, names, about):
             table.rename(tmp_path / ".m.csv")
         else:
             (tmp_path / ".m.csv").rename(table)
-        found = asked.of_data("DATA", root, part)
+        found = evaluation_set.of_data("DATA", root, part)
         assert found.about == f"of DATA, {about}"
         assert [path[-5] for path, _ in found.photos] == list(names)
         assert all(label == path.split("/")[-2] for path, label in found.photos)
@@ -218,7 +220,7 @@ def test_the_parts_of_a_folder_and_of_a_table(tmp_path, part, names, about):
 
 def test_without_val_the_test_part_is_taken_and_said(tmp_path):
     touch(tmp_path, "train/a/1.jpg", "test/a/2.jpg")
-    found = asked.of_data("DATA", tmp_path, None)
+    found = evaluation_set.of_data("DATA", tmp_path, None)
     assert [path[-5] for path, _ in found.photos] == ["2"]
     assert found.about == "of DATA, its test part: it has no val part"
 
@@ -280,7 +282,7 @@ def test_data_without_photos_is_an_error(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         labelled.read(tmp_path / "gone")
     with pytest.raises(UsageError, match="is no run"):
-        asked.of_run(str(tmp_path), None)
+        evaluation_set.of_run(str(tmp_path), None)
 
 
 def test_the_test_part_of_a_table_is_measured_and_never_trained_on(here, photos, tmp_path):

@@ -15,7 +15,7 @@ from test_finetune import Watcher, settings, tune
 from zoo import weights
 from zoo.data.index import scan
 from zoo.errors import Interrupted, UsageError
-from zoo.finetune import evidence, job, plan
+from zoo.finetune import begin, planning, repeats
 from zoo.finetune.events import FeaturesDone, Finished, Note
 from zoo.run import Run
 
@@ -106,7 +106,7 @@ def test_mean_deviation_and_interval_are_scipys(tmp_path, photos, start):
 
 
 def test_the_interval_of_known_numbers():
-    mean, deviation, low, high = evidence.interval([0.90, 0.92, 0.97])
+    mean, deviation, low, high = repeats.interval([0.90, 0.92, 0.97])
     assert (mean, deviation) == pytest.approx((0.93, 0.0360555), abs=1e-6)
     assert (low, high) == pytest.approx((0.840434, 1.0), abs=1e-5)  # 1.0196 is no accuracy
 
@@ -162,7 +162,7 @@ def test_every_photo_is_in_one_fold_and_equal_ones_in_the_same(doubles, folds):
         sample.path: hashlib.sha256((doubles / sample.path).read_bytes()).digest()
         for sample in index.samples
     }
-    numbers = evidence.folds_of(index, digests, folds, seed=3)
+    numbers = folds.folds_of(index, digests, folds, seed=3)
     assert len(numbers) == len(index.samples) == 42
     assert set(numbers.tolist()) == set(range(folds))
     where: dict[bytes, set[int]] = {}
@@ -176,8 +176,8 @@ def test_every_photo_is_in_one_fold_and_equal_ones_in_the_same(doubles, folds):
         )  # fmt: skip
         assert max(sizes.values()) - min(sizes[fold] for fold in range(folds)) <= 2
     assert np.ptp(np.bincount(numbers)) <= 3
-    assert evidence.folds_of(index, digests, folds, seed=3).tolist() == numbers.tolist()
-    assert evidence.folds_of(index, digests, folds, seed=4).tolist() != numbers.tolist()
+    assert folds.folds_of(index, digests, folds, seed=3).tolist() == numbers.tolist()
+    assert folds.folds_of(index, digests, folds, seed=4).tolist() != numbers.tolist()
 
 
 def test_each_fold_is_the_val_part_once(tmp_path, doubles, start):
@@ -251,7 +251,7 @@ def test_copies_of_one_photo_are_no_class_to_cross_validate(tmp_path, photos, st
         shutil.copy(data / "disc" / "00.png", path)
     chosen = settings("lenet", data, weights=str(start), cut="act4", folds=3)
     with pytest.raises(UsageError, match="class 'disc' are all in one"):
-        plan.make(chosen)
+        planning.make(chosen)
 
 
 # A stop.
@@ -284,8 +284,8 @@ def test_interrupted_repetitions_go_on_to_the_same_numbers(
     assert (run / "repeats").is_dir(), "the stop was to be among the repetitions"
     assert stopped.value.what.startswith(("seed-", "fold-"))
     assert stopped.value.hint == f"`zoo finetune --resume {run}` finishes it"
-    again = plan.make(job.recipe_of(Run.open(run)))
-    list(job.resume(again, Run.open(run), Watcher()).events())
+    again = planning.make(begin.recipe_of(Run.open(run)))
+    list(begin.resume(again, Run.open(run), Watcher()).events())
     ours, theirs = (Run.open(folder).record for folder in (run, tmp_path / "whole"))
     assert ours["evidence"] == theirs["evidence"]
     assert ours["results"] == theirs["results"]

@@ -19,11 +19,12 @@ from PIL import Image
 
 from zoo import network, recipe, weights
 from zoo.errors import DataError, Interrupted, RunError, UnknownStage
-from zoo.finetune import job, plan
-from zoo.finetune.cut import cut
+from zoo.finetune import begin, planning
+from zoo.finetune.describe import lines
 from zoo.finetune.events import FeaturesDone, Finished
-from zoo.finetune.loop import Epoch
+from zoo.models.cut import cut
 from zoo.run import Run
+from zoo.train.loop import Epoch
 
 
 class Watcher:
@@ -43,7 +44,7 @@ def settings(model: str, data: Path, **values: object) -> recipe.Recipe:
 
 
 def tune(folder: Path, chosen: recipe.Recipe, watch: Watcher | None = None) -> list[object]:
-    return list(job.start(plan.make(chosen), folder, watch or Watcher()).events())
+    return list(begin.start(planning.make(chosen), folder, watch or Watcher()).events())
 
 
 def sha256(path: Path) -> str:
@@ -143,7 +144,7 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path, photos, values, what, a
     assert not (run / "model.safetensors").exists()
     with pytest.raises(RunError, match="unfinished"):
         Run.open(run).finished()
-    events = list(job.resume(plan.make(chosen), Run.open(run), Watcher()).events())
+    events = list(begin.resume(planning.make(chosen), Run.open(run), Watcher()).events())
     assert sha256(run / "model.safetensors") == sha256(tmp_path / "whole" / "model.safetensors")
     assert not (run / "checkpoint.safetensors").exists()
     epochs = [line["epoch"] for line in Run.open(run).metrics()]
@@ -186,7 +187,7 @@ def test_resume_refuses_other_photos(tmp_path, photos):
         tune(tmp_path / "run", chosen, Watcher("epoch", 2))
     next(data.rglob("*.png")).unlink()
     with pytest.raises(RunError, match="have changed"):
-        job.resume(plan.make(chosen), Run.open(tmp_path / "run"), Watcher())
+        begin.resume(planning.make(chosen), Run.open(tmp_path / "run"), Watcher())
 
 
 def test_unreadable_photos_are_listed_and_left_out(tmp_path, photos):
@@ -229,7 +230,7 @@ def test_a_run_gives_its_convolutions_to_another(tmp_path, photos, lenet_run):
     tune(tmp_path / "third", third)  # an mlp head gives way to a linear one
     assert saved(tmp_path / "third")["fc2.weight"].shape[0] == 3
     with pytest.raises(RunError, match="is a run of lenet"):
-        plan.make(settings("resnet18", photos, weights=str(lenet_run)))
+        planning.make(settings("resnet18", photos, weights=str(lenet_run)))
 
 
 def test_a_run_of_a_run_of_a_network_with_another_head(tmp_path, photos):
@@ -254,7 +255,7 @@ def test_a_weights_file_beside_a_run_is_that_file(tmp_path, photos, lenet_run):
     shutil.copytree(lenet_run, run)
     tensors = saved(run)
     weights.save({n: torch.zeros_like(t) for n, t in tensors.items()}, run / "other.safetensors")
-    made = plan.make(settings("lenet", photos, weights=str(run / "other.safetensors")))
+    made = planning.make(settings("lenet", photos, weights=str(run / "other.safetensors")))
     assert not made.chain.state_dict()["conv1.weight"].any()
 
 
@@ -287,7 +288,7 @@ def test_a_resume_that_finds_no_photos_keeps_the_checkpoint(tmp_path, photos):
     for path in (data / sorted(p.name for p in data.iterdir())[0]).iterdir():
         path.write_bytes(bytes(path.stat().st_size))  # as a share that comes and goes
     with pytest.raises(DataError):
-        list(job.resume(plan.make(chosen), Run.open(tmp_path / "run"), Watcher()).events())
+        list(begin.resume(planning.make(chosen), Run.open(tmp_path / "run"), Watcher()).events())
     assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
 
 
@@ -314,7 +315,7 @@ def test_the_proof_of_a_bf16_run_says_what_the_run_itself_answers(tmp_path, phot
     ],
 )
 def test_our_optimizers_are_torchs(name, momentum, reference):
-    from zoo.finetune.optimizers import optimizer as make
+    from zoo.train.optimizers import optimizer as make
 
     torch.manual_seed(0)
     ours = torch.nn.Linear(7, 3)
@@ -386,12 +387,14 @@ def test_imbalance_is_seen_and_weighed(tmp_path, photos):
     small = sorted(path for path in data.iterdir() if path.is_dir())[0]
     for path in sorted(small.iterdir())[3:]:
         path.unlink()
-    made = plan.make(settings("lenet", data, freeze=False))
+    made = planning.make(settings("lenet", data, freeze=False))
     assert made.class_weights[0] > made.class_weights[1]
-    balance = next(line for line in made.lines if line.what == "balance")
+    balance = next(line for line in lines(made) if line.what == "balance")
     assert balance.value == "weights"
     assert "times the photos" in balance.reason
-    assert plan.make(settings("lenet", data, freeze=False, balance="none")).class_weights is None
+    assert (
+        planning.make(settings("lenet", data, freeze=False, balance="none")).class_weights is None
+    )
 
 
 def test_cut_moves_over_what_has_nothing_to_train():
@@ -427,12 +430,12 @@ def test_a_cut_that_cannot_be_names_the_stages(name, says, hint):
 
 
 def test_the_plan_gives_a_reason_for_every_choice(photos):
-    made = plan.make(settings("lenet", photos, cut="pool2"))
-    assert {line.what for line in made.lines} >= {
+    made = planning.make(settings("lenet", photos, cut="pool2"))
+    assert {line.what for line in lines(made)} >= {
         "model", "photos", "frozen", "trained", "input", "views", "features", "device",
         "precision", "training", "balance",
     }  # fmt: skip
-    assert all(line.reason for line in made.lines)
+    assert all(line.reason for line in lines(made))
 
 
 def test_bf16_measures_its_agreement(tmp_path, photos):

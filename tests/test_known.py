@@ -17,9 +17,10 @@ import torch
 from test_finetune import saved, settings, tune
 
 from zoo import disk, network, weights
-from zoo.engine.choose import bf16
+from zoo.engine.select import bf16
 from zoo.errors import DisagreementError, RunError
-from zoo.finetune import alone, digests, plan
+from zoo.features import digests
+from zoo.finetune import alone, planning
 from zoo.finetune.events import FeaturesDone
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import open_predictor
@@ -114,10 +115,10 @@ def test_weights_that_have_changed_are_not_taken_for_known(tmp_path, photos, fil
     path.write_bytes(file.read_bytes())
     recipe = chosen(photos, path)
     tune(tmp_path / "a", recipe)
-    assert plan.make(recipe).known is not None
+    assert planning.make(recipe).known is not None
     chain = network.pretrained("lenet", "none", seed=4).chain
     weights.save(chain.state_dict(), path)
-    made = plan.make(recipe)
+    made = planning.make(recipe)
     assert made.known is None
     assert made.weights_sha256 != Run.open(tmp_path / "a").record["weights_sha256"]
 
@@ -127,7 +128,7 @@ def test_weights_that_have_changed_are_not_taken_for_known(tmp_path, photos, fil
     [{"head": "mlp:8"}, {"epochs": 3}, {"freeze": False, "cut": None}, {"engine": "torch"}],
 )
 def test_what_takes_torch_is_planned_with_it(photos, file, first, change):
-    assert plan.make(chosen(photos, file, **change)).known is None
+    assert planning.make(chosen(photos, file, **change)).known is None
 
 
 def test_a_run_predicts_without_torch_what_torch_answers(tmp_path, photos, first):
@@ -166,10 +167,10 @@ def test_a_network_put_in_the_runs_place_answers_itself(tmp_path, photos, first)
 def test_a_damaged_graph_is_made_anew(tmp_path, photos, file, first):
     from zoo.engine import compiled
 
-    made = plan.make(chosen(photos, file))
+    made = planning.make(chosen(photos, file))
     graph = compiled.folder() / made.part(made.cut).key / "graph.bin"
     graph.write_bytes(graph.read_bytes()[:-1])
-    again = plan.make(chosen(photos, file))
+    again = planning.make(chosen(photos, file))
     assert again.known is None  # there is no such graph: it is built from the network
     tune(tmp_path / "run", chosen(photos, file))
     assert sha256(tmp_path / "run/model.safetensors") == sha256(first / "model.safetensors")
@@ -342,7 +343,7 @@ def test_features_that_have_changed_on_the_disk_are_computed_again(tmp_path, pho
 def test_a_network_that_is_not_the_runs_own_is_said_to_be_another(tmp_path, first):
     import shutil
 
-    from zoo.subject import OTHER
+    from zoo.network_ref import OTHER
 
     assert OTHER not in open_predictor(str(first)).about
     run = tmp_path / "run"

@@ -14,7 +14,7 @@ from benchmarks import rows as measured_rows
 from zoo import catalog, models
 from zoo.catalog import Preprocess, classes
 from zoo.catalog.classics import CLASSICS
-from zoo.cli import listing, main
+from zoo.cli import list_models, main
 from zoo.errors import UsageError
 from zoo.models.meter import Live, measure
 
@@ -194,7 +194,7 @@ def test_refusals(say, words, what, hint):
 def test_the_table_fits_a_terminal(say):
     said = say("list")
     assert max(map(len, said.lines)) <= 100
-    assert said.lines[0].split() == list(listing.HEADER)
+    assert said.lines[0].split() == list(list_models.HEADER)
     (line,) = [line for line in said.lines if line.startswith("resnet50 ")]
     assert re.split(r"\s{2,}", line) == [
         *("resnet50", "2015", "25.6M", "4.09G", "114 MB", "224 px"),
@@ -204,7 +204,7 @@ def test_the_table_fits_a_terminal(say):
 
 def test_wide_has_every_column(say):
     said = say("list", "resnet50", "--wide")
-    for part in (*listing.COLUMNS, "imagenet1k_v2", "arXiv:1512.03385", "classify"):
+    for part in (*list_models.COLUMNS, "imagenet1k_v2", "arXiv:1512.03385", "classify"):
         assert part in said.out
 
 
@@ -228,12 +228,12 @@ def test_json_has_everything(say):
 
 
 def test_sizes_are_words():
-    sizes = [listing.size(n) for n in (None, 0, 512, 41_728, 26_292_224, 1_100_000_000)]
+    sizes = [list_models.size(n) for n in (None, 0, 512, 41_728, 26_292_224, 1_100_000_000)]
     assert sizes == ["-", "-", "512 B", "41.7 kB", "26.3 MB", "1.1 GB"]
-    assert listing.amount("--max-memory", "1.5GB", listing.BYTES, "") == 1_500_000_000
-    assert listing.amount("--max-params", "7B", listing.NUMBER, "") == 7_000_000_000
+    assert list_models.amount("--max-memory", "1.5GB", list_models.BYTES, "") == 1_500_000_000
+    assert list_models.amount("--max-params", "7B", list_models.NUMBER, "") == 7_000_000_000
     with pytest.raises(UsageError):
-        listing.amount("--max-params", "7MB", listing.NUMBER, "")
+        list_models.amount("--max-params", "7MB", list_models.NUMBER, "")
 
 
 # Libraries
@@ -291,7 +291,7 @@ def test_info_of_every_row(say, name):
     row, said = catalog.find(name), say("info", name)
     assert said.code == 0
     assert said.err == ""
-    parts = [row.paper, f"{row.params:,}", listing.size(row.memory), "memory"]
+    parts = [row.paper, f"{row.params:,}", list_models.size(row.memory), "memory"]
     parts += [one for variant, choices in row.variants for one in (variant, *choices)]
     parts += [part for one in row.weights for part in (one.tag, one.file, one.licence, one.source)]
     for part in (*parts, "frozen <- cut"):

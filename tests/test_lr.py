@@ -17,7 +17,7 @@ from conftest import Answer
 from PIL import Image
 
 from zoo.errors import TrainingError, UsageError
-from zoo.finetune.rates import (
+from zoo.finetune.lr_finder import (
     HIGHEST,
     LOWEST,
     STEPS,

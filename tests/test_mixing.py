@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from zoo.errors import UsageError
-from zoo.finetune.mixing import check_cutmix, mix
+from zoo.train.mixup import check_cutmix, mix
 
 
 def test_mixup_is_the_formula_for_maps_and_for_rows_of_features() -> None:

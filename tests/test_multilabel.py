@@ -27,10 +27,9 @@ from zoo.data.samples import DatasetIndex, Sample
 from zoo.data.split import split_several
 from zoo.errors import DataError, RecipeError
 from zoo.finetune.choices import balancing
-from zoo.finetune.multilabel import begin
-from zoo.finetune.tasks import MultiLabel
 from zoo.metrics import average_precision, label_report, sigmoid
 from zoo.run import Run
+from zoo.train.losses import MultiLabel, begin
 
 Here = Callable[..., Answer]
 MARKS = "path,split,cat,dog,owl,note\n"

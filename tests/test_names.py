@@ -20,8 +20,7 @@ from zoo import datasets
 from zoo.data import labelled, left_out, lists, names
 from zoo.data.index import scan
 from zoo.errors import DataError
-from zoo.finetune import gather
-from zoo.predict import inputs, labels
+from zoo.predict import folder_labels, inputs
 
 NFC, NFD = (unicodedata.normalize(form, "Müsli") for form in ("NFC", "NFD"))
 SYSTEM = (
@@ -537,7 +536,7 @@ def test_photos_in_the_other_form_are_measured(here: object, muesli: tuple[Path,
     assert ".hidden.png" in answer.err
     assert "committee" in answer.out
     item = inputs.Input(f"{other}/{NFD}/1.png", f"{NFD}/1.png")
-    assert labels.known(item) == NFC
+    assert folder_labels.known(item) == NFC
 
 
 def test_a_run_in_the_other_form_is_a_member(muesli: tuple[Path, Path]) -> None:
@@ -608,7 +607,7 @@ def test_many_unreadable_photos_stop_a_fine_tune_unless_they_may_be_skipped(
              "1", "--epochs", "1"]  # fmt: skip
     for number in range(2):
         (data / "disc" / f"{number:02}.png").write_bytes(b"no picture")
-    gather.check_readable(scan(data), {"disc/00.png": "a tenth is no more than 10 %"})
+    inputs.check_readable(scan(data), {"disc/00.png": "a tenth is no more than 10 %"})
     answer = here(*words)
     assert answer.code == 2
     assert "2 of 10 photos cannot be read, more than 10 % (disc/00.png: not a picture" in answer.err

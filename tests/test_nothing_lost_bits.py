@@ -11,7 +11,7 @@ from conftest import write_photos
 from test_finetune import Watcher, saved, settings
 
 from zoo import network, weights
-from zoo.finetune import job, plan
+from zoo.finetune import begin, planning
 
 DEEPER = [
     pytest.param("resnet18", {"cut": "layer4.0"}, id="resnet18-inside-a-stage"),
@@ -42,7 +42,7 @@ MORE = [
 def frozen_is_kept(folder: Path, model: str, photos: Path, **values: object) -> None:
     """Fine-tunes, and compares all that was frozen to the end with where it came from."""
     chosen = settings(model, photos, **{"epochs": 2, "batch_size": 8, "lr": 0.01, **values})
-    made = plan.make(chosen)
+    made = planning.make(chosen)
     start = {name: tensor.clone() for name, tensor in made.chain.state_dict().items()}
     parts = made.phases[-1].parts
     assert parts is not None
@@ -52,7 +52,7 @@ def frozen_is_kept(folder: Path, model: str, photos: Path, **values: object) -> 
     assert frozen
     source = network.pretrained(model, chosen.weights, variant=chosen.variant, seed=chosen.seed)
     origin = source.chain.state_dict()
-    list(job.start(made, folder, Watcher()).events())
+    list(begin.start(made, folder, Watcher()).events())
     after = saved(folder)
     assert [name for name in frozen if not torch.equal(origin[name], after[name])] == []
     rest = set(after) - set(frozen)

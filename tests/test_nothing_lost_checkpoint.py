@@ -16,9 +16,10 @@ import pytest
 from test_finetune import Watcher, settings, sha256, tune
 
 from zoo.errors import Interrupted, RunError
-from zoo.finetune import checkpoint, job, plan
+from zoo.finetune import begin, planning
 from zoo.finetune.events import Note
 from zoo.run import Run
+from zoo.train import checkpoint
 
 NAMES = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
 
@@ -54,7 +55,7 @@ def stopped(tmp_path, chosen) -> Path:
 
 def resume(run: Path, chosen) -> list[str]:
     """Finishes a run; what it had to say."""
-    events = job.resume(plan.make(chosen), Run.open(run), Watcher()).events()
+    events = begin.resume(planning.make(chosen), Run.open(run), Watcher()).events()
     return [event.text for event in events if isinstance(event, Note)]
 
 

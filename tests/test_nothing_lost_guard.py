@@ -20,10 +20,12 @@ from test_finetune import Watcher, saved, settings, sha256, tune
 
 from zoo import weights
 from zoo.errors import Interrupted, OutOfMemory, TrainingError
-from zoo.finetune import checkpoint, job, plan
-from zoo.finetune.loop import Epoch
+from zoo.finetune import begin as beginning
+from zoo.finetune import job, planning
 from zoo.recipe import Recipe
 from zoo.run import Run
+from zoo.train import checkpoint
+from zoo.train.loop import Epoch
 
 Fault = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -35,7 +37,7 @@ def begin(
 
     Calls are those of training, from 1 on.
     """
-    made = plan.make(chosen)
+    made = planning.make(chosen)
     calls = 0
 
     def hook(part: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> Any:
@@ -48,8 +50,8 @@ def begin(
     made.chain.get_submodule(stage).register_forward_hook(hook)
     watch = watch or Watcher()
     if folder.exists():
-        return job.resume(made, Run.open(folder), watch)
-    return job.start(made, folder, watch)
+        return beginning.resume(made, Run.open(folder), watch)
+    return beginning.start(made, folder, watch)
 
 
 def nan_at(*calls: int) -> Fault:
@@ -145,12 +147,12 @@ def test_row_23_a_run_that_skips_steps_is_resumed_to_the_same_bits(tmp_path, cho
     def fault(call: int, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         return output / (~(inputs.flatten(1)[:, :3] == odd).all(1)).float()[:, None]
 
-    first = plan.make(chosen)
+    first = planning.make(chosen)
     seen: list[torch.Tensor] = []
     first.chain.get_submodule("flatten").register_forward_hook(
         lambda part, inputs, output: seen.append(output[0, :3].clone()) if part.training else None
     )
-    list(job.start(first, tmp_path / "look", Watcher()).events())
+    list(beginning.start(first, tmp_path / "look", Watcher()).events())
     odd = seen[0]
     list(begin(tmp_path / "whole", chosen, "flatten", fault).events())
     skipped = Run.open(tmp_path / "whole").record["skipped_steps"]

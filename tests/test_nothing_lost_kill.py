@@ -20,8 +20,8 @@ import tomli_w
 from warm import Warm
 
 from zoo import weights
-from zoo.finetune import checkpoint
 from zoo.run import Run
+from zoo.train import checkpoint
 
 SCRATCH = {"weights": "none", "optimizer": "adamw", "batch_size": 8}
 MLP = {"model": "mlp", "norm": "batch", "dropout": 0.3, "lr": 0.003}

@@ -18,13 +18,13 @@ from zoo import catalog, models, network
 from zoo.data.preprocess import normalise
 from zoo.data.views import plain_view
 from zoo.device import Device
-from zoo.engine import choose as choosing
 from zoo.engine import compiled
-from zoo.engine.choose import choose
+from zoo.engine import select as choosing
 from zoo.engine.openvino import BATCHES, TINY_BATCH, OpenVinoEngine, version
+from zoo.engine.select import choose
 from zoo.engine.torch import TorchEngine
 from zoo.errors import UsageError
-from zoo.finetune.cut import cut
+from zoo.models.cut import cut
 
 CPU = Device("cpu", "fp32", 1, "a test")
 SMALL = [row.name for row in catalog.ROWS.values() if row.macs < 50e6]

@@ -14,12 +14,13 @@ from test_finetune import Watcher, saved, settings, tune
 
 from zoo import network, weights
 from zoo.errors import Interrupted, UnknownStage, UsageError
-from zoo.finetune import job, plan
+from zoo.finetune import begin, plan, planning
+from zoo.finetune.describe import lines
 from zoo.finetune.events import FeaturesDone, Finished
-from zoo.finetune.groups import parameter_groups, stage_of
-from zoo.finetune.loop import Epoch
-from zoo.finetune.settings import settings_of
+from zoo.finetune.fit import settings_of
 from zoo.run import Run
+from zoo.train.loop import Epoch
+from zoo.train.param_groups import parameter_groups, stage_of
 
 SQUEEZENET = "torchvision/squeezenet1_1"
 
@@ -29,7 +30,7 @@ def sha256(run: Path) -> str:
 
 
 def line(made: plan.Plan, what: str) -> str:
-    return next(f"{line.value}; {line.reason}" for line in made.lines if line.what == what)
+    return next(f"{line.value}; {line.reason}" for line in lines(made) if line.what == what)
 
 
 def epochs(events: list[object]) -> list[Epoch]:
@@ -74,9 +75,9 @@ def test_features_that_do_not_fit_are_computed_in_each_epoch_with_the_same_end(t
     deep = {"cut": "layer3", "views": 1, "epochs": 2, "batch_size": 12, "lr": 0.01}
     ends = {}
     for name, budget in (("kept", None), ("not", "1kB")):
-        made = plan.make(settings("resnet18", few, cache_budget=budget, **deep))
+        made = planning.make(settings("resnet18", few, cache_budget=budget, **deep))
         assert made.phases[0].kept == (name == "kept")
-        events = list(job.start(made, tmp_path / name, Watcher()).events())
+        events = list(begin.start(made, tmp_path / name, Watcher()).events())
         ends[name] = saved(tmp_path / name)
         assert epochs(events)[-1].epoch == 2
         shown = line(made, "features")
@@ -103,11 +104,11 @@ def test_a_head_on_features_that_are_not_kept_is_standardised_too(tmp_path, few)
 
 def test_photos_of_every_class_say_what_the_scale_is(tmp_path, few, monkeypatch):
     """The index is sorted by class: the first photos are of one."""
-    from zoo.finetune import sources
+    from zoo.train import batches
 
-    monkeypatch.setattr(sources, "SOME", 6)
-    made = plan.make(settings("resnet18", few, optimizer="adamw", cache_budget="0B"))
-    task = job.start(made, tmp_path / "run", Watcher())
+    monkeypatch.setattr(batches, "SOME", 6)
+    made = planning.make(settings("resnet18", few, optimizer="adamw", cache_budget="0B"))
+    task = begin.start(made, tmp_path / "run", Watcher())
     *_, source = [None, *exhausted(task.gather.source(made.phases[0]))]
     seen = []
     monkeypatch.setattr(source, "rows", lambda photos, rows, number: seen.extend(rows) or [])
@@ -126,7 +127,7 @@ def exhausted(generator) -> list[object]:
 
 
 def test_augmented_photos_are_not_kept(few):
-    made = plan.make(settings("resnet18", few, augment="light"))
+    made = planning.make(settings("resnet18", few, augment="light"))
     assert (made.views, made.phases[0].kept, made.solver) == (0, False, "adamw")
     assert "not kept; views are new in each epoch" in line(made, "features")
     assert "no features are kept" in line(made, "training")
@@ -136,11 +137,11 @@ def test_augmented_photos_are_not_kept(few):
 
 def test_the_budget_is_for_all_phases_together(photos):
     """conv3's input and conv1's output: each fits, both do not."""
-    made = plan.make(settings("lenet", photos, cut="pool2", unfreeze="conv2@3", epochs=4))
+    made = planning.make(settings("lenet", photos, cut="pool2", unfreeze="conv2@3", epochs=4))
     sizes = [4 * torch.Size(phase.shape).numel() * made.rows for phase in made.phases]
     assert made.feature_bytes == sum(sizes)
     room = f"{sum(sizes) - 1}B"
-    made = plan.make(
+    made = planning.make(
         settings("lenet", photos, cut="pool2", unfreeze="conv2@3", epochs=4, cache_budget=room)
     )
     assert [phase.kept for phase in made.phases] == [True, False]
@@ -152,13 +153,13 @@ def test_a_resumed_run_keeps_what_it_kept(tmp_path, photos):
     chosen = settings("lenet", photos, cut="pool1", epochs=2, batch_size=8)
     with pytest.raises(Interrupted):
         tune(run, chosen, Watcher("epoch", 3))
-    again = job.recipe_of(Run.open(run))
-    assert again.cache_budget == f"{plan.make(chosen).feature_bytes}B"
-    assert plan.make(again).phases[0].kept
+    again = begin.recipe_of(Run.open(run))
+    assert again.cache_budget == f"{planning.make(chosen).feature_bytes}B"
+    assert planning.make(again).phases[0].kept
     other = settings("lenet", photos, cut="pool1", epochs=2, cache_budget="0B")
     with pytest.raises(Interrupted):
         tune(tmp_path / "other", other, Watcher("epoch", 1))
-    assert not plan.make(job.recipe_of(Run.open(tmp_path / "other"))).phases[0].kept
+    assert not planning.make(begin.recipe_of(Run.open(tmp_path / "other"))).phases[0].kept
 
 
 # Unfreezing.
@@ -173,7 +174,7 @@ class States(Watcher):
 
     def follow(self, made: plan.Plan, folder: Path) -> dict[int, dict[str, torch.Tensor]]:
         self.states[0] = copied(made)
-        for event in job.start(made, folder, self).events():
+        for event in begin.start(made, folder, self).events():
             if isinstance(event, Epoch):
                 self.states[event.epoch] = copied(made)
         return self.states
@@ -191,7 +192,7 @@ def test_a_stage_stands_still_until_its_epoch_and_moves_from_then_on(tmp_path, p
     """Batch norms too; their statistics came with the weights and stay."""
     chosen = settings("mlp", photos, norm="batch", weights=str(normed), unfreeze="fc4@3", epochs=4,
                       batch_size=12, lr=0.02, best="last")  # fmt: skip
-    made = plan.make(chosen)
+    made = planning.make(chosen)
     states = States().follow(made, tmp_path / "run")
     assert stages_that_moved(states[0], states[2]) == {"fc5"}
     assert stages_that_moved(states[2], states[3]) == {"fc4", "norm4", "fc5"}
@@ -205,7 +206,7 @@ def test_several_stages_are_thawed_one_after_the_other(tmp_path, photos, pretrai
     chosen = settings("lenet", photos, weights=str(pretrained), cut="act4", optimizer="sgd",
                       unfreeze="fc1@2, conv3@3,all@5", epochs=5, batch_size=8, lr=0.5,
                       best="last")  # fmt: skip
-    made = plan.make(chosen)
+    made = planning.make(chosen)
     assert [(phase.first, phase.last) for phase in made.phases] == [(1, 1), (2, 2), (3, 4), (5, 5)]
     states = States().follow(made, tmp_path / "run")
     moved = [stages_that_moved(states[epoch - 1], states[epoch]) for epoch in range(1, 6)]
@@ -273,7 +274,7 @@ def test_what_cannot_be_thawed_is_refused_in_words(here, tmp_path, photos, value
 def test_head_then_all_solves_the_head_and_goes_on_in_steps(tmp_path, photos, normed):
     chosen = settings("mlp", photos, norm="batch", weights=str(normed), schedule="head-then-all",
                       epochs=3, batch_size=12, unfreeze="fc4", best="last", mixup=0.2)  # fmt: skip
-    made = plan.make(chosen)
+    made = planning.make(chosen)
     first, second = made.phases
     assert (first.first, first.last, first.solver) == (1, 1, "lbfgs")
     assert (second.first, second.last, second.solver) == (2, 3, "adamw")
@@ -289,11 +290,11 @@ def test_head_then_all_solves_the_head_and_goes_on_in_steps(tmp_path, photos, no
 def test_a_head_in_steps_takes_a_third_of_the_epochs(tmp_path, photos, pretrained):
     chosen = settings("lenet", photos, weights=str(pretrained), schedule="head-then-all", epochs=6,
                       batch_size=3, head="mlp:8", lr=0.01, cut="act4")  # fmt: skip
-    made = plan.make(chosen)
+    made = planning.make(chosen)
     spans = [(phase.first, phase.last, phase.solver) for phase in made.phases]
     assert spans == [(1, 2, "adamw"), (3, 6, "adamw")]
     assert "more than a linear head is trained" in line(made, "training")
-    found = epochs(list(job.start(made, tmp_path / "run", Watcher()).events()))
+    found = epochs(list(begin.start(made, tmp_path / "run", Watcher()).events()))
     assert [epoch.epoch for epoch in found] == [1, 2, 3, 4, 5, 6]
     assert found[1].lr < 0.01 * 0.1  # the head's own cosine has come to its end
     assert max(epoch.lr for epoch in found[2:]) <= 0.001
@@ -302,10 +303,10 @@ def test_a_head_in_steps_takes_a_third_of_the_epochs(tmp_path, photos, pretraine
 @pytest.mark.parametrize(("model", "cut"), [("resnet18", None), ("lenet", "act4")])
 def test_by_default_all_is_trained_behind_the_head_and_no_faster_than_it(photos, model, cut):
     chosen = {"schedule": "head-then-all", "cut": cut, "epochs": 3}
-    made = plan.make(settings(model, photos, **chosen))
+    made = planning.make(settings(model, photos, **chosen))
     assert made.phases[-1].parts is None
     assert made.phases[-1].lr == 1e-3  # the head was solved for, at no rate
-    made = plan.make(settings(model, photos, optimizer="adamw", lr=0.01, **chosen))
+    made = planning.make(settings(model, photos, optimizer="adamw", lr=0.01, **chosen))
     assert [phase.lr for phase in made.phases] == [0.01, pytest.approx(0.001)]
 
 
@@ -323,7 +324,7 @@ def test_a_pretrained_network_has_a_lower_rate_behind_its_head_in_few_steps(
     photos, pretrained, change, rate
 ):
     chosen = {"schedule": "head-then-all", "cut": "act4", "weights": str(pretrained)}
-    made = plan.make(settings("lenet", photos, **chosen, **change))
+    made = planning.make(settings("lenet", photos, **chosen, **change))
     assert len(made.index.of("train")) == 30
     assert made.phases[0].solved
     assert made.phases[1].lr == pytest.approx(rate)
@@ -335,9 +336,9 @@ def test_what_was_best_before_the_boundary_is_kept_where_nothing_better_follows(
 ):
     """At a rate that ruins the network; the run is then the head's alone."""
     wild = {"schedule": "head-then-all", "optimizer": optimizer, "epochs": 6, "batch_size": 8}
-    made = plan.make(settings("lenet", photos, cut="act4", head="linear", lr=30.0, **wild))
+    made = planning.make(settings("lenet", photos, cut="act4", head="linear", lr=30.0, **wild))
     before = copied(made)
-    *events, finished = job.start(made, tmp_path / "run", Watcher()).events()
+    *events, finished = begin.start(made, tmp_path / "run", Watcher()).events()
     assert isinstance(finished, Finished)
     found = epochs(events)
     border = made.phases[1].first
@@ -377,8 +378,8 @@ def test_a_run_stopped_beside_a_boundary_ends_with_the_same_bits(
     with pytest.raises(Interrupted):
         tune(run, chosen, Watcher(what, after))
     assert Run.open(run).record["status"] == "started"
-    again = plan.make(job.recipe_of(Run.open(run)))
-    list(job.resume(again, Run.open(run), Watcher()).events())
+    again = planning.make(begin.recipe_of(Run.open(run)))
+    list(begin.resume(again, Run.open(run), Watcher()).events())
     assert sha256(run) == sha256(tmp_path / "whole")
     assert [line["epoch"] for line in Run.open(run).metrics()] == [1, 2, 3, 4]
     ours, theirs = (
@@ -407,19 +408,19 @@ def rates(made: plan.Plan, number: int) -> dict[str, float]:
 
 def test_pretrained_stages_learn_slower_the_further_from_the_head(few, resnet):
     base = {"weights": str(resnet), "freeze": False}
-    found = rates(plan.make(settings("resnet18", few, **base)), 0)
+    found = rates(planning.make(settings("resnet18", few, **base)), 0)
     order = ["fc", "layer4.1", "layer4.0", "layer3.1", "layer3.0", "layer2.1", "layer2.0",
              "layer1.1", "layer1.0", "bn1", "conv1"]  # fmt: skip
     expected = [1.0, *(0.1 * 0.8**far for far in range(10))]
     assert [found[stage] for stage in order] == pytest.approx(expected)
-    flat = rates(plan.make(settings("resnet18", few, layer_decay=1.0, **base)), 0)
+    flat = rates(planning.make(settings("resnet18", few, layer_decay=1.0, **base)), 0)
     assert {stage: rate for stage, rate in flat.items() if stage != "fc"} == {
         stage: pytest.approx(0.1) for stage in order[1:]
     }
 
 
 def test_behind_the_head_the_next_stage_learns_nearly_as_fast(few, resnet):
-    made = plan.make(
+    made = planning.make(
         settings("resnet18", few, weights=str(resnet), schedule="head-then-all",
                  unfreeze="layer3", layer_decay=0.5, epochs=3)
     )  # fmt: skip
@@ -429,7 +430,7 @@ def test_behind_the_head_the_next_stage_learns_nearly_as_fast(few, resnet):
 
 
 def test_from_scratch_every_stage_learns_at_the_same_rate(few):
-    found = rates(plan.make(settings("resnet18", few, freeze=False)), 0)
+    found = rates(planning.make(settings("resnet18", few, freeze=False)), 0)
     assert set(found.values()) == {1.0}
 
 
@@ -437,7 +438,7 @@ def test_from_scratch_every_stage_learns_at_the_same_rate(few):
 def test_a_decay_that_would_do_nothing_is_refused(photos, resnet, values):
     which = "none" if "freeze" in values else str(resnet)
     with pytest.raises(UsageError, match="would do nothing: every trained layer is new"):
-        plan.make(settings("resnet18", photos, weights=which, layer_decay=0.5, **values))
+        planning.make(settings("resnet18", photos, weights=which, layer_decay=0.5, **values))
 
 
 def test_statistics_that_came_with_the_weights_stay_and_new_ones_are_learnt(
@@ -445,9 +446,9 @@ def test_statistics_that_came_with_the_weights_stay_and_new_ones_are_learnt(
 ):
     for name, chosen in (("old", str(normed)), ("new", "none")):
         whole = {"freeze": False, "epochs": 1, "batch_size": 12, "norm": "batch"}
-        made = plan.make(settings("mlp", photos, weights=chosen, **whole))
+        made = planning.make(settings("mlp", photos, weights=chosen, **whole))
         before = copied(made)
-        list(job.start(made, tmp_path / name, Watcher()).events())
+        list(begin.start(made, tmp_path / name, Watcher()).events())
         after = saved(tmp_path / name)
         names = [each for each, _ in made.chain.named_buffers()]
         assert len(names) == 12
@@ -457,11 +458,11 @@ def test_statistics_that_came_with_the_weights_stay_and_new_ones_are_learnt(
 
 
 def test_a_layer_inside_a_stage_can_be_thawed(few, resnet):
-    made = plan.make(settings("resnet18", few, unfreeze="layer4.1@2", epochs=2))
+    made = planning.make(settings("resnet18", few, unfreeze="layer4.1@2", epochs=2))
     assert set(rates(made, 1)) == {"layer4", "fc"}
     assert made.phases[1].parts.name == "layer4.0"
     with pytest.raises(UnknownStage):
-        plan.make(settings("resnet18", few, unfreeze="layer4.7@2", epochs=2))
+        planning.make(settings("resnet18", few, unfreeze="layer4.7@2", epochs=2))
 
 
 def test_real_weights_are_thawed_and_get_no_worse_on_what_they_are_chosen_by(tmp_path, shared):

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from zoo.cli import finetune, rates, train
+from zoo.cli import finetune, lr, train
 from zoo.errors import RecipeError
 from zoo.recipe import load, make, table, variants
 from zoo.settings import SECTIONS
 
 BASE = {"model": "lenet", "data": "photos"}
-COMMANDS = (finetune.command, train.command, rates.command)
+COMMANDS = (finetune.command, train.command, lr.command)
 ONLY_FLAGS = {"output", "recipe", "resume", "dry_run", "json"}
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from zoo.data.index import DatasetIndex, Sample
-from zoo.disk import atomic
+from zoo.disk import atomic, write_json
 from zoo.errors import RunError, WriteError
-from zoo.run import Run, write_csv, write_json
+from zoo.run import Run, write_csv
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,11 +19,11 @@ from zoo.catalog import Preprocess
 from zoo.data.index import Sample
 from zoo.data.preprocess import apply
 from zoo.disk import cache_folder, read_sealed, write_sealed
-from zoo.finetune import cache as module
-from zoo.finetune import digests
-from zoo.finetune.cache import MANY, FeatureCache
-from zoo.finetune.digests import SETTLED, Digests
-from zoo.finetune.features import Pass, Views, compute
+from zoo.features import cache as module
+from zoo.features import digests
+from zoo.features.cache import MANY, FeatureCache
+from zoo.features.compute import Pass, Views, compute
+from zoo.features.digests import SETTLED, Digests
 
 ROOT = Path(__file__).parents[1]
 SMALL = Preprocess(size=8, crop=1.0)

@@ -13,9 +13,10 @@ from conftest import ROOT
 from sklearn.linear_model import LogisticRegression
 
 from zoo.errors import DataError, TrainingError
-from zoo.finetune import softmax, solver
-from zoo.finetune.folds import Photos
-from zoo.finetune.solver import cross_validated, solve
+from zoo.head import cross_validation, softmax_regression, solver
+from zoo.head.cross_validation import cross_validated
+from zoo.head.folds import Photos
+from zoo.head.solver import solve
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CLASSES = 4
@@ -107,14 +108,16 @@ def test_the_slope_is_that_of_the_loss() -> None:
     """By differences, of two heads with other shares, weighted and smoothed."""
     random = np.random.default_rng(0)
     features, labels = rows(60, 7)
-    task = softmax.Task.of(labels, CLASSES, np.array([1.0, 3.0, 0.2, 9.0]), 0.3)
+    task = softmax_regression.Task.of(labels, CLASSES, np.array([1.0, 3.0, 0.2, 9.0]), 0.3)
     shares = random.uniform(size=(2, 60))
     point = random.standard_normal(2 * CLASSES * 8)
 
     def loss(values: Array) -> tuple[float, Array]:
         weight, bias = np.split(values, [2 * CLASSES * 7])
         parts = weight.reshape(2 * CLASSES, 7), bias.reshape(2, CLASSES)
-        value, *slopes = softmax.cross_entropy(features.astype(np.float64), task, shares, *parts)
+        value, *slopes = softmax_regression.cross_entropy(
+            features.astype(np.float64), task, shares, *parts
+        )
         return value, np.concatenate([slope.ravel() for slope in slopes])
 
     steps = 1e-5 * np.eye(len(point))
@@ -298,7 +301,7 @@ def test_the_interval_is_students() -> None:
     from scipy.stats import t
 
     scores = (0.8, 0.9, 0.85, 0.7, 0.95)
-    found = solver.CrossValidated(scores, (1.0,) * 5, np.zeros(5), True)
+    found = cross_validation.CrossValidated(scores, (1.0,) * 5, np.zeros(5), True)
     low, _ = t.interval(0.95, 4, np.mean(scores), np.std(scores, ddof=1) / 5**0.5)
     assert found.accuracy - found.interval == pytest.approx(low)
 
@@ -321,6 +324,6 @@ def test_whoever_is_asked_can_stop_it() -> None:
 def test_columns_too_many_for_a_factor_are_solved_without(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = rows(200, 40)
     usual = solve(features, labels, CLASSES, seed=0, penalty=0.1)
-    monkeypatch.setattr(softmax, "FACTOR", 10)
+    monkeypatch.setattr(softmax_regression, "FACTOR", 10)
     found = solve(features, labels, CLASSES, seed=0, penalty=0.1)
     assert np.linalg.norm(found.weight - usual.weight) < 2e-3 * np.linalg.norm(usual.weight)

@@ -25,7 +25,7 @@ from serving import Server, serving
 from zoo.catalog.spec import Weights
 from zoo.errors import CacheError, Interrupted, WeightsError, WriteError
 from zoo.weights import fetch, find, partial
-from zoo.weights.web import Unreachable, ask_for
+from zoo.weights.http import Unreachable, ask_for
 
 DATA = np.random.default_rng(0).bytes(8_000_000)
 SHA, MD5 = hashlib.sha256(DATA).hexdigest(), hashlib.md5(DATA).hexdigest()
@@ -286,7 +286,7 @@ def test_row_9_busy_three_times_and_then_fine(server: Server, tmp_path: Path) ->
 
 
 def test_row_9_no_part_that_was_not_asked_for(server: Server) -> None:
-    follow = import_module("zoo.weights.web")._next
+    follow = import_module("zoo.weights.http")._next
     with pytest.raises(Unreachable, match="redirects"):
         follow("https://a.example/x", "http://a.example/x", 302)
     answer = ask_for(f"{server.url}/good", start=100)

@@ -24,7 +24,7 @@ from hostile import LEGACY_START, as_zip, corpus, inside, parsed_once
 
 from zoo.catalog import ROWS
 from zoo.errors import ReaderDied, WeightsError
-from zoo.weights import cache_folder, child, convert, hash_of, read, save
+from zoo.weights import cache_folder, convert, convert_worker, hash_of, read, save
 from zoo.weights.pickles import Refused
 
 Here = Callable[..., Answer]
@@ -191,7 +191,7 @@ def test_row_2_the_lock_itself_holds_without_the_early_refusal(
         path.write_bytes(data)
         with path.open("rb") as file:
             try:
-                child.state_dict(file, len(data))
+                convert_worker.state_dict(file, len(data))
             except (Refused, MemoryError):
                 continue
             finally:

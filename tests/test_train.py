@@ -12,14 +12,15 @@ import torch
 
 from zoo import catalog, models, network, recipe, weights
 from zoo.errors import Interrupted, RecipeError, TrainingError, UsageError
-from zoo.finetune import job, plan
+from zoo.finetune import begin, planning
+from zoo.finetune.describe import lines
 from zoo.finetune.events import Finished
-from zoo.finetune.loop import Epoch, Loop
-from zoo.finetune.reconstruction import baseline
-from zoo.finetune.settings import settings_of
-from zoo.finetune.sources import order, steps
+from zoo.finetune.fit import settings_of
+from zoo.finetune.pca_baseline import baseline
 from zoo.models.auxiliary import WEIGHT, AuxiliaryHead
 from zoo.run import Run
+from zoo.train.batches import order, steps
+from zoo.train.loop import Epoch, Loop
 
 
 class Silent:
@@ -33,7 +34,7 @@ def train(folder, model, data, **values):
     task = {"task": "reconstruct"} if catalog.find(model).task == "reconstruct" else {}
     scratch = {"weights": "none", "freeze": False}
     chosen = recipe.make({"model": model, "data": str(data), **scratch, **task, **values})
-    return list(job.start(plan.make(chosen), folder, Silent()).events())
+    return list(begin.start(planning.make(chosen), folder, Silent()).events())
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +86,9 @@ def test_an_encoder_starts_a_classifier(autoencoder, tmp_path, photos):
     chosen = recipe.make(
         {"model": "autoencoder", "data": str(photos), "weights": str(folder), "epochs": 20}
     )
-    made = plan.make(chosen)
+    made = planning.make(chosen)
     assert made.cut.name == catalog.find("autoencoder").code
-    events = list(job.start(made, tmp_path / "run", Silent()).events())
+    events = list(begin.start(made, tmp_path / "run", Silent()).events())
     losses = [event.train_loss for event in events if isinstance(event, Epoch)]
     assert losses[-1] < losses[0]
     before, after = (weights.read(f / "model.safetensors") for f in (folder, tmp_path / "run"))
@@ -100,7 +101,7 @@ def test_an_encoder_starts_a_classifier(autoencoder, tmp_path, photos):
 
 def test_the_tasks_keep_to_their_networks(photos):
     with pytest.raises(UsageError, match="cannot reconstruct"):
-        plan.make(recipe.make({"model": "lenet", "data": str(photos), "task": "reconstruct",
+        planning.make(recipe.make({"model": "lenet", "data": str(photos), "task": "reconstruct",
                                "freeze": False, "weights": "none"}))  # fmt: skip
     with pytest.raises(RecipeError, match="cross_entropy"):
         recipe.make({"model": "autoencoder", "data": "x", "task": "reconstruct",
@@ -187,7 +188,7 @@ def test_distorted_training_is_deterministic(tmp_path, photos):
 def test_auxiliary_heads_help_in_training_and_are_gone_after_it(photos):
     """The loss has their part of it; what is saved and used has no trace of them."""
     row = next(row for row in catalog.ROWS.values() if row.auxiliary)
-    made = plan.make(recipe.make({"model": row.name, "data": str(photos), "weights": "none",
+    made = planning.make(recipe.make({"model": row.name, "data": str(photos), "weights": "none",
                                   "freeze": False, "batch_size": 4}))  # fmt: skip
     chain = made.training_chain
     heads = [part for part in chain.modules() if isinstance(part, AuxiliaryHead)]
@@ -218,10 +219,13 @@ def test_auxiliary_heads_help_in_training_and_are_gone_after_it(photos):
 def test_auxiliary_heads_are_new_beside_pretrained_layers(photos):
     from dataclasses import replace
 
-    from zoo.finetune.loop import PRETRAINED, parameter_groups
+    from zoo.train.loop import PRETRAINED, parameter_groups
 
-    made = plan.make(recipe.make({"model": "googlenet-2014", "data": str(photos), "weights": "none",
-                                  "freeze": False}))  # fmt: skip
+    made = planning.make(
+        recipe.make(
+            {"model": "googlenet-2014", "data": str(photos), "weights": "none", "freeze": False}
+        )
+    )
     settings = replace(settings_of(made, made.phases[0], made.index, None), fresh="fc")
     settings = replace(settings, below=PRETRAINED)
     chain = made.training_chain
@@ -252,16 +256,16 @@ def test_the_running_mean_is_what_is_kept_and_survives_a_stop(tmp_path, photos):
             self.steps += what.startswith("epoch")
             self.signal = 2 if self.steps >= 6 else 0
 
-    whole = list(job.start(plan.make(chosen), tmp_path / "a", Silent()).events())
+    whole = list(begin.start(planning.make(chosen), tmp_path / "a", Silent()).events())
     with pytest.raises(Interrupted):
-        list(job.start(plan.make(chosen), tmp_path / "b", Stops()).events())
-    list(job.resume(plan.make(chosen), Run.open(tmp_path / "b"), Silent()).events())
+        list(begin.start(planning.make(chosen), tmp_path / "b", Stops()).events())
+    list(begin.resume(planning.make(chosen), Run.open(tmp_path / "b"), Silent()).events())
     a, b = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
     assert a == b
     plain = recipe.make(
         {"model": "mlp", "data": str(photos), "variant": {"norm": "batch"}, **flags, "ema": 0.0}
     )
-    other = list(job.start(plan.make(plain), tmp_path / "c", Silent()).events())
+    other = list(begin.start(planning.make(plain), tmp_path / "c", Silent()).events())
     assert whole[-1].scores.loss != other[-1].scores.loss
     assert whole[1].train_loss == other[1].train_loss  # the steps are the same
 
@@ -291,8 +295,8 @@ def test_a_training_that_diverged_says_so_for_ever(here, tmp_path, photos):
     assert "--lr 0.1" in answer.err
     assert not (tmp_path / "run").exists(), "nothing was learned, so nothing is kept"
     scratch = {"weights": "none", "freeze": False, "epochs": 2}
-    made = plan.make(recipe.make({"model": "mlp", "data": str(photos), **scratch}))
-    ours = job.start(made, tmp_path / "late", Silent())
+    made = planning.make(recipe.make({"model": "mlp", "data": str(photos), **scratch}))
+    ours = begin.start(made, tmp_path / "late", Silent())
     events = ours.events()
     while not isinstance(next(events), Epoch):
         pass
@@ -330,9 +334,9 @@ def test_class_weights_are_of_the_photos_that_can_be_read(tmp_path, photos):
     for number in range(60):
         (data / "disc" / f"broken{number}.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     scratch = {"weights": "none", "freeze": False, "epochs": 1}
-    made = plan.make(recipe.make({"model": "mlp", "data": str(data), **scratch}))
+    made = planning.make(recipe.make({"model": "mlp", "data": str(data), **scratch}))
     assert made.balance == "weights"
-    ours = job.start(made, tmp_path / "run", Silent())
+    ours = begin.start(made, tmp_path / "run", Silent())
     done = next(ours.events())
     assert "none now" in done.balance
     assert ours.gather.class_weights is None
@@ -341,15 +345,15 @@ def test_class_weights_are_of_the_photos_that_can_be_read(tmp_path, photos):
 
 def test_no_epoch_is_chosen_on_a_test_part(shared):
     data = shared / "data/mnist"
-    made = plan.make(recipe.make({"model": "perceptron", "data": str(data), "weights": "none",
+    made = planning.make(recipe.make({"model": "perceptron", "data": str(data), "weights": "none",
                                   "freeze": False}))  # fmt: skip
     assert made.best == "last"
-    assert any("test part" in line.reason for line in made.lines)
+    assert any("test part" in line.reason for line in lines(made))
 
 
 def test_a_class_whose_name_begins_with_test_is_a_class(tmp_path, photos):
     shutil.copytree(photos / "disc", tmp_path / "p/test_strips")
     shutil.copytree(photos / "square", tmp_path / "p/testudo")
     scratch = {"weights": "none", "freeze": False}
-    made = plan.make(recipe.make({"model": "mlp", "data": str(tmp_path / "p"), **scratch}))
+    made = planning.make(recipe.make({"model": "mlp", "data": str(tmp_path / "p"), **scratch}))
     assert made.best == "accuracy"

@@ -17,17 +17,19 @@ from test_finetune import Watcher, saved, settings, tune
 
 from zoo import recipe
 from zoo.errors import RecipeError, UsageError
-from zoo.finetune import job, plan
+from zoo.finetune import begin, plan, planning
+from zoo.finetune.describe import lines
 from zoo.finetune.events import Note
-from zoo.finetune.gradients import Gradients
-from zoo.finetune.guard import Guard
-from zoo.finetune.loop import Epoch
-from zoo.finetune.mixing import mix
-from zoo.finetune.optimizers import clip
-from zoo.finetune.settings import Progress, settings_of
-from zoo.finetune.tasks import Classify
-from zoo.finetune.team import ALONE
+from zoo.finetune.fit import settings_of
 from zoo.run import Run
+from zoo.train.distributed import ALONE
+from zoo.train.loop import Epoch
+from zoo.train.losses import Classify
+from zoo.train.mixup import mix
+from zoo.train.optimizers import clip
+from zoo.train.records import Progress
+from zoo.train.recovery import Guard
+from zoo.train.step import Gradients
 
 WHOLE = {"freeze": False, "views": 1, "batch_size": 8}
 
@@ -37,7 +39,7 @@ def sha256(run: Path) -> str:
 
 
 def line(made: plan.Plan, what: str) -> str:
-    return next(f"{line.value}; {line.reason}" for line in made.lines if line.what == what)
+    return next(f"{line.value}; {line.reason}" for line in lines(made) if line.what == what)
 
 
 def epochs(events: list[object]) -> list[Epoch]:
@@ -85,7 +87,7 @@ def test_four_batches_of_8_are_a_step_of_32(tmp_path, uneven, values):
 
 def test_a_step_of_several_batches_is_named_in_the_plan(photos):
     extra = {"clip": 1.0, "ema": 0.9, "patience": 3, "minutes": 2.5, "label_smoothing": 0.1}
-    shown = line(plan.make(settings("mlp", photos, accumulate=4, **extra, **WHOLE)), "training")
+    shown = line(planning.make(settings("mlp", photos, accumulate=4, **extra, **WHOLE)), "training")
     for part in ("steps of 4 batches", "gradients clipped at 1", "mean of weights 0.9",
                  "ending after 3 epochs without a better one", "label smoothing 0.1",
                  "at most 30 epochs and 2.5 min"):  # fmt: skip
@@ -197,7 +199,7 @@ def test_all_of_it_in_bf16_is_measured_against_fp32(here, tmp_path, photos):
 
 def test_a_head_on_features_is_trained_in_fp32_and_what_is_thawed_is_not(photos):
     for more in ({"unfreeze": "fc4@2"}, {"schedule": "head-then-all", "unfreeze": "fc4"}):
-        made = plan.make(settings("mlp", photos, precision="bf16", epochs=3, **more))
+        made = planning.make(settings("mlp", photos, precision="bf16", epochs=3, **more))
         found = [settings_of(made, phase, made.index, None).bf16 for phase in made.phases]
         assert found == [False, True]
 
@@ -254,7 +256,7 @@ def test_features_do_not_depend_on_who_decodes(tmp_path, photos, monkeypatch):
 def test_the_number_of_workers_is_that_of_the_threads(photos, tmp_path, monkeypatch):
     from zoo.engine.torch import TorchEngine
 
-    made = plan.make(settings("lenet", photos, workers=3))
+    made = planning.make(settings("lenet", photos, workers=3))
     engine = TorchEngine(made.cut.frozen, made.preprocess, made.device, 3)
     assert engine.workers == 3
     assert TorchEngine(made.cut.frozen, made.preprocess, made.device).workers >= 1
@@ -264,7 +266,7 @@ def test_the_number_of_workers_is_that_of_the_threads(photos, tmp_path, monkeypa
 
 
 def linear(photos: Path, **values: object) -> plan.Plan:
-    return plan.make(settings("lenet", photos, cut="act4", **values))
+    return planning.make(settings("lenet", photos, cut="act4", **values))
 
 
 def test_a_linear_head_on_kept_features_is_solved(tmp_path, photos):
@@ -273,7 +275,7 @@ def test_a_linear_head_on_kept_features_is_solved(tmp_path, photos):
     assert "lbfgs, penalty by cross-validation, label smoothing 0.1" in line(made, "training")
     assert made.best == "optimum"
     assert [(phase.first, phase.last) for phase in made.phases] == [(1, 1)]
-    (epoch,) = epochs(list(job.start(made, tmp_path / "run", Watcher()).events()))
+    (epoch,) = epochs(list(begin.start(made, tmp_path / "run", Watcher()).events()))
     assert epoch.best
     assert "penalty" in epoch.notes[0]
     assert Run.open(tmp_path / "run").record["phases"] == [
@@ -294,7 +296,7 @@ def test_label_smoothing_reaches_the_solver(tmp_path, photos):
 @pytest.mark.parametrize("each", [None, (0.5, 2.0, 30.0)])
 def test_the_loss_of_a_step_is_the_weight_of_each_photo_times_its_own(photos, smoothing, each):
     """With halves of another photo too, and in parts: sum of weight x loss over sum of weights."""
-    made = plan.make(settings("lenet", photos, freeze=False, batch_size=4, mixup=1.0))
+    made = planning.make(settings("lenet", photos, freeze=False, batch_size=4, mixup=1.0))
     chosen = settings_of(made, made.phases[0], made.index, each)
     chosen = replace(chosen, label_smoothing=smoothing)
     labels = np.array([0, 1, 2, 0, 0, 1, 2])
@@ -348,13 +350,13 @@ def test_a_setting_of_steps_means_steps(photos, name):
 )
 def test_where_there_is_no_one_optimum_there_are_steps(photos, values, why):
     base = {"cut": "act4"} | values
-    made = plan.make(settings("lenet", photos, **base))
+    made = planning.make(settings("lenet", photos, **base))
     assert made.solver == "adamw"
     assert why in line(made, "training")
     with pytest.raises(UsageError, match=f"--solver lbfgs finds the optimum .* and {why}"):
-        plan.make(settings("lenet", photos, optimizer="lbfgs", **base))
+        planning.make(settings("lenet", photos, optimizer="lbfgs", **base))
     with pytest.raises(UsageError, match=f"--penalty 0.1 is of lbfgs, .* adamw: {why}"):
-        plan.make(settings("lenet", photos, penalty=0.1, **base))
+        planning.make(settings("lenet", photos, penalty=0.1, **base))
 
 
 @pytest.mark.parametrize("values", [{"optimizer": "adamw"}, {"optimizer": "sgd"}, {"epochs": 3}])
@@ -374,9 +376,9 @@ def test_a_solver_that_was_asked_for_is_taken(photos):
 def test_threads_are_counted_by_work_and_not_by_weights(photos):
     """SqueezeNet's last fire modules: few weights, each used at 169 places."""
     name = "torchvision/squeezenet1_1"
-    made = plan.make(settings(name, photos, cut="features.9", epochs=1))
+    made = planning.make(settings(name, photos, cut="features.9", epochs=1))
     assert made.threads == made.device.threads
-    assert plan.make(settings(name, photos)).threads == 1
+    assert planning.make(settings(name, photos)).threads == 1
 
 
 # What would do nothing.
@@ -410,9 +412,9 @@ def test_views_and_transforms_are_one_or_the_other(photos):
 
 
 def test_rare_classes_are_drawn_as_often(tmp_path, uneven):
-    made = plan.make(settings("lenet", uneven, cut="act4", balance="sampler", epochs=1))
+    made = planning.make(settings("lenet", uneven, cut="act4", balance="sampler", epochs=1))
     assert (made.balance, made.solver, made.class_weights) == ("sampler", "adamw", None)
-    from zoo.finetune.sources import order
+    from zoo.train.batches import order
 
     labels = np.array([sample.label for sample in made.index.of("train")])
     drawn = np.concatenate(

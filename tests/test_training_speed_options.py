@@ -10,13 +10,13 @@ from test_finetune import settings
 from zoo.catalog import Preprocess
 from zoo.data.views import generator
 from zoo.device import Device, seed_all
-from zoo.finetune import checkpoint
 from zoo.finetune.choices import view_count
-from zoo.finetune.cut import Cut
-from zoo.finetune.loop import Loop
-from zoo.finetune.optimizers import optimizer
-from zoo.finetune.settings import Settings
-from zoo.finetune.sources import EVAL_BYTES, FeatureSource
+from zoo.models.cut import Cut
+from zoo.train import checkpoint
+from zoo.train.batches import EVAL_BYTES, FeatureSource
+from zoo.train.loop import Loop
+from zoo.train.optimizers import optimizer
+from zoo.train.records import Settings
 
 CPU = Device("cpu", "fp32", 1, "")
 LAST = torch.channels_last

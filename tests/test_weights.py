@@ -37,7 +37,7 @@ from torch import nn
 from zoo.catalog.spec import ModelSpec, Weights
 from zoo.errors import WeightsError, WriteError
 from zoo.weights import cache_folder, choose, convert, fetch, find, load, read, save
-from zoo.weights.web import _next as follow
+from zoo.weights.http import _next as follow
 from zoo.weights.wrapped import behind
 
 DATA = to_bytes({"a": torch.arange(5000.0), "b": torch.ones(3)})

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = ("torch", "torch.utils.flop_counter", "torch.nested._internal.nested_tensor",
            "torch.fx.experimental._constant_symnode", "numpy.random", "PIL.JpegImagePlugin",
            "PIL.PngImagePlugin", "zoo.cli", "zoo.finetune.job", "zoo.finetune.plan",
-           "zoo.finetune.scan", "zoo.models.lenet", "zoo.models.perceptron", "zoo.models.meter",
+           "zoo.finetune.inputs", "zoo.models.lenet", "zoo.models.perceptron", "zoo.models.meter",
            "zoo.models.auxiliary", "zoo.models.tap", "zoo.network")  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def child(
 
     from zoo import watch
     from zoo.cli import main
-    from zoo.finetune import checkpoint
+    from zoo.train import checkpoint
 
     code = 99
     try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zoo.errors import UsageError
+from zoo.machine import cores
 
 if TYPE_CHECKING:
     import torch
@@ -38,13 +39,6 @@ class Device:
         import torch
 
         return torch.device(self.name)
-
-
-def cores() -> int:
-    """Processors this process may use: containers and taskset count, torchrun divides them."""
-    all_of_us = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (here or 1) // all_of_us)
 
 
 def choose(wanted: str = "auto", precision: str = "fp32") -> Device:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from zoo.errors import DiskFull, RunError, WriteError
-from zoo.text import printable
+from zoo.text import TEXT, printable
 from zoo.watch import undoing
 
 _told: set[str] = set()  # what this process has said already
@@ -221,3 +222,24 @@ def sync(path: Path, flags: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def digest_of(photos: Sequence[Path]) -> str:
+    """Return the hash of the content of files, in their order; one that cannot be read has none."""
+    digest = hashlib.sha256()
+    for path in photos:
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError:
+            digest.update(b"unreadable")
+    return digest.hexdigest()
+
+
+def write_json(path: Path, record: Any) -> None:
+    with atomic(path) as file:
+        try:
+            data = json.dumps(record, indent=2, ensure_ascii=False).encode(**TEXT)
+        except UnicodeEncodeError:  # half a surrogate pair, which no file name has
+            data = json.dumps(record, indent=2).encode()
+        file.write(data + b"\n")

@@ -11,7 +11,8 @@ from zoo import catalog, weights
 from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.device import seed_all
 from zoo.errors import RunError, WeightsError
-from zoo.run import EDITED, Run
+from zoo.records import EDITED
+from zoo.run import Run
 
 if TYPE_CHECKING:
     from torch import nn

@@ -19,29 +19,19 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from zoo import lock, records
 from zoo.data.index import DatasetIndex
-from zoo.disk import atomic, opened, refuse_links, sweep, unfinished, writing
+from zoo.disk import atomic, opened, refuse_links, sweep, unfinished, write_json, writing
 from zoo.errors import RunError, WriteError
-from zoo.text import csv_line, read_name
+from zoo.records import EDITED
+from zoo.text import TEXT, csv_line, read_name
 
 FORMAT = 1
 CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
-TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
 TABLE = 4_000_000_000  # bytes of index.csv at most: the paths of 20 million photos
 LINES = 256_000_000  # of metrics.jsonl
-EDITED = "was it edited? Restore the file, or train anew: features are kept"
-
-
-def write_json(path: Path, record: Any) -> None:
-    with atomic(path) as file:
-        try:
-            data = json.dumps(record, indent=2, ensure_ascii=False).encode(**TEXT)
-        except UnicodeEncodeError:  # half a surrogate pair, which no file name has
-            data = json.dumps(record, indent=2).encode()
-        file.write(data + b"\n")
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -49,12 +39,6 @@ def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) 
     with atomic(path) as file:
         for row in itertools.chain([header], rows):
             file.write(csv_line(row).encode())
-
-
-def keep_bytes(stream: IO[str]) -> None:
-    """Lets a stream that is open already carry file names that are not UTF-8, in every locale."""
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="surrogateescape")
 
 
 def refuse(folder: Path) -> NoReturn:

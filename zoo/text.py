@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable
-from typing import IO
+from typing import IO, Any
 
 _WRITTEN = r"ud[89a-f][0-9a-f]{2}|u005c"
 _SHOWN = re.compile(rf"\\({_WRITTEN})")
@@ -68,3 +68,44 @@ def _field(cell: object, safe: bool, screen: bool) -> str:
     if screen:
         text = printable(text).replace("\n", "\\n")
     return '"' + text.replace('"', '""') + '"' if _TO_QUOTE.search(text) else text
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def short(number: float | None) -> str:
+    """25,557,032 as 25.6M."""
+    if number is None:
+        return "-"
+    for unit in ("", "k", "M", "G", "T"):
+        if abs(number) < 999.5:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g}P"
+
+
+def count(number: int, what: str, more: str = "") -> str:
+    """`1 photo`, `1,200 photos`; more: the plural where it is not made by an s."""
+    return f"{number:,} {what if number == 1 else more or what + 's'}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f} %"
+
+
+TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
+
+
+def keep_bytes(stream: IO[str]) -> None:
+    """Lets a stream that is open already carry file names that are not UTF-8, in every locale."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="surrogateescape")

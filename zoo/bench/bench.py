@@ -61,7 +61,7 @@ def run(asked: Asked) -> Iterator[Decoding | Limit | Measured]:
 
 def engines_for(asked: Asked) -> list[str]:
     """Those that are there, in the order of preference. Raises UsageError."""
-    from zoo.engine.choose import choose, why_not
+    from zoo.engine.select import choose, why_not
 
     if asked.subject.kind == "onnx":
         check_file(asked)
@@ -89,7 +89,7 @@ def check_file(asked: Asked) -> None:
 
 def one(asked: Asked, engine: str, photo: str) -> Measured:
     """Converts in one process and measures in the next, which has no torch for that then."""
-    from zoo.engine.choose import choose
+    from zoo.engine.select import choose
 
     try:
         choose(engine, asked.device, asked.precision)

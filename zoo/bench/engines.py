@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.bench.subject import Subject
-from zoo.device import cores
 from zoo.engine import Array, Engine
+from zoo.machine import cores
 
 if TYPE_CHECKING:
     from zoo.catalog import Preprocess

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.device import cores
+from zoo.machine import cores
 
 CHANNELS, SIDE, DEPTH = 512, 28, 4
 OPERATIONS = 2 * DEPTH * CHANNELS**2 * 9 * SIDE**2  # for one picture; a multiply-add is two

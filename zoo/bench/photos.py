@@ -18,9 +18,9 @@ from zoo.catalog import Preprocess
 from zoo.data.decode import looks_like_image
 from zoo.data.left_out import in_system
 from zoo.data.views import plain_view
-from zoo.device import cores
 from zoo.disk import scratch
 from zoo.errors import DataError, ImageError
+from zoo.machine import cores
 
 MOST = 64  # photos that are decoded, again and again
 WIDTH, HEIGHT, QUALITY = 500, 375, 90

@@ -24,18 +24,18 @@ from zoo.cli import (
     export,
     finetune,
     info,
-    listing,
+    list_models,
+    lr,
     predict,
     pull,
     rank,
-    rates,
     reconstruct,
     sweep,
     train,
     weights,
 )
+from zoo.cli.console import fail, talk
 from zoo.cli.flags import Grouped, Sectioned
-from zoo.cli.screen import fail, talk
 from zoo.errors import RecipeError, ZooError
 
 ALONE = ("lr", "rank", "sweep")  # train networks, and that not in several processes
@@ -51,12 +51,12 @@ app = typer.Typer(
 )
 COMMANDS: dict[str, dict[str, Any]] = {
     "Look": {
-        "list": listing.command, "info": info.command, "compare": compare.command,
+        "list": list_models.command, "info": info.command, "compare": compare.command,
         "bench": bench.command, "demo": demo.command,
     },
     "Train": {
         "finetune": finetune.command, "train": train.command, "rank": rank.command,
-        "sweep": sweep.command, "lr": rates.command,
+        "sweep": sweep.command, "lr": lr.command,
     },
     "Use": {
         "predict": predict.command, "evaluate": evaluate.command, "embed": embed.command,

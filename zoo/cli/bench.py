@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.console import Screen, out, print_json, table, talk
 from zoo.cli.flags import TrustChanged
-from zoo.cli.screen import Screen, out, percent, print_json, short, table, talk
 from zoo.errors import UsageError, ZooError
+from zoo.text import percent, short
 
 if TYPE_CHECKING:
     from zoo.bench.advice import Advice
@@ -81,7 +82,7 @@ def check(engine: str | None, precision: str | None, seconds: float) -> None:
 
 def warn_if_busy() -> None:
     """Other work takes its share of what is measured."""
-    from zoo.device import cores
+    from zoo.machine import cores
 
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > cores() / 2:
@@ -124,7 +125,7 @@ def measured(asked: Asked) -> tuple[Decoding, Limit | None, list[Measured]]:
 
 def advise(asked: Asked, decoding: Decoding, limit: Limit | None, good: list[Measured]) -> Advice:
     from zoo.bench import advice
-    from zoo.engine.choose import bf16
+    from zoo.engine.select import bf16
 
     where = {"precision": asked.precision, "device": asked.device}
     able = bf16() and asked.subject.kind != "onnx"  # a file computes as it is
@@ -139,7 +140,7 @@ def record(
     advice: Advice,
 ) -> dict[str, Any]:
     from zoo.bench.advice import share_of_limit
-    from zoo.device import cores
+    from zoo.machine import cores
 
     macs = asked.subject.macs
     return {
@@ -204,7 +205,7 @@ def show(
 
 
 def place(device: str) -> str:
-    from zoo.device import cores
+    from zoo.machine import cores
 
     if device != "cpu":
         return device

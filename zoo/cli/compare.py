@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.console import Screen, out, print_json, table, talk
 from zoo.cli.flags import TrustChanged
-from zoo.cli.screen import Screen, count, out, percent, print_json, table, talk
+from zoo.text import count, percent
 
 if TYPE_CHECKING:
     from zoo.predict.compare import Compared, Comparison, Pair

@@ -10,12 +10,14 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.screen import percent, talk
+from zoo.cli.console import talk
+from zoo.text import percent
 
 LETTERS_EACH, NEW = {"train": 150, "val": 30}, 260
 
 
 def command(
+    context: typer.Context,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder to make; else zoo-demo-1.")
     ] = None,
@@ -35,7 +37,7 @@ def command(
         raise RunError(f"{folder} exists already", "choose another folder with -o")
     truth = draw(folder)
     for title, line in steps(folder):
-        code = step(title, line)
+        code = step(context, title, line)
         if code:
             return code
     ours, theirs = labels(folder / "letters.csv"), labels(folder / "letters-onnx.csv")
@@ -88,11 +90,11 @@ def steps(folder: Path) -> list[tuple[str, list[str]]]:
     ]
 
 
-def step(title: str, words: list[str]) -> int:
-    from zoo.cli import main
-
+def step(context: typer.Context, title: str, words: list[str]) -> int:
+    """Run one of zoo's own commands; what it raises ends the demo."""
     talk(f"\n{title}\n$ zoo {shlex.join(words)}")
-    return main(words)
+    result = context.find_root().command.main(words, prog_name="zoo", standalone_mode=False)
+    return result if isinstance(result, int) else 0
 
 
 def labels(path: Path) -> dict[str, str]:

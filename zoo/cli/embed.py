@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.console import SAFE, Screen, print_json, talk
 from zoo.cli.flags import TrustChanged
 from zoo.cli.predict import show_left_out
-from zoo.cli.screen import SAFE, Screen, count, percent, print_json, talk
 from zoo.errors import DataError, UsageError
-from zoo.text import printable
+from zoo.text import count, percent, printable
 
 if TYPE_CHECKING:
     from zoo.predict.embed import Embedder, Embedding, Sample
@@ -48,11 +48,11 @@ def command(
 
     Of an autoencoder its code, of a classifier what its head sees, or what leaves any stage.
     """
-    from zoo.predict import features, writers
+    from zoo.predict import embedding_files, writers
     from zoo.predict import inputs as sources
     from zoo.predict.embed import Sample, open_embedder
 
-    writers.check(output, features.SUFFIXES)
+    writers.check(output, embedding_files.SUFFIXES)
     writers.check_safe(csv_safe, output)
     place = place_of_map(output, picture, map)
     if json and output is None:
@@ -77,7 +77,7 @@ def command(
                 yield row
                 screen.progress("pictures", done, found.total)
 
-        features.write(rows(), output, ours.width, sys.stdout, csv_safe)
+        embedding_files.write(rows(), output, ours.width, sys.stdout, csv_safe)
         if not sum(counts.values()):
             raise DataError(f"{inputs} names no pictures", "give one path a line")
         where = f" in {output}" if output else ""
@@ -123,9 +123,9 @@ def peeked(each: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
 
 def labelled(first: Any) -> bool:
     """Whether pictures lie in class folders, so that nobody has to ask the network."""
-    from zoo.predict import labels
+    from zoo.predict import folder_labels
 
-    return first is not None and bool(labels.known(first))
+    return first is not None and bool(folder_labels.known(first))
 
 
 def describe(ours: Embedder) -> None:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.console import Screen, out, print_json, table, talk
 from zoo.cli.flags import TrustChanged
-from zoo.cli.screen import Screen, count, out, percent, print_json, table, talk
 from zoo.errors import UsageError
+from zoo.text import count, percent
 
 if TYPE_CHECKING:
     from zoo.metrics import Report
-    from zoo.predict.asked import Known
     from zoo.predict.evaluate import Evaluation, LabelEvaluation
+    from zoo.predict.evaluation_set import Known
 
 DATA = "Labelled photos, as for finetune; else those the first run was validated on."
 PLOT = "Reliability and risk-coverage curves as a .png."
@@ -107,26 +108,26 @@ def chosen(models: list[str], data: str | None, part: str | None) -> list[tuple[
     """(path, class) of the photos to measure on, and what there is to say of them."""
     from zoo import datasets
     from zoo.data.left_out import told
-    from zoo.predict import asked
+    from zoo.predict import evaluation_set
 
     if data is None:
-        found = asked.of_run(models[0], part)
+        found = evaluation_set.of_run(models[0], part)
     else:
-        several = any(map(asked.tells_several, models))
-        found = asked.of_data(data, datasets.locate(data), part, several=several)
+        several = any(map(evaluation_set.tells_several, models))
+        found = evaluation_set.of_data(data, datasets.locate(data), part, several=several)
     photos = found.photos
     talk(f"{count(len(photos), 'photo')} {found.about}")
     if passed := told(found.skipped):
         talk(f"left out: {passed}")
     if part == "train":
-        trained = asked.known(photos, models)
+        trained = evaluation_set.known(photos, models)
         if trained.photos:
             talk(
                 f"warning: {', '.join(trained.by)} trained on {len(trained.photos):,} of them"
                 f"{copied(trained)}, which --part train keeps: this is how well they are remembered"
             )
         return photos
-    left, trained = asked.unseen(photos, models)
+    left, trained = evaluation_set.unseen(photos, models)
     if trained.by:
         gone = len(photos) - len(left)
         talk(

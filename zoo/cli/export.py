@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.cli import screen as screens
+from zoo import text
+from zoo.cli.console import Screen, out, print_json, talk
 from zoo.cli.flags import TrustChanged
-from zoo.cli.screen import Screen, out, print_json, talk
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def show_classes(proof: Exported) -> None:
     beside = f", beside the run's {proof.reference}" if recalled else ""
     what = "their probabilities" if recalled else "probabilities"
     talk(
-        f"proved on {screens.count(proof.photos, 'photo')} with {proof.runtime}{beside}: same "
+        f"proved on {text.count(proof.photos, 'photo')} with {proof.runtime}{beside}: same "
         f"class on {proof.agree} of {proof.photos}, {what} differ by "
         f"{proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on average), bare network "
         f"{proof.network_diff:.1e} on {proof.network_photos}"
@@ -168,7 +168,7 @@ def show_classes(proof: Exported) -> None:
 def show_odd(proof: Exported) -> None:
     """What comes of photos that are stored otherwise than the run's own may be."""
     talk(
-        f"on {screens.count(proof.odd_photos or 0, 'photo')} of odd sizes and kinds, decoded as "
+        f"on {text.count(proof.odd_photos or 0, 'photo')} of odd sizes and kinds, decoded as "
         f"README says: same class on {proof.odd_agree} of {proof.odd_photos}, probabilities "
         f"differ by {proof.odd_max_diff:.1e} at most ({proof.odd_worst})"
     )
@@ -181,20 +181,20 @@ def show_int8(proof: Exported) -> None:
             f"; accuracy {100 * proof.accuracy:.1f} %, in fp32 {100 * proof.accuracy_fp32:.1f} %"
         )
     talk(
-        f"int8, calibrated on {screens.count(proof.calibrated or 0, 'photo')}: the same "
+        f"int8, calibrated on {text.count(proof.calibrated or 0, 'photo')}: the same "
         f"answer as in fp32 on {proof.agree} of {proof.photos} photos with {proof.runtime}, "
         f"probabilities differ by {proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on average)"
         f"{accuracy}"
     )
     talk(
         f"in fp32 the network was compared with the run first: "
-        f"{proof.network_diff:.1e} on {screens.count(proof.network_photos or 0, 'photo')}"
+        f"{proof.network_diff:.1e} on {text.count(proof.network_photos or 0, 'photo')}"
     )
 
 
 def show_rebuilt(proof: Rebuilt) -> None:
     talk(
-        f"proved on {screens.count(proof.photos, 'photo')} with {proof.runtime}: values of the "
+        f"proved on {text.count(proof.photos, 'photo')} with {proof.runtime}: values of the "
         f"reconstruction differ by {proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on "
         f"average), of the code by {proof.code_diff:.1e} of its largest, bare network "
         f"{proof.network_diff:.1e}"

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli import flags
-from zoo.cli.screen import Screen, percent, print_json, put, talk
+from zoo.cli.console import Screen, print_json, put, talk
 from zoo.errors import UsageError
+from zoo.text import percent
 
 if TYPE_CHECKING:
     from zoo.finetune.events import FeaturesDone
-    from zoo.finetune.loop import Epoch
     from zoo.finetune.plan import Plan
-    from zoo.finetune.team import Team
     from zoo.recipe import Recipe
     from zoo.run import Run
+    from zoo.train.distributed import Team
+    from zoo.train.loop import Epoch
 
 
 @flags.settings("finetune")
@@ -66,10 +67,11 @@ def others(output: Path | None, recipe: Path | None, dry_run: bool) -> list[str]
 
 def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> None:
     """Plans, prints the plan, and carries it out in a new run folder."""
-    from zoo.finetune import team as teams
+    from zoo.finetune import checks
+    from zoo.train import distributed as teams
 
     with Screen() as screen, teams.meeting() as team:
-        from zoo.finetune import plan as plans
+        from zoo.finetune import planning
 
         screen.quiet = not team.first
         folder, again = place(settings, output) if team.first else (Path(), False)
@@ -78,9 +80,9 @@ def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> N
             go_on(Path(folder), team, screen, json)
             return
         with team.in_turn():
-            plan = plans.make(settings, screen.bytes, begin=not dry_run)
+            plan = planning.make(settings, screen.bytes, begin=not dry_run)
         try:
-            teams.check(settings, team)
+            checks.check_team(settings, team)
             if team.first:
                 show_plan(plan)
                 show_team(team)
@@ -88,9 +90,9 @@ def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> N
                 if team.first:
                     talk("dry run: nothing was computed, nothing was written")
                 return
-            from zoo.finetune import job
+            from zoo.finetune import begin
 
-            carry_out(job.start(plan, Path(folder), screen, team), screen, json)
+            carry_out(begin.start(plan, Path(folder), screen, team), screen, json)
         finally:
             plan.stop()
 
@@ -118,7 +120,7 @@ def continue_run(folder: Path, named: Sequence[str], json: bool) -> None:
             f"--resume takes every setting from the run, but {', '.join(named)} was given too",
             f"`zoo finetune --resume {folder}` alone",
         )
-    from zoo.finetune import team as teams
+    from zoo.train import distributed as teams
 
     with Screen() as screen, teams.meeting() as team:
         screen.quiet = not team.first
@@ -139,22 +141,21 @@ def go_on(folder: Path, team: Team, screen: Screen, json: bool) -> None:
             show_result(run, json)
         return
     with run.held() if team.first else nullcontext():
-        from zoo.finetune import job
-        from zoo.finetune import plan as plans
+        from zoo.finetune import begin, planning
 
         with team.in_turn():
-            plan = plans.make(job.recipe_of(run), screen.bytes, begin=True)
+            plan = planning.make(begin.recipe_of(run), screen.bytes, begin=True)
         try:
             if team.first:
                 talk(f"resuming {folder}")
                 show_team(team)
-            carry_out(job.resume(plan, run, screen, team), screen, json)
+            carry_out(begin.resume(plan, run, screen, team), screen, json)
         finally:
             plan.stop()
 
 
 def carry_out(job: Any, screen: Screen, json: bool) -> None:
-    from zoo.cli.results import show_report
+    from zoo.cli.finetune_report import show_report
     from zoo.finetune.events import FeaturesDone, Finished, Note
 
     header = False
@@ -204,8 +205,11 @@ def refuse_existing(folder: Path) -> None:
 
 
 def show_plan(plan: Plan) -> None:
-    widest = max(len(line.value) for line in plan.lines if len(line.value) < 50)
-    for line in plan.lines:
+    from zoo.finetune.describe import lines
+
+    told = lines(plan)
+    widest = max(len(line.value) for line in told if len(line.value) < 50)
+    for line in told:
         reason = f"  {line.reason}" if line.reason else ""
         talk(f"{line.what:<10} {line.value:<{widest}}{reason}")
 

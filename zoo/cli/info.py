@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from zoo import catalog
-from zoo.catalog import ModelSpec, Preprocess
-from zoo.cli.listing import accuracy, record, size
-from zoo.cli.screen import out, print_json, short, table
+from zoo.catalog import ModelSpec
+from zoo.cli.console import out, print_json, table
+from zoo.cli.info_file import describe_input
+from zoo.cli.list_models import accuracy, record, size
 from zoo.errors import RunError, UsageError
+from zoo.text import short
 
 
 def command(
@@ -27,14 +29,14 @@ def command(
 
     Of a run folder or an exported file: what it was made of, and how good it is.
     """
-    from zoo.cli import made
+    from zoo.cli import info_file
 
     if model.lower().endswith(".onnx"):
-        made.show_onnx(model, classes, json)
+        info_file.show_onnx(model, classes, json)
         return
     own = os.path.exists(os.path.join(model, "run.json"))
     if own or (os.path.isdir(model) and model not in catalog.ROWS):
-        made.show_run(model, classes, json)
+        info_file.show_run(model, classes, json)
         return
     if not catalog.of_library(model):
         check_name(model)
@@ -144,15 +146,6 @@ def about(spec: ModelSpec) -> list[tuple[str, str]]:
     if spec.auxiliary:
         rows += [("training", "with auxiliary heads, which are left out of what is saved")]
     return [(label, text) for label, text in rows if text]
-
-
-def describe_input(preprocess: Preprocess) -> str:
-    kind = "grey" if preprocess.channels == 1 else "RGB"
-    how = f"centre {preprocess.crop:.3g} of the shorter side" if preprocess.fit == "crop" else ""
-    mean = ", ".join(f"{value:.3g}" for value in preprocess.mean)
-    std = ", ".join(f"{value:.3g}" for value in preprocess.std)
-    side = f"{preprocess.size} x {preprocess.size} {kind}"
-    return f"{side}, {how or preprocess.fit}, {preprocess.interpolation}, mean {mean}, std {std}"
 
 
 def describe_memory(spec: ModelSpec) -> str:

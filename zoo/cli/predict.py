@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.console import SAFE, Screen, talk
 from zoo.cli.flags import TrustChanged
-from zoo.cli.screen import SAFE, Screen, percent, talk
-from zoo.cli.screen import count as counted
 from zoo.errors import DataError, DisagreementError, UsageError
-from zoo.text import printable
+from zoo.text import count as counted
+from zoo.text import percent, printable
 
 if TYPE_CHECKING:
     from zoo.predict.inputs import Input, Inputs
@@ -113,7 +113,7 @@ def compared_with(model: str, precision: str | None, engine: str) -> str:
 
     Of a run its own, on the engine that is chosen for it: its head was trained on those features.
     """
-    from zoo.engine.choose import choose
+    from zoo.engine.select import choose
     from zoo.predict import predictor
     from zoo.run import Run
 

@@ -12,9 +12,9 @@ import typer
 
 from zoo import catalog
 from zoo.catalog import ModelSpec, Weights
-from zoo.cli.screen import Screen, count, out, print_json, table, talk
+from zoo.cli.console import Screen, out, print_json, table, talk
 from zoo.errors import UsageError, WeightsError
-from zoo.text import printable
+from zoo.text import count, printable
 
 
 @dataclass(frozen=True, slots=True)

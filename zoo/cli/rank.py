@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo import catalog
-from zoo.cli.screen import Screen, count, out, percent, print_json, short, table, talk
+from zoo.cli.console import Screen, out, print_json, table, talk
 from zoo.errors import UsageError
+from zoo.text import count, percent, short
 
 if TYPE_CHECKING:
     from zoo.finetune.rank import Ranked, Ranking

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.console import Screen, out, print_json, talk
 from zoo.cli.flags import TrustChanged
 from zoo.cli.predict import show_left_out
-from zoo.cli.screen import Screen, out, print_json, talk
-from zoo.cli.screen import count as counted
 from zoo.errors import DataError
+from zoo.text import count as counted
 
 if TYPE_CHECKING:
     from zoo.predict.inputs import Inputs

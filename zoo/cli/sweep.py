@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.cli.screen import Screen, out, percent, print_json, table, talk
+from zoo.cli.console import Screen, out, print_json, table, talk
 from zoo.errors import UsageError, ZooError
+from zoo.text import percent
 
 if TYPE_CHECKING:
     from zoo.finetune.sweep import Row

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo import catalog
+from zoo.cli.console import Screen, out, print_json, put, table, talk
 from zoo.cli.pull import choose
-from zoo.cli.screen import Screen, count, out, print_json, put, table, talk
 from zoo.errors import WeightsError
-from zoo.text import printable
+from zoo.text import count, printable
 
 if TYPE_CHECKING:
-    from zoo.weights.shelf import Item
+    from zoo.weights.inventory import Item
 
 app = typer.Typer(help="What is in the store: list, verify, path, remove.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
@@ -29,13 +29,13 @@ def store() -> None:
 @app.command("list")
 def listing(json: Json = False) -> None:
     """Every file of the store: size, sha256, whose it is, its licence, whether it was verified."""
-    from zoo.weights import shelf
+    from zoo.weights import inventory
 
-    found = shelf.items()
+    found = inventory.items()
     if json:
         print_json([item.to_dict() for item in found])
         return
-    talk(f"{count(len(found), 'file')} in {shelf.weights_folder()}")
+    talk(f"{count(len(found), 'file')} in {inventory.weights_folder()}")
     if found:
         out("\n".join(rows(found, {})))
 
@@ -43,15 +43,15 @@ def listing(json: Json = False) -> None:
 @app.command("verify")
 def verify(names: Names = None, json: Json = False) -> int:
     """Hash every file anew, and open it as a network would. Exit 2 if one is not what it was."""
-    from zoo.weights import shelf
+    from zoo.weights import inventory
 
-    found = shelf.named(names) if names else shelf.items()
+    found = inventory.named(names) if names else inventory.items()
     found = [item for item in found if item.state in ("verified", "unknown")]
     wrong = {}
     with Screen() as screen:
         for done, item in enumerate(found):
             screen.progress("files", done, len(found))
-            damage = shelf.verify(item)
+            damage = inventory.verify(item)
             if damage:
                 wrong[item.file] = damage
     if json:
@@ -79,14 +79,14 @@ def path(
 
     That may be one in the folder of $ZOO_WEIGHTS, or of the package itself.
     """
-    from zoo.weights import shelf
+    from zoo.weights import inventory
 
     if name is None:
-        put(shelf.weights_folder())
+        put(inventory.weights_folder())
         return
-    kept = {item.path: item for item in shelf.items()}
+    kept = {item.path: item for item in inventory.items()}
     for path in places(name, list(kept.values())):
-        if path in kept and (damage := shelf.verify(kept[path])):
+        if path in kept and (damage := inventory.verify(kept[path])):
             raise WeightsError(f"{path}: {damage}", f"`zoo weights remove {path.name}`")
         put(path)
 
@@ -97,21 +97,22 @@ def places(name: str, kept: list[Item]) -> list[Path]:
     Those in the store are not verified yet, the others are. name: also of a file.
     """
     from zoo import weights
-    from zoo.weights import choice, shelf
+    from zoo.weights import choice, inventory
 
     rows = [row for spec in catalog.ROWS.values() for row in spec.weights if row.file == name]
     if not any(map(weights.held, rows)):
         known = [item for item in kept if name in (item.file, item.model)]
         file = Path(name).suffix in choice.SUFFIXES or any(item.file == name for item in known)
         if file or (known and catalog.of_library(name)):
-            return [item.path for item in shelf.named([name])]
+            return [item.path for item in inventory.named([name])]
         spec, default = choose(name, None)
         rows = [default] if catalog.base(name) != name else list(spec.weights)
     here = next((row for row in rows if weights.held(row)), None)
     if here is None:
         raise WeightsError(
             f"no weights '{name}' on this machine: {rows[0].file} is neither in "
-            f"{shelf.weights_folder()}, nor in the package, nor in a folder that ZOO_WEIGHTS names",
+            f"{inventory.weights_folder()}, nor in the package, nor in a folder that ZOO_WEIGHTS "
+            "names",
             f"`zoo pull {name}` fetches them"
             if rows[0].url
             else "no address of it is known: put it into a folder, and set ZOO_WEIGHTS to that",
@@ -128,10 +129,10 @@ def remove(
     names: Annotated[list[str], typer.Argument(help="Models or files.")], json: Json = False
 ) -> None:
     """Take files out of the store, with what was made of them. A wrong name removes nothing."""
-    from zoo.weights import shelf
+    from zoo.weights import inventory
 
-    found = shelf.named(names)
-    free = sum(shelf.remove(item) for item in found)
+    found = inventory.named(names)
+    free = sum(inventory.remove(item) for item in found)
     talk(f"{count(len(found), 'file')} removed, {free / 1e6:,.1f} MB free")
     if json:
         print_json([item.to_dict() for item in found])

@@ -25,8 +25,8 @@ import numpy as np
 
 from zoo.data.limits import NUMBERS, WHOLE, check_bytes, check_pixels, max_bytes, room
 from zoo.data.structure import Checked
-from zoo.device import cores
 from zoo.errors import ImageError
+from zoo.machine import cores
 
 SECONDS = 10  # of processor time
 WALL = 60.0  # seconds by the clock: a machine may be busy

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from PIL import Image
 
-from zoo.device import cores
 from zoo.errors import ImageError, UsageError
+from zoo.machine import cores
 
 MAX_PIXELS = 64_000_000
 PIXEL = 8  # bytes of memory for each of those pixels

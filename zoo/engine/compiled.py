@@ -4,7 +4,7 @@ A folder per chain, $ZOO_CACHE/engines/KEY:
     graph.xml, graph.bin   for OpenVINO, in fp32; takes uint8 N H W C, normalises, N is free
     state.safetensors      the parameters as the chain had them
     about.json             what the caller said of it, versions, length and sha256 of the others
-torch is imported only to make one. kept.py says how folders come and go.
+torch is imported only to make one. store.py says how folders come and go.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import numpy as np
 
 from zoo import __version__
 from zoo.catalog.spec import ModelSpec, Preprocess
-from zoo.device import cores
 from zoo.disk import cache_folder, writing
-from zoo.engine import Array, kept
+from zoo.engine import Array, store
 from zoo.engine.openvino import OpenVinoEngine, runtime, version
 from zoo.errors import CacheError, ConversionError, UsageError, ZooError
+from zoo.machine import cores
 
 if TYPE_CHECKING:
     from torch import nn
@@ -100,14 +100,14 @@ def folder() -> Path:
 def find(key: str, state: bool = False) -> Compiled | None:
     """The chain of this key, where it is kept and whole: its graph, and its state if asked for."""
     place = folder() / key
-    lease = kept.lock(place)
+    lease = store.lock(place)
     if lease is None:
         return None
-    record = kept.whole(place, later=() if state else (STATE,))
+    record = store.whole(place, later=() if state else (STATE,))
     if record is None or record["key"] != key:
-        kept.unlock(lease)
+        store.unlock(lease)
         return None
-    kept.touch(place)
+    store.touch(place)
     return Compiled(place, record, lease)
 
 
@@ -126,7 +126,7 @@ class Compiled:
         self.shape: tuple[int, ...] = tuple(record["shape"])
         digests = " ".join(record["files"][name][1] for name in (GRAPH, WEIGHTS))
         self.content = hashlib.sha256(digests.encode()).hexdigest()
-        weakref.finalize(self, kept.unlock, lease)
+        weakref.finalize(self, store.unlock, lease)
 
     def engine(self, precision: str = "fp32", workers: int | None = None) -> OpenVinoEngine:
         """precision: fp32 or bf16 of a chain as it was, int8 of one that was quantised."""
@@ -137,7 +137,7 @@ class Compiled:
         """The chain's state dict, in its order. Raises CacheError where the file has changed."""
         from safetensors.numpy import load_file
 
-        if not kept.unchanged(self.folder / STATE, self.record["files"][STATE]):
+        if not store.unchanged(self.folder / STATE, self.record["files"][STATE]):
             raise CacheError(f"{self.folder / STATE} is damaged", "run the command again")
         found = load_file(self.folder / STATE)
         return {name: found[name] for name in self.record["keys"]}
@@ -158,10 +158,10 @@ def make(
     of the largest value; CacheError where nothing can be written.
     """
     place, most = folder() / key, limit()
-    with kept.unfinished(place) as temporary:
+    with store.unfinished(place) as temporary:
         fill(temporary, key, chain, preprocess, dict(about or {}), quantised)
-        kept.settle(temporary, place)
-    kept.sweep(folder(), most, place)
+        store.settle(temporary, place)
+    store.sweep(folder(), most, place)
     made = find(key)
     if made is None:
         raise CacheError(f"{place} is gone as soon as it was made", "run the command again")
@@ -199,7 +199,7 @@ def fill(
 
     twin = copy.deepcopy(chain).cpu().eval()
     state = {name: tensor.numpy() for name, tensor in twin.state_dict().items()}
-    with kept.elsewhere(), writing(place):
+    with store.elsewhere(), writing(place):
         dense = {name: np.array(value, order="C") for name, value in state.items()}
         (place / STATE).write_bytes(
             save(dense)
@@ -214,7 +214,7 @@ def fill(
         "versions": {"format": FORMAT, "openvino": version(), "torch": torch.__version__},
         "keys": list(state),
     }
-    kept.seal(place, (GRAPH, WEIGHTS, STATE), record)
+    store.seal(place, (GRAPH, WEIGHTS, STATE), record)
 
 
 def onnx_of(chain: nn.Module, preprocess: Preprocess) -> bytes:

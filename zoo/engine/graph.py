@@ -153,7 +153,7 @@ def relative(ours: Array, theirs: Array) -> float:
 
 def run(model: bytes, tensor: Array) -> list[Array]:
     """All outputs of a model that takes `tensor`, by ONNX Runtime."""
-    from zoo.device import cores
+    from zoo.machine import cores
 
     return session(model, cores()).run(None, {"tensor": tensor})  # type: ignore[no-any-return]
 

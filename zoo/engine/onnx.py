@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 
 from zoo import records
 from zoo.catalog.spec import Preprocess
-from zoo.device import cores
 from zoo.disk import opened
 from zoo.engine import Array
 from zoo.errors import WeightsError
+from zoo.machine import cores
 
 INPUTS = {"image": "tensor(uint8)", "tensor": "tensor(float)"}  # by what zoo.input says
 MOST = 2**31  # bytes: a protobuf message ends there

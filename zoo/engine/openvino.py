@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from zoo.device import cores
 from zoo.engine import Array
 from zoo.errors import UsageError
+from zoo.machine import cores
 
 # Pictures a call. Few keep what a convolution gives in the core's own cache (MobileNetV2 is a sixth
 # slower with eight than with four). Weights are read from memory at every call, so where there are

@@ -30,7 +30,7 @@ class TorchEngine:
         """workers: threads that decode, on a CPU each with its own forward passes."""
         import torch
 
-        from zoo.engine.fold import folded
+        from zoo.engine.fuse import folded
 
         if device.is_cpu:
             tune_allocator()

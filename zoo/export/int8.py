@@ -17,7 +17,6 @@ import numpy as np
 from zoo import weights
 from zoo.data.decode import decode, read_bytes
 from zoo.data.preprocess import normalise
-from zoo.device import cores
 from zoo.disk import replacing
 from zoo.engine import Array, skeleton
 from zoo.errors import DisagreementError, ParityError
@@ -35,6 +34,7 @@ from zoo.export.proof import (
     readable,
     recalled,
 )
+from zoo.machine import cores
 from zoo.metrics import ENOUGH
 from zoo.network import model_file, of_run
 from zoo.run import Run

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo import __version__, weights
-from zoo.device import Device, cores
+from zoo.device import Device
 from zoo.disk import replacing, writing
 from zoo.engine import Array, graph, skeleton
-from zoo.engine.choose import choose
+from zoo.engine.open import engine_of
+from zoo.engine.select import choose
 from zoo.errors import DisagreementError, ParityError, WeightsError, WriteError, ZooError
 from zoo.export.contract import decoding
 from zoo.export.graph import joined
@@ -35,11 +36,11 @@ from zoo.export.proof import (
     readable,
     recalled,
 )
+from zoo.machine import cores
 from zoo.metrics import ENOUGH
 from zoo.network import Network, model_file, of_run, recorded
+from zoo.network_ref import ref_of_run as of_folder
 from zoo.run import Run
-from zoo.subject import engine_of
-from zoo.subject import of_run as of_folder
 
 if TYPE_CHECKING:
     import onnx

@@ -22,15 +22,15 @@ from zoo.data.decode import decode, read_bytes
 from zoo.data.preprocess import normalise
 from zoo.data.samples import SEPARATOR
 from zoo.data.views import plain_view
-from zoo.device import cores
 from zoo.engine import Array
+from zoo.engine.open import spread
 from zoo.errors import ImageError, InputError, ParityError, RunError
 from zoo.export.contract import Run as RunFile
 from zoo.export.contract import compared, odd_photos
+from zoo.machine import cores
 from zoo.metrics import sigmoid, softmax
 from zoo.network import Network
 from zoo.run import Run
-from zoo.subject import spread
 
 BARE = 1e-4  # of the largest class score, or of a probability, for the network alone
 PIXELS_MAX, PIXELS_MEAN = 0.05, 0.005  # of a probability, from raw pixels

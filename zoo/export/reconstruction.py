@@ -14,7 +14,7 @@ import numpy as np
 
 from zoo.data.decode import decode, read_bytes
 from zoo.data.preprocess import normalise
-from zoo.device import Device, cores
+from zoo.device import Device
 from zoo.disk import replacing
 from zoo.engine import Array
 from zoo.errors import ParityError
@@ -22,6 +22,7 @@ from zoo.export.contract import compared, odd_photos
 from zoo.export.graph import behind
 from zoo.export.onnx import trace, write
 from zoo.export.proof import BARE, PHOTOS, PIXELS_MAX, PIXELS_MEAN, About, readable
+from zoo.machine import cores
 from zoo.network import Network
 
 OUTPUTS = ("reconstruction", "code")
@@ -69,7 +70,8 @@ def export(
     Raises ParityError, and leaves no file, where the file and the run disagree.
     """
     from zoo.engine.onnx import OnnxModel
-    from zoo.models.tap import WithCode, halves
+    from zoo.models.cut import halves
+    from zoo.models.tap import WithCode
 
     pictures = readable(photos, net.preprocess, most or PHOTOS)
     say("tracing the network")
@@ -113,7 +115,7 @@ def export(
 def torch_values(net: Network, inputs: Array) -> Values:
     """What the run's own engine gives in fp32, and the code on its way."""
     from zoo.engine.torch import TorchEngine
-    from zoo.models.tap import halves
+    from zoo.models.cut import halves
 
     device = Device("cpu", "fp32", cores(), "the proof is made on the CPU")
     encoder, _ = halves(net.chain, net.spec.code)

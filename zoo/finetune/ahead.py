@@ -16,16 +16,17 @@ import numpy as np
 from zoo.data.index import DatasetIndex
 from zoo.device import Device
 from zoo.engine.compiled import find, made_of
+from zoo.engine.open import NetworkRef, Opened, compiled
 from zoo.errors import ZooError
-from zoo.finetune.choices import VIEWS, budget, keeping
-from zoo.finetune.features import Progress, Views, compute
-from zoo.finetune.known import alone_here, preprocess_of, recall, row_of
+from zoo.features.cache import cache_of
+from zoo.features.compute import Progress, Views, compute
+from zoo.finetune.choices import VIEWS, alone_here, budget, keeping
+from zoo.finetune.facts import preprocess_of, recall, row_of
 from zoo.finetune.phases import free_room, rows_of
-from zoo.finetune.prefix import Part, Prefix, cache_of, compiled
 from zoo.recipe import Recipe
 
 if TYPE_CHECKING:
-    from zoo.finetune.cache import FeatureCache
+    from zoo.features.cache import FeatureCache
 
 POLL = 0.05  # seconds
 
@@ -40,7 +41,7 @@ class Ahead:
     Whatever ends it is no news: the job meets it again, where it is told.
     """
 
-    def __init__(self, part: Part, ready: Prefix, index: DatasetIndex) -> None:
+    def __init__(self, part: NetworkRef, ready: Opened, index: DatasetIndex) -> None:
         self.part, self.ready = part, ready
         self.cache: FeatureCache = cache_of(part, ready)
         self.index = index
@@ -100,7 +101,7 @@ def begin(recipe: Recipe, index: DatasetIndex, device: Device, engine: str) -> A
         return None
     made = made_of(row_of(known, recipe), recipe.variant)
     where = (known.tensors, known.boundary, preprocess_of(known, recipe))
-    part = Part(recipe.model, made, *where, None)
+    part = NetworkRef(recipe.model, made, *where, None)
     if find(part.key) is None:
         return None
     try:

@@ -12,12 +12,14 @@ from zoo.catalog import ModelSpec
 from zoo.data.index import DatasetIndex
 from zoo.errors import UsageError
 from zoo.finetune.choices import default, solver_of
-from zoo.finetune.mixing import check_cutmix
 from zoo.finetune.phases import check_order, unfreezings
 from zoo.recipe import Recipe
+from zoo.train.distributed import Team
+from zoo.train.mixup import check_cutmix
 
 if TYPE_CHECKING:
     from zoo.finetune.plan import Plan
+    from zoo.recipe import Recipe
 
 
 def check_task(recipe: Recipe, row: ModelSpec) -> None:
@@ -91,3 +93,14 @@ def check_share(recipe: Recipe, index: DatasetIndex) -> None:
             "which photos are for validation",
             "leave it out, or give the photos without their val part",
         )
+
+
+def check_team(recipe: Recipe, team: Team) -> None:
+    """Raises UsageError for what is not divided among processes."""
+    for name, asked in (("seeds", recipe.seeds > 1), ("folds", recipe.folds)):
+        if asked and not team.alone:
+            raise UsageError(
+                f"--{name} {getattr(recipe, name)} under torchrun: the repetitions are not "
+                "divided among its processes",
+                f"give --{name} to `zoo finetune` without torchrun",
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,13 @@ from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex
 from zoo.data.views import small_and_grey
 from zoo.device import Device
+from zoo.engine.open import spread
 from zoo.errors import UsageError
-from zoo.finetune.cut import Cut
-from zoo.finetune.explain import size
-from zoo.finetune.sources import SMALL
 from zoo.metrics import Array
+from zoo.models.cut import Cut
 from zoo.recipe import Recipe, table
-from zoo.subject import spread
+from zoo.text import size
+from zoo.train.batches import SMALL
 
 if TYPE_CHECKING:
     from zoo.network import Network
@@ -73,7 +74,7 @@ def threads_of(
 
 def engine_of(recipe: Recipe, place: Device) -> tuple[str, str]:
     """Who runs the frozen part, and why. Raises UsageError."""
-    from zoo.engine.choose import choose
+    from zoo.engine.select import choose
 
     if not recipe.freeze:
         wanted = "torch" if recipe.engine == "auto" else recipe.engine
@@ -256,3 +257,8 @@ def of_labels(
         return "none", None, "as asked for" if recipe.balance == "none" else why
     values = np.maximum(photos - counts, 1) / counts
     return "weights", tuple(values.tolist()), "as asked for; photos without to photos with a label"
+
+
+def alone_here(device: Device) -> bool:
+    """On a CPU, and not in a team of processes."""
+    return device.is_cpu and "RANK" not in os.environ

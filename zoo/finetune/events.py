@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from zoo.finetune.calibrate import Calibration
-from zoo.finetune.evidence import Evidence
-from zoo.finetune.reconstruction import Baseline
-from zoo.finetune.settings import Epoch
-from zoo.finetune.tasks import Scores
+from zoo.head.temperature import Calibration
+from zoo.train.records import Epoch, Scores
 
 
 class Watch(Protocol):
@@ -64,3 +61,28 @@ class Note:
 
 
 Event = Note | FeaturesDone | Epoch | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Accuracies of the repetitions; low and high: 95 % interval of their mean (Student's t).
+
+    map: mean average precisions in their place, of several labels a photo.
+    """
+
+    kind: str
+    accuracy: tuple[float, ...]
+    map: tuple[float, ...]
+    macro_f1: tuple[float, ...]
+    mean: float
+    deviation: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """mse: per value in [0, 1] of the validation photos, rebuilt from so many components."""
+
+    components: int
+    mse: float

@@ -6,38 +6,44 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from zoo import __version__, weights
-from zoo import recipe as recipes
 from zoo.data.index import DatasetIndex
-from zoo.disk import replacing, writing
 from zoo.errors import (
     DisagreementError,
     DiskFull,
     Interrupted,
-    RunError,
     TeamError,
     TrainingError,
 )
-from zoo.finetune import checkpoint
-from zoo.finetune.digests import digest_of
+from zoo.finetune import repeats
 from zoo.finetune.events import Event, Finished, Note, Watch
-from zoo.finetune.evidence import initial
-from zoo.finetune.finish import calibrated, conclude, pca
-from zoo.finetune.gather import AnySource, Gather
-from zoo.finetune.heads import solve_head
-from zoo.finetune.loggers import Logger, logging
-from zoo.finetune.loop import Epoch, Loop
+from zoo.finetune.fit import scores_on, settings_of, solve_head, solve_only
+from zoo.finetune.inputs import AnySource, Gather
 from zoo.finetune.plan import Plan
-from zoo.finetune.results import agreement_with_fp32, write_test
-from zoo.finetune.scale import first_layer
-from zoo.finetune.settings import settings_of
-from zoo.finetune.tasks import Scores
-from zoo.finetune.team import ALONE, Team
+from zoo.finetune.repeats import initial
+from zoo.finetune.results import (
+    agreeing,
+    agreement_with_fp32,
+    calibrated,
+    confidence,
+    pca,
+    save_head,
+    write_results,
+    write_test,
+)
+from zoo.models.cut import first_layer
 from zoo.recipe import Recipe
-from zoo.run import Run, Seen, launch
+from zoo.run import Run
+from zoo.train import checkpoint
+from zoo.train.batches import FeatureSource
+from zoo.train.distributed import ALONE, Team
+from zoo.train.loggers import Logger, logging
+from zoo.train.loop import Epoch, Loop
+from zoo.train.records import Scores
 from zoo.watch import postponed, saving
 
 if TYPE_CHECKING:
@@ -112,11 +118,9 @@ class Job:
         self.remember()
 
     def alone(self) -> Iterator[Event]:
-        """A solved head is all there is: no torch."""
-        from zoo.finetune.alone import solve_alone
-
+        """The same without torch; what disagrees with fp32 leaves no run."""
         try:
-            yield from solve_alone(self)
+            yield from self.solved_only()
         except DisagreementError:
             self.open.close()
             self.run.path("metrics.jsonl").unlink(missing_ok=True)
@@ -124,9 +128,36 @@ class Job:
             raise
         self.remember()
 
+    def solved_only(self) -> Iterator[Event]:
+        """A solved head is all there is: from kept features to a finished run, without torch."""
+        plan = self.plan
+        source = yield from self.gather.source(plan.phases[0])
+        assert isinstance(source, FeatureSource)
+        if not self.team.first:
+            return
+        self.run.cut_metrics(0)
+        self.open_logs()
+        found, epoch = solve_only(plan, source, self.gather)
+        self.log(epoch)
+        yield epoch
+        weight, bias, scores = found.weight, found.bias, found.scores
+        outputs, on_test, val = scores.outputs, source.on_test(), self.index.of("val")
+        assert outputs is not None
+        agreement = agreeing(plan, self.gather, val, weight, bias, outputs)
+        why_not = "" if plan.recipe.calibrate else "--no-calibrate"
+        calibration = confidence(self.run, val, outputs, plan.recipe.seed, why_not)
+        divisor = np.float32(calibration.temperature)
+        save_head(plan, self.gather.prefix, self.run, weight / divisor, bias / divisor)
+        self.run.update(linear_head=plan.head)
+        done = Finished(scores, None, 1, agreement, 0.0, calibration)
+        if on_test:
+            test = scores_on(on_test, weight, bias, self.index.classes)
+            done = replace(done, test=write_test(self.run, self.index, test, calibration))
+        yield from self.conclude(done)
+
     def remember(self) -> None:
         """What the next run need not find out with torch."""
-        from zoo.finetune.known import remember
+        from zoo.finetune.results import remember
 
         plan, ready = self.plan, self.gather.prefix
         new = plan.known is None and plan.recipe.head == "linear" and len(plan.phases) == 1
@@ -261,90 +292,50 @@ class Job:
     def finish(self, loop: Loop, scores: Scores, test: Scores | None) -> Iterator[Event]:
         agreement, baseline, calibration = None, None, None
         if scores.outputs is not None:
-            calibration = calibrated(self, loop, scores.outputs)
+            calibration = calibrated(self.plan, self.run, self.index, loop, scores.outputs)
         about = {"zoo": __version__, "model": self.recipe.model}
         weights.save(self.plan.chain.state_dict(), self.run.path("model.safetensors"), about)
         if self.plan.device.precision != "fp32":
             agreement = agreement_with_fp32(self.plan, self.index, self.run)
         if self.recipe.task == "reconstruct":
-            baseline = pca(self, loop.source)
+            baseline = pca(self.plan, loop.source)
         progress = loop.progress
         tested = write_test(self.run, self.index, test, calibration) if test else None
         found = Finished(
             scores, baseline, progress.best_epoch, agreement, 0.0, calibration, test=tested
         )
-        yield from conclude(self, found, skipped=progress.skipped)
+        yield from self.conclude(found, skipped=progress.skipped)
 
-
-def start(plan: Plan, folder: Path, watch: Watch, team: Team = ALONE) -> Job:
-    """A new run folder for this plan. Raises RunError where it exists."""
-    if not team.first:
-        return Job(plan, Seen(folder, plan.record()), watch, team)
-    of_team = {"processes": team.world, "launch": launch()} if launch() else {}
-    with Run.creating(folder, {**plan.record(), **of_team}) as run:
-        with replacing(run.path("recipe.toml")) as file, writing(file):
-            resumable(plan).save(file)
-        run.save_index(plan.index)
-    return Job(plan, run, watch, team)
-
-
-def resumable(plan: Plan) -> Recipe:
-    """The recipe with paths that hold in any working directory."""
-    paths: dict[str, Any] = {"data": str(plan.index.source.absolute())}
-    if plan.index.source != Path(plan.recipe.data):  # a data set by its name
-        paths = {}
-    if plan.start.origin["tag"] in ("file", "run"):
-        paths["weights"] = plan.start.origin["file"]
-    return replace(plan.recipe, **paths | {"optimizer": plan.solver})
-
-
-def recipe_of(run: Run) -> Recipe:
-    """The recipe of an unfinished run; as many features are kept as when it began.
-
-    A run from before there was a test part in it has the same photos in val as it began with.
-    """
-    recipe = recipes.make({}, run.path("recipe.toml"))
-    if "test" not in run.record["data"]:
-        return replace(recipe, keep_duplicates=True)
-    room = run.record.get("feature_bytes")
-    return recipe if room is None else replace(recipe, cache_budget=f"{room}B")
-
-
-def resume(plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> Job:
-    """The same job again in its folder. Raises RunError where photos or weights have changed."""
-    before = run.begun().record
-    index = plan.index if "test" in before["data"] else plan.index.without_test()
-    if before["data"]["fingerprint"] != index.fingerprint:
-        raise RunError(
-            f"the photos in {plan.index.root} have changed since {run.folder} began"
-            f"{difference(index, run)}",
-            "put back what was there, or start a new run: cached features make it quick",
+    def conclude(self, done: Finished, skipped: int = 0) -> Iterator[Event]:
+        """Writes the results; then the repetitions, and the end."""
+        write_results(self.run, done)
+        self.run.update(
+            model_sha256=weights.hash_of(self.run.path("model.safetensors")),
+            best_epoch=done.best_epoch,
+            skipped_steps=skipped,
+            agreement_with_fp32=done.agreement,
         )
-    if before["weights_sha256"] != plan.weights_sha256:
-        raise RunError(
-            f"the weights that {run.folder} started from have changed", "start a new run"
+        found = []
+        for item in repeats.repeat(self.repeated(), self.initial):
+            if isinstance(item, str):
+                yield Note(item)
+            else:
+                found.append(item)
+        seconds, cpu_seconds = self.spent()
+        self.run.update(
+            status="finished",
+            seconds=round(seconds, 3),
+            cpu_seconds=round(cpu_seconds, 3),
+            evidence=repeats.record_of(found),
         )
-    job = Job(plan, run if team.first else Seen(run.folder, before), watch, team)
-    job.gather.before = run.contents()
-    return job
+        checkpoint.remove(self.saver.path)
+        yield replace(done, seconds=seconds, evidence=tuple(found))
 
+    def repeated(self) -> repeats.Repeated:
+        """What a repetition needs to know, and how one is carried out."""
 
-def difference(index: DatasetIndex, run: Run) -> str:
-    """Return which photo is not as the run has it, in words; or nothing where none can be told."""
-    there = {row["path"]: row for row in run.index()}
-    now = {sample.path: sample for sample in index.samples}
-    left_out, unreadable = dict(index.skipped), run.left_out()
-    for path in there.keys() - now.keys():
-        return f": {path} is {left_out.get(path, 'not among them any more')}"
-    for path, sample in now.items():
-        row = there.get(path)
-        if row is None and path not in unreadable:
-            return f": {path} is new"
-        if row and row["split"] != sample.split:
-            return f": {path} was in {row['split']} and is in {sample.split}"
-        if row and row["label"] != index.named(sample):
-            return f": {path} was '{row['label']}' and is '{index.named(sample)}'"
-    for path, digest in run.contents().items():
-        if digest_of(index.root / path) != digest:
-            return f": {path} has other content"
-    return ""
+        def carry_out(plan: Plan, run: Run) -> None:
+            for _ in Job(plan, run, self.watch).events():
+                pass
+
+        return repeats.Repeated(self.plan, self.run, self.index, self.gather.digests, carry_out)

@@ -11,36 +11,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo.data.index import DatasetIndex
 from zoo.data.samples import SEPARATOR
-from zoo.finetune.calibrate import FEWEST, Calibration, fit, folds_of, last_layer
+from zoo.head.temperature import FEWEST, Calibration, fit, folds_of
 from zoo.metrics import THRESHOLD, Array, calibration_error, sigmoid
 from zoo.run import Run, write_csv
-
-if TYPE_CHECKING:
-    from torch import nn
-
-
-def begin(chain: nn.Module, head: str, index: DatasetIndex, weights: object) -> None:
-    """The last layer's bias gives each class its share of the training photos from the start.
-
-    Labels are rare; from one half on, most of a short training would go into learning that (Lin et
-    al. 2017, "Focal Loss for Dense Object Detection", arXiv:1708.02002, section 3.3). weights: of
-    the classes in the loss, with which one half is where it begins.
-    """
-    import torch
-
-    bias = getattr(last_layer(chain, head), "bias", None)
-    if bias is None or weights is not None:
-        return
-    counts, photos = np.array(index.counts("train")), len(index.of("train"))
-    odds = (counts + 0.5) / (photos - counts + 0.5)  # of a label that all photos have, too
-    with torch.no_grad():
-        bias.copy_(torch.from_numpy(np.log(odds)))
 
 
 def confidence(

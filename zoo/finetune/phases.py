@@ -19,9 +19,9 @@ from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex
 from zoo.errors import UsageError
 from zoo.finetune.choices import RATE, budget, keeping, layer_decay, solver_of, view_count
-from zoo.finetune.cut import Cut, cut, listed
-from zoo.finetune.groups import PRETRAINED
+from zoo.models.cut import Cut, cut, feature_shape, is_linear, listed, only_head
 from zoo.recipe import Recipe
+from zoo.train.param_groups import PRETRAINED
 from zoo.weights import cache_folder
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def check_order(recipe: Recipe, starts: list[int]) -> None:
 
 def cut_before(chain: nn.Sequential, stage: str, spec: ModelSpec) -> str | None:
     """The cut that trains from this stage on; None where it is the first. Raises UnknownStage."""
-    from zoo.models.tap import before, halves
+    from zoo.models.cut import before, halves
 
     if stage == "all":
         return None
@@ -263,42 +263,6 @@ def trained(chain: nn.Sequential, name: str | None) -> int:
 
 def cut_of(recipe: Recipe, chain: nn.Sequential, spec: ModelSpec) -> Cut | None:
     return cut(chain, recipe.cut or spec.cut) if recipe.freeze else None
-
-
-def only_head(parts: Cut, chain: nn.Sequential, spec: ModelSpec) -> bool:
-    """Whether the fresh head is the first thing that the cached features meet."""
-    from zoo.finetune.scale import first_layer
-
-    head = chain.get_submodule(spec.head)
-    return any(first_layer(parts.trainable) is part for part in head.modules())
-
-
-def is_linear(parts: Cut, chain: nn.Sequential, stage: str, shape: tuple[int, ...]) -> bool:
-    """Whether nothing but one linear layer is trained, on features as they are kept."""
-    from torch import nn
-
-    head = chain.get_submodule(stage)
-    width = int(np.prod(shape))
-    only = sum(p.numel() for p in parts.trainable.parameters())
-    return (
-        isinstance(head, nn.Linear)
-        and head.in_features == width
-        and only == sum(p.numel() for p in head.parameters())
-    )
-
-
-def feature_shape(parts: Cut, preprocess: Preprocess) -> tuple[int, ...]:
-    """What the frozen part gives for one picture, found by running it on zeros.
-
-    On torch's meta device nothing would be computed, but its first BatchNorm imports torch's
-    compiler, which takes ten times as long.
-    """
-    import torch
-
-    torch.set_num_threads(1)  # one picture; the loop sets its own number
-    with torch.inference_mode():
-        picture = torch.zeros(1, preprocess.channels, preprocess.size, preprocess.size)
-        return tuple(parts.frozen(picture).shape[1:])
 
 
 def rows_of(index: DatasetIndex, views: int) -> int:

@@ -17,8 +17,9 @@ import numpy as np
 
 from zoo import catalog, datasets, device, weights
 from zoo.data.index import DatasetIndex, Sample, scan
-from zoo.engine.choose import choose
 from zoo.engine.compiled import made_of
+from zoo.engine.open import NetworkRef, prefix, tensors_of
+from zoo.engine.select import choose
 from zoo.errors import (
     DataError,
     InputError,
@@ -27,16 +28,15 @@ from zoo.errors import (
     UnknownStage,
     UsageError,
 )
+from zoo.features.cache import cache_of
+from zoo.features.compute import Pass, Views, compute
+from zoo.features.digests import contents
 from zoo.finetune.choices import mirrored
-from zoo.finetune.cut import Cut, cut
-from zoo.finetune.digests import contents
 from zoo.finetune.events import Watch
-from zoo.finetune.features import Pass, Views, compute
-from zoo.finetune.folds import alike
-from zoo.finetune.phases import feature_shape, is_linear
-from zoo.finetune.prefix import Part, cache_of, prefix, tensors_of
-from zoo.finetune.solver import cross_validated
+from zoo.head.cross_validation import cross_validated
+from zoo.head.folds import alike
 from zoo.metrics import Array
+from zoo.models.cut import Cut, cut, feature_shape, is_linear
 from zoo.run import Run
 from zoo.watch import check
 
@@ -154,7 +154,7 @@ class Ranking:
         place = device.choose()
         kind, _ = choose("auto", place.name, place.precision)
         made, tensors = made_of(start.row, start.variant), tensors_of(parts.frozen)
-        part = Part(name, made, tensors, parts.boundary, start.preprocess, parts.frozen)
+        part = NetworkRef(name, made, tensors, parts.boundary, start.preprocess, parts.frozen)
         ready = prefix(part, kind, place)
         engine = ready.engine
         cache = cache_of(part, ready)
@@ -221,7 +221,7 @@ def prepare(data: str, *, folds: int, seed: int, views: int, watch: Watch) -> Ra
 
 def here() -> list[str]:
     """The pretrained classifiers whose weights are on this machine already."""
-    from zoo.weights.shelf import items
+    from zoo.weights.inventory import items
 
     names = [row.name for row in pretrained() if weights.held(row.weights[0])]
     kept = [item.model for item in items() if item.state == "verified"]
@@ -250,7 +250,7 @@ def parted(start: Network, classes: int, seed: int) -> tuple[nn.Sequential, Cut]
     VGG and AlexNet are cut before three dense layers, of which only the last is new.
     """
     from zoo import network
-    from zoo.models.tap import before
+    from zoo.models.cut import before
 
     device.seed_all("head", seed)
     chain, spec = network.with_head(start.chain, start.spec, classes, "linear")

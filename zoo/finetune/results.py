@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import weights
+from zoo import __version__, catalog, weights
 from zoo.data.index import DatasetIndex, Sample
 from zoo.data.views import plain_view
-from zoo.engine.choose import choose
+from zoo.disk import write_sealed
 from zoo.engine.compiled import made_of
+from zoo.engine.open import NetworkRef, prefix, spread, tensors_of
 from zoo.engine.pipeline import forward
-from zoo.errors import ImageError
+from zoo.engine.select import choose
+from zoo.errors import DisagreementError, ImageError, WriteError
+from zoo.features.compute import Views, compute
 from zoo.finetune import multilabel
-from zoo.finetune.calibrate import Calibration, answers, fit
-from zoo.finetune.events import Tested
-from zoo.finetune.prefix import Part, prefix
-from zoo.finetune.tasks import Scores
+from zoo.finetune.events import Baseline, Finished, Tested
+from zoo.finetune.facts import Known, kept_as, words_of
+from zoo.finetune.fit import flat
+from zoo.finetune.pca_baseline import baseline, code_width
+from zoo.head.solver import scores_of
+from zoo.head.temperature import Calibration, answers, fit
 from zoo.metrics import (
+    ENOUGH,
     THRESHOLD,
     Array,
     LabelReport,
@@ -29,13 +38,20 @@ from zoo.metrics import (
     risk_coverage,
     sigmoid,
 )
+from zoo.models.head import fold_temperature as fold_temperature
+from zoo.models.head import obstacle
+from zoo.network import record_of
 from zoo.run import Run, write_csv
-from zoo.subject import spread
+from zoo.train.batches import PhotoSource
+from zoo.train.records import Scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from zoo.engine.open import Opened
+    from zoo.finetune.inputs import Gather
     from zoo.finetune.plan import Plan
+    from zoo.train.loop import Loop
 
 PHOTOS = 256
 
@@ -155,7 +171,122 @@ def agreement_with_fp32(plan: Plan, index: DatasetIndex, run: Run) -> float:
     answers = []
     for precision in ("fp32", plan.device.precision):
         device = replace(plan.device, precision=precision)
-        engine = prefix(Part(*where, plan.chain), kind, device).engine
+        engine = prefix(NetworkRef(*where, plan.chain), kind, device).engine
         rows = forward(paths, lambda path: plain_view(path, plan.preprocess), engine)
         answers.append([None if isinstance(row, ImageError) else answer(row) for _, row in rows])
     return float(np.mean([ours == theirs for ours, theirs in zip(*answers, strict=True)]))
+
+
+COMPARED = 100  # val photos that are computed in fp32 too
+
+
+def agreeing(
+    plan: Plan, inputs: Gather, val: Sequence[Sample], weight: Array, bias: Array, outputs: Array
+) -> float | None:
+    """Share of val photos that get the same class in fp32; None of a run in fp32.
+
+    Of up to COMPARED photos from all over the list. Raises DisagreementError where it is below
+    ENOUGH, unless the recipe says to go on.
+    """
+    if plan.device.precision == "fp32":
+        return None
+    assert plan.cut is not None
+    place = replace(plan.device, precision="fp32")
+    exact = prefix(plan.part(plan.cut), plan.engine, place, plan.recipe.workers)
+    cache = inputs.cache(plan.cut, exact)  # so that the next run need not compute them
+    rows = spread(range(len(val)), COMPARED)
+    work = [(val[row], Views()) for row in rows]
+    found = compute(cache, exact.engine, plan.preprocess, inputs.index.root, work, inputs.progress)
+    there = [row for row in rows if val[row].path in found.keys]
+    features = cache.rows([found.keys[val[row].path][0] for row in there])
+    theirs = scores_of(flat(features), weight, bias)
+    same = theirs.argmax(axis=1) == outputs[there].argmax(axis=1)
+    share = float(np.mean(same))
+    if share < ENOUGH and not plan.recipe.force:
+        raise disagreement(plan.device.precision, share, len(same))
+    return share
+
+
+def disagreement(precision: str, share: float, photos: int) -> DisagreementError:
+    return DisagreementError(
+        f"{precision} gives the class that fp32 gives on {100 * share:.1f} % of {photos} val "
+        f"photos, at least {100 * ENOUGH:g} % is asked for",
+        "leave --precision out, or go on all the same with --force",
+    )
+
+
+def remember(plan: Plan) -> None:
+    """Keeps what the plan says of its network; a cache that cannot be written keeps nothing."""
+    from zoo.finetune.describe import about_frozen, names_trained, why_there
+    from zoo.models.cut import is_linear
+
+    assert plan.cut is not None
+    assert plan.facts is not None
+    known = Known(
+        spec=record_of(plan.start.row),
+        origin=plan.start.origin,
+        preprocess=plan.start.preprocess.to_dict(),
+        weights_sha256=plan.weights_sha256,
+        head=plan.head,
+        cut=plan.cut.name,
+        boundary=plan.cut.boundary,
+        shape=plan.phases[0].shape,
+        frozen=about_frozen(plan.cut),
+        trained=names_trained(plan.cut),
+        why=why_there(plan),
+        linear=is_linear(plan.cut, plan.chain, plan.head, plan.phases[0].shape),
+        tensors=tensors_of(plan.cut.frozen),
+    )
+    origin, text = plan.start.origin, json.dumps(asdict(known))
+    with suppress(WriteError):
+        if catalog.of_library(plan.recipe.model) and origin["tag"] not in ("file", "run", "none"):
+            write_sealed(kept_as("file", words_of(plan.recipe)), origin["file"].encode())
+        write_sealed(plan.facts, text.encode(errors="surrogatepass"))
+
+
+def write_results(run: Run, done: Finished) -> None:
+    """Writes what the val photos say."""
+    results = measured(done.scores)
+    if done.scores.report:
+        write_confusion(run, done.scores.report)
+    if (table := results.pop("classes", None)) is not None:
+        write_class_table(run, table)
+        run.update(classes_table=table)
+    if done.calibration:
+        run.update(calibration=asdict(done.calibration))
+    if done.baseline:
+        results |= {"pca_components": done.baseline.components, "pca_mse": done.baseline.mse}
+    run.update(results=results)
+
+
+def calibrated(plan: Plan, run: Run, index: DatasetIndex, loop: Loop, scores: Array) -> Calibration:
+    """The temperature, in the head from here on; writes down what the val photos got."""
+    why_not = "" if plan.recipe.calibrate else "--no-calibrate"
+    if not why_not:
+        some = next(iter(loop.source.val()))[:2]
+        why_not = obstacle(loop.model, plan.head, some)
+    if plan.recipe.task == "multilabel":
+        calibration = multilabel.confidence(run, index, scores, plan.recipe.seed, why_not)
+    else:
+        val = index.of("val")
+        calibration = confidence(run, val, scores, plan.recipe.seed, why_not)
+    fold_temperature(loop.model, plan.head, calibration.temperature)
+    return calibration
+
+
+def pca(plan: Plan, source: Any) -> Baseline | None:
+    """What principal components do with a code as long as the network's."""
+    assert isinstance(source, PhotoSource)
+    width = code_width(plan.chain, plan.start.spec)
+    return baseline(source.pixels_of("train"), source.pixels_of("val"), width)
+
+
+def save_head(plan: Plan, ready: Opened | None, run: Run, weight: Array, bias: Array) -> None:
+    """model.safetensors: the network as it was, with the new head."""
+    if plan.known and ready and ready.compiled:
+        state = ready.compiled.state()
+    else:
+        state = {n: value.cpu().numpy() for n, value in plan.chain.state_dict().items()}
+    state |= {f"{plan.head}.weight": weight, f"{plan.head}.bias": bias}
+    about = {"zoo": __version__, "model": plan.recipe.model}
+    weights.save_arrays(state, run.path("model.safetensors"), about)

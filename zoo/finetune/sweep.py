@@ -24,8 +24,7 @@ from zoo.errors import (
     ZooError,
     nearest,
 )
-from zoo.finetune import job
-from zoo.finetune import plan as plans
+from zoo.finetune import begin, planning
 from zoo.finetune.events import Watch
 from zoo.recipe import Recipe
 from zoo.run import Run
@@ -144,14 +143,14 @@ def sweep(
 def carry_out(recipe: Recipe, place: Path, watch: Watch) -> Run:
     """The finished run of this recipe in its place: made, gone on with, or there already."""
     if not place.exists():
-        task = job.start(plans.make(recipe), place, watch)
+        task = begin.start(planning.make(recipe), place, watch)
     else:
         run = Run.open(place)
         if not same(recipe, recipes.make({}, place / "recipe.toml")):
             raise RunError(f"{place} is of another sweep", "choose another folder with -o")
         if run.record["status"] == "finished":
             return run
-        task = job.resume(plans.make(job.recipe_of(run)), run, watch)
+        task = begin.resume(planning.make(begin.recipe_of(run)), run, watch)
     for _ in task.events():
         pass
     return Run.open(place)

@@ -11,11 +11,10 @@ from pathlib import Path
 import PIL
 
 from zoo import __version__, weights
-from zoo.disk import read_sealed, write_sealed
+from zoo.disk import digest_of, read_sealed, write_sealed
 from zoo.errors import WriteError
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import Predictor, is_run
-from zoo.subject import digest_of
 
 
 def measured(

@@ -22,7 +22,7 @@ from zoo.data.names import plain
 from zoo.errors import DataError, RunError, UsageError
 from zoo.metrics import holm, mcnemar
 from zoo.network import model_file
-from zoo.predict.asked import Places
+from zoo.predict.evaluation_set import Places
 from zoo.run import Run
 
 LEVEL = 0.05

@@ -17,7 +17,7 @@ from zoo.engine import Array, Engine
 from zoo.engine.pipeline import answers
 from zoo.errors import ImageError, UnknownStage, UsageError
 from zoo.network import Network
-from zoo.predict import labels
+from zoo.predict import folder_labels
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import open_network
 
@@ -59,7 +59,7 @@ class Embedder:
     def rows(self, inputs: Iterable[Input]) -> Iterator[Embedding]:
         """One Embedding for each input, in order, in constant memory."""
         for item, result in answers(inputs, lambda item: self.load(item.file), self.engine):
-            label = labels.known(item)
+            label = folder_labels.known(item)
             if isinstance(result, ImageError):
                 yield Embedding(item.shown, "error", label, error=str(result))
                 continue
@@ -92,13 +92,13 @@ def open_embedder(
     from torch import nn
 
     from zoo.engine.torch import TorchEngine
-    from zoo.models import tap
+    from zoo.models import cut, tap
 
     net, place, about = open_network(
         name, choice=choice, device=device, seed=seed, progress=progress, trusts=trusts
     )
     stage, why = (stage, "asked for") if stage else default_stage(net)
-    first, rest = tap.halves(net.chain.eval(), stage)
+    first, rest = cut.halves(net.chain.eval(), stage)
     shape = shape_after(first, net)
     axes, how = ((), "flat") if flat else averaged(shape)
     scored = guesses and bool(net.classes) and len(rest) > 0
@@ -119,11 +119,11 @@ def open_embedder(
 
 def default_stage(net: Network) -> tuple[str, str]:
     """The stage that says most about a picture, and why."""
-    from zoo.models import tap
+    from zoo.models import cut
 
     if net.spec.task == "reconstruct":
         return net.spec.code, "the autoencoder's code"
-    stage = tap.before(net.chain, net.spec.head)
+    stage = cut.before(net.chain, net.spec.head)
     if not stage:
         raise UnknownStage(
             f"{net.spec.name} has no stage before its head {net.spec.head}",

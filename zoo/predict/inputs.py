@@ -20,7 +20,7 @@ from zoo.data.decode import looks_like_image
 from zoo.data.index import is_folder
 from zoo.data.names import on_disk
 from zoo.errors import DataError
-from zoo.run import TEXT
+from zoo.text import TEXT
 from zoo.watch import check
 
 LIST_SUFFIXES = (".txt", ".list", ".lst", ".csv")

@@ -16,15 +16,15 @@ from zoo import device as devices
 from zoo.catalog import Preprocess
 from zoo.data.preprocess import normalise
 from zoo.data.views import framed_view, plain_view
-from zoo.device import cores
 from zoo.engine import Array, Engine
-from zoo.engine.choose import choose_for_network
+from zoo.engine.open import spread
 from zoo.engine.pipeline import answers
+from zoo.engine.select import choose_for_network
 from zoo.errors import ImageError, InputError, RunError, UsageError
+from zoo.machine import cores
 from zoo.metrics import sigmoid, softmax
 from zoo.predict.inputs import Input
 from zoo.run import Run
-from zoo.subject import spread
 
 if TYPE_CHECKING:
     from zoo.device import Device
@@ -152,20 +152,23 @@ def open_predictor(
 
             must_be_exported(Path(name))
         return of_onnx(Path(name))
-    from zoo import subject as subjects
+    from zoo import network_ref
+    from zoo.engine import open
 
     run = opened_run(name, choice, labels=True, trusts=trusts)
     asked = precision or (run.record["precision"] if run else "fp32")
     place = devices.choose(device, asked)
     kind, why = choose_for_network(engine, place.name, place.precision)
-    subject = subjects.of_run(run) if run else subjects.of_name(name, choice, 0, progress)
+    subject = (
+        network_ref.ref_of_run(run) if run else network_ref.ref_of_name(name, choice, 0, progress)
+    )
     if photos and not subject.photos:
         subject = replace(subject, photos=tuple(Path(item.file) for item in photos))
     if not subject.classes:
         raise UsageError(
             f"{name} with {choice} knows no classes", "fine-tune it first, or give weights"
         )
-    ready, note = subjects.engine_of(subject, kind, place)
+    ready, note = open.engine_of(subject, kind, place)
     about = "; ".join(filter(None, (described(place, run), note or why, subject.note)))
     preprocess = subject.preprocess
     must_normalise(preprocess, name)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zoo.errors import UsageError
 from zoo.predict.predictor import Prediction
-from zoo.run import TEXT
+from zoo.text import TEXT
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,3 +236,6 @@ def read_json(path: Path, most: int = MOST) -> Any:
     """Return what a JSON file says. Raises OSError for what is no file, ValueError."""
     with opened(path, most) as file:
         return from_json(file.read().decode("utf-8", "surrogateescape"))
+
+
+EDITED = "was it edited? Restore the file, or train anew: features are kept"

@@ -7,15 +7,15 @@ store.py     where a file is looked for, and what it must hash to
 lock.py      one process at a time downloads a file
 fetch.py     one URL to one file, whole or not at all
 partial.py   what has arrived so far, for a later try
-web.py       one URL to one open body
-shelf.py     what is kept: list, verify, remove
+http.py       one URL to one open body
+inventory.py     what is kept: list, verify, remove
 header.py    the header of a safetensors file, checked to the last byte
 tensors.py   types and bytes of that format
 pickles.py   what a torch file asks for, read without running it
 child.py     a torch file to safetensors, in a process of its own
 convert.py   which is started, limited and checked here
 arrays.py    the same for safetensors and numpy, without torch
-files.py     a file to named tensors and back
+read.py     a file to named tensors and back
 wrapped.py   which of them are the network's: keys and prefixes that trainers put before names
 fit.py       named tensors into a chain
 """
@@ -23,10 +23,10 @@ fit.py       named tensors into a chain
 from zoo.weights.arrays import digest_of_file, read_arrays, save_arrays, shapes
 from zoo.weights.choice import check_file, choose
 from zoo.weights.fetch import fetch
-from zoo.weights.files import check, read, save
-from zoo.weights.fit import load
 from zoo.weights.folders import cache_folder
 from zoo.weights.hashes import hash_of
+from zoo.weights.load import load
+from zoo.weights.read import check, read, save
 from zoo.weights.store import find, held
 from zoo.weights.tensors import digest_of_state
 

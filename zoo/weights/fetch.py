@@ -19,8 +19,8 @@ from zoo.disk import no_room, writing
 from zoo.errors import WeightsError
 from zoo.watch import undoing
 from zoo.weights.hashes import is_full, remember
+from zoo.weights.http import Again, Answer, Restart, Unreachable, ask_for, why
 from zoo.weights.partial import BLOCK, WORTH, Partial, adopt
-from zoo.weights.web import Again, Answer, Restart, Unreachable, ask_for, why
 
 __all__ = ["Progress", "Unreachable", "fetch"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING
 
-from zoo.device import cores
+from zoo.machine import cores
 from zoo.weights.hashes import digest_of_lines, line_of
 from zoo.weights.header import header
 

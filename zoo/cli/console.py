@@ -1,0 +1,169 @@
+"""The one place that decides what is printed where: tables, errors, progress, signals."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+from zoo import watch
+from zoo.text import as_data, printable, show_name
+
+SAFE = "In a CSV a ' before what a spreadsheet takes for a formula (= + - @)."
+
+
+def talk(text: str = "") -> None:
+    """One line for the person, on stderr."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def fail(what: str, hint: str, code: int) -> int:
+    """The two lines of an error; returns the exit code."""
+    watch.last_word()
+    talk(f"error: {' '.join(what.split())}")
+    if hint:
+        talk(f"hint: {' '.join(hint.split())}")
+    return code
+
+
+def out(text: object = "") -> None:
+    """Lines of a table on stdout: names in it may be anything."""
+    print(printable(str(text)))
+
+
+def put(path: object) -> None:
+    """A path on stdout, for the next command as it is."""
+    if as_data(sys.stdout):
+        out(path)
+    else:
+        from zoo.text import keep_bytes
+
+        keep_bytes(sys.stdout)
+        print(path)
+
+
+def print_json(record: Any) -> None:
+    """Names in it are written as `zoo.text` says, control characters as JSON can."""
+    text = json.dumps(written(record), indent=2, ensure_ascii=False)
+    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+
+
+def written(record: Any) -> Any:
+    """The same record with every text by `show_name`."""
+    if isinstance(record, dict):
+        return {written(name): written(value) for name, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [written(value) for value in record]
+    return show_name(record) if isinstance(record, str) else record
+
+
+def table(rows: Iterable[Sequence[str]], header: Sequence[str], right: str = "") -> list[str]:
+    """Aligned columns as lines; `right` has an `r` at the place of each right-aligned column."""
+    cells = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(header))]
+    lines = []
+    for row in cells:
+        parts = [
+            cell.rjust(width) if right[k : k + 1] == "r" else cell.ljust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(parts).rstrip())
+    return lines
+
+
+class Screen:
+    """Progress bars on a terminal, and work that stops where it is asked to.
+
+    A bar appears for what takes more than a second, on stderr, on a terminal only. The first
+    SIGINT or SIGTERM makes the next report of progress raise Interrupted; see `zoo.watch`.
+    """
+
+    def __init__(self) -> None:
+        self.quiet = False  # another process of torchrun's draws
+        self.bars: Any = None
+        self.task: Any = None
+        self.what = ""
+        self.began, self.first = 0.0, 0  # when, and how much was done by then
+        self.open_until = ExitStack()
+
+    def __enter__(self) -> Screen:
+        self.open_until.callback(watch.listen())
+        self.open_until.enter_context(watch.patient())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+        self.open_until.close()
+
+    @property
+    def signal(self) -> int:
+        """The number of the signal that asks to stop, or 0."""
+        return watch.asked()
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """Draw where the work stands; cheap enough to be called for every photo.
+
+        Raises Interrupted where a signal asks to stop.
+        """
+        watch.check()
+        if self.quiet or not sys.stderr.isatty():
+            return
+        now = time.monotonic()
+        if what != self.what:
+            self.close()
+            self.what, self.began, self.first = what, now, done
+        if self.bars is None:
+            if now - self.began < 1 or done == total:
+                return
+            self.open(what, total)
+        rate = f"{(done - self.first) / (now - self.began):,.1f}/s"
+        self.bars.update(self.task, completed=done, total=total, rate=rate)
+
+    def bytes(self, done: int, total: int | None) -> None:
+        """The progress of a download."""
+        self.progress("download", done, total)
+
+    def open(self, what: str, total: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        download = what == "download"
+        rate = TransferSpeedColumn() if download else TextColumn("{task.fields[rate]}")
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn() if download else MofNCompleteColumn(),
+            rate,
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self.task = self.bars.add_task(what, total=total, rate="")
+        self.bars.start()
+
+    def close(self) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+        self.bars, self.task, self.what = None, None, ""
+
+    def say(self, text: str) -> None:
+        """A line of talk that does not tear a bar."""
+        self.close()
+        talk(text)

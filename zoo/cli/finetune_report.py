@@ -1,0 +1,199 @@
+"""What `zoo finetune` says of a run that is complete, on the test photos or else the val photos."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zoo.cli.console import table, talk
+from zoo.text import count, percent
+
+if TYPE_CHECKING:
+    from zoo.finetune.events import Finished
+    from zoo.metrics import LabelReport, Report
+    from zoo.run import Run
+
+
+def show_report(event: Finished, run: Run) -> None:
+    """The test photos' figures come first where there are any: the val photos flatter."""
+    scores = event.test.scores if event.test else event.scores
+    if scores.report:
+        show_classes(scores.report, event, run)
+    elif scores.labels:
+        show_labels(scores.labels, event, run)
+    else:
+        show_reconstruction(event, run)
+
+
+def show_reconstruction(event: Finished, run: Run) -> None:
+    scores = event.test.scores if event.test else event.scores
+    assert scores.mse is not None
+    against = ""
+    if event.baseline and not event.test:
+        share = scores.mse / event.baseline.mse
+        against = (
+            f", {share:.2f} of the {event.baseline.mse:.6f} of "
+            f"{event.baseline.components} principal components"
+        )
+    talk(
+        f"MSE {scores.mse:.6f} a pixel{on_test(event)}{against}; MAE {scores.mae:.6f} "
+        f"(epoch {event.best_epoch}), {event.seconds:.1f} s"
+    )
+    show_val(event, run)
+    talk(f"next: zoo reconstruct {run.folder} FOLDER; zoo embed {run.folder} FOLDER")
+
+
+def on_test(event: Finished) -> str:
+    """What a figure is of, where that is not the val part."""
+    if not event.test:
+        return ""
+    return f" on the {count(event.test.photos, 'test photo')}"
+
+
+def show_val(event: Finished, run: Run) -> None:
+    """What the val photos say, and what they are, where the test photos come first."""
+    if not event.test:
+        return
+    data, scores = run.record["data"], event.scores
+    found = scores.report or scores.labels
+    if scores.report:
+        figure = f"accuracy {percent(scores.report.accuracy)}"
+    else:
+        figure = f"mAP {percent(scores.labels.map)}" if scores.labels else f"MSE {scores.mse:.6f}"
+    if found:
+        figure += f", macro-F1 {percent(found.macro_f1)}"
+    if event.baseline:
+        figure += f" (PCA {event.baseline.mse:.6f})"
+    where = "drawn from train by the seed" if data.get("drawn") else "the data's own val part"
+    chosen = {
+        "last": "nothing was chosen on it but the temperature",
+        "optimum": "nothing was chosen on it but the temperature",
+    }
+    use = chosen.get(run.record["best_by"], "the epoch was chosen on it, which flatters")
+    talk(f"val: {figure} on {count(data['val'], 'photo')}, {where}; {use}")
+
+
+def show_labels(report: LabelReport, event: Finished, run: Run) -> None:
+    kept = list(report.classes)
+    if len(kept) > 30:
+        kept = sorted((score for score in kept if score.photos), key=lambda score: score.ap)[:30]
+    rows = [
+        (score.name, str(score.photos),
+         *(shown(score.photos, v) for v in (score.ap, score.precision, score.recall, score.f1)))
+        for score in kept
+    ]  # fmt: skip
+    header = ("class", f"{part(event)} photos", "AP", "precision", "recall", "F1")
+    talk()
+    for line in table(rows, header, right=" rrrrr"):
+        talk(line)
+    if len(rows) < len(report.classes):
+        talk(f"({len(report.classes) - len(rows)} more classes in {class_file(event)})")
+    talk()
+    talk(
+        f"mAP {percent(report.map)}{on_test(event)}; from a probability of {report.threshold:g} on "
+        f"macro-F1 {percent(report.macro_f1)}, all labels right on {percent(report.exact)} "
+        f"({which_epoch(event, run)}), {event.seconds:.1f} s{missing(report)}"
+    )
+    show_val(event, run)
+    show_confidence(event)
+    show_evidence(event)
+    if event.agreement is not None:
+        talk(f"bf16 gives the same labels as fp32 on {percent(event.agreement)} of the val photos")
+    talk(f"next: zoo predict {run.folder} FOLDER; zoo export onnx {run.folder}")
+
+
+def show_classes(report: Report, event: Finished, run: Run) -> None:
+    by_f1 = sorted(report.classes, key=lambda score: score.f1 if score.photos else 2.0)
+    kept = report.classes if len(report.classes) <= 30 else by_f1[:30]
+    rows = [
+        (
+            score.name,
+            str(score.photos),
+            *(shown(score.photos, v) for v in (score.precision, score.recall, score.f1)),
+        )
+        for score in kept
+    ]
+    talk()
+    header = ("class", f"{part(event)} photos", "precision", "recall", "F1")
+    for line in table(rows, header, right=" rrrr"):
+        talk(line)
+    if len(rows) < len(report.classes):
+        more = len(report.classes) - len(rows)
+        talk(f"({more} more classes, none with a lower F1, in {class_file(event)})")
+    talk()
+    where = "test.csv has every answer"
+    if not event.test:
+        where = "confusion.csv has who is taken for whom"
+    talk(
+        f"accuracy {percent(report.accuracy, 2 if report_size(report) >= 2000 else 1)}"
+        f"{on_test(event)}, macro-F1 {percent(report.macro_f1)} "
+        f"({which_epoch(event, run)}), {event.seconds:.1f} s; {where}{missing(report)}"
+    )
+    show_val(event, run)
+    show_confidence(event)
+    show_evidence(event)
+    if event.agreement is not None:
+        talk(f"bf16 gives the same class as fp32 on {percent(event.agreement)} of the val photos")
+    talk(f"next: zoo predict {run.folder} FOLDER; zoo export onnx {run.folder}")
+
+
+def part(event: Finished) -> str:
+    return "test" if event.test else "val"
+
+
+def class_file(event: Finished) -> str:
+    return "run.json" if event.test else "classes.csv"
+
+
+def shown(photos: int, share: float) -> str:
+    """Nothing was measured of a class without a photo."""
+    return percent(share) if photos else "-"
+
+
+def missing(report: Report | LabelReport) -> str:
+    """That classes have no photo here, and so no part in the figures."""
+    absent = [score.name for score in report.classes if not score.photos]
+    if not absent:
+        return ""
+    names = ", ".join(absent[:5]) + (", …" if absent[5:] else "")
+    there = len(report.classes) - len(absent)
+    return f"; of {there} of {len(report.classes)} classes: there is no photo of {names}"
+
+
+def which_epoch(event: Finished, run: Run) -> str:
+    epoch = f"epoch {event.best_epoch}"
+    known = {"last": f"{epoch}, the last", "optimum": "the optimum on the training photos"}
+    these = "the val photos" if event.test else "these photos"
+    return known.get(run.record["best_by"], f"{epoch}, the best on {these}")
+
+
+def show_evidence(event: Finished) -> None:
+    for found in event.evidence:
+        what = "accuracy" if found.accuracy else "mAP"
+        what = f"val {what}" if event.test else what
+        talk(
+            f"{len(found.macro_f1)} {found.kind}: {what} {percent(found.mean)}, standard "
+            f"deviation {percent(found.deviation)}, 95 % interval of the mean "
+            f"{percent(found.low)} to {percent(found.high)}"
+        )
+        if found.kind == "seeds" and found.deviation < 1e-9:
+            talk("the seed changes nothing here, which says nothing of other photos: --folds does")
+
+
+def show_confidence(event: Finished) -> None:
+    found = event.calibration
+    if found is None:
+        return
+    if found.reason:
+        talk(
+            f"probabilities as they are: {found.reason}; "
+            f"calibration error {found.ece_before:.3f} on {found.photos:,} photos"
+        )
+        return
+    talk(
+        f"probabilities: temperature {found.temperature:.2f}, in the head from here on; "
+        f"calibration error {found.ece_before:.3f}, with it {found.ece_after:.3f}"
+    )
+
+
+def report_size(report: Report) -> int:
+    return sum(score.photos for score in report.classes)

@@ -1,0 +1,197 @@
+"""zoo lr: the learning-rate range test."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli import flags
+from zoo.cli.console import Screen, out, print_json, table, talk
+from zoo.cli.finetune import show_features
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.finetune.lr_finder import Point, Suggestion
+    from zoo.finetune.plan import Plan
+    from zoo.recipe import Recipe
+
+# Lines of the plan that say what a whole training would do.
+NOT_OURS = ("training", "kept")
+
+
+@flags.settings("lr")
+def command(
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the curve: a .png, or a .csv.")
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="TOML file of settings; flags win over it.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the curve as JSON on stdout.")
+    ] = False,
+    **given: Any,
+) -> None:
+    """Find a learning rate: 100 steps with a rising rate, and where the loss falls.
+
+    Takes the settings of `zoo finetune`. The suggested rate is all that goes to stdout; nothing is
+    kept but the features in the cache.
+    """
+    from zoo import recipe as recipes
+
+    check_output(output)
+    settings = flags.given(given)
+    ours = recipes.make(settings, recipe, "lr")
+    with Screen() as screen:
+        from zoo.finetune import lr_finder, planning
+
+        test = lr_finder.in_steps(ours)
+        plan = planning.make(test, screen.bytes)
+        plan = replace(plan, index=plan.index.without_test())  # which is for a training's end
+        show_plan(plan, ours)
+        points = measured(plan, screen)
+        found = lr_finder.suggestion(points)
+    show_curve(points, found)
+    step = next_step(settings, recipe, ours, test, found.valley)
+    show_suggestion(points, found, step)
+    if output is not None:
+        write(
+            output, points, found, f"{ours.model}: {test.optimizer}, batches of {test.batch_size}"
+        )
+        talk(f"the curve is in {output}")
+    if json:
+        print_json(summary(points, found, ours, test, step))
+    else:
+        out(plain(found.valley))
+
+
+def check_output(output: Path | None) -> None:
+    """Raises UsageError before anything is computed."""
+    if output is None:
+        return
+    if output.suffix.lower() not in (".png", ".csv"):
+        raise UsageError(
+            f"-o {output}: a curve is a picture or a table",
+            f"it ends in .png or .csv: give {output.stem or 'lr'}.png",
+        )
+    if not output.parent.is_dir():
+        raise UsageError(f"-o {output}: there is no folder {output.parent}", "make it first")
+    if output.is_dir():
+        raise UsageError(f"-o {output} is a folder", "give a file name")
+
+
+def show_plan(plan: Plan, ours: Recipe) -> None:
+    from zoo.finetune.describe import lines
+
+    kept = [line for line in lines(plan) if line.what not in NOT_OURS]
+    widest = max(len(line.value) for line in kept if len(line.value) < 50)
+    for line in kept:
+        reason = f"  {line.reason}".replace(", see skipped.csv", "") if line.reason else ""
+        talk(f"{line.what:<10} {line.value:<{widest}}{reason}")
+    why = "as asked for"
+    if ours.optimizer in ("auto", "lbfgs"):
+        why = "a rate is of training in steps"
+        why += "; lbfgs computes a linear head at once, without one" * ours.freeze
+    talk(f"{'solver':<10} {plan.solver:<{widest}}  {why}")
+
+
+def measured(plan: Plan, screen: Screen) -> list[Point]:
+    from zoo.finetune import lr_finder
+    from zoo.finetune.events import FeaturesDone
+
+    points = []
+    for event in lr_finder.events(plan, screen):
+        if isinstance(event, FeaturesDone):
+            screen.close()
+            show_features(replace(event, bad={}), plan.recipe)
+            for path, reason in list(event.bad.items())[:5]:
+                talk(f"warning: {path} is left out: {reason}")
+            if len(event.bad) > 5:
+                talk(f"warning: {len(event.bad)} unreadable photos are left out in all")
+        elif isinstance(event, lr_finder.Point):
+            points.append(event)
+    return points
+
+
+def show_curve(points: list[Point], found: Suggestion) -> None:
+    """About fifteen of the points."""
+    every = max(1, len(points) // 15)
+    rows = [
+        (f"{point.lr:.1e}", f"{point.loss:.4f}", f"{smooth:.4f}")
+        for point, smooth in list(zip(points, found.smooth, strict=True))[::every]
+    ]
+    talk()
+    for line in table(rows, ("rate", "loss", "smoothed"), right="rrr"):
+        talk(line)
+    talk()
+
+
+def show_suggestion(points: list[Point], found: Suggestion, step: str) -> None:
+    from zoo.finetune import lr_finder
+
+    if len(points) < lr_finder.STEPS:
+        least = f"{min(found.smooth):.3g}"
+        talk(f"stopped at {points[-1].lr:.1e}: the loss grows again, from {least} at best")
+    (first, last), (high, low) = found.fall, found.losses
+    talk(f"valley     {plain(found.valley)}  the middle of the way down, from {high:.3g} at a rate "
+         f"of {first:.1e} to {low:.3g} at {last:.1e}: suggested")  # fmt: skip
+    talk(f"steepest   {plain(found.steepest)}  where the loss falls fastest")
+    talk(f"next: {step}")
+
+
+def plain(rate: float) -> str:
+    """Two digits: the curve says no more."""
+    return f"{rate:.2g}"
+
+
+def next_step(
+    settings: dict[str, Any], file: Path | None, ours: Recipe, test: Recipe, rate: float
+) -> str:
+    """The fine-tune with these settings and the rate."""
+    if ours.optimizer == "lbfgs":
+        settings = settings | {"optimizer": test.optimizer}
+    words = ["zoo", "finetune"]
+    words += [str(settings[name]) for name in ("model", "data") if name in settings]
+    words += ["--recipe", str(file)] if file else []
+    for name, value in settings.items():
+        flag = {"optimizer": "solver"}.get(name, name).replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif name not in ("model", "data"):
+            words += [f"--{flag}", str(value)]
+    return shlex.join([*words, "--lr", plain(rate)])
+
+
+def write(output: Path, points: list[Point], found: Suggestion, title: str) -> None:
+    rates, losses = [point.lr for point in points], [point.loss for point in points]
+    if output.suffix.lower() == ".csv":
+        from zoo.run import write_csv
+
+        write_csv(output, ("lr", "loss", "smoothed"), zip(rates, losses, found.smooth, strict=True))
+        return
+    from zoo.report.rates import draw
+
+    marks = {"valley": found.valley, "steepest": found.steepest}
+    draw(output, rates, losses, found.smooth, marks, title)
+
+
+def summary(
+    points: list[Point], found: Suggestion, ours: Recipe, test: Recipe, step: str
+) -> dict[str, Any]:
+    return {
+        "model": ours.model,
+        "solver": test.optimizer,
+        "suggested": float(plain(found.valley)),
+        "valley": found.valley,
+        "steepest": found.steepest,
+        "fall": {"rates": found.fall, "losses": found.losses},
+        "next": step,
+        "curve": [
+            {"lr": point.lr, "loss": point.loss, "smoothed": smooth}
+            for point, smooth in zip(points, found.smooth, strict=True)
+        ],
+    }

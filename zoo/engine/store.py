@@ -1,0 +1,219 @@
+"""Folders that appear whole under their name, stay while they are in use, and are swept when old.
+
+Each has an about.json, written last, that names the other files with length and sha256, and has a
+sha256 of itself. One whose files are not as it says is not there, and that is told: their content
+is read before it is used, once in a process. Nothing here knows what the files are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from zoo import disk
+from zoo.disk import sync, warn, writing
+from zoo.errors import CacheError, DiskFull, WriteError
+from zoo.machine import cores
+
+ABOUT = "about.json"
+STALE = 3600.0  # seconds after which what is unfinished belongs to nobody
+
+
+@contextlib.contextmanager
+def unfinished(place: Path) -> Iterator[Path]:
+    """A new folder beside `place`, gone at the end unless it has moved."""
+    temporary = hidden(place)
+    with disk.unfinished(temporary):
+        with elsewhere(), writing(temporary):
+            temporary.mkdir(parents=True)
+        yield temporary
+
+
+def hidden(place: Path) -> Path:
+    return place.with_name(f".{place.name}.{secrets.token_hex(6)}.partial")
+
+
+def seal(place: Path, names: Sequence[str], record: dict[str, Any]) -> None:
+    """Writes about.json: the record, and what the files with these names are now."""
+    files = {}
+    for name in names:
+        with elsewhere(), writing(place / name):
+            sync(place / name, os.O_RDWR)
+            files[name] = [(place / name).stat().st_size, _sha256(place / name)]
+    whole = {**record, "files": files}
+    with elsewhere(), writing(place / ABOUT):
+        text = json.dumps({**whole, "seal": _seal_of(whole)}, indent=2) + "\n"
+        (place / ABOUT).write_text(text, encoding="utf-8")
+        sync(place / ABOUT, os.O_RDWR)
+
+
+def _seal_of(record: dict[str, Any]) -> str:
+    text = json.dumps({key: value for key, value in record.items() if key != "seal"})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def settle(temporary: Path, place: Path) -> None:
+    """Gives the folder its name; where another process was quicker, theirs is as good.
+
+    Raises CacheError where neither is there in the end.
+    """
+    for _ in range(10):
+        with contextlib.suppress(OSError):
+            os.rename(temporary, place)
+        if whole(place) is not None:
+            return
+        discard(place)  # what lies there is damaged
+    raise CacheError(f"cannot write {place}", "set ZOO_CACHE to a folder that can be written")
+
+
+def whole(place: Path, later: Sequence[str] = ()) -> dict[str, Any] | None:
+    """The record of a folder whose files are as they were written, else None.
+
+    Reads all of them, a core each: a bit that has changed on the disk changes no time. later:
+    files that are not, since `unchanged` is asked before they are used.
+    """
+    try:
+        text = (place / ABOUT).read_bytes()
+    except OSError:
+        return None
+    try:
+        record: dict[str, Any] = json.loads(text)
+        files = dict(record["files"])
+        good = bool(files) and record["seal"] == _seal_of(record)
+        good = good and all((place / name).stat().st_size == files[name][0] for name in files)
+        if good:
+            now = [name for name in files if name not in later]
+            with ThreadPoolExecutor(min(len(now), cores())) as pool:
+                good = all(pool.map(lambda name: unchanged(place / name, files[name]), now))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        good = False
+    if not good:
+        warn(f"{place} is damaged: it is made anew")
+    return record if good else None
+
+
+# What was read in this process and found as it was written: the file as it was then, its sha256.
+_read: dict[Path, tuple[tuple[int, ...], str]] = {}
+
+
+def unchanged(path: Path, facts: list[Any]) -> bool:
+    """Whether a file has the length and the sha256 that `seal` has written down of it."""
+    status = path.stat()
+    if status.st_size != facts[0]:
+        return False
+    now = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+    if _read.get(path) != (now, facts[1]):
+        if _sha256(path) != facts[1]:
+            return False
+        _read[path] = now, facts[1]
+    return True
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def discard(place: Path) -> None:
+    """Out of sight at once, then file by file."""
+    away = hidden(place)
+    with contextlib.suppress(OSError):
+        os.rename(place, away)
+        shutil.rmtree(away, ignore_errors=True)
+
+
+# Who uses a folder, and which are too many.
+
+
+NO_LOCKS = -1
+
+
+def lock(place: Path, *, alone: bool = False) -> int | None:
+    """Says to other processes that a folder is in use, until `unlock`; it follows a rename.
+
+    None where there is no such folder, or another process has a lock that forbids this one.
+    Where the system has no locks, the folder may be removed while it is in use.
+    """
+    try:
+        descriptor = os.open(place / ABOUT, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except (ImportError, OSError):
+        os.close(descriptor)
+        return NO_LOCKS
+    return descriptor
+
+
+def unlock(descriptor: int) -> None:
+    if descriptor != NO_LOCKS:
+        os.close(descriptor)
+
+
+def sweep(folder: Path, most: float, keep: Path) -> None:
+    """Removes the longest unused folders above `most` bytes, but not `keep` nor one in use."""
+    found = []
+    for place in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if not place.name.startswith("."):
+                found.append((used(place), size(place), place))
+            elif time.time() - place.stat().st_mtime > STALE:
+                shutil.rmtree(place, ignore_errors=True)
+    total = sum(each for _, each, _ in found)
+    for _, each, place in sorted(found):
+        if total <= most:
+            return
+        if place != keep and remove(place):
+            total -= each
+
+
+def remove(place: Path) -> bool:
+    """Unless it is in use; without its about.json it cannot be."""
+    lease = lock(place, alone=True) if (place / ABOUT).exists() else NO_LOCKS
+    if lease is None:
+        return False
+    discard(place)
+    unlock(lease)
+    return True
+
+
+def used(place: Path) -> float:
+    """When, in seconds; 0 where it is not a folder of these."""
+    about = place / ABOUT
+    return about.stat().st_mtime if about.exists() else 0.0
+
+
+def touch(place: Path) -> None:
+    """It is used now. A store that cannot be written has no order."""
+    with contextlib.suppress(OSError):
+        os.utime(place / ABOUT)
+
+
+def size(place: Path) -> int:
+    return sum(file.stat().st_size for file in place.iterdir())
+
+
+@contextlib.contextmanager
+def elsewhere() -> Iterator[None]:
+    """A failure to write is one of the cache, and says where else there may be room."""
+    try:
+        yield
+    except WriteError as error:
+        kind = DiskFull if isinstance(error, DiskFull) else CacheError
+        room = "with room" if kind is DiskFull else "that can be written"
+        raise kind(error.what, f"set ZOO_CACHE to a folder {room}") from error

@@ -1,0 +1,157 @@
+"""The feature pass: every photo is read, hashed, decoded and run through the frozen part once.
+
+Its decode is the scan for unreadable photos; they are returned with the reason and left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zoo.catalog import Preprocess
+from zoo.data import heard
+from zoo.data.decode import read_bytes
+from zoo.data.index import Sample
+from zoo.data.views import view_of
+from zoo.engine import Array, Engine
+from zoo.engine.pipeline import batched, forward, ordered
+from zoo.errors import ImageError
+from zoo.features.cache import FeatureCache, view_key
+from zoo.features.digests import Digests
+from zoo.machine import cores
+
+Progress = Callable[[int, int], None]
+AT_ONCE = 16  # photos a thread is given; their content is in memory
+READERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Which views of each photo: their numbers, and what they are a function of."""
+
+    numbers: tuple[int, ...] = (0,)
+    seed: int = 0
+    flip: bool = True
+
+    def key(self, digest: bytes, number: int) -> bytes:
+        return digest + view_key(number, self.seed, self.flip)
+
+
+@dataclass(slots=True)
+class Pass:
+    """What a feature pass found out: keys of each readable photo's views, and the bad photos."""
+
+    keys: dict[str, list[bytes]] = field(default_factory=dict)
+    bad: dict[str, str] = field(default_factory=dict)
+    computed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One view to compute."""
+
+    path: str
+    key: bytes
+    data: bytes
+    digest: bytes
+    number: int
+
+
+Work = Sequence[tuple[Sample, Views]]
+# A photo and the digest of its content, or why it cannot be read; where a view of it is to be
+# computed, the content.
+Seen = tuple[Sample, Views, bytes | ImageError, bytes | None]
+
+
+def compute(
+    cache: FeatureCache,
+    engine: Engine,
+    preprocess: Preprocess,
+    root: Path,
+    work: Work,
+    progress: Progress,
+) -> Pass:
+    """Fills the cache with what is missing. progress(done, total) counts views; it may raise.
+
+    Whatever ends the pass, what was computed until then is kept.
+    """
+    result, digests = Pass(), Digests(root)
+    reasons: dict[bytes, str] = {}  # digest of an unreadable photo -> why
+    settings = {sample.path: views for sample, views in work}
+
+    def draw(item: Item) -> Array:
+        views = settings[item.path]
+        key: Any = {"seed": views.seed, "digest": item.digest.hex(), "flip": views.flip}
+        with heard.photo(os.path.join(root, item.path)):
+            return view_of(item.data, preprocess, item.number, **key)
+
+    try:
+        with closing(missing(cache, digests, work, result, progress)) as items:
+            for item, row in forward(items, draw, engine):
+                if isinstance(row, ImageError):
+                    reasons[item.digest] = str(row)
+                else:
+                    cache.add(item.key, row)
+                    result.computed += 1
+    finally:
+        cache.flush()
+        digests.save()
+    for path, keys in list(result.keys.items()):
+        if any(key not in cache for key in keys):
+            result.bad[path] = reasons[keys[0][:32]]
+            del result.keys[path]
+    return result
+
+
+def missing(
+    cache: FeatureCache, digests: Digests, work: Work, result: Pass, progress: Progress
+) -> Generator[Item]:
+    """The views that the cache has not; fills in `result.keys` and unreadable files on the way."""
+    total = sum(len(views.numbers) for _, views in work)
+    done, under_way = 0, set()
+    for sample, views, digest, data in seen(cache, digests, work):
+        if isinstance(digest, ImageError):
+            result.bad[sample.path] = str(digest)
+            done += len(views.numbers)
+            continue
+        keys = [views.key(digest, number) for number in views.numbers]
+        result.keys[sample.path] = keys
+        for key, number in zip(keys, views.numbers, strict=True):
+            if data is not None and key not in cache and key not in under_way:
+                under_way.add(key)
+                yield Item(sample.path, key, data, digest, number)
+            done += 1
+            progress(done, total)
+
+
+def seen(cache: FeatureCache, digests: Digests, work: Work) -> Iterator[Seen]:
+    """Every photo in order, read and hashed in threads unless its digest and views are known."""
+
+    def look(sample: Sample, views: Views) -> Seen:
+        status, digest = digests.known(sample.path)
+        if digest is not None and kept(digest, views):
+            return sample, views, digest, None
+        try:
+            data = read_bytes(os.path.join(digests.root, sample.path))
+        except ImageError as error:
+            return sample, views, error, None
+        digest = hashlib.sha256(data).digest()
+        digests.note(sample.path, status, digest)
+        return sample, views, digest, None if kept(digest, views) else data
+
+    def kept(digest: bytes, views: Views) -> bool:
+        return all(views.key(digest, number) in cache for number in views.numbers)
+
+    def look_at(some: list[tuple[Sample, Views]]) -> list[Seen]:
+        return [look(sample, views) for sample, views in some]
+
+    workers = min(cores(), READERS)
+    with ThreadPoolExecutor(workers, "zoo-read") as pool:
+        for found in ordered(pool, look_at, batched(work, AT_ONCE), workers + 1):
+            yield from found

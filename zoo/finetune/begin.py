@@ -1,0 +1,94 @@
+"""A job in a new run folder, or the same job again in the folder of an unfinished run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from zoo import recipe as recipes
+from zoo.data.index import DatasetIndex
+from zoo.disk import replacing, writing
+from zoo.errors import RunError
+from zoo.features.digests import digest_of
+from zoo.finetune.describe import record
+from zoo.finetune.events import Watch
+from zoo.finetune.job import Job
+from zoo.finetune.plan import Plan
+from zoo.recipe import Recipe
+from zoo.run import Run, Seen, launch
+from zoo.train.distributed import ALONE, Team
+
+
+def start(plan: Plan, folder: Path, watch: Watch, team: Team = ALONE) -> Job:
+    """A new run folder for this plan. Raises RunError where it exists."""
+    if not team.first:
+        return Job(plan, Seen(folder, record(plan)), watch, team)
+    of_team = {"processes": team.world, "launch": launch()} if launch() else {}
+    with Run.creating(folder, {**record(plan), **of_team}) as run:
+        with replacing(run.path("recipe.toml")) as file, writing(file):
+            resumable(plan).save(file)
+        run.save_index(plan.index)
+    return Job(plan, run, watch, team)
+
+
+def resumable(plan: Plan) -> Recipe:
+    """The recipe with paths that hold in any working directory."""
+    paths: dict[str, Any] = {"data": str(plan.index.source.absolute())}
+    if plan.index.source != Path(plan.recipe.data):  # a data set by its name
+        paths = {}
+    if plan.start.origin["tag"] in ("file", "run"):
+        paths["weights"] = plan.start.origin["file"]
+    return replace(plan.recipe, **paths | {"optimizer": plan.solver})
+
+
+def recipe_of(run: Run) -> Recipe:
+    """The recipe of an unfinished run; as many features are kept as when it began.
+
+    A run from before there was a test part in it has the same photos in val as it began with.
+    """
+    recipe = recipes.make({}, run.path("recipe.toml"))
+    if "test" not in run.record["data"]:
+        return replace(recipe, keep_duplicates=True)
+    room = run.record.get("feature_bytes")
+    return recipe if room is None else replace(recipe, cache_budget=f"{room}B")
+
+
+def resume(plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> Job:
+    """The same job again in its folder. Raises RunError where photos or weights have changed."""
+    before = run.begun().record
+    index = plan.index if "test" in before["data"] else plan.index.without_test()
+    if before["data"]["fingerprint"] != index.fingerprint:
+        raise RunError(
+            f"the photos in {plan.index.root} have changed since {run.folder} began"
+            f"{difference(index, run)}",
+            "put back what was there, or start a new run: cached features make it quick",
+        )
+    if before["weights_sha256"] != plan.weights_sha256:
+        raise RunError(
+            f"the weights that {run.folder} started from have changed", "start a new run"
+        )
+    job = Job(plan, run if team.first else Seen(run.folder, before), watch, team)
+    job.gather.before = run.contents()
+    return job
+
+
+def difference(index: DatasetIndex, run: Run) -> str:
+    """Return which photo is not as the run has it, in words; or nothing where none can be told."""
+    there = {row["path"]: row for row in run.index()}
+    now = {sample.path: sample for sample in index.samples}
+    left_out, unreadable = dict(index.skipped), run.left_out()
+    for path in there.keys() - now.keys():
+        return f": {path} is {left_out.get(path, 'not among them any more')}"
+    for path, sample in now.items():
+        row = there.get(path)
+        if row is None and path not in unreadable:
+            return f": {path} is new"
+        if row and row["split"] != sample.split:
+            return f": {path} was in {row['split']} and is in {sample.split}"
+        if row and row["label"] != index.named(sample):
+            return f": {path} was '{row['label']}' and is '{index.named(sample)}'"
+    for path, digest in run.contents().items():
+        if digest_of(index.root / path) != digest:
+            return f": {path} has other content"
+    return ""

@@ -1,0 +1,194 @@
+"""The cut: a chain in two, the frozen part and the trained part.
+
+Only the trained part is ever put in train mode, so frozen BatchNorm cannot drift.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from torch import nn
+
+from zoo.catalog import ModelSpec, Preprocess
+from zoo.errors import UnknownStage, nearest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """name: the last frozen stage as asked for. boundary: the last stage that runs frozen.
+
+    The boundary lies behind the cut where the stages that follow have nothing to train (pooling,
+    flatten): running them once as well makes what is kept smaller.
+    """
+
+    name: str
+    boundary: str
+    frozen: nn.Sequential
+    trainable: nn.Sequential
+
+    def freeze(self) -> None:
+        """Cuts of one chain share its stages: the one that is worked with says what is frozen."""
+        self.frozen.requires_grad_(False).eval()
+        self.trainable.requires_grad_(True)
+
+
+def cut(chain: nn.Sequential, name: str) -> Cut:
+    """Cuts after the stage of this name; a dotted name cuts inside a stage that is a chain itself.
+
+    Raises UnknownStage with the list of what there is.
+    """
+    pass
+
+    frozen, trainable = halves(chain, name)
+    boundary = name
+    rest = list(trainable.named_children())
+    while len(rest) > 1 and nothing_to_train(rest[0][1]):
+        boundary, stage = rest.pop(0)
+        frozen.add_module(boundary, stage)
+    if not any(True for _ in chained(rest).parameters()):
+        raise UnknownStage(
+            f"a cut after '{name}' leaves nothing to train", f"cut earlier: {listed(chain)}"
+        )
+    parts = Cut(name, boundary, frozen, chained(rest))
+    parts.freeze()
+    return parts
+
+
+def chained(children: list[tuple[str, nn.Module]]) -> nn.Sequential:
+    from torch import nn
+
+    return nn.Sequential(OrderedDict(children))
+
+
+def listed(chain: nn.Sequential) -> str:
+    return ", ".join(name for name, _ in chain.named_children())
+
+
+def nothing_to_train(stage: nn.Module) -> bool:
+    """Whether a stage gives the same answer in every epoch: no parameters, no chance."""
+    from torch import nn
+
+    if any(True for _ in stage.parameters()) or any(True for _ in stage.buffers()):
+        return False
+    chance = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
+    return not any(
+        isinstance(part, chance) or "drop" in type(part).__name__.lower()
+        for part in stage.modules()
+    )
+
+
+def only_head(parts: Cut, chain: nn.Sequential, spec: ModelSpec) -> bool:
+    """Whether the fresh head is the first thing that the cached features meet."""
+    pass
+
+    head = chain.get_submodule(spec.head)
+    return any(first_layer(parts.trainable) is part for part in head.modules())
+
+
+def is_linear(parts: Cut, chain: nn.Sequential, stage: str, shape: tuple[int, ...]) -> bool:
+    """Whether nothing but one linear layer is trained, on features as they are kept."""
+    from torch import nn
+
+    head = chain.get_submodule(stage)
+    width = int(np.prod(shape))
+    only = sum(p.numel() for p in parts.trainable.parameters())
+    return (
+        isinstance(head, nn.Linear)
+        and head.in_features == width
+        and only == sum(p.numel() for p in head.parameters())
+    )
+
+
+def feature_shape(parts: Cut, preprocess: Preprocess) -> tuple[int, ...]:
+    """What the frozen part gives for one picture, found by running it on zeros.
+
+    On torch's meta device nothing would be computed, but its first BatchNorm imports torch's
+    compiler, which takes ten times as long.
+    """
+    import torch
+
+    torch.set_num_threads(1)  # one picture; the loop sets its own number
+    with torch.inference_mode():
+        picture = torch.zeros(1, preprocess.channels, preprocess.size, preprocess.size)
+        return tuple(parts.frozen(picture).shape[1:])
+
+
+def halves(chain: nn.Sequential, name: str) -> tuple[nn.Sequential, nn.Sequential]:
+    """The chain up to and with the stage of this name, and the rest; the modules are shared.
+
+    A dotted name is a place inside a stage that is a chain itself. Raises UnknownStage with the
+    list of what there is.
+    """
+    return _halves(chain, name.split("."), name)
+
+
+def _halves(
+    chain: nn.Sequential, parts: list[str], full: str, prefix: str = ""
+) -> tuple[nn.Sequential, nn.Sequential]:
+    children = list(chain.named_children())
+    names = [name for name, _ in children]
+    known = ", ".join(prefix + name for name in names)
+    if parts[0] not in names:
+        close = nearest(full, [prefix + name for name in names])
+        raise UnknownStage(
+            f"there is no stage '{full}'" + (f"; {close}" if close else ""), f"stages: {known}"
+        )
+    at = names.index(parts[0])
+    if len(parts) == 1:
+        return _chained(children[: at + 1]), _chained(children[at + 1 :])
+    stage = children[at][1]
+    if not _is_chain(stage):
+        raise UnknownStage(
+            f"'{full}': {prefix}{parts[0]} is one piece ({type(stage).__name__}), not a chain",
+            f"stages: {known}",
+        )
+    first, second = _halves(cast(nn.Sequential, stage), parts[1:], full, f"{prefix}{parts[0]}.")
+    before = [*children[:at], (parts[0], first)]
+    after = [(parts[0], second), *children[at + 1 :]]
+    return _chained(before), _chained(after if len(second) else after[1:])
+
+
+def before(chain: nn.Sequential, name: str) -> str:
+    """The stage that ends where the one at this dotted name begins; empty for the first one."""
+    own, _, rest = name.partition(".")
+    names = [name for name, _ in chain.named_children()]
+    stage = chain.get_submodule(own)
+    inside = before(cast(nn.Sequential, stage), rest) if rest and _is_chain(stage) else ""
+    if inside:
+        return f"{own}.{inside}"
+    at = names.index(own)
+    return names[at - 1] if at else ""
+
+
+def places(chain: nn.Sequential) -> list[str]:
+    """Where the chain can be cut, in order, inside its stages too; of parts with parameters."""
+    found = []
+    for name, stage in chain.named_children():
+        inner = list(stage.named_children()) if _is_chain(stage) else []
+        parts = [(f"{name}.{child}", part) for child, part in inner] or [(name, stage)]
+        found += [place for place, part in parts if any(True for _ in part.parameters())]
+    return found
+
+
+def _is_chain(stage: nn.Module) -> bool:
+    """Whether it runs its children one after the other, and does nothing else."""
+    return type(stage).forward is nn.Sequential.forward
+
+
+def _chained(children: Iterable[tuple[str, nn.Module]]) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(children))
+
+
+def first_layer(model: nn.Module) -> nn.Module | None:
+    """The first part of the trained network that has parameters of its own."""
+    for part in model.modules():
+        if any(True for _ in part.parameters(recurse=False)):
+            return part
+    return None
