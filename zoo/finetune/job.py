@@ -335,7 +335,6 @@ class Job:
         """What a repetition needs to know, and how one is carried out."""
 
         def carry_out(plan: Plan, run: Run) -> None:
-            for _ in Job(plan, run, self.watch).events():
-                pass
+            list(Job(plan, run, self.watch).events())
 
         return repeats.Repeated(self.plan, self.run, self.index, self.gather.digests, carry_out)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from torch import nn
 
 from zoo.catalog import ModelSpec, Preprocess
 from zoo.errors import UnknownStage, nearest
@@ -61,7 +60,7 @@ def cut(chain: nn.Sequential, name: str) -> Cut:
     return parts
 
 
-def chained(children: list[tuple[str, nn.Module]]) -> nn.Sequential:
+def chained(children: Iterable[tuple[str, nn.Module]]) -> nn.Sequential:
     from torch import nn
 
     return nn.Sequential(OrderedDict(children))
@@ -142,17 +141,17 @@ def _halves(
         )
     at = names.index(parts[0])
     if len(parts) == 1:
-        return _chained(children[: at + 1]), _chained(children[at + 1 :])
+        return chained(children[: at + 1]), chained(children[at + 1 :])
     stage = children[at][1]
     if not _is_chain(stage):
         raise UnknownStage(
             f"'{full}': {prefix}{parts[0]} is one piece ({type(stage).__name__}), not a chain",
             f"stages: {known}",
         )
-    first, second = _halves(cast(nn.Sequential, stage), parts[1:], full, f"{prefix}{parts[0]}.")
+    first, second = _halves(cast("nn.Sequential", stage), parts[1:], full, f"{prefix}{parts[0]}.")
     before = [*children[:at], (parts[0], first)]
     after = [(parts[0], second), *children[at + 1 :]]
-    return _chained(before), _chained(after if len(second) else after[1:])
+    return chained(before), chained(after if len(second) else after[1:])
 
 
 def before(chain: nn.Sequential, name: str) -> str:
@@ -160,7 +159,7 @@ def before(chain: nn.Sequential, name: str) -> str:
     own, _, rest = name.partition(".")
     names = [name for name, _ in chain.named_children()]
     stage = chain.get_submodule(own)
-    inside = before(cast(nn.Sequential, stage), rest) if rest and _is_chain(stage) else ""
+    inside = before(cast("nn.Sequential", stage), rest) if rest and _is_chain(stage) else ""
     if inside:
         return f"{own}.{inside}"
     at = names.index(own)
@@ -179,11 +178,9 @@ def places(chain: nn.Sequential) -> list[str]:
 
 def _is_chain(stage: nn.Module) -> bool:
     """Whether it runs its children one after the other, and does nothing else."""
+    from torch import nn
+
     return type(stage).forward is nn.Sequential.forward
-
-
-def _chained(children: Iterable[tuple[str, nn.Module]]) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(children))
 
 
 def first_layer(model: nn.Module) -> nn.Module | None:

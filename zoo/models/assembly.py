@@ -1,0 +1,140 @@
+"""From a name to a chain: the zoo's own networks and, by adapters, those of the libraries."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from torch import nn
+
+from zoo import catalog
+from zoo.catalog.spec import ModelSpec
+from zoo.errors import UsageError
+from zoo.models.meter import StageInfo, measure
+
+__all__ = ["StageInfo", "build", "describe", "replace_head", "resolve", "stages"]
+
+M = TypeVar("M", bound=nn.Module)
+Variant = Mapping[str, str | float]
+
+
+def resolve(name: str) -> ModelSpec:
+    """The row of a model: the catalogue's, or one made for `torchvision/NAME` or `timm/NAME[.TAG]`.
+
+    Raises UnknownModel with the nearest names.
+    """
+    if catalog.of_library(name):
+        kind, rest = catalog.library_name(name)
+        from zoo.models import library
+
+        return library.torchvision_spec(rest) if kind == "torchvision" else library.timm_spec(rest)
+    return catalog.find(name)
+
+
+def build(
+    spec: ModelSpec, num_classes: int | None = None, variant: Variant | None = None
+) -> nn.Sequential:
+    """The chain of a row, with random weights; the row's own number of classes unless another.
+
+    variant: keywords of the builder, as in `spec.variants`.
+
+    Own networks can be built under `torch.device("meta")` and filled by
+    `load_state_dict(..., assign=True)`; those of a library cannot (some keep constants outside
+    their state dict).
+    """
+    classes = spec.num_classes if num_classes is None else num_classes
+    if classes < 1 and spec.task == "classify":
+        raise UsageError(f"a model with {classes} classes", "give 1 class or more")
+    if spec.builder == "library":
+        from zoo.models import library
+
+        return library.build(spec, classes)
+    module, function = spec.builder.rsplit(".", 1)
+    builder = getattr(importlib.import_module(module), function)
+    if spec.task == "reconstruct":
+        return builder(**(variant or {}))  # type: ignore[no-any-return]
+    return builder(classes, **(variant or {}))  # type: ignore[no-any-return]
+
+
+def stages(chain: nn.Sequential) -> list[str]:
+    """The names of the chain's stages, in order."""
+    return [name for name, _ in chain.named_children()]
+
+
+def describe(chain: nn.Sequential, spec: ModelSpec) -> list[StageInfo]:
+    """What each stage does to one picture of the row's size: shape, parameters, multiply-adds."""
+    return measure(chain, spec.preprocess)
+
+
+def replace_head(
+    chain: nn.Sequential, spec: ModelSpec, num_classes: int, kind: str = "linear"
+) -> nn.Sequential:
+    """A chain with a fresh last layer for `num_classes`; all other modules are the same objects.
+
+    kind: `linear`, or `mlp:H` for a hidden layer of H units before the last. Draws from torch's
+    global generator. The chain given is left as it was.
+
+    Where the head is a 1 x 1 convolution (SqueezeNet), its whole stage and what follows give way
+    to `avgpool`, `flatten`, `head`. SqueezeNet ends in ReLU over the class scores and then a mean:
+    half of the scores of a fresh head would start, and stay, without a gradient; and the mean of
+    a linear map is the linear map of the mean, for a fraction of the work.
+
+    An autoencoder keeps its encoder, code included, and gets `head`: the decoder is gone.
+    """
+    if spec.task == "reconstruct":
+        return _classifier(chain, spec.code, num_classes, kind)
+    old = chain.get_submodule(spec.head)
+    first = old[0] if isinstance(old, nn.Sequential) else old  # an `mlp:H` of an earlier run
+    if isinstance(first, nn.Linear):
+        return _swap(chain, spec.head, _fresh_head(first.in_features, num_classes, kind, first))
+    assert isinstance(old, nn.Conv2d), "a row's head is a Linear or a 1 x 1 convolution"
+    names = stages(chain)
+    before = names[: names.index(spec.head.split(".")[0])]
+    kept = OrderedDict((name, chain.get_submodule(name)) for name in before)
+    kept.setdefault("avgpool", nn.AdaptiveAvgPool2d((1, 1)))  # N C 1 1
+    kept["flatten"] = nn.Flatten()  # N C
+    kept["head"] = _fresh_head(old.in_channels, num_classes, kind, old)  # N K
+    return nn.Sequential(kept)
+
+
+def _classifier(chain: nn.Sequential, code: str, num_classes: int, kind: str) -> nn.Sequential:
+    """The stages up to the code, and a head on the code as it is: ReLU would lose half of it."""
+    last = chain.get_submodule(code)
+    assert isinstance(last, nn.Linear), "a row's code is a Linear"
+    names = stages(chain)
+    kept: OrderedDict[str, nn.Module] = OrderedDict(
+        (name, chain.get_submodule(name)) for name in names[: names.index(code) + 1]
+    )
+    kept["head"] = _fresh_head(last.out_features, num_classes, kind, last)  # N K
+    return nn.Sequential(kept)
+
+
+def _fresh_head(
+    features: int, num_classes: int, kind: str, old: nn.Linear | nn.Conv2d
+) -> nn.Module:
+    like: dict[str, Any] = {"device": old.weight.device, "dtype": old.weight.dtype}
+    if kind == "linear":
+        return nn.Linear(features, num_classes, **like)
+    word, _, width = kind.partition(":")
+    if word != "mlp" or not width.isdecimal() or int(width) < 1:
+        raise UsageError(
+            f"a head '{kind}'", "give `linear`, or `mlp:H` with H units, as in mlp:512"
+        )
+    return nn.Sequential(
+        nn.Linear(features, int(width), **like),  # N H
+        nn.ReLU(),
+        nn.Dropout(0.5),  # as before the last layers of AlexNet and VGG
+        nn.Linear(int(width), num_classes, **like),  # N K
+    )
+
+
+def _swap(module: M, path: str, new: nn.Module) -> M:
+    """A shallow copy of `module` with another child at the dotted `path`."""
+    name, _, rest = path.partition(".")
+    twin = copy.copy(module)
+    twin._modules = dict(module._modules)
+    twin._modules[name] = _swap(module.get_submodule(name), rest, new) if rest else new
+    return twin
