@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from zoo import network, recipe, weights
+from zoo.engine.select import bf16
 from zoo.errors import DataError, Interrupted, RunError, UnknownStage
 from zoo.finetune import begin, planning
 from zoo.finetune.describe import lines
@@ -292,6 +293,7 @@ def test_a_resume_that_finds_no_photos_keeps_the_checkpoint(tmp_path, photos):
     assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
 
 
+@pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")
 @pytest.mark.slow
 def test_the_proof_of_a_bf16_run_says_what_the_run_itself_answers(tmp_path, photos):
     from zoo.export.onnx import export
@@ -438,6 +440,7 @@ def test_the_plan_gives_a_reason_for_every_choice(photos):
     assert all(line.reason for line in lines(made))
 
 
+@pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")
 def test_bf16_measures_its_agreement(tmp_path, photos):
     from zoo.predict.inputs import Input
     from zoo.predict.predictor import open_predictor

@@ -20,7 +20,7 @@ from zoo import disk, network, weights
 from zoo.engine.select import bf16
 from zoo.errors import DisagreementError, RunError
 from zoo.features import digests
-from zoo.finetune import alone, planning
+from zoo.finetune import planning, results
 from zoo.finetune.events import FeaturesDone
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import open_predictor
@@ -156,10 +156,14 @@ def test_a_network_put_in_the_runs_place_answers_itself(tmp_path, photos, first)
     weights.save(state, run / "model.safetensors", {"model": "lenet"})
     inputs = [Input(str(path), "x") for path in Run.open(run).photos("val")]
     ours, exact = (
-        [row.probabilities for row in open_predictor(str(run), engine=engine).rows(inputs, 3)]
+        [
+            row.probabilities
+            for row in open_predictor(str(run), engine=engine, trusts=True).rows(inputs, 3)
+        ]
         for engine in ("auto", "torch")
     )
-    assert np.allclose(ours, exact, atol=1e-5)
+    # Its scores are as large as 60: either engine is up to 8e-6 from what float64 computes.
+    assert np.allclose(ours, exact, atol=1e-4)
     before = [row.probabilities for row in open_predictor(str(first)).rows(inputs, 3)]
     assert not np.allclose(ours, before, atol=1e-2)
 
@@ -302,7 +306,7 @@ def test_a_person_reads_of_damage_in_one_line(tmp_path, photos, file, zoo, own_c
 
 @pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")
 def test_bf16_that_disagrees_is_refused_and_leaves_no_run(tmp_path, photos, file, monkeypatch):
-    monkeypatch.setattr(alone, "ENOUGH", 1.01)
+    monkeypatch.setattr(results, "ENOUGH", 1.01)
     recipe = chosen(photos, file, precision="bf16")
     with pytest.raises(DisagreementError, match="val photos") as caught:
         tune(tmp_path / "run", recipe)

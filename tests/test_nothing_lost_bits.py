@@ -11,14 +11,26 @@ from conftest import write_photos
 from test_finetune import Watcher, saved, settings
 
 from zoo import network, weights
+from zoo.engine.select import bf16
 from zoo.finetune import begin, planning
 
 DEEPER = [
     pytest.param("resnet18", {"cut": "layer4.0"}, id="resnet18-inside-a-stage"),
-    pytest.param("googlenet", {"precision": "bf16"}, id="googlenet-bf16"),
+    pytest.param(
+        "googlenet",
+        {"precision": "bf16"},
+        id="googlenet-bf16",
+        marks=pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16"),
+    ),
     pytest.param(
         "mlp",
-        {"norm": "batch", "cut": "act4", "unfreeze": "fc4@2,fc3@3", "epochs": 4, "views": 2},
+        {
+            "variant": {"norm": "batch"},
+            "cut": "act4",
+            "unfreeze": "fc4@2,fc3@3",
+            "epochs": 4,
+            "views": 2,
+        },
         id="mlp-unfrozen",
     ),
     pytest.param(
@@ -32,7 +44,7 @@ MORE = [
     ("alexnet", {}), ("vgg16_bn", {}), ("googlenet", {}), ("googlenet-2014", {}),
     ("resnet18", {"cut": "layer3"}), ("resnet34", {}), ("resnet50", {"cut": "layer4.1"}),
     ("dannet", {}), ("cnn", {}), ("local", {}), ("shared", {}), ("lenet", {"cut": "conv2"}),
-    ("mlp", {"norm": "batch", "cut": "norm2"}), ("torchvision/mobilenet_v3_small", {}),
+    ("mlp", {"variant": {"norm": "batch"}, "cut": "norm2"}), ("torchvision/mobilenet_v3_small", {}),
     ("torchvision/efficientnet_b0", {}), ("torchvision/densenet121", {}),
     ("torchvision/shufflenet_v2_x0_5", {}), ("torchvision/regnet_y_400mf", {}),
     ("torchvision/vit_b_16", {}), ("timm/mobilenetv2_100", {}), ("timm/convnext_atto", {}),

@@ -53,9 +53,13 @@ def pictures(preprocess: catalog.Preprocess, count: int, seed: int = 0) -> np.nd
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
+def key_for(tensors: str, preprocess: catalog.Preprocess, *more: str) -> str:
+    """Whatever the chain is made of: these tests keep each in a store of its own."""
+    return compiled.key_of({}, tensors, None, preprocess, *more)
+
+
 def made(chain: torch.nn.Module, preprocess: catalog.Preprocess) -> compiled.Compiled:
-    key = compiled.key_of("a model", {}, "some weights", None, preprocess)
-    return compiled.make(key, chain, preprocess)
+    return compiled.make(key_for("some weights", preprocess), chain, preprocess)
 
 
 def exact(chain: torch.nn.Module, preprocess: catalog.Preprocess, given: np.ndarray) -> np.ndarray:
@@ -76,8 +80,7 @@ def agree(name: str) -> None:
     parts = [chain] if not spec.cut else [chain, cut(chain, spec.cut).frozen]
     for part in parts:
         truth = exact(part, preprocess, given)
-        key = compiled.key_of(name, {}, "lively", str(len(part)), preprocess)
-        kept = compiled.make(key, part, preprocess)
+        kept = compiled.make(key_for(str(len(part)), preprocess), part, preprocess)
         assert kept.shape == truth.shape[1:]
         for engine in (kept.engine("fp32", 1), TorchEngine(part, preprocess, CPU)):
             engine.start_worker()
@@ -158,8 +161,7 @@ def test_the_batch_fits_the_network():
     wide, found = catalog.Preprocess(size=80), []
     for width in (1, 25, 1000):
         few = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 80 * 80, width))
-        key = compiled.key_of("wide", {}, str(width), None, wide)
-        engine = compiled.make(key, few, wide).engine("fp32", 3)
+        engine = compiled.make(key_for(str(width), wide), few, wide).engine("fp32", 3)
         found.append(engine.batch)
         assert (engine.workers, engine.decoders) == (3, 0)
     assert found == [batch for _, batch in reversed(BATCHES)]
@@ -182,7 +184,7 @@ def test_a_quantised_graph_runs_in_int8():
     given = pictures(preprocess, 32)
     values = np.stack([normalise(picture, preprocess) for picture in given])
     model = quantise(compiled.onnx_of(chain, preprocess), values)
-    key = compiled.key_of("lenet", {}, "some", None, preprocess, "int8")
+    key = key_for("some weights", preprocess, "int8")
     kept = compiled.make(key, chain, preprocess, quantised=model)
     truth = exact(chain, preprocess, given)
     engine = kept.engine("int8", 1)
@@ -311,7 +313,7 @@ def test_other_processors(monkeypatch, processor, engine, bf16):
 
 def test_choosing_imports_nothing_heavy():
     code = (
-        "import json, sys; from zoo.engine.choose import choose; choose('auto', 'cpu', 'fp32');"
+        "import json, sys; from zoo.engine.select import choose; choose('auto', 'cpu', 'fp32');"
         "print(json.dumps([n for n in ('torch', 'openvino', 'onnxruntime') if n in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(ROOT), capture_output=True)

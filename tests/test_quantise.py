@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from zoo import network
+from zoo import network, weights
 from zoo.data.preprocess import normalise
 from zoo.data.views import plain_view
 from zoo.engine import graph, quantise
@@ -99,7 +99,8 @@ def test_a_run_in_int8(here, run, photos, tmp_path):
     model = OnnxModel(folder / "model-int8.onnx")
     assert model.about["zoo.precision"] == "int8"
     record = json.loads((folder / "run.json").read_text())
-    assert record["exported"]["image-int8"] == proof
+    content = {"sha256": weights.hash_of(folder / "model-int8.onnx")}
+    assert record["exported"]["image-int8"] == {**proof, **content}
     kinds = {one.data_type for one in onnx.load(folder / "model-int8.onnx").graph.initializer}
     assert onnx.TensorProto.INT8 in kinds
     told = here("predict", folder / "model-int8.onnx", photos)
