@@ -79,15 +79,15 @@ def test_mcnemar_and_holm_against_published_values():
 # The temperature
 
 
-@pytest.mark.parametrize("temperature", [0.4, 1.7, 4.0])
-def test_the_temperature_that_spoilt_the_scores_is_found(temperature):
+@pytest.mark.parametrize("factor", [0.4, 1.7, 4.0])
+def test_the_temperature_that_spoilt_the_scores_is_found(factor):
     scores, labels = drawn(4000, 8)
-    found = temperature.fit((temperature * scores).astype(np.float32), labels, seed=0)
-    assert found.temperature == pytest.approx(temperature, rel=0.05)
+    found = temperature.fit((factor * scores).astype(np.float32), labels, seed=0)
+    assert found.temperature == pytest.approx(factor, rel=0.05)
     assert found.ece_after < 0.35 * found.ece_before
     assert found.nll_after < found.nll_before
     assert (found.photos, found.reason) == (4000, "")
-    assert found == temperature.fit((temperature * scores).astype(np.float32), labels, seed=0)
+    assert found == temperature.fit((factor * scores).astype(np.float32), labels, seed=0)
 
 
 def test_what_is_told_of_it_is_of_photos_that_were_left_out():
