@@ -189,18 +189,18 @@ def test_folding_divides_the_scores_and_changes_nothing_else(case, shared):
 
 
 @pytest.mark.parametrize(
-    ("head", "behind", "reason"),
+    ("layers", "behind", "reason"),
     [
         (nn.Linear(6, 3), nn.Tanh(), "does not scale"),
         (nn.Linear(6, 3), nn.BatchNorm1d(3), "does not scale"),
         (nn.Sequential(nn.Linear(6, 3), nn.LayerNorm(3)), nn.Identity(), "ends in a LayerNorm"),
     ],
 )
-def test_what_does_not_scale_is_found_and_left_as_it_is(head, behind, reason):
+def test_what_does_not_scale_is_found_and_left_as_it_is(layers, behind, reason):
     torch.manual_seed(0)
     behind.register_buffer("shift", torch.zeros(3))
     chain = nn.Sequential()
-    chain.add_module("head", head)
+    chain.add_module("head", layers)
     chain.add_module("behind", behind)
     if isinstance(behind, nn.BatchNorm1d):
         nn.init.ones_(behind.bias)
