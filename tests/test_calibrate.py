@@ -79,15 +79,15 @@ def test_mcnemar_and_holm_against_published_values():
 # The temperature
 
 
-@pytest.mark.parametrize("temperature", [0.4, 1.7, 4.0])
-def test_the_temperature_that_spoilt_the_scores_is_found(temperature):
+@pytest.mark.parametrize("factor", [0.4, 1.7, 4.0])
+def test_the_temperature_that_spoilt_the_scores_is_found(factor):
     scores, labels = drawn(4000, 8)
-    found = temperature.fit((temperature * scores).astype(np.float32), labels, seed=0)
-    assert found.temperature == pytest.approx(temperature, rel=0.05)
+    found = temperature.fit((factor * scores).astype(np.float32), labels, seed=0)
+    assert found.temperature == pytest.approx(factor, rel=0.05)
     assert found.ece_after < 0.35 * found.ece_before
     assert found.nll_after < found.nll_before
     assert (found.photos, found.reason) == (4000, "")
-    assert found == temperature.fit((temperature * scores).astype(np.float32), labels, seed=0)
+    assert found == temperature.fit((factor * scores).astype(np.float32), labels, seed=0)
 
 
 def test_what_is_told_of_it_is_of_photos_that_were_left_out():
@@ -189,18 +189,18 @@ def test_folding_divides_the_scores_and_changes_nothing_else(case, shared):
 
 
 @pytest.mark.parametrize(
-    ("head", "behind", "reason"),
+    ("layers", "behind", "reason"),
     [
         (nn.Linear(6, 3), nn.Tanh(), "does not scale"),
         (nn.Linear(6, 3), nn.BatchNorm1d(3), "does not scale"),
         (nn.Sequential(nn.Linear(6, 3), nn.LayerNorm(3)), nn.Identity(), "ends in a LayerNorm"),
     ],
 )
-def test_what_does_not_scale_is_found_and_left_as_it_is(head, behind, reason):
+def test_what_does_not_scale_is_found_and_left_as_it_is(layers, behind, reason):
     torch.manual_seed(0)
     behind.register_buffer("shift", torch.zeros(3))
     chain = nn.Sequential()
-    chain.add_module("head", head)
+    chain.add_module("head", layers)
     chain.add_module("behind", behind)
     if isinstance(behind, nn.BatchNorm1d):
         nn.init.ones_(behind.bias)

@@ -17,6 +17,7 @@ from test_container import grey, idx, labels
 from test_finetune import Watcher, settings, tune
 from test_manifest import manifest
 
+from zoo.data.folds import folds_of
 from zoo.data.index import DatasetIndex, scan
 from zoo.errors import DataError, Interrupted, RunError, UsageError
 from zoo.features.digests import contents
@@ -171,6 +172,16 @@ def test_copies_are_on_one_side(tmp_path: Path, kind: str) -> None:
         assert index.drawn
         assert not index.skipped
         assert any("copies are on one side of the split" in note for note in index.notes)
+
+
+def test_many_copies_of_one_photo_leave_train_the_others_too(tmp_path: Path) -> None:
+    """As of an "image not found" page that was saved under sixty names."""
+    photos = {f"{kind}__{n}": f"{kind}{n}" for kind in "ab" for n in range(12)}
+    index = scan(put(tmp_path, **photos, **{f"a__x{n}": "none" for n in range(60)}),
+                 contents=contents)  # fmt: skip
+    counts = Counter((s.path[0], s.split) for s in index.samples if "/x" not in s.path)
+    assert counts == {("a", "train"): 9, ("a", "val"): 3, ("b", "train"): 10, ("b", "val"): 2}
+    assert {s.split for s in index.samples if "/x" in s.path} == {"train"}
 
 
 def test_without_copies_the_split_is_as_it_was(tmp_path: Path) -> None:
@@ -371,14 +382,14 @@ def test_a_rare_label_is_in_more_than_one_fold(tmp_path: Path) -> None:
     index = scan(manifest(tmp_path, "path,label\n" + "".join(lines)))
     for folds in (2, 3, 5):
         for seed in range(6):
-            numbers = folds.folds_of(index, {}, folds, seed)
+            numbers = folds_of(index, {}, folds, seed)
             rare = [n for s, n in zip(index.samples, numbers, strict=True) if len(s.labels) > 1]
             assert rare[0] != rare[1]
             assert len(set(numbers.tolist())) == folds
     lines[4] = "4.jpg,a\n"
     index = scan(manifest(tmp_path, "path,label\n" + "".join(lines)))
     with pytest.raises(UsageError, match="the photos of class 'rare' are all in one"):
-        folds.folds_of(index, {}, 3, 0)
+        folds_of(index, {}, 3, 0)
 
 
 # Mirrors

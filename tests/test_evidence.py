@@ -13,6 +13,7 @@ import scipy.stats
 from test_finetune import Watcher, settings, tune
 
 from zoo import weights
+from zoo.data.folds import folds_of
 from zoo.data.index import scan
 from zoo.errors import Interrupted, UsageError
 from zoo.finetune import begin, planning, repeats
@@ -162,7 +163,7 @@ def test_every_photo_is_in_one_fold_and_equal_ones_in_the_same(doubles, folds):
         sample.path: hashlib.sha256((doubles / sample.path).read_bytes()).digest()
         for sample in index.samples
     }
-    numbers = folds.folds_of(index, digests, folds, seed=3)
+    numbers = folds_of(index, digests, folds, seed=3)
     assert len(numbers) == len(index.samples) == 42
     assert set(numbers.tolist()) == set(range(folds))
     where: dict[bytes, set[int]] = {}
@@ -176,8 +177,8 @@ def test_every_photo_is_in_one_fold_and_equal_ones_in_the_same(doubles, folds):
         )  # fmt: skip
         assert max(sizes.values()) - min(sizes[fold] for fold in range(folds)) <= 2
     assert np.ptp(np.bincount(numbers)) <= 3
-    assert folds.folds_of(index, digests, folds, seed=3).tolist() == numbers.tolist()
-    assert folds.folds_of(index, digests, folds, seed=4).tolist() != numbers.tolist()
+    assert folds_of(index, digests, folds, seed=3).tolist() == numbers.tolist()
+    assert folds_of(index, digests, folds, seed=4).tolist() != numbers.tolist()
 
 
 def test_each_fold_is_the_val_part_once(tmp_path, doubles, start):

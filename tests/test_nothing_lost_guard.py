@@ -62,7 +62,7 @@ def nan_at(*calls: int) -> Fault:
 def chosen(photos):
     """4 steps an epoch; dropout, and batch norms with statistics to spoil."""
     return settings("mlp", photos, freeze=False, epochs=5, batch_size=8, lr=0.003,
-                    norm="batch", dropout=0.2, ema=0.5)  # fmt: skip
+                    variant={"norm": "batch", "dropout": 0.2}, ema=0.5)  # fmt: skip
 
 
 def notes(events: list[object]) -> list[str]:

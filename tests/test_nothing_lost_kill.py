@@ -24,7 +24,7 @@ from zoo.run import Run
 from zoo.train import checkpoint
 
 SCRATCH = {"weights": "none", "optimizer": "adamw", "batch_size": 8}
-MLP = {"model": "mlp", "norm": "batch", "dropout": 0.3, "lr": 0.003}
+MLP = {"model": "mlp", "variant": {"norm": "batch", "dropout": 0.3}, "lr": 0.003}
 KINDS = {
     # Dropout, BatchNorm that is trained, a running mean of the weights, pixels moved anew.
     "pixels": {**MLP, "freeze": False, "epochs": 6, "distort": "elastic", "ema": 0.9, "clip": 1.0},

@@ -190,8 +190,8 @@ def stages_that_moved(before, after) -> set[str]:
 
 def test_a_stage_stands_still_until_its_epoch_and_moves_from_then_on(tmp_path, photos, normed):
     """Batch norms too; their statistics came with the weights and stay."""
-    chosen = settings("mlp", photos, norm="batch", weights=str(normed), unfreeze="fc4@3", epochs=4,
-                      batch_size=12, lr=0.02, best="last")  # fmt: skip
+    chosen = settings("mlp", photos, variant={"norm": "batch"}, weights=str(normed),
+                      unfreeze="fc4@3", epochs=4, batch_size=12, lr=0.02, best="last")  # fmt: skip
     made = planning.make(chosen)
     states = States().follow(made, tmp_path / "run")
     assert stages_that_moved(states[0], states[2]) == {"fc5"}
@@ -272,8 +272,9 @@ def test_what_cannot_be_thawed_is_refused_in_words(here, tmp_path, photos, value
 
 
 def test_head_then_all_solves_the_head_and_goes_on_in_steps(tmp_path, photos, normed):
-    chosen = settings("mlp", photos, norm="batch", weights=str(normed), schedule="head-then-all",
-                      epochs=3, batch_size=12, unfreeze="fc4", best="last", mixup=0.2)  # fmt: skip
+    chosen = settings("mlp", photos, variant={"norm": "batch"}, weights=str(normed),
+                      schedule="head-then-all", epochs=3, batch_size=12, unfreeze="fc4",
+                      best="last", mixup=0.2)  # fmt: skip
     made = planning.make(chosen)
     first, second = made.phases
     assert (first.first, first.last, first.solver) == (1, 1, "lbfgs")
@@ -445,7 +446,7 @@ def test_statistics_that_came_with_the_weights_stay_and_new_ones_are_learnt(
     tmp_path, photos, normed
 ):
     for name, chosen in (("old", str(normed)), ("new", "none")):
-        whole = {"freeze": False, "epochs": 1, "batch_size": 12, "norm": "batch"}
+        whole = {"freeze": False, "epochs": 1, "batch_size": 12, "variant": {"norm": "batch"}}
         made = planning.make(settings("mlp", photos, weights=chosen, **whole))
         before = copied(made)
         list(begin.start(made, tmp_path / name, Watcher()).events())

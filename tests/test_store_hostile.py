@@ -385,7 +385,7 @@ def test_the_early_look_has_the_limit_too(tmp_path: Path) -> None:
 def test_the_limit_of_memory_holds_and_cannot_be_raised_again() -> None:
     code = (
         "import resource\n"
-        "from zoo.weights import child\n"
+        "from zoo.weights import convert_worker as child\n"
         "child._limit_memory(1 << 26); soft, hard = resource.getrlimit(resource.RLIMIT_AS)\n"
         "child._limit_memory(None); free, _ = resource.getrlimit(resource.RLIMIT_AS)\n"
         "child._limit_memory(1 << 26, for_good=True)\n"
@@ -405,7 +405,7 @@ def tree(folder: Path) -> list[str]:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
 def test_row_6_the_child_has_no_network_where_the_kernel_allows() -> None:
     code = (
-        "from zoo.weights import child; child._cut_off()\n"
+        "from zoo.weights import convert_worker; convert_worker._cut_off()\n"
         "print([line.split(':')[0].strip() for line in open('/proc/self/net/dev')][2:])"
     )
     words = [sys.executable, "-c", code]
@@ -419,8 +419,8 @@ def test_row_6_the_child_dies_with_its_parent(tmp_path: Path) -> None:
         pytest.skip("Linux only")
     code = (
         "import subprocess, sys, time\n"
-        "inner = 'from zoo.weights import child; child._cut_off(); print(1, flush=True);' \\\n"
-        "        'import time; time.sleep(60)'\n"
+        "inner = 'from zoo.weights.convert_worker import _cut_off; _cut_off();' \\\n"
+        "        'print(1, flush=True); import time; time.sleep(60)'\n"
         "p = subprocess.Popen([sys.executable, '-c', inner], stdout=subprocess.PIPE)\n"
         "p.stdout.readline(); print(p.pid, flush=True); time.sleep(60)"
     )

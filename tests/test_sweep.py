@@ -143,7 +143,7 @@ def test_one_that_cannot_be_trained_is_a_row_with_its_error(here, tmp_path, phot
     answer = here(*words, "-o", tmp_path / "sweep")
     assert answer.code == 0, answer.err
     assert "2 of 3  cut=act9: there is no stage 'act9'" in answer.err
-    assert answer.err.count("photos: 30 train, 6 val; 3 classes\n") == 1
+    assert answer.err.count("photos: 30 train, 6 val; 3 classes; val is drawn by the seed, ") == 1
     first, *failed = answer.out.splitlines()[1:]
     assert first.startswith("act4")
     assert first.endswith("best")

@@ -44,8 +44,8 @@ KINDS = {
     "phases": {**SCRATCH, "schedule": "head-then-all", "unfreeze": "all", "epochs": 4,
                "batch_size": 8},
     # Norms that are trained, dropout and mixed rows: not equal to one process, but to themselves.
-    "mlp": {"weights": "none", "model": "mlp", "norm": "batch", "dropout": 0.3, "mixup": 0.2,
-            "freeze": False, "epochs": 3, "batch_size": 7, "distort": "affine"},
+    "mlp": {"weights": "none", "model": "mlp", "variant": {"norm": "batch", "dropout": 0.3},
+            "mixup": 0.2, "freeze": False, "epochs": 3, "batch_size": 7, "distort": "affine"},
 }  # fmt: skip
 
 

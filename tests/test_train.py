@@ -333,7 +333,7 @@ def test_class_weights_are_of_the_photos_that_can_be_read(tmp_path, photos):
     shutil.copytree(photos, data)
     for number in range(60):
         (data / "disc" / f"broken{number}.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
-    scratch = {"weights": "none", "freeze": False, "epochs": 1}
+    scratch = {"weights": "none", "freeze": False, "epochs": 1, "skip_unreadable": True}
     made = planning.make(recipe.make({"model": "mlp", "data": str(data), **scratch}))
     assert made.balance == "weights"
     ours = begin.start(made, tmp_path / "run", Silent())

@@ -16,6 +16,7 @@ import torch
 from test_finetune import Watcher, saved, settings, tune
 
 from zoo import recipe
+from zoo.engine.select import bf16
 from zoo.errors import RecipeError, UsageError
 from zoo.finetune import begin, plan, planning
 from zoo.finetune.describe import lines
@@ -177,6 +178,7 @@ def test_minutes_that_are_up_before_a_phase_leave_it_out(tmp_path, photos):
 # Precision, compilers.
 
 
+@pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")
 def test_all_of_it_in_bf16_is_measured_against_fp32(here, tmp_path, photos):
     """The products of the trained layers are rounded: other weights; the loss still falls."""
     whole = ("--no-freeze", "--views", 1, "--weights", "none", "--epochs", 12, "--lr", 0.003)
@@ -197,6 +199,19 @@ def test_all_of_it_in_bf16_is_measured_against_fp32(here, tmp_path, photos):
     assert all(tensor.dtype == torch.float32 for tensor in saved(rounded.folder).values())
 
 
+@pytest.mark.skipif(bf16(), reason="this processor computes in bf16")
+@pytest.mark.parametrize("freeze", ["--freeze", "--no-freeze"])
+def test_bf16_that_is_not_there_is_refused_before_anything_is_trained(
+    here, tmp_path, photos, freeze
+):
+    words = ("finetune", "lenet", photos, "--weights", "none", freeze, "--precision", "bf16")
+    answer = here(*words, "-o", tmp_path / "run")
+    assert answer.code == 2
+    assert "error: --precision bf16: this CPU has no bf16" in answer.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")
 def test_a_head_on_features_is_trained_in_fp32_and_what_is_thawed_is_not(photos):
     for more in ({"unfreeze": "fc4@2"}, {"schedule": "head-then-all", "unfreeze": "fc4"}):
         made = planning.make(settings("mlp", photos, precision="bf16", epochs=3, **more))

@@ -113,12 +113,14 @@ def split(
         sizes = Counter(first.get(sample.path, sample.path) for sample in mine)
         free = [path for path in sizes if path not in pinned]
         ranked = sorted(free, key=lambda path: rank(seed, path))
-        count = min(len(mine) - 1, max(1, round(val_fraction * len(mine))))
+        # Of the different photos too: many copies of one must not leave train only that one.
+        different = max(1, round(val_fraction * len(sizes)))
+        room = min(len(mine) - 1, max(1, round(val_fraction * len(mine))))
         chosen: set[str] = set()
         for path in ranked:
-            if sizes[path] <= count:
+            if sizes[path] <= room and len(chosen) < different:
                 chosen.add(path)
-                count -= sizes[path]
+                room -= sizes[path]
         if not chosen and (fitting := [p for p in ranked if sizes[p] < len(mine)]):
             chosen.add(min(fitting, key=sizes.__getitem__))
         samples += [

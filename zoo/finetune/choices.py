@@ -83,6 +83,7 @@ def engine_of(recipe: Recipe, place: Device) -> tuple[str, str]:
                 f"--engine {wanted} with --no-freeze: what is trained runs in torch",
                 "leave it out: an engine is of the frozen part",
             )
+        choose("torch", place.name, place.precision)
         return "torch", "what is trained runs in torch"
     return choose(recipe.engine, place.name, place.precision)
 

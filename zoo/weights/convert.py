@@ -1,11 +1,11 @@
 """A torch file becomes safetensors once; this process never unpickles anything.
 
 The reading is done by convert_worker.py in a fresh interpreter (`-I`: no PYTHON variables, no
-folder of the caller; no fork of our threads), which gets the very file that was hashed as stdin and
-an empty one as stdout. What it writes is trusted no more than any safetensors file from the
-network. Kept as `converted/SHA256-CODE.safetensors` in the cache under the sha256 of the source and
-a hash of what converted it; where the cache cannot be written the result stays in memory, and the
-next process converts again.
+folder of the caller; no fork of our threads), which gets the very file that was hashed as stdin
+and an empty one as stdout. What it writes is trusted no more than any safetensors file from the
+network. Kept as `converted/SHA256-CODE.safetensors` in the cache under the sha256 of the source
+and a hash of what converted it; where the cache cannot be written the result stays in memory, and
+the next process converts again.
 """
 
 from __future__ import annotations
