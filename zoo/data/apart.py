@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from zoo.data import heard
-from zoo.data.limits import NUMBERS, WHOLE, check_bytes, check_pixels, max_bytes, room
+from zoo.data.limits import UNKNOWN, WHOLE, check_bytes, check_pixels, max_bytes, room
 from zoo.data.structure import Checked
 from zoo.errors import ImageError
 from zoo.machine import cores
@@ -54,7 +54,7 @@ def decoded(checked: Checked, job: dict[str, Any], *, whole: bool) -> Pixels:
     width, height = checked.size
     check_pixels(width, height)
     check_bytes(checked.format, checked.size, WHOLE.get(checked.format, 0) * width * height)
-    count = min(NUMBERS * width * height + checked.extra, max_bytes())
+    count = min(UNKNOWN * width * height + checked.extra, max_bytes())
     if whole:
         count += 8 * width * height
     memory = count + 2 * len(checked.data) + MEMORY
