@@ -79,7 +79,7 @@ def ref_of_run(run: Run) -> Subject:
 
 
 def must_be_head(weight: Array, bias: Array, classes: int, path: Path, stage: str) -> None:
-    """Raises WeightsError for a stage, named by that run.json, that is no head of so many classes."""
+    """Raises WeightsError for a stage, named by that run.json, that gives other classes."""
     if weight.ndim != 2 or weight.shape[:1] != (classes,) or bias.shape != (classes,):
         shapes = " and ".join(" x ".join(map(str, part.shape)) for part in (weight, bias))
         raise WeightsError(
