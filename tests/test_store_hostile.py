@@ -227,7 +227,7 @@ def test_row_2_nothing_else_loads_a_pickle() -> None:
                     "dill",
                     "cloudpickle",
                 }
-    assert found == [("child.py", "True")]
+    assert found == [("convert_worker.py", "True")]
 
 
 def test_row_5_nothing_is_claimed_of_a_scanner() -> None:

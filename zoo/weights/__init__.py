@@ -12,7 +12,7 @@ inventory.py     what is kept: list, verify, remove
 header.py    the header of a safetensors file, checked to the last byte
 tensors.py   types and bytes of that format
 pickles.py   what a torch file asks for, read without running it
-child.py     a torch file to safetensors, in a process of its own
+convert_worker.py  a torch file to safetensors, in a process of its own
 convert.py   which is started, limited and checked here
 arrays.py    the same for safetensors and numpy, without torch
 read.py     a file to named tensors and back

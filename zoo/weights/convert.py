@@ -1,8 +1,9 @@
 """A torch file becomes safetensors once; this process never unpickles anything.
 
-The reading is done by child.py in a fresh interpreter (`-I`: no PYTHON variables, no folder of the
-caller; no fork of our threads), which gets the very file that was hashed as stdin and an empty one
-as stdout. What it writes is trusted no more than any safetensors file from the network. Kept as
+The reading is done by convert_worker.py in a fresh interpreter (`-I`: no PYTHON
+variables, no folder of the caller; no fork of our threads), which gets the very file that was
+hashed as stdin and an empty one as stdout. What it writes is trusted no more than
+any safetensors file from the network. Kept as
 `converted/SHA256-CODE.safetensors` in the cache under the sha256 of the source and a hash of what
 converted it; where the cache cannot be written the result stays in memory, and the next process
 converts again.
@@ -38,7 +39,7 @@ HINT = (
     "give a .safetensors file, or a .pth file with the state dict alone, as "
     "torch.save(model.state_dict(), FILE) writes it"
 )
-REFUSED, NOT_WRITTEN, LIMIT = 2, 4, 3  # exit codes of child.py
+REFUSED, NOT_WRITTEN, LIMIT = 2, 4, 3  # exit codes of convert_worker.py
 # Limits of the child. Memory is over what it maps once torch is imported; the tensors of a file
 # exist at most three times there: as read, as one run of bytes each, and on their way out.
 MEMORY, TIMES = 1 << 30, 4
@@ -51,12 +52,12 @@ KEPT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "HOME"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PROGRAM = (
     "import sys; n = int(sys.argv[1]) + 2; sys.path += sys.argv[2:n]; "
-    "from zoo.weights.child import main; sys.exit(main(sys.argv[n:]))"
+    "from zoo.weights.convert_worker import main; sys.exit(main(sys.argv[n:]))"
 )
 Reader = BufferedReader | BufferedRandom
 
 
-MAKERS = ("child.py", "pickles.py", "tensors.py", "header.py")
+MAKERS = ("convert_worker.py", "pickles.py", "tensors.py", "header.py")
 
 
 def converted_path(digest: str) -> Path:

@@ -1,8 +1,8 @@
 """What a torch file asks for, read without running it: an early and cheap refusal, not the lock.
 
-The lock is `torch.load(weights_only=True)` in a process of its own (child.py). Before torch is
-even imported there, this walk over the pickle's instructions refuses whatever is not in the
-language of state dicts: an allow-list, never a list of known bad names.
+The lock is `torch.load(weights_only=True)` in a process of its own (convert_worker.py).
+Before torch is even imported there, this walk over the pickle refuses whatever is not
+in the language of state dicts: an allow-list, never a list of known bad names.
 
 Trainers save their settings beside the weights. For the harmless classes among these (INERT)
 torch gets a class of ours in place of theirs, which takes anything, keeps nothing and does
