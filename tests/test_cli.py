@@ -223,7 +223,7 @@ def test_photos_of_which_none_can_be_read_leave_no_run(
     for name in ("cat", "dog"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for number in range(3):
-            (tmp_path / "photos" / name / f"{number}.jpg").write_text("<html>")
+            (tmp_path / "photos" / name / f"{number}.jpg").write_text(f"<html>{name} {number}")
     for words in (SCRATCH, ("--weights", "none", "--freeze")):
         answer = here("finetune", "lenet", tmp_path / "photos", *words, "-o", "run")
         error, hint = answer.err.splitlines()[-2:]

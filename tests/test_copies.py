@@ -184,6 +184,13 @@ def test_many_copies_of_one_photo_leave_train_the_others_too(tmp_path: Path) -> 
     assert {s.split for s in index.samples if "/x" in s.path} == {"train"}
 
 
+def test_copies_of_one_photo_are_no_photos_for_validation(tmp_path: Path) -> None:
+    put(tmp_path, a__1="one", a__2="one", b__1="two")
+    told = r"every class has one photo only, copies left aside: a/2.jpg is a/1.jpg"
+    with pytest.raises(DataError, match=told):
+        scan(tmp_path, contents=contents)
+
+
 def test_without_copies_the_split_is_as_it_was(tmp_path: Path) -> None:
     for name in "abc":
         for number in range(15):

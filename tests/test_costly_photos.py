@@ -21,7 +21,7 @@ from PIL import Image, PngImagePlugin
 from zoo.catalog.spec import Preprocess
 from zoo.data import apart
 from zoo.data.decode import decode, to_mode
-from zoo.data.limits import Room
+from zoo.data.limits import Room, cost
 from zoo.data.preprocess import apply
 from zoo.data.structure import LARGE, Checked, check
 from zoo.data.views import view_of
@@ -265,7 +265,7 @@ def test_text_that_is_no_picture_is_an_error(pixels: str) -> None:
         decode(b"P3\n2 1\n255\n" + pixels.encode())
 
 
-@pytest.mark.parametrize("kind", ["RGBA", "LA", "L", "P", "1", "CMYK", "clear colour"])
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "L", "P", "1", "CMYK", "clear colour", "16", "32"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_large_pictures_have_the_same_view_by_bands(kind: str, channels: int) -> None:
     image = noise(50, 60).resize((2000, 1501))
@@ -276,6 +276,10 @@ def test_large_pictures_have_the_same_view_by_bands(kind: str, channels: int) ->
         image, format = image.convert("RGB"), "PNG"
         options = {"transparency": (10, 20, 30), "compress_level": 0}
         image.paste((10, 20, 30), (100, 100, 900, 900))
+    elif kind in ("16", "32"):
+        numbers = np.asarray(image.convert("L")).astype(np.int32) * 251
+        image = Image.fromarray(numbers.astype(np.uint16) if kind == "16" else numbers)
+        format, options = ("PNG", {"transparency": 251}) if kind == "16" else ("TIFF", {})
     elif kind != "RGBA":
         image = image.convert("RGB").convert(kind) if kind != "LA" else image.convert("LA")
     data = encoded(image, format, **options)
@@ -285,6 +289,16 @@ def test_large_pictures_have_the_same_view_by_bands(kind: str, channels: int) ->
         preprocess = Preprocess(size=48, channels=channels, fit=fit, mean=(0.5,) * channels)
         assert np.array_equal(view_of(data, preprocess), apply(whole, preprocess))
     assert np.array_equal(decode(data, mode), whole)
+
+
+@linux
+@pytest.mark.parametrize("middle", [b"", chunk(b"tRNS", b"\0\0")])
+def test_a_grey_photo_of_16_bits_and_24_megapixels_takes_what_is_held_for_it(middle: bytes) -> None:
+    data = png(6000, 4000, middle + chunk(b"IDAT", zeros(4000 * 12_001)), 16, 0)
+    held = cost(Image.open(io.BytesIO(data)))
+    ((_, memory, said),) = measured([data], "whole")
+    assert said == "ok"
+    assert memory < held / 1e6 + 20
 
 
 def test_memory_is_shared_and_a_large_photo_waits_its_turn() -> None:

@@ -159,7 +159,8 @@ def test_nothing_left_is_an_error(here, run, tmp_path):
 def test_seventy_thousand_photos_are_compared_at_once(tmp_path):
     rows = "".join(f"c{n % 10}/{n}.png,c{n % 10},train\n" for n in range(70_000))
     (tmp_path / "index.csv").write_text("path,label,split\n" + rows)
-    record = {"format": 1, "status": "finished", "data": {"root": str(tmp_path)}}
+    data = {"root": str(tmp_path), "fingerprint": "", "train": 70_000, "val": 0}
+    record = {"format": 1, "status": "finished", "data": data}
     (tmp_path / "run.json").write_text(json.dumps(record))
     photos = [(f"{tmp_path}/c{n % 10}/{n}.png", "") for n in range(69_999, 140_000)]
     started = time.process_time()

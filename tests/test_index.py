@@ -15,11 +15,11 @@ from zoo.errors import DataError
 
 
 def touch(root: Path, *paths: str) -> Path:
-    """Files that pass for pictures: an index opens none."""
+    """Files that pass for pictures, each with content of its own: an index opens none."""
     for path in paths:
         file = root / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(b"x")
+        file.write_bytes(os.fsencode(path))
     return root
 
 

@@ -20,7 +20,9 @@ from zoo import datasets
 from zoo.data import labelled, left_out, lists, names
 from zoo.data.index import scan
 from zoo.errors import DataError
+from zoo.finetune.inputs import check_readable
 from zoo.predict import folder_labels, inputs
+from zoo.text import read_name
 
 NFC, NFD = (unicodedata.normalize(form, "Müsli") for form in ("NFC", "NFD"))
 SYSTEM = (
@@ -445,7 +447,7 @@ def test_a_name_with_any_bytes_is_read_back_from_its_text() -> None:
     parts = ("\\", "udce9", "\udce9", "\udc80", "ü", "u005c", "dc")
     for count in range(5):
         for name in map("".join, itertools.product(parts, repeat=count)):
-            assert lists.read_name(shown(name)) == name
+            assert read_name(shown(name)) == name
 
 
 def test_a_name_that_is_not_utf8_is_found_by_its_text(tmp_path: Path) -> None:
@@ -607,7 +609,7 @@ def test_many_unreadable_photos_stop_a_fine_tune_unless_they_may_be_skipped(
              "1", "--epochs", "1"]  # fmt: skip
     for number in range(2):
         (data / "disc" / f"{number:02}.png").write_bytes(b"no picture")
-    inputs.check_readable(scan(data), {"disc/00.png": "a tenth is no more than 10 %"})
+    check_readable(scan(data), {"disc/00.png": "a tenth is no more than 10 %"})
     answer = here(*words)
     assert answer.code == 2
     assert "2 of 10 photos cannot be read, more than 10 % (disc/00.png: not a picture" in answer.err

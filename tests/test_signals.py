@@ -166,7 +166,7 @@ STUCK = textwrap.dedent("""
     from pathlib import Path
     import numpy as np, onnxruntime
     from zoo import disk, lock, watch
-    from zoo.cli.screen import Screen
+    from zoo.cli.console import Screen
     watch.PATIENCE = float(sys.argv[2])
     session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
     with Screen(), lock.held(Path(".")), disk.scratch("x"), disk.replacing(Path("one")) as one:
@@ -208,7 +208,7 @@ SAVING = textwrap.dedent("""
     import time
     from pathlib import Path
     from zoo import watch
-    from zoo.cli.screen import Screen
+    from zoo.cli.console import Screen
     watch.PATIENCE = 0.1
     with Screen():
         with watch.saving():

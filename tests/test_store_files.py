@@ -149,7 +149,7 @@ def mutations() -> dict[str, dict[str, torch.Tensor | None]]:
         "ten are unexpected": {f"more.{i}": torch.ones(1) for i in range(10)},
         "transposed": {"fc.weight": state["fc.weight"].T},
         "integers": {"fc.weight": state["fc.weight"].long()},
-        "doubles": {"fc.weight": state["fc.weight"].double()},
+        "doubles out of range": {"fc.weight": state["fc.weight"].double() + 1e300},
         "renamed": {"fc.weight": None, "head.weight": state["fc.weight"]},
         "a dimension more": {"fc.bias": state["fc.bias"][None]},
         "all of them": dict.fromkeys(FLOATS) | {"x": torch.ones(1)},

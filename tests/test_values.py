@@ -215,7 +215,7 @@ def phone(tmp_path):
         for name in ("a", "b"):
             (tmp_path / "phone" / name).mkdir(parents=True, exist_ok=True)
             path = tmp_path / "phone" / name / f"IMG_{number}.HEIC"
-            path.write_bytes(FTYP % (b"heic", b"heic") + bytes(number))
+            path.write_bytes(FTYP % (b"heic", b"heic") + f"{name}{number}".encode())
     return tmp_path / "phone"
 
 
@@ -233,6 +233,9 @@ def test_among_others_each_has_a_row_and_finetune_counts_them(phone, tmp_path, h
             picture(("disc", "square")[number], each).save(phone / name / f"{each}.png")
     words = ["--weights", "none", "--epochs", "1", "--views", "1", "-o", tmp_path / "run"]
     answer = here("finetune", "lenet", phone, *words)
+    assert answer.code == 2
+    assert "12 of 24 photos cannot be read, more than 10 %" in answer.err
+    answer = here("finetune", "lenet", phone, *words, "--skip-unreadable")
     assert answer.code == 0, answer.err
     assert "12 HEIC photos cannot be read: convert to JPEG" in answer.err
     assert "12 unreadable photos are left out" in answer.err

@@ -58,7 +58,7 @@ def ref_of_run(run: Run) -> Subject:
     if stage and about.get("model_sha256") == digest:
         last = [f"{stage}.weight", f"{stage}.bias"]
         head = weights.read_arrays(path, last)
-        must_be_head(head[last[0]], head[last[1]], len(names), path)
+        must_be_head(head[last[0]], head[last[1]], len(names), run.path("run.json"), stage)
         run.check(records.fields({}), ("boundary",))
         parts = {
             "made_of": made_of(row, variant),
@@ -78,12 +78,12 @@ def ref_of_run(run: Run) -> Subject:
     )
 
 
-def must_be_head(weight: Array, bias: Array, classes: int, path: Path) -> None:
-    """Raises WeightsError for a head that does not give one number for each class."""
+def must_be_head(weight: Array, bias: Array, classes: int, path: Path, stage: str) -> None:
+    """Raises WeightsError for a stage, named by that run.json, that gives other classes."""
     if weight.ndim != 2 or weight.shape[:1] != (classes,) or bias.shape != (classes,):
         shapes = " and ".join(" x ".join(map(str, part.shape)) for part in (weight, bias))
         raise WeightsError(
-            f"{path}: its head of {shapes} numbers is not one of {classes} classes",
+            f"{path}: linear_head is {stage}, which gives no {classes} classes: {shapes} numbers",
             "run.json and model.safetensors are not of one training: make the run anew",
         )
 

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.limits import NUMBERS, WHOLE, check_bytes, check_pixels, max_bytes, room
+from zoo.data import heard
+from zoo.data.limits import UNKNOWN, WHOLE, check_bytes, check_pixels, max_bytes, room
 from zoo.data.structure import Checked
 from zoo.errors import ImageError
 from zoo.machine import cores
@@ -33,6 +34,10 @@ WALL = 60.0  # seconds by the clock: a machine may be busy
 MEMORY = 64_000_000  # bytes beside what the pixels take
 MOST = 8  # processes
 SAID = 65_536  # bytes of its answer before the pixels
+QUESTION = struct.Struct("<QQ")  # bytes of what is to be done, as JSON, and of the photo
+# Bytes of the pixels, their shape, and bytes of what was said of them, as JSON, which comes first;
+# with a shape of zeros: bytes of the reason why there are none.
+ANSWER = struct.Struct("<QIIII")
 PROGRAM = "import sys; sys.path[:0] = sys.argv[1:]; from zoo.data.child import main; main()"
 # The environment of the child: nothing of the user's that it does not need.
 KEPT = (
@@ -49,7 +54,7 @@ def decoded(checked: Checked, job: dict[str, Any], *, whole: bool) -> Pixels:
     width, height = checked.size
     check_pixels(width, height)
     check_bytes(checked.format, checked.size, WHOLE.get(checked.format, 0) * width * height)
-    count = min(NUMBERS * width * height + checked.extra, max_bytes())
+    count = min(UNKNOWN * width * height + checked.extra, max_bytes())
     if whole:
         count += 8 * width * height
     memory = count + 2 * len(checked.data) + MEMORY
@@ -96,13 +101,14 @@ class Child:
         began = time.monotonic()
         try:
             head = json.dumps(words).encode()
-            for part in (struct.pack("<QQ", len(head), len(data)), head, data):
+            for part in (QUESTION.pack(len(head), len(data)), head, data):
                 target.write(part)
             target.flush()
-            length, shape = _answer(source.read(20))
+            length, shape, told = _answer(source.read(ANSWER.size))
+            said = [str(each) for each in json.loads(source.read(told) or b"[]")]
             found = source.read(length)
-        except (OSError, struct.error, ValueError):
-            found, length, shape = b"", 1, ()
+        except (OSError, struct.error, TypeError, ValueError):
+            found, length, shape, said = b"", 1, (), []
         finally:
             timer.cancel()
         if len(found) < length:
@@ -110,6 +116,8 @@ class Child:
             raise ImageError(self._why(time.monotonic() - began, words["memory"]))
         if not shape:
             return found.decode("utf-8", "replace")
+        for message in said:
+            heard.note(message)
         return np.frombuffer(found, np.uint8).reshape(shape)
 
     def _why(self, took: float, memory: int) -> str:
@@ -135,13 +143,15 @@ class Child:
         self.process.wait()
 
 
-def _answer(head: bytes) -> tuple[int, tuple[int, ...]]:
-    """Return how many bytes follow, and their shape; no shape where they are words."""
-    length, *shape = struct.unpack("<QIII", head)
+def _answer(head: bytes) -> tuple[int, tuple[int, ...], int]:
+    """Return how many bytes follow, their shape (none where they are words), and what was said."""
+    length, *shape, told = ANSWER.unpack(head)
     limit = 4 * max_bytes() if shape[0] else SAID
-    if length > limit or (shape[0] and length != shape[0] * shape[1] * shape[2]):
+    if max(length - limit, told - SAID) > 0:
+        raise ValueError("an answer that is too long for zoo.data.child")
+    if shape[0] and length != shape[0] * shape[1] * shape[2]:
         raise ValueError("no answer of zoo.data.child")
-    return length, tuple(shape) if shape[0] else ()
+    return length, tuple(shape) if shape[0] else (), told
 
 
 def _take() -> Child:

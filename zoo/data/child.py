@@ -1,5 +1,7 @@
 """The process that zoo.data.apart starts: photos come by stdin, raw pixels go by stdout.
 
+With the pixels goes what the decoder has said of the photo: the other process knows its name.
+
 Each photo has limits of memory (over what is mapped now, where /proc tells) and processor time.
 Where the system has no such limits, the clock of the other process remains.
 """
@@ -10,7 +12,6 @@ import contextlib
 import json
 import os
 import signal
-import struct
 import sys
 from typing import Any, BinaryIO
 
@@ -18,6 +19,8 @@ import numpy as np
 from PIL import AvifImagePlugin
 
 from zoo.catalog.spec import Preprocess
+from zoo.data import heard
+from zoo.data.apart import ANSWER, QUESTION
 from zoo.data.decode import decoded
 from zoo.data.preprocess import Pixels
 from zoo.data.structure import check
@@ -38,8 +41,8 @@ def main() -> None:
     source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a stray print is no pixel
     with contextlib.suppress(BrokenPipeError):
-        while head := source.read(16):
-            length, size = struct.unpack("<QQ", head)
+        while head := source.read(QUESTION.size):
+            length, size = QUESTION.unpack(head)
             words = json.loads(source.read(length))
             _answer(words, source.read(size), target)
 
@@ -47,16 +50,18 @@ def main() -> None:
 def _answer(words: dict[str, Any], data: bytes, target: BinaryIO) -> None:
     try:
         _limit(words["memory"], words["seconds"])
-        pixels = _pixels(words, data)
+        with heard.listening() as said:
+            pixels = _pixels(words, data)
         _limit(None, 0)
     except MemoryError:
         os._exit(NO_MEMORY)
     except ZooError as error:
         _limit(None, 0)
-        said = error.what.encode("utf-8", "replace")[:1000]
-        target.write(struct.pack("<QIII", len(said), 0, 0, 0) + said)
+        why = error.what.encode("utf-8", "replace")[:1000]
+        target.write(ANSWER.pack(len(why), 0, 0, 0, 0) + why)
     else:
-        target.write(struct.pack("<QIII", pixels.nbytes, *pixels.shape))
+        told = json.dumps(said).encode()
+        target.write(ANSWER.pack(pixels.nbytes, *pixels.shape, len(told)) + told)
         target.write(np.ascontiguousarray(pixels).data)
     target.flush()
 

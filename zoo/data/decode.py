@@ -251,6 +251,8 @@ def decoded(checked: Checked, mode: str, spare: Callable[[int, int], float]) -> 
 def loaded(image: Image.Image, mode: str, scale: int, size: tuple[int, int]) -> Picture:
     """Return the upright picture of an image that was stored with that size."""
     turned = upright(image)
+    if values.wide(turned):
+        turned = values.eight_bits(turned)
     found, later = turned, mode
     large = turned.width * turned.height >= LARGE and turned.mode in BY_PIXEL
     if not large or (turned.mode == mode and "transparency" not in turned.info):
@@ -320,7 +322,7 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
     """Any of Pillow's modes as `RGB` or `L`; transparency becomes white."""
     if image.mode == mode and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I") or image.mode == "F":
+    if values.wide(image):
         image = values.eight_bits(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")

@@ -16,9 +16,11 @@ MAX_PIXELS = 64_000_000
 PIXEL = 8  # bytes of memory for each of those pixels
 CORE = 64_000_000  # bytes for each core, where that is more than one photo may take
 # Bytes that a decoder takes for a pixel, all in all: WebP's and AVIF's have frames of their own,
-# numbers of 32 bits and grey ones of 16 become float64 on their way to 8 bits.
+# numbers of 16 and of 32 bits lie beside their copies on the way to 8 bits.
 WHOLE = {"WEBP": 16, "AVIF": 16}
-NUMBERS = 24
+NUMBERS, LONG_NUMBERS = 8, 16
+CLEAR, CLEAR_COLOUR = 6, 24  # more for a transparent value of 16 bits; for a colour
+UNKNOWN = 24  # where the headers do not tell what the pixels are: see apart.py
 KEPT = {"1": 1, "L": 1, "P": 1}  # bytes of a pixel in Pillow's memory; 4 in all other modes
 
 
@@ -51,14 +53,16 @@ def cost(image: Image.Image, extra: int = 0) -> int:
     """
     if image.format in WHOLE:
         each = WHOLE[image.format]
-    elif image.mode in ("F", "I") or image.mode.startswith("I;"):
-        each = NUMBERS
+    elif image.mode in ("F", "I"):
+        each = LONG_NUMBERS
+    elif image.mode.startswith("I;"):
+        each = NUMBERS + (CLEAR if "transparency" in image.info else 0)
     else:
         tiles = getattr(image, "tile", [])
         deep = 2 if any("16" in str(tile[3]) for tile in tiles[:1]) else 1
         each = len(image.getbands()) * deep + KEPT.get(image.mode, 4)
         if deep == 2 and "transparency" in image.info:  # decoded twice, and compared
-            each += NUMBERS
+            each += CLEAR_COLOUR
     return check_bytes(image.format or "", image.size, each * image.width * image.height + extra)
 
 

@@ -19,6 +19,7 @@ from typing import IO
 
 from zoo.data.names import on_disk, plain
 from zoo.errors import DataError
+from zoo.text import read_name
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -28,8 +29,6 @@ MARKS = (
 SEP = re.compile(r'\ufeff?"?sep=(?P<mark>\\t|[^"\r\n])"?[ \t]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 CHUNK = 2**16
 QUOTES = ('"', "'")
-# What a table shows in the place of a byte that is not UTF-8, and of a backslash before `udc80`.
-SHOWN = re.compile(r"\\(ud[89a-f][0-9a-f]{2}|u005c)")
 
 
 def encoding_of(head: bytes) -> str:
@@ -186,8 +185,3 @@ def exists(path: str) -> bool:
         return os.path.lexists(path)
     except ValueError:  # a zero byte
         return False
-
-
-def read_name(text: str) -> str:
-    r"""Return the name that a table shows as this text: `\udce9` is the byte E9, not UTF-8."""
-    return SHOWN.sub(lambda shown: chr(int(shown[1][1:], 16)), text)

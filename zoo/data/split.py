@@ -129,9 +129,11 @@ def split(
         ]
         if not chosen:
             alone.append(name)
-    note = f"one photo only, so none for validation: {', '.join(alone)}"
+    only = f"one photo only{', copies left aside' if copies.groups else ''}"
     if len(alone) == len(classes):
-        raise DataError("every class has one photo only", "add photos: validation needs some")
+        which = f": {shown(copies)}" if copies.groups else ""
+        raise DataError(f"every class has {only}{which}", "add photos: validation needs some")
+    note = f"{only}, so none for validation: {', '.join(alone)}"
     return samples, [note] if alone else []
 
 

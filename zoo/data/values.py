@@ -103,6 +103,11 @@ def clear_colour(image: Image.Image, data: bytes) -> None:
     image.putalpha(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))
 
 
+def wide(image: Image.Image) -> bool:
+    """Return whether its pixels are numbers of more than 8 bits, for `eight_bits`."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
 def eight_bits(image: Image.Image) -> Image.Image:
     """A picture of more than 8 bits as grey, with alpha where it has a transparent value.
 
@@ -123,7 +128,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
     key = image.info.get("transparency")
     if not isinstance(key, int):
         return Image.fromarray(grey)
-    alpha = np.where(values == key, 0, 255).astype(np.uint8)
+    alpha = (values != key).astype(np.uint8) * np.uint8(255)
     return Image.merge("LA", (Image.fromarray(grey), Image.fromarray(alpha)))
 
 
