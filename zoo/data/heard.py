@@ -59,19 +59,12 @@ HERE, WARNED = Thread(), Warned()
 @contextmanager
 def photo(name: str) -> Iterator[None]:
     """Listen while a photo is read in this thread; a photo that cannot be read is not counted."""
-    with listening() as said:
-        yield
-    if said:
-        WARNED.add(name, said)
-
-
-@contextmanager
-def listening() -> Iterator[list[str]]:
-    """Give the list that what is said in this thread goes to meanwhile."""
     before, said = HERE.said, list[str]()
     HERE.said = said
     try:
-        yield said
+        yield
+        if said:
+            WARNED.add(name, said)
     finally:
         HERE.said = before
 
