@@ -37,6 +37,7 @@ def measured(answer: Any) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_every_engine_that_is_there_is_a_row(zoo: Command) -> None:
     found = measured(zoo("bench", "lenet", *QUICK, "--device", "cpu", "--json"))
     assert [row["engine"] for row in found["engines"]] == ALL
@@ -82,6 +83,7 @@ def test_a_run_and_its_file(here: Here, run: Path, exported: Path, photos: Path)
     assert row["error"] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")
 def test_openvino_alone_needs_no_torch_here() -> None:
     code = (

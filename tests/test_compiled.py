@@ -293,6 +293,7 @@ def process(code: str, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_folder_and_a_third_needs_no_torch(chain):
     with ThreadPoolExecutor(2) as pool:
         said = list(pool.map(lambda who: process(MAKE, key(), who), "ab"))

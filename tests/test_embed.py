@@ -279,6 +279,7 @@ def test_odd_class_names_and_many_classes_are_drawn(tmp_path):
     scatter.draw(tmp_path / "b.png", made, [""] * len(names), "none is known")
 
 
+@pytest.mark.slow
 def test_neither_the_map_nor_its_libraries_are_loaded_where_none_is_drawn(run, photos):
     code = (
         "import sys, zoo.cli\n"

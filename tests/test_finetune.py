@@ -153,6 +153,7 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path, photos, values, what, a
     assert isinstance(events[-1], Finished)
 
 
+@pytest.mark.slow
 def test_ctrl_c_of_a_real_process_then_resume(tmp_path, photos):
     """A signal from outside: exit 130, and the command of the hint finishes the run."""
     run = tmp_path / "run"

@@ -99,6 +99,7 @@ def test_other_photos_and_repetitions_need_no_torch_either(tmp_path, photos, fil
     assert len(evidence["folds"]["accuracy"]) == len(evidence["seeds"]["accuracy"]) == 2
 
 
+@pytest.mark.slow
 def test_without_the_compiled_network_the_bits_are_the_same(tmp_path, photos, file, first):
     """What torch is loaded for changes nothing: here another cache, in which nothing is known."""
     words = ["finetune", "lenet", photos, "--weights", file, "--cut", "fc1"]

@@ -342,6 +342,7 @@ def test_real_weights_load_strictly(name, file):
     models.build(spec).load_state_dict(published(spec, state), strict=True)
 
 
+@pytest.mark.slow
 def test_own_chains_import_neither_torchvision_nor_timm():
     code = """
 import sys

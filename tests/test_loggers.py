@@ -152,7 +152,7 @@ def test_without_the_package_the_error_names_the_command(monkeypatch: pytest.Mon
 
 def test_a_csv_needs_neither_torch_nor_tensorboard(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom zoo.finetune.loggers import logging\n"
+        "import sys\nfrom pathlib import Path\nfrom zoo.train.loggers import logging\n"
         f"with logging('csv', Path({str(tmp_path)!r}), []) as (one,): one.add({record(1)!r})\n"
         "assert not {'torch', 'tensorboard'} & set(sys.modules)\n"
     )

@@ -151,6 +151,7 @@ def test_row_17_killed_at_50_more_moments(tmp_path, warm, words, whole):
     kill_at(moments(1717, 50, whole), warm, words, whole, tmp_path)
 
 
+@pytest.mark.slow
 def test_row_17_killed_again_and_again_a_run_comes_to_the_same_end(tmp_path, warm, words, whole):
     """Each process gets a third of a run's time, most of which it needs to begin."""
     kind, run, talk = "unfrozen", tmp_path / "run", tmp_path / "talk.txt"

@@ -71,6 +71,7 @@ def normed(tmp_path_factory) -> Path:
 # Features kept, or computed in every epoch.
 
 
+@pytest.mark.slow
 def test_features_that_do_not_fit_are_computed_in_each_epoch_with_the_same_end(tmp_path, few):
     deep = {"cut": "layer3", "views": 1, "epochs": 2, "batch_size": 12, "lr": 0.01}
     ends = {}

@@ -186,6 +186,7 @@ def test_best_is_what_nobody_beats_in_both() -> None:
     assert [row.model for row in rows if row.best] == ["top", "a", "twin", "fast"]
 
 
+@pytest.mark.slow
 def test_a_real_backbone_on_real_photos(zoo: Command, shared: Path, tmp_path: Path) -> None:
     """Ants and bees, in a process of its own: learnt from ImageNet they are told apart."""
     for kind in ("ants", "bees"):

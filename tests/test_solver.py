@@ -162,7 +162,7 @@ def test_the_penalty_is_chosen_where_photos_held_out_are_told_best() -> None:
 PRINT = """
 import sys; sys.path.insert(0, "tests")
 import hashlib, test_solver as t
-from zoo.finetune.solver import solve
+from zoo.head.solver import solve
 for size in ((150, 300), (300, 50)):
     s = solve(*t.rows(*size), t.CLASSES, seed=0)
     print(hashlib.sha256(s.weight.tobytes() + s.bias.tobytes()).hexdigest())

@@ -72,6 +72,7 @@ def test_row_4_malformed_safetensors_are_refused(form: str, tmp_path: Path) -> N
     assert f"{refused.value.what}{refused.value.hint}".isprintable()
 
 
+@pytest.mark.slow
 def test_row_4_a_file_costs_its_size_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     save({f"w{i}": torch.ones(5_000_000) for i in range(10)}, path)

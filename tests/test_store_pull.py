@@ -235,7 +235,7 @@ def test_a_bar_with_rate_and_time_left_on_a_terminal(
     code = textwrap.dedent(f"""
         import hashlib
         from pathlib import Path
-        from zoo.cli.screen import Screen
+        from zoo.cli.console import Screen
         from zoo.weights import fetch
         with Screen() as screen:
             fetch("{server.url}/slow", Path("{tmp_path}/x"), progress=screen.bytes)

@@ -139,6 +139,7 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path, warm, words, kind):
     assert Run.open(run).record["processes"] == 2
 
 
+@pytest.mark.slow
 def test_features_are_computed_once_in_total_and_by_both(tmp_path, warm, words, photos):
     two(warm, words("deeper"), tmp_path)
     found = keys(tmp_path / "cache")
@@ -203,6 +204,7 @@ def test_a_failure_of_one_process_is_said_by_it_and_ends_all(tmp_path, warm, wor
         assert pair.said()[1].count("error: ") == 1
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_in_one_process_is_one_step_left_out_by_all(
     tmp_path, warm, words
 ):
@@ -258,7 +260,7 @@ LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"
 OFTEN = """
 import math, sys
 from zoo.cli import main
-from zoo.finetune import checkpoint
+from zoo.train import checkpoint
 checkpoint.SECONDS, checkpoint.SHARE = 0.0, math.inf  # a checkpoint at each step
 sys.exit(main(sys.argv[1:]))
 """
@@ -309,6 +311,7 @@ def killed(words: Words, run: Path, folder: Path, rank: str, epochs: list[int], 
         process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
 def test_row_25_killed_in_the_middle_torchrun_ends_with_the_same_bits(tmp_path, warm, words):
     command = words("deeper", epochs=24)
