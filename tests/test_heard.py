@@ -100,9 +100,10 @@ def test_threads_do_not_mix_up_their_photos(tmp_path, monkeypatch):
 
     with ThreadPoolExecutor(9) as pool:
         other = pool.submit(disturb)
-        for _ in pool.map(lambda path: plain_view(path, SMALL), said_of):
-            pass
-        stop = True
+        try:
+            list(pool.map(lambda path: plain_view(path, SMALL), said_of))
+        finally:
+            stop = True
         other.result()
     count, first = heard.WARNED.taken()
     assert count == len(first) == 120
