@@ -130,7 +130,7 @@ def test_the_temperature_stays_1_with_the_reason():
         (scores[:29], labels[:29], "", "29 val photos are too few: it takes 30"),
         (scores, np.zeros(400, int), "", "all val photos are of one class"),
         (right, labels, "", "every val photo is right"),
-        (scores[:60], labels[:60], "", "none is surely better"),
+        (scores[:60], labels[:60], "", "no temperature is surely better"),
         (9 * scores, labels, "not asked for", "not asked for"),
     )
     for some, theirs, why_not, reason in cases:

@@ -11,7 +11,7 @@ from torch import nn
 
 from zoo import catalog, models
 from zoo.catalog import classes
-from zoo.errors import UnknownModel, UsageError
+from zoo.errors import UnknownModel, UnknownStage, UsageError
 from zoo.models.cut import cut
 
 torchvision_models = pytest.importorskip("torchvision.models")
@@ -186,6 +186,9 @@ def test_a_variant_that_a_row_lacks_is_refused():
         catalog.check_variant(row, {"dropout": 1})
     with pytest.raises(UsageError, match="vgg16_bn has no variant 'norm'"):
         catalog.check_variant(catalog.find("vgg16_bn"), {"norm": "batch"})
+    with pytest.raises(UsageError, match="resnet18 has no variant 'norm'") as error:
+        catalog.check_variant(catalog.find("resnet18"), {"norm": "batch"})
+    assert error.value.hint == "it has none: leave it out"
 
 
 def test_googlenet_reads_pixels_as_torchvision_does_after_transform_input():
@@ -243,6 +246,24 @@ def test_find_names_the_nearest():
     assert "zoo list" in error.value.hint
     with pytest.raises(UnknownModel, match="'ResNet50'; did you mean resnet50"):
         models.resolve("ResNet50")
+
+
+def test_a_place_on_the_disk_is_told_from_a_name(tmp_path):
+    with pytest.raises(UnknownModel) as error:
+        catalog.find(str(tmp_path))
+    assert "does the model come first" in error.value.hint
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(UnknownModel) as error:
+        catalog.find(str(tmp_path))
+    assert f"--weights {tmp_path}" in error.value.hint
+
+
+def test_a_cut_that_leaves_nothing_is_answered_by_those_that_do():
+    row = catalog.find("lenet")
+    chain = models.build(row)
+    with pytest.raises(UnknownStage) as error:
+        cut(chain, "fc2")
+    assert error.value.hint.endswith("fc1, act4")
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,10 @@ from torch import nn
 from zoo import catalog, device, models, weights
 from zoo.catalog import Preprocess
 from zoo.engine.torch import TorchEngine
+from zoo.errors import RunError
 from zoo.predict import agreement
 from zoo.predict.inputs import Input
-from zoo.predict.predictor import Prediction, open_predictor
+from zoo.predict.predictor import Prediction, check_name, open_predictor
 from zoo.predict.reconstruct import Reconstructor
 from zoo.text import read_name
 
@@ -263,6 +264,9 @@ def test_inputs_that_name_no_pictures_are_errors(here: Here, run: Path, tmp_path
         assert answer.code == 2
         assert what in answer.err
         assert not (tmp_path / "out.csv").exists()
+    assert "the model comes first" in here("predict", tmp_path, run).err
+    with pytest.raises(RunError, match=r"model\.safetensors is no run folder"):
+        check_name(str(run / "model.safetensors"))
 
 
 def test_empty_stdin_is_an_error(zoo: Command, exported: Path) -> None:

@@ -31,6 +31,12 @@ def fill_disk(code: str, *words: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_text("x")
+    with pytest.raises(RunError, match=r"model\.onnx is not a run folder"):
+        Run.open(tmp_path / "model.onnx")
+
+
 def test_full_disk_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     write_json(path, {"old": True})

@@ -140,7 +140,7 @@ class Run:
         path = folder / "run.json"
         try:
             record = records.read_json(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise RunError(
                 f"{folder} is not a run folder: it has no run.json",
                 "`zoo finetune MODEL PHOTOS -o FOLDER` or `zoo train` makes one",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -73,7 +74,7 @@ def find(name: str) -> ModelSpec:
         close = nearest(name.lower(), ROWS)
         raise UnknownModel(
             f"there is no model called '{name}'" + (f"; {close}" if close else ""),
-            "run `zoo list` for the catalogue; torchvision/NAME and timm/NAME give any other",
+            _instead_of(name),
         )
     _, slash, tag = name.partition("/")
     if not slash:
@@ -90,13 +91,22 @@ def find(name: str) -> ModelSpec:
     return replace(row, weights=(chosen, *others))
 
 
+def _instead_of(name: str) -> str:
+    """Return what to do about a name that is no model's: it may be a place on this disk."""
+    if os.path.isfile(os.path.join(name, "run.json")):
+        return f"it is a run: name its network, and start from it with --weights {name}"
+    if os.path.exists(name):
+        return "it is on this disk: does the model come first, and then the photos?"
+    return "run `zoo list` for the catalogue; torchvision/NAME and timm/NAME give any other"
+
+
 def check_variant(row: ModelSpec, given: Mapping[str, str | float]) -> dict[str, str | float]:
     """What of `given` the row's builder is to be asked for. Raises UsageError for what it lacks."""
     known = dict(row.variants)
     for name, value in given.items():
         if name not in known:
-            have = ", ".join(known) or "no variants"
-            raise UsageError(f"{row.name} has no variant '{name}'", f"{row.name} has: {have}")
+            have = f"{row.name} has: {', '.join(known)}" if known else "it has none: leave it out"
+            raise UsageError(f"{row.name} has no variant '{name}'", have)
         if known[name] and value not in known[name]:
             raise UsageError(
                 f"{name} = {value!r} for {row.name}", f"one of: {', '.join(known[name])}"

@@ -11,7 +11,7 @@ import typer
 
 from zoo import text
 from zoo.cli.console import Screen, out, print_json, talk
-from zoo.cli.flags import TrustChanged
+from zoo.cli.flags import Grouped, TrustChanged
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 FEWEST = 16  # photos to choose those of the proof from
 
-app = typer.Typer(help="Write a run in another format, proved equal.", no_args_is_help=True)
+app = typer.Typer(
+    help="Write a run in another format, proved equal.", no_args_is_help=True, cls=Grouped
+)
 
 
 @app.callback()

@@ -9,6 +9,7 @@ import typer
 
 from zoo import catalog
 from zoo.cli.console import Screen, out, print_json, put, table, talk
+from zoo.cli.flags import Grouped
 from zoo.cli.pull import choose
 from zoo.errors import WeightsError
 from zoo.text import count, printable
@@ -16,7 +17,9 @@ from zoo.text import count, printable
 if TYPE_CHECKING:
     from zoo.weights.inventory import Item
 
-app = typer.Typer(help="What is in the store: list, verify, path, remove.", no_args_is_help=True)
+app = typer.Typer(
+    help="What is in the store: list, verify, path, remove.", no_args_is_help=True, cls=Grouped
+)
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 Names = Annotated[list[str] | None, typer.Argument(help="Models or files; else all.")]
 

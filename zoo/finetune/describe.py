@@ -100,11 +100,10 @@ def about_photos(plan: Plan) -> tuple[str, str]:
     reason = "classes" if len(index.classes) != 1 else "class"
     reason = f"{len(index.classes)} {reason}"
     if index.skipped:
-        reason += f"; {len(index.skipped)} entries left out, see skipped.csv"
+        entries = "1 entry" if len(index.skipped) == 1 else f"{len(index.skipped):,} entries"
+        reason += f"; {entries} left out, see skipped.csv"
         reason += f": {left}" if (left := told(index.skipped)) else ""
-    value = ", ".join(
-        f"{count} {part}" for part, count in counts.items() if count or part != "test"
-    )
+    value = ", ".join(f"{many:,} {part}" for part, many in counts.items() if many or part != "test")
     return value, "; ".join(filter(None, (reason, *about_val(index, recipe), *index.notes)))
 
 

@@ -59,7 +59,7 @@ def fit(
             crossed[out] /= best(scores[~out], labels[~out])
         temperature = best(scores, labels)
         if not beyond_chance(losses(scores, labels) - losses(crossed, labels)):
-            why = "none is surely better on photos that it was not fitted on"
+            why = "no temperature is surely better on photos that it was not fitted on"
             temperature, crossed = 1.0, scores
     return Calibration(
         temperature,

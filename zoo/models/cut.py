@@ -52,8 +52,13 @@ def cut(chain: nn.Sequential, name: str) -> Cut:
         boundary, stage = rest.pop(0)
         frozen.add_module(boundary, stage)
     if not any(True for _ in chained(rest).parameters()):
+        stages = list(chain)
+        early = [
+            at for at in range(len(stages)) if not all(map(nothing_to_train, stages[at + 1 :]))
+        ]
         raise UnknownStage(
-            f"a cut after '{name}' leaves nothing to train", f"cut earlier: {listed(chain)}"
+            f"a cut after '{name}' leaves nothing to train",
+            f"cut earlier: {listed(chain[: len(early)])}",
         )
     parts = Cut(name, boundary, frozen, chained(rest))
     parts.freeze()

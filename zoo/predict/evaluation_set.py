@@ -81,10 +81,9 @@ def of_run(folder: str, part: str | None) -> Asked:
     run = Run.open(Path(folder)).finished()
     own = [each for each in PARTS if run.record["data"].get(each)]
     if part == "test" and part not in own:
-        data = run.record["data"].get("name") or run.record["data"]["root"]
         raise UsageError(
             f"--part test: {folder} has train and val photos only, and no test part",
-            f"name the data that has one, as --data {data} --part test",
+            "name data that have one, as --data PHOTOS --part test",
         )
     parts = own if part == "all" else [part or "val"]
     photos = [(str(path), label) for each in parts for path, label in run.labelled(each)]

@@ -84,7 +84,10 @@ def in_folder(folder: str) -> Inputs:
     found.each = below(folder, "", found, ())
     found.total = sum(1 for _ in below(folder, "", Inputs(iter(())), ()))
     if not found.total:
-        raise DataError(f"no pictures in {folder}", "give a folder with pictures at any depth")
+        run = os.path.isfile(os.path.join(folder, "run.json"))
+        swapped = "it is a run: the model comes first, and then the pictures"
+        hint = swapped if run else "give a folder with pictures at any depth"
+        raise DataError(f"no pictures in {folder}", hint)
     return found
 
 

@@ -267,9 +267,9 @@ def check_name(name: str) -> None:
     """Raises for what is neither a run nor a model, before torch is imported."""
     library = catalog.of_library(name)
     if "/" in name and not library and catalog.base(name) not in catalog.ROWS:
-        raise RunError(
-            f"there is no run folder {name}", "give a run, an .onnx file or a name of `zoo list`"
-        )
+        there = os.path.exists(name)
+        what = f"{name} is no run folder" if there else f"there is no run folder {name}"
+        raise RunError(what, "give a run, an .onnx file or a name of `zoo list`")
     catalog.library_name(name) if library else catalog.find(name)
 
 
