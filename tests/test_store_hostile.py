@@ -422,7 +422,7 @@ def test_row_6_the_child_dies_with_its_parent(tmp_path: Path) -> None:
         "inner = 'from zoo.weights.convert_worker import _cut_off; _cut_off();' \\\n"
         "        'print(1, flush=True); import time; time.sleep(60)'\n"
         "p = subprocess.Popen([sys.executable, '-c', inner], stdout=subprocess.PIPE)\n"
-        "p.stdout.readline(); print(p.pid, flush=True); time.sleep(60)"
+        "assert p.stdout.readline(); print(p.pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
