@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from zoo.engine.pipeline import forward
+from zoo.engine.pipeline import attempt, forward
 from zoo.errors import ImageError
 
 
@@ -178,3 +178,17 @@ def test_no_more_pictures_are_in_memory_than_are_being_worked_on() -> None:
         if number % 500 == 0:
             time.sleep(0.05)
     assert 0 < most <= 40, f"{most} of 2,000 pictures were in memory at once"
+
+
+def test_a_photo_that_cannot_be_read_is_not_held_by_its_error() -> None:
+    def load(item: int) -> np.ndarray:
+        held = bytearray(10_000_000)
+        try:
+            raise ValueError(f"{item} of {len(held)}")
+        except ValueError as error:
+            raise ImageError("what Pillow says") from error
+
+    for item in range(3):
+        error = attempt(load, item)
+        assert isinstance(error, ImageError)
+        assert error.__traceback__ is error.__context__ is error.__cause__ is None

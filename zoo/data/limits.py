@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from PIL import Image
 
@@ -13,6 +14,7 @@ from zoo.errors import ImageError, UsageError
 from zoo.machine import cores
 
 MAX_PIXELS = 64_000_000
+LARGE_FILE, FILES = 8_000_000, 128_000_000  # bytes of one that waits its turn, and of all of them
 PIXEL = 8  # bytes of memory for each of those pixels
 CORE = 64_000_000  # bytes for each core, where that is more than one photo may take
 # Bytes that a decoder takes for a pixel, all in all: WebP's and AVIF's have frames of their own,
@@ -112,5 +114,20 @@ def room() -> Room:
         return _rooms["size"][1]
 
 
+@contextmanager
+def file_room(path: Path | str) -> Iterator[None]:
+    """Hold the bytes of a large file while it is in memory: few of them are there at once."""
+    try:
+        size = os.path.getsize(path)
+    except (OSError, ValueError):
+        size = 0
+    if size < LARGE_FILE:
+        yield
+        return
+    with _files.taken(size):
+        yield
+
+
+_files = Room(FILES)
 _lock = threading.Lock()
 _rooms: dict[str, tuple[int, Room]] = {}

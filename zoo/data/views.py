@@ -19,6 +19,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from zoo.catalog.spec import Preprocess
 from zoo.data import apart, heard
 from zoo.data.decode import FORMATS, Picture, decode, decoded, read_bytes
+from zoo.data.limits import file_room
 from zoo.data.preprocess import (
     Box,
     Pixels,
@@ -115,7 +116,7 @@ def view_here(
 
 def plain_view(path: Path | str, preprocess: Preprocess) -> Pixels:
     """View 0 of a file: uint8, H x W x C. Raises ImageError."""
-    with heard.photo(str(path)):
+    with heard.photo(str(path)), file_room(path):
         return view_of(read_bytes(path), preprocess)
 
 

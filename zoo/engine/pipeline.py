@@ -209,4 +209,6 @@ def attempt(load: Callable[[T], Array], item: T) -> Array | ImageError:
     try:
         return load(item)
     except ImageError as error:
-        return error
+        # Without the frames it came through, which hold the photo's bytes until its row is written.
+        error.__context__ = error.__cause__ = None
+        return error.with_traceback(None)
