@@ -61,7 +61,6 @@ def test_every_engine_that_is_there_is_a_row(zoo: Command) -> None:
     assert neck["photos_per_second"] == pytest.approx(1 / (1 / best + 1 / decode))
 
 
-@pytest.mark.slow
 def test_the_table_has_a_line_for_each(here: Here) -> None:
     answer = here("bench", "lenet", *QUICK, "--engine", "torch", "--device", "cpu")
     assert answer.code == 0, answer.err
@@ -72,6 +71,7 @@ def test_the_table_has_a_line_for_each(here: Here) -> None:
     assert told == ["", "limit", "photos", "a job"]  # indented: what a busy machine adds
 
 
+@pytest.mark.slow
 def test_a_run_and_its_file(here: Here, run: Path, exported: Path, photos: Path) -> None:
     words = (*QUICK, "--json", "--device", "cpu", "--photos", photos)
     of_run = measured(here("bench", run, "--engine", "torch", *words))

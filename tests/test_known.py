@@ -260,7 +260,10 @@ def kept_files(cache: Path) -> list[Path]:
 OTHERS = {"converted", "digests", "features", "known"}
 
 
-@pytest.mark.parametrize("damaged", [OTHERS, pytest.param({"engines"}, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "damaged",
+    [{"features"}, pytest.param({"engines", *OTHERS} - {"features"}, marks=pytest.mark.slow)],
+)
 def test_damage_to_what_is_kept_changes_nothing_and_is_told(
     tmp_path, photos, file, own_cache, monkeypatch, caplog, damaged
 ):

@@ -140,15 +140,11 @@ def moments(seed: int, count: int, whole: Callable[[str], Whole]) -> list[tuple[
     return chosen
 
 
-def test_row_17_killed_at_20_random_moments_a_resumed_run_has_the_same_bits(
-    tmp_path, warm, words, whole
+@pytest.mark.parametrize("count", [6, pytest.param(70, marks=pytest.mark.slow)])
+def test_row_17_killed_at_random_moments_a_resumed_run_has_the_same_bits(
+    tmp_path, warm, words, whole, count
 ):
-    kill_at(moments(17, 20, whole), warm, words, whole, tmp_path)
-
-
-@pytest.mark.slow
-def test_row_17_killed_at_50_more_moments(tmp_path, warm, words, whole):
-    kill_at(moments(1717, 50, whole), warm, words, whole, tmp_path)
+    kill_at(moments(17, count, whole), warm, words, whole, tmp_path)
 
 
 @pytest.mark.slow

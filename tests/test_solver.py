@@ -286,6 +286,7 @@ def test_many_rows_are_cross_validated_with_one_penalty(monkeypatch: pytest.Monk
     features, labels = rows(300, 20)
     nested = cross_validated(features, labels, CLASSES, seed=0)
     monkeypatch.setattr(solver, "FEW", 200)
+    monkeypatch.setattr(cross_validation, "FEW", 200)
     monkeypatch.setattr(solver, "MANY", 250)
     monkeypatch.setattr(solver, "TOGETHER", 100)
     found = cross_validated(features, labels, CLASSES, seed=0)
