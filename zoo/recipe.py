@@ -5,25 +5,22 @@ Every problem is reported at once, with the nearest known name, before anything 
 
 from __future__ import annotations
 
-import functools
+import math
+import operator
 import re
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.disk import opened
 from zoo.errors import RecipeError, nearest
 from zoo.records import shown
-from zoo.settings import Recipe, table
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel, ValidationError
+from zoo.settings import Recipe, Setting, table
 
 __all__ = ["Recipe", "load", "make", "table", "variants"]
 
-MOST = 1_000_000  # bytes of a TOML file
+MOST, TEXT = 1_000_000, 8192  # bytes of a TOML file, characters of a value
 # Of the settings whose values are not for every task, besides auto.
 FITTING: dict[str, dict[str, tuple[str, ...]]] = {
     "classify": {
@@ -89,43 +86,50 @@ def make(flags: dict[str, Any], file: Path | None = None, command: str = "finetu
 
 
 def checked(values: Mapping[str, Any], command: str = "finetune") -> dict[str, Any]:
-    """Return the values with every default. Raises one RecipeError with every problem."""
-    from pydantic import ValidationError
+    """Return the values as they are, numbers of the type that they have in the table.
 
-    try:
-        return _model()(**values).model_dump()
-    except ValidationError as error:
-        hint = f"run `zoo {command} --help` for the settings"
-        raise RecipeError(problems(error), hint) from None
-
-
-@functools.cache
-def _model() -> type[BaseModel]:
-    """The table as pydantic checks it: types are strict, other names are forbidden."""
-    from pydantic import AfterValidator, ConfigDict, Field, create_model, field_validator
-
-    def short(value: object) -> object:
-        if isinstance(value, str) and (len(value) > 8192 or "\0" in value):
-            raise ValueError("expected at most 8,192 characters, none of them a zero byte")
-        return value
-
-    def matching(pattern: str, expected: str) -> AfterValidator:
-        def check(value: str) -> str:
-            if not re.fullmatch(pattern, value):
-                raise ValueError(f"expected {expected}")
-            return value
-
-        return AfterValidator(check)
-
-    columns: dict[str, Any] = {}
+    Raises one RecipeError with every problem: its value, what would have been right, and for
+    unknown names the nearest ones.
+    """
+    problems = []
+    for name in values.keys() - table().keys():
+        close = nearest(name, table())
+        problems.append(f"unknown setting '{name}'" + (f" ({close})" if close else ""))
     for name, one in table().items():
-        limits: dict[str, Any] = dict(one.limits)
-        default = ... if one.default is MISSING else one.default
-        kind = typing.Annotated[one.kind, matching(*one.pattern)] if one.pattern[0] else one.kind
-        columns[name] = (kind, Field(default, **limits))
-    config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-    checks: dict[str, Any] = {"short": field_validator("*", mode="after")(short)}
-    return create_model("Settings", __config__=config, __validators__=checks, **columns)
+        if name not in values:
+            problems += [f"'{name}' is missing"] * (one.default is MISSING)
+        elif right := wanted(one, values[name]):
+            problems.append(f"{name} = {shown(values[name])}: expected {right}")
+    if problems:
+        raise RecipeError("; ".join(problems), f"run `zoo {command} --help` for the settings")
+    return {
+        name: float(value) if type(value) is int and int not in table()[name].kinds else value
+        for name, value in values.items()
+    }
+
+
+def wanted(one: Setting, value: Any) -> str:
+    """Return what would have been right in the place of a value; nothing where it is right."""
+    if value is None and type(None) in one.kinds:
+        return ""
+    if one.choices:
+        return "" if value in one.choices else f"one of {', '.join(one.choices)}"
+    if one.name == "variant":
+        pairs = value.items() if isinstance(value, dict) else [("", None)]
+        fine = all(isinstance(k, str) and type(v) in (str, int, float) for k, v in pairs)
+        return "" if fine else "names with a text or a number each"
+    if str in one.kinds:
+        if not isinstance(value, str) or len(value) > TEXT or "\0" in value:
+            return f"text of at most {TEXT:,} characters"
+        return "" if re.fullmatch(one.pattern[0] or ".*", value, re.S) else one.pattern[1]
+    if bool in one.kinds:
+        return "" if isinstance(value, bool) else "true or false"
+    right = type(value) is int or (type(value) is float and math.isfinite(value))
+    right = right and (type(value) is int or int not in one.kinds)
+    right = right and all(getattr(operator, name)(value, n) for name, n in one.limits.items())
+    words = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
+    said = " and ".join(f"{words[name]} {limit:,}" for name, limit in one.limits.items())
+    return "" if right else f"a {'whole ' * (int in one.kinds)}number {said}".rstrip()
 
 
 def variants(words: Sequence[str]) -> dict[str, str | float]:
@@ -186,19 +190,3 @@ def check_task(recipe: Recipe) -> None:
         raise RecipeError(
             "an autoencoder that reconstructs is trained whole", "`zoo train MODEL DATA`"
         )
-
-
-def problems(error: ValidationError) -> str:
-    """Every problem in one line, each with its value and, for unknown names, the nearest ones."""
-    lines = []
-    for item in error.errors():
-        name = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            close = nearest(name, table())
-            lines.append(f"unknown setting '{name}'" + (f" ({close})" if close else ""))
-        elif item["type"] == "missing":
-            lines.append(f"'{name}' is missing")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{name} = {shown(item['input'])}: {message[0].lower()}{message[1:]}")
-    return "; ".join(lines)

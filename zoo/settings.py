@@ -24,8 +24,8 @@ TUNE, FIT, EVERY = ("finetune",), ("finetune", "train"), ("finetune", "train", "
 class Setting:
     """One row of the table.
 
-    kind: the type as it is annotated. commands: those that have a flag for it. limits: as
-    pydantic's Field names them (ge, gt, le, lt). pattern: what text must match, and what that is
+    kind: the type as it is annotated. commands: those that have a flag for it. limits: ge, gt, le
+    and lt (at least, above, at most, below). pattern: what text must match, and what that is
     called. flags: where they are not the name.
     """
 
@@ -42,8 +42,12 @@ class Setting:
     @property
     def choices(self) -> tuple[str, ...]:
         """The values of a setting that has a list of them."""
-        some = [self.kind, *typing.get_args(self.kind)]
-        return next((typing.get_args(k) for k in some if typing.get_origin(k) is Literal), ())
+        return next((typing.get_args(k) for k in self.kinds if typing.get_origin(k) is Literal), ())
+
+    @property
+    def kinds(self) -> tuple[Any, ...]:
+        """The types of its values, None's among them where it may be left to the tool."""
+        return (self.kind, *typing.get_args(self.kind))
 
     @property
     def about(self) -> str:

@@ -1,7 +1,6 @@
 """Checks: functions of a value and of where it stands, which raise Wrong.
 
-Our own and not pydantic's, which takes 0.1 s to import: a tenth of a whole `zoo predict` (the
-recipe, which that does not read, has pydantic's).
+Our own and not pydantic's, which takes 0.1 s to import: a tenth of a whole `zoo predict`.
 """
 
 from __future__ import annotations
