@@ -246,6 +246,7 @@ def test_photos_that_the_run_never_saw_are_compared_with_torch(tmp_path, run, he
     assert (proof["reference"], proof["photos"]) == ("torch", 5)
 
 
+@pytest.mark.slow
 def test_the_graph_of_a_variant_is_kept_after_its_first_export(tmp_path, photos, here):
     """Another seed's run of it is exported without torch."""
     words = ["--variant", "norm=batch", "--epochs", 2]

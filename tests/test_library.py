@@ -87,6 +87,7 @@ def test_library_model_becomes_an_equal_chain(name, stages, cut, head):
     assert_equal_to_the_library(spec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "first", "last", "cut"), LONG_CHAINS)
 def test_inceptions_leave_auxiliary_heads_and_the_rescaling_out(name, first, last, cut):
     spec = models.resolve(name)

@@ -249,6 +249,7 @@ def test_list_of_a_library(say):
     assert say("list", "--torchvision", "squeezenet*").names[0] == "torchvision/squeezenet1_0"
 
 
+@pytest.mark.slow
 def test_list_of_a_library_measures_what_the_conditions_ask_for(say):
     said = say("list", "timm/mobilenetv2_0*", "--max-params", "30M", "--sort", "memory")
     assert said.names == ["timm/mobilenetv2_050.lamb_in1k"]

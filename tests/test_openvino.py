@@ -197,6 +197,7 @@ def test_a_quantised_graph_runs_in_int8():
         made(chain, preprocess).engine("int8", 1)
 
 
+@pytest.mark.slow
 def test_real_weights_on_real_photos(shared):
     """fp32 gives plain torch's classes; bf16 does so for nearly all (MobileNetV2 is its worst)."""
     photos = sorted((shared / "data" / "imagenet150").rglob("*.[jJ]*"))[:40]

@@ -95,6 +95,7 @@ def test_features_that_do_not_fit_are_computed_in_each_epoch_with_the_same_end(t
         assert torch.allclose(tensor.float(), ends["not"][name].float(), rtol=1e-3, atol=2e-3), name
 
 
+@pytest.mark.slow
 def test_a_head_on_features_that_are_not_kept_is_standardised_too(tmp_path, few):
     chosen = {"optimizer": "adamw", "epochs": 3, "batch_size": 12, "views": 1}
     for name, budget in (("kept", None), ("not", "0B")):
@@ -467,6 +468,7 @@ def test_a_layer_inside_a_stage_can_be_thawed(few, resnet):
         planning.make(settings("resnet18", few, unfreeze="layer4.7@2", epochs=2))
 
 
+@pytest.mark.slow
 def test_real_weights_are_thawed_and_get_no_worse_on_what_they_are_chosen_by(tmp_path, shared):
     """SqueezeNet with its published weights: the last fire module, behind the optimum of a head."""
     for split, count in (("train", 8), ("val", 6)):

@@ -44,6 +44,7 @@ def test_reconstructions_are_far_better_than_principal_components():
         assert rows[name]["value"] <= 0.6 * rows[name]["pca_mse"]
 
 
+@pytest.mark.slow
 def test_the_lenet_of_the_package_is_the_recipes(here, shared):
     """Its accuracy on MNIST's test pictures is the one in the table."""
     answer = here("evaluate", "lenet/mnist", "--data", shared / "data/mnist", "--json")

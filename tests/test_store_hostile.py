@@ -438,6 +438,7 @@ def test_row_6_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     pytest.fail("it lives")
 
 
+@pytest.mark.slow
 def test_row_1_by_real_processes(zoo: Command, photos: Path, tmp_path: Path, canary: Path) -> None:
     """Whole commands, each with a reading process of its own, under torch's dangerous switch."""
     files = corpus(canary)

@@ -170,7 +170,13 @@ def test_features_that_combinations_share_are_computed_once(tmp_path, photos, st
 # Again.
 
 
-@pytest.mark.parametrize(("what", "after"), [("epoch", 3), ("epoch", 60), ("features", 50)])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("what", "after"),
+    [("epoch", 3), pytest.param("epoch", 60, marks=SLOW), pytest.param("features", 50, marks=SLOW)],
+)
 def test_an_interrupted_sweep_goes_on_to_the_same_numbers(tmp_path, photos, start, what, after):
     words = ["lr=0.01,0.1", "label_smoothing=0.0,0.1"]
     asked = base(photos, start, folds=2, epochs=2, batch_size=8, cut="act3")

@@ -123,7 +123,16 @@ def keys(cache: Path) -> list[bytes]:
     return [bytes(key) for file in files for key in np.load(file, allow_pickle=False)]
 
 
-@pytest.mark.parametrize("kind", ["head", "optimum", "deeper", "prefix", "phases"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "head", "deeper",
+        *(pytest.param(kind, marks=SLOW) for kind in ("optimum", "prefix", "phases")),
+    ],
+)  # fmt: skip
 def test_two_processes_end_with_the_weights_of_one(tmp_path, warm, words, kind):
     one, talk = tmp_path / "one", tmp_path / "one.txt"
     assert warm.run(*words(kind), "-o", one, talk=talk, often=False) == 0, talk.read_text()
