@@ -273,6 +273,15 @@ def test_every_file_says_what_it_is() -> None:
         assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))), file
 
 
+def test_a_docstring_begins_with_a_sentence_and_not_with_of_or_as() -> None:
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, kinds):
+                said = ast.get_docstring(node) or ""
+                assert not said.startswith(("Of ", "As ")), f"{file}: {said.splitlines()[0]}"
+
+
 def test_nobody_is_named_utils_base_or_trainer() -> None:
     for file in FILES:
         assert file.stem not in ("utils", "util", "base", "helpers", "common", "misc"), file

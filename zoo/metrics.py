@@ -67,7 +67,7 @@ THRESHOLD = 0.5  # a class whose probability reaches it is a label of the photo
 
 @dataclass(frozen=True, slots=True)
 class LabelScore:
-    """As ClassScore, and the average precision; NaN of a class without a photo."""
+    """A ClassScore with the average precision, which is NaN for a class without a photo."""
 
     name: str
     photos: int

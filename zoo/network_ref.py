@@ -41,7 +41,7 @@ def tensors_of(path: Path, without: Sequence[str]) -> str:
 
 
 def ref_of_run(run: Run) -> Subject:
-    """Of a finished run: its frozen part and its head where that is linear, else all of it."""
+    """Return what a finished run asks: its frozen part and a linear head, else all of it."""
     from zoo import network
     from zoo.engine.compiled import made_of
 
@@ -89,7 +89,7 @@ def must_be_head(weight: Array, bias: Array, classes: int, path: Path, stage: st
 
 
 def ref_of_name(name: str, choice: str | None, seed: int, progress: Progress | None) -> Subject:
-    """Of a model's name: of the catalogue without building it, of a library's by doing so."""
+    """Return what a model's name asks; the catalogue's are not built for it, a library's are."""
     from zoo import network
     from zoo.engine.compiled import made_of
 

@@ -104,7 +104,7 @@ def latencies(one: Call, pictures: list[Array], seconds: float) -> list[float]:
 
 
 def memory(device: str) -> int:
-    """Of this process: what it has had at most."""
+    """Return the most memory that this process has had, in bytes."""
     if device.startswith("cuda"):
         import torch
 

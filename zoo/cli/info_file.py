@@ -112,7 +112,7 @@ def epochs(run: Run) -> str:
 
 
 def results(found: dict[str, Any]) -> str:
-    """Of the validation photos."""
+    """Tell what the validation photos say of a run."""
     shares = {"accuracy": "accuracy", "map": "mAP", "macro_f1": "macro-F1",
               "exact": "all labels right"}  # fmt: skip
     words = {"mse": "MSE", "mae": "MAE"}
@@ -134,12 +134,12 @@ def photos(data: dict[str, Any]) -> str:
 
 
 def tested(found: dict[str, Any]) -> str:
-    """Of the test photos, which have chosen nothing."""
+    """Tell what the test photos say of a run; they have chosen nothing."""
     return f"{results(found)} on {count(found['photos'], 'photo')}" if found else ""
 
 
 def evidence(found: dict[str, Any]) -> str:
-    """Of seeds or folds."""
+    """Tell what the repetitions with other seeds or folds say."""
     mean, ends = percent(found["mean"], 2), (percent(found["low"], 2), percent(found["high"], 2))
     count = len(found["macro_f1"])
     return f"{count} {found['kind']}: mean {mean}, 95 % interval {ends[0]} to {ends[1]}"

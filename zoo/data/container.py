@@ -62,7 +62,7 @@ class Container:
 
     @property
     def bytes(self) -> int:
-        """Of one picture."""
+        """Return the bytes of one picture."""
         return self.pixels.nbytes // len(self.pixels)
 
     def picture(self, number: int) -> builtins.bytes:

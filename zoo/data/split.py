@@ -144,7 +144,7 @@ def split_groups(
     val_fraction: float,
     seed: int,
 ) -> tuple[list[Sample], list[str]]:
-    """As `split`, but all photos of a group go to one side. groups: path -> group, or nothing.
+    """Split so that all photos of a group go to one side. groups: path -> group, or nothing.
 
     A group is put aside where that brings the classes nearer to their shares; then, for each class
     that has none, the smallest group that holds it. Every class keeps a photo for training.
@@ -206,7 +206,7 @@ def split_several(
     val_fraction: float,
     seed: int,
 ) -> tuple[list[Sample], list[str]]:
-    """As `split` for photos with several classes or none: of each class about its share.
+    """Split photos with several classes or none, so that val has its share of each class.
 
     The rarest class first, among the photos that are still undecided, since it is the hardest to
     share out (iterative stratification: Sechidis, Tsoumakas, Vlahavas 2011, "On the Stratification

@@ -63,7 +63,7 @@ class NetworkRef:
 
     @property
     def key(self) -> str:
-        """Of the compiled graph, which does not depend on how a photo becomes a square."""
+        """Return the name of the compiled graph; how a photo becomes a square is not in it."""
         from zoo.engine.compiled import key_of
 
         return key_of(self.made_of, self.tensors, self.boundary, self.preprocess)
@@ -152,7 +152,7 @@ class Subject:
     note: str = ""  # what is to be known of it
 
     def key(self, precision: str) -> str:
-        """Of the graph for a precision."""
+        """Return the name of the graph for a precision."""
         from zoo.engine.compiled import key_of
 
         if precision == "int8":

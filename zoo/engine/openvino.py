@@ -33,7 +33,7 @@ _importing = threading.Lock()
 
 
 def version() -> str | None:
-    """Of the OpenVINO that is installed, without importing it; None where there is none."""
+    """Return the version of OpenVINO that is installed, without importing it, or None."""
     try:
         return importlib.metadata.version("openvino")
     except importlib.metadata.PackageNotFoundError:

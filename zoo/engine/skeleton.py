@@ -71,7 +71,7 @@ def find(key: str) -> bytes | None:
 
 
 def folder() -> Path:
-    """Of those that this version of the project, and of torch, have made."""
+    """Return the folder of what this version of the project, and of torch, have made."""
     return cache_folder() / "graphs" / f"{__version__}-torch-{version_of('torch')}"
 
 

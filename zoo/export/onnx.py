@@ -167,7 +167,7 @@ def export(
     kind: str = "image",
     say: Say = silent,
 ) -> Exported:
-    """As export_run, for a network whose chain is at hand."""
+    """Export a network whose chain is at hand; see export_run."""
     pictures = readable(photos, net.preprocess, PHOTOS)
     say("tracing the network")
     return write_proved(trace(net), net, pictures, destination, kind, say)

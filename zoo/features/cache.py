@@ -197,7 +197,7 @@ class FeatureCache:
         return Part(keys, np.load(name, "r", allow_pickle=False))
 
     def rows(self, keys: Sequence[bytes]) -> Features:
-        """Of keys that are all in it."""
+        """Return the rows of these keys, which are all in it."""
         numbers = np.array([self.where[key] for key in keys if key in self], np.int64)
         assert len(numbers) == len(keys), "rows that were not computed"
         part = np.searchsorted(self.starts, numbers, side="right") - 1

@@ -252,7 +252,7 @@ def balancing(recipe: Recipe, index: DatasetIndex) -> tuple[str, tuple[float, ..
 def of_labels(
     recipe: Recipe, counts: Array, photos: int
 ) -> tuple[str, tuple[float, ...] | None, str]:
-    """As `balancing`, of yes and no for each class."""
+    """Return what `balancing` does where each class is a yes or a no."""
     if recipe.balance != "weights":
         why = "weights raise probabilities; --balance weights where rare labels are missed"
         return "none", None, "as asked for" if recipe.balance == "none" else why

@@ -207,7 +207,7 @@ def about_input(preprocess: Preprocess) -> tuple[str, str]:
 
 
 def about_features(plan: Plan) -> list[Line]:
-    """Of the first phase; the others say it of themselves."""
+    """Return the line of the first phase's features; the other phases say it of themselves."""
     if plan.cut is None:
         return []
     phase = plan.phases[0]

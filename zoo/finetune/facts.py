@@ -55,7 +55,7 @@ class Known:
     tensors: str
 
     def parameters(self, classes: int) -> int:
-        """Of a linear head."""
+        """Return how many parameters a linear head for so many classes has."""
         (width,) = self.shape
         return (width + 1) * classes
 

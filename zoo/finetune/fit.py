@@ -68,7 +68,7 @@ def solve_only(plan: Plan, source: FeatureSource, gather: Gather) -> tuple[Fitte
 
 
 def optimum(plan: Plan, source: FeatureSource, gather: Gather) -> Solution:
-    """Of the training features of a source. Needs no torch."""
+    """Return the head that is best on the training features of a source. Needs no torch."""
     from zoo.head.solver import solve
 
     train, rows = gather.index.of("train"), flat(source.features)

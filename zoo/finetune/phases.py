@@ -134,7 +134,7 @@ def phases_of(
 def share_of_rate(
     recipe: Recipe, start: Network, number: int, solver: str, span: Span, index: DatasetIndex
 ) -> float:
-    """Of the peak rate, for a phase. A rate that was asked for is that behind a solved head."""
+    """Return a phase's share of the peak rate; one that was given is that behind a solved head."""
     if number and solver != "lbfgs":
         return LATER
     if number == 0 or recipe.lr or not start.trained:

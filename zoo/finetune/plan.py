@@ -82,13 +82,13 @@ class Plan:
 
     @property
     def feature_bytes(self) -> int:
-        """Of the phases whose features are kept."""
+        """Return the bytes of all features that are kept."""
         each = sum(int(np.prod(phase.shape)) for phase in self.phases if phase.kept)
         return 4 * each * self.rows
 
     @property
     def solver(self) -> str:
-        """Of the head."""
+        """Return the name of the solver that trains the head."""
         return self.phases[0].solver
 
     @property

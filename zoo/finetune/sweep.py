@@ -95,7 +95,7 @@ def setting(word: str) -> tuple[str, list[Any]]:
 
 
 def value(text: str) -> Any:
-    """As TOML would have it: a number, true or false, else a word."""
+    """Return the value as TOML would have it: a number, true or false, else a word."""
     if text in ("true", "false"):
         return text == "true"
     for kind in (int, float):

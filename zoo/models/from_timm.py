@@ -94,7 +94,7 @@ def _paper(name: str) -> str:
 
 
 def _year(paper: str) -> int:
-    """Of an arXiv number: its first two digits."""
+    """Return the year that the first two digits of an arXiv number tell."""
     found = re.fullmatch(r"arXiv:(\d\d)\d\d\.\d+", paper)
     return 2000 + int(found[1]) if found else 0
 

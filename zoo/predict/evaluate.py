@@ -29,7 +29,7 @@ from zoo.predict.predictor import Predictor
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Of each photo the class number that was answered, its probability, whether it is right."""
+    """The class number that each photo was given, its probability, and whether it is right."""
 
     predicted: Array
     probability: Array
@@ -58,7 +58,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class LabelEvaluation:
-    """As Evaluation, of multi-label networks."""
+    """An Evaluation of networks that tell several labels a photo."""
 
     members: tuple[LabelReport, ...]
     committee: LabelReport | None

@@ -97,7 +97,7 @@ class Predictor:
             )
 
     def probabilities(self, result: Array) -> Array | ImageError:
-        """Of one picture, K, or why they are none. Raises InputError for others than K."""
+        """Return the K probabilities of a picture, or why there are none. Raises InputError."""
         if result.shape != (len(self.classes),):
             raise InputError(
                 f"the network gives {' x '.join(map(str, result.shape))} numbers a picture and "

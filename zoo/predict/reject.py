@@ -14,7 +14,7 @@ from zoo.text import TEXT
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Of a run's val photos the share that reaches a threshold, and the share of errors in it."""
+    """The share of a run's val photos that reaches a threshold, and the share of errors in it."""
 
     coverage: float
     risk: float

@@ -182,7 +182,7 @@ class PhotoSource:
         self.plain: dict[bytes, Array] = {}  # decoded photos, where view 0 is used again
 
     def on_test(self) -> PhotoSource | None:
-        """As FeatureSource's."""
+        """Return the same source over the test photos; see FeatureSource."""
         if not self.test_photos:
             return None
         twin = copy.copy(self)
@@ -259,7 +259,7 @@ class PrefixSource:
         self.scaling: Scaling | None = None
 
     def on_test(self) -> PrefixSource | None:
-        """As FeatureSource's."""
+        """Return the same source over the test photos; see FeatureSource."""
         photos = self.photos.on_test()
         if photos is None:
             return None

@@ -50,7 +50,7 @@ class Team:
         return self.world == 1
 
     def share(self, rows: Array) -> Array:
-        """Of the rows of a step those of this process; none where there are too few for all."""
+        """Return this process's rows of a step; none where there are too few for all."""
         sharing = min(self.world, max(1, len(rows) // FEWEST))
         return rows[self.rank :: sharing] if self.rank < sharing else rows[:0]
 

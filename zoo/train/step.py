@@ -85,7 +85,7 @@ class Gradients:
         return self.loss(*part) * (self.task.weight(part[-1]) / weight)
 
     def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
-        """Of the outputs and of heads that exist in training only."""
+        """Return the loss of the outputs and of heads that exist in training only."""
         return self.task.loss(outputs.float(), inputs, rows) + self.auxiliary(inputs, rows)
 
     def auxiliary(self, inputs: torch.Tensor, rows: Any) -> torch.Tensor | float:
