@@ -280,6 +280,10 @@ def test_a_docstring_begins_with_a_sentence_and_not_with_of_or_as() -> None:
             if isinstance(node, kinds):
                 said = ast.get_docstring(node) or ""
                 assert not said.startswith(("Of ", "As ")), f"{file}: {said.splitlines()[0]}"
+        for call, _ in calls(file):
+            helps = [k.value for k in call.keywords if k.arg == "help"]
+            for text in (each.value for each in helps if isinstance(each, ast.Constant)):
+                assert not str(text).startswith(("Of ", "As ")), f"{file}: {text}"
 
 
 def test_nobody_is_named_utils_base_or_trainer() -> None:

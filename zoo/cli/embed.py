@@ -39,7 +39,7 @@ def command(
     ] = False,
     weights: Annotated[str | None, typer.Option(help="For a model's name: tag or file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of the map, and of --weights none.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the map, and of --weights none.")] = 0,
     csv_safe: Annotated[bool, typer.Option("--csv-safe", help=SAFE)] = False,
     trust_changed: TrustChanged = False,
     json: Annotated[bool, typer.Option("--json", help="What was done, as JSON on stdout.")] = False,

@@ -32,7 +32,9 @@ def command(
     task: Annotated[str | None, typer.Option(help="classify, or reconstruct.")] = None,
     max_params: Annotated[str | None, typer.Option(help="At most so many, as 30M.")] = None,
     max_macs: Annotated[str | None, typer.Option(help="Multiply-adds of a picture, as 5G.")] = None,
-    max_memory: Annotated[str | None, typer.Option(help="Of a forward pass, as 100MB.")] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Most memory of a forward pass, as 100MB.")
+    ] = None,
     min_acc1: Annotated[float | None, typer.Option(help="ImageNet top-1, percent.")] = None,
     licence: Annotated[str | None, typer.Option(help="`permissive`, or a name.")] = None,
     trained: Annotated[bool, typer.Option("--trained", help="Only with weights.")] = False,

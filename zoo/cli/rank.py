@@ -25,8 +25,10 @@ def command(
         typer.Option(help="a,b=WEIGHTS,RUN,… or all; else those whose weights are here."),
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Parts, each tested on by the rest.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of split, folds and views.")] = 0,
-    views: Annotated[int, typer.Option(min=1, help="Of each photo to train on.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the split, the folds and the views.")
+    ] = 0,
+    views: Annotated[int, typer.Option(min=1, help="Views of each photo to train on.")] = 1,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV of all rows.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
 ) -> None:

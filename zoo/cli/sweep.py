@@ -19,8 +19,8 @@ SETTINGS = "NAME=VALUE,VALUE… as in penalty=0.1,1 head=linear,mlp:128."
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="As in `zoo list`, torchvision/X, timm/X.")],
-    data: Annotated[str, typer.Argument(help="As for `zoo finetune`.")],
+    model: Annotated[str, typer.Argument(help="A name of `zoo list`, torchvision/X or timm/X.")],
+    data: Annotated[str, typer.Argument(help="Photos, as `zoo finetune` takes them.")],
     settings: Annotated[list[str], typer.Argument(help=SETTINGS)],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the runs.")],
     weights: Annotated[str | None, typer.Option(help="Tag, file, run, or none.")] = None,
@@ -28,7 +28,9 @@ def command(
     folds: Annotated[
         int | None, typer.Option(help="Compare by so many folds (5; 1: by the val photos).")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of split, order and head (0).")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the split, the order and the head (0).")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="The rows as JSON on stdout.")] = False,
 ) -> None:
     """Fine-tune with every combination of some settings, and say which is best.
