@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -136,6 +137,7 @@ def alone(engine: str, what: str, given: tuple[Any, ...]) -> Measured | float:
 
 
 def child(sender: Connection, engine: str, what: str, given: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a library's thread may not have the mask
     found: Measured | float
     try:
         found = FUNCTIONS[what](*given)
