@@ -1,4 +1,4 @@
-"""Printed digits and letters: the data of `zoo demo`, from the typefaces that matplotlib brings.
+"""Printed letters: the data of `zoo demo`, from the typefaces that matplotlib brings.
 
 A picture is a glyph of a typeface under a random affine map, light on a dark, uneven, noisy
 ground, as in MNIST. All randomness of a picture is `f(seed, typeface, character, number)`: any
@@ -24,7 +24,6 @@ from PIL import Image, ImageFilter, ImageFont
 from zoo.errors import DataError
 from zoo.watch import check, undoing
 
-DIGITS = "0123456789"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # Names of font files. The families of the two lists are different ones.
 TRAIN_TYPEFACES = (

@@ -128,7 +128,6 @@ EXPORTED = fields(
 )
 RESULTS = ("accuracy", "map", "macro_f1", "exact", "mse", "mae", "pca_mse", "pca_components")
 
-PHASE = fields({"cut": maybe(NAME), "first": COUNT, "last": COUNT}, ("first", "cut"))
 RUN = fields(
     {
         "status": word("started", "finished", "failed"),
