@@ -22,18 +22,19 @@ if TYPE_CHECKING:
     from zoo.data.index import DatasetIndex
     from zoo.finetune.phases import Phase
     from zoo.finetune.plan import Plan
+    from zoo.finetune.prepare import Prepared
     from zoo.head.solver import Solution
     from zoo.train.loop import Loop
 
 
-def solve_head(plan: Plan, loop: Loop, gather: Gather) -> str:
+def solve_head(prepared: Prepared, loop: Loop, gather: Gather) -> str:
     """Solves for the training features of the loop's source; says what was chosen, in a line."""
     import torch
 
     source = loop.source
     assert isinstance(source, FeatureSource)
-    solution = optimum(plan, source, gather)
-    head = plan.chain.get_submodule(plan.head)
+    solution = optimum(prepared.plan, source, gather)
+    head = prepared.network().chain.get_submodule(prepared.plan.facts.head)
     assert isinstance(head, torch.nn.Linear)
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(solution.weight))
@@ -136,7 +137,7 @@ def settings_of(
         accumulate=recipe.accumulate,
         lr=phase.lr,
         below=phase.below,
-        layer_decay=layer_decay(recipe, plan.start),
+        layer_decay=layer_decay(recipe, plan.facts.trained),
         weight_decay=recipe.weight_decay,
         warmup=recipe.warmup,
         label_smoothing=recipe.label_smoothing,

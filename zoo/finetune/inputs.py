@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,15 +24,13 @@ from zoo.features.compute import Pass, Views, compute
 from zoo.features.standardise import ScaledFeatures, Scaling
 from zoo.finetune.choices import balancing
 from zoo.finetune.events import Event, FeaturesDone, Note, Watch
+from zoo.finetune.facts import CutFacts
 from zoo.finetune.phases import Phase
+from zoo.finetune.prepare import Prepared
 from zoo.machine import cores
-from zoo.models.cut import Cut
 from zoo.run import Run
 from zoo.train.batches import FeatureSource, Photo, PhotoSource, PrefixSource
 from zoo.train.distributed import ALONE, Team
-
-if TYPE_CHECKING:
-    from zoo.finetune.plan import Plan
 
 UNREADABLE = 0.1  # share of the photos that may be left out without a word of the user's
 AnySource = FeatureSource | PhotoSource | PrefixSource
@@ -47,8 +44,9 @@ class Gather:
     which a run began that is resumed. prefix: who ran the frozen part last.
     """
 
-    def __init__(self, plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> None:
-        self.plan, self.run, self.watch, self.team = plan, run, watch, team
+    def __init__(self, prepared: Prepared, run: Run, watch: Watch, team: Team = ALONE) -> None:
+        self.prepared, self.run, self.watch, self.team = prepared, run, watch, team
+        self.plan = plan = prepared.plan
         self.index: DatasetIndex = plan.index
         self.class_weights = plan.class_weights
         self.scaling: Scaling | None = None
@@ -58,14 +56,12 @@ class Gather:
 
     def source(self, phase: Phase) -> Generator[Event, None, AnySource]:
         self.scaling = None
-        if phase.parts is None:
+        if phase.whole:
             return (yield from self.photos())
-        if self.plan.known is None:
-            phase.parts.freeze()
         if phase.kept:
-            return (yield from self.features(phase, phase.parts))
+            return (yield from self.features(phase, phase.cut))
         photos = yield from self.photos()
-        source = PrefixSource(photos, (yield from self.ready(phase.parts)).engine, self.plan.device)
+        source = PrefixSource(photos, (yield from self.ready(phase.cut)).engine, self.plan.device)
         if self.plan.scales and phase is self.plan.phases[0]:
             self.scaling = Scaling.of_rows(source.some())
             source.scaling = self.scaling
@@ -83,7 +79,7 @@ class Gather:
 
     # The features, once.
 
-    def features(self, phase: Phase, cut: Cut) -> Generator[Event, None, FeatureSource]:
+    def features(self, phase: Phase, cut: CutFacts) -> Generator[Event, None, FeatureSource]:
         started = time.perf_counter()
         plan = self.plan
         views = Views(tuple(range(plan.views)), plan.view_seed, bool(plan.recipe.flip))
@@ -93,7 +89,8 @@ class Gather:
         cache = self.cache(cut, ready)
         if cache.note:
             yield Note(cache.note)
-        begun = plan.ahead if plan.ahead and plan.ahead.ready is ready else None
+        ahead = self.prepared.ahead
+        begun = ahead if ahead and ahead.ready is ready else None
         if begun:
             begun.wait(self.progress)
             cache, started = begun.cache, time.perf_counter() - begun.seconds
@@ -119,15 +116,12 @@ class Gather:
         every = phase is plan.phases[0] and (plan.scales or phase.solved)
         return source if every else source.in_turn(plan.views)
 
-    def ready(self, cut: Cut) -> Generator[Event, None, Opened]:
+    def ready(self, cut: CutFacts) -> Generator[Event, None, Opened]:
         """The engine of the frozen part; what there is to say of it."""
         with self.team.in_turn():  # a graph is made once
-            plan, part = self.plan, self.plan.part(cut)
-            if plan.ahead and (plan.ahead.part.key, plan.ahead.part.preprocess) == (
-                part.key,
-                part.preprocess,
-            ):
-                ready = plan.ahead.ready
+            plan, part, ahead = self.plan, self.prepared.ref(cut), self.prepared.ahead
+            if ahead and (ahead.part.key, ahead.part.preprocess) == (part.key, part.preprocess):
+                ready = ahead.ready
             else:
                 place = (plan.engine, plan.device, plan.recipe.workers)
                 ready = prefix(part, *place, alone=self.team.alone)
@@ -167,8 +161,8 @@ class Gather:
             )
         return cache, whole
 
-    def cache(self, cut: Cut, ready: Opened) -> FeatureCache:
-        return cache_of(self.plan.part(cut), ready, alone=self.team.alone)
+    def cache(self, cut: CutFacts, ready: Opened) -> FeatureCache:
+        return cache_of(self.prepared.ref(cut), ready, alone=self.team.alone)
 
     def scanned(self, found: Pass, started: float) -> Iterator[Event]:
         """Leaves the unreadable photos out and writes the index down."""

@@ -23,7 +23,7 @@ from zoo.finetune import repeats
 from zoo.finetune.events import Event, Finished, Note, Watch
 from zoo.finetune.fit import scores_on, settings_of, solve_head, solve_only
 from zoo.finetune.inputs import AnySource, Gather
-from zoo.finetune.plan import Plan
+from zoo.finetune.prepare import Prepared
 from zoo.finetune.repeats import initial
 from zoo.finetune.results import (
     agreeing,
@@ -59,12 +59,13 @@ class Job:
     In a team all processes do, and see the same events; the first one alone writes to the folder.
     """
 
-    def __init__(self, plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> None:
-        self.plan, self.run, self.watch, self.team = plan, run, watch, team
+    def __init__(self, prepared: Prepared, run: Run, watch: Watch, team: Team = ALONE) -> None:
+        self.prepared, self.run, self.watch, self.team = prepared, run, watch, team
+        self.plan = plan = prepared.plan
         self.recipe: Recipe = plan.recipe
-        self.gather = Gather(plan, run, watch, team)
+        self.gather = Gather(prepared, run, watch, team)
         self.saver = checkpoint.Saver(run.path(CHECKPOINT))
-        self.initial = initial(plan)
+        self.initial = initial(prepared)
         self.open = ExitStack()
         self.loggers: list[Logger] = []
         self.training = False  # in steps, each of which is saved
@@ -88,7 +89,7 @@ class Job:
             yield from self.phases()
 
     def phases(self) -> Iterator[Event]:
-        if self.plan.alone:
+        if self.plan.solved_only:
             yield from self.alone()
             return
         loop: Loop | None = None
@@ -115,7 +116,6 @@ class Job:
         if not self.team.first:
             return
         yield from self.finish(loop, scores, test)
-        self.remember()
 
     def alone(self) -> Iterator[Event]:
         """The same without torch; what disagrees with fp32 leaves no run."""
@@ -126,7 +126,6 @@ class Job:
             self.run.path("metrics.jsonl").unlink(missing_ok=True)
             self.run.discard()
             raise
-        self.remember()
 
     def solved_only(self) -> Iterator[Event]:
         """A solved head is all there is: from kept features to a finished run, without torch."""
@@ -143,26 +142,17 @@ class Job:
         weight, bias, scores = found.weight, found.bias, found.scores
         outputs, on_test, val = scores.outputs, source.on_test(), self.index.of("val")
         assert outputs is not None
-        agreement = agreeing(plan, self.gather, val, weight, bias, outputs)
+        agreement = agreeing(self.prepared, self.gather, val, weight, bias, outputs)
         why_not = "" if plan.recipe.calibrate else "--no-calibrate"
         calibration = confidence(self.run, val, outputs, plan.recipe.seed, why_not)
         divisor = np.float32(calibration.temperature)
-        save_head(plan, self.gather.prefix, self.run, weight / divisor, bias / divisor)
-        self.run.update(linear_head=plan.head)
+        save_head(self.prepared, self.gather.prefix, self.run, weight / divisor, bias / divisor)
+        self.run.update(linear_head=plan.facts.head)
         done = Finished(scores, None, 1, agreement, 0.0, calibration)
         if on_test:
             test = scores_on(on_test, weight, bias, self.index.classes)
             done = replace(done, test=write_test(self.run, self.index, test, calibration))
         yield from self.conclude(done)
-
-    def remember(self) -> None:
-        """What the next run need not find out with torch."""
-        from zoo.finetune.results import remember
-
-        plan, ready = self.plan, self.gather.prefix
-        new = plan.known is None and plan.recipe.head == "linear" and len(plan.phases) == 1
-        if new and self.team.alone and ready and ready.compiled:
-            remember(plan)
 
     def spent(self) -> tuple[float, float]:
         """Seconds, and seconds of CPU, of work until now, in this process and those before."""
@@ -209,10 +199,7 @@ class Job:
         plan, phase = self.plan, self.plan.phases[number]
         torch.set_num_threads(plan.threads)
         settings = settings_of(plan, phase, self.index, self.gather.class_weights)
-        if phase.parts is None:
-            plan.chain.requires_grad_(True)
-        model = plan.training_chain if phase.parts is None else phase.parts.trainable
-        loop = Loop(model, source, settings, plan.device.torch, self.team)
+        loop = Loop(self.prepared.trained(phase), source, settings, plan.device.torch, self.team)
         path = self.run.path(CHECKPOINT)
         if before is not None:
             loop.follow(before, number)
@@ -233,7 +220,7 @@ class Job:
     def solve(self, loop: Loop) -> Epoch:
         """The head's optimum, in the place of an epoch."""
         started = time.perf_counter()
-        note = solve_head(self.plan, loop, self.gather) if self.team.first else ""
+        note = solve_head(self.prepared, loop, self.gather) if self.team.first else ""
         self.team.spread(loop.model)
         epoch = loop.solved(note, started)
         self.log(epoch)
@@ -294,11 +281,12 @@ class Job:
         if scores.outputs is not None:
             calibration = calibrated(self.plan, self.run, self.index, loop, scores.outputs)
         about = {"zoo": __version__, "model": self.recipe.model}
-        weights.save(self.plan.chain.state_dict(), self.run.path("model.safetensors"), about)
+        chain = self.prepared.network().chain
+        weights.save(chain.state_dict(), self.run.path("model.safetensors"), about)
         if self.plan.device.precision != "fp32":
-            agreement = agreement_with_fp32(self.plan, self.index, self.run)
+            agreement = agreement_with_fp32(self.prepared, self.index, self.run)
         if self.recipe.task == "reconstruct":
-            baseline = pca(self.plan, loop.source)
+            baseline = pca(self.prepared, loop.source)
         progress = loop.progress
         tested = write_test(self.run, self.index, test, calibration) if test else None
         found = Finished(
@@ -334,7 +322,7 @@ class Job:
     def repeated(self) -> repeats.Repeated:
         """What a repetition needs to know, and how one is carried out."""
 
-        def carry_out(plan: Plan, run: Run) -> None:
-            list(Job(plan, run, self.watch).events())
+        def carry_out(prepared: Prepared, run: Run) -> None:
+            list(Job(prepared, run, self.watch).events())
 
-        return repeats.Repeated(self.plan, self.run, self.index, self.gather.digests, carry_out)
+        return repeats.Repeated(self.prepared, self.run, self.index, self.gather.digests, carry_out)

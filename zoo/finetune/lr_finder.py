@@ -21,7 +21,7 @@ from zoo.finetune.describe import record
 from zoo.finetune.events import Event, Watch
 from zoo.finetune.fit import settings_of
 from zoo.finetune.inputs import Gather
-from zoo.finetune.plan import Plan
+from zoo.finetune.prepare import Prepared
 from zoo.metrics import Array
 from zoo.recipe import Recipe
 from zoo.run import Run
@@ -72,21 +72,20 @@ def in_steps(recipe: Recipe) -> Recipe:
     return replace(recipe, **once)
 
 
-def events(plan: Plan, watch: Watch) -> Iterator[Event | Point]:
+def events(prepared: Prepared, watch: Watch) -> Iterator[Event | Point]:
     """The points, after what there is to say of the features, which are kept in the cache.
 
     Nothing else is left behind: the run folder that the feature pass wants is a temporary one.
     """
     import torch
 
+    plan = prepared.plan
     (phase,) = plan.phases
     with scratch("lr") as folder:
-        gather = Gather(plan, Run.create(folder / "run", record(plan)), watch)
+        gather = Gather(prepared, Run.create(folder / "run", record(plan)), watch)
         source = yield from gather.source(phase)
         torch.set_num_threads(plan.threads)
-        if phase.parts is None:
-            plan.chain.requires_grad_(True)
-        model = plan.training_chain if phase.parts is None else phase.parts.trainable
+        model = prepared.trained(phase)
         settings = settings_of(plan, phase, gather.index, gather.class_weights)
         for step, point in enumerate(Rising(model, source, settings, plan.device.torch).points()):
             watch.progress("steps", step + 1, STEPS)

@@ -22,6 +22,8 @@ from zoo.errors import ZooError
 from zoo.finetune.choices import balancing
 from zoo.finetune.describe import record
 from zoo.finetune.events import Evidence
+from zoo.finetune.plan import index_of
+from zoo.finetune.prepare import Prepared, prepare
 from zoo.metrics import Array
 from zoo.run import Run
 from zoo.train import losses
@@ -29,18 +31,16 @@ from zoo.train import losses
 if TYPE_CHECKING:
     import torch
 
-    from zoo.finetune.plan import Plan
-
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
     """The training that is repeated. carry_out: does what a plan says in a run folder."""
 
-    plan: Plan
+    prepared: Prepared
     run: Run
     index: DatasetIndex
     digests: dict[str, bytes]
-    carry_out: Callable[[Plan, Run], None]
+    carry_out: Callable[[Prepared, Run], None]
 
 
 def evidence(kind: str, results: list[dict[str, Any]]) -> Evidence:
@@ -62,11 +62,12 @@ def interval(values: list[float]) -> tuple[float, float, float, float]:
     return mean, deviation, max(0.0, mean - half), min(1.0, mean + half)
 
 
-def initial(plan: Plan) -> dict[str, torch.Tensor]:
+def initial(prepared: Prepared) -> dict[str, torch.Tensor]:
     """What the chain is before it is trained."""
-    if plan.alone or (plan.recipe.seeds == 1 and plan.recipe.folds is None):
+    plan = prepared.plan
+    if plan.solved_only or (plan.recipe.seeds == 1 and plan.recipe.folds is None):
         return {}
-    return copy.deepcopy(plan.chain.state_dict())
+    return copy.deepcopy(prepared.network().chain.state_dict())
 
 
 def repeat(job: Repeated, before: dict[str, torch.Tensor]) -> Iterator[Evidence | str]:
@@ -75,7 +76,7 @@ def repeat(job: Repeated, before: dict[str, torch.Tensor]) -> Iterator[Evidence 
     before: the chain's first state. All repetitions train the one chain: each is planned when the
     one before it is over.
     """
-    recipe = job.plan.recipe
+    recipe = job.prepared.plan.recipe
     if recipe.seeds > 1:
         others = (seeded(job, before, number) for number in range(1, recipe.seeds))
         results = yield from trained(job, others)
@@ -89,23 +90,24 @@ def repeat(job: Repeated, before: dict[str, torch.Tensor]) -> Iterator[Evidence 
 
 
 def trained(
-    job: Repeated, plans: Iterator[tuple[str, Plan]]
+    job: Repeated, plans: Iterator[tuple[str, Prepared]]
 ) -> Generator[str, None, list[dict[str, Any]]]:
     results = []
-    for name, plan in plans:
-        results.append(train(job, plan, name))
+    for name, prepared in plans:
+        results.append(train(job, prepared, name))
         what, value = next(iter(results[-1].items()))
         yield f"{name}: {what} {100 * value:.1f} %"
     return results
 
 
-def train(job: Repeated, plan: Plan, name: str) -> dict[str, Any]:
+def train(job: Repeated, prepared: Prepared, name: str) -> dict[str, Any]:
     """Carries out a repetition in its folder, or takes its results from there."""
     folder = job.run.path("repeats") / name
-    run = Run.open(folder) if (folder / "run.json").exists() else Run.create(folder, record(plan))
+    there = (folder / "run.json").exists()
+    run = Run.open(folder) if there else Run.create(folder, record(prepared.plan))
     if run.record["status"] != "finished":
         try:
-            job.carry_out(plan, run)
+            job.carry_out(prepared, run)
         except ZooError as error:  # it is the whole that can be resumed
             error.what = f"{name}: {error.what}"
             error.hint = error.hint.replace(str(folder), str(job.run.folder))
@@ -115,58 +117,62 @@ def train(job: Repeated, plan: Plan, name: str) -> dict[str, Any]:
     return dict(run.record["results"])
 
 
-def seeded(job: Repeated, before: dict[str, torch.Tensor], number: int) -> tuple[str, Plan]:
+def seeded(job: Repeated, before: dict[str, torch.Tensor], number: int) -> tuple[str, Prepared]:
     """With another seed: another order, another head, and another split where there is none."""
-    from zoo.finetune.planning import index_of
-
-    plan = job.plan
+    plan = job.prepared.plan
     seed = plan.recipe.seed + number
     index = index_of(replace(plan.recipe, seed=seed), plan.index.source)
-    return f"seed-{seed}", again(plan, before, index, seed=seed)
+    return f"seed-{seed}", again(job.prepared, before, index, seed=seed)
 
 
 def folded(
     job: Repeated, before: dict[str, torch.Tensor], numbers: Array, fold: int
-) -> tuple[str, Plan]:
+) -> tuple[str, Prepared]:
     """With one fold for validation; no epoch is chosen on it."""
     samples = tuple(
         replace(sample, split="val" if number == fold else "train")
         for sample, number in zip(job.index.without_test().samples, numbers, strict=True)
     )
-    plan = again(job.plan, before, replace(job.index, samples=samples))
-    return f"fold-{fold + 1}", replace(plan, best="last" if plan.best != "optimum" else plan.best)
+    found = again(job.prepared, before, replace(job.index, samples=samples))
+    if not found.plan.solved_only:
+        found.plan = replace(found.plan, best="last")
+    return f"fold-{fold + 1}", found
 
 
 def again(
-    plan: Plan, before: dict[str, torch.Tensor], index: DatasetIndex, seed: int | None = None
-) -> Plan:
+    prepared: Prepared,
+    before: dict[str, torch.Tensor],
+    index: DatasetIndex,
+    seed: int | None = None,
+) -> Prepared:
     """The plan for other photos or another seed, with the chain as it was before training.
 
     Without the test part, which is measured on once.
     """
-    from zoo.finetune.planning import make
-
-    index = index.without_test()
+    plan, index = prepared.plan, index.without_test()
     alone: dict[str, Any] = {"seeds": 1, "folds": None, "optimizer": plan.solver, "log": None}
     seed = plan.recipe.seed if seed is None else seed
     recipe = replace(plan.recipe, **alone, seed=seed)
     if plan.fresh is None:  # random from the first layer on: another seed is another network
-        twin = make(recipe)
+        twin = prepare(recipe)
+        twin.settle()
         kind, weights, _ = balancing(recipe, index)
-        twin = replace(twin, index=index, balance=kind, class_weights=weights)
-        return replace(twin, view_seed=plan.view_seed)
+        chosen = replace(twin.plan, index=index, balance=kind, class_weights=weights)
+        return replace(twin, plan=replace(chosen, view_seed=plan.view_seed))
     kind, weights, _ = balancing(recipe, index)
-    if not plan.alone:
+    if not plan.solved_only:
         from torch import nn
 
-        plan.chain.load_state_dict(before)
+        chain = prepared.network().chain
+        chain.load_state_dict(before)
         device.seed_all("head", seed)
-        for layer in plan.chain.get_submodule(plan.head).modules():
+        for layer in chain.get_submodule(plan.facts.head).modules():
             if isinstance(layer, nn.Linear):
                 layer.reset_parameters()
-    if recipe.task == "multilabel":
-        losses.begin(plan.chain, plan.head, index, weights)
-    return replace(plan, recipe=recipe, index=index, balance=kind, class_weights=weights)
+        if recipe.task == "multilabel":
+            losses.begin(chain, plan.facts.head, index, weights)
+    plan = replace(plan, recipe=recipe, index=index, balance=kind, class_weights=weights)
+    return replace(prepared, plan=plan)
 
 
 def record_of(found: list[Evidence]) -> dict[str, Any]:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import __version__, catalog, weights
+from zoo import __version__, weights
 from zoo.data.index import DatasetIndex, Sample
 from zoo.data.views import plain_view
-from zoo.disk import write_sealed
 from zoo.engine.compiled import made_of
-from zoo.engine.open import NetworkRef, prefix, spread, tensors_of
+from zoo.engine.open import NetworkRef, prefix, spread
 from zoo.engine.pipeline import forward
 from zoo.engine.select import choose
-from zoo.errors import DisagreementError, ImageError, WriteError
+from zoo.errors import DisagreementError, ImageError
 from zoo.features.compute import Views, compute
 from zoo.finetune import multilabel
 from zoo.finetune.events import Baseline, Finished, Tested
-from zoo.finetune.facts import Known, kept_as, words_of
 from zoo.finetune.fit import flat
 from zoo.finetune.pca_baseline import baseline, code_width
 from zoo.head.solver import scores_of
@@ -40,7 +36,6 @@ from zoo.metrics import (
 )
 from zoo.models.head import fold_temperature as fold_temperature
 from zoo.models.head import obstacle
-from zoo.network import record_of
 from zoo.run import Run, write_csv
 from zoo.train.batches import PhotoSource
 from zoo.train.records import Scores
@@ -51,6 +46,7 @@ if TYPE_CHECKING:
     from zoo.engine.open import Opened
     from zoo.finetune.inputs import Gather
     from zoo.finetune.plan import Plan
+    from zoo.finetune.prepare import Prepared
     from zoo.train.loop import Loop
 
 PHOTOS = 256
@@ -152,11 +148,12 @@ def write_risk_coverage(run: Run, probability: Array, correct: Array) -> None:
     write_csv(run.path("risk_coverage.csv"), ("threshold", "coverage", "risk", "kept"), rows)
 
 
-def agreement_with_fp32(plan: Plan, index: DatasetIndex, run: Run) -> float:
+def agreement_with_fp32(prepared: Prepared, index: DatasetIndex, run: Run) -> float:
     """Share of validation photos that get the same answer in fp32 and in the plan's precision.
 
     Both run the whole network that the run has saved, on the engine that `predict` will choose.
     """
+    plan, net = prepared.plan, prepared.network()
     val = spread(index.of("val"), PHOTOS)  # the index is sorted by class
     paths = [index.root / sample.path for sample in val]
     several = plan.recipe.task == "multilabel"
@@ -165,13 +162,13 @@ def agreement_with_fp32(plan: Plan, index: DatasetIndex, run: Run) -> float:
         return (sigmoid(scores) >= THRESHOLD).tolist() if several else scores.argmax()
 
     digest = weights.hash_of(run.path("model.safetensors"))
-    made = made_of(plan.start.row, plan.start.variant, plan.recipe.head)
+    made = made_of(net.row, net.variant, plan.recipe.head)
     where = (plan.recipe.model, made, f"file {digest}", None, plan.preprocess)
     kind, _ = choose("auto", plan.device.name, plan.device.precision)
     answers = []
     for precision in ("fp32", plan.device.precision):
         device = replace(plan.device, precision=precision)
-        engine = prefix(NetworkRef(*where, plan.chain), kind, device).engine
+        engine = prefix(NetworkRef(*where, net.chain), kind, device).engine
         rows = forward(paths, lambda path: plain_view(path, plan.preprocess), engine)
         answers.append([None if isinstance(row, ImageError) else answer(row) for _, row in rows])
     return float(np.mean([ours == theirs for ours, theirs in zip(*answers, strict=True)]))
@@ -181,18 +178,23 @@ COMPARED = 100  # val photos that are computed in fp32 too
 
 
 def agreeing(
-    plan: Plan, inputs: Gather, val: Sequence[Sample], weight: Array, bias: Array, outputs: Array
+    prepared: Prepared,
+    inputs: Gather,
+    val: Sequence[Sample],
+    weight: Array,
+    bias: Array,
+    outputs: Array,
 ) -> float | None:
     """Share of val photos that get the same class in fp32; None of a run in fp32.
 
     Of up to COMPARED photos from all over the list. Raises DisagreementError where it is below
     ENOUGH, unless the recipe says to go on.
     """
+    plan = prepared.plan
     if plan.device.precision == "fp32":
         return None
-    assert plan.cut is not None
     place = replace(plan.device, precision="fp32")
-    exact = prefix(plan.part(plan.cut), plan.engine, place, plan.recipe.workers)
+    exact = prefix(prepared.ref(plan.cut), plan.engine, place, plan.recipe.workers)
     cache = inputs.cache(plan.cut, exact)  # so that the next run need not compute them
     rows = spread(range(len(val)), COMPARED)
     work = [(val[row], Views()) for row in rows]
@@ -215,35 +217,6 @@ def disagreement(precision: str, share: float, photos: int) -> DisagreementError
     )
 
 
-def remember(plan: Plan) -> None:
-    """Keeps what the plan says of its network; a cache that cannot be written keeps nothing."""
-    from zoo.finetune.describe import about_frozen, names_trained, why_there
-    from zoo.models.cut import is_linear
-
-    assert plan.cut is not None
-    assert plan.facts is not None
-    known = Known(
-        spec=record_of(plan.start.row),
-        origin=plan.start.origin,
-        preprocess=plan.start.preprocess.to_dict(),
-        weights_sha256=plan.weights_sha256,
-        head=plan.head,
-        cut=plan.cut.name,
-        boundary=plan.cut.boundary,
-        shape=plan.phases[0].shape,
-        frozen=about_frozen(plan.cut),
-        trained=names_trained(plan.cut),
-        why=why_there(plan),
-        linear=is_linear(plan.cut, plan.chain, plan.head, plan.phases[0].shape),
-        tensors=tensors_of(plan.cut.frozen),
-    )
-    origin, text = plan.start.origin, json.dumps(asdict(known))
-    with suppress(WriteError):
-        if catalog.of_library(plan.recipe.model) and origin["tag"] not in ("file", "run", "none"):
-            write_sealed(kept_as("file", words_of(plan.recipe)), origin["file"].encode())
-        write_sealed(plan.facts, text.encode(errors="surrogatepass"))
-
-
 def write_results(run: Run, done: Finished) -> None:
     """Writes what the val photos say."""
     results = measured(done.scores)
@@ -264,29 +237,33 @@ def calibrated(plan: Plan, run: Run, index: DatasetIndex, loop: Loop, scores: Ar
     why_not = "" if plan.recipe.calibrate else "--no-calibrate"
     if not why_not:
         some = next(iter(loop.source.val()))[:2]
-        why_not = obstacle(loop.model, plan.head, some)
+        why_not = obstacle(loop.model, plan.facts.head, some)
     if plan.recipe.task == "multilabel":
         calibration = multilabel.confidence(run, index, scores, plan.recipe.seed, why_not)
     else:
         val = index.of("val")
         calibration = confidence(run, val, scores, plan.recipe.seed, why_not)
-    fold_temperature(loop.model, plan.head, calibration.temperature)
+    fold_temperature(loop.model, plan.facts.head, calibration.temperature)
     return calibration
 
 
-def pca(plan: Plan, source: Any) -> Baseline | None:
+def pca(prepared: Prepared, source: Any) -> Baseline | None:
     """What principal components do with a code as long as the network's."""
     assert isinstance(source, PhotoSource)
-    width = code_width(plan.chain, plan.start.spec)
+    width = code_width(prepared.network().chain, prepared.network().spec)
     return baseline(source.pixels_of("train"), source.pixels_of("val"), width)
 
 
-def save_head(plan: Plan, ready: Opened | None, run: Run, weight: Array, bias: Array) -> None:
+def save_head(
+    prepared: Prepared, ready: Opened | None, run: Run, weight: Array, bias: Array
+) -> None:
     """model.safetensors: the network as it was, with the new head."""
-    if plan.known and ready and ready.compiled:
+    plan = prepared.plan
+    if prepared.built is None and ready and ready.compiled:
         state = ready.compiled.state()
     else:
-        state = {n: value.cpu().numpy() for n, value in plan.chain.state_dict().items()}
-    state |= {f"{plan.head}.weight": weight, f"{plan.head}.bias": bias}
+        chain = prepared.network().chain
+        state = {n: value.cpu().numpy() for n, value in chain.state_dict().items()}
+    state |= {f"{plan.facts.head}.weight": weight, f"{plan.facts.head}.bias": bias}
     about = {"zoo": __version__, "model": plan.recipe.model}
     weights.save_arrays(state, run.path("model.safetensors"), about)
