@@ -31,15 +31,15 @@ class Setting:
     """
 
     name: str
-    kind: Any
-    default: Any
+    kind: object
+    default: object
     help: str
     section: str
     commands: tuple[str, ...]
     limits: Mapping[str, float]
-    pattern: tuple[str, str]
-    flags: tuple[str, ...]
-    elsewhere: Mapping[str, str]
+    pattern: tuple[str, str] = ("", "")
+    flags: tuple[str, ...] = ()
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     def help_in(self, command: str) -> str:
         """Return the help of its flag in a command."""
@@ -51,7 +51,7 @@ class Setting:
         return next((typing.get_args(k) for k in self.kinds if typing.get_origin(k) is Literal), ())
 
     @property
-    def kinds(self) -> tuple[Any, ...]:
+    def kinds(self) -> tuple[object, ...]:
         """The types of its values, None's among them where it may be left to the tool."""
         return (self.kind, *typing.get_args(self.kind))
 
@@ -80,19 +80,11 @@ class Setting:
 
 
 def row(
-    help: str,
-    section: str,
-    default: Any = None,
-    *,
-    on: tuple[str, ...] = EVERY,
-    pattern: tuple[str, str] = ("", ""),
-    flags: tuple[str, ...] = (),
-    elsewhere: Mapping[str, str] | None = None,
-    **limits: float,
+    help: str, section: str, default: object = None, *, on: tuple[str, ...] = EVERY, **more: object
 ) -> Any:
-    """A field of Recipe that is a row of the table."""
-    about: dict[str, Any] = {"help": help, "section": section, "commands": on, "limits": limits}
-    about |= {"pattern": pattern, "flags": flags, "elsewhere": elsewhere or {}}
+    """Return a field of Recipe that is a row of the table. more: limits, and what else it has."""
+    limits = {name: more.pop(name) for name in ("ge", "gt", "le", "lt") if name in more}
+    about = {"help": help, "section": section, "commands": on, "limits": limits, **more}
     if default == {}:
         return field(default_factory=dict, metadata=about)
     return field(default=default, metadata=about)
@@ -311,7 +303,7 @@ class Recipe:
     )
     # fmt: on
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """Return the settings that are not None, as they stand in a file."""
         return {name: value for name, value in asdict(self).items() if value not in (None, {})}
 

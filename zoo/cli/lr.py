@@ -31,9 +31,7 @@ def command(
         Path | None, typer.Option("-o", "--output", help="Write the curve: a .png, or a .csv.")
     ] = None,
     recipe: flags.RecipeFile = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the curve as JSON on stdout.")
-    ] = False,
+    json: flags.Json = False,
     **given: object,
 ) -> None:
     """Find a learning rate: 100 steps with a rising rate, and where the loss falls.
