@@ -284,7 +284,9 @@ def test_interrupted_repetitions_go_on_to_the_same_numbers(
         tune(run, chosen, Watcher(what, after))
     assert (run / "repeats").is_dir(), "the stop was to be among the repetitions"
     assert stopped.value.what.startswith(("seed-", "fold-"))
-    assert stopped.value.hint == f"`zoo finetune --resume {run}` finishes it"
+    assert stopped.value.resume == Run.open(run).resume
+    assert str(run) in stopped.value.resume
+    assert "repeats" not in stopped.value.advice
     again = planning.make(begin.recipe_of(Run.open(run)))
     list(begin.resume(again, Run.open(run), Watcher()).events())
     ours, theirs = (Run.open(folder).record for folder in (run, tmp_path / "whole"))

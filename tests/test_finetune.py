@@ -168,7 +168,7 @@ def test_ctrl_c_of_a_real_process_then_resume(tmp_path, photos):
     _, talk = process.communicate(timeout=60)
     assert process.returncode == 130, talk
     assert talk.splitlines()[-2].startswith("error: interrupted")
-    assert f"zoo finetune --resume {run}" in talk.splitlines()[-1]
+    assert f"zoo train --resume {run}" in talk.splitlines()[-1]
 
     done = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["epoch"]
     assert 1 <= done < 4000

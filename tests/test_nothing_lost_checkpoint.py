@@ -168,7 +168,7 @@ def test_row_19_a_full_disk_pauses_a_run_and_leaves_the_old_checkpoint(
     assert code == 5, said
     what, hint = said.splitlines()[-2:]
     assert "checkpoint.safetensors: File too large; epoch 2, step 2 of 4 is saved" in what
-    assert f"free some space in {stopped}, then `zoo finetune --resume {stopped}` goes on" in hint
+    assert f"free some space in {stopped}, then `zoo train --resume {stopped}` goes on" in hint
     assert files(stopped) == before
     assert not (stopped / "lock").exists()
     code, said = zoo(warm, *again, talk=talk)

@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -43,15 +44,14 @@ def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) 
 
 def refuse(folder: Path) -> NoReturn:
     """Raises the RunError for a folder that is there already."""
-    try:
-        unfinished = Run.open(folder).record["status"] == "started"
-    except RunError:
-        unfinished = False
-    if unfinished:
+    run = None
+    with suppress(RunError):
+        run = Run.open(folder)
+    if run and run.record["status"] == "started":
         lock.refuse_held(folder)
-    resume = f"`zoo finetune --resume {folder}` finishes it"
-    other = "choose another folder with -o, or remove this one"
-    raise RunError(f"{folder} exists already", resume if unfinished else other) from None
+        raise RunError(f"{folder} exists already", resume=run.resume) from None
+    hint = "choose another folder with -o, or remove this one"
+    raise RunError(f"{folder} exists already", hint) from None
 
 
 @contextmanager
@@ -176,7 +176,7 @@ class Run:
         if self.record["status"] != "finished":
             raise RunError(
                 f"{self.folder} is unfinished (status: {self.record['status']})",
-                f"`zoo finetune --resume {self.folder}` finishes it",
+                resume=self.resume,
             )
         self.record.setdefault("precision", "fp32")
         self.check(records.fields({}), records.BEGUN)
@@ -184,6 +184,14 @@ class Run:
         if several and self.record.get("threshold") is None:
             self.check(records.fields({}), ("threshold",))
         return self
+
+    @property
+    def resume(self) -> str:
+        """Return the command that goes on with this run."""
+        start = self.record.get("weights")
+        random = isinstance(start, dict) and start.get("tag") == "none"
+        verb = "train" if random and self.record.get("cut") is None else "finetune"
+        return f"zoo {verb} --resume {shlex.quote(str(self.folder))}"
 
     def begun(self) -> Run:
         """This run, or a RunError where run.json lacks what one that is gone on with must have."""

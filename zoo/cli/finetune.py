@@ -115,10 +115,12 @@ def show_team(team: Team) -> None:
 
 def continue_run(folder: Path, named: Sequence[str], json: bool) -> None:
     """Finish a run. named: what was given besides; raises UsageError for that."""
+    from zoo.run import Run
+
     if named:
         raise UsageError(
             f"--resume takes every setting from the run, but {', '.join(named)} was given too",
-            f"`zoo finetune --resume {folder}` alone",
+            f"`{Run.open(folder).resume}` alone",
         )
     from zoo.train import distributed as teams
 

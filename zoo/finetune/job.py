@@ -175,16 +175,15 @@ class Job:
         try:
             yield
         except Interrupted as error:
-            if not error.resumable:  # as that of a repetition is
-                kept = self.saver.kept if self.training else KEPT
-                error.what, error.resumable = f"interrupted; {kept}", True
-                error.hint = f"`zoo finetune --resume {self.run.folder}` finishes it"
+            if not error.resume:  # as a repetition's error has
+                error.what = f"interrupted; {self.saver.kept if self.training else KEPT}"
+                error.hint, error.resume = "", self.run.resume
             raise
         except DiskFull as error:
-            room = error.hint.partition(", then `zoo ")[0]  # of a repetition, said already
-            room = room.removesuffix(", or choose another place")
-            resume = f"`zoo finetune --resume {self.run.folder}` goes on"
-            raise DiskFull(f"{error.what}; {self.saver.kept}", f"{room}, then {resume}") from error
+            if not error.resume:
+                error.what = f"{error.what}; {self.saver.kept}"
+                error.hint, error.resume = error.room, self.run.resume
+            raise
 
     @contextmanager
     def failing(self) -> Iterator[None]:

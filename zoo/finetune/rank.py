@@ -109,7 +109,7 @@ class Ranking:
             except DataError:
                 raise
             except (InputError, UnknownModel, UnknownStage, UsageError, TrainingError) as error:
-                row = Ranked(model, error=f"{error.what} ({error.hint})")
+                row = Ranked(model, error=f"{error.what} ({error.advice})")
             yield replace(row, seconds=time.perf_counter() - started)
 
     def ranked(self, model: str) -> Ranked:

@@ -108,7 +108,7 @@ def train(job: Repeated, plan: Plan, name: str) -> dict[str, Any]:
             job.carry_out(plan, run)
         except ZooError as error:  # it is the whole that can be resumed
             error.what = f"{name}: {error.what}"
-            error.hint = error.hint.replace(str(folder), str(job.run.folder))
+            error.resume = error.resume and job.run.resume
             raise
     run.path("model.safetensors").unlink(missing_ok=True)  # the numbers are what it was for
     run.check(records.fields({"results": records.fields({}, ("macro_f1",))}), ("results",))

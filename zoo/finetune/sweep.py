@@ -7,7 +7,6 @@ where it was, and any of its runs can predict. Features that several of them nee
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,6 @@ from zoo.recipe import Recipe
 from zoo.run import Run
 
 MOST = 1000
-RESUME = "`zoo finetune --resume [^`]*` (goes on|finishes it)"
 FOLDS = 5
 # Settings that rows must have in common to be compared.
 ONCE = {
@@ -132,7 +130,9 @@ def sweep(
         except (Interrupted, WriteError, RunError, OutOfMemory) as error:
             if not isinstance(error, RunError):
                 error.what = f"{named(settings)}: {error.what}"
-                error.hint = re.sub(RESUME, "the same command again goes on", error.hint)
+            if error.resume:
+                again = "the same command again goes on"
+                error.hint, error.resume = f"{error.hint}, then {again}".removeprefix(", then "), ""
             raise
         except ZooError as error:
             yield Row(settings, place, None, None, None, 0.0, error.what)
