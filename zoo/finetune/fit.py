@@ -69,20 +69,18 @@ def solve_only(plan: Plan, source: FeatureSource, gather: Gather) -> tuple[Fitte
 
 def optimum(plan: Plan, source: FeatureSource, gather: Gather) -> Solution:
     """Return the head that is best on the training features of a source. Needs no torch."""
-    from zoo.head.solver import solve
+    from zoo.head.softmax_regression import Targets
+    from zoo.head.solver import Search, solve
 
-    train, rows = gather.index.of("train"), flat(source.features)
-    return solve(
-        rows,
+    targets = Targets(
         source.labels,
         len(gather.index.classes),
-        seed=plan.recipe.seed,
-        groups=alike([gather.digests[sample.path] for sample in train], plan.views),
-        class_weights=np.array(gather.class_weights) if gather.class_weights else None,
-        label_smoothing=plan.recipe.label_smoothing,
-        penalty=plan.recipe.penalty,
-        poll=gather.stop_if_asked,
+        alike([gather.digests[sample.path] for sample in gather.index.of("train")], plan.views),
+        np.array(gather.class_weights) if gather.class_weights else None,
+        plan.recipe.label_smoothing,
     )
+    search = Search(plan.recipe.seed, penalty=plan.recipe.penalty)
+    return solve(flat(source.features), targets, search, gather.stop_if_asked)
 
 
 def flat(features: Features) -> Array:
