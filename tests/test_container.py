@@ -183,7 +183,7 @@ def test_the_parts_of_mnist_are_train_and_val(tmp_path: Path) -> None:
     assert (index.counts("train"), index.counts("val")) == ([4, 4, 4], [2, 2, 2])
     assert index.samples[7].path == "train-images-idx3-ubyte.gz#7"
     assert index.samples[-1].path == "t10k-images-idx3-ubyte.gz#5"
-    assert index.in_turn("val") == [0, 1, 2, 0, 1, 2]
+    assert index.labels("val") == [0, 1, 2, 0, 1, 2]
     assert index.source == index.root == tmp_path
     assert {sample.bytes for sample in index.samples} == {30}
     assert index.skipped == (

@@ -204,7 +204,7 @@ def test_known_classes(tmp_path):
     pixels = np.zeros((3, 4, 4), np.uint8)
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(pixels))
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(pixels))
-    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.array([7, 0, 7])))
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.array([7, 0, 7], np.uint8)))
     file = str(tmp_path / "t10k-images-idx3-ubyte")
     assert [folder_labels.known(Input(f"{file}#{k}", f"{file}#{k}")) for k in (0, 1, 2)] == [
         "7",
