@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_finetune import Watcher, settings, sha256
+from kit import Watcher, settings, sha256
 
 from zoo import network, weights
 from zoo.errors import Interrupted, UnknownStage

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
-from test_finetune import Watcher, settings, tune
+from kit import Watcher, settings, sha256, tune
 
 from zoo import weights
 from zoo.data.folds import folds_of
@@ -19,10 +19,6 @@ from zoo.errors import Interrupted, UsageError
 from zoo.finetune import begin, planning, repeats
 from zoo.finetune.events import FeaturesDone, Finished, Note
 from zoo.run import Run
-
-
-def sha256(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
 def accuracy(run: Path) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kit import Watcher, saved, settings, sha256, tune
 from PIL import Image
 
 from zoo import network, recipe, weights
@@ -26,34 +26,6 @@ from zoo.finetune.events import FeaturesDone, Finished
 from zoo.models.cut import cut
 from zoo.run import Run
 from zoo.train.loop import Epoch
-
-
-class Watcher:
-    """Counts what it is told; asks to stop after `after` calls that are about `what`."""
-
-    def __init__(self, what: str = "", after: int = 0) -> None:
-        self.what, self.after, self.calls, self.signal = what, after, 0, 0
-
-    def progress(self, what: str, done: int, total: int | None) -> None:
-        self.calls += what.startswith(self.what)
-        if self.after and self.calls >= self.after:
-            self.signal = signal.SIGINT
-
-
-def settings(model: str, data: Path, **values: object) -> recipe.Recipe:
-    return recipe.make({"model": model, "data": str(data), "weights": "none", **values})
-
-
-def tune(folder: Path, chosen: recipe.Recipe, watch: Watcher | None = None) -> list[object]:
-    return list(begin.start(planning.make(chosen), folder, watch or Watcher()).events())
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def saved(run: Path) -> dict[str, torch.Tensor]:
-    return weights.read(run / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +85,7 @@ def test_features_are_computed_once_and_only_for_new_photos(tmp_path, photos):
     assert computed("d").computed == 0  # the content is known, whatever the name
 
 
-@pytest.mark.slow  # row 21 is in the default suite
+@pytest.mark.slow  # test_nothing_lost_kill has it in the default suite
 def test_same_seed_same_bits_other_seed_other_bits(tmp_path, photos):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         tune(tmp_path / name, settings("resnet18", photos, epochs=2, seed=seed, head="mlp:8"))

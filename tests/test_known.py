@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_finetune import saved, settings, tune
+from kit import saved, settings, sha256, tune
 
 from zoo import disk, network, weights
 from zoo.engine.select import bf16
@@ -50,10 +49,6 @@ def told(*words: object) -> tuple[str, set[str]]:
 def chosen(photos: Path, file: Path, **values: object) -> Recipe:
     """A linear head alone: the cut is right before it."""
     return settings("lenet", photos, **{"weights": str(file), "cut": "fc1", **values})
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")

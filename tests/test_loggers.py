@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from kit import ROOT
 
 from zoo import recipe
 from zoo.errors import Interrupted, UsageError, WriteError

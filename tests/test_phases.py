@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_photos
-from test_finetune import Watcher, saved, settings, tune
+from kit import Watcher, saved, settings, sha256, tune, write_photos
 
 from zoo import network, weights
 from zoo.errors import Interrupted, UnknownStage, UsageError
@@ -23,10 +21,6 @@ from zoo.train.loop import Epoch
 from zoo.train.param_groups import parameter_groups, stage_of
 
 SQUEEZENET = "torchvision/squeezenet1_1"
-
-
-def sha256(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
 def line(made: plan.Plan, what: str) -> str:

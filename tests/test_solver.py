@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from kit import ROOT
 from sklearn.linear_model import LogisticRegression
 
 from zoo.errors import DataError, TrainingError

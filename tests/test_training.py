@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_finetune import Watcher, saved, settings, tune
+from kit import Watcher, saved, settings, sha256, tune
 
 from zoo import recipe
 from zoo.engine.select import bf16
@@ -33,10 +32,6 @@ from zoo.train.recovery import Guard
 from zoo.train.step import Gradients
 
 WHOLE = {"freeze": False, "views": 1, "batch_size": 8}
-
-
-def sha256(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
 def line(made: plan.Plan, what: str) -> str:
