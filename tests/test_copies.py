@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kit import CLASSES, Watcher, csv_rows, picture, settings, tune
+from kit import CLASSES, Watcher, carried_out, csv_rows, picture, settings, tune
 from kit.data import grey, idx, in_turn, manifest
 from PIL import Image
 
@@ -324,15 +324,13 @@ def test_a_resumed_run_sees_other_content(three: Path, tmp_path: Path, freeze: b
     path.write_bytes(kept[:-20] + b"." * 20)  # a whole picture all the same
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(RunError, match=r"train/square/4\.png has other content"):
-        list(
-            begin.resume(
-                planning.make(begin.recipe_of(Run.open(run))), Run.open(run), Watcher()
-            ).events()
+        carried_out(
+            begin.resume(planning.make(begin.recipe_of(Run.open(run))), Run.open(run), Watcher())
         )
     path.write_bytes(kept)
-    *_, done = begin.resume(
-        planning.make(begin.recipe_of(Run.open(run))), Run.open(run), Watcher()
-    ).events()
+    *_, done = carried_out(
+        begin.resume(planning.make(begin.recipe_of(Run.open(run))), Run.open(run), Watcher())
+    )
     assert done.test.photos == 9
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
-from kit import Watcher, settings, sha256, tune
+from kit import Watcher, carried_out, settings, sha256, tune
 
 from zoo import weights
 from zoo.data.folds import folds_of
@@ -284,7 +284,7 @@ def test_interrupted_repetitions_go_on_to_the_same_numbers(
     assert str(run) in stopped.value.resume
     assert "repeats" not in stopped.value.advice
     again = planning.make(begin.recipe_of(Run.open(run)))
-    list(begin.resume(again, Run.open(run), Watcher()).events())
+    carried_out(begin.resume(again, Run.open(run), Watcher()))
     ours, theirs = (Run.open(folder).record for folder in (run, tmp_path / "whole"))
     assert ours["evidence"] == theirs["evidence"]
     assert ours["results"] == theirs["results"]

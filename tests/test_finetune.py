@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kit import Watcher, saved, settings, sha256, tune
+from kit import Watcher, carried_out, saved, settings, sha256, tune
 from PIL import Image
 
 from zoo import network, recipe, weights
@@ -113,11 +113,11 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path, photos, values, what, a
     with pytest.raises(Interrupted) as stopped:
         tune(run, chosen, Watcher(what, after))
     assert stopped.value.exit_code == 130
-    assert str(run) in stopped.value.hint
+    assert str(run) in stopped.value.advice
     assert not (run / "model.safetensors").exists()
     with pytest.raises(RunError, match="unfinished"):
         Run.open(run).finished()
-    events = list(begin.resume(planning.make(chosen), Run.open(run), Watcher()).events())
+    events = carried_out(begin.resume(planning.make(chosen), Run.open(run), Watcher()))
     assert sha256(run / "model.safetensors") == sha256(tmp_path / "whole" / "model.safetensors")
     assert not (run / "checkpoint.safetensors").exists()
     epochs = [line["epoch"] for line in Run.open(run).metrics()]
@@ -262,7 +262,7 @@ def test_a_resume_that_finds_no_photos_keeps_the_checkpoint(tmp_path, photos):
     for path in (data / sorted(p.name for p in data.iterdir())[0]).iterdir():
         path.write_bytes(bytes(path.stat().st_size))  # as a share that comes and goes
     with pytest.raises(DataError):
-        list(begin.resume(planning.make(chosen), Run.open(tmp_path / "run"), Watcher()).events())
+        carried_out(begin.resume(planning.make(chosen), Run.open(tmp_path / "run"), Watcher()))
     assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
 
 

@@ -19,7 +19,7 @@ from zoo import disk, network, weights
 from zoo.engine.select import bf16
 from zoo.errors import DisagreementError, RunError
 from zoo.features import digests
-from zoo.finetune import planning, results
+from zoo.finetune import agreement, planning
 from zoo.finetune.events import FeaturesDone
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import open_predictor
@@ -305,7 +305,7 @@ def test_a_person_reads_of_damage_in_one_line(tmp_path, photos, file, zoo, own_c
 
 @pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")
 def test_bf16_that_disagrees_is_refused_and_leaves_no_run(tmp_path, photos, file, monkeypatch):
-    monkeypatch.setattr(results, "ENOUGH", 1.01)
+    monkeypatch.setattr(agreement, "ENOUGH", 1.01)
     recipe = chosen(photos, file, precision="bf16")
     with pytest.raises(DisagreementError, match="val photos") as caught:
         tune(tmp_path / "run", recipe)

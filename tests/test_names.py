@@ -19,7 +19,7 @@ from zoo import datasets
 from zoo.data import labelled, left_out, lists, names
 from zoo.data.index import scan
 from zoo.errors import DataError
-from zoo.finetune.inputs import check_readable
+from zoo.finetune.readable import check_readable
 from zoo.predict import folder_labels, inputs
 from zoo.text import read_name
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kit import Watcher, saved, settings, write_photos
+from kit import Watcher, carried_out, saved, settings, write_photos
 
 from zoo import network, weights
 from zoo.engine.select import bf16
@@ -63,7 +63,7 @@ def frozen_is_kept(folder: Path, model: str, photos: Path, **values: object) -> 
     assert frozen
     source = network.pretrained(model, chosen.weights, variant=chosen.variant, seed=chosen.seed)
     origin = source.chain.state_dict()
-    list(begin.start(made, folder, Watcher()).events())
+    carried_out(begin.start(made, folder, Watcher()))
     after = saved(folder)
     assert [name for name in frozen if not torch.equal(origin[name], after[name])] == []
     rest = set(after) - set(frozen)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kit import Watcher, settings, sha256, tune
+from kit import Watcher, carried_out, settings, sha256, tune
 
 from zoo.errors import Interrupted, RunError
 from zoo.finetune import begin, planning
@@ -55,7 +55,7 @@ def stopped(tmp_path, chosen) -> Path:
 
 def resume(run: Path, chosen) -> list[str]:
     """Finishes a run; what it had to say."""
-    events = begin.resume(planning.make(chosen), Run.open(run), Watcher()).events()
+    events = carried_out(begin.resume(planning.make(chosen), Run.open(run), Watcher()))
     return [event.text for event in events if isinstance(event, Note)]
 
 

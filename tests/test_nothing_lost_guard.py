@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from kit import Watcher, saved, settings, sha256, tune
+from kit import Watcher, carried_out, saved, settings, sha256, tune
 
 from zoo import weights
 from zoo.errors import Interrupted, OutOfMemory, TrainingError
@@ -92,7 +92,7 @@ def test_a_step_with_nan_changes_nothing_and_is_counted(tmp_path, chosen, monkey
     monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "SHARE", math.inf)
     watch = Reader(tmp_path / "run")
-    events = list(begin(tmp_path / "run", chosen, "act2", nan_at(6), watch).events())
+    events = carried_out(begin(tmp_path / "run", chosen, "act2", nan_at(6), watch))
     assert len(watch.states) == 19
     same = [
         all(torch.equal(before[name], after[name]) for name in before)
@@ -106,7 +106,7 @@ def test_a_step_with_nan_changes_nothing_and_is_counted(tmp_path, chosen, monkey
 
 def test_after_three_nans_in_a_row_it_goes_back_at_a_tenth_of_the_rate(tmp_path, chosen):
     steady = replace(chosen, schedule="constant", warmup=0.0)
-    events = list(begin(tmp_path / "run", steady, "act2", nan_at(10, 11, 12)).events())
+    events = carried_out(begin(tmp_path / "run", steady, "act2", nan_at(10, 11, 12)))
     said = notes(events)
     assert [note.count("left out") for note in said] == [1, 1, 1, 0]
     assert "back to the weights of epoch" in said[3]
@@ -122,7 +122,7 @@ def test_after_two_attempts_it_has_diverged(tmp_path, chosen):
     watch = Watcher()
     always = nan_at(*range(6, 100))
     with pytest.raises(TrainingError, match="after 2 attempts at a lower rate") as diverged:
-        list(begin(tmp_path / "run", chosen, "act2", always, watch).events())
+        carried_out(begin(tmp_path / "run", chosen, "act2", always, watch))
     assert diverged.value.exit_code == 6
     assert watch.calls == 36 + 5 + 3 * 3 - 1, "36 photos, 5 good steps, 3 times 3 bad ones"
     run = Run.open(tmp_path / "run")
@@ -136,7 +136,7 @@ def test_a_gradient_that_is_not_finite_spoils_no_epoch_that_is_kept(tmp_path, ch
     def fault(call: int, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         return output + (output * 0).sqrt() if call == 7 else output
 
-    events = list(begin(tmp_path / "run", chosen, "act2", fault).events())
+    events = carried_out(begin(tmp_path / "run", chosen, "act2", fault))
     assert len(notes(events)) >= 1
     assert all_finite(tmp_path / "run")
 
@@ -152,14 +152,14 @@ def test_a_run_that_skips_steps_is_resumed_to_the_same_bits(tmp_path, chosen):
     first.chain.get_submodule("flatten").register_forward_hook(
         lambda part, inputs, output: seen.append(output[0, :3].clone()) if part.training else None
     )
-    list(beginning.start(first, tmp_path / "look", Watcher()).events())
+    carried_out(beginning.start(first, tmp_path / "look", Watcher()))
     odd = seen[0]
-    list(begin(tmp_path / "whole", chosen, "flatten", fault).events())
+    carried_out(begin(tmp_path / "whole", chosen, "flatten", fault))
     skipped = Run.open(tmp_path / "whole").record["skipped_steps"]
     assert 1 <= skipped <= 5
     with pytest.raises(Interrupted):
-        list(begin(tmp_path / "run", chosen, "flatten", fault, Watcher("epoch", 11)).events())
-    list(begin(tmp_path / "run", chosen, "flatten", fault).events())
+        carried_out(begin(tmp_path / "run", chosen, "flatten", fault, Watcher("epoch", 11)))
+    carried_out(begin(tmp_path / "run", chosen, "flatten", fault))
     assert Run.open(tmp_path / "run").record["skipped_steps"] == skipped
     ours, theirs = (sha256(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
     assert ours == theirs
@@ -187,7 +187,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_step_stays(tmp_path, photos
     """15 rows, then 8, then 4 at a time: the same steps to 1e-5."""
     chosen = settings("lenet", photos, **PLAIN | values)
     tune(tmp_path / "large", chosen)
-    events = list(begin(tmp_path / "small", chosen, "act3", too_many(4)).events())
+    events = carried_out(begin(tmp_path / "small", chosen, "act3", too_many(4)))
     asked = [
         re.match(r"out of memory with (\d+) photos at once: (\d+) at", n) for n in notes(events)
     ]
@@ -205,10 +205,10 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_step_stays(tmp_path, photos
 
 def test_the_batch_that_fits_is_known_to_a_resumed_run(tmp_path, photos):
     chosen = settings("lenet", photos, freeze=False, **PLAIN)
-    list(begin(tmp_path / "whole", chosen, "act3", too_many(4)).events())
+    carried_out(begin(tmp_path / "whole", chosen, "act3", too_many(4)))
     with pytest.raises(Interrupted):
-        list(begin(tmp_path / "run", chosen, "act3", too_many(4), Watcher("epoch", 3)).events())
-    events = list(begin(tmp_path / "run", chosen, "act3", too_many(4)).events())
+        carried_out(begin(tmp_path / "run", chosen, "act3", too_many(4), Watcher("epoch", 3)))
+    events = carried_out(begin(tmp_path / "run", chosen, "act3", too_many(4)))
     assert notes(events) == []
     ours, theirs = (sha256(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
     assert ours == theirs
@@ -220,7 +220,7 @@ def test_where_one_photo_is_too_many_the_run_can_go_on_elsewhere(tmp_path, photo
     with pytest.raises(Interrupted):
         tune(tmp_path / "run", chosen, Watcher("epoch", 3))
     with pytest.raises(OutOfMemory, match="one photo at a time"):
-        list(begin(tmp_path / "run", chosen, "act3", too_many(0)).events())
-    list(begin(tmp_path / "run", chosen, "act3", too_many(99)).events())
+        carried_out(begin(tmp_path / "run", chosen, "act3", too_many(0)))
+    carried_out(begin(tmp_path / "run", chosen, "act3", too_many(99)))
     ours, theirs = (sha256(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
     assert ours == theirs

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from kit import Watcher, saved, settings, sha256, tune
+from kit import Watcher, carried_out, saved, settings, sha256, tune
 
 from zoo import recipe
 from zoo.engine.select import bf16
@@ -285,7 +285,7 @@ def test_a_linear_head_on_kept_features_is_solved(tmp_path, photos):
     assert "lbfgs, penalty by cross-validation, label smoothing 0.1" in line(made, "training")
     assert made.best == "optimum"
     assert [(phase.first, phase.last) for phase in made.phases] == [(1, 1)]
-    (epoch,) = epochs(list(begin.start(made, tmp_path / "run", Watcher()).events()))
+    (epoch,) = epochs(carried_out(begin.start(made, tmp_path / "run", Watcher())))
     assert epoch.best
     assert "penalty" in epoch.notes[0]
     assert Run.open(tmp_path / "run").record["phases"] == [

@@ -26,6 +26,8 @@ from zoo import recipe
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from zoo.finetune.job import Job
+
 ROOT = Path(__file__).parents[2]
 CLASSES = ("disc", "square", "stripes")
 EACH = 12
@@ -127,6 +129,10 @@ class Watcher:
 
     def __init__(self, what: str = "", after: int = 0) -> None:
         self.what, self.after, self.calls, self.signal = what, after, 0, 0
+        self.events: list[object] = []
+
+    def tell(self, event: object) -> None:
+        self.events.append(event)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         self.calls += what.startswith(self.what)
@@ -142,7 +148,15 @@ def tune(folder: Path, chosen: recipe.Recipe, watch: Watcher | None = None) -> l
     """Run a fine-tune to its end and return everything it told."""
     from zoo.finetune import begin, planning
 
-    return list(begin.start(planning.make(chosen), folder, watch or Watcher()).events())
+    return carried_out(begin.start(planning.make(chosen), folder, watch or Watcher()))
+
+
+def carried_out(job: Job) -> list[object]:
+    """Carry a job out and return everything it told its Watcher."""
+    from zoo.finetune.job import run
+
+    run(job)
+    return job.watch.events
 
 
 def saved(run: Path) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What `zoo finetune` says of a run that is complete, on the test photos or else the val photos."""
+"""What `zoo finetune` says while it runs, and of a run that is complete."""
 
 from __future__ import annotations
 
@@ -8,9 +8,78 @@ from zoo.cli.console import table, talk
 from zoo.text import count, percent
 
 if TYPE_CHECKING:
-    from zoo.finetune.events import Finished
+    from zoo.cli.console import Screen
+    from zoo.finetune.events import FeaturesDone, Finished
+    from zoo.finetune.plan import Plan
     from zoo.metrics import LabelReport, Report
+    from zoo.recipe import Recipe
     from zoo.run import Run
+    from zoo.train.records import Epoch
+
+SCORES = {
+    "classify": "accuracy  macro-F1",
+    "multilabel": "     mAP  macro-F1",
+    "reconstruct": "       MSE",
+}
+
+
+class Story:
+    """Shows the events of a fine-tune, one after the other."""
+
+    def __init__(self, screen: Screen, plan: Plan, run: Run) -> None:
+        self.screen, self.plan, self.run = screen, plan, run
+        self.header = False
+
+    def show(self, event: object) -> None:
+        """Print what there is to say of an event."""
+        from zoo.finetune.events import FeaturesDone, Finished, Note
+        from zoo.train.records import Epoch
+
+        recipe = self.plan.recipe
+        if isinstance(event, Note | FeaturesDone | Finished):
+            self.screen.close()  # else the bar of the epochs goes on below what is said
+        if isinstance(event, Note):
+            talk(event.text)
+        elif isinstance(event, FeaturesDone):
+            show_features(event, recipe)
+        elif isinstance(event, Finished):
+            show_report(event, self.run)
+        elif isinstance(event, Epoch):
+            if not self.header:
+                talk(f"epoch  train loss  val loss  {SCORES[recipe.task or 'classify']}")
+                self.header = True
+            show_epoch(event, recipe.epochs, self.plan.best)
+
+
+def show_features(event: FeaturesDone, recipe: Recipe) -> None:
+    what = "features" if recipe.freeze else "photos"
+    rate = event.computed / event.seconds if event.seconds else 0
+    done = f"{event.computed:,} computed ({rate:,.0f}/s)" if event.computed else "none to compute"
+    cached = f", {event.cached:,} from the cache" if event.cached else ""
+    talk(f"{what:<10} {done}{cached} in {event.seconds:.1f} s")
+    if event.balance:
+        talk(event.balance)
+    if event.bad:
+        talk(f"warning: {len(event.bad)} unreadable photos are left out, see skipped.csv:")
+        for path, reason in list(event.bad.items())[:5]:
+            talk(f"  {path}: {reason}")
+
+
+def show_epoch(epoch: Epoch, epochs: int, best: str) -> None:
+    """Every epoch of a short run, about thirty lines of a long one, and every new best."""
+    shown = epoch.best and best != "last"
+    for note in epoch.notes:
+        talk(note)
+    if shown or epoch.epoch == epochs or epoch.epoch % max(1, epochs // 30) == 0:
+        mark = "  best" if shown and best != "optimum" else ""
+        first = epoch.accuracy if epoch.map is None else epoch.map
+        scores = (
+            f"{percent(first):>8}  {percent(epoch.macro_f1):>8}"
+            if epoch.mse is None
+            else f"{epoch.mse:>10.6f}"
+        )
+        losses = f"{epoch.train_loss:>10.4f}  {epoch.val_loss:>8.4f}"
+        talk(f"{epoch.epoch:>5}  {losses}  {scores}{mark}")
 
 
 def show_report(event: Finished, run: Run) -> None:

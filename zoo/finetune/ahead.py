@@ -51,6 +51,10 @@ class Ahead:
         self.thread = threading.Thread(target=self.run, name="zoo-ahead", daemon=True)
         self.thread.start()
 
+    def runs(self, part: NetworkRef) -> bool:
+        """Return whether this is the frozen part whose features it computes."""
+        return (self.part.key, self.part.preprocess) == (part.key, part.preprocess)
+
     def run(self) -> None:
         began = time.perf_counter()
         work = [(sample, Views()) for sample in self.index.samples]

@@ -12,12 +12,12 @@ from zoo.disk import replacing, writing
 from zoo.errors import RunError
 from zoo.features.digests import digest_of
 from zoo.finetune.describe import record
-from zoo.finetune.events import Watch
 from zoo.finetune.job import Job
 from zoo.finetune.plan import Plan
 from zoo.recipe import Recipe
 from zoo.run import Run, Seen, launch
 from zoo.train.distributed import ALONE, Team
+from zoo.watch import Watch
 
 
 def start(plan: Plan, folder: Path, watch: Watch, team: Team = ALONE) -> Job:
@@ -69,7 +69,7 @@ def resume(plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> Job:
             f"the weights that {run.folder} started from have changed", "start a new run"
         )
     job = Job(plan, run if team.first else Seen(run.folder, before), watch, team)
-    job.gather.before = run.contents()
+    job.inputs.before = run.contents()
     return job
 
 

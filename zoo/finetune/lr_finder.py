@@ -18,15 +18,15 @@ import numpy as np
 from zoo.disk import scratch
 from zoo.errors import TrainingError, UsageError
 from zoo.finetune.describe import record
-from zoo.finetune.events import Event, Watch
-from zoo.finetune.fit import settings_of
-from zoo.finetune.inputs import Gather
+from zoo.finetune.fit import settings_of, trained_part
+from zoo.finetune.inputs import Inputs
 from zoo.finetune.plan import Plan
 from zoo.metrics import Array
 from zoo.recipe import Recipe
 from zoo.run import Run
 from zoo.train.batches import order
 from zoo.train.loop import Loop
+from zoo.watch import Watch
 
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 100
 DIVERGED = 4.0  # times the least loss so far
@@ -72,25 +72,22 @@ def in_steps(recipe: Recipe) -> Recipe:
     return replace(recipe, **once)
 
 
-def events(plan: Plan, watch: Watch) -> Iterator[Event | Point]:
-    """The points, after what there is to say of the features, which are kept in the cache.
+def curve(plan: Plan, watch: Watch) -> list[Point]:
+    """Return the points; tell what there is to say of the features, which are kept in the cache.
 
     Nothing else is left behind: the run folder that the feature pass wants is a temporary one.
     """
-    import torch
-
     (phase,) = plan.phases
     with scratch("lr") as folder:
-        gather = Gather(plan, Run.create(folder / "run", record(plan)), watch)
-        source = yield from gather.source(phase)
-        torch.set_num_threads(plan.threads)
-        if phase.parts is None:
-            plan.chain.requires_grad_(True)
-        model = plan.training_chain if phase.parts is None else phase.parts.trainable
-        settings = settings_of(plan, phase, gather.index, gather.class_weights)
-        for step, point in enumerate(Rising(model, source, settings, plan.device.torch).points()):
-            watch.progress("steps", step + 1, STEPS)
-            yield point
+        inputs = Inputs(plan, Run.create(folder / "run", record(plan)), watch)
+        source = inputs.batches(phase)
+        model = trained_part(plan, phase)
+        settings = settings_of(plan, phase, inputs.index, inputs.class_weights)
+        points = []
+        for point in Rising(model, source, settings, plan.device.torch).points():
+            points.append(point)
+            watch.progress("steps", len(points), STEPS)
+    return points
 
 
 class Rising(Loop):

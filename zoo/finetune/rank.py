@@ -32,7 +32,6 @@ from zoo.features.cache import cache_of
 from zoo.features.compute import Pass, Views, compute
 from zoo.features.digests import contents
 from zoo.finetune.choices import mirrored
-from zoo.finetune.events import Watch
 from zoo.head.cross_validation import cross_validated
 from zoo.head.folds import alike
 from zoo.head.softmax_regression import Targets
@@ -40,7 +39,7 @@ from zoo.head.solver import Search
 from zoo.metrics import Array
 from zoo.models.cut import Cut, cut, feature_shape, is_linear
 from zoo.run import Run
-from zoo.watch import check
+from zoo.watch import Watch, check
 
 if TYPE_CHECKING:
     from torch import nn

@@ -23,10 +23,10 @@ from zoo.errors import (
     ZooError,
     nearest,
 )
-from zoo.finetune import begin, planning
-from zoo.finetune.events import Watch
+from zoo.finetune import begin, job, planning
 from zoo.recipe import Recipe
 from zoo.run import Run
+from zoo.watch import Watch
 
 MOST = 1000
 FOLDS = 5
@@ -151,8 +151,7 @@ def carry_out(recipe: Recipe, place: Path, watch: Watch) -> Run:
         if run.record["status"] == "finished":
             return run
         task = begin.resume(planning.make(begin.recipe_of(run)), run, watch)
-    for _ in task.events():
-        pass
+    job.run(task)
     return Run.open(place)
 
 
