@@ -18,8 +18,9 @@ from zoo.data.folds import folds_of
 from zoo.data.index import DatasetIndex, scan
 from zoo.errors import DataError, Interrupted, RunError, UsageError
 from zoo.features.digests import contents
-from zoo.finetune import begin, planning
+from zoo.finetune import begin
 from zoo.finetune.describe import lines
+from zoo.finetune.prepare import prepare
 from zoo.head.folds import Photos, alike
 from zoo.run import Run
 
@@ -324,12 +325,10 @@ def test_a_resumed_run_sees_other_content(three: Path, tmp_path: Path, freeze: b
     path.write_bytes(kept[:-20] + b"." * 20)  # a whole picture all the same
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(RunError, match=r"train/square/4\.png has other content"):
-        carried_out(
-            begin.resume(planning.make(begin.recipe_of(Run.open(run))), Run.open(run), Watcher())
-        )
+        carried_out(begin.resume(prepare(begin.recipe_of(Run.open(run))), Run.open(run), Watcher()))
     path.write_bytes(kept)
     *_, done = carried_out(
-        begin.resume(planning.make(begin.recipe_of(Run.open(run))), Run.open(run), Watcher())
+        begin.resume(prepare(begin.recipe_of(Run.open(run))), Run.open(run), Watcher())
     )
     assert done.test.photos == 9
 
@@ -342,7 +341,7 @@ def test_a_resume_names_the_photo_that_is_not_as_it_was(three: Path, tmp_path: P
 
     def fails() -> str:
         with pytest.raises(RunError) as error:
-            begin.resume(planning.make(begin.recipe_of(Run.open(run))), Run.open(run), Watcher())
+            begin.resume(prepare(begin.recipe_of(Run.open(run))), Run.open(run), Watcher())
         return error.value.what
 
     path = data / "train/disc/3.png"
@@ -407,11 +406,11 @@ def test_small_grey_pictures_are_not_mirrored(
             image = Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8))
             image.convert(mode[:3]).save(tmp_path / name / f"{number}.png")
     words = {"cut": "act3", "epochs": 9}
-    made = planning.make(settings("lenet", tmp_path, **words))
-    assert made.recipe.flip is mirrored
-    told = {line.what: f"{line.value} {line.reason}" for line in lines(made)}
+    made = prepare(settings("lenet", tmp_path, **words))
+    assert made.plan.recipe.flip is mirrored
+    told = {line.what: f"{line.value} {line.reason}" for line in lines(made.plan)}
     assert ("not mirrored" in told["views"]) is not mirrored
     assert ("small grey pictures" in told.get("mirrored", "")) is not mirrored
-    asked = planning.make(settings("lenet", tmp_path, flip=not mirrored, **words))
+    asked = prepare(settings("lenet", tmp_path, flip=not mirrored, **words)).plan
     assert asked.recipe.flip is not mirrored
     assert "small grey" not in str(lines(asked))

@@ -20,9 +20,10 @@ from PIL import Image
 from zoo import network, recipe, weights
 from zoo.engine.select import bf16
 from zoo.errors import DataError, Interrupted, RunError, UnknownStage
-from zoo.finetune import begin, planning
+from zoo.finetune import begin
 from zoo.finetune.describe import lines
 from zoo.finetune.events import FeaturesDone, Finished
+from zoo.finetune.prepare import prepare
 from zoo.models.cut import cut
 from zoo.run import Run
 from zoo.train.loop import Epoch
@@ -117,7 +118,7 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path, photos, values, what, a
     assert not (run / "model.safetensors").exists()
     with pytest.raises(RunError, match="unfinished"):
         Run.open(run).finished()
-    events = carried_out(begin.resume(planning.make(chosen), Run.open(run), Watcher()))
+    events = carried_out(begin.resume(prepare(chosen), Run.open(run), Watcher()))
     assert sha256(run / "model.safetensors") == sha256(tmp_path / "whole" / "model.safetensors")
     assert not (run / "checkpoint.safetensors").exists()
     epochs = [line["epoch"] for line in Run.open(run).metrics()]
@@ -161,7 +162,7 @@ def test_resume_refuses_other_photos(tmp_path, photos):
         tune(tmp_path / "run", chosen, Watcher("epoch", 2))
     next(data.rglob("*.png")).unlink()
     with pytest.raises(RunError, match="have changed"):
-        begin.resume(planning.make(chosen), Run.open(tmp_path / "run"), Watcher())
+        begin.resume(prepare(chosen), Run.open(tmp_path / "run"), Watcher())
 
 
 def test_unreadable_photos_are_listed_and_left_out(tmp_path, photos):
@@ -204,7 +205,7 @@ def test_a_run_gives_its_convolutions_to_another(tmp_path, photos, lenet_run):
     tune(tmp_path / "third", third)  # an mlp head gives way to a linear one
     assert saved(tmp_path / "third")["fc2.weight"].shape[0] == 3
     with pytest.raises(RunError, match="is a run of lenet"):
-        planning.make(settings("resnet18", photos, weights=str(lenet_run)))
+        prepare(settings("resnet18", photos, weights=str(lenet_run)))
 
 
 def test_a_run_of_a_run_of_a_network_with_another_head(tmp_path, photos):
@@ -229,8 +230,8 @@ def test_a_weights_file_beside_a_run_is_that_file(tmp_path, photos, lenet_run):
     shutil.copytree(lenet_run, run)
     tensors = saved(run)
     weights.save({n: torch.zeros_like(t) for n, t in tensors.items()}, run / "other.safetensors")
-    made = planning.make(settings("lenet", photos, weights=str(run / "other.safetensors")))
-    assert not made.chain.state_dict()["conv1.weight"].any()
+    made = prepare(settings("lenet", photos, weights=str(run / "other.safetensors")))
+    assert not made.network().chain.state_dict()["conv1.weight"].any()
 
 
 def test_resume_works_from_another_folder_and_after_a_torn_line(tmp_path, photos, monkeypatch):
@@ -262,7 +263,7 @@ def test_a_resume_that_finds_no_photos_keeps_the_checkpoint(tmp_path, photos):
     for path in (data / sorted(p.name for p in data.iterdir())[0]).iterdir():
         path.write_bytes(bytes(path.stat().st_size))  # as a share that comes and goes
     with pytest.raises(DataError):
-        carried_out(begin.resume(planning.make(chosen), Run.open(tmp_path / "run"), Watcher()))
+        carried_out(begin.resume(prepare(chosen), Run.open(tmp_path / "run"), Watcher()))
     assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
 
 
@@ -362,14 +363,12 @@ def test_imbalance_is_seen_and_weighed(tmp_path, photos):
     small = sorted(path for path in data.iterdir() if path.is_dir())[0]
     for path in sorted(small.iterdir())[3:]:
         path.unlink()
-    made = planning.make(settings("lenet", data, freeze=False))
-    assert made.class_weights[0] > made.class_weights[1]
-    balance = next(line for line in lines(made) if line.what == "balance")
+    made = prepare(settings("lenet", data, freeze=False))
+    assert made.plan.class_weights[0] > made.plan.class_weights[1]
+    balance = next(line for line in lines(made.plan) if line.what == "balance")
     assert balance.value == "weights"
     assert "times the photos" in balance.reason
-    assert (
-        planning.make(settings("lenet", data, freeze=False, balance="none")).class_weights is None
-    )
+    assert prepare(settings("lenet", data, freeze=False, balance="none")).plan.class_weights is None
 
 
 def test_cut_moves_over_what_has_nothing_to_train():
@@ -405,12 +404,12 @@ def test_a_cut_that_cannot_be_names_the_stages(name, says, hint):
 
 
 def test_the_plan_gives_a_reason_for_every_choice(photos):
-    made = planning.make(settings("lenet", photos, cut="pool2"))
-    assert {line.what for line in lines(made)} >= {
+    made = prepare(settings("lenet", photos, cut="pool2"))
+    assert {line.what for line in lines(made.plan)} >= {
         "model", "photos", "frozen", "trained", "input", "views", "features", "device",
         "precision", "training", "balance",
     }  # fmt: skip
-    assert all(line.reason for line in lines(made))
+    assert all(line.reason for line in lines(made.plan))
 
 
 @pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")

@@ -19,8 +19,9 @@ from zoo import disk, network, weights
 from zoo.engine.select import bf16
 from zoo.errors import DisagreementError, RunError
 from zoo.features import digests
-from zoo.finetune import agreement, planning
+from zoo.finetune import agreement
 from zoo.finetune.events import FeaturesDone
+from zoo.finetune.prepare import prepare
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import open_predictor
 from zoo.recipe import Recipe
@@ -111,12 +112,12 @@ def test_weights_that_have_changed_are_not_taken_for_known(tmp_path, photos, fil
     path.write_bytes(file.read_bytes())
     recipe = chosen(photos, path)
     tune(tmp_path / "a", recipe)
-    assert planning.make(recipe).known is not None
+    assert prepare(recipe).built is None
     chain = network.pretrained("lenet", "none", seed=4).chain
     weights.save(chain.state_dict(), path)
-    made = planning.make(recipe)
-    assert made.known is None
-    assert made.weights_sha256 != Run.open(tmp_path / "a").record["weights_sha256"]
+    made = prepare(recipe)
+    assert made.built is not None
+    assert made.plan.facts.weights_sha256 != Run.open(tmp_path / "a").record["weights_sha256"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,9 @@ def test_weights_that_have_changed_are_not_taken_for_known(tmp_path, photos, fil
     [{"head": "mlp:8"}, {"epochs": 3}, {"freeze": False, "cut": None}, {"engine": "torch"}],
 )
 def test_what_takes_torch_is_planned_with_it(photos, file, first, change):
-    assert planning.make(chosen(photos, file, **change)).known is None
+    made = prepare(chosen(photos, file, **change))
+    made.settle()
+    assert made.built is not None
 
 
 def test_a_run_predicts_without_torch_what_torch_answers(tmp_path, photos, first):
@@ -167,11 +170,12 @@ def test_a_network_put_in_the_runs_place_answers_itself(tmp_path, photos, first)
 def test_a_damaged_graph_is_made_anew(tmp_path, photos, file, first):
     from zoo.engine import compiled
 
-    made = planning.make(chosen(photos, file))
-    graph = compiled.folder() / made.part(made.cut).key / "graph.bin"
+    made = prepare(chosen(photos, file))
+    graph = compiled.folder() / made.ref(made.plan.cut).key / "graph.bin"
     graph.write_bytes(graph.read_bytes()[:-1])
-    again = planning.make(chosen(photos, file))
-    assert again.known is None  # there is no such graph: it is built from the network
+    again = prepare(chosen(photos, file))
+    again.settle()
+    assert again.built is not None  # there is no such graph: it is built from the network
     tune(tmp_path / "run", chosen(photos, file))
     assert sha256(tmp_path / "run/model.safetensors") == sha256(first / "model.safetensors")
 

@@ -11,7 +11,8 @@ from kit import Watcher, carried_out, saved, settings, write_photos
 
 from zoo import network, weights
 from zoo.engine.select import bf16
-from zoo.finetune import begin, planning
+from zoo.finetune import begin
+from zoo.finetune.prepare import prepare
 
 DEEPER = [
     pytest.param("resnet18", {"cut": "layer4.0"}, id="resnet18-inside-a-stage"),
@@ -53,12 +54,11 @@ MORE = [
 def frozen_is_kept(folder: Path, model: str, photos: Path, **values: object) -> None:
     """Fine-tunes, and compares all that was frozen to the end with where it came from."""
     chosen = settings(model, photos, **{"epochs": 2, "batch_size": 8, "lr": 0.01, **values})
-    made = planning.make(chosen)
-    start = {name: tensor.clone() for name, tensor in made.chain.state_dict().items()}
-    parts = made.phases[-1].parts
-    assert parts is not None
+    made = prepare(chosen)
+    start = {name: tensor.clone() for name, tensor in made.network().chain.state_dict().items()}
+    parts = made.parts(made.plan.phases[-1].cut)
     trained = {id(tensor) for tensor in parts.trainable.state_dict(keep_vars=True).values()}
-    live = made.chain.state_dict(keep_vars=True)
+    live = made.network().chain.state_dict(keep_vars=True)
     frozen = [name for name, tensor in live.items() if id(tensor) not in trained]
     assert frozen
     source = network.pretrained(model, chosen.weights, variant=chosen.variant, seed=chosen.seed)

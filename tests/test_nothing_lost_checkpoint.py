@@ -16,8 +16,9 @@ import pytest
 from kit import Watcher, carried_out, settings, sha256, tune
 
 from zoo.errors import Interrupted, RunError
-from zoo.finetune import begin, planning
+from zoo.finetune import begin
 from zoo.finetune.events import Note
+from zoo.finetune.prepare import prepare
 from zoo.run import Run
 from zoo.train import checkpoint
 
@@ -55,7 +56,7 @@ def stopped(tmp_path, chosen) -> Path:
 
 def resume(run: Path, chosen) -> list[str]:
     """Finishes a run; what it had to say."""
-    events = carried_out(begin.resume(planning.make(chosen), Run.open(run), Watcher()))
+    events = carried_out(begin.resume(prepare(chosen), Run.open(run), Watcher()))
     return [event.text for event in events if isinstance(event, Note)]
 
 

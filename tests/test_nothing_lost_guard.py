@@ -21,7 +21,8 @@ from kit import Watcher, carried_out, saved, settings, sha256, tune
 from zoo import weights
 from zoo.errors import Interrupted, OutOfMemory, TrainingError
 from zoo.finetune import begin as beginning
-from zoo.finetune import job, planning
+from zoo.finetune import job
+from zoo.finetune.prepare import prepare
 from zoo.recipe import Recipe
 from zoo.run import Run
 from zoo.train import checkpoint
@@ -37,7 +38,7 @@ def begin(
 
     Calls are those of training, from 1 on.
     """
-    made = planning.make(chosen)
+    made = prepare(chosen)
     calls = 0
 
     def hook(part: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> Any:
@@ -47,7 +48,7 @@ def begin(
         calls += 1
         return fault(calls, inputs[0], output)
 
-    made.chain.get_submodule(stage).register_forward_hook(hook)
+    made.network().chain.get_submodule(stage).register_forward_hook(hook)
     watch = watch or Watcher()
     if folder.exists():
         return beginning.resume(made, Run.open(folder), watch)
@@ -147,9 +148,9 @@ def test_a_run_that_skips_steps_is_resumed_to_the_same_bits(tmp_path, chosen):
     def fault(call: int, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         return output / (~(inputs.flatten(1)[:, :3] == odd).all(1)).float()[:, None]
 
-    first = planning.make(chosen)
+    first = prepare(chosen)
     seen: list[torch.Tensor] = []
-    first.chain.get_submodule("flatten").register_forward_hook(
+    first.network().chain.get_submodule("flatten").register_forward_hook(
         lambda part, inputs, output: seen.append(output[0, :3].clone()) if part.training else None
     )
     carried_out(beginning.start(first, tmp_path / "look", Watcher()))

@@ -26,7 +26,8 @@ class Setting:
 
     kind: the type as it is annotated. commands: those that have a flag for it. limits: ge, gt, le
     and lt (at least, above, at most, below). pattern: what text must match, and what that is
-    called. flags: where they are not the name.
+    called. flags: where they are not the name. elsewhere: the help of a command where another is
+    true.
     """
 
     name: str
@@ -38,6 +39,11 @@ class Setting:
     limits: Mapping[str, float]
     pattern: tuple[str, str]
     flags: tuple[str, ...]
+    elsewhere: Mapping[str, str]
+
+    def help_in(self, command: str) -> str:
+        """Return the help of its flag in a command."""
+        return self.elsewhere.get(command, self.described)
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -81,11 +87,12 @@ def row(
     on: tuple[str, ...] = EVERY,
     pattern: tuple[str, str] = ("", ""),
     flags: tuple[str, ...] = (),
+    elsewhere: Mapping[str, str] | None = None,
     **limits: float,
 ) -> Any:
     """A field of Recipe that is a row of the table."""
     about: dict[str, Any] = {"help": help, "section": section, "commands": on, "limits": limits}
-    about |= {"pattern": pattern, "flags": flags}
+    about |= {"pattern": pattern, "flags": flags, "elsewhere": elsewhere or {}}
     if default == {}:
         return field(default_factory=dict, metadata=about)
     return field(default=default, metadata=about)
@@ -138,6 +145,10 @@ class Recipe:
         "How the head is trained: lbfgs computes the optimum of a linear head on kept features, "
         "adamw, adam and sgd train in steps. Default: auto, lbfgs where it can, else adamw.",
         HEAD, "auto", flags=("--solver", "--optimizer"),
+        elsewhere={
+            "train": "How the network is trained: adamw, adam or sgd. Default: auto, adamw.",
+            "lr": "What takes the steps: adamw, adam or sgd. Default: auto, adamw.",
+        },
     )
     penalty: float | None = row(
         "Strength of the L2 penalty of lbfgs. Default: chosen by cross-validation.",
@@ -170,6 +181,10 @@ class Recipe:
         "How the learning rate falls; head-then-all trains the head first, then every stage at a "
         "lower rate.",
         DEEPER, "cosine", on=FIT,
+        elsewhere={
+            "train": "How the learning rate falls: cosine, exponential or constant. Default: "
+            "cosine."
+        },
     )
     decay: float = row(
         "Factor on the learning rate in each epoch of the exponential schedule.",

@@ -146,9 +146,10 @@ def settings(model: str, data: Path, **values: object) -> recipe.Recipe:
 
 def tune(folder: Path, chosen: recipe.Recipe, watch: Watcher | None = None) -> list[object]:
     """Run a fine-tune to its end and return everything it told."""
-    from zoo.finetune import begin, planning
+    from zoo.finetune import begin
+    from zoo.finetune.prepare import prepare
 
-    return carried_out(begin.start(planning.make(chosen), folder, watch or Watcher()))
+    return carried_out(begin.start(prepare(chosen), folder, watch or Watcher()))
 
 
 def carried_out(job: Job) -> list[object]:

@@ -7,15 +7,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING
 
 from zoo.cli import flags
 from zoo.cli.console import Screen, print_json, put, talk
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
+    from zoo.finetune.describe import Line
     from zoo.finetune.job import Job
     from zoo.finetune.plan import Plan
     from zoo.recipe import Recipe
@@ -25,23 +24,12 @@ if TYPE_CHECKING:
 
 @flags.settings("finetune")
 def command(
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Run folder to make. Default: runs/MODEL-PHOTOS."),
-    ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="TOML file of settings; flags win over it.")
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Finish this run with the settings that it has.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")
-    ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON on stdout.")
-    ] = False,
-    **given: Any,
+    output: flags.RunFolder = None,
+    recipe: flags.RecipeFile = None,
+    resume: flags.Resume = None,
+    dry_run: flags.DryRun = False,
+    json: flags.Json = False,
+    **given: object,
 ) -> None:
     """Retrain a network's head on your photos; everything goes into a run folder.
 
@@ -51,25 +39,20 @@ def command(
     from zoo import recipe as recipes
 
     chosen = flags.given(given)
-    if resume is not None:
-        continue_run(resume, [*chosen, *others(output, recipe, dry_run)], json)
-        return
-    begin(recipes.make(chosen, recipe), output, dry_run, json)
-
-
-def others(output: Path | None, recipe: Path | None, dry_run: bool) -> list[str]:
-    """The flags that are no settings and that a resumed run cannot take, where they were given."""
-    found = {"output": output, "recipe": recipe, "dry_run": dry_run}
-    return [name for name, value in found.items() if value]
+    if resume is None:
+        begin(recipes.make(chosen, recipe), output, dry_run, json)
+    else:
+        own = {"output": output, "recipe": recipe, "dry_run": dry_run or None}
+        continue_run(resume, [*chosen, *flags.given(own)], json)
 
 
 def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> None:
     """Plans, prints the plan, and carries it out in a new run folder."""
-    from zoo.finetune import checks
     from zoo.train import distributed as teams
 
     with Screen() as screen, teams.meeting() as team:
-        from zoo.finetune import planning
+        from zoo.finetune import begin, checks
+        from zoo.finetune.prepare import prepare
 
         screen.quiet = not team.first
         folder, again = place(settings, output) if team.first else (Path(), False)
@@ -78,21 +61,16 @@ def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> N
             go_on(Path(folder), team, screen, json)
             return
         with team.in_turn():
-            plan = planning.make(settings, screen.bytes, begin=not dry_run)
-        try:
+            prepared = prepare(settings, screen.bytes, begin=not dry_run)
+        with prepared:
             checks.check_team(settings, team)
             if team.first:
-                show_plan(plan)
+                show_plan(prepared.plan)
                 show_team(team)
-            if dry_run:
-                if team.first:
-                    talk("dry run: nothing was computed, nothing was written")
-                return
-            from zoo.finetune import begin
-
-            carry_out(begin.start(plan, Path(folder), screen, team), screen, json)
-        finally:
-            plan.stop()
+            if not dry_run:
+                carry_out(begin.start(prepared, Path(folder), screen, team), screen, json)
+            elif team.first:
+                talk("dry run: nothing was computed, nothing was written")
 
 
 def place(settings: Recipe, output: Path | None) -> tuple[Path, bool]:
@@ -141,20 +119,20 @@ def go_on(folder: Path, team: Team, screen: Screen, json: bool) -> None:
             show_result(run, json)
         return
     with run.held() if team.first else nullcontext():
-        from zoo.finetune import begin, planning
+        from zoo.finetune import begin
+        from zoo.finetune.prepare import prepare
 
         with team.in_turn():
-            plan = planning.make(begin.recipe_of(run), screen.bytes, begin=True)
-        try:
+            prepared = prepare(begin.recipe_of(run), screen.bytes, begin=True)
+        with prepared:
             if team.first:
                 talk(f"resuming {folder}")
                 show_team(team)
-            carry_out(begin.resume(plan, run, screen, team), screen, json)
-        finally:
-            plan.stop()
+            carry_out(begin.resume(prepared, run, screen, team), screen, json)
 
 
 def carry_out(job: Job, screen: Screen, json: bool) -> None:
+    """Carry a job out, show what it tells, and print what came of it."""
     from zoo.cli.finetune_report import Story
     from zoo.finetune.job import run
 
@@ -183,7 +161,11 @@ def refuse_existing(folder: Path) -> None:
 def show_plan(plan: Plan) -> None:
     from zoo.finetune.describe import lines
 
-    told = lines(plan)
+    show_lines(lines(plan))
+
+
+def show_lines(told: Sequence[Line]) -> None:
+    """Print lines of a plan, the reasons below each other."""
     widest = max(len(line.value) for line in told if len(line.value) < 50)
     for line in told:
         reason = f"  {line.reason}" if line.reason else ""

@@ -40,9 +40,8 @@ def of_head(inputs: Inputs, weight: Array, bias: Array, outputs: Array) -> float
     plan, val = inputs.plan, inputs.index.of("val")
     if plan.device.precision == "fp32":
         return None
-    assert plan.cut is not None
     place = replace(plan.device, precision="fp32")
-    exact = prefix(plan.part(plan.cut), plan.engine, place, plan.recipe.workers)
+    exact = prefix(inputs.prepared.ref(plan.cut), plan.engine, place, plan.recipe.workers)
     cache = inputs.cache(plan.cut, exact)  # so that the next run need not compute them
     rows = spread(range(len(val)), COMPARED)
     work = [(val[row], Views()) for row in rows]
@@ -68,16 +67,19 @@ def of_network(inputs: Inputs) -> float | None:
     plan, index = inputs.plan, inputs.index
     if plan.device.precision == "fp32":
         return None
-    val = spread(index.of("val"), PHOTOS)  # the index is sorted by class
+    net, val = (
+        inputs.prepared.network(),
+        spread(index.of("val"), PHOTOS),
+    )  # the index is sorted by class
     paths = [index.root / sample.path for sample in val]
     digest = weights.hash_of(inputs.run.path("model.safetensors"))
-    made = made_of(plan.start.row, plan.start.variant, plan.recipe.head)
+    made = made_of(net.row, net.variant, plan.recipe.head)
     where = (plan.recipe.model, made, f"file {digest}", None, plan.preprocess)
     kind, _ = choose("auto", plan.device.name, plan.device.precision)
     answers = []
     for precision in ("fp32", plan.device.precision):
         device = replace(plan.device, precision=precision)
-        engine = prefix(NetworkRef(*where, plan.chain), kind, device).engine
+        engine = prefix(NetworkRef(*where, net.chain), kind, device).engine
         rows = forward(paths, lambda path: plain_view(path, plan.preprocess), engine)
         answers.append([row for _, row in rows])
     there = [pair for pair in zip(*answers, strict=True) if not isinstance(pair[0], ImageError)]

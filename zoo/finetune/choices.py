@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
-from zoo.catalog import ModelSpec, Preprocess
+from zoo.catalog import Preprocess
 from zoo.data.index import DatasetIndex
 from zoo.data.views import small_and_grey
 from zoo.device import Device
 from zoo.engine.open import spread
 from zoo.errors import UsageError
+from zoo.finetune.facts import NetworkFacts
 from zoo.metrics import Array
-from zoo.models.cut import Cut
 from zoo.recipe import Recipe, table
 from zoo.text import size
 from zoo.train.batches import SMALL
 
-if TYPE_CHECKING:
-    from zoo.network import Network
+T = TypeVar("T")
+Choice = tuple[T, str]  # with its reason
 
 RATE = 1e-3
 LAYER_DECAY = 0.8
@@ -36,8 +37,12 @@ LOOKED = 24  # photos that say whether all are small and grey
 BUDGET = 50  # per cent of the free disk for kept features
 
 
-def learning_rate(recipe: Recipe, start: Network, fresh: bool) -> tuple[float, str]:
-    rate, whose = recipe.lr or RATE, "as asked for" if recipe.lr else "the default"
+def rate_in_words(recipe: Recipe, trained: bool, scales: bool) -> str:
+    """Return where the learning rate is from, and how it goes on.
+
+    trained: whether the network was. scales: a head is trained on standardised features.
+    """
+    whose = "as asked for" if recipe.lr else "the default"
     then = {
         "cosine": "then cosine",
         "exponential": f"then times {recipe.decay:g} an epoch",
@@ -45,35 +50,35 @@ def learning_rate(recipe: Recipe, start: Network, fresh: bool) -> tuple[float, s
         "head-then-all": "then cosine",
     }[recipe.schedule]
     then = f"warm-up, {then}" if recipe.warmup else then.removeprefix("then ")
-    if fresh:
-        return rate, f"rate: {whose}, on standardised features; {then}"
-    if start.trained:
-        falling = f", times {layer_decay(recipe, start):g} for each stage below"
-        return rate, f"rate of the new head: {whose}; pretrained layers a tenth{falling}; {then}"
-    return rate, f"rate: {whose}, the trained layers are new; {then}"
+    if scales:
+        return f"rate: {whose}, on standardised features; {then}"
+    if trained:
+        falling = f", times {layer_decay(recipe, trained):g} for each stage below"
+        return f"rate of the new head: {whose}; pretrained layers a tenth{falling}; {then}"
+    return f"rate: {whose}, the trained layers are new; {then}"
 
 
-def layer_decay(recipe: Recipe, start: Network) -> float:
-    """Factor on the rate for each stage further from the head; 1 where nothing is pretrained."""
+def layer_decay(recipe: Recipe, trained: bool) -> float:
+    """Return the factor on the rate for each stage further from the head.
+
+    It is 1 where nothing is pretrained.
+    """
     if recipe.layer_decay is not None:
         return recipe.layer_decay
-    return LAYER_DECAY if start.trained else 1.0
+    return LAYER_DECAY if trained else 1.0
 
 
-def threads_of(
-    recipe: Recipe, parts: Cut | None, spec: ModelSpec, place: Device
-) -> tuple[int, str]:
-    """Threads of the trained part: a step of a small network is over before threads have met."""
-    trained = list(parts.trainable.parameters()) if parts else []
-    dense = trained and all(parameter.ndim <= 2 for parameter in trained)
-    work = sum(parameter.numel() for parameter in trained) if dense else spec.macs
+def threads_of(recipe: Recipe, facts: NetworkFacts, classes: int, place: Device) -> Choice[int]:
+    """Return how many threads train: a step of a small network is over before threads have met."""
+    last = facts.cuts[-1]
+    work = facts.parameters(last, classes) if last.dense else facts.row.macs
     if 3 * work * recipe.batch_size < SMALL_WORK:
         return 1, "small steps are quickest on one thread"
     return place.threads, f"{place.threads} threads"
 
 
-def engine_of(recipe: Recipe, place: Device) -> tuple[str, str]:
-    """Who runs the frozen part, and why. Raises UsageError."""
+def engine_of(recipe: Recipe, place: Device) -> Choice[str]:
+    """Return who runs the frozen part, and why. Raises UsageError."""
     from zoo.engine.select import choose
 
     if not recipe.freeze:
@@ -89,11 +94,12 @@ def engine_of(recipe: Recipe, place: Device) -> tuple[str, str]:
 
 
 def view_count(
-    recipe: Recipe, parts: Cut | None, preprocess: Preprocess, photos: int, kind: str
-) -> tuple[int, str]:
-    """Views of each photo, 0 for new ones in each epoch, and why.
+    recipe: Recipe, frozen: bool, preprocess: Preprocess, photos: int, kind: str
+) -> Choice[int]:
+    """Return the views of each photo, 0 for new ones in each epoch, and why.
 
-    kind: `solved` or `head` where nothing but the head is trained, `deeper` where more is.
+    frozen: whether there is a frozen part. photos: to train on. kind:
+    `solved` or `head` where nothing but the head is trained, `deeper` where more is.
     """
     if recipe.augment != "none":
         return 0, f"--augment {recipe.augment}, new in each epoch"
@@ -101,11 +107,11 @@ def view_count(
         return recipe.views, "as asked for; view 0 is the plain centre view"
     if recipe.task == "reconstruct":
         return 1, "the plain view is what is to be given back"
-    if preprocess.size <= SMALL and (parts is None or kind != "deeper"):
+    if preprocess.size <= SMALL and not (frozen and kind == "deeper"):
         moved = "" if recipe.distort == "none" else f", with {recipe.distort} distortions"
         return 1, f"pictures this small are seen whole{moved}"
     crops = "crops, mirrored and not" if recipe.flip else "crops, not mirrored"
-    if parts is None:
+    if not frozen:
         return 0, "random crops, mirrored" if recipe.flip else "random crops"
     if kind == "head":
         return 1, "the plain view: more did not help a head trained in steps, and cost a pass each"
@@ -188,8 +194,20 @@ def whats_missing(recipe: Recipe, linear: bool, kept: bool) -> str:
     return "no features are kept" if not kept else "the sampler draws anew in each epoch"
 
 
-def budget(recipe: Recipe, free: int) -> tuple[int, str]:
-    """Bytes for kept features, and what they are a part of. Raises UsageError."""
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes for kept features, and what they are a part of."""
+
+    bytes: int
+    whose: str
+
+    def less(self, taken: int) -> Room:
+        """Return what is left of it."""
+        return replace(self, bytes=self.bytes - taken)
+
+
+def budget(recipe: Recipe, free: int) -> Room:
+    """Return the room for kept features. Raises UsageError."""
     text = recipe.cache_budget or f"{BUDGET} %"
     match = re.fullmatch(r"([0-9.]+)\s*(%|[kMGT]?B)", text.strip())
     try:
@@ -203,20 +221,20 @@ def budget(recipe: Recipe, free: int) -> tuple[int, str]:
             "as 20GB or 50%",
         )
     if match[2] == "%":
-        return int(free * number / 100), f"{number:g} % of the {size(free)} that are free"
+        return Room(int(free * number / 100), f"{number:g} % of the {size(free)} that are free")
     unit = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}[match[2]]
-    return int(number * unit), "--cache-budget"
+    return Room(int(number * unit), "--cache-budget")
 
 
-def keeping(needed: int, views: int, room: int, whose: str) -> tuple[bool, str]:
-    """Whether the frozen part's output is kept on disk, and why. room: what is left of `budget`."""
+def keeping(needed: int, views: int, room: Room) -> Choice[bool]:
+    """Return whether the frozen part's output is kept on disk, and why."""
     if views == 0:
         return False, "views are new in each epoch: the frozen part runs in each, without gradients"
-    if needed <= room:
-        return True, f"{size(needed)} of at most {size(room)} ({whose})"
+    if needed <= room.bytes:
+        return True, f"{size(needed)} of at most {size(room.bytes)} ({room.whose})"
     return False, (
-        f"{size(needed)} are more than {size(room)} ({whose}): the frozen part runs in each epoch, "
-        "without gradients"
+        f"{size(needed)} are more than {size(room.bytes)} ({room.whose}): the frozen part runs in "
+        "each epoch, without gradients"
     )
 
 

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from dataclasses import dataclass
+from typing import Any
 
 from zoo import __version__
 from zoo.catalog import Preprocess
 from zoo.data.index import DatasetIndex
 from zoo.data.left_out import told
-from zoo.finetune.plan import Line
+from zoo.finetune.choices import RATE
+from zoo.finetune.facts import CutFacts, NetworkFacts
+from zoo.finetune.phases import Phase
+from zoo.finetune.plan import Plan
 from zoo.metrics import THRESHOLD
+from zoo.network import record_of
+from zoo.recipe import Recipe
 from zoo.text import plural, size
 from zoo.weights import cache_folder
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from zoo.finetune.phases import Phase
-    from zoo.finetune.plan import Plan
-    from zoo.models.cut import Cut
-    from zoo.network import Network
-    from zoo.recipe import Recipe
-
 
 KEPT = {
     "accuracy": "epoch of best accuracy",
@@ -35,11 +29,20 @@ KEPT = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the printed plan."""
+
+    what: str
+    value: str
+    reason: str
+
+
 def lines(plan: Plan) -> list[Line]:
-    """What will be done, in the order in which a person asks."""
+    """Return what will be done, in the order in which a person asks."""
     place, reasons = plan.device, plan.reasons
     return [
-        Line("model", about_model(plan), about_weights(plan.start)),
+        Line("model", about_model(plan), about_weights(plan.facts)),
         Line("photos", *about_photos(plan)),
         *about_task(plan),
         *about_parts(plan),
@@ -48,7 +51,7 @@ def lines(plan: Plan) -> list[Line]:
         *about_mirrors(plan),
         *about_features(plan),
         Line("device", place.name, f"{place.reason}; {plural(place.threads, 'core')}"),
-        *([Line("engine", plan.engine, reasons["engine"])] if plan.cut else []),
+        *([Line("engine", plan.engine, reasons["engine"])] if plan.cut.name else []),
         Line("precision", place.precision, about_precision(plan)),
         about_training(plan),
         Line("kept", KEPT[plan.best], reasons["best"]),
@@ -80,18 +83,19 @@ def about_evidence(recipe: Recipe) -> list[Line]:
 
 
 def about_model(plan: Plan) -> str:
-    chosen = [f"{name} {value}" for name, value in plan.start.variant.items()]
+    chosen = [f"{name} {value}" for name, value in plan.facts.variant.items()]
     return ", ".join((plan.recipe.model, *chosen))
 
 
-def about_weights(start: Network) -> str:
-    origin = start.origin
+def about_weights(facts: NetworkFacts) -> str:
+    origin = facts.origin
     if origin["tag"] == "none":
         return "random weights: nothing is known to it yet"
     licence = f", licence {origin['licence']}" if origin.get("licence") else ""
     named = origin["tag"] if origin["tag"] not in ("file", "run") else ""
     named = f"weights {named or origin['file']}{licence}"
-    return "; ".join(filter(None, (named, start.said_of_file)))
+    taken = f"taken from the file: {origin['taken']}" if origin.get("taken") else ""
+    return "; ".join(filter(None, (named, taken)))
 
 
 def about_photos(plan: Plan) -> tuple[str, str]:
@@ -129,75 +133,36 @@ def about_task(plan: Plan) -> list[Line]:
 
 
 def about_parts(plan: Plan) -> list[Line]:
-    if plan.cut is None:
-        why = "--no-freeze" if plan.start.trained else "from scratch"
-        return [Line("trained", f"all {count(plan.training_chain)} parameters", why)]
-    cut, known = plan.cut, plan.known
-    why = "as asked for"
-    if plan.recipe.cut is None:
-        why = known.why if known else why_there(plan)
-    if not plan.start.trained:
+    cut, facts = plan.cut, plan.facts
+    if cut.name is None:
+        why = "--no-freeze" if facts.trained else "from scratch"
+        return [Line("trained", about_trained(plan, cut), why)]
+    why = "as asked for" if plan.recipe.cut else facts.why
+    if not facts.trained:
         why += "; WARNING: these are random weights"
-    new = f"{plan.head} is new ({plan.recipe.head})"
-    frozen, trained = (
-        (known.frozen, f"{known.trained}: {known.parameters(len(plan.index.classes)):,} parameters")
-        if known
-        else (about_frozen(cut), about_trained(cut))
-    )
     return [
-        Line("frozen", frozen, f"cut {cut.name}: {why}"),
-        Line("trained", trained, new),
+        Line("frozen", cut.frozen, f"cut {cut.name}: {why}"),
+        Line("trained", about_trained(plan, cut), f"{facts.head} is new ({plan.recipe.head})"),
         *(about_phase(plan, phase) for phase in plan.phases[1:]),
     ]
 
 
-def about_frozen(cut: Cut) -> str:
-    names = [name for name, _ in cut.frozen.named_children()]
-    if "." in cut.boundary:
-        names[-1] = f"up to {cut.boundary}"
-    shown = f"{names[0]} … {names[-1]}" if len(names) > 1 else names[0]
-    return f"{shown}: {count(cut.frozen)} parameters"
-
-
-def about_trained(cut: Cut) -> str:
-    return f"{names_trained(cut)}: {count(cut.trainable)} parameters"
-
-
-def names_trained(cut: Cut) -> str:
-    names = [name for name, _ in cut.trainable.named_children()]
-    if "." in cut.boundary and names[0] == cut.boundary.split(".")[0]:
-        names[0] += f" behind {cut.boundary}"
-    return ", ".join(names)
+def about_trained(plan: Plan, cut: CutFacts) -> str:
+    count = f"{plan.facts.parameters(cut, len(plan.index.classes)):,} parameters"
+    return f"{cut.trained}: {count}" if cut.name else f"all {count}"
 
 
 def about_phase(plan: Plan, phase: Phase) -> Line:
     """What is trained from an epoch on."""
-    from zoo.finetune.choices import RATE
-
-    what = about_trained(phase.parts) if phase.parts else f"all {count(plan.chain)} parameters"
     how = [f"to epoch {phase.last}, {phase.solver} {phase.lr:g}"]
-    if plan.start.trained:
+    if plan.facts.trained:
         how[0] += f", times {phase.below:g} for each stage below the head"
     if plan.phases[0].solved and plan.recipe.lr is None and phase.lr < RATE:
         how[0] += f" (in few steps less than {RATE:g})"
     if plan.phases[0].solved:  # whose line says nothing of training in steps
         how += [", ".join(extras(plan.recipe))]
+    what = about_trained(plan, phase.cut)
     return Line(f"epoch {phase.first}", what, "; ".join(filter(None, (*how, phase.why))))
-
-
-def why_there(plan: Plan) -> str:
-    """Why a network is cut where its row says."""
-    row = plan.start.row
-    if row.task == "reconstruct":
-        return "the encoder, up to its code"
-    chained = row.stages != ("backbone", "head")
-    assert plan.cut is not None
-    convolutional = any("Conv" in type(part).__name__ for part in plan.cut.frozen.modules())
-    return "the last convolutional stage" if chained and convolutional else "all but the head"
-
-
-def count(module: nn.Module) -> str:
-    return f"{sum(parameter.numel() for parameter in module.parameters()):,}"
 
 
 def about_input(preprocess: Preprocess) -> tuple[str, str]:
@@ -208,17 +173,16 @@ def about_input(preprocess: Preprocess) -> tuple[str, str]:
 
 def about_features(plan: Plan) -> list[Line]:
     """Return the line of the first phase's features; the other phases say it of themselves."""
-    if plan.cut is None:
+    cut, phase = plan.cut, plan.phases[0]
+    if cut.name is None:
         return []
-    phase = plan.phases[0]
-    text = " x ".join(str(length) for length in phase.shape)
+    text = f"{' x '.join(map(str, cut.shape))} after {cut.boundary}"
     if not phase.kept:
-        return [Line("features", f"{text} after {plan.cut.boundary}, not kept", phase.why)]
-    each = 4 * int(np.prod(phase.shape))
-    reason = f"{text} after {plan.cut.boundary}, {size(each)} a view, {plan.rows:,} views"
-    where = cache_folder() / "features"
+        return [Line("features", f"{text}, not kept", phase.why)]
+    each = cut.feature_bytes
+    value = f"{size(each * plan.rows)} in {cache_folder() / 'features'}"
     return [
-        Line("features", f"{size(each * plan.rows)} in {where}", f"{reason}; {phase.why}"),
+        Line("features", value, f"{text}, {size(each)} a view, {plan.rows:,} views; {phase.why}")
     ]
 
 
@@ -234,7 +198,7 @@ def about_training(plan: Plan) -> Line:
         epochs = f"at most {epochs} and {recipe.minutes:g} min"
     return Line(
         "training",
-        ", ".join((f"{plan.solver} {plan.lr:g}", *extras(recipe), epochs)),
+        ", ".join((f"{plan.solver} {plan.phases[0].lr:g}", *extras(recipe), epochs)),
         f"{reasons['solver']}; {reasons['lr']}; {reasons['threads']}",
     )
 
@@ -265,25 +229,24 @@ def about_precision(plan: Plan) -> str:
 
 
 def record(plan: Plan) -> dict[str, Any]:
-    """What run.json says from the start."""
-    from zoo.network import record_of
-
+    """Return what run.json says from the start."""
+    facts, cut = plan.facts, plan.cut
     return {
         "zoo": __version__,
         "model": plan.recipe.model,
-        "spec": record_of(plan.start.row),
-        "weights": plan.start.origin,
-        "weights_sha256": plan.weights_sha256,
+        "spec": record_of(facts.row),
+        "weights": facts.origin,
+        "weights_sha256": facts.weights_sha256,
         "classes": list(plan.index.classes),
         "task": plan.recipe.task,
         **({"threshold": THRESHOLD} if plan.recipe.task == "multilabel" else {}),
         "best_by": plan.best,
-        "variant": plan.start.variant,
+        "variant": facts.variant,
         "head": plan.recipe.head,
-        "cut": plan.cut.name if plan.cut else None,
-        "boundary": plan.cut.boundary if plan.cut else None,
+        "cut": cut.name,
+        "boundary": cut.boundary,
         "phases": [phase.record() for phase in plan.phases],
-        "feature_bytes": plan.feature_bytes if plan.cut and plan.views else None,
+        "feature_bytes": plan.feature_bytes if cut.name and plan.views else None,
         "preprocess": plan.preprocess.to_dict(),
         "precision": plan.device.precision,
         "engine": plan.engine,

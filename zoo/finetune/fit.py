@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -22,12 +22,12 @@ from zoo.train.records import Epoch, Scores, Settings
 from zoo.watch import stop
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from zoo.data.index import DatasetIndex
     from zoo.finetune.phases import Phase
     from zoo.finetune.plan import Plan
     from zoo.head.solver import Solution
+
+LoopKind = TypeVar("LoopKind", bound=Loop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ def phase(inputs: Inputs, journal: Journal, number: int, before: Fitted | None) 
     """
     plan = inputs.plan
     batches = inputs.batches(plan.phases[number])
-    if plan.alone:
+    if plan.solved_only:
         return _solved(inputs, journal, batches) if inputs.team.first else None
-    loop = _loop(inputs, journal, number, batches)
+    loop = loop_of(inputs, plan.phases[number], batches, Loop)
     journal.follow(loop, number, before.loop if before else None)
     last = number == len(plan.phases) - 1
     if plan.phases[number].solved:
@@ -144,7 +144,7 @@ def _solve_in(inputs: Inputs, journal: Journal, loop: Loop) -> None:
     if team.first:
         assert isinstance(loop.source, FeatureSource)
         found = solve(inputs, loop.source)
-        head = inputs.plan.chain.get_submodule(inputs.plan.head)
+        head = inputs.prepared.network().chain.get_submodule(inputs.plan.facts.head)
         assert isinstance(head, torch.nn.Linear)
         with torch.no_grad():
             head.weight.copy_(torch.from_numpy(found.weight))
@@ -157,22 +157,15 @@ def _solve_in(inputs: Inputs, journal: Journal, loop: Loop) -> None:
 # Training in steps.
 
 
-def trained_part(plan: Plan, phase: Phase) -> nn.Module:
-    """Return what a phase trains, ready for that."""
+def loop_of(inputs: Inputs, phase: Phase, source: AnySource, kind: type[LoopKind]) -> LoopKind:
+    """Return the loop that trains what a phase trains, as the network is now."""
     import torch
 
-    torch.set_num_threads(plan.threads)
-    if phase.parts is not None:
-        return phase.parts.trainable
-    plan.chain.requires_grad_(True)
-    return plan.training_chain
-
-
-def _loop(inputs: Inputs, journal: Journal, number: int, source: AnySource) -> Loop:
     plan = inputs.plan
-    model = trained_part(plan, plan.phases[number])
-    settings = settings_of(plan, plan.phases[number], inputs.index, inputs.class_weights)
-    return Loop(model, source, settings, plan.device.torch, inputs.team)
+    torch.set_num_threads(plan.threads)
+    settings = settings_of(plan, phase, inputs.index, inputs.class_weights)
+    model = inputs.prepared.trained(phase)
+    return kind(model, source, settings, plan.device.torch, inputs.team)
 
 
 def _train(inputs: Inputs, journal: Journal, loop: Loop) -> None:
@@ -205,7 +198,7 @@ def settings_of(
         accumulate=recipe.accumulate,
         lr=phase.lr,
         below=phase.below,
-        layer_decay=layer_decay(recipe, plan.start),
+        layer_decay=layer_decay(recipe, plan.facts.trained),
         weight_decay=recipe.weight_decay,
         warmup=recipe.warmup,
         label_smoothing=recipe.label_smoothing,

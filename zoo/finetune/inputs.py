@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.engine.open import Opened, prefix
-from zoo.errors import CacheError, DataError
+from zoo.errors import DataError
 from zoo.features.cache import FeatureCache, Features, cache_of
-from zoo.features.compute import Pass, Views, Work, compute
+from zoo.features.compute import Pass, Views
 from zoo.features.scan import scan
 from zoo.features.standardise import ScaledFeatures, Scaling
 from zoo.finetune.choices import balancing
 from zoo.finetune.events import FeaturesDone, Note
+from zoo.finetune.facts import CutFacts
 from zoo.finetune.phases import Phase
+from zoo.finetune.prepare import Prepared
 from zoo.finetune.readable import check_contents, readable
-from zoo.models.cut import Cut, first_layer
+from zoo.finetune.sharing import shared
+from zoo.models.cut import first_layer
 from zoo.run import Run
 from zoo.train.batches import FeatureSource, Photo, PhotoSource, PrefixSource
 from zoo.train.distributed import ALONE, Team
@@ -26,8 +29,6 @@ from zoo.watch import Watch, stop
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from zoo.finetune.plan import Plan
 
 AnySource = FeatureSource | PhotoSource | PrefixSource
 PARTS = ("train", "val", "test")
@@ -41,8 +42,9 @@ class Inputs:
     which a run began that is resumed. opened: who ran the frozen part last.
     """
 
-    def __init__(self, plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> None:
-        self.plan, self.run, self.watch, self.team = plan, run, watch, team
+    def __init__(self, prepared: Prepared, run: Run, watch: Watch, team: Team = ALONE) -> None:
+        self.prepared, self.run, self.watch, self.team = prepared, run, watch, team
+        self.plan = plan = prepared.plan
         self.index, self.class_weights = plan.index, plan.class_weights
         self.scaling: Scaling | None = None
         self.digests: dict[str, bytes] = {}
@@ -52,14 +54,12 @@ class Inputs:
     def batches(self, phase: Phase) -> AnySource:
         """Return the batches of a phase. Tells FeaturesDone; raises DataError, Interrupted."""
         self.scaling = None
-        if phase.parts is None:
+        if phase.whole:
             return self._photos()
-        if self.plan.known is None:
-            phase.parts.freeze()
         if phase.kept:
-            return self._features(phase, phase.parts)
+            return self._features(phase)
         photos = self._photos()
-        source = PrefixSource(photos, self._open(phase.parts).engine, self.plan.device)
+        source = PrefixSource(photos, self._open(phase.cut).engine, self.plan.device)
         if self.standardises(phase):
             self.scaling = source.scaling = Scaling.of_rows(source.some())
         return source
@@ -81,20 +81,21 @@ class Inputs:
 
     # The features, once.
 
-    def _features(self, phase: Phase, cut: Cut) -> FeatureSource:
-        started, plan = time.perf_counter(), self.plan
+    def _features(self, phase: Phase) -> FeatureSource:
+        started, plan, ahead = time.perf_counter(), self.plan, self.prepared.ahead
         views = Views(tuple(range(plan.views)), plan.view_seed, bool(plan.recipe.flip))
         views_of = {"train": views, "val": Views(), "test": Views()}
         work = [(sample, views_of[sample.split]) for sample in self.index.samples]
-        opened = self._open(cut)
-        cache = self.cache(cut, opened)
+        opened = self._open(phase.cut)
+        cache = self.cache(phase.cut, opened)
         if cache.note:
             self.watch.tell(Note(cache.note))
-        begun = plan.ahead if plan.ahead and plan.ahead.ready is opened else None
+        begun = ahead if ahead and ahead.ready is opened else None
         if begun:
             begun.wait(self.progress)
             cache, started = begun.cache, time.perf_counter() - begun.seconds
-        cache, found = self._computed(cache, opened, work)
+        place = (opened.engine, plan.preprocess, self.index.root)
+        cache, found = shared(self.team, cache, place, work, self.progress)
         found.computed += begun.taken() if begun else 0
         self._looked_at(found, started)
         paths = {part: [sample.path for sample in self.index.of(part)] for part in PARTS}
@@ -118,12 +119,12 @@ class Inputs:
             test=(rows["test"], labels["test"]) if "test" in rows else None,
         )
 
-    def _open(self, cut: Cut) -> Opened:
+    def _open(self, cut: CutFacts) -> Opened:
         """Return the engine of the frozen part; tell what there is to say of it."""
-        plan, part = self.plan, self.plan.part(cut)
+        plan, part, ahead = self.plan, self.prepared.ref(cut), self.prepared.ahead
         with self.team.in_turn():  # a graph is made once
-            if plan.ahead and plan.ahead.runs(part):
-                self.opened = plan.ahead.ready
+            if ahead and (ahead.part.key, ahead.part.preprocess) == (part.key, part.preprocess):
+                self.opened = ahead.ready
             else:
                 place = (plan.engine, plan.device, plan.recipe.workers)
                 self.opened = prefix(part, *place, alone=self.team.alone)
@@ -132,39 +133,9 @@ class Inputs:
             self.watch.tell(Note(self.opened.note))
         return self.opened
 
-    def cache(self, cut: Cut, opened: Opened) -> FeatureCache:
+    def cache(self, cut: CutFacts, opened: Opened) -> FeatureCache:
         """Return where the features of a cut are kept that this engine gives."""
-        return cache_of(self.plan.part(cut), opened, alone=self.team.alone)
-
-    def _computed(
-        self, cache: FeatureCache, opened: Opened, work: Work
-    ) -> tuple[FeatureCache, Pass]:
-        """Return the pass over all of the work, and the cache with what it gave.
-
-        Each process of a team does the part of the list that its number says, whatever of it is
-        there already: the list is the same for all, and stays.
-        """
-        team, place = self.team, (self.plan.preprocess, self.index.root)
-        own = work[team.rank :: team.world]
-        found = compute(cache, opened.engine, *place, own, self.progress)
-        if team.alone:
-            return cache, found
-        digests = [found.keys[s.path][0][:32].hex() if s.path in found.keys else "" for s, _ in own]
-        whole = Pass()
-        for rank, said in enumerate(team.everyone([digests, found.bad, found.computed])):
-            whole.bad |= said[1]
-            whole.computed += said[2]
-            for (sample, views), digest in zip(work[rank :: team.world], said[0], strict=True):
-                if digest:
-                    key = bytes.fromhex(digest)
-                    whole.keys[sample.path] = [views.key(key, each) for each in views.numbers]
-        cache = FeatureCache(cache.folder, {})
-        if any(key not in cache for keys in whole.keys.values() for key in keys):
-            raise CacheError(
-                f"{cache.folder} has not got what the other processes have computed",
-                "set ZOO_CACHE to a folder that all machines share",
-            )
-        return cache, whole
+        return cache_of(self.prepared.ref(cut), opened, alone=self.team.alone)
 
     # Or the photos, in every epoch.
 

@@ -9,8 +9,7 @@ from zoo.finetune import fit, repeats, results
 from zoo.finetune.events import Finished
 from zoo.finetune.inputs import Inputs
 from zoo.finetune.journal import Journal
-from zoo.finetune.plan import Plan
-from zoo.finetune.remember import remember
+from zoo.finetune.prepare import Prepared
 from zoo.run import Run
 from zoo.train.distributed import ALONE, Team
 from zoo.watch import Muted, Watch
@@ -22,10 +21,10 @@ class Job:
     In a team all processes do, and tell the same; the first one alone writes to the folder.
     """
 
-    def __init__(self, plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> None:
-        self.plan, self.watch, self.team = plan, watch, team
-        self.inputs = Inputs(plan, run, watch, team)
-        self.journal = Journal(run, watch, team, plan.recipe.log)
+    def __init__(self, prepared: Prepared, run: Run, watch: Watch, team: Team = ALONE) -> None:
+        self.plan, self.watch, self.team = prepared.plan, watch, team
+        self.inputs = Inputs(prepared, run, watch, team)
+        self.journal = Journal(run, watch, team, prepared.plan.recipe.log)
 
 
 def run(job: Job) -> Finished | None:
@@ -35,7 +34,7 @@ def run(job: Job) -> Finished | None:
     kept that a resume needs, TrainingError and DisagreementError where nothing can go on.
     """
     with job.journal.kept():
-        initial, fitted = repeats.initial(job.plan), None
+        initial, fitted = repeats.initial(job.inputs.prepared), None
         for number in range(job.journal.phase(), len(job.plan.phases)):
             fitted = fit.phase(job.inputs, job.journal, number, fitted)
         if fitted is None or not job.team.first:
@@ -43,12 +42,8 @@ def run(job: Job) -> Finished | None:
         with job.journal.refusing():
             done = results.finish(job.inputs, fitted)
         evidence = repeats.run(job.inputs, initial, partial(_repetition, job.watch))
-        plan, opened = job.plan, job.inputs.opened
-        new = plan.known is None and plan.recipe.head == "linear" and len(plan.phases) == 1
-        if new and job.team.alone and opened and opened.compiled:
-            remember(plan)
         return job.journal.finish(replace(done, evidence=evidence))
 
 
-def _repetition(watch: Watch, plan: Plan, folder: Run) -> None:
-    run(Job(plan, folder, Muted(watch)))
+def _repetition(watch: Watch, prepared: Prepared, folder: Run) -> None:
+    run(Job(prepared, folder, Muted(watch)))

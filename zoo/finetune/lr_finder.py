@@ -18,9 +18,9 @@ import numpy as np
 from zoo.disk import scratch
 from zoo.errors import TrainingError, UsageError
 from zoo.finetune.describe import record
-from zoo.finetune.fit import settings_of, trained_part
+from zoo.finetune.fit import loop_of
 from zoo.finetune.inputs import Inputs
-from zoo.finetune.plan import Plan
+from zoo.finetune.prepare import Prepared
 from zoo.metrics import Array
 from zoo.recipe import Recipe
 from zoo.run import Run
@@ -72,19 +72,15 @@ def in_steps(recipe: Recipe) -> Recipe:
     return replace(recipe, **once)
 
 
-def curve(plan: Plan, watch: Watch) -> list[Point]:
+def curve(prepared: Prepared, watch: Watch) -> list[Point]:
     """Return the points; tell what there is to say of the features, which are kept in the cache.
 
     Nothing else is left behind: the run folder that the feature pass wants is a temporary one.
     """
-    (phase,) = plan.phases
+    (phase,), points = prepared.plan.phases, []
     with scratch("lr") as folder:
-        inputs = Inputs(plan, Run.create(folder / "run", record(plan)), watch)
-        source = inputs.batches(phase)
-        model = trained_part(plan, phase)
-        settings = settings_of(plan, phase, inputs.index, inputs.class_weights)
-        points = []
-        for point in Rising(model, source, settings, plan.device.torch).points():
+        inputs = Inputs(prepared, Run.create(folder / "run", record(prepared.plan)), watch)
+        for point in loop_of(inputs, phase, inputs.batches(phase), Rising).points():
             points.append(point)
             watch.progress("steps", len(points), STEPS)
     return points

@@ -12,17 +12,17 @@ from zoo.metrics import Array
 from zoo.train.batches import PhotoSource, Source
 
 if TYPE_CHECKING:
-    from zoo.finetune.plan import Plan
+    from zoo.network import Network
 
 LARGEST = 4096  # values of a picture; the covariance matrix has the square of it
 
 
-def baseline_of(plan: Plan, source: Source) -> Baseline | None:
+def baseline_of(net: Network, source: Source) -> Baseline | None:
     """Return what principal components do with a code as long as the network's."""
     from torch import nn
 
     assert isinstance(source, PhotoSource)
-    stage = plan.chain.get_submodule(plan.start.spec.code)
+    stage = net.chain.get_submodule(net.spec.code)
     width = [part for part in stage.modules() if isinstance(part, nn.Linear)][-1].out_features
     return baseline(source.pixels_of("train"), source.pixels_of("val"), width)
 

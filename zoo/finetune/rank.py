@@ -248,6 +248,7 @@ def parted(start: Network, classes: int, seed: int) -> tuple[nn.Sequential, Cut]
 
     device.seed_all("head", seed)
     chain, spec = network.with_head(start.chain, start.spec, classes, "linear")
+    chain.eval()
     parts = cut(chain, spec.cut)
     if not is_linear(parts, chain, spec.head, feature_shape(parts, start.preprocess)):
         parts = cut(chain, before(chain, spec.head))

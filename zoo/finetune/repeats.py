@@ -23,6 +23,8 @@ from zoo.finetune.choices import balancing
 from zoo.finetune.describe import record
 from zoo.finetune.events import Evidence, Note
 from zoo.finetune.inputs import Inputs
+from zoo.finetune.plan import index_of
+from zoo.finetune.prepare import Prepared, prepare
 from zoo.metrics import Array
 from zoo.run import Run
 from zoo.train import losses
@@ -30,19 +32,17 @@ from zoo.train import losses
 if TYPE_CHECKING:
     import torch
 
-    from zoo.finetune.plan import Plan
-
-
-CarryOut = Callable[["Plan", Run], None]
+CarryOut = Callable[[Prepared, Run], None]
 State = dict[str, "torch.Tensor"]
 Results = dict[str, float]
 
 
-def initial(plan: Plan) -> State:
+def initial(prepared: Prepared) -> State:
     """Return what the chain is before it is trained; nothing where nobody asks for it again."""
-    if plan.alone or (plan.recipe.seeds == 1 and plan.recipe.folds is None):
+    recipe = prepared.plan.recipe
+    if prepared.plan.solved_only or (recipe.seeds == 1 and recipe.folds is None):
         return {}
-    return copy.deepcopy(plan.chain.state_dict())
+    return copy.deepcopy(prepared.network().chain.state_dict())
 
 
 def run(inputs: Inputs, before: State, carry_out: CarryOut) -> tuple[Evidence, ...]:
@@ -54,12 +54,12 @@ def run(inputs: Inputs, before: State, carry_out: CarryOut) -> tuple[Evidence, .
     recipe, found = inputs.plan.recipe, []
     if recipe.seeds > 1:
         others = (_seeded(inputs, before, number) for number in range(1, recipe.seeds))
-        results = [_trained(inputs, name, plan, carry_out) for name, plan in others]
+        results = [_trained(inputs, name, each, carry_out) for name, each in others]
         found.append(_evidence("seeds", [inputs.run.record["results"], *results]))
     if recipe.folds:
         numbers = folds_of(inputs.index.without_test(), inputs.digests, recipe.folds, recipe.seed)
         plans = (_folded(inputs, before, numbers, fold) for fold in range(recipe.folds))
-        results = [_trained(inputs, name, plan, carry_out) for name, plan in plans]
+        results = [_trained(inputs, name, each, carry_out) for name, each in plans]
         found.append(_evidence("folds", results))
     return tuple(found)
 
@@ -82,13 +82,14 @@ def interval(values: list[float]) -> tuple[float, float, float, float]:
     return mean, deviation, max(0.0, mean - half), min(1.0, mean + half)
 
 
-def _trained(inputs: Inputs, name: str, plan: Plan, carry_out: CarryOut) -> Results:
+def _trained(inputs: Inputs, name: str, prepared: Prepared, carry_out: CarryOut) -> Results:
     """Return the results of a repetition, which is carried out in its folder or is there."""
     folder = inputs.run.path("repeats") / name
-    run = Run.open(folder) if (folder / "run.json").exists() else Run.create(folder, record(plan))
+    there = (folder / "run.json").exists()
+    run = Run.open(folder) if there else Run.create(folder, record(prepared.plan))
     if run.record["status"] != "finished":
         try:
-            carry_out(plan, run)
+            carry_out(prepared, run)
         except ZooError as error:  # it is the whole that can be resumed
             error.what = f"{name}: {error.what}"
             error.resume = error.resume and inputs.run.resume
@@ -101,51 +102,54 @@ def _trained(inputs: Inputs, name: str, plan: Plan, carry_out: CarryOut) -> Resu
     return results
 
 
-def _seeded(inputs: Inputs, before: State, number: int) -> tuple[str, Plan]:
+def _seeded(inputs: Inputs, before: State, number: int) -> tuple[str, Prepared]:
     """Plan another seed: another order, another head, and another split where there is none."""
-    from zoo.finetune.planning import index_of
-
     plan = inputs.plan
     seed = plan.recipe.seed + number
     index = index_of(replace(plan.recipe, seed=seed), plan.index.source)
-    return f"seed-{seed}", _again(plan, before, index, seed=seed)
+    return f"seed-{seed}", _again(inputs.prepared, before, index, seed=seed)
 
 
-def _folded(inputs: Inputs, before: State, numbers: Array, fold: int) -> tuple[str, Plan]:
+def _folded(inputs: Inputs, before: State, numbers: Array, fold: int) -> tuple[str, Prepared]:
     """Plan a training with one fold for validation; no epoch is chosen on it."""
     samples = tuple(
         replace(sample, split="val" if number == fold else "train")
         for sample, number in zip(inputs.index.without_test().samples, numbers, strict=True)
     )
-    plan = _again(inputs.plan, before, replace(inputs.index, samples=samples))
-    return f"fold-{fold + 1}", replace(plan, best="last" if plan.best != "optimum" else plan.best)
+    found = _again(inputs.prepared, before, replace(inputs.index, samples=samples))
+    if not found.plan.solved_only:
+        found.plan = replace(found.plan, best="last")
+    return f"fold-{fold + 1}", found
 
 
-def _again(plan: Plan, before: State, index: DatasetIndex, seed: int | None = None) -> Plan:
+def _again(
+    prepared: Prepared, before: State, index: DatasetIndex, seed: int | None = None
+) -> Prepared:
     """Return the plan for other photos or another seed, with the chain as it was before training.
 
     Without the test part, which is measured on once.
     """
-    from zoo.finetune.planning import make
-
-    index = index.without_test()
+    plan, index = prepared.plan, index.without_test()
     alone: dict[str, Any] = {"seeds": 1, "folds": None, "optimizer": plan.solver, "log": None}
     seed = plan.recipe.seed if seed is None else seed
     recipe = replace(plan.recipe, **alone, seed=seed)
     if plan.fresh is None:  # random from the first layer on: another seed is another network
-        twin = make(recipe)
+        twin = prepare(recipe)
+        twin.settle()
         kind, weights, _ = balancing(recipe, index)
-        twin = replace(twin, index=index, balance=kind, class_weights=weights)
-        return replace(twin, view_seed=plan.view_seed)
+        chosen = replace(twin.plan, index=index, balance=kind, class_weights=weights)
+        return replace(twin, plan=replace(chosen, view_seed=plan.view_seed))
     kind, weights, _ = balancing(recipe, index)
-    if not plan.alone:
+    if not plan.solved_only:
         from torch import nn
 
-        plan.chain.load_state_dict(before)
+        chain = prepared.network().chain
+        chain.load_state_dict(before)
         device.seed_all("head", seed)
-        for layer in plan.chain.get_submodule(plan.head).modules():
+        for layer in chain.get_submodule(plan.facts.head).modules():
             if isinstance(layer, nn.Linear):
                 layer.reset_parameters()
-    if recipe.task == "multilabel":
-        losses.begin(plan.chain, plan.head, index, weights)
-    return replace(plan, recipe=recipe, index=index, balance=kind, class_weights=weights)
+        if recipe.task == "multilabel":
+            losses.begin(chain, plan.facts.head, index, weights)
+    plan = replace(plan, recipe=recipe, index=index, balance=kind, class_weights=weights)
+    return replace(prepared, plan=plan)

@@ -33,15 +33,16 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
         agrees = agreement.of_head(inputs, *fitted.head, fitted.scores.outputs)
         calibration = calibrate(inputs, fitted)
         weights.save_arrays(_state(inputs, *fitted.head, calibration), place, about)
-        run.update(linear_head=plan.head)
+        run.update(linear_head=plan.facts.head)
     else:
         assert loop is not None
         calibration = calibrate(inputs, fitted)
         if calibration:
-            fold_temperature(loop.model, plan.head, calibration.temperature)
-        weights.save(plan.chain.state_dict(), place, about)
+            fold_temperature(loop.model, plan.facts.head, calibration.temperature)
+        weights.save(inputs.prepared.network().chain.state_dict(), place, about)
         agrees = agreement.of_network(inputs)
-        baseline = baseline_of(plan, loop.source) if plan.recipe.task == "reconstruct" else None
+        if plan.recipe.task == "reconstruct":
+            baseline = baseline_of(inputs.prepared.network(), loop.source)
     best_epoch = loop.progress.best_epoch if loop else 1
     done = Finished(fitted.scores, baseline, best_epoch, agrees, 0.0, calibration)
     if fitted.test:
@@ -67,7 +68,7 @@ def calibrate(inputs: Inputs, fitted: Fitted) -> Calibration | None:
         return None
     why_not = "" if plan.recipe.calibrate else "--no-calibrate"
     if loop and not why_not:
-        why_not = obstacle(loop.model, plan.head, next(iter(loop.source.val()))[:2])
+        why_not = obstacle(loop.model, plan.facts.head, next(iter(loop.source.val()))[:2])
     return confidence(inputs.run, inputs.index, outputs, plan.recipe.seed, why_not)
 
 
@@ -102,13 +103,14 @@ def _state(
     inputs: Inputs, weight: Array, bias: Array, calibration: Calibration | None
 ) -> dict[str, Array]:
     """Return the tensors of the network as it was, with the new head."""
-    plan, opened = inputs.plan, inputs.opened
-    if plan.known and opened and opened.compiled:
+    prepared, opened, head = inputs.prepared, inputs.opened, inputs.plan.facts.head
+    if prepared.built is None and opened and opened.compiled:
         state = opened.compiled.state()
     else:
-        state = {n: value.cpu().numpy() for n, value in plan.chain.state_dict().items()}
+        chain = prepared.network().chain
+        state = {n: value.cpu().numpy() for n, value in chain.state_dict().items()}
     divisor = np.float32(calibration.temperature if calibration else 1.0)
-    return state | {f"{plan.head}.weight": weight / divisor, f"{plan.head}.bias": bias / divisor}
+    return state | {f"{head}.weight": weight / divisor, f"{head}.bias": bias / divisor}
 
 
 def _test(run: Run, index: DatasetIndex, scores: Scores, calibration: Calibration | None) -> Tested:

@@ -23,7 +23,8 @@ from zoo.errors import (
     ZooError,
     nearest,
 )
-from zoo.finetune import begin, job, planning
+from zoo.finetune import begin, job
+from zoo.finetune.prepare import prepare
 from zoo.recipe import Recipe
 from zoo.run import Run
 from zoo.watch import Watch
@@ -143,14 +144,14 @@ def sweep(
 def carry_out(recipe: Recipe, place: Path, watch: Watch) -> Run:
     """The finished run of this recipe in its place: made, gone on with, or there already."""
     if not place.exists():
-        task = begin.start(planning.make(recipe), place, watch)
+        task = begin.start(prepare(recipe), place, watch)
     else:
         run = Run.open(place)
         if not same(recipe, recipes.make({}, place / "recipe.toml")):
             raise RunError(f"{place} is of another sweep", "choose another folder with -o")
         if run.record["status"] == "finished":
             return run
-        task = begin.resume(planning.make(begin.recipe_of(run)), run, watch)
+        task = begin.resume(prepare(begin.recipe_of(run)), run, watch)
     job.run(task)
     return Run.open(place)
 

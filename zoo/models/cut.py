@@ -43,8 +43,6 @@ def cut(chain: nn.Sequential, name: str) -> Cut:
 
     Raises UnknownStage with the list of what there is.
     """
-    pass
-
     frozen, trainable = halves(chain, name)
     boundary = name
     rest = list(trainable.named_children())
@@ -60,9 +58,7 @@ def cut(chain: nn.Sequential, name: str) -> Cut:
             f"a cut after '{name}' leaves nothing to train",
             f"cut earlier: {listed(chain[: len(early)])}",
         )
-    parts = Cut(name, boundary, frozen, chained(rest))
-    parts.freeze()
-    return parts
+    return Cut(name, boundary, frozen, chained(rest))
 
 
 def chained(children: Iterable[tuple[str, nn.Module]]) -> nn.Sequential:
@@ -90,8 +86,6 @@ def nothing_to_train(stage: nn.Module) -> bool:
 
 def only_head(parts: Cut, chain: nn.Sequential, spec: ModelSpec) -> bool:
     """Whether the fresh head is the first thing that the cached features meet."""
-    pass
-
     head = chain.get_submodule(spec.head)
     return any(first_layer(parts.trainable) is part for part in head.modules())
 
