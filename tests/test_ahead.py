@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_finetune import Watcher, settings, sha256
+from kit import Watcher, carried_out, settings, sha256
 
 from zoo import network, weights
 from zoo.errors import Interrupted, UnknownStage
@@ -37,7 +37,7 @@ def recipe(tmp_path, photos):
 def tuned(folder: Path, recipe: Recipe) -> tuple[Prepared, FeaturesDone]:
     """As the command does it."""
     with prepare(recipe, begin=True) as made:
-        events = list(begin.start(made, folder, Watcher()).events())
+        events = carried_out(begin.start(made, folder, Watcher()))
     (done,) = [event for event in events if isinstance(event, FeaturesDone)]
     return made, done
 
@@ -123,5 +123,5 @@ def test_a_signal_ends_the_pass_too(tmp_path, cache, recipe):
     made = prepare(recipe, begin=True)
     assert made.ahead is not None
     with pytest.raises(Interrupted):
-        list(begin.start(made, tmp_path / "b", Watcher("features", 1)).events())
+        carried_out(begin.start(made, tmp_path / "b", Watcher("features", 1)))
     assert not made.ahead.thread.is_alive()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Answer
+from kit import Answer
 from PIL import Image
 
 from zoo.catalog import Preprocess

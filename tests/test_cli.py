@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Answer, Command, picture, write_photos
+from kit import ROOT, Answer, Command, picture, write_photos
 
 from zoo import __version__, catalog, models, weights
 from zoo.cli.console import printable

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from kit import ROOT
 from torch import nn
 
 from zoo import catalog, disk, models

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -11,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, picture
+from kit import CLASSES, Watcher, carried_out, csv_rows, picture, settings, tune
+from kit.data import grey, idx, in_turn, manifest
 from PIL import Image
-from test_container import grey, idx, labels
-from test_finetune import Watcher, settings, tune
-from test_manifest import manifest
 
 from zoo.data.folds import folds_of
 from zoo.data.index import DatasetIndex, scan
@@ -35,11 +32,6 @@ def put(root: Path, **content: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.ljust(9))
     return root
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def sides(index: DatasetIndex) -> dict[str, str]:
@@ -130,7 +122,7 @@ def test_pictures_in_containers_are_known_by_their_pixels(tmp_path: Path) -> Non
     test[4] = pictures[7]
     for part, values in (("train", pictures), ("t10k", test)):
         (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(values))
-        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels(len(values))))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(in_turn(len(values))))
     index = scan(tmp_path, contents=contents)
     assert dict(index.skipped) == {
         "t10k-images-idx3-ubyte#4": "the same photo as train-images-idx3-ubyte#7 of train, "
@@ -248,9 +240,9 @@ def test_a_test_part_is_measured_at_the_end(here, three: Path, tmp_path: Path, k
     share = f"{100 * about['test']['accuracy']:.1f} %"
     assert f"accuracy {share} on the 9 test photos" in answer.err
     assert f"val: accuracy {100 * about['results']['accuracy']:.1f} %" in answer.err
-    told = rows(run / "test.csv")
+    told = csv_rows(run / "test.csv")
     assert sum(int(row["correct"]) for row in told) == round(9 * about["test"]["accuracy"])
-    assert not {row["path"] for row in told} & {row["path"] for row in rows(run / "val.csv")}
+    assert not {row["path"] for row in told} & {row["path"] for row in csv_rows(run / "val.csv")}
     again = here("evaluate", run, "--part", "test", "--json")
     assert json.loads(again.out)["results"][0]["accuracy"] == about["test"]["accuracy"]
     if kind == "solved":  # the second time without torch's help, in the same bits
@@ -274,7 +266,7 @@ def test_labels_and_reconstructions_have_a_test_part_too(here, three: Path, tmp_
     assert answer.code == 0, answer.err
     about = Run.open(tmp_path / "several").record
     assert f"mAP {100 * about['test']['map']:.1f} % on the 9 test photos" in answer.err
-    assert len(rows(tmp_path / "several/test.csv")) == about["test"]["photos"] == 9
+    assert len(csv_rows(tmp_path / "several/test.csv")) == about["test"]["photos"] == 9
     again = here("evaluate", tmp_path / "several", "--part", "test", "--json")
     assert json.loads(again.out)["results"][0]["map"] == pytest.approx(about["test"]["map"])
     answer = here("train", "autoencoder", three, "--epochs", 1, "-o", tmp_path / "pixels")
@@ -294,7 +286,7 @@ def test_an_empty_class_is_not_counted(here, three: Path, tmp_path: Path) -> Non
     assert answer.code == 0, answer.err
     assert "4 photos of val are in train too" in answer.err
     assert "of 2 of 3 classes: there is no photo of stripes" in answer.err
-    table = {row["class"]: row for row in rows(tmp_path / "run/classes.csv")}
+    table = {row["class"]: row for row in csv_rows(tmp_path / "run/classes.csv")}
     assert table["stripes"] == dict.fromkeys(table["stripes"], "") | {
         "class": "stripes", "photos": "0",
     }  # fmt: skip
@@ -333,13 +325,11 @@ def test_a_resumed_run_sees_other_content(three: Path, tmp_path: Path, freeze: b
     path.write_bytes(kept[:-20] + b"." * 20)  # a whole picture all the same
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(RunError, match=r"train/square/4\.png has other content"):
-        list(
-            begin.resume(prepare(begin.recipe_of(Run.open(run))), Run.open(run), Watcher()).events()
-        )
+        carried_out(begin.resume(prepare(begin.recipe_of(Run.open(run))), Run.open(run), Watcher()))
     path.write_bytes(kept)
-    *_, done = begin.resume(
-        prepare(begin.recipe_of(Run.open(run))), Run.open(run), Watcher()
-    ).events()
+    *_, done = carried_out(
+        begin.resume(prepare(begin.recipe_of(Run.open(run))), Run.open(run), Watcher())
+    )
     assert done.test.photos == 9
 
 

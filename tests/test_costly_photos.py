@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kit import encoded
 from PIL import Image, PngImagePlugin
 
 from zoo.catalog.spec import Preprocess
@@ -81,12 +82,6 @@ def measured(photos: list[bytes], how: str = "view") -> list[tuple[float, int, s
     lines = [line.split("\t") for line in done.stdout.decode().splitlines()]
     assert done.returncode == 0, f"photo {len(lines)}: {done.stderr.decode()[-500:]}"
     return [(float(seconds), int(memory), said) for seconds, memory, said in lines]
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def noise(width: int = 40, height: int = 30) -> Image.Image:

@@ -8,9 +8,8 @@ import shutil
 import time
 
 import pytest
-from conftest import CLASSES, EACH, picture
-from test_container import write_idx
-from test_index import touch
+from kit import CLASSES, EACH, picture
+from kit.data import touch, write_idx
 
 from zoo.cli import main
 from zoo.data import labelled

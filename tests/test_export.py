@@ -19,7 +19,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import ROOT, picture, write_photos
+from kit import ROOT, picture, write_photos
 from PIL import Image
 
 from zoo import network

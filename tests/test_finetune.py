@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kit import Watcher, carried_out, saved, settings, sha256, tune
 from PIL import Image
 
 from zoo import network, recipe, weights
@@ -27,34 +27,6 @@ from zoo.finetune.prepare import prepare
 from zoo.models.cut import cut
 from zoo.run import Run
 from zoo.train.loop import Epoch
-
-
-class Watcher:
-    """Counts what it is told; asks to stop after `after` calls that are about `what`."""
-
-    def __init__(self, what: str = "", after: int = 0) -> None:
-        self.what, self.after, self.calls, self.signal = what, after, 0, 0
-
-    def progress(self, what: str, done: int, total: int | None) -> None:
-        self.calls += what.startswith(self.what)
-        if self.after and self.calls >= self.after:
-            self.signal = signal.SIGINT
-
-
-def settings(model: str, data: Path, **values: object) -> recipe.Recipe:
-    return recipe.make({"model": model, "data": str(data), "weights": "none", **values})
-
-
-def tune(folder: Path, chosen: recipe.Recipe, watch: Watcher | None = None) -> list[object]:
-    return list(begin.start(prepare(chosen), folder, watch or Watcher()).events())
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def saved(run: Path) -> dict[str, torch.Tensor]:
-    return weights.read(run / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +86,7 @@ def test_features_are_computed_once_and_only_for_new_photos(tmp_path, photos):
     assert computed("d").computed == 0  # the content is known, whatever the name
 
 
-@pytest.mark.slow  # row 21 is in the default suite
+@pytest.mark.slow  # test_nothing_lost_kill has it in the default suite
 def test_same_seed_same_bits_other_seed_other_bits(tmp_path, photos):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         tune(tmp_path / name, settings("resnet18", photos, epochs=2, seed=seed, head="mlp:8"))
@@ -142,11 +114,11 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path, photos, values, what, a
     with pytest.raises(Interrupted) as stopped:
         tune(run, chosen, Watcher(what, after))
     assert stopped.value.exit_code == 130
-    assert str(run) in stopped.value.hint
+    assert str(run) in stopped.value.advice
     assert not (run / "model.safetensors").exists()
     with pytest.raises(RunError, match="unfinished"):
         Run.open(run).finished()
-    events = list(begin.resume(prepare(chosen), Run.open(run), Watcher()).events())
+    events = carried_out(begin.resume(prepare(chosen), Run.open(run), Watcher()))
     assert sha256(run / "model.safetensors") == sha256(tmp_path / "whole" / "model.safetensors")
     assert not (run / "checkpoint.safetensors").exists()
     epochs = [line["epoch"] for line in Run.open(run).metrics()]
@@ -169,7 +141,7 @@ def test_ctrl_c_of_a_real_process_then_resume(tmp_path, photos):
     _, talk = process.communicate(timeout=60)
     assert process.returncode == 130, talk
     assert talk.splitlines()[-2].startswith("error: interrupted")
-    assert f"zoo finetune --resume {run}" in talk.splitlines()[-1]
+    assert f"zoo train --resume {run}" in talk.splitlines()[-1]
 
     done = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["epoch"]
     assert 1 <= done < 4000
@@ -291,7 +263,7 @@ def test_a_resume_that_finds_no_photos_keeps_the_checkpoint(tmp_path, photos):
     for path in (data / sorted(p.name for p in data.iterdir())[0]).iterdir():
         path.write_bytes(bytes(path.stat().st_size))  # as a share that comes and goes
     with pytest.raises(DataError):
-        list(begin.resume(prepare(chosen), Run.open(tmp_path / "run"), Watcher()).events())
+        carried_out(begin.resume(prepare(chosen), Run.open(tmp_path / "run"), Watcher()))
     assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import ROOT
+from kit import ROOT
 
 from zoo import catalog, models
 from zoo.catalog import Preprocess

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import picture
+from kit import picture
 from PIL import Image
 
 from zoo.catalog import Preprocess

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -14,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_finetune import saved, settings, tune
+from kit import saved, settings, sha256, tune
 
 from zoo import disk, network, weights
 from zoo.engine.select import bf16
 from zoo.errors import DisagreementError, RunError
 from zoo.features import digests
-from zoo.finetune import results
+from zoo.finetune import agreement
 from zoo.finetune.events import FeaturesDone
 from zoo.finetune.prepare import prepare
 from zoo.predict.inputs import Input
@@ -51,10 +50,6 @@ def told(*words: object) -> tuple[str, set[str]]:
 def chosen(photos: Path, file: Path, **values: object) -> Recipe:
     """A linear head alone: the cut is right before it."""
     return settings("lenet", photos, **{"weights": str(file), "cut": "fc1", **values})
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +309,7 @@ def test_a_person_reads_of_damage_in_one_line(tmp_path, photos, file, zoo, own_c
 
 @pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")
 def test_bf16_that_disagrees_is_refused_and_leaves_no_run(tmp_path, photos, file, monkeypatch):
-    monkeypatch.setattr(results, "ENOUGH", 1.01)
+    monkeypatch.setattr(agreement, "ENOUGH", 1.01)
     recipe = chosen(photos, file, precision="bf16")
     with pytest.raises(DisagreementError, match="val photos") as caught:
         tune(tmp_path / "run", recipe)

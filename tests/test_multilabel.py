@@ -15,10 +15,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
-from conftest import CLASSES, Answer, picture
+from kit import CLASSES, Answer, picture
+from kit.data import touch
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score
-from test_index import touch
 
 from zoo import recipe as recipes
 from zoo.data import labelled

@@ -1,4 +1,4 @@
-"""Row 22: what is frozen has the bits it came with, parameters and running statistics alike."""
+"""What is frozen has the bits it came with, parameters and running statistics alike."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_photos
-from test_finetune import Watcher, saved, settings
+from kit import Watcher, carried_out, saved, settings, write_photos
 
 from zoo import network, weights
 from zoo.engine.select import bf16
@@ -64,7 +63,7 @@ def frozen_is_kept(folder: Path, model: str, photos: Path, **values: object) -> 
     assert frozen
     source = network.pretrained(model, chosen.weights, variant=chosen.variant, seed=chosen.seed)
     origin = source.chain.state_dict()
-    list(begin.start(made, folder, Watcher()).events())
+    carried_out(begin.start(made, folder, Watcher()))
     after = saved(folder)
     assert [name for name in frozen if not torch.equal(origin[name], after[name])] == []
     rest = set(after) - set(frozen)
@@ -72,13 +71,13 @@ def frozen_is_kept(folder: Path, model: str, photos: Path, **values: object) -> 
 
 
 @pytest.mark.parametrize(("model", "values"), DEEPER)
-def test_row_22_frozen_tensors_and_statistics_have_the_bits_they_came_with(
+def test_frozen_tensors_and_statistics_have_the_bits_they_came_with(
     tmp_path, photos, model, values
 ):
     frozen_is_kept(tmp_path / "run", model, photos, **values)
 
 
-def test_row_22_of_a_published_network_too(tmp_path, shared):
+def test_frozen_bits_of_a_published_network_stay_too(tmp_path, shared):
     """Real weights, real photos: all but the head is what was published."""
     file = shared / "weights/squeezenet1_1-caffe.pth"
     for kind in ("ants", "bees"):
@@ -95,6 +94,6 @@ def test_row_22_of_a_published_network_too(tmp_path, shared):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "values"), MORE, ids=[name for name, _ in MORE])
-def test_row_22_of_20_more_networks(tmp_path, model, values):
+def test_frozen_bits_of_20_more_networks_stay(tmp_path, model, values):
     photos = write_photos(tmp_path / "photos", ("disc", "square"), each=5)
     frozen_is_kept(tmp_path / "run", model, photos, **values)

@@ -1,4 +1,4 @@
-"""Row 26: two runs into one folder. One process works in it, and the other is told which one."""
+"""Two runs into one folder. One process works in it, and the other is told which one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
-from conftest import ROOT
+from kit import ROOT
 
 from zoo import lock
 from zoo.errors import RunError
@@ -90,7 +90,7 @@ def said(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_row_26_a_living_process_is_named_and_left_alone(tmp_path, python):
+def test_a_living_holder_is_named_and_left_alone(tmp_path, python):
     holder = python(HOLD, tmp_path)
     assert said(holder) == ""
     began = time.monotonic()
@@ -105,7 +105,7 @@ def test_row_26_a_living_process_is_named_and_left_alone(tmp_path, python):
     assert os.listdir(tmp_path) == []
 
 
-def test_row_26_a_dead_one_is_followed_and_its_death_is_told(tmp_path, python):
+def test_a_dead_holder_is_followed_and_its_death_is_told(tmp_path, python):
     """Dead and buried, dead and not yet buried, dead twice over: the chain is followed."""
     for number in range(3):
         holder = python(HOLD, tmp_path)
@@ -123,7 +123,7 @@ def test_row_26_a_dead_one_is_followed_and_its_death_is_told(tmp_path, python):
     assert os.listdir(tmp_path) == []
 
 
-def test_row_26_another_process_with_the_number_of_a_dead_one_is_not_the_holder(tmp_path):
+def test_another_process_with_the_number_of_a_dead_one_is_not_the_holder(tmp_path):
     lock.take(tmp_path)
     words = json.loads((tmp_path / "lock").read_text())
     (tmp_path / "lock").write_text(json.dumps(words | {"began": "1"}))
@@ -132,7 +132,7 @@ def test_row_26_another_process_with_the_number_of_a_dead_one_is_not_the_holder(
     held.release()
 
 
-def test_row_26_the_lease_of_another_host_runs_out(tmp_path):
+def test_the_lease_of_another_host_runs_out(tmp_path):
     """Also of a file without words, as a power failure leaves it."""
     for words in (json.dumps({"pid": 7, "host": "far", "system": "x", "began": "1", "token": "t"}),
                   ""):  # fmt: skip
@@ -147,7 +147,7 @@ def test_row_26_the_lease_of_another_host_runs_out(tmp_path):
         assert os.listdir(tmp_path) == []
 
 
-def test_row_26_a_holder_that_slept_learns_that_it_was_followed(tmp_path, monkeypatch):
+def test_a_holder_that_slept_learns_that_it_was_followed(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "TOUCH", 0.05)
     held = lock.take(tmp_path)
     time.sleep(0.2)
@@ -164,7 +164,7 @@ def test_row_26_a_holder_that_slept_learns_that_it_was_followed(tmp_path, monkey
     assert len(os.listdir(tmp_path)) == 2, "what is another's is not taken away"
 
 
-def test_row_26_signs_of_life_are_given(tmp_path, monkeypatch):
+def test_signs_of_life_are_given(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "TOUCH", 0.05)
     held = lock.take(tmp_path)
     os.utime(held.path, (1, 1))
@@ -176,7 +176,7 @@ def test_row_26_signs_of_life_are_given(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("dies", ["dies", "gives back"])
-def test_row_26_of_eight_that_race_one_wins(tmp_path, python, dies):
+def test_of_eight_that_race_one_wins(tmp_path, python, dies):
     """For a free folder, and for the place of a holder that died."""
     rounds = 5
     race = python(RACE, tmp_path, rounds, dies)
@@ -185,7 +185,7 @@ def test_row_26_of_eight_that_race_one_wins(tmp_path, python, dies):
     assert bool(os.listdir(tmp_path)) == (dies == "dies")
 
 
-def test_row_26_of_eight_that_start_a_run_one_makes_it(tmp_path, python):
+def test_of_eight_that_start_a_run_one_makes_it(tmp_path, python):
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom zoo.run import Run\n"
         "print(flush=True)\nsys.stdin.readline()\n"
@@ -245,7 +245,7 @@ print(codes.count(-9), codes.count(9))
 
 
 @pytest.mark.slow
-def test_row_26_of_six_that_come_and_die_at_any_moment_one_works(tmp_path, python):
+def test_of_six_that_come_and_die_at_any_moment_one_works(tmp_path, python):
     (tmp_path / "run").mkdir()
     died, doubled = python(CHURN, tmp_path / "run", 20).communicate(timeout=60)[0].split()
     assert int(died) > 50

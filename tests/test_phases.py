@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_photos
-from test_finetune import Watcher, saved, settings, tune
+from kit import Watcher, carried_out, saved, settings, sha256, tune, write_photos
 
 from zoo import network, weights
 from zoo.errors import Interrupted, UnknownStage, UsageError
@@ -24,10 +22,6 @@ from zoo.train.loop import Epoch
 from zoo.train.param_groups import parameter_groups, stage_of
 
 SQUEEZENET = "torchvision/squeezenet1_1"
-
-
-def sha256(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
 def line(made: Prepared, what: str) -> str:
@@ -79,7 +73,7 @@ def test_features_that_do_not_fit_are_computed_in_each_epoch_with_the_same_end(t
     for name, budget in (("kept", None), ("not", "1kB")):
         made = prepare(settings("resnet18", few, cache_budget=budget, **deep))
         assert made.plan.phases[0].kept == (name == "kept")
-        events = list(begin.start(made, tmp_path / name, Watcher()).events())
+        events = carried_out(begin.start(made, tmp_path / name, Watcher()))
         ends[name] = saved(tmp_path / name)
         assert epochs(events)[-1].epoch == 2
         shown = line(made, "features")
@@ -112,21 +106,12 @@ def test_photos_of_every_class_say_what_the_scale_is(tmp_path, few, monkeypatch)
     monkeypatch.setattr(batches, "SOME", 6)
     made = prepare(settings("resnet18", few, optimizer="adamw", cache_budget="0B"))
     task = begin.start(made, tmp_path / "run", Watcher())
-    *_, source = [None, *exhausted(task.gather.source(made.plan.phases[0]))]
+    source = task.inputs.batches(made.plan.phases[0])
     seen = []
     monkeypatch.setattr(source, "rows", lambda photos, rows, number: seen.extend(rows) or [])
     with pytest.raises(ValueError, match="stack"):
         source.some()
     assert set(source.labels[seen]) == {0, 1, 2}
-
-
-def exhausted(generator) -> list[object]:
-    """What a generator returns, in a list."""
-    while True:
-        try:
-            next(generator)
-        except StopIteration as end:
-            return [end.value]
 
 
 def test_augmented_photos_are_not_kept(few):
@@ -177,10 +162,13 @@ class States(Watcher):
 
     def follow(self, made: Prepared, folder: Path) -> dict[int, dict[str, torch.Tensor]]:
         self.states[0] = copied(made)
-        for event in begin.start(made, folder, self).events():
-            if isinstance(event, Epoch):
-                self.states[event.epoch] = copied(made)
+        self.made = made
+        carried_out(begin.start(made, folder, self))
         return self.states
+
+    def tell(self, event: object) -> None:
+        if isinstance(event, Epoch):
+            self.states[event.epoch] = copied(self.made)
 
 
 def copied(made: Prepared) -> dict[str, torch.Tensor]:
@@ -303,7 +291,7 @@ def test_a_head_in_steps_takes_a_third_of_the_epochs(tmp_path, photos, pretraine
     spans = [(phase.first, phase.last, phase.solver) for phase in made.plan.phases]
     assert spans == [(1, 2, "adamw"), (3, 6, "adamw")]
     assert "more than a linear head is trained" in line(made, "training")
-    found = epochs(list(begin.start(made, tmp_path / "run", Watcher()).events()))
+    found = epochs(carried_out(begin.start(made, tmp_path / "run", Watcher())))
     assert [epoch.epoch for epoch in found] == [1, 2, 3, 4, 5, 6]
     assert found[1].lr < 0.01 * 0.1  # the head's own cosine has come to its end
     assert max(epoch.lr for epoch in found[2:]) <= 0.001
@@ -347,7 +335,7 @@ def test_what_was_best_before_the_boundary_is_kept_where_nothing_better_follows(
     wild = {"schedule": "head-then-all", "optimizer": optimizer, "epochs": 6, "batch_size": 8}
     made = prepare(settings("lenet", photos, cut="act4", head="linear", lr=30.0, **wild))
     before = copied(made)
-    *events, finished = begin.start(made, tmp_path / "run", Watcher()).events()
+    *events, finished = carried_out(begin.start(made, tmp_path / "run", Watcher()))
     assert isinstance(finished, Finished)
     found = epochs(events)
     border = made.plan.phases[1].first
@@ -388,7 +376,7 @@ def test_a_run_stopped_beside_a_boundary_ends_with_the_same_bits(
         tune(run, chosen, Watcher(what, after))
     assert Run.open(run).record["status"] == "started"
     again = prepare(begin.recipe_of(Run.open(run)))
-    list(begin.resume(again, Run.open(run), Watcher()).events())
+    carried_out(begin.resume(again, Run.open(run), Watcher()))
     assert sha256(run) == sha256(tmp_path / "whole")
     assert [line["epoch"] for line in Run.open(run).metrics()] == [1, 2, 3, 4]
     ours, theirs = (
@@ -457,7 +445,7 @@ def test_statistics_that_came_with_the_weights_stay_and_new_ones_are_learnt(
         whole = {"freeze": False, "epochs": 1, "batch_size": 12, "variant": {"norm": "batch"}}
         made = prepare(settings("mlp", photos, weights=chosen, **whole))
         before = copied(made)
-        list(begin.start(made, tmp_path / name, Watcher()).events())
+        carried_out(begin.start(made, tmp_path / name, Watcher()))
         after = saved(tmp_path / name)
         names = [each for each, _ in made.network().chain.named_buffers()]
         assert len(names) == 12

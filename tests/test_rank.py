@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Answer, Command, write_photos
+from kit import Answer, Command, write_photos
 
 from zoo.finetune.rank import Ranked, in_order
 

@@ -1,4 +1,4 @@
-"""Rows 8 to 11, 14 and 16: what is downloaded is right, once, whatever ends it in the middle."""
+"""What is downloaded is right, once, whatever ends it in the middle."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from kit import ROOT, names
+from kit.serving import Server, serving
 from safetensors.numpy import save as to_bytes
-from serving import Server, serving
 
 from zoo.catalog.spec import Weights
 from zoo.errors import CacheError, Interrupted, WeightsError, WriteError
@@ -54,18 +54,14 @@ def row(url: str, data: bytes = TENSORS) -> Weights:
     return Weights("v1", url, NAME, digest, len(data), licence="MIT")
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-
-
 def parts(folder: Path) -> list[Path]:
     return [folder / name for name in names(folder) if name.endswith(".partial")]
 
 
-# Row 10: going on
+# Going on
 
 
-def test_row_10_a_broken_download_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+def test_a_broken_download_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
     steps: list[int] = []
     target = tmp_path / "x.bin"
     digest = fetch(
@@ -82,9 +78,7 @@ def test_row_10_a_broken_download_goes_on_where_it_stopped(server: Server, tmp_p
 
 
 @pytest.mark.parametrize("kind", ["no-range", "416", "whole-as-part", "other-part"])
-def test_row_9_servers_that_answer_ranges_wrongly(
-    server: Server, tmp_path: Path, kind: str
-) -> None:
+def test_servers_that_answer_ranges_wrongly(server: Server, tmp_path: Path, kind: str) -> None:
     """200 in place of 206, 416, and a 206 of another part: fetched again from the start."""
     left = leave_part(tmp_path / "x.bin", DATA[:3_000_000], server.tag)
     assert left.exists()
@@ -107,9 +101,7 @@ def leave_part(target: Path, data: bytes, tag: str) -> Path:
     return part.path
 
 
-def test_row_10_a_wrong_part_is_dropped_and_one_clean_try_made(
-    server: Server, tmp_path: Path
-) -> None:
+def test_a_wrong_part_is_dropped_and_one_clean_try_made(server: Server, tmp_path: Path) -> None:
     leave_part(tmp_path / "x.bin", b"wrong" * 500_000, server.tag)
     assert fetch(f"{server.url}/good", tmp_path / "x.bin", sha256=SHA) == SHA
     assert [asked.range for asked in server.asked] == ["bytes=2500000-", ""]
@@ -120,15 +112,13 @@ def test_row_10_a_wrong_part_is_dropped_and_one_clean_try_made(
     assert names(tmp_path) == ["x.bin"]
 
 
-def test_row_10_a_part_that_was_whole_needs_no_byte_more(server: Server, tmp_path: Path) -> None:
+def test_a_part_that_was_whole_needs_no_byte_more(server: Server, tmp_path: Path) -> None:
     leave_part(tmp_path / "x.bin", DATA, server.tag)
     assert fetch(f"{server.url}/good", tmp_path / "x.bin", sha256=SHA, size=len(DATA)) == SHA
     assert server.asked == []
 
 
-def test_row_10_a_changed_file_is_not_mixed_with_the_old_one(
-    server: Server, tmp_path: Path
-) -> None:
+def test_a_changed_file_is_not_mixed_with_the_old_one(server: Server, tmp_path: Path) -> None:
     """Without a known hash the ETag decides, and without an ETag nothing is continued."""
     leave_part(tmp_path / "x.bin", b"old" * 900_000, '"of-yesterday"')
     assert fetch(f"{server.url}/good", tmp_path / "x.bin") == SHA
@@ -144,7 +134,7 @@ def test_row_10_a_changed_file_is_not_mixed_with_the_old_one(
     assert names(tmp_path) == ["x.bin", "y.bin"]
 
 
-def test_row_10_a_signal_leaves_one_part_that_is_used(server: Server, tmp_path: Path) -> None:
+def test_a_signal_leaves_one_part_that_is_used(server: Server, tmp_path: Path) -> None:
     def stop(done: int, total: int | None) -> None:
         if done > 3_000_000:
             raise Interrupted("interrupted", "", 2)
@@ -186,7 +176,7 @@ fetch(sys.argv[1], Path(sys.argv[2]), sha256=sys.argv[3], progress=step)
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
-def test_row_10_kill_9_at_random_bytes(kills: int, tmp_path: Path) -> None:
+def test_a_download_killed_at_random_bytes_goes_on(kills: int, tmp_path: Path) -> None:
     """The next one downloads what is missing, and at most a tenth of that more."""
     draw, size = random.Random(1), 50_000_000 if kills > 10 else 20_000_000
     data = np.random.default_rng(1).bytes(size)
@@ -227,10 +217,10 @@ def killed_at(place: int, url: str, target: Path, digest: str) -> int:
     return max([done, *rest])
 
 
-# Rows 8, 9
+# What is right
 
 
-def test_row_8_100_flipped_bits_are_all_seen(cache: Path) -> None:
+def test_100_flipped_bits_are_all_seen(cache: Path) -> None:
     draw = random.Random(2)
     small = to_bytes({"a": np.arange(500, dtype=np.float32)})
     with serving(small) as server:
@@ -249,7 +239,7 @@ def test_row_8_100_flipped_bits_are_all_seen(cache: Path) -> None:
         assert len(server.asked) == 101
 
 
-def test_row_8_the_hash_is_taken_once_per_process(
+def test_the_hash_of_a_file_is_taken_once_per_process(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.mkdir(parents=True)
@@ -269,14 +259,14 @@ def test_row_8_the_hash_is_taken_once_per_process(
     assert len(digests) == 2
 
 
-def test_row_9_the_md5_of_a_publisher(server: Server, tmp_path: Path) -> None:
+def test_the_md5_of_a_publisher_is_held_to(server: Server, tmp_path: Path) -> None:
     assert fetch(f"{server.url}/good", tmp_path / "x.gz", md5=MD5.upper()) == SHA
     with pytest.raises(WeightsError, match=f"md5 is {MD5}, not 0"):
         fetch(f"{server.url}/good", tmp_path / "y.gz", md5="0" * 32)
     assert names(tmp_path) == ["x.gz"]
 
 
-def test_row_9_busy_three_times_and_then_fine(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_is_busy_three_times_and_then_fine(server: Server, tmp_path: Path) -> None:
     monkey = import_module("zoo.weights.fetch")
     tries = len(monkey.PAUSES) + 1
     assert tries == 3
@@ -285,7 +275,7 @@ def test_row_9_busy_three_times_and_then_fine(server: Server, tmp_path: Path) ->
     assert fetch(f"{server.url}/busy", tmp_path / "x.bin", sha256=SHA) == SHA
 
 
-def test_row_9_no_part_that_was_not_asked_for(server: Server) -> None:
+def test_no_part_is_taken_that_was_not_asked_for(server: Server) -> None:
     follow = import_module("zoo.weights.http")._next
     with pytest.raises(Unreachable, match="redirects"):
         follow("https://a.example/x", "http://a.example/x", 302)
@@ -295,7 +285,7 @@ def test_row_9_no_part_that_was_not_asked_for(server: Server) -> None:
     answer.body.close()
 
 
-# Row 11
+# Several at once
 
 FIND = """
 import os, sys
@@ -309,7 +299,7 @@ print(find(Weights("v1", sys.argv[1], sys.argv[2], sys.argv[3])))
 
 
 @pytest.mark.parametrize("locks", ["locks", "no-op"])
-def test_row_11_eight_processes_and_one_empty_cache(locks: str, cache: Path) -> None:
+def test_eight_processes_with_one_empty_cache_download_once(locks: str, cache: Path) -> None:
     digest = hashlib.sha256(TENSORS).hexdigest()
     with serving(TENSORS) as server:
         server.pause = 0.003
@@ -324,10 +314,10 @@ def test_row_11_eight_processes_and_one_empty_cache(locks: str, cache: Path) -> 
     assert names(cache) == [NAME]
 
 
-# Rows 14, 16
+# The disk
 
 
-def test_row_16_a_full_disk_is_told_before_the_first_byte(
+def test_a_full_disk_is_told_before_the_first_byte(
     server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = namedtuple("usage", "total used free")(10**9, 10**9, 10**6)
@@ -341,7 +331,7 @@ def test_row_16_a_full_disk_is_told_before_the_first_byte(
     assert names(cache) == []
 
 
-def test_row_14_nothing_is_open_to_the_world(server: Server, tmp_path: Path) -> None:
+def test_no_downloaded_file_is_open_to_the_world(server: Server, tmp_path: Path) -> None:
     old = os.umask(0)
     try:
         find(row(f"{server.url}/good", DATA))

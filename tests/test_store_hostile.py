@@ -1,4 +1,4 @@
-"""Rows 1 to 3 and 5 to 6: no file runs code, however it comes in; who reads it is locked in."""
+"""No file runs code, however it comes in; who reads it is locked in."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Answer, Command
-from hostile import LEGACY_START, as_zip, corpus, inside, parsed_once
+from kit import ROOT, Answer, Command
+from kit.hostile import LEGACY_START, as_zip, corpus, inside, parsed_once
 
 from zoo.catalog import ROWS
 from zoo.errors import ReaderDied, WeightsError
@@ -127,7 +127,7 @@ WAYS = (by_predict, by_finetune, by_evaluate, by_run_predict, by_run_export, by_
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_row_1_no_hostile_file_runs_by_any_way_in(
+def test_no_hostile_file_runs_by_any_way_in(
     way: Callable[..., list[object]],
     here: Here,
     run: Path,
@@ -181,7 +181,7 @@ def test_the_canary_lives(canary: Path) -> None:
 
 
 @pytest.mark.parametrize("forced", ["0", "1"])
-def test_row_2_the_lock_itself_holds_without_the_early_refusal(
+def test_weights_only_itself_holds_without_the_early_refusal(
     forced: str, tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """weights_only alone, and with the environment that switches torch's default off."""
@@ -199,7 +199,7 @@ def test_row_2_the_lock_itself_holds_without_the_early_refusal(
         pytest.fail(form)
 
 
-def test_row_2_nothing_else_loads_a_pickle() -> None:
+def test_nothing_else_loads_a_pickle() -> None:
     """Walks the syntax of every file: one call of torch.load in one file, and no way around it."""
     found = []
     for file in sorted((ROOT / "zoo").rglob("*.py")):
@@ -230,17 +230,17 @@ def test_row_2_nothing_else_loads_a_pickle() -> None:
     assert found == [("convert_worker.py", "True")]
 
 
-def test_row_5_nothing_is_claimed_of_a_scanner() -> None:
+def test_nothing_is_claimed_of_a_scanner() -> None:
     for name in ("README.md", "CHANGELOG.md"):
         text = (ROOT / name).read_text("utf-8").lower()
         assert "picklescan" not in text
         assert "scanned" not in text
 
 
-# Row 3
+# Old torch
 
 
-def test_row_3_old_torch_refuses_pth_and_reads_safetensors(
+def test_old_torch_refuses_pth_and_reads_safetensors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(convert, "torch_version", lambda: "2.9.1+cu128")
@@ -251,7 +251,7 @@ def test_row_3_old_torch_refuses_pth_and_reads_safetensors(
     assert read(tmp_path / "x.safetensors").keys() == {"w"}
 
 
-# Row 6: the reading process
+# The reading process
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def state() -> dict[str, torch.Tensor]:
     return {"a": torch.randn(3, 4), "b": torch.arange(3), "c": torch.tensor([True, False])}
 
 
-def test_row_6_a_pth_is_read_by_a_child_once(
+def test_a_pth_is_read_by_a_child_once(
     tmp_path: Path, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "x.pth"
@@ -301,7 +301,7 @@ def watched(patch: pytest.MonkeyPatch) -> list[dict]:
     return started
 
 
-def test_row_6_a_cache_that_cannot_be_written_converts_in_memory(
+def test_a_cache_that_cannot_be_written_converts_in_memory(
     tmp_path: Path, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not hasattr(os, "memfd_create"):
@@ -312,7 +312,7 @@ def test_row_6_a_cache_that_cannot_be_written_converts_in_memory(
     assert torch.equal(read(tmp_path / "x.pth")["a"], state["a"])
 
 
-def test_row_6_a_child_at_its_limit_is_exit_3(
+def test_a_child_at_its_limit_is_exit_3(
     tmp_path: Path,
     state: dict[str, torch.Tensor],
     run: Path,
@@ -333,7 +333,7 @@ def test_row_6_a_child_at_its_limit_is_exit_3(
     assert tree(tmp_path / "cache") == before
 
 
-def test_row_6_a_file_that_wants_terabytes_ends_its_child_alone(tmp_path: Path) -> None:
+def test_a_file_that_wants_terabytes_ends_its_child_alone(tmp_path: Path) -> None:
     """The legacy form allots what a pickle asks for before it reads: 256 GB here."""
     huge = (
         b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
@@ -403,7 +403,7 @@ def tree(folder: Path) -> list[str]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
-def test_row_6_the_child_has_no_network_where_the_kernel_allows() -> None:
+def test_the_child_has_no_network_where_the_kernel_allows() -> None:
     code = (
         "from zoo.weights import convert_worker; convert_worker._cut_off()\n"
         "print([line.split(':')[0].strip() for line in open('/proc/self/net/dev')][2:])"
@@ -414,7 +414,7 @@ def test_row_6_the_child_has_no_network_where_the_kernel_allows() -> None:
         pytest.skip(f"the kernel does not allow it: {done.stdout}")
 
 
-def test_row_6_the_child_dies_with_its_parent(tmp_path: Path) -> None:
+def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("Linux only")
     code = (
@@ -439,7 +439,9 @@ def test_row_6_the_child_dies_with_its_parent(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_row_1_by_real_processes(zoo: Command, photos: Path, tmp_path: Path, canary: Path) -> None:
+def test_no_hostile_file_runs_in_real_processes(
+    zoo: Command, photos: Path, tmp_path: Path, canary: Path
+) -> None:
     """Whole commands, each with a reading process of its own, under torch's dangerous switch."""
     files = corpus(canary)
     forms = ["reduce, zip", "a torch file in a torch file, legacy"]
@@ -455,7 +457,7 @@ def test_row_1_by_real_processes(zoo: Command, photos: Path, tmp_path: Path, can
 
 @pytest.mark.slow
 @pytest.mark.parametrize("forced", ["0", "1"])
-def test_row_1_every_form_by_a_real_child(
+def test_no_hostile_file_runs_in_a_real_child(
     forced: str, tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", forced)

@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Answer
-from hostile import parsed_once
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from test_finetune import Watcher, settings, tune
+from kit import Answer, Watcher, settings, tune
+from kit.hostile import parsed_once
 
 from zoo import catalog, records
 from zoo.cli import main

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from kit import Watcher, carried_out
 
 from zoo import catalog, models, network, recipe, weights
 from zoo.errors import Interrupted, RecipeError, TrainingError, UsageError
@@ -24,18 +25,11 @@ from zoo.train.batches import order, steps
 from zoo.train.loop import Epoch, Loop
 
 
-class Silent:
-    signal = 0
-
-    def progress(self, what: str, done: int, total: int | None) -> None:
-        pass
-
-
 def train(folder, model, data, **values):
     task = {"task": "reconstruct"} if catalog.find(model).task == "reconstruct" else {}
     scratch = {"weights": "none", "freeze": False}
     chosen = recipe.make({"model": model, "data": str(data), **scratch, **task, **values})
-    return list(begin.start(prepare(chosen), folder, Silent()).events())
+    return carried_out(begin.start(prepare(chosen), folder, Watcher()))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +83,7 @@ def test_an_encoder_starts_a_classifier(autoencoder, tmp_path, photos):
     )
     made = prepare(chosen)
     assert made.plan.cut.name == catalog.find("autoencoder").code
-    events = list(begin.start(made, tmp_path / "run", Silent()).events())
+    events = carried_out(begin.start(made, tmp_path / "run", Watcher()))
     losses = [event.train_loss for event in events if isinstance(event, Epoch)]
     assert losses[-1] < losses[0]
     before, after = (weights.read(f / "model.safetensors") for f in (folder, tmp_path / "run"))
@@ -252,23 +246,16 @@ def test_the_running_mean_is_what_is_kept_and_survives_a_stop(tmp_path, photos):
         {"model": "mlp", "data": str(photos), "variant": {"norm": "batch"}, **flags}
     )
 
-    class Stops(Silent):
-        steps = 0
-
-        def progress(self, what, done, total):
-            self.steps += what.startswith("epoch")
-            self.signal = 2 if self.steps >= 6 else 0
-
-    whole = list(begin.start(prepare(chosen), tmp_path / "a", Silent()).events())
+    whole = carried_out(begin.start(prepare(chosen), tmp_path / "a", Watcher()))
     with pytest.raises(Interrupted):
-        list(begin.start(prepare(chosen), tmp_path / "b", Stops()).events())
-    list(begin.resume(prepare(chosen), Run.open(tmp_path / "b"), Silent()).events())
+        carried_out(begin.start(prepare(chosen), tmp_path / "b", Watcher("epoch", 6)))
+    carried_out(begin.resume(prepare(chosen), Run.open(tmp_path / "b"), Watcher()))
     a, b = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
     assert a == b
     plain = recipe.make(
         {"model": "mlp", "data": str(photos), "variant": {"norm": "batch"}, **flags, "ema": 0.0}
     )
-    other = list(begin.start(prepare(plain), tmp_path / "c", Silent()).events())
+    other = carried_out(begin.start(prepare(plain), tmp_path / "c", Watcher()))
     assert whole[-1].scores.loss != other[-1].scores.loss
     assert whole[1].train_loss == other[1].train_loss  # the steps are the same
 
@@ -299,13 +286,16 @@ def test_a_training_that_diverged_says_so_for_ever(here, tmp_path, photos):
     assert not (tmp_path / "run").exists(), "nothing was learned, so nothing is kept"
     scratch = {"weights": "none", "freeze": False, "epochs": 2}
     made = prepare(recipe.make({"model": "mlp", "data": str(photos), **scratch}))
-    ours = begin.start(made, tmp_path / "late", Silent())
-    events = ours.events()
-    while not isinstance(next(events), Epoch):
-        pass
-    made.network().chain.register_forward_hook(lambda chain, inputs, outputs: outputs * math.nan)
+
+    class Spoils(Watcher):
+        def tell(self, event):
+            if isinstance(event, Epoch):
+                made.network().chain.register_forward_hook(
+                    lambda chain, inputs, outputs: outputs * math.nan
+                )
+
     with pytest.raises(TrainingError):
-        list(events)
+        carried_out(begin.start(made, tmp_path / "late", Spoils()))
     assert Run.open(tmp_path / "late").record["status"] == "failed"
     answer = here("train", "--resume", tmp_path / "late")
     assert answer.code == 2
@@ -339,10 +329,10 @@ def test_class_weights_are_of_the_photos_that_can_be_read(tmp_path, photos):
     scratch = {"weights": "none", "freeze": False, "epochs": 1, "skip_unreadable": True}
     made = prepare(recipe.make({"model": "mlp", "data": str(data), **scratch}))
     assert made.plan.balance == "weights"
-    ours = begin.start(made, tmp_path / "run", Silent())
-    done = next(ours.events())
+    ours = begin.start(made, tmp_path / "run", Watcher())
+    done, *_ = carried_out(ours)
     assert "none now" in done.balance
-    assert ours.gather.class_weights is None
+    assert ours.inputs.class_weights is None
     assert Run.open(tmp_path / "run").record["balance"][0] == "none"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_finetune import Watcher, saved, settings, tune
+from kit import Watcher, carried_out, saved, settings, sha256, tune
 
 from zoo import recipe
 from zoo.engine.select import bf16
@@ -34,10 +33,6 @@ from zoo.train.recovery import Guard
 from zoo.train.step import Gradients
 
 WHOLE = {"freeze": False, "views": 1, "batch_size": 8}
-
-
-def sha256(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
 def line(made: Prepared, what: str) -> str:
@@ -300,7 +295,7 @@ def test_a_linear_head_on_kept_features_is_solved(tmp_path, photos):
     assert "lbfgs, penalty by cross-validation, label smoothing 0.1" in line(made, "training")
     assert made.plan.best == "optimum"
     assert [(phase.first, phase.last) for phase in made.plan.phases] == [(1, 1)]
-    (epoch,) = epochs(list(begin.start(made, tmp_path / "run", Watcher()).events()))
+    (epoch,) = epochs(carried_out(begin.start(made, tmp_path / "run", Watcher())))
     assert epoch.best
     assert "penalty" in epoch.notes[0]
     assert Run.open(tmp_path / "run").record["phases"] == [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_finetune import settings
+from kit import settings
 
 from zoo.catalog import Preprocess
 from zoo.data.views import generator

@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hostile import Reduce, as_zip, inside, saved
+from kit import names
+from kit.hostile import Reduce, as_zip, inside, saved
 from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
@@ -137,10 +138,6 @@ def quick(monkeypatch):
 
 def row(url: str, sha256: str = SHA, size: int | None = len(DATA)) -> Weights:
     return Weights(tag="v1", url=url, file=NAME, sha256=sha256, bytes=size)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
 def one_line(error: pytest.ExceptionInfo) -> str:

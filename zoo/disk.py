@@ -198,8 +198,8 @@ def writing(path: Path) -> Iterator[None]:
 def no_room(path: Path, why: str, number: int | None = None) -> WriteError:
     full = number in FULL
     first = f"free some space in {path.parent}" if full else f"is {path.parent} yours to write to?"
-    kind = DiskFull if full else WriteError
-    return kind(f"cannot write {path}: {why}", f"{first}, or choose another place")
+    what, hint = f"cannot write {path}: {why}", f"{first}, or choose another place"
+    return DiskFull(what, hint, first) if full else WriteError(what, hint)
 
 
 def _keep(path: Path, other: Path) -> None:

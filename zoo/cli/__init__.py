@@ -115,7 +115,7 @@ def main(arguments: Sequence[str]) -> int:
     except ZooError as error:
         if not error.what or (said_elsewhere() and isinstance(error, RecipeError)):
             return error.exit_code  # another process of torchrun's says why
-        return fail(error.what, error.hint, error.exit_code)
+        return fail(error.what, error.advice, error.exit_code)
     except Exit as error:
         # typer turns Ctrl-C into this
         return interrupted() if error.exit_code == 130 else error.exit_code

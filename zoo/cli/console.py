@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -75,6 +75,10 @@ def table(rows: Iterable[Sequence[str]], header: Sequence[str], right: str = "")
     return lines
 
 
+def _nothing(event: object) -> None:
+    """Show no event: the command has words of its own at the end."""
+
+
 class Screen:
     """Progress bars on a terminal, and work that stops where it is asked to.
 
@@ -84,6 +88,7 @@ class Screen:
 
     def __init__(self) -> None:
         self.quiet = False  # another process of torchrun's draws
+        self.show: Callable[[object], None] = _nothing  # what a command makes of events
         self.bars: Any = None
         self.task: Any = None
         self.what = ""
@@ -127,6 +132,11 @@ class Screen:
             self.open(what, total)
         rate = f"{(done - self.first) / (now - self.began):,.1f}/s"
         self.bars.update(self.task, completed=done, total=total, rate=rate)
+
+    def tell(self, event: object) -> None:
+        """Show what has happened, as the command does it."""
+        if not self.quiet:
+            self.show(event)
 
     def bytes(self, done: int, total: int | None) -> None:
         """The progress of a download."""

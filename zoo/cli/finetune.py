@@ -12,17 +12,14 @@ from typing import TYPE_CHECKING
 from zoo.cli import flags
 from zoo.cli.console import Screen, print_json, put, talk
 from zoo.errors import UsageError
-from zoo.text import percent
 
 if TYPE_CHECKING:
     from zoo.finetune.describe import Line
-    from zoo.finetune.events import FeaturesDone
     from zoo.finetune.job import Job
     from zoo.finetune.plan import Plan
     from zoo.recipe import Recipe
     from zoo.run import Run
     from zoo.train.distributed import Team
-    from zoo.train.loop import Epoch
 
 
 @flags.settings("finetune")
@@ -94,10 +91,12 @@ def show_team(team: Team) -> None:
 
 def continue_run(folder: Path, named: Sequence[str], json: bool) -> None:
     """Finish a run. named: what was given besides; raises UsageError for that."""
+    from zoo.run import Run
+
     if named:
         raise UsageError(
             f"--resume takes every setting from the run, but {', '.join(named)} was given too",
-            f"`zoo finetune --resume {folder}` alone",
+            f"`{Run.open(folder).resume}` alone",
         )
     from zoo.train import distributed as teams
 
@@ -133,36 +132,13 @@ def go_on(folder: Path, team: Team, screen: Screen, json: bool) -> None:
 
 
 def carry_out(job: Job, screen: Screen, json: bool) -> None:
-    from zoo.cli.finetune_report import show_report
-    from zoo.finetune.events import FeaturesDone, Finished, Note
+    """Carry a job out, show what it tells, and print what came of it."""
+    from zoo.cli.finetune_report import Story
+    from zoo.finetune.job import run
 
-    header = False
-    if not job.team.first:
-        for _ in job.events():
-            pass
-        return
-    for event in job.events():
-        if isinstance(event, Note | FeaturesDone | Finished):
-            screen.close()  # else the bar of the epochs goes on below what is said
-        if isinstance(event, Note):
-            talk(event.text)
-        elif isinstance(event, FeaturesDone):
-            show_features(event, job.recipe)
-        elif isinstance(event, Finished):
-            show_report(event, job.run)
-        else:
-            if not header:
-                talk(f"epoch  train loss  val loss  {SCORES[job.recipe.task or 'classify']}")
-                header = True
-            show_epoch(event, job.recipe.epochs, job.plan.best)
-    show_result(job.run, json)
-
-
-SCORES = {
-    "classify": "accuracy  macro-F1",
-    "multilabel": "     mAP  macro-F1",
-    "reconstruct": "       MSE",
-}
+    screen.show = Story(screen, job.plan, job.inputs.run).show
+    if run(job):
+        show_result(job.inputs.run, json)
 
 
 def free_folder(settings: Recipe) -> Path:
@@ -194,37 +170,6 @@ def show_lines(told: Sequence[Line]) -> None:
     for line in told:
         reason = f"  {line.reason}" if line.reason else ""
         talk(f"{line.what:<10} {line.value:<{widest}}{reason}")
-
-
-def show_features(event: FeaturesDone, recipe: Recipe) -> None:
-    what = "features" if recipe.freeze else "photos"
-    rate = event.computed / event.seconds if event.seconds else 0
-    done = f"{event.computed:,} computed ({rate:,.0f}/s)" if event.computed else "none to compute"
-    cached = f", {event.cached:,} from the cache" if event.cached else ""
-    talk(f"{what:<10} {done}{cached} in {event.seconds:.1f} s")
-    if event.balance:
-        talk(event.balance)
-    if event.bad:
-        talk(f"warning: {len(event.bad)} unreadable photos are left out, see skipped.csv:")
-        for path, reason in list(event.bad.items())[:5]:
-            talk(f"  {path}: {reason}")
-
-
-def show_epoch(epoch: Epoch, epochs: int, best: str) -> None:
-    """Every epoch of a short run, about thirty lines of a long one, and every new best."""
-    shown = epoch.best and best != "last"
-    for note in epoch.notes:
-        talk(note)
-    if shown or epoch.epoch == epochs or epoch.epoch % max(1, epochs // 30) == 0:
-        mark = "  best" if shown and best != "optimum" else ""
-        first = epoch.accuracy if epoch.map is None else epoch.map
-        scores = (
-            f"{percent(first):>8}  {percent(epoch.macro_f1):>8}"
-            if epoch.mse is None
-            else f"{epoch.mse:>10.6f}"
-        )
-        losses = f"{epoch.train_loss:>10.4f}  {epoch.val_loss:>8.4f}"
-        talk(f"{epoch.epoch:>5}  {losses}  {scores}{mark}")
 
 
 def show_result(run: Run, json: bool) -> None:

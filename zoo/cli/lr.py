@@ -12,7 +12,8 @@ import typer
 
 from zoo.cli import flags
 from zoo.cli.console import Screen, out, print_json, table, talk
-from zoo.cli.finetune import show_features, show_lines
+from zoo.cli.finetune import show_lines
+from zoo.cli.finetune_report import show_features
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -106,8 +107,7 @@ def measured(prepared: Prepared, screen: Screen) -> list[Point]:
     from zoo.finetune import lr_finder
     from zoo.finetune.events import FeaturesDone
 
-    points = []
-    for event in lr_finder.events(prepared, screen):
+    def show(event: object) -> None:
         if isinstance(event, FeaturesDone):
             screen.close()
             show_features(replace(event, bad={}), prepared.plan.recipe)
@@ -115,9 +115,9 @@ def measured(prepared: Prepared, screen: Screen) -> list[Point]:
                 talk(f"warning: {path} is left out: {reason}")
             if len(event.bad) > 5:
                 talk(f"warning: {len(event.bad)} unreadable photos are left out in all")
-        elif isinstance(event, lr_finder.Point):
-            points.append(event)
-    return points
+
+    screen.show = show
+    return lr_finder.curve(prepared, screen)
 
 
 def show_curve(points: list[Point], found: Suggestion) -> None:

@@ -289,6 +289,11 @@ class Features:
     def __len__(self) -> int:
         return len(self.table)
 
+    def flat(self) -> Array:
+        """All rows, N x D."""
+        rows = self.gather(range(len(self)))
+        return rows.reshape(len(rows), -1)
+
     def gather(self, indices: Sequence[int]) -> Array:
         """float32, len(indices) x feature shape. Of a range in memory no copy: read only."""
         whole = isinstance(indices, range) and indices.step == 1

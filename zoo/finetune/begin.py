@@ -12,13 +12,13 @@ from zoo.disk import replacing, writing
 from zoo.errors import RunError
 from zoo.features.digests import digest_of
 from zoo.finetune.describe import record
-from zoo.finetune.events import Watch
 from zoo.finetune.job import Job
 from zoo.finetune.plan import Plan
 from zoo.finetune.prepare import Prepared
 from zoo.recipe import Recipe
 from zoo.run import Run, Seen, launch
 from zoo.train.distributed import ALONE, Team
+from zoo.watch import Watch
 
 
 def start(prepared: Prepared, folder: Path, watch: Watch, team: Team = ALONE) -> Job:
@@ -74,7 +74,7 @@ def resume(prepared: Prepared, run: Run, watch: Watch, team: Team = ALONE) -> Jo
         )
     prepared.settle()
     job = Job(prepared, run if team.first else Seen(run.folder, before), watch, team)
-    job.gather.before = run.contents()
+    job.inputs.before = run.contents()
     return job
 
 

@@ -18,15 +18,15 @@ import numpy as np
 from zoo.disk import scratch
 from zoo.errors import TrainingError, UsageError
 from zoo.finetune.describe import record
-from zoo.finetune.events import Event, Watch
-from zoo.finetune.fit import settings_of
-from zoo.finetune.inputs import Gather
+from zoo.finetune.fit import loop_of
+from zoo.finetune.inputs import Inputs
 from zoo.finetune.prepare import Prepared
 from zoo.metrics import Array
 from zoo.recipe import Recipe
 from zoo.run import Run
 from zoo.train.batches import order
 from zoo.train.loop import Loop
+from zoo.watch import Watch
 
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 100
 DIVERGED = 4.0  # times the least loss so far
@@ -72,24 +72,18 @@ def in_steps(recipe: Recipe) -> Recipe:
     return replace(recipe, **once)
 
 
-def events(prepared: Prepared, watch: Watch) -> Iterator[Event | Point]:
-    """The points, after what there is to say of the features, which are kept in the cache.
+def curve(prepared: Prepared, watch: Watch) -> list[Point]:
+    """Return the points; tell what there is to say of the features, which are kept in the cache.
 
     Nothing else is left behind: the run folder that the feature pass wants is a temporary one.
     """
-    import torch
-
-    plan = prepared.plan
-    (phase,) = plan.phases
+    (phase,), points = prepared.plan.phases, []
     with scratch("lr") as folder:
-        gather = Gather(prepared, Run.create(folder / "run", record(plan)), watch)
-        source = yield from gather.source(phase)
-        torch.set_num_threads(plan.threads)
-        model = prepared.trained(phase)
-        settings = settings_of(plan, phase, gather.index, gather.class_weights)
-        for step, point in enumerate(Rising(model, source, settings, plan.device.torch).points()):
-            watch.progress("steps", step + 1, STEPS)
-            yield point
+        inputs = Inputs(prepared, Run.create(folder / "run", record(prepared.plan)), watch)
+        for point in loop_of(inputs, phase, inputs.batches(phase), Rising).points():
+            points.append(point)
+            watch.progress("steps", len(points), STEPS)
+    return points
 
 
 class Rising(Loop):

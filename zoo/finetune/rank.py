@@ -32,13 +32,14 @@ from zoo.features.cache import cache_of
 from zoo.features.compute import Pass, Views, compute
 from zoo.features.digests import contents
 from zoo.finetune.choices import mirrored
-from zoo.finetune.events import Watch
 from zoo.head.cross_validation import cross_validated
 from zoo.head.folds import alike
+from zoo.head.softmax_regression import Targets
+from zoo.head.solver import Search
 from zoo.metrics import Array
 from zoo.models.cut import Cut, cut, feature_shape, is_linear
 from zoo.run import Run
-from zoo.watch import check
+from zoo.watch import Watch, check
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,7 +110,7 @@ class Ranking:
             except DataError:
                 raise
             except (InputError, UnknownModel, UnknownStage, UsageError, TrainingError) as error:
-                row = Ranked(model, error=f"{error.what} ({error.hint})")
+                row = Ranked(model, error=f"{error.what} ({error.advice})")
             yield replace(row, seconds=time.perf_counter() - started)
 
     def ranked(self, model: str) -> Ranked:
@@ -118,15 +119,8 @@ class Ranking:
         began = time.perf_counter()
         rows, labels, groups, ms = self.features(name, start, parts)
         solving = time.perf_counter()
-        found = cross_validated(
-            rows,
-            labels,
-            len(self.index.classes),
-            seed=self.seed,
-            folds=self.folds,
-            groups=groups,
-            poll=check,
-        )
+        targets = Targets(labels, len(self.index.classes), groups)
+        found = cross_validated(rows, targets, Search(self.seed, self.folds), check)
         done = time.perf_counter()
         return Ranked(
             model=model,

@@ -7,7 +7,6 @@ where it was, and any of its runs can predict. Features that several of them nee
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +23,13 @@ from zoo.errors import (
     ZooError,
     nearest,
 )
-from zoo.finetune import begin
-from zoo.finetune.events import Watch
+from zoo.finetune import begin, job
 from zoo.finetune.prepare import prepare
 from zoo.recipe import Recipe
 from zoo.run import Run
+from zoo.watch import Watch
 
 MOST = 1000
-RESUME = "`zoo finetune --resume [^`]*` (goes on|finishes it)"
 FOLDS = 5
 # Settings that rows must have in common to be compared.
 ONCE = {
@@ -133,7 +131,9 @@ def sweep(
         except (Interrupted, WriteError, RunError, OutOfMemory) as error:
             if not isinstance(error, RunError):
                 error.what = f"{named(settings)}: {error.what}"
-                error.hint = re.sub(RESUME, "the same command again goes on", error.hint)
+            if error.resume:
+                again = "the same command again goes on"
+                error.hint, error.resume = f"{error.hint}, then {again}".removeprefix(", then "), ""
             raise
         except ZooError as error:
             yield Row(settings, place, None, None, None, 0.0, error.what)
@@ -152,8 +152,7 @@ def carry_out(recipe: Recipe, place: Path, watch: Watch) -> Run:
         if run.record["status"] == "finished":
             return run
         task = begin.resume(prepare(begin.recipe_of(run)), run, watch)
-    for _ in task.events():
-        pass
+    job.run(task)
     return Run.open(place)
 
 
