@@ -67,22 +67,16 @@ def make(
     if isinstance(both[0], dict) and isinstance(both[1], dict):
         chosen["variant"] = both[0] | both[1]
     recipe = Recipe(**checked(values | chosen, command))
+    clash = ""
     if not recipe.freeze and recipe.cut is not None:
-        raise RecipeError(
-            f"--no-freeze with --cut {recipe.cut}: a cut is where freezing ends",
-            "leave one of the two out",
-        )
-    if not recipe.freeze and recipe.schedule == "head-then-all":
-        raise RecipeError(
-            "--no-freeze with --schedule head-then-all: the head first takes a frozen rest",
-            "leave one of the two out",
-        )
-    if recipe.views is not None and recipe.augment != "none":
-        raise RecipeError(
-            f"--views {recipe.views} with --augment {recipe.augment}: views are kept, "
-            "augmented photos are new in each epoch",
-            "leave one of the two out",
-        )
+        clash = f"--no-freeze with --cut {recipe.cut}: a cut is where freezing ends"
+    elif not recipe.freeze and recipe.schedule == "head-then-all":
+        clash = "--no-freeze with --schedule head-then-all: the head first takes a frozen rest"
+    elif recipe.views is not None and recipe.augment != "none":
+        clash = f"--views {recipe.views} with --augment {recipe.augment}: views are kept, "
+        clash += "augmented photos are new in each epoch"
+    if clash:
+        raise RecipeError(clash, "leave one of the two out")
     check_task(recipe)
     check_idle(recipe)
     return recipe

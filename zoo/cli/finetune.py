@@ -16,7 +16,6 @@ from zoo.errors import UsageError
 if TYPE_CHECKING:
     from zoo.finetune.describe import Line
     from zoo.finetune.job import Job
-    from zoo.finetune.plan import Plan
     from zoo.recipe import Recipe
     from zoo.run import Run
     from zoo.train.distributed import Team
@@ -47,44 +46,52 @@ def command(
 
 
 def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> None:
-    """Plans, prints the plan, and carries it out in a new run folder."""
+    """Plan, print the plan, and carry it out in a new run folder."""
     from zoo.train import distributed as teams
 
     with Screen() as screen, teams.meeting() as team:
         from zoo.finetune import begin, checks
+        from zoo.finetune.describe import lines
         from zoo.finetune.prepare import prepare
 
         screen.quiet = not team.first
-        folder, again = place(settings, output) if team.first else (Path(), False)
+        folder, again = _place(settings, output) if team.first else (Path(), False)
         folder, again = team.everyone([os.fspath(folder), again])[0]
         if again:
-            go_on(Path(folder), team, screen, json)
+            _go_on(Path(folder), team, screen, json)
             return
         with team.in_turn():
             prepared = prepare(settings, screen.bytes, begin=not dry_run)
         with prepared:
             checks.check_team(settings, team)
             if team.first:
-                show_plan(prepared.plan)
-                show_team(team)
+                show_lines(lines(prepared.plan))
+                _show_team(team)
             if not dry_run:
                 carry_out(begin.start(prepared, Path(folder), screen, team), screen, json)
             elif team.first:
                 talk("dry run: nothing was computed, nothing was written")
 
 
-def place(settings: Recipe, output: Path | None) -> tuple[Path, bool]:
-    """The run folder, and whether it is there: begun by the torchrun that has started us again."""
-    from zoo.run import Run
+def _place(settings: Recipe, output: Path | None) -> tuple[Path, bool]:
+    """Return the run folder, and whether the torchrun that has started us again has begun it.
 
-    folder = output or free_folder(settings)
-    if Run.begun_here(folder):
-        return folder, True
-    refuse_existing(folder)
-    return folder, False
+    It is runs/MODEL-PHOTOS unless it is given, with a number behind it where that is taken.
+    """
+    from zoo.run import Run, refuse
+
+    if output is None:
+        name = f"{settings.model.replace('/', '-')}-{Path(settings.data).resolve().name}"
+        names = (name, *(f"{name}-{number}" for number in range(2, 10_000)))
+        places = (Path("runs") / each for each in names)
+        output = next(path for path in places if not path.exists() or Run.begun_here(path))
+    again = Run.begun_here(output)
+    if output.exists() and not again:  # before weights are loaded; Run.create checks it again
+        refuse(output)
+    return output, again
 
 
-def show_team(team: Team) -> None:
+def _show_team(team: Team) -> None:
     if not team.alone:
         talk(f"processes  {team.world}, of torchrun: each takes its share of every batch")
 
@@ -102,11 +109,11 @@ def continue_run(folder: Path, named: Sequence[str], json: bool) -> None:
 
     with Screen() as screen, teams.meeting() as team:
         screen.quiet = not team.first
-        go_on(folder, team, screen, json)
+        _go_on(folder, team, screen, json)
 
 
-def go_on(folder: Path, team: Team, screen: Screen, json: bool) -> None:
-    """Finishes a run, or says that it is finished."""
+def _go_on(folder: Path, team: Team, screen: Screen, json: bool) -> None:
+    """Finish a run, or say that it is finished."""
     from zoo.run import Run
 
     run = Run.open(folder)
@@ -127,7 +134,7 @@ def go_on(folder: Path, team: Team, screen: Screen, json: bool) -> None:
         with prepared:
             if team.first:
                 talk(f"resuming {folder}")
-                show_team(team)
+                _show_team(team)
             carry_out(begin.resume(prepared, run, screen, team), screen, json)
 
 
@@ -139,29 +146,6 @@ def carry_out(job: Job, screen: Screen, json: bool) -> None:
     screen.show = Story(screen, job.plan, job.inputs.run).show
     if run(job):
         show_result(job.inputs.run, json)
-
-
-def free_folder(settings: Recipe) -> Path:
-    """runs/MODEL-PHOTOS, with a number behind it where that is taken."""
-    from zoo.run import Run
-
-    name = f"{settings.model.replace('/', '-')}-{Path(settings.data).resolve().name}"
-    taken = [Path("runs") / name, *(Path("runs") / f"{name}-{n}" for n in range(2, 10_000))]
-    return next(path for path in taken if not path.exists() or Run.begun_here(path))
-
-
-def refuse_existing(folder: Path) -> None:
-    """Before the weights are loaded; Run.create checks again."""
-    from zoo.run import refuse
-
-    if folder.exists():
-        refuse(folder)
-
-
-def show_plan(plan: Plan) -> None:
-    from zoo.finetune.describe import lines
-
-    show_lines(lines(plan))
 
 
 def show_lines(told: Sequence[Line]) -> None:

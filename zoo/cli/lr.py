@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from zoo.recipe import Recipe
 
 # Lines of the plan that say what a whole training would do.
-NOT_OURS = ("training", "kept")
+_NOT_OURS = ("training", "kept")
 
 
 @flags.settings("lr")
@@ -42,7 +42,7 @@ def command(
     """
     from zoo import recipe as recipes
 
-    check_output(output)
+    _check_output(output)
     settings = flags.given(given)
     ours = recipes.make(settings, recipe, "lr")
     with Screen() as screen:
@@ -55,9 +55,9 @@ def command(
         show_plan(prepared.plan, ours)
         points = measured(prepared, screen)
         found = lr_finder.suggestion(points)
-    show_curve(points, found)
-    step = next_step(settings, recipe, ours, test, found.valley)
-    show_suggestion(points, found, step)
+    _show_curve(points, found)
+    step = _next_step(settings, recipe, ours, test, found.valley)
+    _show_suggestion(points, found, step)
     if output is not None:
         title = f"{ours.model}: {test.optimizer}, batches of {test.batch_size}"
         write(output, points, found, title)
@@ -73,7 +73,7 @@ def without_test(plan: Plan) -> Plan:
     return replace(plan, index=plan.index.without_test())
 
 
-def check_output(output: Path | None) -> None:
+def _check_output(output: Path | None) -> None:
     """Raises UsageError before anything is computed."""
     if output is None:
         return
@@ -98,7 +98,7 @@ def show_plan(plan: Plan, ours: Recipe) -> None:
     kept = [
         replace(line, reason=line.reason.replace(", see skipped.csv", ""))
         for line in lines(plan)
-        if line.what not in NOT_OURS
+        if line.what not in _NOT_OURS
     ]
     show_lines([*kept, Line("solver", plan.solver, why)])
 
@@ -120,7 +120,7 @@ def measured(prepared: Prepared, screen: Screen) -> list[Point]:
     return lr_finder.curve(prepared, screen)
 
 
-def show_curve(points: list[Point], found: Suggestion) -> None:
+def _show_curve(points: list[Point], found: Suggestion) -> None:
     """About fifteen of the points."""
     every = max(1, len(points) // 15)
     rows = [
@@ -133,7 +133,7 @@ def show_curve(points: list[Point], found: Suggestion) -> None:
     talk()
 
 
-def show_suggestion(points: list[Point], found: Suggestion, step: str) -> None:
+def _show_suggestion(points: list[Point], found: Suggestion, step: str) -> None:
     from zoo.finetune import lr_finder
 
     if len(points) < lr_finder.STEPS:
@@ -151,7 +151,7 @@ def plain(rate: float) -> str:
     return f"{rate:.2g}"
 
 
-def next_step(
+def _next_step(
     settings: Mapping[str, object], file: Path | None, ours: Recipe, test: Recipe, rate: float
 ) -> str:
     """The fine-tune with these settings and the rate."""

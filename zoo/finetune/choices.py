@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -25,16 +24,16 @@ T = TypeVar("T")
 Choice = tuple[T, str]  # with its reason
 
 RATE = 1e-3
-LAYER_DECAY = 0.8
-SMALL_WORK = 3e8  # multiply-adds of a step below which a second thread costs more than it helps
-IMBALANCE = 3.0
+_LAYER_DECAY = 0.8
+_SMALL_WORK = 3e8  # multiply-adds of a step below which a second thread costs more than it helps
+_IMBALANCE = 3.0
 # Training photos up to which there are more views: measured to pay on 245 and 400
 # (`python -m benchmarks.views`); with many more each is a long pass.
 FEW = 1000
-VIEWS = {"solved": 2, "deeper": 4}
+_VIEWS = {"solved": 2, "deeper": 4}
 MIRRORS = "small grey pictures, as of digits and letters, are others in a mirror; --flip mirrors"
-LOOKED = 24  # photos that say whether all are small and grey
-BUDGET = 50  # per cent of the free disk for kept features
+_LOOKED = 24  # photos that say whether all are small and grey
+_BUDGET = 50  # per cent of the free disk for kept features
 
 
 def rate_in_words(recipe: Recipe, trained: bool, scales: bool) -> str:
@@ -65,14 +64,14 @@ def layer_decay(recipe: Recipe, trained: bool) -> float:
     """
     if recipe.layer_decay is not None:
         return recipe.layer_decay
-    return LAYER_DECAY if trained else 1.0
+    return _LAYER_DECAY if trained else 1.0
 
 
 def threads_of(recipe: Recipe, facts: NetworkFacts, classes: int, place: Device) -> Choice[int]:
     """Return how many threads train: a step of a small network is over before threads have met."""
     last = facts.cuts[-1]
     work = facts.parameters(last, classes) if last.dense else facts.row.macs
-    if 3 * work * recipe.batch_size < SMALL_WORK:
+    if 3 * work * recipe.batch_size < _SMALL_WORK:
         return 1, "small steps are quickest on one thread"
     return place.threads, f"{place.threads} threads"
 
@@ -122,27 +121,30 @@ def view_count(
         )
     why = f"{crops}, up to {FEW:,} photos; --views 1 is quicker"
     in_turn = kind == "deeper" and not recipe.unfreeze and recipe.schedule != "head-then-all"
-    if in_turn and recipe.epochs < VIEWS[kind]:
+    if in_turn and recipe.epochs < _VIEWS[kind]:
         return recipe.epochs, f"each epoch has its own, and there are {recipe.epochs}; {why}"
-    return VIEWS[kind], why
+    return _VIEWS[kind], why
 
 
 def mirrored(index: DatasetIndex) -> bool:
-    """Whether views may be mirror images where nobody says so: not those of digits or letters."""
-    some = spread(index.of("train"), LOOKED)
+    """Return whether views may be mirror images where nobody says so: not those of digits or letters."""
+    some = spread(index.of("train"), _LOOKED)
     return not small_and_grey(index.root / sample.path for sample in some)
 
 
-def solver_of(recipe: Recipe, linear: bool, kept: bool) -> tuple[str, str]:
-    """Who trains the head, and why. linear: it is one layer on the features. Raises UsageError."""
+def solver_of(recipe: Recipe, linear: bool, kept: bool) -> Choice[str]:
+    """Return who trains the head, and why. Raises UsageError.
+
+    linear: it is one layer on the features. kept: those are on disk.
+    """
     able = linear and kept and recipe.task == "classify" and recipe.balance != "sampler"
     if recipe.optimizer == "lbfgs" and not able:
         raise UsageError(
             "--solver lbfgs finds the optimum of a linear head on kept features, "
-            f"and {whats_missing(recipe, linear, kept)}",
+            f"and {_whats_missing(recipe, linear, kept)}",
             "use --solver adamw, or leave it to the tool",
         )
-    solver, why = chosen_solver(recipe, able, whats_missing(recipe, linear, kept))
+    solver, why = _chosen_solver(recipe, able, _whats_missing(recipe, linear, kept))
     if recipe.penalty is not None and solver != "lbfgs":
         raise UsageError(
             f"--penalty {recipe.penalty:g} is of lbfgs, and the solver is {solver}: {why}",
@@ -151,10 +153,10 @@ def solver_of(recipe: Recipe, linear: bool, kept: bool) -> tuple[str, str]:
     return solver, why
 
 
-def chosen_solver(recipe: Recipe, able: bool, missing: str) -> tuple[str, str]:
-    """able: lbfgs could do it. Raises UsageError where it is to, and something would be idle."""
+def _chosen_solver(recipe: Recipe, able: bool, missing: str) -> Choice[str]:
+    """Return the solver and why; `missing` is why where lbfgs is not able. Raises UsageError."""
     first = recipe.schedule == "head-then-all"  # what is of steps is of those that follow
-    steps = [name for name in OF_STEPS if getattr(recipe, name) != default(name)]
+    steps = [name for name in _OF_STEPS if getattr(recipe, name) != default(name)]
     if recipe.optimizer == "lbfgs" and steps and not first:
         raise UsageError(
             f"--solver lbfgs computes the optimum at once: {', '.join(steps)} would do nothing",
@@ -173,7 +175,7 @@ def chosen_solver(recipe: Recipe, able: bool, missing: str) -> tuple[str, str]:
 
 
 # Settings that say how training in steps goes; lbfgs has no use for them.
-OF_STEPS = (
+_OF_STEPS = (
     "unfreeze", "epochs", "lr", "batch_size", "weight_decay", "momentum", "decay", "warmup", "ema",
     "patience", "minutes", "clip", "accumulate", "compile", "mixup", "cutmix", "layer_decay",
     "best", "schedule",
@@ -181,10 +183,11 @@ OF_STEPS = (
 
 
 def default(name: str) -> object:
+    """Return the default of a setting."""
     return table()[name].default
 
 
-def whats_missing(recipe: Recipe, linear: bool, kept: bool) -> str:
+def _whats_missing(recipe: Recipe, linear: bool, kept: bool) -> str:
     if not recipe.freeze:
         return "everything is trained"
     if recipe.task != "classify":
@@ -208,7 +211,7 @@ class Room:
 
 def budget(recipe: Recipe, free: int) -> Room:
     """Return the room for kept features. Raises UsageError."""
-    text = recipe.cache_budget or f"{BUDGET} %"
+    text = recipe.cache_budget or f"{_BUDGET} %"
     match = re.fullmatch(r"([0-9.]+)\s*(%|[kMGT]?B)", text.strip())
     try:
         number = float(match[1]) if match else -1.0
@@ -238,8 +241,8 @@ def keeping(needed: int, views: int, room: Room) -> Choice[bool]:
     )
 
 
-def epoch_kept(recipe: Recipe, index: DatasetIndex) -> tuple[str, str]:
-    """What chooses the epoch that is kept: nothing, where the val part is a test part."""
+def epoch_kept(recipe: Recipe, index: DatasetIndex) -> Choice[str]:
+    """Return what chooses the epoch that is kept: nothing where the val part is a test part."""
     if recipe.best != "auto":
         return recipe.best, "as asked for"
     if index.val_is_test:
@@ -251,7 +254,7 @@ def epoch_kept(recipe: Recipe, index: DatasetIndex) -> tuple[str, str]:
 
 
 def balancing(recipe: Recipe, index: DatasetIndex) -> tuple[str, tuple[float, ...] | None, str]:
-    """Kind, weights of the classes in the loss, reason.
+    """Return the kind, the weights of the classes in the loss, and the reason.
 
     Of several labels a photo a class's weight is what a photo with it counts more than one without.
     """
@@ -259,15 +262,15 @@ def balancing(recipe: Recipe, index: DatasetIndex) -> tuple[str, tuple[float, ..
     ratio = counts.max() / counts.min()
     kind, why = recipe.balance, "as asked for"
     if kind == "auto":
-        kind = "weights" if ratio > IMBALANCE else "none"
+        kind = "weights" if ratio > _IMBALANCE else "none"
         why = f"the largest class has {ratio:.1f} times the photos of the smallest"
     if recipe.task == "multilabel":
-        return of_labels(recipe, counts, len(index.of("train")))
+        return _of_labels(recipe, counts, len(index.of("train")))
     values = counts.sum() / (len(counts) * counts)
     return kind, tuple(values.tolist()) if kind == "weights" else None, why
 
 
-def of_labels(
+def _of_labels(
     recipe: Recipe, counts: Array, photos: int
 ) -> tuple[str, tuple[float, ...] | None, str]:
     """Return what `balancing` does where each class is a yes or a no."""
@@ -276,8 +279,3 @@ def of_labels(
         return "none", None, "as asked for" if recipe.balance == "none" else why
     values = np.maximum(photos - counts, 1) / counts
     return "weights", tuple(values.tolist()), "as asked for; photos without to photos with a label"
-
-
-def alone_here(device: Device) -> bool:
-    """On a CPU, and not in a team of processes."""
-    return device.is_cpu and "RANK" not in os.environ

@@ -40,39 +40,35 @@ class Line:
 
 def lines(plan: Plan) -> list[Line]:
     """Return what will be done, in the order in which a person asks."""
-    place, reasons = plan.device, plan.reasons
+    place, reasons, by_class = plan.device, plan.reasons, plan.recipe.task != "reconstruct"
     return [
-        Line("model", about_model(plan), about_weights(plan.facts)),
-        Line("photos", *about_photos(plan)),
-        *about_task(plan),
-        *about_parts(plan),
-        Line("input", *about_input(plan.preprocess)),
+        Line("model", _about_model(plan), _about_weights(plan.facts)),
+        Line("photos", *_about_photos(plan)),
+        *_about_task(plan),
+        *_about_parts(plan),
+        Line("input", *_about_input(plan.preprocess)),
         Line("views", str(plan.views) if plan.views else "new in each epoch", reasons["views"]),
-        *about_mirrors(plan),
-        *about_features(plan),
+        *_about_mirrors(plan),
+        *_about_features(plan),
         Line("device", place.name, f"{place.reason}; {plural(place.threads, 'core')}"),
         *([Line("engine", plan.engine, reasons["engine"])] if plan.cut.name else []),
-        Line("precision", place.precision, about_precision(plan)),
-        about_training(plan),
+        Line("precision", place.precision, _about_precision(plan)),
+        _about_training(plan),
         Line("kept", KEPT[plan.best], reasons["best"]),
-        *(
-            []
-            if plan.recipe.task == "reconstruct"
-            else [Line("balance", plan.balance, reasons["balance"])]
-        ),
-        *about_evidence(plan.recipe),
+        *([Line("balance", plan.balance, reasons["balance"])] if by_class else []),
+        *_about_evidence(plan.recipe),
     ]
 
 
-def about_mirrors(plan: Plan) -> list[Line]:
-    """Nothing where views are mirrored as usual, or where there is but the plain one."""
+def _about_mirrors(plan: Plan) -> list[Line]:
+    """Return nothing where views are mirrored as usual, or where there is but the plain one."""
     if plan.recipe.flip or plan.views == 1:
         return []
     return [Line("mirrored", "no", plan.reasons["flip"])]
 
 
-def about_evidence(recipe: Recipe) -> list[Line]:
-    """What is trained beside the run itself."""
+def _about_evidence(recipe: Recipe) -> list[Line]:
+    """Return what is trained beside the run itself."""
     found = []
     if recipe.seeds > 1:
         found.append(Line("seeds", str(recipe.seeds), plural(recipe.seeds - 1, "more training")))
@@ -82,12 +78,12 @@ def about_evidence(recipe: Recipe) -> list[Line]:
     return found
 
 
-def about_model(plan: Plan) -> str:
+def _about_model(plan: Plan) -> str:
     chosen = [f"{name} {value}" for name, value in plan.facts.variant.items()]
     return ", ".join((plan.recipe.model, *chosen))
 
 
-def about_weights(facts: NetworkFacts) -> str:
+def _about_weights(facts: NetworkFacts) -> str:
     origin = facts.origin
     if origin["tag"] == "none":
         return "random weights: nothing is known to it yet"
@@ -98,21 +94,20 @@ def about_weights(facts: NetworkFacts) -> str:
     return "; ".join(filter(None, (named, taken)))
 
 
-def about_photos(plan: Plan) -> tuple[str, str]:
+def _about_photos(plan: Plan) -> tuple[str, str]:
     index, recipe = plan.index, plan.recipe
     counts = {part: len(index.of(part)) for part in ("train", "val", "test")}
-    reason = "classes" if len(index.classes) != 1 else "class"
-    reason = f"{len(index.classes)} {reason}"
+    reason = f"{len(index.classes)} class{'es' * (len(index.classes) != 1)}"
     if index.skipped:
         entries = "1 entry" if len(index.skipped) == 1 else f"{len(index.skipped):,} entries"
         reason += f"; {entries} left out, see skipped.csv"
         reason += f": {left}" if (left := told(index.skipped)) else ""
     value = ", ".join(f"{many:,} {part}" for part, many in counts.items() if many or part != "test")
-    return value, "; ".join(filter(None, (reason, *about_val(index, recipe), *index.notes)))
+    return value, "; ".join(filter(None, (reason, *_about_val(index, recipe), *index.notes)))
 
 
-def about_val(index: DatasetIndex, recipe: Recipe) -> tuple[str, str]:
-    """Where the val photos come from where there is no such part, and what the test part is for."""
+def _about_val(index: DatasetIndex, recipe: Recipe) -> tuple[str, str]:
+    """Return where the val photos come from where there is no such part, and what the test part is for."""
     val = ""
     if index.drawn:
         val = f"val is drawn by the seed, {100 * recipe.val_fraction:g} % of train (--val-fraction)"
@@ -123,8 +118,8 @@ def about_val(index: DatasetIndex, recipe: Recipe) -> tuple[str, str]:
     return val, test if many else ""
 
 
-def about_task(plan: Plan) -> list[Line]:
-    """Nothing where a photo has one class, as expected."""
+def _about_task(plan: Plan) -> list[Line]:
+    """Return nothing where a photo has one class, as expected."""
     if plan.recipe.task != "multilabel":
         return []
     most = max(len(sample.labels) for sample in plan.index.samples)
@@ -132,46 +127,46 @@ def about_task(plan: Plan) -> list[Line]:
     return [Line("task", "multilabel", f"{reason}, by binary cross-entropy")]
 
 
-def about_parts(plan: Plan) -> list[Line]:
+def _about_parts(plan: Plan) -> list[Line]:
     cut, facts = plan.cut, plan.facts
     if cut.name is None:
         why = "--no-freeze" if facts.trained else "from scratch"
-        return [Line("trained", about_trained(plan, cut), why)]
+        return [Line("trained", _about_trained(plan, cut), why)]
     why = "as asked for" if plan.recipe.cut else facts.why
     if not facts.trained:
         why += "; WARNING: these are random weights"
     return [
         Line("frozen", cut.frozen, f"cut {cut.name}: {why}"),
-        Line("trained", about_trained(plan, cut), f"{facts.head} is new ({plan.recipe.head})"),
-        *(about_phase(plan, phase) for phase in plan.phases[1:]),
+        Line("trained", _about_trained(plan, cut), f"{facts.head} is new ({plan.recipe.head})"),
+        *(_about_phase(plan, phase) for phase in plan.phases[1:]),
     ]
 
 
-def about_trained(plan: Plan, cut: CutFacts) -> str:
+def _about_trained(plan: Plan, cut: CutFacts) -> str:
     count = f"{plan.facts.parameters(cut, len(plan.index.classes)):,} parameters"
     return f"{cut.trained}: {count}" if cut.name else f"all {count}"
 
 
-def about_phase(plan: Plan, phase: Phase) -> Line:
-    """What is trained from an epoch on."""
+def _about_phase(plan: Plan, phase: Phase) -> Line:
+    """Return what is trained from an epoch on."""
     how = [f"to epoch {phase.last}, {phase.solver} {phase.lr:g}"]
     if plan.facts.trained:
         how[0] += f", times {phase.below:g} for each stage below the head"
     if plan.phases[0].solved and plan.recipe.lr is None and phase.lr < RATE:
         how[0] += f" (in few steps less than {RATE:g})"
     if plan.phases[0].solved:  # whose line says nothing of training in steps
-        how += [", ".join(extras(plan.recipe))]
-    what = about_trained(plan, phase.cut)
+        how += [", ".join(_extras(plan.recipe))]
+    what = _about_trained(plan, phase.cut)
     return Line(f"epoch {phase.first}", what, "; ".join(filter(None, (*how, phase.why))))
 
 
-def about_input(preprocess: Preprocess) -> tuple[str, str]:
+def _about_input(preprocess: Preprocess) -> tuple[str, str]:
     kind = "grey" if preprocess.channels == 1 else "RGB"
     how = f"centre {preprocess.crop:.3g}" if preprocess.fit == "crop" else preprocess.fit
     return f"{preprocess.size} x {preprocess.size} {kind}", f"{how}, {preprocess.interpolation}"
 
 
-def about_features(plan: Plan) -> list[Line]:
+def _about_features(plan: Plan) -> list[Line]:
     """Return the line of the first phase's features; the other phases say it of themselves."""
     cut, phase = plan.cut, plan.phases[0]
     if cut.name is None:
@@ -186,8 +181,8 @@ def about_features(plan: Plan) -> list[Line]:
     ]
 
 
-def about_training(plan: Plan) -> Line:
-    """Who trains the first phase, how long, and why."""
+def _about_training(plan: Plan) -> Line:
+    """Return who trains the first phase, how long, and why."""
     recipe, reasons = plan.recipe, plan.reasons
     if plan.phases[0].solved:
         penalty = f"penalty {recipe.penalty:g}" if recipe.penalty else "penalty by cross-validation"
@@ -198,13 +193,13 @@ def about_training(plan: Plan) -> Line:
         epochs = f"at most {epochs} and {recipe.minutes:g} min"
     return Line(
         "training",
-        ", ".join((f"{plan.solver} {plan.phases[0].lr:g}", *extras(recipe), epochs)),
+        ", ".join((f"{plan.solver} {plan.phases[0].lr:g}", *_extras(recipe), epochs)),
         f"{reasons['solver']}; {reasons['lr']}; {reasons['threads']}",
     )
 
 
-def extras(recipe: Recipe) -> list[str]:
-    """What training in steps was asked for besides the solver, its rate and the epochs."""
+def _extras(recipe: Recipe) -> list[str]:
+    """Return what training in steps was asked for besides the solver, its rate and the epochs."""
     waits = plural(recipe.patience, "epoch") if recipe.patience else ""
     found = [
         f"momentum {recipe.momentum:g}" if recipe.momentum else "",
@@ -222,7 +217,7 @@ def extras(recipe: Recipe) -> list[str]:
     return [text for text in found if text]
 
 
-def about_precision(plan: Plan) -> str:
+def _about_precision(plan: Plan) -> str:
     if plan.device.precision == "fp32":
         return "answers do not depend on the machine; --precision bf16 is faster, at a price"
     return "asked for; agreement with fp32 is measured at the end"

@@ -30,11 +30,11 @@ from zoo.recipe import Recipe, unfreezings
 from zoo.train.param_groups import PRETRAINED
 from zoo.weights import cache_folder
 
-HEAD_SHARE = 3  # a head that is trained in steps has a third of the epochs
+_HEAD_SHARE = 3  # a head that is trained in steps has a third of the epochs
 # The solver of the phases behind a head that was solved.
-LATER_SOLVER = {"lbfgs": "adamw"}
+_LATER_SOLVER = {"lbfgs": "adamw"}
 # Of the peak rate, in the phases behind a head that was trained in steps at the whole of it.
-LATER = 0.1
+_LATER = 0.1
 # Steps from which on the phases behind a head that was solved for have the whole rate, which they
 # were measured with (benchmarks.deeper). In fewer, less in proportion: what a few large steps tear
 # down they do not build up again.
@@ -104,7 +104,7 @@ def phases_of(
                 last=ends,
                 cut=cut,
                 kept=kept and cut.name is not None,
-                solver=LATER_SOLVER.get(solver, solver) if later else solver,
+                solver=_LATER_SOLVER.get(solver, solver) if later else solver,
                 lr=(recipe.lr or RATE) * share,
                 below=layer_decay(recipe, facts.trained)
                 if later or not facts.trained
@@ -125,12 +125,12 @@ def _share_of_rate(
 ) -> float:
     """Return a later phase's share of the peak rate; one given is that behind a solved head."""
     if solver != "lbfgs":
-        return LATER
+        return _LATER
     if recipe.lr or not trained:
         return 1.0
     batches = -(-len(index.of("train")) // recipe.batch_size)
     steps = epochs * batches // recipe.accumulate
-    return min(1.0, max(LATER, round(steps / WHOLE, 2)))
+    return min(1.0, max(_LATER, round(steps / WHOLE, 2)))
 
 
 def _views_of(
@@ -157,7 +157,7 @@ def _spans(recipe: Recipe, solved: bool) -> list[tuple[int, int]]:
     """
     begins = [epoch for epoch, _ in unfreezings(recipe)] if recipe.freeze else []
     if recipe.schedule == "head-then-all":
-        begins = [2 if solved else 1 + max(1, recipe.epochs // HEAD_SHARE)]
+        begins = [2 if solved else 1 + max(1, recipe.epochs // _HEAD_SHARE)]
     starts = [1, *begins]
     check_order(recipe, starts)
     last = recipe.epochs if begins or not solved else 1

@@ -8,6 +8,7 @@ kept and does the rest.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ from zoo.errors import ZooError
 from zoo.features.cache import FeatureCache, cache_of
 from zoo.features.compute import Progress, Views, compute
 from zoo.finetune import facts
-from zoo.finetune.choices import alone_here
 from zoo.finetune.facts import CutFacts
 from zoo.finetune.phases import Phase
 from zoo.finetune.plan import Plan, look, plan_of
@@ -39,8 +39,7 @@ POLL = 0.05  # seconds
 def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False) -> Prepared:
     """Return the plan, with the network where it had to be built to be known.
 
-    begin: the pass over the photos may begin; `with` ends it. Raises any of
-    the input errors.
+    begin: the pass over the photos may begin; `with` ends it. Raises any of the input errors.
     """
     asked = look(recipe, progress)
     classes = len(asked.index.classes)
@@ -63,7 +62,7 @@ class Prepared:
     plan: Plan
     built: Network | None = None
     ahead: Ahead | None = None
-    ready: bool = False
+    begun: bool = False  # the last layer's bias is set, for several labels
 
     def network(self) -> Network:
         """Return the network to train, in eval mode; it is built once."""
@@ -72,11 +71,11 @@ class Prepared:
             from zoo.finetune.examine import build
 
             _, self.built = build(plan.recipe, len(plan.index.classes))
-        if plan.recipe.task == "multilabel" and not self.ready:
+        if plan.recipe.task == "multilabel" and not self.begun:
             from zoo.train import losses
 
             losses.begin(self.built.chain, plan.facts.head, plan.index, plan.class_weights)
-        self.ready = True
+        self.begun = True
         return self.built
 
     def parts(self, cut: CutFacts) -> Cut:
@@ -108,10 +107,15 @@ class Prepared:
 
     def settle(self) -> None:
         """Build the network where the job needs it: to train it, or to compile its frozen part."""
-        plan = self.plan
-        quick = plan.solved_only and plan.engine == "openvino" and alone_here(plan.device)
-        if not quick or find(self.ref(plan.cut).key, state=True) is None:
+        quick = self.plan.solved_only and self.graph_is_used
+        if not quick or find(self.ref(self.plan.cut).key, state=True) is None:
             self.network()
+
+    @property
+    def graph_is_used(self) -> bool:
+        """Whether this process, the only one, runs the frozen part without torch."""
+        place = self.plan.device
+        return self.plan.engine == "openvino" and place.is_cpu and "RANK" not in os.environ
 
     def __enter__(self) -> Prepared:
         return self
@@ -125,8 +129,7 @@ class Prepared:
 def _begun(prepared: Prepared) -> Ahead | None:
     """Return the pass that a training in steps will ask for, begun, where that can be told."""
     plan = prepared.plan
-    quick = plan.engine == "openvino" and alone_here(plan.device)
-    if not (plan.phases[0].kept and quick) or plan.solved_only:
+    if plan.solved_only or not (plan.phases[0].kept and prepared.graph_is_used):
         return None
     part = prepared.ref(plan.cut)
     if find(part.key) is None:
@@ -175,7 +178,7 @@ class Ahead:
         self.done, self.total = done, total
 
     def wait(self, progress: Progress) -> None:
-        """Until the pass is over. progress may raise, and ends it."""
+        """Wait until the pass is over. progress may raise, and ends it."""
         try:
             while self.thread.is_alive():
                 progress(self.done, self.total)
@@ -184,7 +187,7 @@ class Ahead:
             self.stop()
 
     def taken(self) -> int:
-        """Views that it has computed, told once."""
+        """Return how many views it has computed, told once."""
         computed, self.computed = self.computed, 0
         return computed
 
