@@ -21,9 +21,8 @@ from sklearn.metrics import average_precision_score, f1_score
 from test_index import touch
 
 from zoo import recipe as recipes
-from zoo.data import labelled
 from zoo.data.copies import Copies
-from zoo.data.index import scan
+from zoo.data.index import labelled, scan
 from zoo.data.samples import DatasetIndex, Sample
 from zoo.data.split import Split, split_several, units_of
 from zoo.errors import DataError, RecipeError
@@ -118,9 +117,9 @@ def test_mistakes_are_named(text: str, expected: str, tmp_path: Path) -> None:
 def test_one_class_a_photo_is_refused_where_there_are_several(tmp_path: Path) -> None:
     path = manifest(tmp_path, "path,label\n1.jpg,a\n2.jpg,a|b\n")
     with pytest.raises(DataError, match=r"line 3: labels 'a\|b', where one class a photo"):
-        scan(path, several=False)
+        scan(path, task="classify")
     with pytest.raises(DataError, match="in which each photo has one class"):
-        scan(tmp_path, several=True)
+        scan(tmp_path, task="multilabel")
 
 
 def test_single_labels_are_multilabel_where_asked_for(tmp_path: Path) -> None:
@@ -128,12 +127,12 @@ def test_single_labels_are_multilabel_where_asked_for(tmp_path: Path) -> None:
         tmp_path, "path,label\n" + "".join(f"{n}.jpg,{'ab'[n % 2]}\n" for n in range(9))
     )
     assert not scan(path).multilabel
-    assert scan(path, several=True).targets("train")[0] in ([1, 0], [0, 1])
+    assert scan(path, task="multilabel").targets("train")[0] in ([1, 0], [0, 1])
     path = manifest(tmp_path, "path,label\n1.jpg,a\n2.jpg,\n3.jpg,b\n4.jpg,a\n")
     with pytest.raises(DataError, match="line 3: the label is empty"):
         scan(path)
-    assert said(scan(path, several=True))["2.jpg"] == ""
-    assert labelled.read(path, several=True) == {
+    assert said(scan(path, task="multilabel"))["2.jpg"] == ""
+    assert labelled(path, several=True) == {
         "": [(str(tmp_path / f"{n}.jpg"), label) for n, label in enumerate(["a", "", "b", "a"], 1)]
     }
 

@@ -2,8 +2,8 @@
 
 What is decoded is limited: an allow-list of formats, a structure that photos have (structure.py),
 a cap on pixels and on memory, over all threads too (limits.py), the first frame only, regular files
-only. What cannot be told before is decoded in a process of its own (apart.py). A truncated file is
-an error, never a half-grey picture.
+only. What cannot be told before is decoded in a process of its own (decode_process.py). A truncated
+file is an error, never a half-grey picture.
 
 A large JPEG can be decoded at a half, a quarter or an eighth of its size: libjpeg leaves the finer
 frequencies out, which takes a third of the time or less. Picture keeps where its pixels lie.
@@ -27,7 +27,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from zoo.data import apart, container, heard, unread, values
+from zoo.data import container, decode_process, decoder_warnings, pixel_values, unsupported
 from zoo.data.limits import check_pixels, cost, room
 from zoo.data.structure import LARGE, Checked, check
 from zoo.errors import DataError, ImageError, ZooError
@@ -70,10 +70,10 @@ def looks_like_image(path: Path | str) -> bool:
     By its suffix, else by its first bytes.
     """
     suffix = os.path.splitext(path)[1].lower()
-    if suffix in SUFFIXES or suffix in unread.BY_SUFFIX:
+    if suffix in SUFFIXES or suffix in unsupported.BY_SUFFIX:
         return True
     head = head_of(path)
-    return begins_well(head) or unread.by_content(head) is not None
+    return begins_well(head) or unsupported.by_content(head) is not None
 
 
 def head_of(path: Path | str) -> bytes:
@@ -82,7 +82,7 @@ def head_of(path: Path | str) -> bytes:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return b""
         with open(path, "rb") as file:
-            return file.read(unread.HEAD)
+            return file.read(unsupported.HEAD)
     except OSError:
         return b""
 
@@ -93,15 +93,15 @@ def begins_well(head: bytes) -> bool:
     return head.startswith(MAGIC) or riff or head[4:12] in (b"ftypavif", b"ftypavis")
 
 
-def unread_kind(path: Path | str) -> unread.Kind | None:
+def unsupported_kind(path: Path | str) -> unsupported.Kind | None:
     """Return the format of a photo that is not read for its format's sake, else None.
 
     Only a file with a suffix that says so is looked into: it is for counting before decoding.
     """
-    if os.path.splitext(path)[1].lower() not in unread.BY_SUFFIX:
+    if os.path.splitext(path)[1].lower() not in unsupported.BY_SUFFIX:
         return None
     head = head_of(path)
-    return unread.kind(path, head, read=begins_well(head))
+    return unsupported.kind(path, head, read=begins_well(head))
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -130,8 +130,8 @@ def read_bytes(path: Path | str) -> bytes:
         raise ImageError("cannot be read: no file has such a name") from None
     if data[0] < 0x20 and container.is_container(path):  # no picture begins like this but AVIF
         raise ImageError(whole_container(path))
-    head = data[: unread.HEAD]
-    if (kind := unread.kind(path, head, read=begins_well(head))) is not None:
+    head = data[: unsupported.HEAD]
+    if (kind := unsupported.kind(path, head, read=begins_well(head))) is not None:
         raise ImageError(kind.reason)
     return data
 
@@ -222,8 +222,8 @@ def decode_for(data: bytes, mode: str, spare: Callable[[int, int], float]) -> Pi
     of LARGE pixels or more become smaller; all others are the same to the last bit.
     """
     checked = check(data)
-    if checked.apart:
-        pixels = apart.decoded(checked, {"mode": mode}, whole=True)
+    if checked.isolated:
+        pixels = decode_process.decoded(checked, {"mode": mode}, whole=True)
         return whole(Image.fromarray(pixels if mode == "RGB" else pixels[..., 0]))
     with decoded(checked, mode, spare) as picture:
         return picture.complete()
@@ -235,15 +235,15 @@ def decoded(checked: Checked, mode: str, spare: Callable[[int, int], float]) -> 
 
     A large picture may be in another mode: see Picture.rows. Raises ImageError.
     """
-    with heard.decoding(), refusals():
-        image = values.opened(checked.data, (checked.format,) if checked.format else FORMATS)
+    with decoder_warnings.decoding(), refusals():
+        image = pixel_values.opened(checked.data, (checked.format,) if checked.format else FORMATS)
         size = image.size
         check_pixels(*size)
         scale = drafted(image, spare) if size[0] * size[1] >= LARGE else 1
         bytes_taken = cost(image, checked.extra)
     with room().taken(bytes_taken + len(checked.data)):
-        with heard.decoding(), refusals():
-            values.load(image, checked.data)
+        with decoder_warnings.decoding(), refusals():
+            pixel_values.load(image, checked.data)
             picture = loaded(image, mode, scale, size)
         yield picture
 
@@ -251,8 +251,8 @@ def decoded(checked: Checked, mode: str, spare: Callable[[int, int], float]) -> 
 def loaded(image: Image.Image, mode: str, scale: int, size: tuple[int, int]) -> Picture:
     """Return the upright picture of an image that was stored with that size."""
     turned = upright(image)
-    if values.wide(turned):
-        turned = values.eight_bits(turned)
+    if pixel_values.wide(turned):
+        turned = pixel_values.eight_bits(turned)
     found, later = turned, mode
     large = turned.width * turned.height >= LARGE and turned.mode in BY_PIXEL
     if not large or (turned.mode == mode and "transparency" not in turned.info):
@@ -276,7 +276,7 @@ def refusals() -> Iterator[None]:
         raise ImageError("there is not enough memory to decode it") from None
     except Exception as error:  # Pillow raises nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(heard.with_said(reason[:200])) from None
+        raise ImageError(decoder_warnings.with_said(reason[:200])) from None
 
 
 def drafted(image: Image.Image, spare: Callable[[int, int], float]) -> int:
@@ -322,8 +322,8 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
     """Any of Pillow's modes as `RGB` or `L`; transparency becomes white."""
     if image.mode == mode and "transparency" not in image.info:
         return image
-    if values.wide(image):
-        image = values.eight_bits(image)
+    if pixel_values.wide(image):
+        image = pixel_values.eight_bits(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

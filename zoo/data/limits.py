@@ -22,7 +22,7 @@ CORE = 64_000_000  # bytes for each core, where that is more than one photo may 
 WHOLE = {"WEBP": 16, "AVIF": 16}
 NUMBERS, LONG_NUMBERS = 8, 16
 CLEAR, CLEAR_COLOUR = 6, 24  # more for a transparent value of 16 bits; for a colour
-UNKNOWN = 24  # where the headers do not tell what the pixels are: see apart.py
+UNKNOWN = 24  # where the headers do not tell what the pixels are: see decode_process.py
 KEPT = {"1": 1, "L": 1, "P": 1}  # bytes of a pixel in Pillow's memory; 4 in all other modes
 
 

@@ -15,6 +15,9 @@ from zoo.errors import DataError
 
 SEPARATOR = "|"
 
+Photos = list[tuple[str, str]]  # path and class
+Skipped = list[tuple[str, str]]  # path, and why it is left out
+
 
 def labels_in(cell: str) -> tuple[str, ...]:
     """The labels that a cell holds, each once, in string order; none where it is empty."""

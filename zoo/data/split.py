@@ -13,7 +13,7 @@ from pathlib import Path
 
 from zoo.data.copies import Copies, pairs
 from zoo.data.names import check_numbers, plain
-from zoo.data.samples import DatasetIndex, Sample
+from zoo.data.samples import DatasetIndex, Photos, Sample, Skipped
 from zoo.errors import DataError
 
 TRAIN_NAMES = ("train", "training")
@@ -45,7 +45,7 @@ def check_classes(
     check_numbers(base, classes)
 
 
-def not_measured(strange: list[tuple[str, str]], skipped: list[tuple[str, str]]) -> list[str]:
+def not_measured(strange: Photos, skipped: Skipped) -> list[str]:
     """Leaves photos (path, class) of test out whose class training does not know; says so."""
     if not strange:
         return []

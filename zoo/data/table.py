@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.data import lists
+from zoo.data import path_lists
 from zoo.data.names import plain
 from zoo.data.samples import SEPARATOR
 from zoo.disk import opened
@@ -68,7 +68,7 @@ def read(path: Path) -> Table:
 
 
 def read_csv(path: Path) -> Table:
-    comma, text = lists.separator(decoded(path))
+    comma, text = path_lists.separator(decoded(path))
     above = int(bool(comma))  # the line that says so
     comma = comma or max(",;\t", key=text.split("\n", 1)[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=comma, strict=True)
@@ -100,7 +100,7 @@ def decoded(path: Path) -> str:
     with opened(path) as file:
         data = file.read()
     hint = "save it as CSV in UTF-8"
-    encoding = lists.encoding_of(data)
+    encoding = path_lists.encoding_of(data)
     try:
         text = data.decode("utf-8-sig" if encoding == "utf-8" else encoding)
     except UnicodeDecodeError as error:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from zoo.catalog.spec import Preprocess
-from zoo.data import apart, heard
+from zoo.data import decode_process, decoder_warnings
 from zoo.data.decode import FORMATS, Picture, decode, decoded, read_bytes
 from zoo.data.limits import file_room
 from zoo.data.preprocess import (
@@ -86,10 +86,10 @@ def view_of(
         if pixels is not None:
             return pixels
     checked = check(data)
-    if checked.apart:
+    if checked.isolated:
         words = {"number": number, "seed": seed, "digest": digest, "flip": flip}
         job = {"view": words, "preprocess": preprocess.to_dict()}
-        return apart.decoded(checked, job, whole=False)
+        return decode_process.decoded(checked, job, whole=False)
     return view_here(checked, preprocess, number, seed=seed, digest=digest, flip=flip)
 
 
@@ -116,7 +116,7 @@ def view_here(
 
 def plain_view(path: Path | str, preprocess: Preprocess) -> Pixels:
     """View 0 of a file: uint8, H x W x C. Raises ImageError."""
-    with heard.photo(str(path)), file_room(path):
+    with decoder_warnings.photo(str(path)), file_room(path):
         return view_of(read_bytes(path), preprocess)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.catalog import Preprocess
-from zoo.data import heard
+from zoo.data import decoder_warnings
 from zoo.data.decode import read_bytes
 from zoo.data.index import Sample
 from zoo.data.views import view_of
@@ -88,7 +88,7 @@ def compute(
     def draw(item: Item) -> Array:
         views = settings[item.path]
         key: Any = {"seed": views.seed, "digest": item.digest.hex(), "flip": views.flip}
-        with heard.photo(os.path.join(root, item.path)):
+        with decoder_warnings.photo(os.path.join(root, item.path)):
             return view_of(item.data, preprocess, item.number, **key)
 
     try:

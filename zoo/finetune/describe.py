@@ -8,8 +8,8 @@ import numpy as np
 
 from zoo import __version__
 from zoo.catalog import Preprocess
+from zoo.data.ignored import told
 from zoo.data.index import DatasetIndex
-from zoo.data.left_out import told
 from zoo.finetune.plan import Line
 from zoo.metrics import THRESHOLD
 from zoo.text import plural, size

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from zoo.data import labelled
+from zoo.data import index
 from zoo.data.decode import read_bytes
 from zoo.engine.pipeline import batched, ordered
 from zoo.errors import DataError, ImageError, InputError, RunError, UsageError
@@ -41,7 +41,7 @@ def of_data(data: str, root: Path, part: str | None, *, several: bool = False) -
     part that was named and is not there.
     """
     skipped: list[tuple[str, str]] = []
-    parts = labelled.read(root, several=several, skipped=skipped)
+    parts = index.labelled(root, several=several, skipped=skipped)
     found = part_of(data, parts, part)
     return replace(found, skipped=tuple(skipped))
 

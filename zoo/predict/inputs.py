@@ -1,7 +1,7 @@
 """What `zoo predict` is pointed at: a folder, a file, a glob, a list of paths or stdin.
 
 A file with many pictures (IDX, CIFAR-10's batches) stands for all of them, as FILE#N. Lists are
-read as lists.py says; @FILE is a list whatever its suffix.
+read as path_lists.py says; @FILE is a list whatever its suffix.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-from zoo.data import container, left_out, lists
+from zoo.data import container, ignored, path_lists
 from zoo.data.decode import looks_like_image
-from zoo.data.index import is_folder
+from zoo.data.folders import is_folder
 from zoo.data.names import on_disk
 from zoo.errors import DataError
 from zoo.text import TEXT
@@ -98,8 +98,8 @@ def matching(pattern: str) -> Inputs:
     matches = []
     for name in sorted(glob.glob(pattern, recursive=True)):
         folders = [part for part in name.split("/")[:-1] if part.casefold() not in named]
-        if any(map(left_out.is_system, folders)):
-            found.passed.append((name, left_out.SYSTEM))
+        if any(map(ignored.is_system, folders)):
+            found.passed.append((name, ignored.SYSTEM))
         elif not os.path.isdir(name):
             matches.append(name)
     if not matches:
@@ -114,7 +114,7 @@ def matching(pattern: str) -> Inputs:
 
 def listed(stream: IO[bytes], name: str, beside: str = "") -> Iterator[Input]:
     """The paths of a list, each under the name of its file."""
-    return (Input(path, path) for path in lists.paths_in(stream, name, beside))
+    return (Input(path, path) for path in path_lists.paths_in(stream, name, beside))
 
 
 @contextmanager
@@ -184,7 +184,7 @@ def below(
         check()
         shown = f"{relative}/{entry.name}" if relative else entry.name
         is_dir = is_folder(entry)
-        if why := left_out.reason(entry.name, is_dir):
+        if why := ignored.reason(entry.name, is_dir):
             if is_dir or looks_like_image(entry.path):
                 found.passed.append((shown, why))
         elif is_dir:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from zoo.data import heard
+from zoo.data import decoder_warnings
 from zoo.errors import ImageError
 
 WHITE_IS_ZERO, BITS = "white is zero", "bits"  # keys of `info`
@@ -63,7 +63,7 @@ class Tiff(TiffImagePlugin.TiffImageFile):
 def opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     """The picture of a file's bytes, not yet decoded, with what its numbers mean in `info`."""
     if "TIFF" in formats and data.startswith(tuple(TiffImagePlugin.PREFIXES)):
-        heard.listen_to_libtiff()
+        decoder_warnings.listen_to_libtiff()
         return Tiff(BytesIO(data))
     image = Image.open(BytesIO(data), formats=formats)
     key = image.info.get("transparency")

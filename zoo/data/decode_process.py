@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data import heard
+from zoo.data import decoder_warnings
 from zoo.data.limits import UNKNOWN, WHOLE, check_bytes, check_pixels, max_bytes, room
 from zoo.data.structure import Checked
 from zoo.errors import ImageError
@@ -38,7 +38,7 @@ QUESTION = struct.Struct("<QQ")  # bytes of what is to be done, as JSON, and of 
 # Bytes of the pixels, their shape, and bytes of what was said of them, as JSON, which comes first;
 # with a shape of zeros: bytes of the reason why there are none.
 ANSWER = struct.Struct("<QIIII")
-PROGRAM = "import sys; sys.path[:0] = sys.argv[1:]; from zoo.data.child import main; main()"
+PROGRAM = "import sys; sys.path[:0] = sys.argv[1:]; from zoo.data.decode_worker import main; main()"
 # The environment of the child: nothing of the user's that it does not need.
 KEPT = (
     "PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "LANG", "ZOO_MAX_PIXELS",
@@ -47,7 +47,7 @@ Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
 def decoded(checked: Checked, job: dict[str, Any], *, whole: bool) -> Pixels:
-    """Return what zoo.data.child makes of the photo: uint8, H x W x C. Raises ImageError.
+    """Return what zoo.data.decode_worker makes of the photo: uint8, H x W x C. Raises ImageError.
 
     whole: all its pixels come back.
     """
@@ -117,7 +117,7 @@ class Child:
         if not shape:
             return found.decode("utf-8", "replace")
         for message in said:
-            heard.note(message)
+            decoder_warnings.note(message)
         return np.frombuffer(found, np.uint8).reshape(shape)
 
     def _why(self, took: float, memory: int) -> str:
@@ -148,9 +148,9 @@ def _answer(head: bytes) -> tuple[int, tuple[int, ...], int]:
     length, *shape, told = ANSWER.unpack(head)
     limit = 4 * max_bytes() if shape[0] else SAID
     if max(length - limit, told - SAID) > 0:
-        raise ValueError("an answer that is too long for zoo.data.child")
+        raise ValueError("an answer that is too long for zoo.data.decode_worker")
     if shape[0] and length != shape[0] * shape[1] * shape[2]:
-        raise ValueError("no answer of zoo.data.child")
+        raise ValueError("no answer of zoo.data.decode_worker")
     return length, tuple(shape) if shape[0] else (), told
 
 

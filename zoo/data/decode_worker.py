@@ -1,4 +1,4 @@
-"""The process that zoo.data.apart starts: photos come by stdin, raw pixels go by stdout.
+"""The process that zoo.data.decode_process starts: photos come by stdin, raw pixels go by stdout.
 
 With the pixels goes what the decoder has said of the photo: the other process knows its name.
 
@@ -20,9 +20,9 @@ import numpy as np
 from PIL import AvifImagePlugin
 
 from zoo.catalog.spec import Preprocess
-from zoo.data import heard
-from zoo.data.apart import ANSWER, QUESTION
+from zoo.data import decoder_warnings
 from zoo.data.decode import decoded
+from zoo.data.decode_process import ANSWER, QUESTION
 from zoo.data.preprocess import Pixels
 from zoo.data.structure import check
 from zoo.data.views import view_here
@@ -54,7 +54,7 @@ def _answer(words: dict[str, Any], data: bytes, target: BinaryIO) -> None:
     said: list[str] = []
     try:
         _limit(words["memory"], words["seconds"])
-        heard.HERE.said = said
+        decoder_warnings.HERE.said = said
         pixels = _pixels(words, data)
         _limit(None, 0)
     except MemoryError:
