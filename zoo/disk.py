@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from zoo.errors import DiskFull, RunError, WriteError
 from zoo.text import TEXT, printable
@@ -236,7 +236,7 @@ def digest_of(photos: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def write_json(path: Path, record: Any) -> None:
+def write_json(path: Path, record: object) -> None:
     with atomic(path) as file:
         try:
             data = json.dumps(record, indent=2, ensure_ascii=False).encode(**TEXT)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable
-from typing import IO, Any
+from typing import IO, TypedDict
 
 _WRITTEN = r"ud[89a-f][0-9a-f]{2}|u005c"
 _SHOWN = re.compile(rf"\\({_WRITTEN})")
@@ -102,7 +102,12 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{100 * value:.{digits}f} %"
 
 
-TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
+class _Text(TypedDict):
+    encoding: str
+    errors: str
+
+
+TEXT: _Text = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
 def keep_bytes(stream: IO[str]) -> None:

@@ -19,7 +19,7 @@ import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -46,7 +46,29 @@ KEPT = (
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
-def decoded(checked: Checked, job: dict[str, Any], *, whole: bool) -> Pixels:
+class ViewWords(TypedDict):
+    """Which view of a photo is wanted; see zoo.data.views."""
+
+    number: int
+    seed: int
+    digest: str
+    flip: bool
+
+
+class Job(TypedDict, total=False):
+    """What the other process does with a photo, and within which limits.
+
+    mode: of the whole picture, or else view and preprocess of one view. memory: in bytes.
+    """
+
+    mode: str
+    view: ViewWords
+    preprocess: dict[str, object]
+    memory: int
+    seconds: float
+
+
+def decoded(checked: Checked, job: Job, *, whole: bool) -> Pixels:
     """Return what zoo.data.decode_worker makes of the photo: uint8, H x W x C. Raises ImageError.
 
     whole: all its pixels come back.
@@ -58,11 +80,11 @@ def decoded(checked: Checked, job: dict[str, Any], *, whole: bool) -> Pixels:
     if whole:
         count += 8 * width * height
     memory = count + 2 * len(checked.data) + MEMORY
-    words = {**job, "memory": memory, "seconds": SECONDS}
+    job = {**job, "memory": memory, "seconds": SECONDS}
     with _places, room().taken(count):
         child = _take()
         try:
-            answer = child.ask(words, checked.data)
+            answer = child.ask(job, checked.data)
         except BaseException:
             child.end()
             raise
@@ -90,7 +112,7 @@ class Child:
             env=environment,
         )
 
-    def ask(self, words: dict[str, Any], data: bytes) -> Pixels | str:
+    def ask(self, job: Job, data: bytes) -> Pixels | str:
         """Return the pixels, or why there are none. Raises ImageError where the child has died."""
         source, target = self.process.stdout, self.process.stdin
         assert source is not None
@@ -100,7 +122,7 @@ class Child:
         timer.start()
         began = time.monotonic()
         try:
-            head = json.dumps(words).encode()
+            head = json.dumps(job).encode()
             for part in (QUESTION.pack(len(head), len(data)), head, data):
                 target.write(part)
             target.flush()
@@ -113,7 +135,7 @@ class Child:
             timer.cancel()
         if len(found) < length:
             self.process.kill()
-            raise ImageError(self._why(time.monotonic() - began, words["memory"]))
+            raise ImageError(self._why(time.monotonic() - began, job["memory"]))
         if not shape:
             return found.decode("utf-8", "replace")
         for message in said:

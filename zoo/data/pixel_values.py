@@ -22,6 +22,7 @@ WHITE_IS_ZERO, BITS = "white is zero", "bits"  # keys of `info`
 SPREAD = {"L;2": 85, "L;4": 17}  # Pillow's factors from 2 and 4 bits to 8
 HIGH_BYTES, LOW_BYTES = "RGB;16B", "RGB;16L"  # of RGB in 16 bits, of which Pillow takes one
 DARK = 16.0  # floats up to here, and above 1, are neither 0 to 1 nor a photo of 0 to 255
+Values = np.ndarray[tuple[int, ...], np.dtype[Any]]
 AT_ONCE = 1 << 20  # values that are scaled at a time
 ADVICE = "save it as 8 or 16 bits, or as floats from 0 to 1"
 
@@ -132,7 +133,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return Image.merge("LA", (Image.fromarray(grey), Image.fromarray(alpha)))
 
 
-def factor(values: np.ndarray[Any, Any], image: Image.Image) -> float:
+def factor(values: Values, image: Image.Image) -> float:
     """What the values are multiplied by to lie in 0 to 255. Raises ImageError."""
     low, high = extremes(values)
     if not np.isfinite((low, high)).all() or low < 0:
@@ -148,6 +149,6 @@ def factor(values: np.ndarray[Any, Any], image: Image.Image) -> float:
     return 255 / 4095 if image.info.get(BITS) == 12 else 1 / 257
 
 
-def extremes(values: np.ndarray[Any, Any]) -> tuple[float, float]:
+def extremes(values: Values) -> tuple[float, float]:
     """The least and the largest value; NaN where one is."""
     return float(values.min()), float(values.max())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,6 +19,7 @@ from zoo.data.decode import Picture, whole
 
 Box = tuple[float, float, float, float]
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+Values = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -190,8 +190,8 @@ def as_it_is(data: bytes, preprocess: Preprocess) -> Pixels | None:
     return values.reshape(size, size, preprocess.channels)
 
 
-def normalise(pixels: Pixels, preprocess: Preprocess) -> np.ndarray[tuple[int, ...], Any]:
-    """uint8 S x S x C to float32 C x S x S: (x / 255 - mean) / std."""
+def normalise(pixels: Pixels, preprocess: Preprocess) -> Values:
+    """Return uint8 S x S x C as float32 C x S x S: (x / 255 - mean) / std."""
     mean = np.array(preprocess.mean, np.float32)
     std = np.array(preprocess.std, np.float32)
     values = (pixels.astype(np.float32) / np.float32(255) - mean) / std

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from zoo.data import path_lists
 from zoo.data.names import plain
@@ -152,8 +151,8 @@ def read_parquet(path: Path) -> Table:
     return table(path, rows, names, places)
 
 
-def text_of(value: Any) -> str:
-    """A cell as text; nothing, and pandas' NaN for it, are empty."""
+def text_of(value: object) -> str:
+    """Return a cell as text; nothing, and pandas' NaN for it, are empty."""
     return "" if value is None or value != value else str(value)
 
 

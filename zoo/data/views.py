@@ -87,8 +87,10 @@ def view_of(
             return pixels
     checked = check(data)
     if checked.isolated:
-        words = {"number": number, "seed": seed, "digest": digest, "flip": flip}
-        job = {"view": words, "preprocess": preprocess.to_dict()}
+        job: decode_process.Job = {
+            "view": {"number": number, "seed": seed, "digest": digest, "flip": flip},
+            "preprocess": preprocess.to_dict(),
+        }
         return decode_process.decoded(checked, job, whole=False)
     return view_here(checked, preprocess, number, seed=seed, digest=digest, flip=flip)
 

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from zoo.data.samples import SEPARATOR
 from zoo.disk import writing
@@ -26,7 +26,8 @@ from zoo.watch import undoing
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 GROUP = 10_000
 
-Row = dict[str, Any]
+Cell = str | float | list[str] | list[float] | None
+Row = dict[str, Cell]
 Write = Callable[[Row], None]
 
 
@@ -143,7 +144,7 @@ def opened(path: Path, names: list[str], several: bool, safe: bool) -> Iterator[
             with csv_rows(file, names, safe) as put:
                 yield put
         else:
-            yield lambda values: print(json.dumps(shown(values)), file=file)
+            yield lambda values: print(json.dumps(_shown(values)), file=file)
         file.flush()
         os.fsync(file.fileno())
 
@@ -154,26 +155,26 @@ def csv_rows(file: IO[str], names: list[str], safe: bool) -> Iterator[Write]:
     file.write(csv_line(names, **how))
 
     def put(values: Row) -> None:
-        file.write(csv_line((cell(values[name]) for name in names), **how))
+        file.write(csv_line((_text(values[name]) for name in names), **how))
 
     yield put
 
 
-def shown(values: Row) -> Row:
-    """A row whose texts any encoding can hold."""
-    return {name: show(value) for name, value in values.items()}
+def _shown(values: Row) -> Row:
+    """Return a row whose texts any encoding can hold."""
+    return {name: _show(value) for name, value in values.items()}
 
 
-def show(value: Any) -> Any:
+def _show(value: Cell) -> Cell:
     if isinstance(value, list):
-        return [show(each) for each in value]
+        return [show_name(each) if isinstance(each, str) else each for each in value]  # type: ignore[return-value]
     return show_name(value) if isinstance(value, str) else value
 
 
-def cell(value: Any) -> Any:
-    """A value as it stands in a CSV."""
+def _text(value: Cell) -> str | None:
+    """Return a value as it stands in a CSV."""
     if isinstance(value, list):
-        return SEPARATOR.join(map(cell, value))
+        return SEPARATOR.join(_text(each) or "" for each in value)
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
@@ -190,7 +191,7 @@ def parquet_rows(path: Path, names: list[str], several: bool) -> Iterator[Write]
     waiting: list[Row] = []
 
     def put(values: Row) -> None:
-        waiting.append(shown(values))
+        waiting.append(_shown(values))
         if len(waiting) >= GROUP:
             flush()
 
