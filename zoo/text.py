@@ -83,7 +83,7 @@ def size(count: float) -> str:
 
 
 def short(number: float | None) -> str:
-    """25,557,032 as 25.6M."""
+    """Return 25,557,032 as 25.6M."""
     if number is None:
         return "-"
     for unit in ("", "k", "M", "G", "T"):
@@ -94,7 +94,7 @@ def short(number: float | None) -> str:
 
 
 def count(number: int, what: str, more: str = "") -> str:
-    """`1 photo`, `1,200 photos`; more: the plural where it is not made by an s."""
+    """Return `1 photo`, `1,200 photos`; more: the plural where it is not made by an s."""
     return f"{number:,} {what if number == 1 else more or what + 's'}"
 
 
@@ -111,6 +111,6 @@ TEXT: _Text = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
 def keep_bytes(stream: IO[str]) -> None:
-    """Lets a stream that is open already carry file names that are not UTF-8, in every locale."""
+    """Let a stream that is open already carry file names that are not UTF-8, in every locale."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="surrogateescape")

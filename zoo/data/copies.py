@@ -44,7 +44,7 @@ class Copies:
 
     @property
     def torn(self) -> tuple[Group, ...]:
-        """The groups whose samples have different labels."""
+        """Return the groups whose samples have different labels."""
         return tuple(group for group in self.groups if len(set(map(said, group))) > 1)
 
     def first(self) -> dict[str, str]:

@@ -65,7 +65,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 
 def looks_like_image(path: Path | str) -> bool:
-    """Whether a file counts as a picture, be it in a format that is read or not.
+    """Return whether a file counts as a picture, be it in a format that is read or not.
 
     By its suffix, else by its first bytes.
     """
@@ -88,7 +88,7 @@ def head_of(path: Path | str) -> bytes:
 
 
 def begins_well(head: bytes) -> bool:
-    """Whether these are the first bytes of a picture in a format that is read."""
+    """Return whether these are the first bytes of a picture in a format that is read."""
     riff = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     return head.startswith(MAGIC) or riff or head[4:12] in (b"ftypavif", b"ftypavis")
 
@@ -105,7 +105,7 @@ def unsupported_kind(path: Path | str) -> unsupported.Kind | None:
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """The bytes of a regular file of at most MAX_BYTES, or of the picture FILE#N in a container.
+    """Return the bytes of a regular file, or of the picture FILE#N in a container.
 
     A file that has such a name itself comes first. Raises ImageError.
     """
@@ -137,7 +137,7 @@ def read_bytes(path: Path | str) -> bytes:
 
 
 def not_a_file(path: Path | str, mode: int) -> str:
-    """Why something is no picture that is no file: a folder where that cannot even be listed."""
+    """Return why a path is no file: a folder, where that cannot even be listed."""
     if stat.S_ISDIR(mode):
         try:
             os.scandir(path).close()
@@ -147,7 +147,7 @@ def not_a_file(path: Path | str, mode: int) -> str:
 
 
 def in_container(address: str) -> bytes | None:
-    """The picture FILE#N; None where FILE is no container. Raises ImageError."""
+    """Return the picture FILE#N; None where FILE is no container. Raises ImageError."""
     try:
         return container.read(address)
     except DataError as error:
@@ -155,7 +155,7 @@ def in_container(address: str) -> bytes | None:
 
 
 def whole_container(path: Path | str) -> str:
-    """Why a file of many pictures is not one."""
+    """Return why a file of many pictures is not one."""
     try:
         count = len(container.load(path))
     except DataError as error:
@@ -196,7 +196,7 @@ class Picture:
         return replace(self, image=image, mode="")
 
     def part(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-        """The image's own coordinates of left, upper, right, lower in the picture."""
+        """Return the image's own coordinates of left, upper, right, lower in the picture."""
         if self.scale == 1:
             return box
         x, y = self.origin
@@ -206,17 +206,17 @@ class Picture:
 
 
 def whole(image: Image.Image) -> Picture:
-    """An image that is the picture itself."""
+    """Return an image that is the picture itself."""
     return Picture(image, *image.size)
 
 
 def decode(data: bytes, mode: str = "RGB") -> Image.Image:
-    """The upright first frame in `RGB` or `L`. Raises ImageError with a reason of one line."""
+    """Return the upright first frame in `RGB` or `L`. Raises ImageError."""
     return decode_for(data, mode, lambda width, height: 1.0).image
 
 
 def decode_for(data: bytes, mode: str, spare: Callable[[int, int], float]) -> Picture:
-    """`decode`, for a use to which a large JPEG may be smaller.
+    """Decode for a use to which a large JPEG may be smaller.
 
     spare: how many times smaller at most, from the upright picture's width and height. Only JPEGs
     of LARGE pixels or more become smaller; all others are the same to the last bit.
@@ -280,7 +280,7 @@ def refusals() -> Iterator[None]:
 
 
 def drafted(image: Image.Image, spare: Callable[[int, int], float]) -> int:
-    """Tells libjpeg to decode at 1/2, 1/4 or 1/8 where there is so much to spare; which it is."""
+    """Tell libjpeg to decode at 1/2, 1/4 or 1/8 where so much is to spare; return which it is."""
     if image.format not in ("JPEG", "MPO"):
         return 1
     width, height = image.size
@@ -292,7 +292,7 @@ def drafted(image: Image.Image, spare: Callable[[int, int], float]) -> int:
 
 
 def placed(image: Image.Image, size: tuple[int, int], scale: int, turn: int) -> Picture:
-    """The upright image of a photo that was stored with so many pixels and that orientation.
+    """Return the upright image of a photo that was stored with so many pixels and that orientation.
 
     The last column and row of a smaller image stand for less than `scale` pixels of the photo;
     turned, they can be the first.
@@ -304,13 +304,13 @@ def placed(image: Image.Image, size: tuple[int, int], scale: int, turn: int) -> 
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says; damaged EXIF data count as none."""
+    """Return the picture turned as its EXIF orientation says; damaged EXIF data count as none."""
     turn = TURNS.get(orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
 def orientation(image: Image.Image) -> int:
-    """1 to 8, as EXIF has it; 1 where it says nothing or nonsense."""
+    """Return 1 to 8, as EXIF has it; 1 where it says nothing or nonsense."""
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:
@@ -319,7 +319,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Any of Pillow's modes as `RGB` or `L`; transparency becomes white."""
+    """Return any of Pillow's modes as `RGB` or `L`; transparency becomes white."""
     if image.mode == mode and "transparency" not in image.info:
         return image
     if pixel_values.wide(image):

@@ -46,7 +46,7 @@ KEPT = (
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
-class ViewWords(TypedDict):
+class Which(TypedDict):
     """Which view of a photo is wanted; see zoo.data.views."""
 
     number: int
@@ -62,7 +62,7 @@ class Job(TypedDict, total=False):
     """
 
     mode: str
-    view: ViewWords
+    view: Which
     preprocess: dict[str, object]
     memory: int
     seconds: float

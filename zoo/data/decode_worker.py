@@ -73,7 +73,7 @@ def _answer(job: Job, data: bytes, target: BinaryIO) -> None:
 def _pixels(job: Job, data: bytes) -> Pixels:
     checked = check(data)
     if "view" in job:
-        return view_here(checked, Preprocess.from_dict(job["preprocess"]), **job["view"])
+        return view_here(checked, Preprocess.from_dict(job["preprocess"]), job["view"])
     with decoded(checked, job["mode"], lambda width, height: 1.0) as picture:
         pixels = np.asarray(picture.complete().image)
     return pixels if pixels.ndim == 3 else pixels[..., None]

@@ -15,7 +15,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def folds_of(index: DatasetIndex, digests: dict[str, bytes], folds: int, seed: int) -> Array:
-    """The fold of each sample: classes are spread evenly, photos of equal content stay together.
+    """Return the fold of each sample: classes are dealt out evenly, equal photos stay together.
 
     Raises UsageError where a fold would have no photo, or leave none of a class to train on.
     """
@@ -32,7 +32,7 @@ def folds_of(index: DatasetIndex, digests: dict[str, bytes], folds: int, seed: i
 
 
 def dealt(index: DatasetIndex, units: list[list[int]], folds: int, rarest_first: bool) -> Array:
-    """The fold of each sample: where its kind is rarest, then where there are fewest photos.
+    """Return the fold of each sample: where its kind is rarest, then where there are fewest photos.
 
     A kind is a class; photos with several labels are one kind more. rarest_first: they are of the
     rarest of their labels instead, and units of rare kinds come first, which can still go anywhere.
@@ -61,7 +61,7 @@ def dealt(index: DatasetIndex, units: list[list[int]], folds: int, rarest_first:
 
 
 def together(index: DatasetIndex, numbers: Array, folds: int) -> list[str]:
-    """The classes whose photos are all in one fold, so that there it has none to train on."""
+    """Return the classes whose photos are all in one fold, which has none to train on."""
     counts = np.zeros((len(index.classes), folds), np.int64)
     for sample, fold in zip(index.samples, numbers.tolist(), strict=True):
         for label in sample.labels if index.multilabel else (sample.label,):
@@ -72,7 +72,7 @@ def together(index: DatasetIndex, numbers: Array, folds: int) -> list[str]:
 
 
 def check_folds(index: DatasetIndex, numbers: Array, folds: int) -> None:
-    """Raises UsageError where a fold would have no photo, or leave none of a class to train on."""
+    """Raise UsageError where a fold would have no photo, or leave none of a class to train on."""
     if len(np.unique(numbers)) < folds:
         photos = plural(len(index.samples), "photo")
         raise UsageError(f"--folds {folds} of {photos}", "give fewer folds, or more photos")

@@ -122,7 +122,7 @@ def alike(names: Iterable[str], key: Callable[[str], object]) -> list[list[str]]
 
 
 def check_numbers(where: object, names: Iterable[str]) -> None:
-    """Raises DataError for classes that are one number in several spellings."""
+    """Raise DataError for classes that are one number in several spellings."""
     if twins := same_numbers(names):
         raise DataError(
             f"{where} has classes that are the same number: {', '.join(twins)}",

@@ -62,7 +62,7 @@ class Tiff(TiffImagePlugin.TiffImageFile):
 
 
 def opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
-    """The picture of a file's bytes, not yet decoded, with what its numbers mean in `info`."""
+    """Return the undecoded picture of a file's bytes, with what its numbers mean in `info`."""
     if "TIFF" in formats and data.startswith(tuple(TiffImagePlugin.PREFIXES)):
         decoder_warnings.listen_to_libtiff()
         return Tiff(BytesIO(data))
@@ -74,7 +74,7 @@ def opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
 
 
 def load(image: Image.Image, data: bytes) -> None:
-    """Decodes the picture of these bytes in place. Raises ImageError for bytes with a sign."""
+    """Decode the picture of these bytes in place. Raises ImageError for bytes with a sign."""
     deep = image.format == "PNG" and raw_mode(image) == HIGH_BYTES
     image.load()
     if deep and "transparency" in image.info:
@@ -86,13 +86,13 @@ def load(image: Image.Image, data: bytes) -> None:
 
 
 def raw_mode(image: Image.Image) -> str:
-    """How the pixels of a PNG that is not yet decoded are stored, in Pillow's words."""
+    """Return how the pixels of a PNG that is not yet decoded are stored, in Pillow's words."""
     tiles = getattr(image, "tile", [])
     return str(tiles[0].args) if tiles else ""
 
 
 def clear_colour(image: Image.Image, data: bytes) -> None:
-    """Gives the pixels of the transparent colour, all 16 bits of it, an alpha of 0.
+    """Give the pixels of the transparent colour, all 16 bits of it, an alpha of 0.
 
     A second decoding has the low bytes; such files are rare.
     """
@@ -110,7 +110,7 @@ def wide(image: Image.Image) -> bool:
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """A picture of more than 8 bits as grey, with alpha where it has a transparent value.
+    """Return a picture of more than 8 bits as grey, with alpha where it has a transparent value.
 
     16 bits are divided by 257, 12 by 4095 / 255. Integers of 32 bits and those with a sign have no
     range of their own: up to 255 they are bytes, up to 65535 as those of 16 bits. Floats are from
@@ -134,7 +134,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 
 def factor(values: Values, image: Image.Image) -> float:
-    """What the values are multiplied by to lie in 0 to 255. Raises ImageError."""
+    """Return what the values are multiplied by to lie in 0 to 255. Raises ImageError."""
     low, high = extremes(values)
     if not np.isfinite((low, high)).all() or low < 0:
         raise ImageError(f"values from {low:g} to {high:g}: neither 0 to 1 nor 0 to 255; {ADVICE}")
@@ -150,5 +150,5 @@ def factor(values: Values, image: Image.Image) -> float:
 
 
 def extremes(values: Values) -> tuple[float, float]:
-    """The least and the largest value; NaN where one is."""
+    """Return the least and the largest value; NaN where one is."""
     return float(values.min()), float(values.max())

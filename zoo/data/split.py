@@ -28,7 +28,7 @@ def check_classes(
     classes: tuple[str, ...],
     hint: str = f"at least two class folders are needed: {LAYOUT}",
 ) -> None:
-    """Raises DataError for fewer than two classes, and for names that cannot stand together."""
+    """Raise DataError for fewer than two classes, and for names that cannot stand together."""
     if len(classes) < 2:
         what = f"only one class ('{classes[0]}')" if classes else "no class folders with photos"
         raise DataError(f"{base} has {what}", hint)
@@ -46,7 +46,7 @@ def check_classes(
 
 
 def not_measured(strange: Photos, skipped: Skipped) -> list[str]:
-    """Leaves photos (path, class) of test out whose class training does not know; says so."""
+    """Leave photos (path, class) of test out whose class training does not know; return a note."""
     if not strange:
         return []
     skipped += [
@@ -198,7 +198,7 @@ class Shares:
         return cls(left, lacking, -(-left.total() // max(1, different.total())))
 
     def spares(self, unit: Unit) -> bool:
-        """Whether every class keeps a photo for training."""
+        """Return whether every class keeps a photo for training."""
         return all(self.left[k] > count for k, count in unit.photos.items())
 
     def put_aside(self, unit: Unit) -> None:

@@ -58,7 +58,7 @@ class Table:
 
 
 def read(path: Path) -> Table:
-    """Raises DataError."""
+    """Read a manifest. Raises DataError."""
     try:
         return read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)
     except OSError as error:
@@ -157,14 +157,14 @@ def text_of(value: object) -> str:
 
 
 def row(where: str, values: Cells) -> Row:
-    """The path keeps its blanks, in case the file has them too."""
+    """Make a row; the path keeps its blanks, in case the file has them too."""
     others = {name: values[name].strip() for name in ("label", *OPTIONAL) if name in values}
     others |= {name: plain(others[name]) for name in OPTIONAL if name in others}
     return Row(where, values["path"], **others)
 
 
 def columns(path: Path, names: Sequence[str]) -> dict[str, int]:
-    """Where the columns are that are used, whatever the case of their names. Raises DataError.
+    """Return where the columns are that are used, whatever the case of their names.
 
     Without a column label also all others that have a name: they may be classes.
     """
@@ -185,7 +185,7 @@ def columns(path: Path, names: Sequence[str]) -> dict[str, int]:
 
 
 def missing(path: Path, name: str, names: Sequence[str]) -> DataError:
-    """The error of a table without a column that is needed."""
+    """Return the error of a table without a column that is needed."""
     bare = [plain(other).lower() for other in names]
     close = nearest(name, [other for other in bare if other not in NEEDED])
     marks = f"; {MARKS}" if name == "label" else ""
@@ -212,7 +212,7 @@ def table(
 
 
 def marked(path: Path, found: list[tuple[str, Cells]], names: Sequence[str]) -> tuple[str, ...]:
-    """The columns that are classes; what is 1 in a row becomes its label. Raises DataError."""
+    """Return the columns that are classes; a row's labels become those that are 1 there."""
     known = (*NEEDED, *OPTIONAL)
     others = [name for name in found[0][1] if name not in known]
     classes = [

@@ -32,7 +32,7 @@ class Kind:
 
     @property
     def reason(self) -> str:
-        """What the row of such a photo says."""
+        """Return what the row of such a photo says."""
         return f"{self.name}, a format that is not read: convert it to JPEG, as with {self.convert}"
 
 

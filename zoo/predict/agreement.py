@@ -20,7 +20,7 @@ from zoo.predict.predictor import Predictor, is_run
 def measured(
     model: str, ours: Predictor, exact: Callable[[], Predictor], inputs: Sequence[Input]
 ) -> tuple[int, int]:
-    """(equal answers, answers) on these pictures. exact: opens what ours is compared with.
+    """Return (equal answers, answers) on these pictures. exact: opens what ours is compared with.
 
     What was found of a run holds as long as its network, the engine and the photos are the same.
     """
@@ -38,7 +38,7 @@ def measured(
 
 
 def kept(model: str, ours: Predictor, inputs: Sequence[Input]) -> Path | None:
-    """Where it is remembered."""
+    """Return where it is remembered."""
     if not is_run(model):
         return None
     network = [weights.hash_of(Path(model, name)) for name in ("model.safetensors", "run.json")]
@@ -49,7 +49,7 @@ def kept(model: str, ours: Predictor, inputs: Sequence[Input]) -> Path | None:
 
 
 def agreement(ours: Predictor, exact: Predictor, inputs: Sequence[Input]) -> tuple[int, int]:
-    """(equal answers, answers) of two predictors on the same inputs.
+    """Return (equal answers, answers) of two predictors on the same inputs.
 
     A picture that only one of them answers is answered otherwise; one that neither does is none.
     """

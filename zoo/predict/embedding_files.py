@@ -31,7 +31,7 @@ Put = Callable[[Embedding], None]
 def write(
     rows: Iterable[Embedding], path: Path | None, width: int, stdout: IO[str], safe: bool = False
 ) -> None:
-    """Writes every row; without a path as CSV to stdout. width: numbers of a row."""
+    """Write every row; without a path as CSV to stdout. width: numbers of a row."""
     if path is None:
         with csv_rows(stdout, width, safe) as put:
             for row in rows:
@@ -52,7 +52,7 @@ def write(
 
 
 def texts(row: Embedding) -> list[str]:
-    """In the order of COLUMNS, as any encoding can hold them."""
+    """Return the texts in the order of COLUMNS, as any encoding can hold them."""
     return [show_name(text) for text in (row.path, row.status, row.label, row.error)]
 
 
@@ -67,7 +67,7 @@ def csv_file(path: Path, width: int, safe: bool) -> Iterator[Put]:
 
 @contextmanager
 def csv_rows(file: IO[str], width: int, safe: bool) -> Iterator[Put]:
-    """Nine digits, from which a float32 is read back exactly."""
+    """Write nine digits, from which a float32 is read back exactly."""
     how = {"safe": safe, "screen": as_data(file)}
     file.write(csv_line([*COLUMNS, *(f"f{number}" for number in range(width))]))
 
@@ -81,7 +81,7 @@ def csv_rows(file: IO[str], width: int, safe: bool) -> Iterator[Put]:
 
 @contextmanager
 def parquet_rows(path: Path, width: int) -> Iterator[Put]:
-    """Row groups of about GROUP_VALUES numbers; what is not known is null."""
+    """Write row groups of about GROUP_VALUES numbers; what is not known is null."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -111,7 +111,7 @@ def parquet_rows(path: Path, width: int) -> Iterator[Put]:
 
 @contextmanager
 def npz_rows(path: Path, width: int) -> Iterator[Put]:
-    """Numbers go by way of a temporary file, whose length the header must state."""
+    """Write numbers by way of a temporary file: the header must state how many there are."""
     names: list[list[str]] = []
     nothing = np.full(width, np.nan, "<f4")
     with TemporaryFile(dir=path.parent) as numbers:

@@ -71,7 +71,7 @@ def evaluate(
     photos: Sequence[tuple[str, str]],
     progress: Callable[[int, int], None],
 ) -> Evaluation:
-    """photos: path and class of each. Raises DataError for a class that the members do not know."""
+    """Measure members on photos (path, class). Raises DataError for a class they do not know."""
     classes = members[0].classes
     known = known_classes(members, {label for _, label in photos})
     tables, readable, errors = ask(members, photos, progress)
@@ -93,7 +93,7 @@ def evaluate_several(
     photos: Sequence[tuple[str, str]],
     progress: Callable[[int, int], None],
 ) -> LabelEvaluation:
-    """photos: path and labels (one cell) of each. Raises UsageError for a member of another kind.
+    """Measure members on photos (path, labels in one cell). Raises UsageError for another kind.
 
     A committee has its first member's threshold.
     """
@@ -118,7 +118,7 @@ def ask(
     photos: Sequence[tuple[str, str]],
     progress: Callable[[int, int], None],
 ) -> tuple[list[Array], Array, tuple[tuple[str, str], ...]]:
-    """N x K probabilities of each member and then of the committee, who is readable, and errors."""
+    """Return N x K probabilities of members, then of the committee; what is readable; errors."""
     classes = members[0].classes
     inputs = [Input(path, path) for path, _ in photos]
     errors: dict[str, str] = {}

@@ -15,7 +15,7 @@ PARTS = (*TRAIN_NAMES, *VAL_NAMES)
 
 
 def known(item: Input) -> str:
-    """The first folder below the one that was named (train and val are passed over), or nothing.
+    """Return the first folder below the one that was named (but train and val), or nothing.
 
     Of a picture in a container the label that lies in it or beside it.
     """
@@ -33,7 +33,7 @@ def known(item: Input) -> str:
 
 @lru_cache(maxsize=16)
 def inside(file: str) -> tuple[str, ...]:
-    """The classes of a container's pictures, as training has them; none where nothing says."""
+    """Return the classes of a container's pictures, as in training; none where nothing says."""
     path = Path(file)
     try:
         if container.BATCH.fullmatch(path.name):

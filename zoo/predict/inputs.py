@@ -50,7 +50,7 @@ class Inputs:
 
 
 def find(target: str, stdin: IO[str]) -> Inputs:
-    """Every picture of a folder at any depth; every line of a list. Raises DataError.
+    """Return every picture of a folder at any depth; every line of a list. Raises DataError.
 
     In a folder only what looks like a picture (by suffix, else by its first bytes) is an input;
     whatever is named in a list, a glob or alone is one, picture or not. A line of a list is one
@@ -79,7 +79,7 @@ def find(target: str, stdin: IO[str]) -> Inputs:
 
 
 def in_folder(folder: str) -> Inputs:
-    """Every picture below a folder."""
+    """Return every picture below a folder."""
     found = Inputs(iter(()))
     found.each = below(folder, "", found, ())
     found.total = sum(1 for _ in below(folder, "", Inputs(iter(())), ()))
@@ -92,7 +92,7 @@ def in_folder(folder: str) -> Inputs:
 
 
 def matching(pattern: str) -> Inputs:
-    """The files that a pattern matches, but in folders of systems that it does not name."""
+    """Return the files that a pattern matches, but in folders of systems that it does not name."""
     named = [part.casefold() for part in pattern.split("/")]
     found = Inputs(iter(()))
     matches = []
@@ -113,7 +113,7 @@ def matching(pattern: str) -> Inputs:
 
 
 def listed(stream: IO[bytes], name: str, beside: str = "") -> Iterator[Input]:
-    """The paths of a list, each under the name of its file."""
+    """Yield the paths of a list, each under the name of its file."""
     return (Input(path, path) for path in path_lists.paths_in(stream, name, beside))
 
 
@@ -129,7 +129,7 @@ def reading(path: str) -> Iterator[IO[bytes]]:
 
 
 def inside(file: str, shown: str) -> Iterator[Input]:
-    """The pictures of a container; the file itself where it is none, or damaged."""
+    """Yield the pictures of a container; the file itself where it is none, or damaged."""
     box = opened(file)
     if box is None:
         yield Input(file, shown)
@@ -139,13 +139,13 @@ def inside(file: str, shown: str) -> Iterator[Input]:
 
 
 def count(file: str) -> int:
-    """How many inputs a file is."""
+    """Return how many inputs a file is."""
     box = opened(file)
     return 1 if box is None else len(box)
 
 
 def opened(file: str) -> container.Container | None:
-    """None for a picture, and for a damaged container: its row will say what is wrong."""
+    """Return None for a picture, and for a damaged container: its row will say what is wrong."""
     if looks_like_image(file):
         return None
     try:
@@ -155,7 +155,7 @@ def opened(file: str) -> container.Container | None:
 
 
 def in_container(target: str) -> bool:
-    """Whether this is FILE#N with a container FILE, be there such a picture or not."""
+    """Return whether this is FILE#N with a container FILE, be there such a picture or not."""
     file, _, number = target.rpartition("#")
     return number.isdecimal() and container.is_container(file)
 
@@ -163,7 +163,7 @@ def in_container(target: str) -> bool:
 def below(
     root: str, relative: str, found: Inputs, above: tuple[tuple[int, int], ...]
 ) -> Iterator[Input]:
-    """Pictures below a folder, sorted; a loop of links ends. What has no row goes to `found`."""
+    """Yield pictures below a folder, sorted; a loop of links ends. The rest goes to `found`."""
     folder = os.path.join(root, relative)
     try:
         status = os.stat(folder)

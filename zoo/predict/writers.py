@@ -32,7 +32,7 @@ Write = Callable[[Row], None]
 
 
 def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES, flag: str = "-o") -> None:
-    """Raises UsageError for a place or a suffix that is none, before anything is computed."""
+    """Raise UsageError for a place or a suffix that is none, before anything is computed."""
     if path is None:
         return
     if path.suffix.lower() not in suffixes:
@@ -55,7 +55,7 @@ def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES, flag: str = "
 
 
 def check_safe(safe: bool, path: Path | None) -> None:
-    """Raises UsageError where a CSV for a spreadsheet is wanted of what is none."""
+    """Raise UsageError where a CSV for a spreadsheet is wanted of what is none."""
     if safe and path is not None and path.suffix.lower() != ".csv":
         raise UsageError(
             f"--csv-safe with -o {path}: that is no CSV",
@@ -100,7 +100,7 @@ def write(
     several: bool = False,
     safe: bool = False,
 ) -> int:
-    """Writes every row; returns how many. What is unfinished stays behind as PATH.partial.
+    """Write every row; return how many. What is unfinished stays behind as PATH.partial.
 
     several: the predictions are a multi-label network's. safe: for a spreadsheet.
     """
@@ -180,7 +180,7 @@ def _text(value: Cell) -> str | None:
 
 @contextmanager
 def parquet_rows(path: Path, names: list[str], several: bool) -> Iterator[Write]:
-    """Row groups of GROUP rows."""
+    """Write row groups of GROUP rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -29,7 +29,7 @@ class Line:
 
 
 def draw(path: Path, lines: Sequence[Line], title: str) -> None:
-    """The reliability diagram and the risk-coverage curve. Replaces the file, whole or not at all.
+    """Draw the reliability diagram and the risk-coverage curve. Replaces the file as a whole.
 
     Guo et al. 2017, arXiv:1706.04599, figure 1; Geifman, El-Yaniv 2017, arXiv:1705.08500, figure 1.
     """
@@ -41,7 +41,7 @@ def draw(path: Path, lines: Sequence[Line], title: str) -> None:
 
 
 def _draw_reliability(axes: Axes, lines: Sequence[Line]) -> None:
-    """A dot for each bin that has photos, the larger the more; on the diagonal is as it says."""
+    """Draw a dot for each bin that has photos, the larger the more."""
     axes.plot([0, 1], [0, 1], color="#999999", linestyle="--", linewidth=1)
     entries = []
     for number, line in enumerate(lines):
@@ -58,7 +58,7 @@ def _draw_reliability(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def _draw_risk(axes: Axes, lines: Sequence[Line]) -> None:
-    """A step for each threshold, from the surest photo to all."""
+    """Draw a step for each threshold, from the surest photo to all."""
     entries = []
     for number, line in enumerate(lines):
         _, kept, risk = risk_coverage(line.probability, line.correct)

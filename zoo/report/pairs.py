@@ -41,7 +41,7 @@ class PairFolder:
     def add(
         self, path: str, mse: float, mae: float, before: Array, after: Array, *, draw: bool
     ) -> None:
-        """A row of the table, and a picture of the pair where wanted."""
+        """Add a row to the table, and a picture of the pair where wanted."""
         name = ""
         if draw:
             pair = side_by_side(before, after)
@@ -56,7 +56,7 @@ class PairFolder:
         self.table.write(csv_line((path, "error", "", "", "", error)))
 
     def name(self, path: str) -> str:
-        """The path, or its last part if it is absolute, as a file's name no other pair has."""
+        """Return the path, or its last part if it is absolute, as a file's name of its own."""
         stem = path if "#" in path else os.path.splitext(path)[0]
         stem = os.path.basename(stem) if os.path.isabs(stem) else stem
         plain = re.sub(r"[^\w.-]+", "_", stem).strip("._")[-80:] or "picture"
@@ -70,7 +70,7 @@ class PairFolder:
 
 @contextmanager
 def pair_folder(path: Path) -> Iterator[PairFolder]:
-    """A folder that appears whole, or not at all. Raises RunError where there is one already."""
+    """Make a folder that appears whole, or not at all. Raises RunError where there is one."""
     refuse(path)
     temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.partial")
     with unfinished(temporary), writing(path):
@@ -95,7 +95,7 @@ def refuse(path: Path) -> None:
 
 
 def side_by_side(before: Array, after: Array) -> Image.Image:
-    """Two pictures S x S x C with a gap; small ones enlarged by nearest neighbour."""
+    """Draw two pictures S x S x C with a gap; small ones enlarged by nearest neighbour."""
     factor = max(1, SIDE // max(before.shape[:2]))
     left, right = (enlarged(pixels, factor) for pixels in (before, after))
     canvas = Image.new(left.mode, (left.width + GAP + right.width, left.height), paper(left.mode))
@@ -111,7 +111,7 @@ def enlarged(pixels: Array, factor: int) -> Image.Image:
 
 
 def sheet(tiles: list[Image.Image]) -> Image.Image:
-    """All pairs in one picture, row by row, about as wide as high."""
+    """Draw all pairs in one picture, row by row, about as wide as high."""
     width, height = tiles[0].width + 3 * GAP, tiles[0].height + 3 * GAP
     across = max(1, min(len(tiles), round((len(tiles) * height / width) ** 0.5)))
     down = -(-len(tiles) // across)

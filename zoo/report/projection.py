@@ -33,7 +33,7 @@ class Projection:
 
 
 def project(rows: Array, method: str = "pca", seed: int = 0) -> Projection:
-    """N x D to N x 2. Raises UsageError for fewer than FEWEST rows, or another method."""
+    """Bring N x D to N x 2. Raises UsageError for fewer than FEWEST rows, or another method."""
     if method not in METHODS:
         raise UsageError(f"--map {method}", f"one of: {', '.join(METHODS)}")
     if len(rows) < FEWEST:
@@ -73,7 +73,7 @@ def tsne(rows: Array, seed: int) -> Projection:
 
 
 def principal(rows: Array, most: int, seed: int) -> tuple[Array, tuple[float, ...]]:
-    """Up to `most` principal components of each row, and their shares of the variance."""
+    """Return up to `most` principal components of each row, and their shares of the variance."""
     from sklearn.decomposition import PCA
 
     count = min(most, len(rows), rows.shape[1])

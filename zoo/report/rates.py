@@ -19,7 +19,7 @@ def draw(
     marks: Mapping[str, float],
     title: str,
 ) -> None:
-    """The loss of each step over its rate; marks: rates by name. Replaces the file whole."""
+    """Draw the loss of each step over its rate; marks: rates by name. Replaces the file whole."""
     with figure_in(path, INCHES) as figure:
         axes = figure.add_subplot(xscale="log", xlabel="learning rate", ylabel="loss of the batch")
         axes.plot(rates, losses, color=RAW, linewidth=1, label="each step")

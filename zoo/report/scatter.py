@@ -19,7 +19,9 @@ REST, NONE = "#bbbbbb", "#4477aa"
 
 
 def draw(path: Path, projection: Projection, classes: Sequence[str], title: str) -> None:
-    """classes: of each point; an empty one is not known. Replaces the file, whole or not at all."""
+    """Draw the points. classes: of each, empty if not known. Replaces the file, whole or not at
+    all.
+    """
     groups = grouped(classes)
     size = 36 if len(classes) < 200 else 12 if len(classes) < 2000 else 6
     with figure_in(path, INCHES) as figure:
@@ -38,7 +40,9 @@ def draw(path: Path, projection: Projection, classes: Sequence[str], title: str)
 
 
 def grouped(classes: Sequence[str]) -> list[tuple[str, str, list[int]]]:
-    """(name, colour, rows) of each class in string order, what is beyond NAMED together, first."""
+    """Return (name, colour, rows) of each class in string order, what is beyond NAMED together,
+    first.
+    """
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
