@@ -70,10 +70,6 @@ def _field(cell: object, safe: bool, screen: bool) -> str:
     return '"' + text.replace('"', '""') + '"' if _TO_QUOTE.search(text) else text
 
 
-def plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def size(count: float) -> str:
     for unit in ("B", "kB", "MB"):
         if count < 1000:

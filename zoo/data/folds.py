@@ -9,7 +9,7 @@ import numpy as np
 from zoo.data.index import DatasetIndex
 from zoo.data.views import generator
 from zoo.errors import UsageError
-from zoo.text import plural
+from zoo.text import count
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -74,7 +74,7 @@ def together(index: DatasetIndex, numbers: Array, folds: int) -> list[str]:
 def check_folds(index: DatasetIndex, numbers: Array, folds: int) -> None:
     """Raise UsageError where a fold would have no photo, or leave none of a class to train on."""
     if len(np.unique(numbers)) < folds:
-        photos = plural(len(index.samples), "photo")
+        photos = count(len(index.samples), "photo")
         raise UsageError(f"--folds {folds} of {photos}", "give fewer folds, or more photos")
     if alone := together(index, numbers, folds):
         raise UsageError(

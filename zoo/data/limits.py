@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -107,11 +108,13 @@ class Room:
 
 def room() -> Room:
     """Return the room of this process."""
-    size = max(max_bytes(), CORE * cores())
-    with _lock:
-        if _rooms.get("size", (0,))[0] != size:
-            _rooms["size"] = (size, Room(size))
-        return _rooms["size"][1]
+    with _lock:  # two threads must not make two
+        return _room_of(max(max_bytes(), CORE * cores()))
+
+
+@lru_cache(maxsize=1)
+def _room_of(size: int) -> Room:
+    return Room(size)
 
 
 @contextmanager
@@ -130,4 +133,3 @@ def file_room(path: Path | str) -> Iterator[None]:
 
 _files = Room(FILES)
 _lock = threading.Lock()
-_rooms: dict[str, tuple[int, Room]] = {}

@@ -12,7 +12,8 @@ from zoo.data.ignored import told
 from zoo.data.index import DatasetIndex
 from zoo.finetune.plan import Line
 from zoo.metrics import THRESHOLD
-from zoo.text import plural, size
+from zoo.text import count as plural
+from zoo.text import size
 from zoo.weights import cache_folder
 
 if TYPE_CHECKING:

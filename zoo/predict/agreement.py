@@ -24,7 +24,7 @@ def measured(
 
     What was found of a run holds as long as its network, the engine and the photos are the same.
     """
-    place = kept(model, ours, inputs)
+    place = _place(model, ours, inputs)
     with suppress(OSError, ValueError, KeyError, TypeError):
         if place and (content := read_sealed(place)) is not None:
             found = json.loads(content)
@@ -37,8 +37,8 @@ def measured(
     return same, count
 
 
-def kept(model: str, ours: Predictor, inputs: Sequence[Input]) -> Path | None:
-    """Return where it is remembered."""
+def _place(model: str, ours: Predictor, inputs: Sequence[Input]) -> Path | None:
+    """Return the file in which the agreement of a run is remembered."""
     if not is_run(model):
         return None
     network = [weights.hash_of(Path(model, name)) for name in ("model.safetensors", "run.json")]

@@ -63,7 +63,7 @@ def check_safe(safe: bool, path: Path | None) -> None:
         )
 
 
-def columns(top: int, several: bool = False) -> list[str]:
+def _columns(top: int, several: bool = False) -> list[str]:
     names = ["path", "status", "label", "probability"]
     first, what = (1, "class") if several else (2, "label")
     for rank in range(first, top + 1 if top > 1 else 0):
@@ -71,7 +71,7 @@ def columns(top: int, several: bool = False) -> list[str]:
     return [*names, "error"]
 
 
-def row(prediction: Prediction, names: list[str]) -> Row:
+def _row(prediction: Prediction, names: list[str]) -> Row:
     values: Row = dict.fromkeys(names)
     values |= {"path": prediction.path, "status": prediction.status}
     values["error"] = prediction.error or None
@@ -104,11 +104,11 @@ def write(
 
     several: the predictions are a multi-label network's. safe: for a spreadsheet.
     """
-    names, count = columns(top, several), 0
+    names, count = _columns(top, several), 0
     if path is None:
         with csv_rows(stdout, names, safe) as put:
             for prediction in rows:
-                put(row(prediction, names))
+                put(_row(prediction, names))
                 count += 1
         return count
     partial = path.with_name(path.name + ".partial")
@@ -119,7 +119,7 @@ def write(
             opened(partial, names, several, safe) as put,
         ):
             for prediction in rows:
-                put(row(prediction, names))
+                put(_row(prediction, names))
                 count += 1
         with writing(path):
             os.replace(partial, path)
