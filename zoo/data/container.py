@@ -127,7 +127,7 @@ def _keep(key: tuple[str, int, int]) -> Container | DataError:
     found: Container | DataError
     try:
         batch = BATCH.fullmatch(os.path.basename(key[0]))
-        found = read_batch(key[0]) if batch else Container(key[0], read_images(key[0]))
+        found = _read_batch(key[0]) if batch else Container(key[0], read_images(key[0]))
     except DataError as error:
         found = error
     _kept[key] = found
@@ -159,7 +159,7 @@ def is_container(path: Path | str) -> bool:
 
 def read_images(path: Path | str) -> Bytes:
     """Return the pictures of an IDX file: N H W or N H W 3. Raises DataError."""
-    pixels = read_idx(path, (3, 4))
+    pixels = _read_idx(path, (3, 4))
     if pixels.ndim == 4 and pixels.shape[3] == 1:
         return pixels[..., 0]
     if pixels.ndim == 4 and pixels.shape[3] != 3:
@@ -172,10 +172,10 @@ def read_images(path: Path | str) -> Bytes:
 
 def read_labels(path: Path | str) -> Bytes:
     """Return the labels of an IDX file: N. Raises DataError."""
-    return read_idx(path, (1,))
+    return _read_idx(path, (1,))
 
 
-def read_batch(path: Path | str) -> Container:
+def _read_batch(path: Path | str) -> Container:
     """Return a binary batch of CIFAR-10, with its labels. Raises DataError."""
     try:
         size = os.path.getsize(path)
@@ -191,7 +191,7 @@ def read_batch(path: Path | str) -> Container:
     return Container(os.fspath(path), pixels, True, records[:, 0].copy())
 
 
-def read_idx(path: Path | str, dimensions: tuple[int, ...]) -> Bytes:
+def _read_idx(path: Path | str, dimensions: tuple[int, ...]) -> Bytes:
     """Return the values of an IDX file, plain or gzipped, with that many dimensions."""
     try:
         with _unpacked(path) as (file, stored, packed):

@@ -72,11 +72,11 @@ def looks_like_image(path: Path | str) -> bool:
     suffix = os.path.splitext(path)[1].lower()
     if suffix in SUFFIXES or suffix in unsupported.BY_SUFFIX:
         return True
-    head = head_of(path)
-    return begins_well(head) or unsupported.by_content(head) is not None
+    head = _head_of(path)
+    return _begins_well(head) or unsupported.by_content(head) is not None
 
 
-def head_of(path: Path | str) -> bytes:
+def _head_of(path: Path | str) -> bytes:
     """Return the first bytes of a regular file; none where they cannot be read."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -87,7 +87,7 @@ def head_of(path: Path | str) -> bytes:
         return b""
 
 
-def begins_well(head: bytes) -> bool:
+def _begins_well(head: bytes) -> bool:
     """Return whether these are the first bytes of a picture in a format that is read."""
     riff = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     return head.startswith(MAGIC) or riff or head[4:12] in (b"ftypavif", b"ftypavis")
@@ -100,8 +100,8 @@ def unsupported_kind(path: Path | str) -> unsupported.Kind | None:
     """
     if os.path.splitext(path)[1].lower() not in unsupported.BY_SUFFIX:
         return None
-    head = head_of(path)
-    return unsupported.kind(path, head, read=begins_well(head))
+    head = _head_of(path)
+    return unsupported.kind(path, head, read=_begins_well(head))
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -112,7 +112,7 @@ def read_bytes(path: Path | str) -> bytes:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError(not_a_file(path, status.st_mode))
+            raise ImageError(_not_a_file(path, status.st_mode))
         if status.st_size == 0:
             raise ImageError("the file is empty")
         if status.st_size > MAX_BYTES:
@@ -120,7 +120,7 @@ def read_bytes(path: Path | str) -> bytes:
         with open(path, "rb") as file:
             data = file.read()
     except FileNotFoundError as error:
-        inside = in_container(os.fspath(path))
+        inside = _in_container(os.fspath(path))
         if inside is not None:
             return inside
         raise ImageError(f"cannot be read: {error.strerror}") from None
@@ -129,14 +129,14 @@ def read_bytes(path: Path | str) -> bytes:
     except ValueError:  # a zero byte, of a list that is no text
         raise ImageError("cannot be read: no file has such a name") from None
     if data[0] < 0x20 and container.is_container(path):  # no picture begins like this but AVIF
-        raise ImageError(whole_container(path))
+        raise ImageError(_whole_container(path))
     head = data[: unsupported.HEAD]
-    if (kind := unsupported.kind(path, head, read=begins_well(head))) is not None:
+    if (kind := unsupported.kind(path, head, read=_begins_well(head))) is not None:
         raise ImageError(kind.reason)
     return data
 
 
-def not_a_file(path: Path | str, mode: int) -> str:
+def _not_a_file(path: Path | str, mode: int) -> str:
     """Return why a path is no file: a folder, where that cannot even be listed."""
     if stat.S_ISDIR(mode):
         try:
@@ -146,7 +146,7 @@ def not_a_file(path: Path | str, mode: int) -> str:
     return "not a regular file"
 
 
-def in_container(address: str) -> bytes | None:
+def _in_container(address: str) -> bytes | None:
     """Return the picture FILE#N; None where FILE is no container. Raises ImageError."""
     try:
         return container.read(address)
@@ -154,7 +154,7 @@ def in_container(address: str) -> bytes | None:
         raise ImageError(f"{error.what}; {error.hint}") from None
 
 
-def whole_container(path: Path | str) -> str:
+def _whole_container(path: Path | str) -> str:
     """Return why a file of many pictures is not one."""
     try:
         count = len(container.load(path))
@@ -235,22 +235,22 @@ def decoded(checked: Checked, mode: str, spare: Callable[[int, int], float]) -> 
 
     A large picture may be in another mode: see Picture.rows. Raises ImageError.
     """
-    with decoder_warnings.decoding(), refusals():
+    with decoder_warnings.decoding(), _refusals():
         image = pixel_values.opened(checked.data, (checked.format,) if checked.format else FORMATS)
         size = image.size
         check_pixels(*size)
-        scale = drafted(image, spare) if size[0] * size[1] >= LARGE else 1
+        scale = _drafted(image, spare) if size[0] * size[1] >= LARGE else 1
         bytes_taken = cost(image, checked.extra)
     with room().taken(bytes_taken + len(checked.data)):
-        with decoder_warnings.decoding(), refusals():
+        with decoder_warnings.decoding(), _refusals():
             pixel_values.load(image, checked.data)
-            picture = loaded(image, mode, scale, size)
+            picture = _loaded(image, mode, scale, size)
         yield picture
 
 
-def loaded(image: Image.Image, mode: str, scale: int, size: tuple[int, int]) -> Picture:
+def _loaded(image: Image.Image, mode: str, scale: int, size: tuple[int, int]) -> Picture:
     """Return the upright picture of an image that was stored with that size."""
-    turned = upright(image)
+    turned = _upright(image)
     if pixel_values.wide(turned):
         turned = pixel_values.eight_bits(turned)
     found, later = turned, mode
@@ -260,11 +260,11 @@ def loaded(image: Image.Image, mode: str, scale: int, size: tuple[int, int]) -> 
     if scale == 1:
         return replace(whole(found), mode=later)
     turn = 1 if turned is image else orientation(image)
-    return replace(placed(found, size, scale, turn), mode=later)
+    return replace(_placed(found, size, scale, turn), mode=later)
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
+def _refusals() -> Iterator[None]:
     """Turn whatever Pillow raises into an ImageError with a reason of one line."""
     try:
         yield
@@ -279,7 +279,7 @@ def refusals() -> Iterator[None]:
         raise ImageError(decoder_warnings.with_said(reason[:200])) from None
 
 
-def drafted(image: Image.Image, spare: Callable[[int, int], float]) -> int:
+def _drafted(image: Image.Image, spare: Callable[[int, int], float]) -> int:
     """Tell libjpeg to decode at 1/2, 1/4 or 1/8 where so much is to spare; return which it is."""
     if image.format not in ("JPEG", "MPO"):
         return 1
@@ -291,7 +291,7 @@ def drafted(image: Image.Image, spare: Callable[[int, int], float]) -> int:
     return 1
 
 
-def placed(image: Image.Image, size: tuple[int, int], scale: int, turn: int) -> Picture:
+def _placed(image: Image.Image, size: tuple[int, int], scale: int, turn: int) -> Picture:
     """Return the upright image of a photo that was stored with so many pixels and that orientation.
 
     The last column and row of a smaller image stand for less than `scale` pixels of the photo;
@@ -303,7 +303,7 @@ def placed(image: Image.Image, size: tuple[int, int], scale: int, turn: int) -> 
     return Picture(image, width, height, scale, (x, y))
 
 
-def upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image) -> Image.Image:
     """Return the picture turned as its EXIF orientation says; damaged EXIF data count as none."""
     turn = TURNS.get(orientation(image))
     return image if turn is None else image.transpose(turn)

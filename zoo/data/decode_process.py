@@ -194,7 +194,7 @@ def _place(name: str) -> Path:
     return Path(found.origin).parents[1]
 
 
-def close() -> None:
+def _close() -> None:
     """End the processes that wait for work."""
     with _lock:
         children, _idle[:] = list(_idle), []
@@ -205,4 +205,4 @@ def close() -> None:
 _lock = threading.Lock()
 _idle: list[Child] = []
 _places = threading.BoundedSemaphore(min(MOST, cores()))
-atexit.register(close)
+atexit.register(_close)

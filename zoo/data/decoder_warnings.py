@@ -119,14 +119,14 @@ class Listening:
             self.pass_on(message, category, stacklevel + 1)
 
 
-def keep_record(record: logging.LogRecord) -> bool:
+def _keep_record(record: logging.LogRecord) -> bool:
     """Filter a log: what nobody listens to goes on."""
     return not note(record.getMessage())
 
 
 for module in (Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin):
     module.warnings = Listening()  # type: ignore[attr-defined]
-logging.getLogger(TiffImagePlugin.__name__).addFilter(keep_record)
+logging.getLogger(TiffImagePlugin.__name__).addFilter(_keep_record)
 
 
 # libtiff, in C.
@@ -143,12 +143,12 @@ def listen_to_libtiff() -> None:
             return
         HANDLERS.append(None)
         try:
-            install()
+            _install()
         except (ImportError, OSError, AttributeError):
             return
 
 
-def install() -> None:
+def _install() -> None:
     """Replace libtiff's two handlers: void handler(const char *module, const char *form, va_list).
 
     A va_list is a pointer, or is handed over by one, on all platforms that have the symbols.

@@ -27,7 +27,7 @@ UNKNOWN = 24  # where the headers do not tell what the pixels are: see decode_pr
 KEPT = {"1": 1, "L": 1, "P": 1}  # bytes of a pixel in Pillow's memory; 4 in all other modes
 
 
-def max_pixels() -> int:
+def _max_pixels() -> int:
     """Return the cap on width x height: MAX_PIXELS or $ZOO_MAX_PIXELS."""
     text = os.environ.get("ZOO_MAX_PIXELS", "")
     if text and not text.isdecimal():
@@ -37,15 +37,15 @@ def max_pixels() -> int:
 
 def max_bytes() -> int:
     """Return the cap on the memory that decoding one photo takes."""
-    return PIXEL * max_pixels()
+    return PIXEL * _max_pixels()
 
 
 def check_pixels(width: int, height: int) -> None:
     """Raise ImageError for a photo of more pixels than are read."""
-    if width * height > max_pixels():
+    if width * height > _max_pixels():
         raise ImageError(
             f"{width} x {height} is {width * height / 1e6:.0f} megapixels, "
-            f"more than {max_pixels() / 1e6:.0f} (set ZOO_MAX_PIXELS to allow it)"
+            f"more than {_max_pixels() / 1e6:.0f} (set ZOO_MAX_PIXELS to allow it)"
         )
 
 

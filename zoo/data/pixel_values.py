@@ -69,29 +69,29 @@ def opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     image = Image.open(BytesIO(data), formats=formats)
     key = image.info.get("transparency")
     if isinstance(key, int) and image.format == "PNG":
-        image.info["transparency"] = key * SPREAD.get(raw_mode(image), 1)
+        image.info["transparency"] = key * SPREAD.get(_raw_mode(image), 1)
     return image
 
 
 def load(image: Image.Image, data: bytes) -> None:
     """Decode the picture of these bytes in place. Raises ImageError for bytes with a sign."""
-    deep = image.format == "PNG" and raw_mode(image) == HIGH_BYTES
+    deep = image.format == "PNG" and _raw_mode(image) == HIGH_BYTES
     image.load()
     if deep and "transparency" in image.info:
-        clear_colour(image, data)
+        _clear_colour(image, data)
     if isinstance(image, Tiff) and image.signed and image.mode == "L":
-        low, high = extremes(np.asarray(image).view(np.int8))
+        low, high = _extremes(np.asarray(image).view(np.int8))
         if low < 0:
             raise ImageError(f"values from {low:g} to {high:g}: none is below black; {ADVICE}")
 
 
-def raw_mode(image: Image.Image) -> str:
+def _raw_mode(image: Image.Image) -> str:
     """Return how the pixels of a PNG that is not yet decoded are stored, in Pillow's words."""
     tiles = getattr(image, "tile", [])
     return str(tiles[0].args) if tiles else ""
 
 
-def clear_colour(image: Image.Image, data: bytes) -> None:
+def _clear_colour(image: Image.Image, data: bytes) -> None:
     """Give the pixels of the transparent colour, all 16 bits of it, an alpha of 0.
 
     A second decoding has the low bytes; such files are rare.
@@ -119,7 +119,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "I" and isinstance(image, Tiff) and not image.signed:
         values = values.view(np.uint32)
-    scale = factor(values, image)
+    scale = _factor(values, image)
     grey = np.empty(values.shape, np.uint8)
     rows = max(1, AT_ONCE // max(1, values.shape[1]))
     for at in range(0, len(values), rows):
@@ -133,9 +133,9 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return Image.merge("LA", (Image.fromarray(grey), Image.fromarray(alpha)))
 
 
-def factor(values: Values, image: Image.Image) -> float:
+def _factor(values: Values, image: Image.Image) -> float:
     """Return what the values are multiplied by to lie in 0 to 255. Raises ImageError."""
-    low, high = extremes(values)
+    low, high = _extremes(values)
     if not np.isfinite((low, high)).all() or low < 0:
         raise ImageError(f"values from {low:g} to {high:g}: neither 0 to 1 nor 0 to 255; {ADVICE}")
     if image.mode == "F":
@@ -149,6 +149,6 @@ def factor(values: Values, image: Image.Image) -> float:
     return 255 / 4095 if image.info.get(BITS) == 12 else 1 / 257
 
 
-def extremes(values: Values) -> tuple[float, float]:
+def _extremes(values: Values) -> tuple[float, float]:
     """Return the least and the largest value; NaN where one is."""
     return float(values.min()), float(values.max())

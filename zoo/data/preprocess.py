@@ -40,8 +40,8 @@ def box(width: int, height: int, preprocess: Preprocess) -> Box:
     """
     if preprocess.fit != "crop":
         return (0, 0, width, height)
-    left, right = span(width, min(width, height), preprocess)
-    upper, lower = span(height, min(width, height), preprocess)
+    left, right = _span(width, min(width, height), preprocess)
+    upper, lower = _span(height, min(width, height), preprocess)
     return (left, upper, right, lower)
 
 
@@ -50,7 +50,7 @@ def full_size(preprocess: Preprocess) -> int:
     return max(preprocess.size, round(preprocess.size / preprocess.crop))
 
 
-def span(length: int, shorter: int, preprocess: Preprocess) -> tuple[float, float]:
+def _span(length: int, shorter: int, preprocess: Preprocess) -> tuple[float, float]:
     """Return where the box begins and ends along a side of the picture."""
     resized = full_size(preprocess) * length // shorter
     margin = round((resized - preprocess.size) / 2)  # half to even
@@ -168,7 +168,7 @@ def framed(pixels: Pixels, preprocess: Preprocess) -> Pixels:
     if preprocess.fit != "crop" or full_size(preprocess) == preprocess.size:
         return pixels
     full = full_size(preprocess)
-    first = round((full - preprocess.size) / 2)  # half to even, as in `span`
+    first = round((full - preprocess.size) / 2)  # half to even, as in `_span`
     frame = np.zeros((full, full, 3), np.uint8)
     frame[first : first + preprocess.size, first : first + preprocess.size] = pixels
     return frame

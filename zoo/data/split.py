@@ -32,7 +32,7 @@ def check_classes(
     if len(classes) < 2:
         what = f"only one class ('{classes[0]}')" if classes else "no class folders with photos"
         raise DataError(f"{base} has {what}", hint)
-    odd = next((name for name in classes if not is_utf8(name)), None)
+    odd = next((name for name in classes if not _is_utf8(name)), None)
     if odd is not None:
         raise DataError(f"the class folder {odd!a} has no name in UTF-8", "rename the folder")
     folded = Counter(plain(name).casefold() for name in classes)
@@ -60,7 +60,7 @@ def not_measured(strange: Photos, skipped: Skipped) -> list[str]:
     ]
 
 
-def is_utf8(name: str) -> bool:
+def _is_utf8(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
@@ -81,13 +81,13 @@ def drawn(index: DatasetIndex, val_fraction: float, seed: int, copies: Copies) -
     if copies.groups:
         count = sum(len(group) - 1 for group in copies.groups)
         what = "1 photo is a copy of another" if count == 1 else f"{count:,} photos are copies"
-        notes.append(f"{what}, by content ({shown(copies)}): copies are on one side of the split")
+        notes.append(f"{what}, by content ({_shown(copies)}): copies are on one side of the split")
     return replace(
         index, samples=(*samples, *rest), notes=(*index.notes, *notes), groups={}, drawn=True
     )
 
 
-def shown(copies: Copies) -> str:
+def _shown(copies: Copies) -> str:
     return pairs([(twin, group[0]) for group in copies.groups for twin in group[1:]])
 
 
@@ -120,20 +120,20 @@ def split(
         if not chosen and (fitting := [p for p in ranked if sizes[p] < len(mine)]):
             chosen.add(min(fitting, key=sizes.__getitem__))
         aside = {s.path for s in mine if first.get(s.path, s.path) in chosen}
-        samples += parted(mine, aside)
+        samples += _parted(mine, aside)
         single += [] if chosen else [name]
     only = f"one photo only{', copies left aside' if copies.groups else ''}"
     if len(single) == len(classes):
-        which = f": {shown(copies)}" if copies.groups else ""
+        which = f": {_shown(copies)}" if copies.groups else ""
         raise DataError(f"every class has {only}{which}", "add photos: validation needs some")
-    return samples, none_for_validation(only, single)
+    return samples, _none_for_validation(only, single)
 
 
-def parted(samples: list[Sample], aside: set[str]) -> list[Sample]:
+def _parted(samples: list[Sample], aside: set[str]) -> list[Sample]:
     return [replace(s, split="val" if s.path in aside else "train") for s in samples]
 
 
-def none_for_validation(why: str, names: list[str]) -> list[str]:
+def _none_for_validation(why: str, names: list[str]) -> list[str]:
     return [f"{why}, so none for validation: {', '.join(names)}"] if names else []
 
 
@@ -236,7 +236,7 @@ def split_groups(
             "no group can be put aside for validation: each holds all photos of a class",
             "make the groups smaller, or give a column split",
         )
-    return parted(found, shares.aside), none_for_validation("in one group only", without)
+    return _parted(found, shares.aside), _none_for_validation("in one group only", without)
 
 
 def split_several(
@@ -265,7 +265,7 @@ def split_several(
             "add photos, or give a column split",
         )
     without = [name for label, name in enumerate(classes) if not shares.given[label]]
-    return parted(found, shares.aside), none_for_validation("too few photos", without)
+    return _parted(found, shares.aside), _none_for_validation("too few photos", without)
 
 
 def rank(seed: int, path: str) -> bytes:

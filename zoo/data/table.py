@@ -60,14 +60,14 @@ class Table:
 def read(path: Path) -> Table:
     """Read a manifest. Raises DataError."""
     try:
-        return read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)
+        return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{path} cannot be read: {reason}", "check its permissions") from None
 
 
-def read_csv(path: Path) -> Table:
-    comma, text = path_lists.separator(decoded(path))
+def _read_csv(path: Path) -> Table:
+    comma, text = path_lists.separator(_decoded(path))
     above = int(bool(comma))  # the line that says so
     comma = comma or max(",;\t", key=text.split("\n", 1)[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=comma, strict=True)
@@ -94,7 +94,7 @@ def read_csv(path: Path) -> Table:
     return table(path, rows, names, places)
 
 
-def decoded(path: Path) -> str:
+def _decoded(path: Path) -> str:
     """Return the text of a CSV. Raises DataError with the line that is none."""
     with opened(path) as file:
         data = file.read()
@@ -113,7 +113,7 @@ def decoded(path: Path) -> str:
     return text
 
 
-def read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path) -> Table:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -145,13 +145,13 @@ def read_parquet(path: Path) -> Table:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path} is no Parquet file: {reason}", "write it again") from None
     rows = [
-        (f"row {number}", dict(zip(places, map(text_of, values), strict=True)))
+        (f"row {number}", dict(zip(places, map(_text_of, values), strict=True)))
         for number, values in enumerate(zip(*lists, strict=True), start=1)
     ]
     return table(path, rows, names, places)
 
 
-def text_of(value: object) -> str:
+def _text_of(value: object) -> str:
     """Return a cell as text; nothing, and pandas' NaN for it, are empty."""
     return "" if value is None or value != value else str(value)
 
@@ -202,7 +202,7 @@ def table(
         raise DataError(f"{path} lists no photos", f"{COLUMNS}, and a line for each photo")
     classes: tuple[str, ...] = ()
     if "label" not in places:
-        classes = marked(path, found, names)
+        classes = _marked(path, found, names)
     rows = [row(*each) for each in found]
     used = [name for name in places if name in (*NEEDED, *OPTIONAL, *classes)]
     taken = {places[name] for name in used}
@@ -211,7 +211,7 @@ def table(
     return Table(rows, tuple(used), extra, several, classes)
 
 
-def marked(path: Path, found: list[tuple[str, Cells]], names: Sequence[str]) -> tuple[str, ...]:
+def _marked(path: Path, found: list[tuple[str, Cells]], names: Sequence[str]) -> tuple[str, ...]:
     """Return the columns that are classes; a row's labels become those that are 1 there."""
     known = (*NEEDED, *OPTIONAL)
     others = [name for name in found[0][1] if name not in known]

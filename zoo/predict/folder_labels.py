@@ -21,7 +21,7 @@ def known(item: Input) -> str:
     """
     file, _, number = item.file.rpartition("#")
     if number.isdecimal() and container.is_container(file):
-        names = inside(file)
+        names = _inside(file)
         return names[int(number)] if int(number) < len(names) else ""
     if item.file == item.shown:  # named alone, by a list or a pattern
         return ""
@@ -32,7 +32,7 @@ def known(item: Input) -> str:
 
 
 @lru_cache(maxsize=16)
-def inside(file: str) -> tuple[str, ...]:
+def _inside(file: str) -> tuple[str, ...]:
     """Return the classes of a container's pictures, as in training; none where nothing says."""
     path = Path(file)
     try:

@@ -106,7 +106,7 @@ def write(
     """
     names, count = _columns(top, several), 0
     if path is None:
-        with csv_rows(stdout, names, safe) as put:
+        with _csv_rows(stdout, names, safe) as put:
             for prediction in rows:
                 put(_row(prediction, names))
                 count += 1
@@ -116,7 +116,7 @@ def write(
         with (
             undoing(lambda: partial.unlink(missing_ok=True)),  # its last line may be half a one
             writing(path),
-            opened(partial, names, several, safe) as put,
+            _opened(partial, names, several, safe) as put,
         ):
             for prediction in rows:
                 put(_row(prediction, names))
@@ -133,15 +133,15 @@ def write(
 
 
 @contextmanager
-def opened(path: Path, names: list[str], several: bool, safe: bool) -> Iterator[Write]:
+def _opened(path: Path, names: list[str], several: bool, safe: bool) -> Iterator[Write]:
     suffix = path.with_suffix("").suffix.lower()  # behind it is .partial
     if suffix == ".parquet":
-        with parquet_rows(path, names, several) as put:
+        with _parquet_rows(path, names, several) as put:
             yield put
         return
     with open(path, "w", newline="", encoding="utf-8") as file:
         if suffix == ".csv":
-            with csv_rows(file, names, safe) as put:
+            with _csv_rows(file, names, safe) as put:
                 yield put
         else:
             yield lambda values: print(json.dumps(_shown(values)), file=file)
@@ -150,7 +150,7 @@ def opened(path: Path, names: list[str], several: bool, safe: bool) -> Iterator[
 
 
 @contextmanager
-def csv_rows(file: IO[str], names: list[str], safe: bool) -> Iterator[Write]:
+def _csv_rows(file: IO[str], names: list[str], safe: bool) -> Iterator[Write]:
     how = {"safe": safe, "screen": as_data(file)}
     file.write(csv_line(names, **how))
 
@@ -179,7 +179,7 @@ def _text(value: Cell) -> str | None:
 
 
 @contextmanager
-def parquet_rows(path: Path, names: list[str], several: bool) -> Iterator[Write]:
+def _parquet_rows(path: Path, names: list[str], several: bool) -> Iterator[Write]:
     """Write row groups of GROUP rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
