@@ -177,6 +177,25 @@ def test_many_copies_of_one_photo_leave_train_the_others_too(tmp_path: Path) -> 
     assert {s.split for s in index.samples if "/x" in s.path} == {"train"}
 
 
+@pytest.mark.parametrize("kind", ["groups", "several"])
+@pytest.mark.parametrize("copies", [5, 12, 60])
+def test_val_does_not_hold_many_copies_of_one_photo(tmp_path: Path, kind: str, copies: int) -> None:
+    """Its share is counted in different photos, and all copies of that one stay in training."""
+    photos = {f"{name}__{n}": f"{name}{n}" for name in "ab" for n in range(20)}
+    put(tmp_path, **photos, **{f"a__x{n}": "none" for n in range(copies)})
+    lines = ["path,label" + ",group" * (kind == "groups")]
+    for path in sorted(tmp_path.glob("?/*.jpg")):
+        name = path.parent.name
+        also = f",{name}{path.stem}" if kind == "groups" else "|c" if len(path.stem) > 1 else ""
+        lines.append(f"{name}/{path.name},{name}{also}")
+    (tmp_path / "photos.csv").write_text("\n".join(lines) + "\n")
+    for seed in range(5):
+        index = scan(tmp_path / "photos.csv", seed=seed, contents=contents)
+        val = [(tmp_path / sample.path).read_text() for sample in index.of("val")]
+        assert len(set(val)) == len(val)
+        assert [sum(text[0] == name for text in val) for name in "ab"] == [4, 4]
+
+
 def test_copies_of_one_photo_are_no_photos_for_validation(tmp_path: Path) -> None:
     put(tmp_path, a__1="one", a__2="one", b__1="two")
     told = r"every class has one photo only, copies left aside: a/2.jpg is a/1.jpg"

@@ -74,7 +74,7 @@ def test_a_test_part_is_a_part_of_its_own(tmp_path: Path, val: bool) -> None:
 def test_pictures_without_labels_have_a_test_part_too(tmp_path: Path) -> None:
     many(tmp_path / "train", ("a",))
     touch(tmp_path, *(f"test/{n}.jpg" for n in range(3)))
-    index = scan(tmp_path, labelled=False)
+    index = scan(tmp_path, task="reconstruct")
     assert (index.counts("train"), index.counts("val"), index.counts("test")) == ([8], [2], [3])
 
 

@@ -145,7 +145,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def show_heard() -> None:
     """One line on what decoders have said of photos that could be read all the same."""
-    heard = sys.modules.get("zoo.data.heard")  # only where photos were decoded
+    heard = sys.modules.get("zoo.data.decoder_warnings")  # only where photos were decoded
     count, first = heard.WARNED.taken() if heard else (0, [])
     if heard and count:
         talk(f"warning: {heard.line(count, first)}")

@@ -107,7 +107,7 @@ def draw(path: Path, models: list[str], found: Evaluation) -> None:
 def chosen(models: list[str], data: str | None, part: str | None) -> list[tuple[str, str]]:
     """(path, class) of the photos to measure on, and what there is to say of them."""
     from zoo import datasets
-    from zoo.data.left_out import told
+    from zoo.data.ignored import told
     from zoo.predict import evaluation_set
 
     if data is None:

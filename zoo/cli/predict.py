@@ -173,7 +173,7 @@ def show_summary(
 
 def show_left_out(found: Inputs) -> None:
     """What lies in a folder and has no row, and what could not be looked into."""
-    from zoo.data.left_out import told
+    from zoo.data.ignored import told
 
     if skipped := found.skipped:
         names = ", ".join(printable(name) for name in skipped[:5])

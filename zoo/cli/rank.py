@@ -44,7 +44,7 @@ def command(
         if name and name != "all" and not catalog.of_library(name) and not Path(name).is_dir():
             catalog.find(name)  # a slip of the pen is told before a minute is spent
     with Screen() as screen:
-        from zoo.data.left_out import told
+        from zoo.data.ignored import told
         from zoo.finetune import rank
 
         ranking = rank.prepare(data, folds=folds, seed=seed, views=views, watch=screen)

@@ -66,7 +66,7 @@ class Container:
         return self.pixels.nbytes // len(self.pixels)
 
     def picture(self, number: int) -> builtins.bytes:
-        """Picture `number` as the bytes of a PGM (grey) or PPM (RGB). Raises DataError."""
+        """Return picture `number` as the bytes of a PGM (grey) or PPM (RGB). Raises DataError."""
         if number >= len(self.pixels):
             last = len(self.pixels) - 1
             raise DataError(f"there is no picture #{number} in {self.path}", f"they end at #{last}")
@@ -83,7 +83,7 @@ _lock = threading.Lock()
 
 
 def read(address: str) -> bytes | None:
-    """The picture at FILE#N; None where FILE is no container. Raises DataError."""
+    """Return the picture at FILE#N; None where FILE is no container. Raises DataError."""
     path, _, number = address.rpartition("#")
     if not path or NUMBER.fullmatch(number) is None:
         return None
@@ -92,7 +92,7 @@ def read(address: str) -> bytes | None:
 
 
 def load(path: Path | str) -> Container:
-    """The pictures of a file. Raises DataError for one that is damaged or no container."""
+    """Return the pictures of a file. Raises DataError for one that is damaged or no container."""
     box = find(os.fspath(path))
     if box is None:
         raise DataError(
@@ -103,7 +103,7 @@ def load(path: Path | str) -> Container:
 
 
 def find(path: str) -> Container | None:
-    """The pictures of a file, None where it is no container. Raises DataError if it is damaged."""
+    """Return the pictures of a file, None where it is no container. Raises DataError."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -123,11 +123,11 @@ def find(path: str) -> Container | None:
 
 
 def _keep(key: tuple[str, int, int]) -> Container | DataError:
-    """Reads a file, and lets the files go that were not asked for the longest."""
+    """Read a file, and let the files go that were not asked for the longest."""
     found: Container | DataError
     try:
         batch = BATCH.fullmatch(os.path.basename(key[0]))
-        found = read_batch(key[0]) if batch else Container(key[0], read_images(key[0]))
+        found = _read_batch(key[0]) if batch else Container(key[0], read_images(key[0]))
     except DataError as error:
         found = error
     _kept[key] = found
@@ -141,7 +141,7 @@ def _weight(found: Container | DataError) -> int:
 
 
 def is_container(path: Path | str) -> bool:
-    """Whether a file says that it holds many pictures: by its first bytes, or CIFAR-10's names."""
+    """Return whether a file holds many pictures, by its first bytes or CIFAR-10's names."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return False
@@ -158,8 +158,8 @@ def is_container(path: Path | str) -> bool:
 
 
 def read_images(path: Path | str) -> Bytes:
-    """The pictures of an IDX file: N H W or N H W 3. Raises DataError."""
-    pixels = read_idx(path, (3, 4))
+    """Return the pictures of an IDX file: N H W or N H W 3. Raises DataError."""
+    pixels = _read_idx(path, (3, 4))
     if pixels.ndim == 4 and pixels.shape[3] == 1:
         return pixels[..., 0]
     if pixels.ndim == 4 and pixels.shape[3] != 3:
@@ -171,12 +171,12 @@ def read_images(path: Path | str) -> Bytes:
 
 
 def read_labels(path: Path | str) -> Bytes:
-    """The labels of an IDX file: N. Raises DataError."""
-    return read_idx(path, (1,))
+    """Return the labels of an IDX file: N. Raises DataError."""
+    return _read_idx(path, (1,))
 
 
-def read_batch(path: Path | str) -> Container:
-    """A binary batch of CIFAR-10, with its labels. Raises DataError."""
+def _read_batch(path: Path | str) -> Container:
+    """Return a binary batch of CIFAR-10, with its labels. Raises DataError."""
     try:
         size = os.path.getsize(path)
         if size == 0 or size % RECORD or size > MAX_BYTES:
@@ -191,8 +191,8 @@ def read_batch(path: Path | str) -> Container:
     return Container(os.fspath(path), pixels, True, records[:, 0].copy())
 
 
-def read_idx(path: Path | str, dimensions: tuple[int, ...]) -> Bytes:
-    """The values of an IDX file, plain or gzipped, with one of these numbers of dimensions."""
+def _read_idx(path: Path | str, dimensions: tuple[int, ...]) -> Bytes:
+    """Return the values of an IDX file, plain or gzipped, with that many dimensions."""
     try:
         with _unpacked(path) as (file, stored, packed):
             shape = _header(path, file.read(4 + 4 * max(dimensions)), dimensions)
@@ -215,7 +215,7 @@ def read_idx(path: Path | str, dimensions: tuple[int, ...]) -> Bytes:
 
 
 def _header(path: Path | str, head: bytes, dimensions: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that the header promises."""
+    """Return the shape that the header promises."""
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in TYPES:
         wanted = f"00 00 08 {dimensions[0]:02x}"
         raise DataError(
@@ -238,7 +238,7 @@ def _header(path: Path | str, head: bytes, dimensions: tuple[int, ...]) -> tuple
 def _check_size(
     path: Path | str, shape: tuple[int, ...], count: int, stored: int, packed: bool
 ) -> None:
-    """Refuses what the header promises where it is nothing, absurd, or not what is there."""
+    """Refuse what the header promises where it is nothing, absurd, or not what is there."""
     if count == 0:
         raise DataError(f"{path} is empty: its shape is {_shape(shape)}", "give one with pictures")
     if count > MAX_BYTES:
@@ -276,7 +276,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 @contextmanager
 def _unpacked(path: Path | str) -> Iterator[tuple[IO[bytes], int, bool]]:
-    """A file or what is in it where it is a gzip, its size on the disk, and whether it is one."""
+    """Yield an open file, unpacked if it is a gzip, its size on the disk, and whether it is."""
     with open(path, "rb") as raw:
         size = os.fstat(raw.fileno()).st_size
         if raw.peek(2)[:2] != b"\x1f\x8b":
@@ -287,7 +287,7 @@ def _unpacked(path: Path | str) -> Iterator[tuple[IO[bytes], int, bool]]:
 
 
 def _fill(file: IO[bytes], values: Bytes) -> int:
-    """Reads into `values`; how many bytes there were."""
+    """Read into `values`; return how many bytes there were."""
     view, done = values.data, 0
     while done < len(view):
         count = file.readinto(view[done : done + 2**22])  # type: ignore[attr-defined]

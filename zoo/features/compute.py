@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zoo.catalog import Preprocess
-from zoo.data import heard
+from zoo.data import decoder_warnings
 from zoo.data.decode import read_bytes
 from zoo.data.index import Sample
 from zoo.data.views import view_of
@@ -87,7 +87,7 @@ def compute(
     def draw(item: Item) -> Array:
         views, digest = settings[item.path], item.digest.hex()
         place = (item.data, preprocess, item.number)
-        with heard.photo(os.path.join(root, item.path)):
+        with decoder_warnings.photo(os.path.join(root, item.path)):
             return view_of(*place, seed=views.seed, digest=digest, flip=views.flip)
 
     try:

@@ -8,7 +8,7 @@ from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
 
 from zoo.catalog import Preprocess
-from zoo.data import heard
+from zoo.data import decoder_warnings
 from zoo.data.decode import read_bytes
 from zoo.data.index import DatasetIndex, Sample
 from zoo.data.views import view_of
@@ -37,7 +37,7 @@ def scan(
         try:
             path = os.path.join(index.root, sample.path)
             data = read_bytes(path)
-            with heard.photo(path):
+            with decoder_warnings.photo(path):
                 return sample, hashlib.sha256(data).digest(), view_of(data, preprocess)
         except ImageError as error:
             return sample, b"", error

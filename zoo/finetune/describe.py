@@ -7,8 +7,8 @@ from typing import Any
 
 from zoo import __version__
 from zoo.catalog import Preprocess
+from zoo.data.ignored import told
 from zoo.data.index import DatasetIndex
-from zoo.data.left_out import told
 from zoo.finetune.choices import RATE
 from zoo.finetune.facts import CutFacts, NetworkFacts
 from zoo.finetune.phases import Phase
@@ -16,7 +16,8 @@ from zoo.finetune.plan import Plan
 from zoo.metrics import THRESHOLD
 from zoo.network import record_of
 from zoo.recipe import Recipe
-from zoo.text import plural, size
+from zoo.text import count as plural
+from zoo.text import size
 from zoo.weights import cache_folder
 
 KEPT = {
@@ -107,7 +108,7 @@ def _about_photos(plan: Plan) -> tuple[str, str]:
 
 
 def _about_val(index: DatasetIndex, recipe: Recipe) -> tuple[str, str]:
-    """Return where the val photos come from where there is no such part, and what the test part is for."""
+    """Return where val photos come from without such a part, and what the test part is for."""
     val = ""
     if index.drawn:
         val = f"val is drawn by the seed, {100 * recipe.val_fraction:g} % of train (--val-fraction)"

@@ -171,8 +171,7 @@ def index_of(recipe: Recipe, place: Path) -> DatasetIndex:
         place,
         val_fraction=recipe.val_fraction,
         seed=recipe.seed,
-        labelled=recipe.task != "reconstruct",
-        several={"classify": False, "multilabel": True}.get(recipe.task or ""),
+        task=recipe.task,
         contents=contents,
         keep_copies=recipe.keep_duplicates,
     )

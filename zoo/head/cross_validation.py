@@ -33,7 +33,7 @@ class CrossValidated:
 
     @property
     def interval(self) -> float:
-        """Half of the 95 % interval of the mean, by Student's t over the folds."""
+        """Return half of the 95 % interval of the mean, by Student's t over the folds."""
         from scipy.special import stdtrit
 
         count = len(self.accuracies)

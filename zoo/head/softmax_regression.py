@@ -74,7 +74,7 @@ class Rows:
 
     @cached_property
     def covariance(self) -> Array:
-        """R x R; or its diagonal, R, in the span, where all else is 0, and of too many columns."""
+        """Return R x R; or its diagonal, R, in the span (all else is 0) and of too many columns."""
         values = self.values
         if self.directions is not None or self.columns > FACTOR:
             products = np.einsum("nr,nr->r", values, values, dtype=np.float64)
@@ -118,13 +118,13 @@ class Targets:
 
     @cached_property
     def each(self) -> Array:
-        """K float64: the weight of each class."""
+        """Return K float64: the weight of each class."""
         weights = self.class_weights
         return np.ones(self.classes) if weights is None else np.asarray(weights, np.float64)
 
     @cached_property
     def label_cost(self) -> Array:
-        """K x K float64, by answer and label: what the log of the answer's probability counts.
+        """Return K x K float64, by answer and label: what -log of the answer's probability costs.
 
         A class's weight belongs to its rows. torch's cross_entropy gives it to the smoothed share
         of the other rows too: a rare class, with its weight, then outweighs the labels.
@@ -133,7 +133,7 @@ class Targets:
         return ((1 - self.label_smoothing) * np.eye(self.classes) + smoothed) * self.each
 
     def sample_weight(self, trained: Array) -> Array:
-        """F x N: the part of each row in the mean of each fold; trained: F x N."""
+        """Return F x N: the part of each row in the mean of each fold; trained: F x N."""
         return np.asarray(trained / (trained @ self.each[self.labels])[:, None])
 
 

@@ -107,7 +107,7 @@ def choose(problem: Problem, search: Search, inside: Array) -> Choice:
     steps = 0
     grid = GRID if count <= FEW else GRID[::2]
     for penalty in grid:
-        heads = minimise_folds(problem, weights, penalty, heads)
+        heads = _minimise_folds(problem, weights, penalty, heads)
         means.append(heads.mean)
         steps += heads.steps
         table.append(_tried(problem, held & photos.plain, penalty, heads))
@@ -119,7 +119,7 @@ def choose(problem: Problem, search: Search, inside: Array) -> Choice:
     return Choice(grid[chosen], reason, means[chosen], tuple(table), steps)
 
 
-def minimise_folds(problem: Problem, weights: Array, penalty: float, start: Heads) -> Heads:
+def _minimise_folds(problem: Problem, weights: Array, penalty: float, start: Heads) -> Heads:
     """Return the heads of all folds, found as one problem, or as several where they are large.
 
     weights: F x N, the sample_weight of each fold.

@@ -38,8 +38,9 @@ SIDE = 4096  # pixels of a network's input
 HEAD = re.compile(r"linear|mlp:[1-9][0-9]{0,4}")
 
 
-def _preprocess(value: dict[str, Any], where: str) -> None:
-    """What the fields say together."""
+def _preprocess(value: object, where: str) -> None:
+    """Check what the fields say together."""
+    assert isinstance(value, dict)
     channels = value.get("channels", 3)
     if channels not in (1, 3):
         raise Wrong(f"{where}.channels", channels, "1 or 3")
@@ -98,7 +99,7 @@ SPEC = fields(
 )
 
 
-def _variant(value: Any, where: str) -> None:
+def _variant(value: object, where: str) -> None:
     if isinstance(value, str):
         NAME(value, where)
     else:
