@@ -11,9 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from zoo import watch
-from zoo.text import as_data, printable, show_name
-
-SAFE = "In a CSV a ' before what a spreadsheet takes for a formula (= + - @)."
+from zoo.text import as_data, count, printable, show_name
 
 
 def talk(text: str = "") -> None:
@@ -73,6 +71,21 @@ def table(rows: Iterable[Sequence[str]], header: Sequence[str], right: str = "")
         ]
         lines.append("  ".join(parts).rstrip())
     return lines
+
+
+def print_table(rows: Iterable[Sequence[str]], header: Sequence[str], right: str = "") -> None:
+    """Print what `table` makes on stdout."""
+    for line in table(rows, header, right):
+        out(line)
+
+
+def warn_unreadable(photos: Sequence[tuple[str, str]], also: str = "") -> None:
+    """Say how many photos are left out, and why the first five are."""
+    if photos:
+        many = count(len(photos), "unreadable photo is", "unreadable photos are")
+        talk(f"warning: {many} left out{also}:")
+        for path, reason in photos[:5]:
+            talk(f"  {path}: {reason}")
 
 
 class Screen:
