@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from zoo.cli.console import Screen, print_json, print_table, talk
 from zoo.cli.options import argument, flag, options, output, setting, shared
-from zoo.errors import UsageError, ZooError
+from zoo.errors import ZooError
 from zoo.settings import DATA, WHAT, table
 from zoo.text import percent
 
@@ -27,6 +27,7 @@ class Flags:
     folds: int | None = flag(
         "Folds of the cross-validation to compare by; 1 compares by the val photos. Default: 5.",
         DATA,
+        min=1,
     )
     seed: int | None = setting("seed")
     json: bool = shared("json")
@@ -59,8 +60,6 @@ def _swept(flags: Flags, screen: Screen) -> list[Row]:
     """Return a row for each combination, and say each as it is there. Raises UsageError."""
     from zoo.finetune import sweep
 
-    if flags.folds is not None and flags.folds < 1:
-        raise UsageError(f"--folds {flags.folds}", "give 2 or more, or 1 for the val photos alone")
     folds = None if flags.folds == 1 else flags.folds or sweep.FOLDS
     base = {"model": flags.model, "data": flags.data, "weights": flags.weights, "folds": folds,
             "seed": flags.seed}  # fmt: skip
