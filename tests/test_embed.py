@@ -155,7 +155,10 @@ def test_colours_are_predicted_where_no_class_is_known(here, run, photos, tmp_pa
     [
         (["-o", "x.json"], "'.json' names no format"),
         (["--map", "umap"], "--map umap: there is no such map\nhint: it is pca or tsne; leave"),
-        (["--picture", "x"], "--picture x is no name of a PNG\nhint: it ends in .png: give x.png"),
+        (
+            ["--picture", "x"],
+            "--picture x: the suffix '' names no format\nhint: use one of .png, as in x.png",
+        ),
         (["--json"], "stdout has the features"),
         (["--stage", "convx"], "did you mean conv"),
         (["--stage", "conv1.0"], "one piece (Conv2d)"),

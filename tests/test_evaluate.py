@@ -257,7 +257,7 @@ def test_a_part_that_is_not_there_is_an_error(here, run, tmp_path):
     answer = here("evaluate", run, "--part", "foo")
     assert answer.err.splitlines()[-2:] == [
         "error: --part foo: there is no such part",
-        "hint: it is val, test, train or all; leave --part out for val",
+        "hint: it is val, test, train or all; leave --part out for val, or what there is",
     ]
 
 

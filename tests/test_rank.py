@@ -148,7 +148,7 @@ def test_without_models_those_whose_weights_are_here_are_taken(here: Here, photo
     [
         (["--models", "resnet5"], "did you mean"),
         (["--models", ","], "names no model"),
-        (["-o", "out.xlsx"], "-o out.csv"),
+        (["-o", "out.xlsx"], "as in out.csv"),
         (["-o", "nowhere/out.csv"], "no folder"),
         (["--folds", "1"], "--folds"),
     ],

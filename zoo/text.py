@@ -72,7 +72,7 @@ def _field(cell: object, safe: bool, screen: bool) -> str:
 
 def size(count: float) -> str:
     for unit in ("B", "kB", "MB"):
-        if count < 1000:
+        if count < 999.5:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} GB"

@@ -11,12 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from zoo import watch
-from zoo.text import as_data, printable, show_name
+from zoo.text import as_data, count, printable, show_name
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-SAFE = "In a CSV a ' before what a spreadsheet takes for a formula (= + - @)."
 
 
 def talk(text: str = "") -> None:
@@ -76,6 +74,21 @@ def table(rows: Iterable[Sequence[str]], header: Sequence[str], right: str = "")
         ]
         lines.append("  ".join(parts).rstrip())
     return lines
+
+
+def print_table(rows: Iterable[Sequence[str]], header: Sequence[str], right: str = "") -> None:
+    """Print what `table` makes on stdout."""
+    for line in table(rows, header, right):
+        out(line)
+
+
+def warn_unreadable(photos: Sequence[tuple[str, str]], also: str = "") -> None:
+    """Say how many photos are left out, and why the first five are."""
+    if photos:
+        many = count(len(photos), "unreadable photo is", "unreadable photos are")
+        talk(f"warning: {many} left out{also}:")
+        for path, reason in photos[:5]:
+            talk(f"  {path}: {reason}")
 
 
 def _nothing(event: object) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from zoo.settings import SECTIONS, Setting, table
+from zoo.settings import OUTPUT, Setting, table
 
 # Flags that are no settings of a recipe.
 RunFolder = Annotated[
@@ -30,6 +30,7 @@ TrustChanged = Annotated[
     typer.Option("--trust-changed", help="Use a run's network that was changed after training."),
 ]
 ARGUMENTS = ("model", "data")
+FEW = 7  # flags, --help among them, that need no sections
 Function = Callable[..., Any]
 
 
@@ -93,16 +94,17 @@ def given(flags: Mapping[str, object]) -> dict[str, object]:
 
 
 class Sectioned(TyperCommand):
-    """A command whose help has its flags in the sections of the table."""
+    """A command whose help has its flags in sections, Output last, unless they are few."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        rows: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Arguments", *SECTIONS)}
+        rows: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        flags = [one for one in self.get_params(ctx) if one.param_type_name != "argument"]
         for one in self.get_params(ctx):
-            section = "Arguments" if one.param_type_name == "argument" else ""
-            section = section or getattr(one, "rich_help_panel", None) or "Output"
+            section = getattr(one, "rich_help_panel", None) or OUTPUT
+            section = "Options" if len(flags) <= FEW else section
             if record := one.get_help_record(ctx):
-                rows.setdefault(section, []).append(record)
-        for name, records in rows.items():
+                rows.setdefault(section if one in flags else "Arguments", []).append(record)
+        for name, records in sorted(rows.items(), key=lambda section: section[0] == OUTPUT):
             if records:
                 with formatter.section(name):
                     formatter.write_dl(records)

@@ -35,13 +35,13 @@ def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES, flag: str = "
     """Raise UsageError for a place or a suffix that is none, before anything is computed."""
     if path is None:
         return
+    if path.is_dir():
+        raise UsageError(f"{flag} {path} is a folder", "give a file name")
     if path.suffix.lower() not in suffixes:
         raise UsageError(
             f"{flag} {path}: the suffix '{path.suffix}' names no format",
-            f"use one of {', '.join(suffixes)}",
+            f"use one of {', '.join(suffixes)}, as in {path.stem or 'output'}{suffixes[0]}",
         )
-    if path.is_dir():
-        raise UsageError(f"{flag} {path} is a folder", "give a file name")
     if not path.parent.is_dir():
         raise UsageError(f"{flag} {path}: there is no folder {path.parent}", "make it first")
     if path.suffix.lower() == ".parquet":
