@@ -25,7 +25,7 @@ from zoo.finetune import job, planning
 from zoo.recipe import Recipe
 from zoo.run import Run
 from zoo.train import checkpoint
-from zoo.train.loop import Epoch
+from zoo.train.records import Epoch
 
 Fault = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 

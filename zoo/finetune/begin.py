@@ -17,19 +17,19 @@ from zoo.finetune.job import Job
 from zoo.finetune.plan import Plan
 from zoo.recipe import Recipe
 from zoo.run import Run, Seen, launch
-from zoo.train.distributed import ALONE, Team
+from zoo.train.distributed import SINGLE, Ranks
 
 
-def start(plan: Plan, folder: Path, watch: Watch, team: Team = ALONE) -> Job:
+def start(plan: Plan, folder: Path, watch: Watch, ranks: Ranks = SINGLE) -> Job:
     """A new run folder for this plan. Raises RunError where it exists."""
-    if not team.first:
-        return Job(plan, Seen(folder, record(plan)), watch, team)
-    of_team = {"processes": team.world, "launch": launch()} if launch() else {}
+    if not ranks.main:
+        return Job(plan, Seen(folder, record(plan)), watch, ranks)
+    of_team = {"processes": ranks.world, "launch": launch()} if launch() else {}
     with Run.creating(folder, {**record(plan), **of_team}) as run:
         with replacing(run.path("recipe.toml")) as file, writing(file):
             resumable(plan).save(file)
         run.save_index(plan.index)
-    return Job(plan, run, watch, team)
+    return Job(plan, run, watch, ranks)
 
 
 def resumable(plan: Plan) -> Recipe:
@@ -54,7 +54,7 @@ def recipe_of(run: Run) -> Recipe:
     return recipe if room is None else replace(recipe, cache_budget=f"{room}B")
 
 
-def resume(plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> Job:
+def resume(plan: Plan, run: Run, watch: Watch, ranks: Ranks = SINGLE) -> Job:
     """The same job again in its folder. Raises RunError where photos or weights have changed."""
     before = run.begun().record
     index = plan.index if "test" in before["data"] else plan.index.without_test()
@@ -68,7 +68,7 @@ def resume(plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> Job:
         raise RunError(
             f"the weights that {run.folder} started from have changed", "start a new run"
         )
-    job = Job(plan, run if team.first else Seen(run.folder, before), watch, team)
+    job = Job(plan, run if ranks.main else Seen(run.folder, before), watch, ranks)
     job.gather.before = run.contents()
     return job
 

@@ -15,8 +15,8 @@ from zoo.finetune.inputs import Gather
 from zoo.head.folds import alike
 from zoo.head.solver import loss_of, scores_of
 from zoo.metrics import Array, report
-from zoo.train.batches import FeatureSource
-from zoo.train.records import Epoch, Scores, Settings
+from zoo.train.batches import FeatureBatches
+from zoo.train.records import Epoch, LoopSettings, Scores
 
 if TYPE_CHECKING:
     from zoo.data.index import DatasetIndex
@@ -30,8 +30,8 @@ def solve_head(plan: Plan, loop: Loop, gather: Gather) -> str:
     """Solves for the training features of the loop's source; says what was chosen, in a line."""
     import torch
 
-    source = loop.source
-    assert isinstance(source, FeatureSource)
+    source = loop.batches
+    assert isinstance(source, FeatureBatches)
     solution = optimum(plan, source, gather)
     head = plan.chain.get_submodule(plan.head)
     assert isinstance(head, torch.nn.Linear)
@@ -50,7 +50,7 @@ class Fitted:
     scores: Scores
 
 
-def solve_only(plan: Plan, source: FeatureSource, gather: Gather) -> tuple[Fitted, Epoch]:
+def solve_only(plan: Plan, source: FeatureBatches, gather: Gather) -> tuple[Fitted, Epoch]:
     """Return the solved head, and what stands in the place of an epoch. Needs no torch."""
     started = time.perf_counter()
     solution = optimum(plan, source, gather)
@@ -67,7 +67,7 @@ def solve_only(plan: Plan, source: FeatureSource, gather: Gather) -> tuple[Fitte
     return Fitted(weight, bias, scores), epoch_of(scores, train_loss, seconds, solution.reason)
 
 
-def optimum(plan: Plan, source: FeatureSource, gather: Gather) -> Solution:
+def optimum(plan: Plan, source: FeatureBatches, gather: Gather) -> Solution:
     """Return the head that is best on the training features of a source. Needs no torch."""
     from zoo.head.solver import solve
 
@@ -92,7 +92,7 @@ def flat(features: Features) -> Array:
 
 
 def scores_on(
-    source: FeatureSource, weight: Array, bias: Array, classes: tuple[str, ...]
+    source: FeatureBatches, weight: Array, bias: Array, classes: tuple[str, ...]
 ) -> Scores:
     """Return the scores of the val photos of a source."""
     outputs = scores_of(flat(source.val_features), weight, bias)
@@ -126,10 +126,10 @@ def head_alone(plan: Plan, phase: Phase) -> bool:
 
 def settings_of(
     plan: Plan, phase: Phase, index: DatasetIndex, class_weights: tuple[float, ...] | None
-) -> Settings:
+) -> LoopSettings:
     """What the loop needs to know; every other setting has been used by now."""
     recipe = plan.recipe
-    return Settings(
+    return LoopSettings(
         first=phase.first,
         epochs=phase.last,
         batch_size=recipe.batch_size,

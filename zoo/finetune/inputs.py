@@ -29,14 +29,21 @@ from zoo.finetune.phases import Phase
 from zoo.machine import cores
 from zoo.models.cut import Cut
 from zoo.run import Run
-from zoo.train.batches import FeatureSource, Photo, PhotoSource, PrefixSource
-from zoo.train.distributed import ALONE, Team
+from zoo.train.batches import (
+    Changes,
+    FeatureBatches,
+    FrozenBatches,
+    Photo,
+    PhotoBatches,
+    Photos,
+)
+from zoo.train.distributed import SINGLE, Ranks
 
 if TYPE_CHECKING:
     from zoo.finetune.plan import Plan
 
 UNREADABLE = 0.1  # share of the photos that may be left out without a word of the user's
-AnySource = FeatureSource | PhotoSource | PrefixSource
+AnyBatches = FeatureBatches | PhotoBatches | FrozenBatches
 
 
 class Gather:
@@ -47,8 +54,8 @@ class Gather:
     which a run began that is resumed. prefix: who ran the frozen part last.
     """
 
-    def __init__(self, plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> None:
-        self.plan, self.run, self.watch, self.team = plan, run, watch, team
+    def __init__(self, plan: Plan, run: Run, watch: Watch, ranks: Ranks = SINGLE) -> None:
+        self.plan, self.run, self.watch, self.ranks = plan, run, watch, ranks
         self.index: DatasetIndex = plan.index
         self.class_weights = plan.class_weights
         self.scaling: Scaling | None = None
@@ -56,7 +63,7 @@ class Gather:
         self.before: dict[str, str] = {}
         self.prefix: Opened | None = None
 
-    def source(self, phase: Phase) -> Generator[Event, None, AnySource]:
+    def source(self, phase: Phase) -> Generator[Event, None, AnyBatches]:
         self.scaling = None
         if phase.parts is None:
             return (yield from self.photos())
@@ -65,7 +72,9 @@ class Gather:
         if phase.kept:
             return (yield from self.features(phase, phase.parts))
         photos = yield from self.photos()
-        source = PrefixSource(photos, (yield from self.ready(phase.parts)).engine, self.plan.device)
+        source = FrozenBatches(
+            photos, (yield from self.ready(phase.parts)).engine, self.plan.device
+        )
         if self.plan.scales and phase is self.plan.phases[0]:
             self.scaling = Scaling.of_rows(source.some())
             source.scaling = self.scaling
@@ -83,7 +92,7 @@ class Gather:
 
     # The features, once.
 
-    def features(self, phase: Phase, cut: Cut) -> Generator[Event, None, FeatureSource]:
+    def features(self, phase: Phase, cut: Cut) -> Generator[Event, None, FeatureBatches]:
         started = time.perf_counter()
         plan = self.plan
         views = Views(tuple(range(plan.views)), plan.view_seed, bool(plan.recipe.flip))
@@ -108,7 +117,7 @@ class Gather:
         if plan.scales and phase is plan.phases[0]:
             self.scaling = Scaling.of(parts["train"])
             parts = {part: ScaledFeatures(rows, self.scaling) for part, rows in parts.items()}
-        source = FeatureSource(
+        source = FeatureBatches(
             parts["train"],
             np.repeat(np.array(self.index.targets("train")), plan.views, axis=0),
             parts["val"],
@@ -121,7 +130,7 @@ class Gather:
 
     def ready(self, cut: Cut) -> Generator[Event, None, Opened]:
         """The engine of the frozen part; what there is to say of it."""
-        with self.team.in_turn():  # a graph is made once
+        with self.ranks.main_first():  # a graph is made once
             plan, part = self.plan, self.plan.part(cut)
             if plan.ahead and (plan.ahead.part.key, plan.ahead.part.preprocess) == (
                 part.key,
@@ -130,7 +139,7 @@ class Gather:
                 ready = plan.ahead.ready
             else:
                 place = (plan.engine, plan.device, plan.recipe.workers)
-                ready = prefix(part, *place, alone=self.team.alone)
+                ready = prefix(part, *place, alone=self.ranks.single)
         self.prefix = ready
         if ready.note:
             self.run.update(engine="torch")
@@ -142,20 +151,20 @@ class Gather:
     ) -> tuple[FeatureCache, Pass]:
         """The pass over all of the work, and the cache with what it gave.
 
-        Each process of a team does the part of the list that its number says, whatever of it is
+        Each rank does the part of the list that its number says, whatever of it is
         there already: the list is the same for all, and stays.
         """
-        team, place = self.team, (self.plan.preprocess, self.index.root)
-        own = work[team.rank :: team.world]
+        ranks, place = self.ranks, (self.plan.preprocess, self.index.root)
+        own = work[ranks.rank :: ranks.world]
         found = compute(cache, engine, *place, own, self.progress)
-        if team.alone:
+        if ranks.single:
             return cache, found
         digests = [found.keys[s.path][0][:32].hex() if s.path in found.keys else "" for s, _ in own]
         whole = Pass()
-        for rank, said in enumerate(team.everyone([digests, found.bad, found.computed])):
+        for rank, said in enumerate(ranks.all_gather([digests, found.bad, found.computed])):
             whole.bad |= said[1]
             whole.computed += said[2]
-            for (sample, views), digest in zip(work[rank :: team.world], said[0], strict=True):
+            for (sample, views), digest in zip(work[rank :: ranks.world], said[0], strict=True):
                 if digest:
                     key = bytes.fromhex(digest)
                     whole.keys[sample.path] = [views.key(key, each) for each in views.numbers]
@@ -168,7 +177,7 @@ class Gather:
         return cache, whole
 
     def cache(self, cut: Cut, ready: Opened) -> FeatureCache:
-        return cache_of(self.plan.part(cut), ready, alone=self.team.alone)
+        return cache_of(self.plan.part(cut), ready, alone=self.ranks.single)
 
     def scanned(self, found: Pass, started: float) -> Iterator[Event]:
         """Leaves the unreadable photos out and writes the index down."""
@@ -215,7 +224,7 @@ class Gather:
 
     # Or the photos, in every epoch.
 
-    def photos(self) -> Generator[Event, None, PhotoSource]:
+    def photos(self) -> Generator[Event, None, PhotoBatches]:
         """Decodes every photo once as the scan; where views are plain, that is also the last."""
         pass
 
@@ -227,7 +236,7 @@ class Gather:
             workers=plan.recipe.workers,
             progress=self.progress,
         )
-        for bad in self.team.everyone(found.bad):  # a file may fail one process alone
+        for bad in self.ranks.all_gather(found.bad):  # a file may fail one process alone
             found.bad |= bad
         yield from self.scanned(found, started)
 
@@ -235,19 +244,20 @@ class Gather:
             pairs = zip(self.index.of(split), self.index.targets(split), strict=True)
             return [(sample.path, target, digests[sample.path]) for sample, target in pairs]
 
-        source = PhotoSource(
-            self.index.root,
-            photos("train"),
-            photos("val"),
+        recipe = plan.recipe
+        source = PhotoBatches(
+            Photos(self.index.root, *(photos(split) for split in ("train", "val", "test"))),
             plan.preprocess,
+            Changes(
+                views=plan.views,
+                seed=plan.view_seed,
+                flip=bool(recipe.flip),
+                distort=recipe.distort,
+                strength=recipe.distort_strength,
+                augment=recipe.augment,
+            ),
             plan.device,
-            test=photos("test"),
-            views=plan.views,
-            seed=plan.view_seed,
-            flip=bool(plan.recipe.flip),
-            distortion=(plan.recipe.distort, plan.recipe.distort_strength),
-            augment=plan.recipe.augment,
-            workers=plan.recipe.workers,
+            recipe.workers,
         )
         source.plain = plain
         return source

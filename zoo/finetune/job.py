@@ -22,7 +22,7 @@ from zoo.errors import (
 from zoo.finetune import repeats
 from zoo.finetune.events import Event, Finished, Note, Watch
 from zoo.finetune.fit import scores_on, settings_of, solve_head, solve_only
-from zoo.finetune.inputs import AnySource, Gather
+from zoo.finetune.inputs import AnyBatches, Gather
 from zoo.finetune.plan import Plan
 from zoo.finetune.repeats import initial
 from zoo.finetune.results import (
@@ -39,11 +39,11 @@ from zoo.models.cut import first_layer
 from zoo.recipe import Recipe
 from zoo.run import Run
 from zoo.train import checkpoint
-from zoo.train.batches import FeatureSource
-from zoo.train.distributed import ALONE, Team
+from zoo.train.batches import FeatureBatches
+from zoo.train.distributed import SINGLE, Ranks
 from zoo.train.loggers import Logger, logging
-from zoo.train.loop import Epoch, Loop
-from zoo.train.records import Scores
+from zoo.train.loop import Loop
+from zoo.train.records import Epoch, Scores
 from zoo.watch import postponed, saving
 
 if TYPE_CHECKING:
@@ -56,13 +56,13 @@ KEPT = "the features computed so far are kept"
 class Job:
     """Carries out a Plan in a run folder.
 
-    In a team all processes do, and see the same events; the first one alone writes to the folder.
+    All ranks do, and see the same events; the main one alone writes to the folder.
     """
 
-    def __init__(self, plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> None:
-        self.plan, self.run, self.watch, self.team = plan, run, watch, team
+    def __init__(self, plan: Plan, run: Run, watch: Watch, ranks: Ranks = SINGLE) -> None:
+        self.plan, self.run, self.watch, self.ranks = plan, run, watch, ranks
         self.recipe: Recipe = plan.recipe
-        self.gather = Gather(plan, run, watch, team)
+        self.gather = Gather(plan, run, watch, ranks)
         self.saver = checkpoint.Saver(run.path(CHECKPOINT))
         self.initial = initial(plan)
         self.open = ExitStack()
@@ -78,7 +78,7 @@ class Job:
     def events(self) -> Iterator[Event]:
         """Runs to the end, or raises Interrupted with everything kept that a resume needs."""
         self.started = time.perf_counter()
-        if not self.team.first:
+        if not self.ranks.main:
             yield from self.phases()
             return
         with self.run.held() as held, self.pausing(), self.open:
@@ -94,7 +94,7 @@ class Job:
         loop: Loop | None = None
         test: Scores | None = None
         path = self.run.path(CHECKPOINT)
-        (begin,) = self.team.from_first(checkpoint.phase_of(path) if self.team.first else 0)
+        (begin,) = self.ranks.broadcast(checkpoint.phase_of(path) if self.ranks.main else 0)
         for number in range(int(begin), len(self.plan.phases)):
             phase = self.plan.phases[number]
             source = yield from self.gather.source(phase)
@@ -112,7 +112,7 @@ class Job:
                 test = loop.test_scores()
             self.fold(loop.model)
         assert loop is not None
-        if not self.team.first:
+        if not self.ranks.main:
             return
         yield from self.finish(loop, scores, test)
         self.remember()
@@ -132,8 +132,8 @@ class Job:
         """A solved head is all there is: from kept features to a finished run, without torch."""
         plan = self.plan
         source = yield from self.gather.source(plan.phases[0])
-        assert isinstance(source, FeatureSource)
-        if not self.team.first:
+        assert isinstance(source, FeatureBatches)
+        if not self.ranks.main:
             return
         self.run.cut_metrics(0)
         self.open_logs()
@@ -161,7 +161,7 @@ class Job:
 
         plan, ready = self.plan, self.gather.prefix
         new = plan.known is None and plan.recipe.head == "linear" and len(plan.phases) == 1
-        if new and self.team.alone and ready and ready.compiled:
+        if new and self.ranks.single and ready and ready.compiled:
             remember(plan)
 
     def spent(self) -> tuple[float, float]:
@@ -192,7 +192,7 @@ class Job:
         try:
             yield
         except TrainingError as error:
-            if not self.team.first:
+            if not self.ranks.main:
                 raise
             checkpoint.remove(self.run.path(CHECKPOINT))
             self.open.close()
@@ -202,7 +202,7 @@ class Job:
 
     # The trained part.
 
-    def loop(self, number: int, source: AnySource, before: Loop | None) -> Loop:
+    def loop(self, number: int, source: AnyBatches, before: Loop | None) -> Loop:
         """The training of a phase: from its checkpoint, or from where the one before has ended."""
         import torch
 
@@ -212,20 +212,20 @@ class Job:
         if phase.parts is None:
             plan.chain.requires_grad_(True)
         model = plan.training_chain if phase.parts is None else phase.parts.trainable
-        loop = Loop(model, source, settings, plan.device.torch, self.team)
+        loop = Loop(model, source, settings, plan.device.torch, self.ranks)
         path = self.run.path(CHECKPOINT)
         if before is not None:
             loop.follow(before, number)
             self.save(loop)
-        elif any(self.team.from_first(path.exists())):
+        elif any(self.ranks.broadcast(path.exists())):
             self.saver.load(loop)
-            self.before = (loop.progress.seconds, loop.progress.cpu_seconds)
-        self.run.cut_metrics(loop.progress.epoch - 1)
+            self.before = (loop.state.seconds, loop.state.cpu_seconds)
+        self.run.cut_metrics(loop.state.epoch - 1)
         self.open_logs()
         return loop
 
     def open_logs(self) -> None:
-        if not self.loggers and self.team.first:
+        if not self.loggers and self.ranks.main:
             self.loggers = self.open.enter_context(
                 logging(self.recipe.log, self.run.folder, self.run.metrics())
             )
@@ -233,8 +233,8 @@ class Job:
     def solve(self, loop: Loop) -> Epoch:
         """The head's optimum, in the place of an epoch."""
         started = time.perf_counter()
-        note = solve_head(self.plan, loop, self.gather) if self.team.first else ""
-        self.team.spread(loop.model)
+        note = solve_head(self.plan, loop, self.gather) if self.ranks.main else ""
+        self.ranks.broadcast_model(loop.model)
         epoch = loop.solved(note, started)
         self.log(epoch)
         return epoch
@@ -244,7 +244,7 @@ class Job:
 
         def after_step(step: int, steps: int) -> None:
             self.watch.progress(what, loop.done(), total)
-            self.gather.stop_if_asked(int(self.team.most(self.watch.signal)))
+            self.gather.stop_if_asked(int(self.ranks.all_reduce_max(self.watch.signal)))
             if self.saver.due():
                 self.save(loop)
 
@@ -266,7 +266,7 @@ class Job:
         """Nothing is lost by a signal, or by another process's death: the state is of a step."""
         self.training = True
         try:
-            with nullcontext() if self.team.alone else postponed():
+            with nullcontext() if self.ranks.single else postponed():
                 yield
         except (Interrupted, TeamError):
             self.save(loop)
@@ -274,10 +274,10 @@ class Job:
         self.training = False
 
     def save(self, loop: Loop) -> None:
-        if not self.team.first:
+        if not self.ranks.main:
             return
         self.run.must_be_held()
-        loop.progress.seconds, loop.progress.cpu_seconds = self.spent()
+        loop.state.seconds, loop.state.cpu_seconds = self.spent()
         with saving():
             self.saver.save(loop)
 
@@ -298,8 +298,8 @@ class Job:
         if self.plan.device.precision != "fp32":
             agreement = agreement_with_fp32(self.plan, self.index, self.run)
         if self.recipe.task == "reconstruct":
-            baseline = pca(self.plan, loop.source)
-        progress = loop.progress
+            baseline = pca(self.plan, loop.batches)
+        progress = loop.state
         tested = write_test(self.run, self.index, test, calibration) if test else None
         found = Finished(
             scores, baseline, progress.best_epoch, agreement, 0.0, calibration, test=tested

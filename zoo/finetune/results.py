@@ -42,7 +42,7 @@ from zoo.models.head import fold_temperature as fold_temperature
 from zoo.models.head import obstacle
 from zoo.network import record_of
 from zoo.run import Run, write_csv
-from zoo.train.batches import PhotoSource
+from zoo.train.batches import PhotoBatches
 from zoo.train.records import Scores
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ def calibrated(plan: Plan, run: Run, index: DatasetIndex, loop: Loop, scores: Ar
     """The temperature, in the head from here on; writes down what the val photos got."""
     why_not = "" if plan.recipe.calibrate else "--no-calibrate"
     if not why_not:
-        some = next(iter(loop.source.val()))[:2]
+        some = next(iter(loop.batches.val()))[:2]
         why_not = obstacle(loop.model, plan.head, some)
     if plan.recipe.task == "multilabel":
         calibration = multilabel.confidence(run, index, scores, plan.recipe.seed, why_not)
@@ -276,7 +276,7 @@ def calibrated(plan: Plan, run: Run, index: DatasetIndex, loop: Loop, scores: Ar
 
 def pca(plan: Plan, source: Any) -> Baseline | None:
     """What principal components do with a code as long as the network's."""
-    assert isinstance(source, PhotoSource)
+    assert isinstance(source, PhotoBatches)
     width = code_width(plan.chain, plan.start.spec)
     return baseline(source.pixels_of("train"), source.pixels_of("val"), width)
 
