@@ -106,6 +106,13 @@ def no_tf32() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
+def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager[object]:
+    """Return the context in which products are rounded to bf16, or one that does nothing."""
+    import torch
+
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+
+
 def tune_allocator() -> bool:
     """Tells glibc to keep the memory of large tensors instead of giving it back at each batch.
 

@@ -6,7 +6,8 @@ import copy
 import importlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from torch import nn
 
@@ -115,19 +116,19 @@ def _classifier(chain: nn.Sequential, code: str, num_classes: int, kind: str) ->
 def _fresh_head(
     features: int, num_classes: int, kind: str, old: nn.Linear | nn.Conv2d
 ) -> nn.Module:
-    like: dict[str, Any] = {"device": old.weight.device, "dtype": old.weight.dtype}
+    linear = partial(nn.Linear, device=old.weight.device, dtype=old.weight.dtype)
     if kind == "linear":
-        return nn.Linear(features, num_classes, **like)
+        return linear(features, num_classes)
     word, _, width = kind.partition(":")
     if word != "mlp" or not width.isdecimal() or int(width) < 1:
         raise UsageError(
             f"a head '{kind}'", "give `linear`, or `mlp:H` with H units, as in mlp:512"
         )
     return nn.Sequential(
-        nn.Linear(features, int(width), **like),  # N H
+        linear(features, int(width)),  # N H
         nn.ReLU(),
         nn.Dropout(0.5),  # as before the last layers of AlexNet and VGG
-        nn.Linear(int(width), num_classes, **like),  # N K
+        linear(int(width), num_classes),  # N K
     )
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from zoo.catalog.spec import Fit, ModelSpec, Preprocess, Weights, interpolation
 from zoo.errors import UnknownModel
+
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
 
 _FITS: dict[str, Fit] = {"center": "crop", "border": "pad", "squash": "squash"}
 
@@ -33,10 +36,12 @@ def architectures() -> list[str]:
     return found
 
 
-def config(name: str) -> Any:
+def config(name: str) -> PretrainedCfg:
     import timm
 
-    return timm.get_pretrained_cfg(name)
+    found = timm.get_pretrained_cfg(name)
+    assert found is not None, "the architecture is one of timm's"
+    return found
 
 
 def tags(arch: str) -> list[str]:
@@ -124,7 +129,7 @@ def _class_list(tag: str, count: int) -> str:
     return known.get(count, "")
 
 
-def _preprocess(name: str, found: Any) -> Preprocess:
+def _preprocess(name: str, found: PretrainedCfg) -> Preprocess:
     channels, height, width = found.input_size
     if height != width:
         raise UnknownModel(

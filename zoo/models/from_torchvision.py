@@ -6,14 +6,18 @@ Nothing is downloaded or loaded: `weights=` would unpickle whatever lies in a ca
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from zoo.catalog.spec import ModelSpec, Preprocess, Weights, interpolation
 
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
+    from torchvision.transforms._presets import ImageClassification
+
 # Kept from the constructors: slow starts, and auxiliary heads that no classifier needs.
-_OPTIONS: dict[str, dict[str, Any]] = {
+_OPTIONS: dict[str, dict[str, bool]] = {
     "googlenet": {"init_weights": False, "aux_logits": False},
     "inception_v3": {"init_weights": False, "aux_logits": False},
 }
@@ -85,7 +89,7 @@ def _paper(doc: str) -> tuple[str, int]:
     return f"{' '.join(title.split())}, arXiv:{year}{rest}", 2000 + int(year)
 
 
-def _members(name: str) -> list[Any]:
+def _members(name: str) -> list[WeightsEnum]:
     """The weights that fit the model as it is built here, torchvision's default first."""
     from torchvision import models
 
@@ -96,7 +100,7 @@ def _members(name: str) -> list[Any]:
     return [m for m in ordered if m.meta.get("categories") and min(m.meta["min_size"]) <= size]
 
 
-def _weights(name: str, member: Any) -> Weights:
+def _weights(name: str, member: WeightsEnum) -> Weights:
     file = member.url.rpartition("/")[2]
     metrics = member.meta["_metrics"]["ImageNet-1K"]
     swag = _SWAG in member.meta.get("license", "")
@@ -115,7 +119,7 @@ def _weights(name: str, member: Any) -> Weights:
     )
 
 
-def _preprocess(name: str, transforms: Any) -> Preprocess:
+def _preprocess(name: str, transforms: ImageClassification) -> Preprocess:
     size, resize = transforms.crop_size[0], transforms.resize_size[0]
     halves = (0.5, 0.5, 0.5) if name in _HALVES else None
     return Preprocess(

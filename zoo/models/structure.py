@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -178,16 +177,22 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._numbers: dict[int, int] = {}
         self._alive: list[Tensor] = []  # an id is only an identity while its tensor lives
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         given = self.key((args, kwargs or {}))
         out = func(*args, **(kwargs or {}))
         self.calls.append((func, given, self.key(out)))
         return out
 
-    def key(self, tree: Any) -> object:
+    def key(self, tree: object) -> object:
         return tree_map(self._leaf, tree)
 
-    def _leaf(self, leaf: Any) -> object:
+    def _leaf(self, leaf: object) -> object:
         if not isinstance(leaf, Tensor):
             return leaf
         if id(leaf) in self._names:

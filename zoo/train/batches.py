@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -84,6 +84,13 @@ def steps(count: int, batch_size: int) -> int:
     """Return how many steps an epoch of so many rows has."""
     one_left = batch_size > 1 and count > 1 and count % batch_size == 1
     return max(1, math.ceil(count / batch_size) - one_left)
+
+
+def parts(count: int, size: int) -> list[slice]:
+    """Divide rows into parts of about a size, none with a single row: a norm has no use for it."""
+    number = count if size == 1 else max(1, math.ceil((count - 1) / size))
+    ends = [round(count * part / number) for part in range(number + 1)]
+    return [slice(*pair) for pair in pairwise(ends)]
 
 
 class FeatureBatches:

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo.device import autocast
 from zoo.metrics import Array
-from zoo.train.batches import EVAL_BATCH, Batches, order, steps
+from zoo.train.batches import EVAL_BATCH, Batches, order, parts, steps
 from zoo.train.distributed import SINGLE, Ranks
 from zoo.train.losses import LOSSES
 from zoo.train.optimizers import Optimizer
 from zoo.train.param_groups import fresh_starts, param_groups
 from zoo.train.records import Epoch, LoopSettings, Scores, Training, TrainState
 from zoo.train.recovery import SLOWER
-from zoo.train.step import Batch, Step, parts, precision
+from zoo.train.step import Batch, Step
 
 if TYPE_CHECKING:
     import torch
@@ -72,13 +73,9 @@ class Loop:
         """Go on from what another loop, of the phase before, has found to be best."""
         was = before.state
         self.training.state = TrainState(
-            epoch=self.settings.first,
-            phase=phase,
-            trained=was.trained,
-            skipped=was.skipped,
-            best_epoch=was.best_epoch,
-            best_score=was.best_score,
-        )
+            self.settings.first, phase=phase, trained=was.trained, skipped=was.skipped,
+            best_epoch=was.best_epoch, best_score=was.best_score,
+        )  # fmt: skip
         self.keep()
 
     def run(self, after_step: StepFn) -> Iterator[Epoch]:
@@ -101,15 +98,12 @@ class Loop:
         state, settings = self.state, self.settings
         if state.epoch > settings.epochs:
             return ""
+        where = f"epoch {state.epoch - 1} of {settings.epochs}"
         if not self.time_is_up():
-            return (
-                f"ended after epoch {state.epoch - 1} of {settings.epochs}: no better one for "
-                f"{settings.patience} (--patience)"
-            )
+            return f"ended after {where}: no better one for {settings.patience} (--patience)"
         if state.epoch == settings.first:
             return f"no time was left for epochs {settings.first} to {settings.epochs}"
-        where = f"in epoch {state.epoch - 1} of {settings.epochs}"
-        return f"ended after {settings.minutes:g} min, {where}"
+        return f"ended after {settings.minutes:g} min, in {where}"
 
     def time_is_up(self) -> bool:
         minutes = self.settings.minutes
@@ -234,20 +228,20 @@ class Loop:
         count = len(self.batches.labels)
         rows = [np.arange(count)[part] for part in parts(count, EVAL_BATCH)]
         self.model.eval()
-        total = 0.0
         with torch.inference_mode():
-            for inputs, chosen in zip(self.batches.train(1, rows), rows, strict=True):
-                total += len(chosen) * float(self.step.mean(self.model(inputs), inputs, chosen))
+            total = sum(
+                len(chosen) * float(self.step.mean(self.model(inputs), inputs, chosen))
+                for inputs, chosen in zip(self.batches.train(1, rows), rows, strict=True)
+            )
         return total, count
 
     def choose(self, scores: Scores) -> bool:
         """Return whether this epoch is the best so far; its weights are then kept."""
         state, last = self.state, self.settings.best in ("last", "optimum")
-        score = (float(state.epoch), 0.0)
+        score: tuple[float, ...] = (float(state.epoch), 0.0)
         if not last:
             own = scores.rank(self.settings.best) if self.ranks.main else score
-            first, second = self.ranks.broadcast(*own)
-            score = (first, second)
+            score = self.ranks.broadcast(*own)
         if score <= state.best_score:
             return False
         state.best_score, state.best_epoch = score, state.epoch
@@ -264,7 +258,7 @@ class Loop:
         if not self.ranks.main:
             (loss,) = self.ranks.broadcast(0.0)
             return Scores(loss)
-        with precision(self.settings, self.device):
+        with autocast(self.device, self.settings.bf16):
             scores = self.loss.evaluate(self.training.averaged, self.batches)
         self.ranks.broadcast(scores.loss)
         return scores
@@ -274,7 +268,7 @@ class Loop:
         batches = self.batches.on_test() if self.ranks.main else None
         if batches is None:
             return None
-        with precision(self.settings, self.device):
+        with autocast(self.device, self.settings.bf16):
             loss = LOSSES[self.settings.task](self.settings, batches, self.device)
             return loss.evaluate(self.training.averaged, batches)
 

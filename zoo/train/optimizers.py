@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -105,3 +106,19 @@ def _gradients(parameters: list[torch.Tensor]) -> list[torch.Tensor]:
         else torch.empty_like(parameter).copy_(gradient)
         for parameter, gradient in pairs
     ]
+
+
+def average(means: nn.Module, model: nn.Module, most: float, done: int) -> None:
+    """Move a running mean towards the weights, faster at first (Tarvainen, Valpola 2017).
+
+    most: the share of itself that it keeps in a step, in the end. done: steps before this one.
+    """
+    import torch
+
+    share = 1 - min(most, (1 + done) / (10 + done))
+    old, new = means.state_dict(), model.state_dict()
+    moving = [name for name, value in new.items() if value.is_floating_point()]
+    with torch.no_grad():
+        torch._foreach_lerp_([old[name] for name in moving], [new[name] for name in moving], share)
+        for name in new.keys() - set(moving):
+            old[name].copy_(new[name])

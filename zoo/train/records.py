@@ -109,7 +109,7 @@ class TrainState:
     retreats: int = 0
     at_once: int = 0
     best_epoch: int = 0
-    best_score: tuple[float, float] = (-math.inf, 0.0)
+    best_score: tuple[float, ...] = (-math.inf, 0.0)
     best_state: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
@@ -140,7 +140,7 @@ class Scores:
     mae: float | None = None
     outputs: Array | None = None
 
-    def rank(self, best: str) -> tuple[float, float]:
+    def rank(self, best: str) -> tuple[float, ...]:
         """Larger is better; of epochs that are equally right the one with the smaller loss."""
         if best == "loss":
             return (-self.loss, 0.0)

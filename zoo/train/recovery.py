@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     import torch
 
 IN_A_ROW, RETREATS, SLOWER = 3, 2, 0.1
+# What torch says where memory has run out; the last two lines: oneDNN, and cuBLAS or cuDNN.
+WORDS = (
+    *("not enough memory", "can't allocate memory", "cannot allocate memory"),
+    *("could not create a primitive", "could not create a memory"),
+    "alloc_failed",
+)
 
 
 class Recovery:
@@ -49,12 +55,10 @@ class Recovery:
         self.undo()
         state.skipped += 1
         state.in_a_row += 1
-        self.notes.append(
-            f"the loss was {loss} in epoch {state.epoch}, step {state.step + 1}: the step was left "
-            "out"
-        )
+        where = f"epoch {state.epoch}, step {state.step + 1}"
+        self.notes.append(f"the loss was {loss} in {where}: the step was left out")
         if state.in_a_row >= IN_A_ROW:
-            self.retreat(loss, f"in epoch {state.epoch}, step {state.step + 1}")
+            self.retreat(loss, f"in {where}")
 
     def retreat(self, loss: float, where: str) -> None:
         """Go back to the best weights, at a tenth of the rate; TrainingError the third time."""
@@ -113,16 +117,11 @@ class Recovery:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether torch ran out of memory: but for CUDA's allocator it raises a plain RuntimeError."""
+    """Return whether memory ran out: but for CUDA's allocator torch raises a RuntimeError."""
     import torch
 
-    words = ["not enough memory", "can't allocate memory", "cannot allocate memory"]
-    words += ["could not create a primitive", "could not create a memory"]  # oneDNN
-    words += ["alloc_failed"]  # cuBLAS, cuDNN
-    text = str(error).lower()
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        word in text for word in words
-    )
+    known, text = isinstance(error, (torch.OutOfMemoryError, MemoryError)), str(error).lower()
+    return known or any(word in text for word in WORDS)
 
 
 def _refuse_compiler(error: Exception) -> None:

@@ -6,17 +6,17 @@ memory ends, stands around them in recovery.py.
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from zoo.device import seed_all
+from zoo.device import autocast, seed_all
 from zoo.errors import TeamError
 from zoo.metrics import Array
+from zoo.train.batches import parts
 from zoo.train.distributed import Ranks
 from zoo.train.losses import Loss
 from zoo.train.mixup import mix
+from zoo.train.optimizers import average
 from zoo.train.records import LoopSettings, Training
 from zoo.train.recovery import Recovery
 
@@ -69,7 +69,8 @@ class Step:
             group["lr"] = rate * group["share"]
         optimizer.step()
         self.training.state.in_a_row = 0
-        self.average(done)
+        if self.training.averaged is not model:
+            average(self.training.averaged, model, self.settings.ema, done)
         return loss
 
     def backward(self, batch: Batch, at_once: int) -> float:
@@ -77,18 +78,22 @@ class Step:
 
         at_once: rows of a part. Return what the rows add to the mean loss over the whole batch.
         """
-        self.training.model.zero_grad()
+        model, settings, state = self.training.model, self.settings, self.training.state
+        model.zero_grad()
         if batch.inputs is None:
             return 0.0
-        self.seed()
-        inputs, partners, share = self.mixed(batch.inputs, batch.own)
+        now, rank = (settings.seed, state.epoch, state.step), self.ranks.rank
+        seed_all("step", *now, *([rank] if rank else []))  # dropout
+        inputs, partner, share = batch.inputs, None, 1.0
+        if settings.mixup or settings.cutmix:
+            inputs, partner, share = mix(inputs, ("mix", *now), settings.mixup, settings.cutmix)
         weight, total = self.loss.weight(batch.rows), 0.0
         for part in parts(len(batch.own), at_once):
-            with precision(self.settings, inputs.device):
-                outputs = self.training.model(inputs[part])
+            with autocast(inputs.device, settings.bf16):
+                outputs = model(inputs[part])
             loss = share * self.added(outputs, inputs[part], batch.own[part], weight)
-            if partners is not None:
-                other = self.added(outputs, inputs[part], partners[part], weight)
+            if partner is not None:
+                other = self.added(outputs, inputs[part], batch.own[partner[part]], weight)
                 loss = loss + (1 - share) * other
             # Before the loss is looked at: a GPU then has work while Python waits for the number.
             loss.backward()  # type: ignore[no-untyped-call]
@@ -110,51 +115,3 @@ class Step:
         scores = [head.scores for head in self.heads if head.scores is not None]
         beside = sum(self.loss.mean(each.float(), inputs, rows) for each in scores)
         return self.loss.mean(outputs.float(), inputs, rows) + WEIGHT * beside
-
-    def seed(self) -> None:
-        """Make what dropout draws f(seed, epoch, step), and other in each rank."""
-        state, rank = self.training.state, self.ranks.rank
-        seed_all("step", self.settings.seed, state.epoch, state.step, *([rank] if rank else []))
-
-    def mixed(self, inputs: torch.Tensor, rows: Array) -> tuple[torch.Tensor, Array | None, float]:
-        """Return the inputs mixed where asked for, with those of which rows, and the own share."""
-        settings, state = self.settings, self.training.state
-        if not settings.mixup and not settings.cutmix:
-            return inputs, None, 1.0
-        key = ("mix", settings.seed, state.epoch, state.step)
-        inputs, partner, share = mix(inputs, key, settings.mixup, settings.cutmix)
-        return inputs, rows[partner], share
-
-    def average(self, done: int) -> None:
-        """Move the running mean towards the weights, faster at first (Tarvainen, Valpola 2017)."""
-        import torch
-
-        if self.training.averaged is self.training.model:
-            return
-        share = 1 - min(self.settings.ema, (1 + done) / (10 + done))
-        means, values = (
-            each.state_dict() for each in (self.training.averaged, self.training.model)
-        )
-        moving = [name for name, value in values.items() if value.is_floating_point()]
-        with torch.no_grad():
-            torch._foreach_lerp_([means[n] for n in moving], [values[n] for n in moving], share)
-            for name in values.keys() - set(moving):
-                means[name].copy_(values[name])
-
-
-def precision(
-    settings: LoopSettings, device: torch.device
-) -> contextlib.AbstractContextManager[object]:
-    """Return the context in which products are rounded to bf16 where the settings ask for it."""
-    import torch
-
-    if not settings.bf16:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-def parts(count: int, size: int) -> list[slice]:
-    """Divide rows into parts of about a size, none with a single row: a norm has no use for it."""
-    number = count if size == 1 else max(1, math.ceil((count - 1) / size))
-    ends = [round(count * part / number) for part in range(number + 1)]
-    return [slice(*pair) for pair in itertools.pairwise(ends)]
