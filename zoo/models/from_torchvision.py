@@ -37,14 +37,14 @@ def names() -> list[str]:
 
 
 def is_other_task(name: str) -> bool:
-    """Whether torchvision has a model of this name that is not an image classifier."""
+    """Return whether torchvision has a model of this name that is not an image classifier."""
     from torchvision import models
 
     return name not in names() and name in models.list_models()
 
 
 def row(name: str) -> ModelSpec:
-    """What is known without the model: its counts are torchvision's own, the multiply-adds rounded.
+    """Return what is known without the model: torchvision's own counts, multiply-adds rounded.
 
     Stages, cut, head and activations are found by building it.
     """
@@ -72,7 +72,7 @@ def row(name: str) -> ModelSpec:
 
 
 def construct(name: str, num_classes: int) -> nn.Module:
-    """The model with random weights."""
+    """Return the model with random weights."""
     from torchvision import models
 
     options = _OPTIONS.get(name, {})
@@ -81,7 +81,7 @@ def construct(name: str, num_classes: int) -> nn.Module:
 
 
 def _paper(doc: str) -> tuple[str, int]:
-    """Title and arXiv number that a docstring links to first, and the year of that number."""
+    """Return title and arXiv number of a docstring's first link, and the year of that number."""
     found = _PAPER.search(doc)
     if not found:
         return "", 0
@@ -90,7 +90,7 @@ def _paper(doc: str) -> tuple[str, int]:
 
 
 def _members(name: str) -> list[WeightsEnum]:
-    """The weights that fit the model as it is built here, torchvision's default first."""
+    """Return the weights that fit the model as it is built here, torchvision's default first."""
     from torchvision import models
 
     enum = models.get_model_weights(name)

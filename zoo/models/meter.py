@@ -37,7 +37,7 @@ class StageInfo:
 
 
 def measure(chain: nn.Sequential, preprocess: Preprocess) -> list[StageInfo]:
-    """One record per stage, in order; shapes are of one picture, without N."""
+    """Return one record per stage, in order; shapes are of one picture, without N."""
     side = preprocess.size
     twin = meta_twin(chain).eval()
     picture = x = torch.empty(1, preprocess.channels, side, side, device="meta")
@@ -56,7 +56,7 @@ def measure(chain: nn.Sequential, preprocess: Preprocess) -> list[StageInfo]:
 
 
 def passes(chain: nn.Module, preprocess: Preprocess) -> None:
-    """Sends one picture through a twin without data; whatever the network raises is raised."""
+    """Send one picture through a twin without data; whatever the network raises is raised."""
     side = preprocess.size
     with torch.no_grad():
         meta_twin(chain).eval()(torch.empty(1, preprocess.channels, side, side, device="meta"))
@@ -98,7 +98,7 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def meta_twin(module: nn.Module) -> nn.Module:
-    """A copy with the same structure whose tensors have shapes and no data."""
+    """Return a copy with the same structure whose tensors have shapes and no data."""
     memo: dict[int, object] = {}
     for parameter in module.parameters():
         memo[id(parameter)] = nn.Parameter(_hollow(parameter), parameter.requires_grad)

@@ -232,7 +232,7 @@ def torchrun() -> Iterator[Ranks]:
 
 
 def _init() -> Ranks:
-    """Raises UsageError where the environment is not torchrun's, TeamError where one is missing."""
+    """Join the ranks. UsageError without torchrun's environment, TeamError if one is missing."""
     import torch
     from torch import distributed
     from torch.distributed.distributed_c10d import PrefixStore

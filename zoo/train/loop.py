@@ -66,7 +66,7 @@ class Loop:
 
     @property
     def state(self) -> TrainState:
-        """Where the training stands."""
+        """Return where the training stands."""
         return self.training.state
 
     def follow(self, before: Loop, phase: int) -> None:
@@ -141,7 +141,7 @@ class Loop:
             self.state.trained = self.ranks.all_reduce_max(self.state.trained)
 
     def train_mode(self) -> None:
-        """Pretrained batch norms keep their statistics: those of a few photos are far off them."""
+        """Put all but pretrained batch norms in train mode: few photos' statistics are far off."""
         from torch.nn.modules.batchnorm import _BatchNorm
 
         self.model.train()

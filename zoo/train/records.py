@@ -141,7 +141,7 @@ class Scores:
     outputs: Array | None = None
 
     def rank(self, best: str) -> tuple[float, ...]:
-        """Larger is better; of epochs that are equally right the one with the smaller loss."""
+        """Return what is larger for a better epoch; of equally right ones the smaller loss wins."""
         if best == "loss":
             return (-self.loss, 0.0)
         return (getattr(self.report or self.labels, best), -self.loss)
