@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from zoo.features.standardise import Scaling
 
+T = TypeVar("T")
 EVAL_BATCH = 256
 VAL_BATCH = 32  # the same of photos
 EVAL_BYTES = 64 << 20  # of features that are evaluated at once: what comes of them is larger
@@ -228,8 +229,8 @@ class PhotoBatches:
         seed, kind, strength = self.changes.seed, self.changes.distort, self.changes.strength
 
         def batch(rows: Array) -> Array:
-            pixels = self.stacked(self.photos.train, rows, number, changed)
-            numbers = rows.tolist()
+            numbers, photos = rows.tolist(), self.photos.train
+            pixels = np.stack([self.pixels(photos[row], number, changed) for row in numbers])
             return distort(pixels, numbers, kind=kind, seed=seed, epoch=epoch, strength=strength)
 
         return self.loaded(batch, order)
@@ -242,31 +243,24 @@ class PhotoBatches:
 
     def val(self) -> Iterator[torch.Tensor]:
         size = EVAL_BATCH if self.preprocess.size <= SMALL else VAL_BATCH
-        rows = [np.array(batch) for batch in batched(range(len(self.photos.val)), size)]
-        return self.loaded(lambda rows: self.stacked(self.photos.val, rows, 0), rows)
+        photos = batched(self.photos.val, size)
+        return self.loaded(lambda some: np.stack([self.pixels(each, 0) for each in some]), photos)
 
-    def stacked(
-        self, photos: Sequence[Photo], rows: Array, number: int, epoch: int | None = None
-    ) -> Array:
-        return np.stack([self.pixels(photos[row], number, epoch) for row in rows])
+    def loaded(self, batch: Callable[[T], Array], items: Iterable[T]) -> Iterator[torch.Tensor]:
+        """Yield what `batch` makes of each item in threads, normalised on the device."""
 
-    def loaded(
-        self, batch: Callable[[Array], Array], order: Sequence[Array]
-    ) -> Iterator[torch.Tensor]:
-        """Yield what `batch` makes of each array of rows in threads, normalised on the device."""
-
-        def load(rows: Array) -> torch.Tensor:
-            return _pinned(batch(rows), self.device)
+        def load(item: T) -> torch.Tensor:
+            return _pinned(batch(item), self.device)
 
         with ThreadPoolExecutor(self.workers, "zoo-photos") as pool:
-            for pixels in ordered(pool, load, order, 2 * self.workers):
+            for pixels in ordered(pool, load, items, 2 * self.workers):
                 yield self.normalise(pixels)
 
     def pixels_of(self, split: str) -> Iterator[Array]:
         """Yield the plain views of a split in order, uint8 N H W C, in batches."""
         photos = self.photos.train if split == "train" else self.photos.val
-        for rows in batched(range(len(photos)), EVAL_BATCH):
-            yield self.stacked(photos, np.array(rows), 0)
+        for some in batched(photos, EVAL_BATCH):
+            yield np.stack([self.pixels(each, 0) for each in some])
 
 
 class FrozenBatches:

@@ -177,16 +177,13 @@ class Loop:
     def finish_epoch(self, started: float) -> Epoch:
         state, rate = self.state, self.rate(back=1)
         began = time.perf_counter()
-        scores = self.evaluate()
-        while not math.isfinite(scores.loss):
+        while not math.isfinite((scores := self.evaluate()).loss):
             where = f"on the val photos after epoch {state.epoch}"
             self.step.recovery.retreat(scores.loss, where)
-            scores = self.evaluate()
         better = self.choose(scores)
         self.clock(began)
         record = self.record(scores, rate, started, better)
-        state.epoch, state.step = state.epoch + 1, 0
-        state.loss_sum, state.rows = 0.0, 0
+        state.epoch, state.step, state.loss_sum, state.rows = state.epoch + 1, 0, 0.0, 0
         return record
 
     def record(self, scores: Scores, rate: float, started: float, better: bool) -> Epoch:
@@ -210,8 +207,7 @@ class Loop:
 
     def solved(self, note: str, started: float) -> Epoch:
         """Return the record of a model that was solved for, in the place of an epoch."""
-        if self.training.averaged is not self.model:  # a mean of the weights begins here
-            self.training.averaged.load_state_dict(self.model.state_dict())
+        self.training.averaged.load_state_dict(self.model.state_dict())  # the mean begins here
         self.step.recovery.notes.append(note)
         self.state.loss_sum, self.state.rows = self.training_loss()
         scores = self.evaluate()
@@ -240,8 +236,8 @@ class Loop:
         state, last = self.state, self.settings.best in ("last", "optimum")
         score: tuple[float, ...] = (float(state.epoch), 0.0)
         if not last:
-            own = scores.rank(self.settings.best) if self.ranks.main else score
-            score = self.ranks.broadcast(*own)
+            score = scores.rank(self.settings.best) if self.ranks.main else score
+            score = self.ranks.broadcast(*score)
         if score <= state.best_score:
             return False
         state.best_score, state.best_epoch = score, state.epoch
@@ -265,8 +261,7 @@ class Loop:
 
     def test_scores(self) -> Scores | None:
         """Return the scores of the test photos; None without any, and where others score them."""
-        batches = self.batches.on_test() if self.ranks.main else None
-        if batches is None:
+        if not self.ranks.main or (batches := self.batches.on_test()) is None:
             return None
         with autocast(self.device, self.settings.bf16):
             loss = LOSSES[self.settings.task](self.settings, batches, self.device)

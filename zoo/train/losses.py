@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 class Loss:
     """The loss of a training, and how the validation photos are scored."""
 
-    def __init__(self, settings: LoopSettings, batches: Batches, device: torch.device) -> None:
-        raise NotImplementedError
+    def __init__(self, settings: LoopSettings, batches: Batches, device: torch.device) -> None: ...
 
     def mean(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Array) -> torch.Tensor:
         """Return the mean over a batch; `rows` are the numbers of its training rows."""

@@ -21,12 +21,9 @@ if TYPE_CHECKING:
     import torch
 
 IN_A_ROW, RETREATS, SLOWER = 3, 2, 0.1
-# What torch says where memory has run out; the last two lines: oneDNN, and cuBLAS or cuDNN.
-WORDS = (
-    *("not enough memory", "can't allocate memory", "cannot allocate memory"),
-    *("could not create a primitive", "could not create a memory"),
-    "alloc_failed",
-)
+# What torch says where memory has run out; in the second line oneDNN, and cuBLAS or cuDNN.
+WORDS = ("not enough memory", "can't allocate memory", "cannot allocate memory",
+         "could not create a primitive", "could not create a memory", "alloc_failed")  # fmt: skip
 
 
 class Recovery:
@@ -53,8 +50,7 @@ class Recovery:
         """Count a step whose loss was not finite. After three in a row, go back."""
         state = self.training.state
         self.undo()
-        state.skipped += 1
-        state.in_a_row += 1
+        state.skipped, state.in_a_row = state.skipped + 1, state.in_a_row + 1
         where = f"epoch {state.epoch}, step {state.step + 1}"
         self.notes.append(f"the loss was {loss} in {where}: the step was left out")
         if state.in_a_row >= IN_A_ROW:
@@ -71,8 +67,7 @@ class Recovery:
         for model in {training.model, training.averaged}:
             model.load_state_dict(state.best_state)
         training.optimizer.state.clear()
-        state.retreats += 1
-        state.in_a_row = 0
+        state.retreats, state.in_a_row = state.retreats + 1, 0
         which = f"epoch {state.best_epoch}" if state.best_epoch else "the start"
         self.notes.append(
             f"the loss became {loss} {where}: back to the weights of {which}, at a tenth of the "

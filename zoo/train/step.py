@@ -55,8 +55,7 @@ class Step:
         self.recovery.remember()
         loss = self.recovery.within_memory(batch.own, lambda at_once: self.backward(batch, at_once))
         try:
-            share = len(batch.own) / len(batch.rows)
-            loss = self.ranks.all_reduce_gradients(model, loss, share)
+            loss = self.ranks.all_reduce_gradients(model, loss, len(batch.own) / len(batch.rows))
         except TeamError:
             self.recovery.undo()  # the state is that before the step: it may be saved
             raise
