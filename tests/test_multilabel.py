@@ -29,7 +29,7 @@ from zoo.errors import DataError, RecipeError
 from zoo.finetune.choices import balancing
 from zoo.metrics import average_precision, label_report, sigmoid
 from zoo.run import Run
-from zoo.train.losses import MultiLabel, begin
+from zoo.train.losses import BinaryCrossEntropy, begin
 
 Here = Callable[..., Answer]
 MARKS = "path,split,cat,dog,owl,note\n"
@@ -222,7 +222,7 @@ def test_the_loss_is_torch_s_of_weighted_answers(
     source = SimpleNamespace(labels=targets, val_labels=targets)
     outputs = torch.from_numpy(random.normal(size=(4, 3)).astype(np.float32))
     rows = np.array([5, 0, 7, 2])
-    ours = MultiLabel(settings, source, "cpu").loss(outputs, outputs, rows)  # type: ignore[arg-type]
+    ours = BinaryCrossEntropy(settings, source, "cpu").mean(outputs, outputs, rows)  # type: ignore[arg-type]
     losses = torch.nn.functional.binary_cross_entropy_with_logits(
         outputs,
         torch.tensor(targets[rows] * (1 - smoothing) + smoothing / 2, dtype=torch.float32),
@@ -232,9 +232,9 @@ def test_the_loss_is_torch_s_of_weighted_answers(
     assert float(ours) == pytest.approx(float((losses * torch.from_numpy(counts)).mean()), abs=1e-6)
     # A class that no photo has is not answered by its weight: the least loss is below one half.
     nothing = SimpleNamespace(labels=0 * targets, val_labels=targets)
-    task = MultiLabel(settings, nothing, "cpu")  # type: ignore[arg-type]
+    task = BinaryCrossEntropy(settings, nothing, "cpu")  # type: ignore[arg-type]
     least = torch.zeros(4, 3, requires_grad=True)
-    task.loss(least, least, rows).backward()
+    task.mean(least, least, rows).backward()
     assert least.grad is not None
     assert (least.grad > 0).all()
 

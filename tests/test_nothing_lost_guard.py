@@ -26,7 +26,7 @@ from zoo.finetune.prepare import prepare
 from zoo.recipe import Recipe
 from zoo.run import Run
 from zoo.train import checkpoint
-from zoo.train.loop import Epoch
+from zoo.train.records import Epoch
 
 Fault = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 

@@ -18,8 +18,8 @@ from zoo.finetune.events import FeaturesDone, Finished
 from zoo.finetune.fit import settings_of
 from zoo.finetune.prepare import Prepared, prepare
 from zoo.run import Run
-from zoo.train.loop import Epoch
-from zoo.train.param_groups import parameter_groups, stage_of
+from zoo.train.param_groups import param_groups, stage_of
+from zoo.train.records import Epoch
 
 SQUEEZENET = "torchvision/squeezenet1_1"
 
@@ -396,7 +396,7 @@ def rates(made: Prepared, number: int) -> dict[str, float]:
     chosen = settings_of(made.plan, phase, made.plan.index, None)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found: dict[str, float] = {}
-    for group in parameter_groups(model, chosen):
+    for group in param_groups(model, chosen):
         for parameter in group["params"]:
             stage = stage_of(names[id(parameter)], model)
             assert found.setdefault(stage, group["share"]) == group["share"]

@@ -22,7 +22,8 @@ from zoo.finetune.prepare import prepare
 from zoo.models.auxiliary import WEIGHT, AuxiliaryHead
 from zoo.run import Run
 from zoo.train.batches import order, steps
-from zoo.train.loop import Epoch, Loop
+from zoo.train.loop import Loop
+from zoo.train.records import Epoch
 
 
 def train(folder, model, data, **values):
@@ -214,7 +215,7 @@ def test_auxiliary_heads_help_in_training_and_are_gone_after_it(photos):
 def test_auxiliary_heads_are_new_beside_pretrained_layers(photos):
     from dataclasses import replace
 
-    from zoo.train.loop import PRETRAINED, parameter_groups
+    from zoo.train.param_groups import PRETRAINED, param_groups
 
     made = prepare(
         recipe.make(
@@ -227,7 +228,7 @@ def test_auxiliary_heads_are_new_beside_pretrained_layers(photos):
     settings = replace(settings, below=PRETRAINED)
     chain = made.trained(made.plan.phases[0])
     names = {parameter: name for name, parameter in chain.named_parameters()}
-    for group in parameter_groups(chain, settings):
+    for group in param_groups(chain, settings):
         for parameter in group["params"]:
             new = names[parameter].startswith(("fc.", "aux"))
             assert group["share"] == (1.0 if new else PRETRAINED), names[parameter]

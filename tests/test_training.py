@@ -23,14 +23,13 @@ from zoo.finetune.events import Note
 from zoo.finetune.fit import settings_of
 from zoo.finetune.prepare import Prepared, prepare
 from zoo.run import Run
-from zoo.train.distributed import ALONE
-from zoo.train.loop import Epoch
-from zoo.train.losses import Classify
+from zoo.train.distributed import SINGLE
+from zoo.train.losses import CrossEntropy
 from zoo.train.mixup import mix
-from zoo.train.optimizers import clip
-from zoo.train.records import Progress
-from zoo.train.recovery import Guard
-from zoo.train.step import Gradients
+from zoo.train.optimizers import Optimizer
+from zoo.train.param_groups import param_groups
+from zoo.train.records import Epoch, LoopSettings, Training, TrainState
+from zoo.train.step import Batch, Step
 
 WHOLE = {"freeze": False, "views": 1, "batch_size": 8}
 
@@ -91,20 +90,28 @@ def test_a_step_of_several_batches_is_named_in_the_plan(photos):
         assert part in shown
 
 
+def step_of(model: torch.nn.Module, chosen: LoopSettings, labels: np.ndarray) -> Step:
+    """What takes steps of a model that has no running mean, on rows with these labels."""
+    optimizer = Optimizer(chosen.optimizer, param_groups(model, chosen), chosen.momentum)
+    loss = CrossEntropy(chosen, SimpleNamespace(labels=labels, val_labels=labels), "cpu")
+    return Step(Training(model, model, optimizer, TrainState()), loss, chosen, SINGLE)
+
+
 @pytest.mark.parametrize("norm", [1e-3, 1.0, 1e3])
-def test_gradients_are_clipped_as_torch_does(norm):
-    models = []
-    for ours in (True, False):
+def test_gradients_are_clipped_together(photos, norm):
+    """All are scaled by one factor, where they are longer than the norm: of the loss's own."""
+    made = prepare(settings("lenet", photos, **WHOLE)).plan
+    chosen = replace(settings_of(made, made.phases[0], made.index, None), fresh=None)
+    labels, inputs, found = np.arange(11) % 3, 9 * torch.randn(11, 7), []
+    rows = np.arange(11)
+    for clip in (None, norm):
         torch.manual_seed(3)
-        model = torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.Tanh(), torch.nn.Linear(5, 2))
-        model(torch.randn(11, 7)).pow(2).sum().backward()
-        if ours:
-            clip(model, norm)
-        else:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), norm)
-        models.append(model)
-    for a, b in zip(*(model.parameters() for model in models), strict=True):
-        assert torch.allclose(a.grad, b.grad, rtol=1e-6, atol=0)
+        model = torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
+        step = step_of(model, replace(chosen, clip=clip), labels)
+        assert step.take(Batch(rows, rows, inputs), 0.0, 0) is not None
+        found.append(torch.cat([each.grad.flatten() for each in model.parameters()]))
+    own, clipped = found
+    torch.testing.assert_close(clipped, own * min(1.0, norm / float(own.norm())), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -320,13 +327,8 @@ def test_the_loss_of_a_step_is_the_weight_of_each_photo_times_its_own(photos, sm
     chosen = settings_of(made.plan, made.plan.phases[0], made.plan.index, each)
     chosen = replace(chosen, label_smoothing=smoothing)
     labels = np.array([0, 1, 2, 0, 0, 1, 2])
-    source = SimpleNamespace(labels=labels, val_labels=labels)
-    model = torch.nn.Linear(5, 3)
-    task = Classify(chosen, source, "cpu")
-    gradients = Gradients(model, task, chosen, torch.device("cpu"), ALONE)
-    inputs, rows = torch.randn(7, 5), np.arange(7)
-    progress = Progress()
-    loss = gradients.of_share(inputs, rows, task.weight(rows), Guard(model, progress, chosen))
+    model, inputs, rows = torch.nn.Linear(5, 3), torch.randn(7, 5), np.arange(7)
+    loss = step_of(model, chosen, labels).backward(Batch(rows, rows, inputs), at_once=4)
     mixed, partner, share = mix(inputs, ("mix", chosen.seed, 1, 0), mixup=1.0)
     weights = torch.tensor(each or (1.0, 1.0, 1.0))
     expected = 0.0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zoo.finetune.job import Job
     from zoo.recipe import Recipe
     from zoo.run import Run
-    from zoo.train.distributed import Team
+    from zoo.train.distributed import Ranks
 
 
 @flags.settings("finetune")
@@ -47,29 +47,29 @@ def command(
 
 def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> None:
     """Plan, print the plan, and carry it out in a new run folder."""
-    from zoo.train import distributed as teams
+    from zoo.train.distributed import torchrun
 
-    with Screen() as screen, teams.meeting() as team:
+    with Screen() as screen, torchrun() as ranks:
         from zoo.finetune import begin, checks
         from zoo.finetune.describe import lines
         from zoo.finetune.prepare import prepare
 
-        screen.quiet = not team.first
-        folder, again = _place(settings, output) if team.first else (Path(), False)
-        folder, again = team.everyone([os.fspath(folder), again])[0]
+        screen.quiet = not ranks.main
+        folder, again = _place(settings, output) if ranks.main else (Path(), False)
+        folder, again = ranks.all_gather([os.fspath(folder), again])[0]
         if again:
-            _go_on(Path(folder), team, screen, json)
+            _go_on(Path(folder), ranks, screen, json)
             return
-        with team.in_turn():
+        with ranks.main_first():
             prepared = prepare(settings, screen.bytes, begin=not dry_run)
         with prepared:
-            checks.check_team(settings, team)
-            if team.first:
+            checks.check_team(settings, ranks)
+            if ranks.main:
                 show_lines(lines(prepared.plan))
-                _show_team(team)
+                _show_team(ranks)
             if not dry_run:
-                carry_out(begin.start(prepared, Path(folder), screen, team), screen, json)
-            elif team.first:
+                carry_out(begin.start(prepared, Path(folder), screen, ranks), screen, json)
+            elif ranks.main:
                 talk("dry run: nothing was computed, nothing was written")
 
 
@@ -91,9 +91,9 @@ def _place(settings: Recipe, output: Path | None) -> tuple[Path, bool]:
     return output, again
 
 
-def _show_team(team: Team) -> None:
-    if not team.alone:
-        talk(f"processes  {team.world}, of torchrun: each takes its share of every batch")
+def _show_team(ranks: Ranks) -> None:
+    if not ranks.single:
+        talk(f"processes  {ranks.world}, of torchrun: each takes its share of every batch")
 
 
 def continue_run(folder: Path, named: Sequence[str], json: bool) -> None:
@@ -105,14 +105,14 @@ def continue_run(folder: Path, named: Sequence[str], json: bool) -> None:
             f"--resume takes every setting from the run, but {', '.join(named)} was given too",
             f"`{Run.open(folder).resume}` alone",
         )
-    from zoo.train import distributed as teams
+    from zoo.train.distributed import torchrun
 
-    with Screen() as screen, teams.meeting() as team:
-        screen.quiet = not team.first
-        _go_on(folder, team, screen, json)
+    with Screen() as screen, torchrun() as ranks:
+        screen.quiet = not ranks.main
+        _go_on(folder, ranks, screen, json)
 
 
-def _go_on(folder: Path, team: Team, screen: Screen, json: bool) -> None:
+def _go_on(folder: Path, ranks: Ranks, screen: Screen, json: bool) -> None:
     """Finish a run, or say that it is finished."""
     from zoo.run import Run
 
@@ -120,22 +120,22 @@ def _go_on(folder: Path, team: Team, screen: Screen, json: bool) -> None:
     if run.record["status"] == "failed":
         run.finished()  # says why it cannot go on
     if run.record["status"] == "finished":
-        if team.first:
+        if ranks.main:
             talk(f"{folder} is finished already; nothing to do")
             run.tidy()
             show_result(run, json)
         return
-    with run.held() if team.first else nullcontext():
+    with run.held() if ranks.main else nullcontext():
         from zoo.finetune import begin
         from zoo.finetune.prepare import prepare
 
-        with team.in_turn():
+        with ranks.main_first():
             prepared = prepare(begin.recipe_of(run), screen.bytes, begin=True)
         with prepared:
-            if team.first:
+            if ranks.main:
                 talk(f"resuming {folder}")
-                _show_team(team)
-            carry_out(begin.resume(prepared, run, screen, team), screen, json)
+                _show_team(ranks)
+            carry_out(begin.resume(prepared, run, screen, ranks), screen, json)
 
 
 def carry_out(job: Job, screen: Screen, json: bool) -> None:

@@ -17,22 +17,22 @@ from zoo.finetune.plan import Plan
 from zoo.finetune.prepare import Prepared
 from zoo.recipe import Recipe
 from zoo.run import Run, Seen, launch
-from zoo.train.distributed import ALONE, Team
+from zoo.train.distributed import SINGLE, Ranks
 from zoo.watch import Watch
 
 
-def start(prepared: Prepared, folder: Path, watch: Watch, team: Team = ALONE) -> Job:
+def start(prepared: Prepared, folder: Path, watch: Watch, ranks: Ranks = SINGLE) -> Job:
     """Return the job in a new run folder. Raises RunError where it exists."""
     plan = prepared.plan
     prepared.settle()
-    if not team.first:
-        return Job(prepared, Seen(folder, record(plan)), watch, team)
-    of_team = {"processes": team.world, "launch": launch()} if launch() else {}
+    if not ranks.main:
+        return Job(prepared, Seen(folder, record(plan)), watch, ranks)
+    of_team = {"processes": ranks.world, "launch": launch()} if launch() else {}
     with Run.creating(folder, {**record(plan), **of_team}) as run:
         with replacing(run.path("recipe.toml")) as file, writing(file):
             resumable(plan).save(file)
         run.save_index(plan.index)
-    return Job(prepared, run, watch, team)
+    return Job(prepared, run, watch, ranks)
 
 
 def resumable(plan: Plan) -> Recipe:
@@ -57,7 +57,7 @@ def recipe_of(run: Run) -> Recipe:
     return recipe if room is None else replace(recipe, cache_budget=f"{room}B")
 
 
-def resume(prepared: Prepared, run: Run, watch: Watch, team: Team = ALONE) -> Job:
+def resume(prepared: Prepared, run: Run, watch: Watch, ranks: Ranks = SINGLE) -> Job:
     """Return the same job in its folder. Raises RunError where photos or weights have changed."""
     plan = prepared.plan
     before = run.begun().record
@@ -73,7 +73,7 @@ def resume(prepared: Prepared, run: Run, watch: Watch, team: Team = ALONE) -> Jo
             f"the weights that {run.folder} started from have changed", "start a new run"
         )
     prepared.settle()
-    job = Job(prepared, run if team.first else Seen(run.folder, before), watch, team)
+    job = Job(prepared, run if ranks.main else Seen(run.folder, before), watch, ranks)
     job.inputs.before = run.contents()
     return job
 

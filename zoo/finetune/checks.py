@@ -14,7 +14,7 @@ from zoo.finetune.choices import default, solver_of
 from zoo.finetune.facts import CutFacts, NetworkFacts
 from zoo.finetune.phases import Phase, check_order
 from zoo.recipe import Recipe, unfreezings
-from zoo.train.distributed import Team
+from zoo.train.distributed import Ranks
 from zoo.train.mixup import check_cutmix
 
 
@@ -83,10 +83,10 @@ def check_share(recipe: Recipe, index: DatasetIndex) -> None:
         )
 
 
-def check_team(recipe: Recipe, team: Team) -> None:
+def check_team(recipe: Recipe, ranks: Ranks) -> None:
     """Raises UsageError for what is not divided among processes."""
     for name, asked in (("seeds", recipe.seeds > 1), ("folds", recipe.folds)):
-        if asked and not team.alone:
+        if asked and not ranks.single:
             raise UsageError(
                 f"--{name} {getattr(recipe, name)} under torchrun: the repetitions are not "
                 "divided among its processes",

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo.errors import TrainingError
 from zoo.finetune.choices import layer_decay
 from zoo.finetune.events import Note
-from zoo.finetune.inputs import AnySource, Inputs
+from zoo.finetune.inputs import AnyBatches, Inputs
 from zoo.finetune.journal import Journal
 from zoo.head.folds import alike
 from zoo.head.solver import loss_of, scores_of
 from zoo.metrics import Array, report
-from zoo.train.batches import FeatureSource
+from zoo.train.batches import FeatureBatches
 from zoo.train.loop import Loop
-from zoo.train.records import Epoch, Scores, Settings
+from zoo.train.records import Epoch, LoopSettings, Scores
 from zoo.watch import stop
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from zoo.finetune.phases import Phase
     from zoo.finetune.plan import Plan
     from zoo.head.solver import Solution
-
-LoopKind = TypeVar("LoopKind", bound=Loop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +51,8 @@ def phase(inputs: Inputs, journal: Journal, number: int, before: Fitted | None) 
     plan = inputs.plan
     batches = inputs.batches(plan.phases[number])
     if plan.solved_only:
-        return _solved(inputs, journal, batches) if inputs.team.first else None
-    loop = loop_of(inputs, plan.phases[number], batches, Loop)
+        return _solved(inputs, journal, batches) if inputs.ranks.main else None
+    loop = loop_of(inputs, plan.phases[number], batches)
     journal.follow(loop, number, before.loop if before else None)
     last = number == len(plan.phases) - 1
     if plan.phases[number].solved:
@@ -74,7 +72,7 @@ def phase(inputs: Inputs, journal: Journal, number: int, before: Fitted | None) 
 # The head's optimum.
 
 
-def solve(inputs: Inputs, source: FeatureSource) -> Solution:
+def solve(inputs: Inputs, source: FeatureBatches) -> Solution:
     """Return the head that is best on the training features of a source. Needs no torch."""
     from zoo.head.softmax_regression import Targets
     from zoo.head.solver import Search
@@ -92,9 +90,9 @@ def solve(inputs: Inputs, source: FeatureSource) -> Solution:
     return optimum(source.features.flat(), targets, search, lambda: stop(inputs.watch.signal))
 
 
-def _solved(inputs: Inputs, journal: Journal, source: AnySource) -> Fitted:
+def _solved(inputs: Inputs, journal: Journal, source: AnyBatches) -> Fitted:
     """A solved head is all there is: no torch, and no epoch but the one in its place."""
-    assert isinstance(source, FeatureSource)
+    assert isinstance(source, FeatureBatches)
     journal.begin(0)
     started = time.perf_counter()
     found = solve(inputs, source)
@@ -125,7 +123,7 @@ def _solved(inputs: Inputs, journal: Journal, source: AnySource) -> Fitted:
     return Fitted(scores, test, head=(found.weight, found.bias))
 
 
-def _scores(source: FeatureSource, found: Solution, classes: tuple[str, ...]) -> Scores:
+def _scores(source: FeatureBatches, found: Solution, classes: tuple[str, ...]) -> Scores:
     """Return what the val photos of a source say of a head."""
     outputs = scores_of(source.val_features.flat(), found.weight, found.bias)
     labels = source.val_labels
@@ -140,24 +138,24 @@ def _solve_in(inputs: Inputs, journal: Journal, loop: Loop) -> None:
     """Put the optimum into the chain's head, from where later phases train it in steps."""
     import torch
 
-    started, note, team = time.perf_counter(), "", inputs.team
-    if team.first:
-        assert isinstance(loop.source, FeatureSource)
-        found = solve(inputs, loop.source)
+    started, note, ranks = time.perf_counter(), "", inputs.ranks
+    if ranks.main:
+        assert isinstance(loop.batches, FeatureBatches)
+        found = solve(inputs, loop.batches)
         head = inputs.prepared.network().chain.get_submodule(inputs.plan.facts.head)
         assert isinstance(head, torch.nn.Linear)
         with torch.no_grad():
             head.weight.copy_(torch.from_numpy(found.weight))
             head.bias.copy_(torch.from_numpy(found.bias))
         note = found.reason
-    team.spread(loop.model)
+    ranks.broadcast_model(loop.model)
     journal.log(loop.solved(note, started))
 
 
 # Training in steps.
 
 
-def loop_of(inputs: Inputs, phase: Phase, source: AnySource, kind: type[LoopKind]) -> LoopKind:
+def loop_of(inputs: Inputs, phase: Phase, source: AnyBatches) -> Loop:
     """Return the loop that trains what a phase trains, as the network is now."""
     import torch
 
@@ -165,16 +163,16 @@ def loop_of(inputs: Inputs, phase: Phase, source: AnySource, kind: type[LoopKind
     torch.set_num_threads(plan.threads)
     settings = settings_of(plan, phase, inputs.index, inputs.class_weights)
     model = inputs.prepared.trained(phase)
-    return kind(model, source, settings, plan.device.torch, inputs.team)
+    return Loop(model, source, settings, plan.device.torch, inputs.ranks)
 
 
 def _train(inputs: Inputs, journal: Journal, loop: Loop) -> None:
     what, total = f"epochs to {loop.settings.epochs}", loop.steps_per_epoch * loop.count
-    watch, team = inputs.watch, inputs.team
+    watch, ranks = inputs.watch, inputs.ranks
 
     def after_step(step: int, steps: int) -> None:
         watch.progress(what, loop.done(), total)
-        stop(int(team.most(watch.signal)))
+        stop(int(ranks.all_reduce_max(watch.signal)))
         journal.save_if_due(loop)
 
     with journal.saving(loop):
@@ -186,12 +184,12 @@ def _train(inputs: Inputs, journal: Journal, loop: Loop) -> None:
 
 def settings_of(
     plan: Plan, phase: Phase, index: DatasetIndex, class_weights: tuple[float, ...] | None
-) -> Settings:
+) -> LoopSettings:
     """Return what the loop needs to know; every other setting has been used by now."""
     recipe = plan.recipe
     # A head on features is small: it stays in fp32.
     small = phase.solved or (plan.scales and phase is plan.phases[0])
-    return Settings(
+    return LoopSettings(
         first=phase.first,
         epochs=phase.last,
         batch_size=recipe.batch_size,

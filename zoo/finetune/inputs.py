@@ -23,14 +23,14 @@ from zoo.finetune.readable import check_contents, readable
 from zoo.finetune.sharing import shared
 from zoo.models.cut import first_layer
 from zoo.run import Run
-from zoo.train.batches import FeatureSource, Photo, PhotoSource, PrefixSource
-from zoo.train.distributed import ALONE, Team
+from zoo.train.batches import Changes, FeatureBatches, FrozenBatches, Photo, PhotoBatches, Photos
+from zoo.train.distributed import SINGLE, Ranks
 from zoo.watch import Watch, stop
 
 if TYPE_CHECKING:
     from torch import nn
 
-AnySource = FeatureSource | PhotoSource | PrefixSource
+AnyBatches = FeatureBatches | PhotoBatches | FrozenBatches
 PARTS = ("train", "val", "test")
 
 
@@ -42,8 +42,8 @@ class Inputs:
     which a run began that is resumed. opened: who ran the frozen part last.
     """
 
-    def __init__(self, prepared: Prepared, run: Run, watch: Watch, team: Team = ALONE) -> None:
-        self.prepared, self.run, self.watch, self.team = prepared, run, watch, team
+    def __init__(self, prepared: Prepared, run: Run, watch: Watch, ranks: Ranks = SINGLE) -> None:
+        self.prepared, self.run, self.watch, self.ranks = prepared, run, watch, ranks
         self.plan = plan = prepared.plan
         self.index, self.class_weights = plan.index, plan.class_weights
         self.scaling: Scaling | None = None
@@ -51,7 +51,7 @@ class Inputs:
         self.before: Mapping[str, str] = {}
         self.opened: Opened | None = None
 
-    def batches(self, phase: Phase) -> AnySource:
+    def batches(self, phase: Phase) -> AnyBatches:
         """Return the batches of a phase. Tells FeaturesDone; raises DataError, Interrupted."""
         self.scaling = None
         if phase.whole:
@@ -59,7 +59,7 @@ class Inputs:
         if phase.kept:
             return self._features(phase)
         photos = self._photos()
-        source = PrefixSource(photos, self._open(phase.cut).engine, self.plan.device)
+        source = FrozenBatches(photos, self._open(phase.cut).engine, self.plan.device)
         if self.standardises(phase):
             self.scaling = source.scaling = Scaling.of_rows(source.some())
         return source
@@ -81,7 +81,7 @@ class Inputs:
 
     # The features, once.
 
-    def _features(self, phase: Phase) -> FeatureSource:
+    def _features(self, phase: Phase) -> FeatureBatches:
         started, plan, ahead = time.perf_counter(), self.plan, self.prepared.ahead
         views = Views(tuple(range(plan.views)), plan.view_seed, bool(plan.recipe.flip))
         views_of = {"train": views, "val": Views(), "test": Views()}
@@ -95,7 +95,7 @@ class Inputs:
             begun.wait(self.progress)
             cache, started = begun.cache, time.perf_counter() - begun.seconds
         place = (opened.engine, plan.preprocess, self.index.root)
-        cache, found = shared(self.team, cache, place, work, self.progress)
+        cache, found = shared(self.ranks, cache, place, work, self.progress)
         found.computed += begun.taken() if begun else 0
         self._looked_at(found, started)
         paths = {part: [sample.path for sample in self.index.of(part)] for part in PARTS}
@@ -105,12 +105,12 @@ class Inputs:
         every = self.standardises(phase) or phase.solved
         return source if every else source.in_turn(plan.views)
 
-    def _source(self, phase: Phase, rows: dict[str, Features]) -> FeatureSource:
+    def _source(self, phase: Phase, rows: dict[str, Features]) -> FeatureBatches:
         if self.standardises(phase):
             self.scaling = Scaling.of(rows["train"])
             rows = {part: ScaledFeatures(each, self.scaling) for part, each in rows.items()}
         labels = {part: np.array(self.index.targets(part)) for part in rows}
-        return FeatureSource(
+        return FeatureBatches(
             rows["train"],
             np.repeat(labels["train"], self.plan.views, axis=0),
             rows["val"],
@@ -122,12 +122,12 @@ class Inputs:
     def _open(self, cut: CutFacts) -> Opened:
         """Return the engine of the frozen part; tell what there is to say of it."""
         plan, part, ahead = self.plan, self.prepared.ref(cut), self.prepared.ahead
-        with self.team.in_turn():  # a graph is made once
+        with self.ranks.main_first():  # a graph is made once
             if ahead and (ahead.part.key, ahead.part.preprocess) == (part.key, part.preprocess):
                 self.opened = ahead.ready
             else:
                 place = (plan.engine, plan.device, plan.recipe.workers)
-                self.opened = prefix(part, *place, alone=self.team.alone)
+                self.opened = prefix(part, *place, alone=self.ranks.single)
         if self.opened.note:
             self.run.update(engine="torch")
             self.watch.tell(Note(self.opened.note))
@@ -135,16 +135,16 @@ class Inputs:
 
     def cache(self, cut: CutFacts, opened: Opened) -> FeatureCache:
         """Return where the features of a cut are kept that this engine gives."""
-        return cache_of(self.prepared.ref(cut), opened, alone=self.team.alone)
+        return cache_of(self.prepared.ref(cut), opened, alone=self.ranks.single)
 
     # Or the photos, in every epoch.
 
-    def _photos(self) -> PhotoSource:
+    def _photos(self) -> PhotoBatches:
         """Decode every photo once to look at it; where views are plain, that is also the last."""
         started, plan, recipe = time.perf_counter(), self.plan, self.plan.recipe
         keep = ("train", "val") if plan.views == 1 else ("val",)
         found, plain = scan(self.index, plan.preprocess, keep, self.progress, recipe.workers)
-        for bad in self.team.everyone(found.bad):  # a file may fail one process alone
+        for bad in self.ranks.all_gather(found.bad):  # a file may fail one process alone
             found.bad |= bad
         self._looked_at(found, started)
 
@@ -152,19 +152,19 @@ class Inputs:
             pairs = zip(self.index.of(part), self.index.targets(part), strict=True)
             return [(sample.path, target, self.digests[sample.path]) for sample, target in pairs]
 
-        source = PhotoSource(
-            self.index.root,
-            photos("train"),
-            photos("val"),
+        source = PhotoBatches(
+            Photos(self.index.root, *map(photos, PARTS)),
             plan.preprocess,
+            Changes(
+                views=plan.views,
+                seed=plan.view_seed,
+                flip=bool(recipe.flip),
+                distort=recipe.distort,
+                strength=recipe.distort_strength,
+                augment=recipe.augment,
+            ),
             plan.device,
-            test=photos("test"),
-            views=plan.views,
-            seed=plan.view_seed,
-            flip=bool(recipe.flip),
-            distortion=(recipe.distort, recipe.distort_strength),
-            augment=recipe.augment,
-            workers=recipe.workers,
+            recipe.workers,
         )
         source.plain = plain
         return source

@@ -11,7 +11,7 @@ from zoo.finetune.inputs import Inputs
 from zoo.finetune.journal import Journal
 from zoo.finetune.prepare import Prepared
 from zoo.run import Run
-from zoo.train.distributed import ALONE, Team
+from zoo.train.distributed import SINGLE, Ranks
 from zoo.watch import Muted, Watch
 
 
@@ -21,10 +21,10 @@ class Job:
     In a team all processes do, and tell the same; the first one alone writes to the folder.
     """
 
-    def __init__(self, prepared: Prepared, run: Run, watch: Watch, team: Team = ALONE) -> None:
-        self.plan, self.watch, self.team = prepared.plan, watch, team
-        self.inputs = Inputs(prepared, run, watch, team)
-        self.journal = Journal(run, watch, team, prepared.plan.recipe.log)
+    def __init__(self, prepared: Prepared, run: Run, watch: Watch, ranks: Ranks = SINGLE) -> None:
+        self.plan, self.watch, self.ranks = prepared.plan, watch, ranks
+        self.inputs = Inputs(prepared, run, watch, ranks)
+        self.journal = Journal(run, watch, ranks, prepared.plan.recipe.log)
 
 
 def run(job: Job) -> Finished | None:
@@ -37,7 +37,7 @@ def run(job: Job) -> Finished | None:
         initial, fitted = repeats.initial(job.inputs.prepared), None
         for number in range(job.journal.phase(), len(job.plan.phases)):
             fitted = fit.phase(job.inputs, job.journal, number, fitted)
-        if fitted is None or not job.team.first:
+        if fitted is None or not job.ranks.main:
             return None
         with job.journal.refusing():
             done = results.finish(job.inputs, fitted)

@@ -11,9 +11,10 @@ from zoo.errors import DisagreementError, DiskFull, Interrupted, TeamError, Trai
 from zoo.finetune.events import Finished, Note
 from zoo.run import Run
 from zoo.train import checkpoint
-from zoo.train.distributed import Team
+from zoo.train.distributed import Ranks
 from zoo.train.loggers import Logger, logging
-from zoo.train.loop import Epoch, Loop
+from zoo.train.loop import Loop
+from zoo.train.records import Epoch
 from zoo.watch import Watch, postponed, saving
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -26,8 +27,8 @@ class Journal:
     log: the loggers that the recipe asks for.
     """
 
-    def __init__(self, run: Run, watch: Watch, team: Team, log: str | None) -> None:
-        self.run, self.watch, self.team, self.names = run, watch, team, log
+    def __init__(self, run: Run, watch: Watch, ranks: Ranks, log: str | None) -> None:
+        self.run, self.watch, self.ranks, self.names = run, watch, ranks, log
         self.saver = checkpoint.Saver(run.path(CHECKPOINT))
         self.loggers: list[Logger] = []
         self.until_the_end = ExitStack()
@@ -39,7 +40,7 @@ class Journal:
     def kept(self) -> Iterator[None]:
         """Hold the folder; a full disk or a signal ends this process, not the run."""
         self.started = time.perf_counter()
-        if not self.team.first:
+        if not self.ranks.main:
             yield
             return
         with self.run.held() as held, self._pausing(), self.until_the_end:
@@ -68,7 +69,7 @@ class Journal:
         try:
             yield
         except TrainingError as error:
-            if self.team.first:
+            if self.ranks.main:
                 checkpoint.remove(self.saver.path)
                 self.until_the_end.close()
                 self.run.update(status="failed", reason=error.what)
@@ -110,7 +111,7 @@ class Journal:
     def begin(self, epochs: int) -> None:
         """Open the logs behind so many epochs; those that come after are done again."""
         self.run.cut_metrics(epochs)
-        if not self.loggers and self.team.first:
+        if not self.loggers and self.ranks.main:
             logs = logging(self.names, self.run.folder, self.run.metrics())
             self.loggers = self.until_the_end.enter_context(logs)
 
@@ -127,7 +128,7 @@ class Journal:
     def phase(self) -> int:
         """Return the number of the phase to go on with, for all processes."""
         path = self.saver.path
-        (begin,) = self.team.from_first(checkpoint.phase_of(path) if self.team.first else 0)
+        (begin,) = self.ranks.broadcast(checkpoint.phase_of(path) if self.ranks.main else 0)
         return int(begin)
 
     def follow(self, loop: Loop, number: int, before: Loop | None) -> None:
@@ -135,17 +136,17 @@ class Journal:
         if before is not None:
             loop.follow(before, number)
             self.save(loop)
-        elif any(self.team.from_first(self.saver.path.exists())):
+        elif any(self.ranks.broadcast(self.saver.path.exists())):
             self.saver.load(loop)
-            self.before = (loop.progress.seconds, loop.progress.cpu_seconds)
-        self.begin(loop.progress.epoch - 1)
+            self.before = (loop.state.seconds, loop.state.cpu_seconds)
+        self.begin(loop.state.epoch - 1)
 
     @contextmanager
     def saving(self, loop: Loop) -> Iterator[None]:
         """Nothing is lost by a signal, or by another process's death: the state is of a step."""
         self.training = True
         try:
-            with nullcontext() if self.team.alone else postponed():
+            with nullcontext() if self.ranks.single else postponed():
                 yield
         except (Interrupted, TeamError):
             self.save(loop)
@@ -159,9 +160,9 @@ class Journal:
 
     def save(self, loop: Loop) -> None:
         """Write a checkpoint. Raises WriteError, and RunError where another works in the folder."""
-        if not self.team.first:
+        if not self.ranks.main:
             return
         self.run.must_be_held()
-        loop.progress.seconds, loop.progress.cpu_seconds = self.spent()
+        loop.state.seconds, loop.state.cpu_seconds = self.spent()
         with saving():
             self.saver.save(loop)

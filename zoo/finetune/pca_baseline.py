@@ -9,7 +9,7 @@ import numpy as np
 
 from zoo.finetune.events import Baseline
 from zoo.metrics import Array
-from zoo.train.batches import PhotoSource, Source
+from zoo.train.batches import Batches, PhotoBatches
 
 if TYPE_CHECKING:
     from zoo.network import Network
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 LARGEST = 4096  # values of a picture; the covariance matrix has the square of it
 
 
-def baseline_of(net: Network, source: Source) -> Baseline | None:
+def baseline_of(net: Network, source: Batches) -> Baseline | None:
     """Return what principal components do with a code as long as the network's."""
     from torch import nn
 
-    assert isinstance(source, PhotoSource)
+    assert isinstance(source, PhotoBatches)
     stage = net.chain.get_submodule(net.spec.code)
     width = [part for part in stage.modules() if isinstance(part, nn.Linear)][-1].out_features
     return baseline(source.pixels_of("train"), source.pixels_of("val"), width)

@@ -42,8 +42,8 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
         weights.save(inputs.prepared.network().chain.state_dict(), place, about)
         agrees = agreement.of_network(inputs)
         if plan.recipe.task == "reconstruct":
-            baseline = baseline_of(inputs.prepared.network(), loop.source)
-    best_epoch = loop.progress.best_epoch if loop else 1
+            baseline = baseline_of(inputs.prepared.network(), loop.batches)
+    best_epoch = loop.state.best_epoch if loop else 1
     done = Finished(fitted.scores, baseline, best_epoch, agrees, 0.0, calibration)
     if fitted.test:
         done = replace(done, test=_test(run, inputs.index, fitted.test, calibration))
@@ -51,7 +51,7 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
     run.update(
         model_sha256=weights.hash_of(place),
         best_epoch=best_epoch,
-        skipped_steps=loop.progress.skipped if loop else 0,
+        skipped_steps=loop.state.skipped if loop else 0,
         agreement_with_fp32=agrees,
     )
     return done
@@ -68,7 +68,7 @@ def calibrate(inputs: Inputs, fitted: Fitted) -> Calibration | None:
         return None
     why_not = "" if plan.recipe.calibrate else "--no-calibrate"
     if loop and not why_not:
-        why_not = obstacle(loop.model, plan.facts.head, next(iter(loop.source.val()))[:2])
+        why_not = obstacle(loop.model, plan.facts.head, next(iter(loop.batches.val()))[:2])
     return confidence(inputs.run, inputs.index, outputs, plan.recipe.seed, why_not)
 
 

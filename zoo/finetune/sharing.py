@@ -9,11 +9,11 @@ from zoo.engine import Engine
 from zoo.errors import CacheError
 from zoo.features.cache import FeatureCache
 from zoo.features.compute import Pass, Progress, Work, compute
-from zoo.train.distributed import Team
+from zoo.train.distributed import Ranks
 
 
 def shared(
-    team: Team,
+    ranks: Ranks,
     cache: FeatureCache,
     place: tuple[Engine, Preprocess, Path],
     work: Work,
@@ -24,16 +24,16 @@ def shared(
     Each process does the part of the list that its number says, whatever of it is there already:
     the list is the same for all, and stays. Raises CacheError where they have no cache in common.
     """
-    own = work[team.rank :: team.world]
+    own = work[ranks.rank :: ranks.world]
     found = compute(cache, *place, own, progress)
-    if team.alone:
+    if ranks.single:
         return cache, found
     digests = [found.keys[s.path][0][:32].hex() if s.path in found.keys else "" for s, _ in own]
     whole = Pass()
-    for rank, said in enumerate(team.everyone([digests, found.bad, found.computed])):
+    for rank, said in enumerate(ranks.all_gather([digests, found.bad, found.computed])):
         whole.bad |= said[1]
         whole.computed += said[2]
-        for (sample, views), digest in zip(work[rank :: team.world], said[0], strict=True):
+        for (sample, views), digest in zip(work[rank :: ranks.world], said[0], strict=True):
             if digest:
                 key = bytes.fromhex(digest)
                 whole.keys[sample.path] = [views.key(key, each) for each in views.numbers]

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from zoo.catalog.spec import Fit, ModelSpec, Preprocess, Weights, interpolation
 from zoo.errors import UnknownModel
 
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
+
 _FITS: dict[str, Fit] = {"center": "crop", "border": "pad", "squash": "squash"}
 
 
 def names() -> list[str]:
-    """Every ARCH.TAG that has weights; some are no classifiers."""
+    """Return every ARCH.TAG that has weights; some are no classifiers."""
     import timm
 
     found: list[str] = timm.list_models(pretrained=True)
@@ -33,14 +36,16 @@ def architectures() -> list[str]:
     return found
 
 
-def config(name: str) -> Any:
+def config(name: str) -> PretrainedCfg:
     import timm
 
-    return timm.get_pretrained_cfg(name)
+    found = timm.get_pretrained_cfg(name)
+    assert found is not None, "the architecture is one of timm's"
+    return found
 
 
 def tags(arch: str) -> list[str]:
-    """The tags of an architecture that have weights, timm's default first; none if unknown."""
+    """Return the tags of an architecture that have weights, its default first; none if unknown."""
     import timm
 
     if not timm.is_model(arch):
@@ -52,7 +57,7 @@ def tags(arch: str) -> list[str]:
 
 
 def row(name: str, chosen: list[str]) -> ModelSpec:
-    """What is known without the model, with the weights of the `chosen` tags.
+    """Return what is known without the model, with the weights of the `chosen` tags.
 
     The paper is the one that timm names for these weights, and the year is that paper's. Stages,
     cut, head and counts are found by building the model. Raises UnknownModel where pictures are
@@ -81,7 +86,7 @@ def row(name: str, chosen: list[str]) -> ModelSpec:
 
 
 def construct(name: str, num_classes: int) -> nn.Module:
-    """The model with random weights; the name is a plain one, see `library_name`."""
+    """Return the model with random weights; the name is a plain one, see `library_name`."""
     import timm
 
     model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
@@ -100,7 +105,7 @@ def _year(paper: str) -> int:
 
 
 def _weights(arch: str, tag: str) -> Weights | None:
-    """One tag's row; None where the file is in a format that only timm's own loaders read."""
+    """Return one tag's row; None where only timm's own loaders read the file's format."""
     name = f"{arch}.{tag}" if tag else arch
     found = config(name)
     if not found.hf_hub_id or found.hf_hub_filename or not found.num_classes:
@@ -117,14 +122,14 @@ def _weights(arch: str, tag: str) -> Weights | None:
 
 
 def _class_list(tag: str, count: int) -> str:
-    """The list of names that these outputs follow, or nothing where that is not known."""
+    """Return the list of names that these outputs follow, or nothing where that is not known."""
     if count == 1000 and "in1k" in tag:
         return "imagenet1k"
     known = {11821: "imagenet12k", 21841: "imagenet22k", 21843: "imagenet21k"}
     return known.get(count, "")
 
 
-def _preprocess(name: str, found: Any) -> Preprocess:
+def _preprocess(name: str, found: PretrainedCfg) -> Preprocess:
     channels, height, width = found.input_size
     if height != width:
         raise UnknownModel(

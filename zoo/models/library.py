@@ -28,7 +28,7 @@ from zoo.models.structure import NotAChain, assemble, find_structure
 
 @cache
 def torchvision_spec(name: str) -> ModelSpec:
-    """A row for a torchvision classifier. Raises UnknownModel with the nearest names."""
+    """Return a row for a torchvision classifier. Raises UnknownModel with the nearest names."""
     library_name(f"torchvision/{name}")
     known = from_torchvision.names()
     if name not in known:
@@ -38,7 +38,7 @@ def torchvision_spec(name: str) -> ModelSpec:
 
 @cache
 def timm_spec(name: str) -> ModelSpec:
-    """A row for a timm classifier, `ARCH` or `ARCH.TAG`. Raises UnknownModel, nearest names."""
+    """Return a row for timm's `ARCH` or `ARCH.TAG`. Raises UnknownModel with the nearest names."""
     library_name(f"timm/{name}")
     arch, _, tag = name.partition(".")
     known = from_timm.architectures()
@@ -52,13 +52,13 @@ def timm_spec(name: str) -> ModelSpec:
 
 
 def names(library: str) -> list[str]:
-    """What `rows` knows, as `torchvision/NAME` or `timm/ARCH.TAG`."""
+    """Return what `rows` knows, as `torchvision/NAME` or `timm/ARCH.TAG`."""
     known = from_timm.names() if library == "timm" else from_torchvision.names()
     return [f"{library}/{name}" for name in known]
 
 
 def rows(library: str, pattern: str = "") -> list[ModelSpec]:
-    """Rows with what the library knows by itself, of the classifiers whose names are like this.
+    """Return rows of the classifiers with such names, with what the library knows by itself.
 
     pattern: a glob or a part of a name, without the library's. What only the model can tell is
     empty (stages, activations; of timm also parameters and multiply-adds): see `measured`.
@@ -80,13 +80,13 @@ def _timm_rows(found: list[str]) -> Iterable[ModelSpec]:
 
 
 def measured(row: ModelSpec) -> ModelSpec:
-    """The same row in full, the model built without data. Raises UnknownModel if no chain."""
+    """Return the row in full, from the model built without data. UnknownModel if no chain."""
     library, rest = library_name(row.name)
     return timm_spec(rest) if library == "timm" else torchvision_spec(rest)
 
 
 def build(spec: ModelSpec, num_classes: int) -> nn.Sequential:
-    """The library's model with random weights, in the form that the row found.
+    """Return the library's model with random weights, in the form that the row found.
 
     Raises UnknownModel where the library has no such model, or the model no such stages.
     """
@@ -110,7 +110,7 @@ def _construct(name: str, num_classes: int) -> nn.Module:
 
 
 def _with_structure(row: ModelSpec, head_hint: object) -> ModelSpec:
-    """The row with what only the model itself can tell: stages, cut, head, all that is counted."""
+    """Return the row with what only the model tells: stages, cut, head and all that is counted."""
     if row.num_classes < 1:
         raise UnknownModel(
             f"{row.name} gives features, not classes",
@@ -137,7 +137,7 @@ def _with_structure(row: ModelSpec, head_hint: object) -> ModelSpec:
 
 
 def _skeleton(row: ModelSpec) -> nn.Module:
-    """The model on the meta device: shapes and no data."""
+    """Return the model on the meta device: shapes and no data."""
     try:
         with torch.device("meta"):
             return _construct(row.name, row.num_classes)

@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +40,7 @@ class NotAChain(Exception):
 def find_structure(
     make: Callable[[], nn.Module], hint: object, num_classes: int, preprocess: Preprocess
 ) -> Structure:
-    """The finest form of the model that is proved equal to it.
+    """Return the finest form of the model that is proved equal to it.
 
     make: gives the model on the meta device. hint: what the library says its head is called.
     Raises NotAChain with the reason.
@@ -71,7 +70,7 @@ def _find(
 
 
 def assemble(model: nn.Module, stages: tuple[str, ...], published_head: str) -> nn.Sequential:
-    """The chain of these stages; those that the model does not have are inserted.
+    """Return the chain of these stages; those that the model does not have are inserted.
 
     With `published_head` the model itself becomes the backbone, and loses that layer.
     """
@@ -89,7 +88,7 @@ def assemble(model: nn.Module, stages: tuple[str, ...], published_head: str) -> 
 
 
 def _head_name(model: nn.Module, hint: object, num_classes: int) -> str:
-    """The dotted name of the last Linear, or 1 x 1 convolution, that gives the classes."""
+    """Return the dotted name of the last Linear, or 1 x 1 convolution, that gives the classes."""
     names = [name for name, module in model.named_modules() if _gives(module, num_classes)]
     if not names:
         raise NotAChain(f"it has no last layer that gives its {num_classes} classes")
@@ -103,7 +102,7 @@ def _gives(module: nn.Module, num_classes: int) -> bool:
 
 
 def _forms(model: nn.Module, head: str) -> Iterator[tuple[str, ...]]:
-    """The ways in which the model's children, in order, may be a chain, finest first."""
+    """Return the ways in which the model's children, in order, may be a chain, finest first."""
     children = tuple(name for name, _ in model.named_children())
     at = children.index(head.split(".")[0])
     if not any(_has_parameters(model.get_submodule(name)) for name in children[:at]):
@@ -119,7 +118,7 @@ def _forms(model: nn.Module, head: str) -> Iterator[tuple[str, ...]]:
 
 
 def _cut(chain: nn.Sequential, head: str) -> str:
-    """The last stage with parameters before the one that holds the head."""
+    """Return the last stage with parameters before the one that holds the head."""
     cut = ""
     for name, stage in chain.named_children():
         if name == head.split(".")[0]:
@@ -178,16 +177,22 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._numbers: dict[int, int] = {}
         self._alive: list[Tensor] = []  # an id is only an identity while its tensor lives
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         given = self.key((args, kwargs or {}))
         out = func(*args, **(kwargs or {}))
         self.calls.append((func, given, self.key(out)))
         return out
 
-    def key(self, tree: Any) -> object:
+    def key(self, tree: object) -> object:
         return tree_map(self._leaf, tree)
 
-    def _leaf(self, leaf: Any) -> object:
+    def _leaf(self, leaf: object) -> object:
         if not isinstance(leaf, Tensor):
             return leaf
         if id(leaf) in self._names:
