@@ -127,7 +127,7 @@ def view_count(
 
 
 def mirrored(index: DatasetIndex) -> bool:
-    """Return whether views may be mirror images where nobody says so: not those of digits or letters."""
+    """Return whether views may be mirror images: not those of digits or letters."""
     some = spread(index.of("train"), _LOOKED)
     return not small_and_grey(index.root / sample.path for sample in some)
 

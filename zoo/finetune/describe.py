@@ -107,7 +107,7 @@ def _about_photos(plan: Plan) -> tuple[str, str]:
 
 
 def _about_val(index: DatasetIndex, recipe: Recipe) -> tuple[str, str]:
-    """Return where the val photos come from where there is no such part, and what the test part is for."""
+    """Return where val photos come from that are no part, and what the test part is for."""
     val = ""
     if index.drawn:
         val = f"val is drawn by the seed, {100 * recipe.val_fraction:g} % of train (--val-fraction)"
