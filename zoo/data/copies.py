@@ -118,7 +118,7 @@ def note(index: DatasetIndex, part: str, gone: list[tuple[Sample, Sample]], keep
     one = len(mine) == 1
     done = "kept: --keep-duplicates"
     if not keep:
-        done = "left out, see skipped.csv; --keep-duplicates keeps " + ("it" if one else "them")
+        done = "left out; --keep-duplicates keeps " + ("it" if one else "them")
     return (
         f"{len(mine):,} {'photo' if one else 'photos'} of {part} {'is' if one else 'are'} in "
         f"{where} too, by content ({pairs(mine)}): {done}"

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from zoo.catalog import Preprocess
 from zoo.data import heard
@@ -86,10 +85,10 @@ def compute(
     settings = {sample.path: views for sample, views in work}
 
     def draw(item: Item) -> Array:
-        views = settings[item.path]
-        key: Any = {"seed": views.seed, "digest": item.digest.hex(), "flip": views.flip}
+        views, digest = settings[item.path], item.digest.hex()
+        place = (item.data, preprocess, item.number)
         with heard.photo(os.path.join(root, item.path)):
-            return view_of(item.data, preprocess, item.number, **key)
+            return view_of(*place, seed=views.seed, digest=digest, flip=views.flip)
 
     try:
         with closing(missing(cache, digests, work, result, progress)) as items:

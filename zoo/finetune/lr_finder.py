@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from zoo.run import Run
 from zoo.train.batches import order
 from zoo.train.loop import Loop
 from zoo.watch import Watch
+
+if TYPE_CHECKING:
+    import torch
 
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 100
 DIVERGED = 4.0  # times the least loss so far
@@ -68,8 +71,7 @@ def in_steps(recipe: Recipe) -> Recipe:
             "leave both out; --cut STAGE or --no-freeze says which part is meant",
         )
     steps = recipe.optimizer if recipe.optimizer not in ("auto", "lbfgs") else "adamw"
-    once: dict[str, Any] = {"optimizer": steps, "penalty": None, "seeds": 1, "folds": None}
-    return replace(recipe, **once)
+    return replace(recipe, optimizer=steps, penalty=None, seeds=1, folds=None)
 
 
 def curve(prepared: Prepared, watch: Watch) -> list[Point]:
@@ -108,7 +110,7 @@ class Rising(Loop):
                 break
         self.restore_best()
 
-    def steps(self) -> Iterator[tuple[Any, Array]]:
+    def steps(self) -> Iterator[tuple[torch.Tensor, Array]]:
         """The batches of as many epochs as STEPS take."""
         settings, left = self.settings, STEPS
         self.model.train()

@@ -28,8 +28,8 @@ from zoo.errors import (
     UnknownStage,
     UsageError,
 )
-from zoo.features.cache import cache_of
-from zoo.features.compute import Pass, Views, compute
+from zoo.features.cache import FeatureCache, cache_of
+from zoo.features.compute import Pass, Views, Work, compute
 from zoo.features.digests import contents
 from zoo.finetune.choices import mirrored
 from zoo.head.cross_validation import cross_validated
@@ -101,7 +101,7 @@ class Ranking:
         return self.index.of("train")
 
     def rows(self, models: Sequence[str]) -> Iterator[Ranked]:
-        """One for each model, as each is done. Raises DataError, WriteError."""
+        """Yield one for each model, as each is done. Raises DataError, WriteError."""
         device.tune_allocator()
         for model in models:
             started = time.perf_counter()
@@ -158,7 +158,7 @@ class Ranking:
         def progress(done: int, total: int) -> None:
             self.watch.progress(f"features of {name}", done, total)
 
-        def through(cache: Any, work: Sequence[tuple[Sample, Views]]) -> tuple[Pass, float]:
+        def through(cache: FeatureCache, work: Work) -> tuple[Pass, float]:
             began = time.perf_counter()
             found = compute(cache, engine, start.preprocess, self.index.root, work, progress)
             return found, 1000 * (time.perf_counter() - began) / max(1, found.computed)
@@ -171,14 +171,14 @@ class Ranking:
         rows = cache.rows([key for sample in samples for key in found.keys[sample.path]])
         labels = np.repeat([sample.label for sample in samples], self.views)
         groups = alike([found.keys[sample.path][0] for sample in samples], self.views)
-        return rows.gather(range(len(rows))).reshape(len(rows), -1), labels, groups, ms
+        return rows.flat(), labels, groups, ms
 
     def leave_out(self, bad: dict[str, str]) -> None:
         if bad:
             self.index, self.bad = self.index.without(bad), {**self.bad, **bad}
 
 
-class Unkept:
+class Unkept(FeatureCache):
     """In the place of a FeatureCache, for a pass that is only timed."""
 
     def __init__(self) -> None:
@@ -195,7 +195,7 @@ class Unkept:
 
 
 def prepare(data: str, *, folds: int, seed: int, views: int, watch: Watch) -> Ranking:
-    """Looks at the photos. Raises DataError."""
+    """Look at the photos. Raises DataError."""
     index = scan(datasets.locate(data), seed=seed, contents=contents)
     if index.multilabel:
         raise DataError(
@@ -223,7 +223,7 @@ def here() -> list[str]:
 
 
 def pretrained() -> list[ModelSpec]:
-    """Rows of the catalogue that have weights, and give classes."""
+    """Return the rows of the catalogue that have weights, and give classes."""
     return [row for row in catalog.ROWS.values() if row.weights and row.task == "classify"]
 
 
@@ -270,7 +270,7 @@ def seen(start: Network, parts: Cut, index: DatasetIndex) -> str:
 
 
 def in_order(rows: Sequence[Ranked]) -> list[Ranked]:
-    """By accuracy, errors last, and the best trade-offs marked."""
+    """Sort by accuracy, errors last, and the best trade-offs marked."""
     counted = [row for row in rows if not row.error and not row.note]
     marked = [replace(row, best=row in counted and not beaten(row, counted)) for row in rows]
     return sorted(marked, key=lambda row: (bool(row.error), -(row.accuracy or 0), row.ms or 0))

@@ -130,9 +130,9 @@ def _again(
     Without the test part, which is measured on once.
     """
     plan, index = prepared.plan, index.without_test()
-    alone: dict[str, Any] = {"seeds": 1, "folds": None, "optimizer": plan.solver, "log": None}
     seed = plan.recipe.seed if seed is None else seed
-    recipe = replace(plan.recipe, **alone, seed=seed)
+    once: dict[str, Any] = {"seeds": 1, "folds": None, "optimizer": plan.solver, "log": None}
+    recipe = replace(plan.recipe, **once, seed=seed)
     if plan.fresh is None:  # random from the first layer on: another seed is another network
         twin = prepare(recipe)
         twin.settle()
