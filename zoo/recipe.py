@@ -60,7 +60,10 @@ def load(path: Path) -> dict[str, object]:
 def make(
     flags: Mapping[str, object], file: Path | None = None, command: str = "finetune"
 ) -> Recipe:
-    """Defaults <- TOML <- flags that are not None. Raises one RecipeError with every problem."""
+    """Return the recipe: defaults, then the file's settings, then flags that are not None.
+
+    Raises one RecipeError with every problem.
+    """
     values = load(file) if file else {}
     chosen = {key: value for key, value in flags.items() if value is not None}
     both = values.get("variant"), chosen.get("variant", {})

@@ -121,7 +121,7 @@ def measured(prepared: Prepared, screen: Screen) -> list[Point]:
 
 
 def _show_curve(points: list[Point], found: Suggestion) -> None:
-    """About fifteen of the points."""
+    """Show about fifteen of the points."""
     every = max(1, len(points) // 15)
     rows = [
         (f"{point.lr:.1e}", f"{point.loss:.4f}", f"{smooth:.4f}")
@@ -147,14 +147,14 @@ def _show_suggestion(points: list[Point], found: Suggestion, step: str) -> None:
 
 
 def plain(rate: float) -> str:
-    """Two digits: the curve says no more."""
+    """Return a rate in two digits: the curve says no more."""
     return f"{rate:.2g}"
 
 
 def _next_step(
     settings: Mapping[str, object], file: Path | None, ours: Recipe, test: Recipe, rate: float
 ) -> str:
-    """The fine-tune with these settings and the rate."""
+    """Return the fine-tune with these settings and the rate."""
     if ours.optimizer == "lbfgs":
         settings = {**settings, "optimizer": test.optimizer}
     words = ["zoo", "finetune"]

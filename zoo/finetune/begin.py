@@ -36,7 +36,7 @@ def start(prepared: Prepared, folder: Path, watch: Watch, ranks: Ranks = SINGLE)
 
 
 def resumable(plan: Plan) -> Recipe:
-    """The recipe with paths that hold in any working directory."""
+    """Return the recipe with paths that hold in any working directory."""
     paths: dict[str, Any] = {"data": str(plan.index.source.absolute())}
     if plan.index.source != Path(plan.recipe.data):  # a data set by its name
         paths = {}
@@ -46,7 +46,7 @@ def resumable(plan: Plan) -> Recipe:
 
 
 def recipe_of(run: Run) -> Recipe:
-    """The recipe of an unfinished run; as many features are kept as when it began.
+    """Return the recipe of an unfinished run; as many features are kept as when it began.
 
     A run from before there was a test part in it has the same photos in val as it began with.
     """
