@@ -37,7 +37,6 @@ Bytes = NDArray[np.uint8]
 
 MAX_BYTES = 2**30  # of the pictures of one file, unpacked
 KEPT_BYTES = 2**30  # of the files that stay in memory; the last one read always does
-RATIO = 1032  # deflate cannot pack more bytes than this into one
 TYPES = {
     0x08: "unsigned bytes", 0x09: "signed bytes", 0x0B: "16-bit integers",
     0x0C: "32-bit integers", 0x0D: "32-bit floats", 0x0E: "64-bit floats",
@@ -147,7 +146,7 @@ def is_container(path: Path | str) -> bool:
             return False
         if BATCH.fullmatch(os.path.basename(path)):
             return True
-        with _unpacked(path) as (file, *_):
+        with _unpacked(path) as file:
             head = file.read(4)
     except (OSError, EOFError, zlib.error, ValueError):
         return False
@@ -164,7 +163,7 @@ def read_images(path: Path | str) -> Bytes:
         return pixels[..., 0]
     if pixels.ndim == 4 and pixels.shape[3] != 3:
         raise DataError(
-            f"{path} has pictures with {pixels.shape[3]} channels (shape {_shape(pixels.shape)})",
+            f"{path} has pictures with {pixels.shape[3]} channels (shape {_shown(pixels.shape)})",
             "give 1 channel (grey) or 3 (RGB), as the last dimension",
         )
     return pixels
@@ -194,23 +193,29 @@ def _read_batch(path: Path | str) -> Container:
 def _read_idx(path: Path | str, dimensions: tuple[int, ...]) -> Bytes:
     """Return the values of an IDX file, plain or gzipped, with that many dimensions."""
     try:
-        with _unpacked(path) as (file, stored, packed):
+        with _unpacked(path) as file:
             shape = _header(path, file.read(4 + 4 * max(dimensions)), dimensions)
-            begin = 4 + 4 * len(shape)
-            file.seek(begin)
-            count = math.prod(shape)
-            _check_size(path, shape, count, stored - begin, packed)
-            values = np.empty(count, np.uint8)
+            count, shown = math.prod(shape), _shown(shape)
+            if not 0 < count <= MAX_BYTES:
+                raise DataError(
+                    f"{path} says that it holds {shown} = {count:,} bytes",
+                    f"1 to {MAX_BYTES:,} are read: {AGAIN}, or split it into class folders",
+                )
+            file.seek(4 + 4 * len(shape))
+            values = np.empty(count, np.uint8)  # takes memory once it is filled
             done = _fill(file, values)
-            if done < count:
-                raise _cut_off(path, shape, count, done)
-            if file.read(1):  # at the end gzip has compared its checksum, too
-                raise _too_long(path, shape, count)
+            more = file.read(1)  # at the end gzip has compared its checksum, too
     except EOFError:
         raise DataError(f"{path} is cut off: its gzip stream does not end", AGAIN) from None
     except (OSError, zlib.error, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{path} cannot be read: {reason}", AGAIN) from None
+    promised = f"the {count:,} bytes that its header promises ({shown})"
+    if done < count:
+        raise DataError(f"{path} is cut off: {done:,} of {promised}", AGAIN)
+    if more:
+        hint = f"its header and its content disagree: {AGAIN}"
+        raise DataError(f"{path} goes on after {promised}", hint)
     return values.reshape(shape)
 
 
@@ -235,55 +240,19 @@ def _header(path: Path | str, head: bytes, dimensions: tuple[int, ...]) -> tuple
     return struct.unpack(f">{head[3]}I", head[4 : 4 + 4 * head[3]])
 
 
-def _check_size(
-    path: Path | str, shape: tuple[int, ...], count: int, stored: int, packed: bool
-) -> None:
-    """Refuse what the header promises where it is nothing, absurd, or not what is there."""
-    if count == 0:
-        raise DataError(f"{path} is empty: its shape is {_shape(shape)}", "give one with pictures")
-    if count > MAX_BYTES:
-        raise DataError(
-            f"{path} says that it holds {_shape(shape)} = {count:,} bytes",
-            f"at most {MAX_BYTES:,} are read: {AGAIN}, or split it into class folders",
-        )
-    if packed and count > RATIO * stored + RATIO:
-        raise _cut_off(path, shape, count, None)
-    if not packed and stored < count:
-        raise _cut_off(path, shape, count, stored)
-    if not packed and stored > count:
-        raise _too_long(path, shape, count)
-
-
-def _cut_off(path: Path | str, shape: tuple[int, ...], count: int, done: int | None) -> DataError:
-    there = "far fewer" if done is None else f"{done:,}"
-    return DataError(
-        f"{path} is cut off: {there} of the {count:,} bytes that its header promises "
-        f"({_shape(shape)})",
-        AGAIN,
-    )
-
-
-def _too_long(path: Path | str, shape: tuple[int, ...], count: int) -> DataError:
-    return DataError(
-        f"{path} goes on after the {count:,} bytes that its header promises ({_shape(shape)})",
-        f"its header and its content disagree: {AGAIN}",
-    )
-
-
-def _shape(shape: tuple[int, ...]) -> str:
+def _shown(shape: tuple[int, ...]) -> str:
     return " x ".join(f"{length:,}" for length in shape)
 
 
 @contextmanager
-def _unpacked(path: Path | str) -> Iterator[tuple[IO[bytes], int, bool]]:
-    """Yield an open file, unpacked if it is a gzip, its size on the disk, and whether it is."""
+def _unpacked(path: Path | str) -> Iterator[IO[bytes]]:
+    """Yield an open file, unpacked if it is a gzip."""
     with open(path, "rb") as raw:
-        size = os.fstat(raw.fileno()).st_size
         if raw.peek(2)[:2] != b"\x1f\x8b":
-            yield raw, size, False
+            yield raw
             return
         with gzip.GzipFile(fileobj=raw) as file:
-            yield cast(IO[bytes], file), size, True
+            yield cast(IO[bytes], file)
 
 
 def _fill(file: IO[bytes], values: Bytes) -> int:

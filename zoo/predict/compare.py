@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from zoo.data.names import plain
 from zoo.errors import DataError, RunError, UsageError
 from zoo.metrics import holm, mcnemar
 from zoo.network import model_file
+from zoo.predict.evaluate import ProgressFn, evaluate
 from zoo.predict.evaluation_set import Places
+from zoo.predict.predictor import open_predictor
 from zoo.run import Run
 
 LEVEL = 0.05
 APART = ("model", "cut")  # settings with a column of their own
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Comparison:
     pairs: tuple[Pair, ...]
 
 
-def compare(folders: Sequence[str], progress: Progress, *, trusts: bool = False) -> Comparison:
+def compare(folders: Sequence[str], progress: ProgressFn, *, trusts: bool = False) -> Comparison:
     """Compare each two of the runs on the val photos that they have in common.
 
     trusts: a network that was changed after its run was finished is measured as it is. Raises
@@ -148,7 +149,7 @@ def _check_together(runs: Sequence[tuple[str, Run]]) -> None:
             )
 
 
-def _compared(name: str, run: Run, places: Places, progress: Progress) -> Compared:
+def _compared(name: str, run: Run, places: Places, progress: ProgressFn) -> Compared:
     path = run.path("val.csv")
     _, model = model_file(run)
     own = run.record.get("model_sha256", model) == model  # else val.csv is of another network
@@ -176,11 +177,8 @@ def _read(run: Run) -> list[tuple[str, str, bool]]:
     return [(row["path"], row["label"], row["label"] == row["predicted"]) for row in rows]
 
 
-def _measure(name: str, run: Run, progress: Progress) -> list[tuple[str, str, bool]]:
+def _measure(name: str, run: Run, progress: ProgressFn) -> list[tuple[str, str, bool]]:
     """Return the same by running the network."""
-    from zoo.predict.evaluate import evaluate
-    from zoo.predict.predictor import open_predictor
-
     photos = [(str(path), label) for path, label in run.labelled("val")]
     found = evaluate([open_predictor(name, trusts=run.trusts)], photos, progress)
     labels, (answers,) = dict(photos), found.answers

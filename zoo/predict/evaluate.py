@@ -13,18 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from zoo.data.names import matching
-from zoo.data.samples import SEPARATOR, labels_in
+from zoo.data.samples import SEPARATOR, Photos, labels_in
 from zoo.errors import DataError, UsageError
-from zoo.metrics import (
-    Array,
-    LabelReport,
-    Report,
-    calibration_error,
-    label_report,
-    report,
-)
+from zoo.metrics import Array, LabelReport, Report, calibration_error, label_report, report
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import Predictor
+
+ProgressFn = Callable[[int, int], None]  # done, of how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +61,7 @@ class LabelEvaluation:
     errors: tuple[tuple[str, str], ...]
 
 
-def evaluate(
-    members: Sequence[Predictor],
-    photos: Sequence[tuple[str, str]],
-    progress: Callable[[int, int], None],
-) -> Evaluation:
+def evaluate(members: Sequence[Predictor], photos: Photos, progress: ProgressFn) -> Evaluation:
     """Measure members on photos (path, class). Raises DataError for a class they do not know."""
     classes = members[0].classes
     known = _known_classes(members, {label for _, label in photos})
@@ -89,9 +80,7 @@ def evaluate(
 
 
 def evaluate_several(
-    members: Sequence[Predictor],
-    photos: Sequence[tuple[str, str]],
-    progress: Callable[[int, int], None],
+    members: Sequence[Predictor], photos: Photos, progress: ProgressFn
 ) -> LabelEvaluation:
     """Measure members on photos (path, labels in one cell). Raises UsageError for another kind.
 
@@ -114,9 +103,7 @@ def evaluate_several(
 
 
 def _ask(
-    members: Sequence[Predictor],
-    photos: Sequence[tuple[str, str]],
-    progress: Callable[[int, int], None],
+    members: Sequence[Predictor], photos: Photos, progress: ProgressFn
 ) -> tuple[list[Array], Array, tuple[tuple[str, str], ...]]:
     """Return N x K probabilities of members, then of the committee; what is readable; errors."""
     classes = members[0].classes

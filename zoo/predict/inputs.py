@@ -9,7 +9,6 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -66,8 +65,12 @@ def find(target: str, stdin: IO[str]) -> Inputs:
     place = target[1:] if target.startswith("@") and not os.path.lexists(target) else target
     a_list = place != target or Path(target).suffix.lower() in LIST_SUFFIXES
     if a_list and os.path.isfile(place):
-        with _reading(place) as file:
-            found = list(_listed(file, place, os.path.dirname(place)))
+        try:
+            with open(place, "rb") as file:
+                found = list(_listed(file, place, os.path.dirname(place)))
+        except OSError as error:
+            what = f"{place} cannot be read: {error.strerror}"
+            raise DataError(what, "check its permissions") from None
         if not found:
             raise DataError(f"{place} lists no paths", "give one path a line")
         return Inputs(iter(found), len(found))
@@ -115,17 +118,6 @@ def _matching(pattern: str) -> Inputs:
 def _listed(stream: IO[bytes], name: str, beside: str = "") -> Iterator[Input]:
     """Yield the paths of a list, each under the name of its file."""
     return (Input(path, path) for path in path_lists.paths_in(stream, name, beside))
-
-
-@contextmanager
-def _reading(path: str) -> Iterator[IO[bytes]]:
-    try:
-        with open(path, "rb") as file:
-            yield file
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror}", "check its permissions"
-        ) from None
 
 
 def _inside(file: str, shown: str) -> Iterator[Input]:
