@@ -581,6 +581,7 @@ def test_a_changed_network_is_no_start_of_another(spoilt: Spoilt) -> None:
     answer = spoilt("weights", flipped("model.safetensors"))
     assert answer.code == 2
     assert "is not the file that the run has saved" in answer.err
+    assert "hint: restore it; or --weights COPY takes a copy" in answer.err
 
 
 def test_a_changed_export_is_refused_unless_it_is_trusted(spoilt: Spoilt) -> None:

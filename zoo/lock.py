@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from zoo import watch
 from zoo.disk import writing
-from zoo.errors import RunError, WriteError
+from zoo.errors import RunError, WeightsError
 
 if TYPE_CHECKING:
     from filelock import OwnerRecord, SoftFileLease
@@ -51,11 +51,8 @@ class Lock:
 def held(folder: Path) -> Iterator[Lock]:
     """Hold the folder. Raises RunError where a living process does, WriteError."""
     lock = take(folder)
-    with watch.undoing(lock.release):
-        try:
-            yield lock
-        finally:
-            lock.release()
+    with _given_back(lock.lease):
+        yield lock
 
 
 def take(folder: Path) -> Lock:
@@ -84,17 +81,26 @@ def refuse_held(folder: Path) -> None:
 
 @contextlib.contextmanager
 def in_turn(path: Path, say: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the lock of a file that is to be made; wait for whoever makes it now, and say so."""
+    """Hold the lock of a file that is to be made; wait for whoever makes it now, and say so.
+
+    Raises WeightsError after an hour of waiting, WriteError.
+    """
     place = path.with_name(f".{path.name[:80]}.{NAME}")
     lease = _lease(place)
     if not _taken(lease, place, GRACE):
         if say is not None:
             say(f"another process is fetching {path.name}: waiting for it")
         if not _taken(lease, place, PATIENCE):
-            raise WriteError(
+            raise WeightsError(
                 f"{path} is being made by {_who(lease.owner)}, for more than an hour",
                 f"stop that process, or remove {place}",
             )
+    with _given_back(lease):
+        yield
+
+
+@contextlib.contextmanager
+def _given_back(lease: SoftFileLease) -> Iterator[None]:
     with watch.undoing(lease.release):
         try:
             yield
@@ -162,13 +168,13 @@ def _who(owner: OwnerRecord | None) -> str:
     return f"pid {owner.pid} on {host}"
 
 
-def began(pid: int | None = None) -> str:
+def began(pid: int) -> str:
     """Return when a process began, in clock ticks after the boot; nothing where there is no /proc.
 
     `dead`: it has ended, and its parent has not asked how.
     """
     try:
-        text = Path(f"/proc/{pid or 'self'}/stat").read_text(errors="replace")
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return ""
     state, *fields = text.rpartition(")")[2].split()  # the name may hold anything
