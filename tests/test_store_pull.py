@@ -232,9 +232,9 @@ def test_a_bar_with_rate_and_time_left_on_a_terminal(
         import hashlib
         from pathlib import Path
         from zoo.cli.console import Screen
-        from zoo.weights import fetch
+        from zoo.weights import Source, fetch
         with Screen() as screen:
-            fetch("{server.url}/slow", Path("{tmp_path}/x"), progress=screen.bytes)
+            fetch(Source("{server.url}/slow"), Path("{tmp_path}/x"), progress=screen.bytes)
     """)
     main, other = pty.openpty()
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=other, stdout=other):

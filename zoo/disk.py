@@ -40,6 +40,14 @@ def cache_folder() -> Path:
     return user_cache_path("zoo", appauthor=False)
 
 
+def make_private(folder: Path) -> None:
+    """Create `folder`, and what is missing above it, for this user alone."""
+    with writing(folder):
+        missing = [one for one in (folder, *folder.parents) if not one.exists()]
+        for one in reversed(missing):
+            one.mkdir(mode=0o700, exist_ok=True)
+
+
 def opened(path: Path | str, most: int | None = None) -> BufferedReader:
     """Return an open file, which is a regular one: a pipe would wait for ever, a device never end.
 

@@ -142,7 +142,7 @@ def of_run(
                 f"{run.folder} has {name} = {kept.get(name, 'the default')}, not {value}",
                 f"leave --{name} out: a run's network is what it is",
             )
-    file, _ = model_file(run)
+    file, _ = model_file(run) if expected is None else model_file(run, AS_START)
     seed_all("weights", 0)
     chain, spec = models.build(row, variant=catalog.check_variant(row, kept)), row
     names: tuple[str, ...] = ()
@@ -175,8 +175,14 @@ def of_run(
 # A run folder may come from a stranger, or have been edited.
 
 
-def model_file(run: Run) -> tuple[Path, str]:
+TRUSTED = "--trust-changed uses it as it is: the run's accuracy is of another"
+AS_START = "--weights COPY takes a copy of it elsewhere, as a file of which nothing is known"
+
+
+def model_file(run: Run, way_out: str = TRUSTED) -> tuple[Path, str]:
     """Return the file of a run's network and its sha256.
+
+    way_out: what the command can do with a file that was changed.
 
     Raises RunError where it is not the file that the run has saved, unless it is to be trusted,
     and WeightsError where it can have no head for the run's classes.
@@ -187,7 +193,7 @@ def model_file(run: Run) -> tuple[Path, str]:
         raise RunError(
             f"{path} is not the file that the run has saved: its sha256 is {digest[:12]}…, in "
             f"run.json it is {run.record['model_sha256'][:12]}…",
-            "restore it; or --trust-changed uses it as it is: the run's accuracy is of another",
+            f"restore it; or {way_out}",
         )
     if run.record.get("task") != "reconstruct":
         must_hold(run, path)

@@ -183,16 +183,6 @@ RUN = fields(
 BEGUN = ("model", "classes", "preprocess", "head", "data")
 RESUMED = (*BEGUN, "weights_sha256")
 
-LOCK = fields(
-    {
-        "pid": whole(0, 2**31 - 1),
-        "host": NAME,
-        "system": NAME,
-        "began": NAME,
-        "token": text(64, re.compile("[0-9a-f]{1,64}"), "hexadecimal digits"),
-    },
-    ("pid", "host", "system", "began", "token"),
-)
 EPOCH = fields({"epoch": whole(0, 10**6)}, ("epoch",))
 PROGRESS = fields(
     {
