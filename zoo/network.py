@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Progress = Callable[[int, int | None], None]
+Variant = dict[str, str | float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Network:
     classes: tuple[str, ...]
     origin: dict[str, Any]
     agreement: float | None = None  # with fp32, of a run in another precision
-    variant: dict[str, str | float] = field(default_factory=dict)
+    variant: Variant = field(default_factory=dict)
     threshold: float | None = None
     source: Path | None = None  # the file that the weights are from
 
@@ -55,17 +56,15 @@ def pretrained(
     name: str,
     choice: str | None = None,
     *,
-    variant: dict[str, str | float] | None = None,
-    classes: int | None = None,
+    variant: Variant | None = None,
     except_head: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Network:
-    """A model of the catalogue or of a library with the weights that `--weights` names.
+    """Return a model of the catalogue or of a library with the weights that `--weights` names.
 
-    variant: keywords of the builder. classes: of a network with random weights. except_head: a
-    file whose head has other classes will do. `none` draws the weights from the seed. Raises
-    UnknownModel, UsageError and WeightsError.
+    variant: keywords of the builder. except_head: a file whose head has other classes will do.
+    seed: of `none`, see `untrained`. Raises UnknownModel, UsageError and WeightsError.
     """
     from zoo import models
 
@@ -80,28 +79,44 @@ def pretrained(
             f"give some with --weights FILE or RUN, or train it from scratch: "
             f"`zoo train {name} PHOTOS`",
         )
-    seed_all("weights", seed)
     if chosen is None:
-        chain = models.build(spec, classes, variant)
-        origin: dict[str, Any] = {"tag": "none", "seed": seed}
-        return Network(spec, spec, chain, spec.preprocess, (), origin, variant=variant)
+        return _drawn(spec, None, variant, seed)
+    seed_all("weights", seed)
     if isinstance(chosen, Weights):  # first: a missing file is told before a network is built
-        path = weights.find(chosen, progress=progress, model=spec.name)
+        own, path = chosen, weights.find(chosen, progress=progress, model=spec.name)
     else:
-        path = chosen
+        own, path = None, chosen
     chain = models.build(spec, variant=variant)
     taken = weights.load(chain, spec, path, except_head=except_head)
-    if isinstance(chosen, Weights):
-        origin = {"tag": chosen.tag, "file": chosen.file, "licence": chosen.licence}
-        names = class_names(chosen.classes, spec.num_classes)
-        return Network(
-            spec, spec, chain, chosen.preprocess, names, origin, variant=variant, source=path
-        )
-    preprocess = spec.default_weights.preprocess if spec.default_weights else spec.preprocess
-    listed = spec.default_weights.classes if spec.default_weights else ""
-    names = class_names(listed, spec.num_classes)
-    origin = {"tag": "file", "file": str(chosen.absolute())} | ({"taken": taken} if taken else {})
+    if own:
+        origin = {"tag": own.tag, "file": own.file, "licence": own.licence}
+    else:
+        origin = {"tag": "file", "file": str(path.absolute())} | ({"taken": taken} if taken else {})
+    like = own or spec.default_weights
+    preprocess = like.preprocess if like else spec.preprocess
+    names = class_names(like.classes if like else "", spec.num_classes)
     return Network(spec, spec, chain, preprocess, names, origin, variant=variant, source=path)
+
+
+def untrained(
+    name: str, classes: int | None = None, *, variant: Variant | None = None, seed: int = 0
+) -> Network:
+    """Return a model with weights drawn from the seed, for as many classes as its row unless told.
+
+    Raises UnknownModel and UsageError.
+    """
+    from zoo import models
+
+    spec = models.resolve(name)
+    return _drawn(spec, classes, catalog.check_variant(spec, variant or {}), seed)
+
+
+def _drawn(spec: ModelSpec, classes: int | None, variant: Variant, seed: int) -> Network:
+    from zoo import models
+
+    seed_all("weights", seed)
+    chain, origin = models.build(spec, classes, variant), {"tag": "none", "seed": seed}
+    return Network(spec, spec, chain, spec.preprocess, (), origin, variant=variant)
 
 
 def is_run_file(path: Path) -> bool:
@@ -120,28 +135,15 @@ def class_names(listed: str, count: int) -> tuple[str, ...]:
         return tuple(str(number) for number in range(count))
 
 
-def of_run(
-    run: Run, expected: str | None = None, variant: dict[str, str | float] | None = None
-) -> Network:
-    """The network that a finished run saved. Raises RunError where it is of another model.
+def of_run(run: Run, expected: str | None = None, variant: Variant | None = None) -> Network:
+    """Return the network that a finished run saved.
 
-    variant: what is asked for on top, which must be what the run has.
+    expected: the model that it is to be of, variant: what it must have. Raises RunError.
     """
     from zoo import models
 
     about = run.record
-    if expected is not None and catalog.base(about["model"]) != catalog.base(expected):
-        raise RunError(
-            f"{run.folder} is a run of {about['model']}, not of {expected}",
-            f"`zoo finetune {about['model']} …`, or give weights of {expected}",
-        )
-    row, kept = recorded(about), dict(about.get("variant", {}))
-    for name, value in (variant or {}).items():
-        if kept.get(name) != value:
-            raise RunError(
-                f"{run.folder} has {name} = {kept.get(name, 'the default')}, not {value}",
-                f"leave --{name} out: a run's network is what it is",
-            )
+    row, kept = _recorded_as(run, expected, variant or {})
     file, _ = model_file(run)
     seed_all("weights", 0)
     chain, spec = models.build(row, variant=catalog.check_variant(row, kept)), row
@@ -151,25 +153,42 @@ def of_run(
             raise RunError(f"task is reconstruct, in a run of {row.name}, a classifier", EDITED)
     else:
         names = tuple(about["classes"])
-        must_have_head(run, chain, row)
+        _must_have_head(run, chain, row)
         chain, spec = with_head(chain, row, len(names), about["head"])
     weights.load(chain, spec, file)
-    origin = {"tag": "run", "file": str(run.folder.absolute())}
     preprocess = Preprocess.from_dict(about["preprocess"])
     if row.builder == "library" or preprocess != row.preprocess:
-        must_take(run, chain, preprocess)
+        _must_take(run, chain, preprocess)
     return Network(
         row,
         spec,
         chain,
         preprocess,
         names,
-        origin,
+        {"tag": "run", "file": str(run.folder.absolute())},
         about.get("agreement_with_fp32"),
         kept,
         about.get("threshold"),
         file,
     )
+
+
+def _recorded_as(run: Run, expected: str | None, variant: Variant) -> tuple[ModelSpec, Variant]:
+    """Return the row of a run and its variant. Raises RunError where they are not as asked for."""
+    about = run.record
+    if expected is not None and catalog.base(about["model"]) != catalog.base(expected):
+        raise RunError(
+            f"{run.folder} is a run of {about['model']}, not of {expected}",
+            f"`zoo finetune {about['model']} …`, or give weights of {expected}",
+        )
+    row, kept = recorded(about), dict(about.get("variant", {}))
+    for name, value in variant.items():
+        if kept.get(name) != value:
+            raise RunError(
+                f"{run.folder} has {name} = {kept.get(name, 'the default')}, not {value}",
+                f"leave --{name} out: a run's network is what it is",
+            )
+    return row, kept
 
 
 # A run folder may come from a stranger, or have been edited.
@@ -190,7 +209,7 @@ def model_file(run: Run) -> tuple[Path, str]:
             "restore it; or --trust-changed uses it as it is: the run's accuracy is of another",
         )
     if run.record.get("task") != "reconstruct":
-        must_hold(run, path)
+        _must_hold(run, path)
     return path, digest
 
 
@@ -210,7 +229,7 @@ def must_be_exported(file: Path) -> None:
             )
 
 
-def must_hold(run: Run, path: Path) -> None:
+def _must_hold(run: Run, path: Path) -> None:
     """Raises RunError where no tensor of the file can be a layer of a head as run.json has it.
 
     Before a network is built: a list of a million names would take all of the memory.
@@ -227,7 +246,7 @@ def must_hold(run: Run, path: Path) -> None:
             )
 
 
-def must_have_head(run: Run, chain: nn.Sequential, row: ModelSpec) -> None:
+def _must_have_head(run: Run, chain: nn.Sequential, row: ModelSpec) -> None:
     """Raises RunError where the row of a run names what is no last layer of the network."""
     from torch import nn
 
@@ -244,7 +263,7 @@ def must_have_head(run: Run, chain: nn.Sequential, row: ModelSpec) -> None:
         )
 
 
-def must_take(run: Run, chain: nn.Sequential, preprocess: Preprocess) -> None:
+def _must_take(run: Run, chain: nn.Sequential, preprocess: Preprocess) -> None:
     """Raises RunError where the network cannot take a picture as run.json describes it."""
     from zoo.models.meter import passes
 

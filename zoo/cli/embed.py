@@ -50,7 +50,8 @@ def command(
     """
     from zoo.predict import embedding_files, writers
     from zoo.predict import inputs as sources
-    from zoo.predict.embed import Sample, open_embedder
+    from zoo.predict.embed import Sample, Wanted, open_embedder
+    from zoo.predict.predictor import Opening
 
     writers.check(output, embedding_files.SUFFIXES)
     writers.check_safe(csv_safe, output)
@@ -60,11 +61,9 @@ def command(
     found = sources.find(inputs, sys.stdin)
     with Screen() as screen:
         first, found.each = peeked(found.each)
-        ours = open_embedder(
-            model, stage=stage, flat=flat, guesses=place is not None and not labelled(first),
-            choice=weights, device=device, seed=seed, progress=screen.bytes,
-            trusts=trust_changed,
-        )  # fmt: skip
+        wanted = Wanted(stage, flat, guesses=place is not None and not labelled(first))
+        how = Opening(weights, device, seed=seed, trusts=trust_changed)
+        ours = open_embedder(model, wanted, how, screen.bytes)
         describe(ours)
         sample = Sample(min(MAP_ROWS, max(1, MAP_VALUES // ours.width)), seed)
         counts = {"ok": 0, "error": 0}

@@ -38,7 +38,7 @@ def command(
     several labels a photo: mean average precision (mAP), macro-F1, photos with all labels right.
     """
     from zoo.predict.evaluate import LabelEvaluation, evaluate, evaluate_several
-    from zoo.predict.predictor import open_predictor
+    from zoo.predict.predictor import Opening, open_predictor
     from zoo.predict.writers import check
 
     if part not in (None, "val", "test", "train", "all"):
@@ -50,10 +50,8 @@ def command(
         check(plot, (".png",), "--plot")
     with Screen() as screen:
         photos = chosen(models, data, part)
-        members = [
-            open_predictor(name, device=device, progress=screen.bytes, trusts=trust_changed)
-            for name in models
-        ]
+        how = Opening(device=device, trusts=trust_changed)
+        members = [open_predictor(name, how, progress=screen.bytes) for name in models]
         show_names(photos, members[0].classes)
         several = any(member.threshold is not None for member in members)
         if several and plot is not None:

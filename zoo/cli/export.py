@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +14,7 @@ from zoo.cli.flags import Grouped, TrustChanged
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.export.onnx import Exported
-    from zoo.export.reconstruction import Rebuilt
+    from zoo.export.records import Exported, Rebuilt
     from zoo.run import Run
 
 FEWEST = 16  # photos to choose those of the proof from
@@ -79,20 +77,17 @@ def onnx(
     with Screen() as screen:
         from zoo.export import int8 as in_int8
         from zoo.export import onnx as in_fp32
+        from zoo.export import reconstruction
+        from zoo.export.records import Order
 
         chosen = photos_of_proof(opened, photos)
+        order = Order(chosen, destination, input, count, force, screen.say)
         proof: Exported | Rebuilt
         if opened.record.get("task", "classify") == "reconstruct":
             refuse_int8(opened, int8)
-            proof = rebuilt(opened, chosen, destination, input, screen.say, count)
-        elif int8:
-            proof = in_int8.export_run(
-                opened, chosen, destination, input, screen.say, count, force=force
-            )
+            proof = reconstruction.export_run(opened, order)
         else:
-            proof = in_fp32.export_run(
-                opened, chosen, destination, input, screen.say, count, force=force
-            )
+            proof = (in_int8 if int8 else in_fp32).export_run(opened, order)
     name = f"{input}-int8" if int8 else input
     known = {**proof.to_dict(), "sha256": weights.hash_of(destination)}
     opened.update(exported={**opened.record.get("exported", {}), name: known})
@@ -108,21 +103,6 @@ def refuse_int8(run: Run, asked: bool) -> None:
         )
 
 
-def rebuilt(
-    run: Run,
-    photos: list[Path],
-    destination: Path,
-    kind: str,
-    say: Callable[[str], None],
-    most: int | None,
-) -> Rebuilt:
-    from zoo import network
-    from zoo.export.reconstruction import export
-
-    precision = run.record["precision"]
-    return export(network.of_run(run), photos, destination, kind, say, precision, most)
-
-
 def photos_of_proof(run: Run, folder: Path | None) -> list[Path]:
     """Those asked for, else the run's validation photos, and training photos where they are few."""
     from zoo.predict.inputs import find
@@ -134,7 +114,7 @@ def photos_of_proof(run: Run, folder: Path | None) -> list[Path]:
 
 
 def show(proof: Exported | Rebuilt) -> None:
-    from zoo.export.onnx import Exported
+    from zoo.export.records import Exported
 
     if not isinstance(proof, Exported):
         show_rebuilt(proof)

@@ -6,8 +6,9 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +20,7 @@ from zoo.text import percent, printable
 
 if TYPE_CHECKING:
     from zoo.predict.inputs import Input, Inputs
-    from zoo.predict.predictor import Prediction, Predictor
+    from zoo.predict.predictor import Opening, Prediction, Predictor
 
 AGREEMENT_PICTURES = 64
 REASONS, SHOWN = 1000, 3  # why rows are errors: so many are counted, so many are shown
@@ -58,20 +59,17 @@ def command(
     writers.check_safe(csv_safe, output)
     found = sources.find(inputs, sys.stdin)
     with Screen() as screen:
-        opening: dict[str, Any] = {"choice": weights, "device": device, "engine": engine}
-        opening["trusts"] = trust_changed
+        how = predictor.Opening(weights, device, precision, engine, trusts=trust_changed)
         other = compared_with(model, precision, engine)
         photos = first_pictures(model, found) if other else []
-        ours = predictor.open_predictor(
-            model, precision=precision, photos=photos, progress=screen.bytes, **opening
-        )
+        ours = predictor.open_predictor(model, how, photos, screen.bytes)
         about = counted(len(ours.classes), "class", "classes")
         if ours.threshold is not None:
             reject.check_several(model, reject_below)
             about += f", labels are those with a probability of {ours.threshold:g} or more"
         talk(f"{ours.about}; {about}")
         if other:
-            must_agree(model, other, opening, ours, photos, force)
+            must_agree(model, other, how, ours, photos, force)
         top = min(top, len(ours.classes))
         statuses: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
@@ -129,7 +127,7 @@ def compared_with(model: str, precision: str | None, engine: str) -> str:
 def must_agree(
     model: str,
     precision: str,
-    opening: dict[str, Any],
+    how: Opening,
     ours: Predictor,
     photos: list[Input],
     force: bool,
@@ -142,7 +140,7 @@ def must_agree(
     from zoo.predict import agreement, predictor
 
     def exact() -> Predictor:
-        return predictor.open_predictor(model, precision=precision, **{**opening, "engine": "auto"})
+        return predictor.open_predictor(model, replace(how, precision=precision, engine="auto"))
 
     same, count = agreement.measured(model, ours, exact, photos)
     what = "class" if ours.threshold is None else "labels"

@@ -41,7 +41,7 @@ def to_onnx(
     file holds, ParityError where neither exporter gets the chain right.
     """
     chain = on_cpu(chain)
-    refuse_huge(chain)
+    refuse_huge(size_of(chain))
     found = differences = None
     for exporter in (traced, exported):
         with contextlib.suppress(Exception):  # exporters raise anything; the next one may do
@@ -65,11 +65,16 @@ def on_cpu(chain: nn.Module) -> nn.Module:
     return chain.eval().to(memory_format=torch.contiguous_format)
 
 
-def refuse_huge(chain: nn.Module) -> None:
-    total = sum(tensor.numel() * tensor.element_size() for tensor in chain.state_dict().values())
-    if total > LIMIT:
+def size_of(chain: nn.Module) -> int:
+    """Return the bytes of all tensors of a chain."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in chain.state_dict().values())
+
+
+def refuse_huge(size: int) -> None:
+    """Raises WriteError for more bytes than an ONNX file holds."""
+    if size > LIMIT:
         raise WriteError(
-            f"the network has {total / 1e9:.2f} GB of weights, an ONNX file holds 2 GB",
+            f"the network has {size / 1e9:.2f} GB of weights, an ONNX file holds 2 GB",
             "choose a smaller network: `zoo list --sort params`",
         )
 

@@ -36,6 +36,7 @@ LAYERS = ("Conv", "Gemm")
 OPERATORS = [*LAYERS, "ConvTranspose", "MatMul", "Add", "Concat", "MaxPool", "GlobalAveragePool",
              "Relu", "Clip", "Flatten"]  # fmt: skip
 BATCH = 8
+CALIBRATION = 64  # photos
 
 
 def quantise(model: bytes, calibration: Array) -> bytes:

@@ -16,7 +16,7 @@ import numpy as np
 from zoo.data.index import DatasetIndex
 from zoo.device import Device
 from zoo.engine.compiled import find, made_of
-from zoo.engine.open import NetworkRef, Opened, compiled
+from zoo.engine.open import NetworkRef, Opened, open_engine
 from zoo.errors import ZooError
 from zoo.features.cache import cache_of
 from zoo.features.compute import Progress, Views, compute
@@ -102,9 +102,9 @@ def begin(recipe: Recipe, index: DatasetIndex, device: Device, engine: str) -> A
     made = made_of(row_of(known, recipe), recipe.variant)
     where = (known.tensors, known.boundary, preprocess_of(known, recipe))
     part = NetworkRef(recipe.model, made, *where, None)
-    if find(part.key) is None:
+    if find(part.key()) is None:
         return None
     try:
-        return Ahead(part, compiled(part, device, recipe.workers), index)
+        return Ahead(part, open_engine(part, engine, device, recipe.workers), index)
     except (ZooError, OSError):
         return None

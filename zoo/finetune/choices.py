@@ -10,9 +10,9 @@ import numpy as np
 
 from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex
+from zoo.data.samples import evenly
 from zoo.data.views import small_and_grey
 from zoo.device import Device
-from zoo.engine.open import spread
 from zoo.errors import UsageError
 from zoo.metrics import Array
 from zoo.models.cut import Cut
@@ -123,7 +123,7 @@ def view_count(
 
 def mirrored(index: DatasetIndex) -> bool:
     """Whether views may be mirror images where nobody says so: not those of digits or letters."""
-    some = spread(index.of("train"), LOOKED)
+    some = evenly(index.of("train"), LOOKED)
     return not small_and_grey(index.root / sample.path for sample in some)
 
 

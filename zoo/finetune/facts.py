@@ -137,15 +137,12 @@ def networks(
 
     whole = recipe.task == "reconstruct"
     scratch = not recipe.freeze and recipe.head == "linear"
-    start = network.pretrained(
-        recipe.model,
-        recipe.weights,
-        variant=dict(recipe.variant),
-        classes=classes if scratch and not whole else None,
-        except_head=True,
-        seed=recipe.seed,
-        progress=progress,
-    )
+    about: Any = {"variant": dict(recipe.variant), "seed": recipe.seed}
+    if scratch and not whole and (recipe.weights or "").lower() == "none":
+        start = network.untrained(recipe.model, classes, **about)
+    else:
+        about |= {"except_head": True, "progress": progress}
+        start = network.pretrained(recipe.model, recipe.weights, **about)
     digest = state_sha256(start.chain)
     if whole or (scratch and not start.trained and start.spec.task == "classify"):
         return start, start.chain, start.spec, digest

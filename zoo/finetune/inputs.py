@@ -17,9 +17,9 @@ from zoo.data.decode import read_bytes
 from zoo.data.index import DatasetIndex, Sample
 from zoo.data.views import view_of
 from zoo.engine import Array, Engine
-from zoo.engine.open import Opened, prefix
+from zoo.engine.open import FORGIVEN, Opened, open_engine
 from zoo.engine.pipeline import batched, ordered
-from zoo.errors import CacheError, DataError, ImageError, Interrupted, RunError
+from zoo.errors import CacheError, ConversionError, DataError, ImageError, Interrupted, RunError
 from zoo.features.cache import FeatureCache, Features, cache_of, memory
 from zoo.features.compute import Pass, Views, compute
 from zoo.features.standardise import ScaledFeatures, Scaling
@@ -123,18 +123,20 @@ class Gather:
         """The engine of the frozen part; what there is to say of it."""
         with self.team.in_turn():  # a graph is made once
             plan, part = self.plan, self.plan.part(cut)
-            if plan.ahead and (plan.ahead.part.key, plan.ahead.part.preprocess) == (
-                part.key,
+            if plan.ahead and (plan.ahead.part.key(), plan.ahead.part.preprocess) == (
+                part.key(),
                 part.preprocess,
             ):
                 ready = plan.ahead.ready
             else:
                 place = (plan.engine, plan.device, plan.recipe.workers)
-                ready = prefix(part, *place, alone=self.team.alone)
+                ready = open_engine(
+                    part, *place, FORGIVEN if self.team.alone else (ConversionError,)
+                )
         self.prefix = ready
         if ready.note:
             self.run.update(engine="torch")
-            yield Note(ready.note)
+            yield Note(f"torch runs the frozen part: {ready.note}")
         return ready
 
     def computed(

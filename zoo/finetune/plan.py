@@ -106,7 +106,7 @@ class Plan:
         made = made_of(self.start.row, self.start.variant)
         tensors = self.known.tensors if self.known else tensors_of(cut.frozen)
         where = (self.recipe.model, made, tensors, cut.boundary, self.preprocess)
-        return NetworkRef(*where, None if self.known else cut.frozen)
+        return NetworkRef(*where, None if self.known else lambda: cut.frozen)
 
     @property
     def fresh(self) -> str | None:

@@ -246,4 +246,4 @@ def plan_of(
             "engine": engine[1],
         },
     )
-    return plan if compiled.find(plan.part(parts).key, state=True) else None
+    return plan if compiled.find(plan.part(parts).key(), state=True) else None

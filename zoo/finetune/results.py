@@ -13,10 +13,11 @@ import numpy as np
 
 from zoo import __version__, catalog, weights
 from zoo.data.index import DatasetIndex, Sample
+from zoo.data.samples import evenly
 from zoo.data.views import plain_view
 from zoo.disk import write_sealed
 from zoo.engine.compiled import made_of
-from zoo.engine.open import NetworkRef, prefix, spread, tensors_of
+from zoo.engine.open import NetworkRef, open_engine, tensors_of
 from zoo.engine.pipeline import forward
 from zoo.engine.select import choose
 from zoo.errors import DisagreementError, ImageError, WriteError
@@ -157,7 +158,7 @@ def agreement_with_fp32(plan: Plan, index: DatasetIndex, run: Run) -> float:
 
     Both run the whole network that the run has saved, on the engine that `predict` will choose.
     """
-    val = spread(index.of("val"), PHOTOS)  # the index is sorted by class
+    val = evenly(index.of("val"), PHOTOS)  # the index is sorted by class
     paths = [index.root / sample.path for sample in val]
     several = plan.recipe.task == "multilabel"
 
@@ -171,7 +172,7 @@ def agreement_with_fp32(plan: Plan, index: DatasetIndex, run: Run) -> float:
     answers = []
     for precision in ("fp32", plan.device.precision):
         device = replace(plan.device, precision=precision)
-        engine = prefix(NetworkRef(*where, plan.chain), kind, device).engine
+        engine = open_engine(NetworkRef(*where, lambda: plan.chain), kind, device).engine
         rows = forward(paths, lambda path: plain_view(path, plan.preprocess), engine)
         answers.append([None if isinstance(row, ImageError) else answer(row) for _, row in rows])
     return float(np.mean([ours == theirs for ours, theirs in zip(*answers, strict=True)]))
@@ -192,9 +193,9 @@ def agreeing(
         return None
     assert plan.cut is not None
     place = replace(plan.device, precision="fp32")
-    exact = prefix(plan.part(plan.cut), plan.engine, place, plan.recipe.workers)
+    exact = open_engine(plan.part(plan.cut), plan.engine, place, plan.recipe.workers)
     cache = inputs.cache(plan.cut, exact)  # so that the next run need not compute them
-    rows = spread(range(len(val)), COMPARED)
+    rows = evenly(range(len(val)), COMPARED)
     work = [(val[row], Views()) for row in rows]
     found = compute(cache, exact.engine, plan.preprocess, inputs.index.root, work, inputs.progress)
     there = [row for row in rows if val[row].path in found.keys]

@@ -181,10 +181,10 @@ def read(run: Run) -> list[tuple[str, str, bool]]:
 def measure(name: str, run: Run, progress: Progress) -> list[tuple[str, str, bool]]:
     """The same, by running the network."""
     from zoo.predict.evaluate import evaluate
-    from zoo.predict.predictor import open_predictor
+    from zoo.predict.predictor import Opening, open_predictor
 
     photos = [(str(path), label) for path, label in run.labelled("val")]
-    found = evaluate([open_predictor(name, trusts=run.trusts)], photos, progress)
+    found = evaluate([open_predictor(name, Opening(trusts=run.trusts))], photos, progress)
     labels, (answers,) = dict(photos), found.answers
     rows = zip(found.paths, answers.correct, strict=True)
     return [(path, labels[path], bool(right)) for path, right in rows]
