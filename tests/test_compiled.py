@@ -311,13 +311,13 @@ def test_two_processes_make_one_folder_and_a_third_needs_no_torch(chain):
 def test_a_process_that_is_killed_leaves_nothing_that_is_found(chain):
     """At any moment: from before the first file to after the last."""
     found = 0
-    for step in ("write_graph", "prove", "kept.seal", "kept.settle", "kept.sweep"):
+    for step in ("write_graph", "prove", "store.seal", "store.settle", "store.sweep"):
         die = f"compiled.{step} = lambda *_, **__: os._exit(9)\n"
         code = MAKE.replace("torch.set_num", "import os\n" + die + "torch.set_num")
         command = [sys.executable, "-c", code, key(), "x"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
         assert done.returncode == 9, done.stderr
         there = find(key())
-        assert (there is not None) == (step == "kept.sweep")
+        assert (there is not None) == (step == "store.sweep")
         found += there is not None
     assert found == 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import catalog, weights
 from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.device import seed_all
-from zoo.errors import RunError, WeightsError
+from zoo.errors import RunError, WeightsError, first_line
 from zoo.records import EDITED
 from zoo.run import Run
 
@@ -125,7 +125,7 @@ def is_run_file(path: Path) -> bool:
 
 
 def class_names(listed: str, count: int) -> tuple[str, ...]:
-    """The names of a list of the catalogue, or numbers where there is no such list."""
+    """Return the names of a list of the catalogue, or numbers where there is no such list."""
     from zoo.catalog import classes
     from zoo.errors import ZooError
 
@@ -270,22 +270,21 @@ def _must_take(run: Run, chain: nn.Sequential, preprocess: Preprocess) -> None:
     try:
         passes(chain, preprocess)
     except Exception as error:  # the networks' own have no common type
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         side, channels = preprocess.size, preprocess.channels
         raise RunError(
             f"{run.path('run.json')}: preprocess says {channels} x {side} x {side}, which "
-            f"{run.record['model']} cannot take: {reason}",
+            f"{run.record['model']} cannot take: {first_line(error)}",
             EDITED,
         ) from error
 
 
 def record_of(spec: ModelSpec) -> dict[str, Any]:
-    """A row as it stands in run.json: what a library's model looks like takes seconds to find."""
+    """Return a row for run.json: what a library's model looks like takes seconds to find."""
     return {**asdict(spec), "weights": []}
 
 
 def recorded(about: dict[str, Any]) -> ModelSpec:
-    """The row of a run: of our own networks the catalogue's, of a library's the one recorded."""
+    """Return the row of a run: the catalogue's, of a library's model the one recorded."""
     said = about.get("spec")
     if said is None:
         raise RunError("the run was written by an older zoo", "make it anew: features are kept")
@@ -303,7 +302,7 @@ def recorded(about: dict[str, Any]) -> ModelSpec:
 def with_head(
     chain: nn.Sequential, spec: ModelSpec, classes: int, kind: str
 ) -> tuple[nn.Sequential, ModelSpec]:
-    """The chain with a fresh head for so many classes, and the row that describes it."""
+    """Return the chain with a fresh head for so many classes, and the row that describes it."""
     from torch import nn
 
     from zoo import models

@@ -186,15 +186,10 @@ def make(chain: nn.Module, channels: int, size: int, outputs: Sequence[str]) -> 
     Traced with other weights than the chain has, so that a number that went from them into the
     graph shows. Raises ParityError where the network is not all in its state dict.
     """
-    import torch
-
     chain = graph.on_cpu(chain)
     graph.refuse_huge(graph.size_of(chain))
     try:
-        kept = torch.onnx.TrainingMode.PRESERVE
-        model = graph.traced(
-            _shaken(chain), channels, size, outputs, training=kept, do_constant_folding=False
-        )
+        model = graph.traced(_shaken(chain), channels, size, outputs, plain=True)
         template = _stripped(model, set(chain.state_dict()))
         state = {name: tensor.numpy() for name, tensor in chain.state_dict().items()}
         apart = graph.difference(filled(template, state).SerializeToString(), chain, channels, size)

@@ -104,7 +104,7 @@ def _compiled(ref: NetworkRef, device: Device, workers: int) -> Opened:
     """Raises ConversionError where the chain cannot be compiled, CacheError."""
     compiled = find(ref.key(device.precision)) or _made(ref, device.precision)
     ready = compiled.engine(device.precision, workers)
-    return Opened(ready if ref.head is None else WithHead(ready, *ref.head), compiled)
+    return Opened(ready if ref.head is None else _WithHead(ready, *ref.head), compiled)
 
 
 def _made(ref: NetworkRef, precision: str) -> Compiled:
@@ -138,7 +138,7 @@ def _quantised(ref: NetworkRef, chain: nn.Sequential) -> bytes:
     return quantise(model, np.stack(inputs))
 
 
-class WithHead:
+class _WithHead:
     """An engine for the frozen part with a linear head behind it; see `Engine`."""
 
     def __init__(self, engine: Engine, weight: Array, bias: Array) -> None:

@@ -158,7 +158,7 @@ def trace(
 def _write_stored(
     stored: bytes, state: Mapping[str, Array], about: About, recall: Recalled, order: Order
 ) -> Exported:
-    """By a graph template and the arrays of the run's file."""
+    """Write a file from a graph template and the arrays of the run's."""
     import onnx
 
     network, whole = onnx.load_from_string(stored), onnx.load_from_string(stored)
@@ -182,7 +182,7 @@ def _write_stored(
 def _write_proved(
     network: onnx.ModelProto, net: Network, pictures: Pictures, order: Order
 ) -> Exported:
-    """By a graph with its weights, beside what torch computes with the chain."""
+    """Write a file from a graph with its weights; beside what torch computes with the chain."""
     about, inputs = About.of(net), np.stack([pixels for _, pixels in pictures])
     order.say(f"comparing with ONNX Runtime on {len(pictures)} photos")
     reference = computed(torch_values(net.chain, net.preprocess, inputs), about)

@@ -206,7 +206,7 @@ def recalled(run: Run, photos: Sequence[Path], about: About, most: int) -> Recal
 
 
 def compare_network(ours: Array, theirs: Reference, about: About) -> float:
-    """Largest difference of the bare network's class scores, relative to the largest of them.
+    """Return the largest difference of a class score of the bare network, beside the largest.
 
     Where the run's scores are not known, of its probabilities.
     """
@@ -216,8 +216,8 @@ def compare_network(ours: Array, theirs: Reference, about: About) -> float:
     return float(np.nanmax(np.abs(about.probabilities(ours) - theirs.probabilities)))
 
 
-def compare(probabilities: Array, theirs: Reference, about: About) -> Fields:
-    """The file's probabilities beside the run's. Raises ParityError for another clear answer."""
+def _compare(probabilities: Array, theirs: Reference, about: About) -> Fields:
+    """Compare the file's answers with the run's. Raises ParityError for another clear one."""
     difference = np.abs(probabilities - theirs.probabilities)
     same = (answers(probabilities, about) == theirs.told).all(axis=1)
     clear = _margin(probabilities, about) > PIXELS_MAX
@@ -239,7 +239,7 @@ def compare(probabilities: Array, theirs: Reference, about: About) -> Fields:
 def compare_odd(
     pool: ThreadPoolExecutor, pictures: Pictures, whole: RunFile, network: RunFile, about: About
 ) -> Fields:
-    """The file beside its own network on photos of odd sizes and kinds, decoded by the contract.
+    """Compare the file with its network on photos of odd sizes and kinds, as the contract has them.
 
     Raises ParityError for another clear answer.
     """
@@ -248,7 +248,7 @@ def compare_odd(
     ours, scores = (np.concatenate(each) for each in zip(*found, strict=True))
     theirs = computed(scores, about)
     try:
-        result = compare(ours, theirs, about)
+        result = _compare(ours, theirs, about)
     except ParityError as error:
         raise ParityError(f"{error.what} of odd sizes and kinds", error.hint) from None
     worst = int(np.abs(ours - theirs.probabilities).max(axis=1).argmax())
@@ -309,13 +309,13 @@ def prove(path: Path, kind: str, network: bytes, recall: Recalled, about: About)
         whole = each(pool, model.run, pictures, kind, about.preprocess)
         if bare is None:  # the file is the bare network
             ours = scores = np.concatenate(list(whole))
-            result = compare(about.probabilities(ours), theirs, about)
+            result = _compare(about.probabilities(ours), theirs, about)
         else:
             some = each(pool, bare.result(), pictures[::2], "tensor", about.preprocess)
             scores, beside = np.concatenate(list(some)), theirs.every_second()
             ours = np.concatenate(list(whole))
             odd = compare_odd(pool, pictures, model.run, bare.result(), about)
-            result = odd | compare(ours, theirs, about)
+            result = odd | _compare(ours, theirs, about)
     result |= {"network_diff": compare_network(scores, beside, about), "runtime": model.name}
     result["network_photos"] = len(scores)
     check(result)

@@ -11,7 +11,7 @@ Say = Callable[[str], None]
 Fields = dict[str, Any]  # of a record below, by name
 
 
-def silent(text: str) -> None:
+def _silent(text: str) -> None:
     pass
 
 
@@ -29,7 +29,7 @@ class Order:
     kind: str = "image"
     most: int | None = None
     force: bool = False
-    say: Say = silent
+    say: Say = _silent
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class Embedder:
     about: str
 
     def rows(self, inputs: Iterable[Input]) -> Iterator[Embedding]:
-        """One Embedding for each input, in order, in constant memory."""
+        """Yield one Embedding for each input, in order, in constant memory."""
         for item, result in answers(inputs, lambda item: self.load(item.file), self.engine):
             label = folder_labels.known(item)
             if isinstance(result, ImageError):
@@ -119,7 +119,7 @@ def open_embedder(
 
 
 def _default_stage(net: Network) -> tuple[str, str]:
-    """The stage that says most about a picture, and why."""
+    """Return the stage that says most about a picture, and why."""
     from zoo.models import cut
 
     if net.spec.task == "reconstruct":
@@ -144,7 +144,7 @@ def _shape_after(first: nn.Sequential, net: Network) -> tuple[int, ...]:
 
 
 def averaged(shape: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
-    """The axes to average over (0 is the batch's), and that in words.
+    """Return the axes to average over (0 is the batch's), and that in words.
 
     Pictures are square, so H = W: channels come first unless only the first two are equal.
     """

@@ -56,7 +56,7 @@ class Prediction:
 
     @property
     def answer(self) -> tuple[str, ...]:
-        """What the picture is said to show: a class, or of a multi-label network any number."""
+        """Return what the picture is said to show: a class, or several of a multi-label network."""
         if self.reached is None:
             return self.labels[:1]
         return tuple(name for name, _ in self.reached)
@@ -86,7 +86,7 @@ class Predictor:
             )
 
     def rows(self, inputs: Iterable[Input], top: int = 1) -> Iterator[Prediction]:
-        """One Prediction for each input, in order, in constant memory."""
+        """Yield one Prediction for each input, in order, in constant memory."""
         top = min(top, len(self.classes))
         for item, result in answers(inputs, lambda item: self.load(item.file), self.engine):
             scores = result if isinstance(result, ImageError) else self.probabilities(result)
@@ -121,7 +121,7 @@ class Predictor:
         return result
 
     def reached(self, scores: Array) -> tuple[tuple[str, float], ...] | None:
-        """In the order of the classes."""
+        """Return the classes that reach the threshold, in their order."""
         if self.threshold is None:
             return None
         pairs = zip(self.classes, scores.tolist(), strict=True)
@@ -313,7 +313,7 @@ def _exported(name: str, how: Opening) -> Predictor:
 
 
 def val_photos(name: str, count: int) -> list[Input]:
-    """Up to so many val photos of a run, spread over the list, that are still where they were."""
+    """Return up to so many val photos of a run, from all over the list, that are still there."""
     if not is_run(name):
         return []
     photos = [path for path in Run.open(Path(name)).photos("val") if path.is_file()]
