@@ -70,32 +70,38 @@ def pretrained(
 
     spec = models.resolve(name)
     variant = catalog.check_variant(spec, variant or {})
-    chosen = weights.choose(spec, choice)
+    chosen = _chosen(spec, name, choice)
     if isinstance(chosen, Path) and is_run_file(chosen):
         return of_run(Run.open(chosen.parent).finished(), expected=name, variant=variant)
-    if chosen is None and choice is None:
-        raise WeightsError(
-            f"{name} has no pretrained weights",
-            f"give some with --weights FILE or RUN, or train it from scratch: "
-            f"`zoo train {name} PHOTOS`",
-        )
     if chosen is None:
         return _drawn(spec, None, variant, seed)
     seed_all("weights", seed)
     if isinstance(chosen, Weights):  # first: a missing file is told before a network is built
-        own, path = chosen, weights.find(chosen, progress=progress, model=spec.name)
+        like: Weights | None = chosen
+        path = weights.find(chosen, progress=progress, model=spec.name)
+        origin = {"tag": chosen.tag, "file": chosen.file, "licence": chosen.licence}
     else:
-        own, path = None, chosen
+        like, path = spec.default_weights, chosen
+        origin = {"tag": "file", "file": str(path.absolute())}
     chain = models.build(spec, variant=variant)
     taken = weights.load(chain, spec, path, except_head=except_head)
-    if own:
-        origin = {"tag": own.tag, "file": own.file, "licence": own.licence}
-    else:
-        origin = {"tag": "file", "file": str(path.absolute())} | ({"taken": taken} if taken else {})
-    like = own or spec.default_weights
+    if taken and isinstance(chosen, Path):
+        origin["taken"] = taken
     preprocess = like.preprocess if like else spec.preprocess
     names = class_names(like.classes if like else "", spec.num_classes)
     return Network(spec, spec, chain, preprocess, names, origin, variant=variant, source=path)
+
+
+def _chosen(spec: ModelSpec, name: str, choice: str | None) -> Weights | Path | None:
+    """Return what `--weights` names. Raises WeightsError where a default is not there either."""
+    chosen = weights.choose(spec, choice)
+    if chosen is None and choice is None:
+        raise WeightsError(
+            f"{name} has no pretrained weights",
+            "give some with --weights FILE or RUN, or train it from scratch: "
+            f"`zoo train {name} PHOTOS`",
+        )
+    return chosen
 
 
 def untrained(

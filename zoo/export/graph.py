@@ -259,7 +259,7 @@ def _normalised(build: Builder, picture: Value, preprocess: Preprocess) -> None:
 
 
 def _with_probabilities(network: onnx.ModelProto, several: bool) -> onnx.ModelProto:
-    """Return the network with `probabilities` for `logits`: of all classes, or of each by itself."""
+    """Return the network with `probabilities` for `logits`: of all, or of each class by itself."""
     import onnx
 
     ends = (["logits"], ["probabilities"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,9 +27,12 @@ from zoo.export.proof import (
     readable,
     torch_values,
 )
-from zoo.export.records import Order, Rebuilt
+from zoo.export.records import Fields, Order, Rebuilt
 from zoo.network import Network, of_run
 from zoo.run import Run
+
+if TYPE_CHECKING:
+    import onnx
 
 OUTPUTS = ("reconstruction", "code")
 TOLERANCES = LIMITS | {"code_diff": PIXELS_MAX}
@@ -44,44 +48,47 @@ def export_run(run: Run, order: Order) -> Rebuilt:
     from zoo.models.tap import WithCode
 
     net = of_run(run)
-    encoder, decoder = halves(net.chain, net.spec.code)
     pictures = readable(order.photos, net.preprocess, order.most or PHOTOS)
     order.say("tracing the network")
-    network = trace(net, WithCode(encoder, decoder), OUTPUTS)
+    network = trace(net, WithCode(*halves(net.chain, net.spec.code)), OUTPUTS)
     order.say(f"comparing with ONNX Runtime on {len(pictures)} photos")
-    inputs = np.stack([pixels for _, pixels in pictures])
-    chains = (net.chain, encoder)
-    first, second = (torch_values(chain, net.preprocess, inputs) for chain in chains)
-    facts, about = About.of(net), {"zoo.task": "reconstruct", "zoo.code": net.spec.code}
-    odd = None
     with replacing(order.destination) as path:
-        write(network, facts, "tensor", path, about)
-        bare, ours, runtime = _file(path, "tensor", pictures, net)
-        network_diff = max(_relative(ours[0], first), _relative(ours[1], second))
-        if order.kind == "image":
-            write(behind(net.preprocess, network), facts, "image", path, about)
-            file, ours, runtime = _file(path, "image", pictures, net)
-            photos = odd_photos([photo for photo, _ in pictures], net.preprocess)
-            pairs = compared(photos, file, bare, net.preprocess)
-            odd = max(float(np.abs(mine - other).max()) for mine, other in pairs)
-        difference = np.abs(ours[0] - first)
-        result = {
-            "network_diff": network_diff,
-            "max_diff": float(difference.max()),
-            "mean_diff": float(difference.mean()),
-            "code_diff": _relative(ours[1], second),
-        }
-        check(result, TOLERANCES)
+        result = _proved(path, order.kind, network, net, pictures)
     return Rebuilt(
         path=str(order.destination),
         bytes=order.destination.stat().st_size,
         input=order.kind,
         photos=len(pictures),
-        runtime=runtime,
         precision=run.record["precision"],
-        odd_max_diff=odd,
         **result,
     )
+
+
+def _proved(
+    path: Path, kind: str, network: onnx.ModelProto, net: Network, pictures: Pictures
+) -> Fields:
+    """Write the file and return how far it is from the run; raises ParityError."""
+    from zoo.models.cut import halves
+
+    inputs = np.stack([pixels for _, pixels in pictures])
+    chains = (net.chain, halves(net.chain, net.spec.code)[0])
+    rebuilt, codes = (torch_values(chain, net.preprocess, inputs) for chain in chains)
+    facts, about = About.of(net), {"zoo.task": "reconstruct", "zoo.code": net.spec.code}
+    write(network, facts, "tensor", path, about)
+    bare, ours, runtime = _file(path, "tensor", pictures, net)
+    result: Fields = {"runtime": runtime}
+    result["network_diff"] = max(_relative(ours[0], rebuilt), _relative(ours[1], codes))
+    if kind == "image":
+        write(behind(net.preprocess, network), facts, "image", path, about)
+        file, ours, _ = _file(path, "image", pictures, net)
+        odd = odd_photos([photo for photo, _ in pictures], net.preprocess)
+        pairs = compared(odd, file, bare, net.preprocess)
+        result["odd_max_diff"] = max(float(np.abs(mine - other).max()) for mine, other in pairs)
+    difference = np.abs(ours[0] - rebuilt)
+    result["max_diff"], result["mean_diff"] = float(difference.max()), float(difference.mean())
+    result["code_diff"] = _relative(ours[1], codes)
+    check(result, TOLERANCES)
+    return result
 
 
 def _file(

@@ -160,16 +160,13 @@ def open_predictor(
     """
     if name.lower().endswith(".onnx"):
         return _exported(name, how)
-    from zoo import network_ref
     from zoo.engine.open import open_engine
+    from zoo.network_ref import classifier_of_name, classifier_of_run
 
     run = _run(name, how, labels=True)
     place = _place(how, run)
     kind, why = choose_for_network(how.engine, place.name, place.precision)
-    if run:
-        asked = network_ref.classifier_of_run(run)
-    else:
-        asked = network_ref.classifier_of_name(name, how.weights, progress)
+    asked = classifier_of_run(run) if run else classifier_of_name(name, how.weights, progress)
     if not asked.classes:
         raise UsageError(
             f"{name} with {how.weights} knows no classes", "fine-tune it first, or give weights"
@@ -182,14 +179,11 @@ def open_predictor(
     ready = open_engine(ref, kind, place, forgiven=(ConversionError, WriteError))
     engine = f"torch: {ready.note}" if ready.note else why
     about = "; ".join(filter(None, (_described(place, run), engine, asked.note)))
-    return Predictor(
-        ready.engine,
-        asked.classes,
-        lambda file: plain_view(file, preprocess),
-        True,
-        about,
-        asked.threshold,
-    )
+
+    def load(file: str) -> Array:
+        return plain_view(file, preprocess)
+
+    return Predictor(ready.engine, asked.classes, load, True, about, asked.threshold)
 
 
 def open_network(
