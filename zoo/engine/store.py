@@ -138,7 +138,7 @@ def discard(place: Path) -> None:
 NO_LOCKS = -1
 
 
-def lock(place: Path, *, alone: bool = False) -> int | None:
+def lock(place: Path, *, exclusive: bool = False) -> int | None:
     """Say to other processes that a folder is in use, until `unlock`; it follows a rename.
 
     None where there is no such folder, or another process has a lock that forbids this one.
@@ -151,7 +151,7 @@ def lock(place: Path, *, alone: bool = False) -> int | None:
     try:
         import fcntl
 
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         return None
@@ -185,7 +185,7 @@ def sweep(folder: Path, most: float, keep: Path) -> None:
 
 def remove(place: Path) -> bool:
     """Remove a folder unless it is in use; without its about.json it cannot be."""
-    lease = lock(place, alone=True) if (place / ABOUT).exists() else NO_LOCKS
+    lease = lock(place, exclusive=True) if (place / ABOUT).exists() else NO_LOCKS
     if lease is None:
         return False
     discard(place)

@@ -20,23 +20,9 @@ from zoo.engine import Array, graph_template
 from zoo.engine.quantise import CALIBRATION
 from zoo.errors import DisagreementError, ParityError
 from zoo.export import onnx as whole
+from zoo.export import proof
 from zoo.export.graph import joined
-from zoo.export.proof import (
-    BARE,
-    About,
-    Pictures,
-    Recalled,
-    alone,
-    answers,
-    compare_network,
-    compare_odd,
-    computed,
-    each,
-    enough,
-    readable,
-    recalled,
-    torch_values,
-)
+from zoo.export.proof import About, Pictures, Recalled
 from zoo.export.records import Exported, Fields, Order
 from zoo.machine import cores
 from zoo.metrics import ENOUGH
@@ -55,13 +41,13 @@ def export_run(run: Run, order: Order) -> Exported:
     from zoo.engine.quantise import quantise
 
     about, say = About.of_run(run), order.say
-    network, proof = _exact(run, order, about)
+    network, exact = _exact(run, order, about)
     named, learnt, photos = _apart(run, order.photos)
-    calibration = readable(learnt, about.preprocess, CALIBRATION)
+    calibration = proof.readable(learnt, about.preprocess, CALIBRATION)
     say(f"calibrating on {len(calibration)} {named}")
     inputs = np.stack([normalise(pixels, about.preprocess) for _, pixels in calibration])
     model = quantise(network, inputs)
-    pictures = readable(photos, about.preprocess, order.most or MEASURED)
+    pictures = proof.readable(photos, about.preprocess, order.most or MEASURED)
     say(f"measuring on {len(pictures)} photos")
     theirs = about.probabilities(_scores_of(network, pictures, about))
     with replacing(order.destination) as path:
@@ -70,15 +56,8 @@ def export_run(run: Run, order: Order) -> Exported:
         result = _measured(run, pictures, ours, theirs, about)
         if not order.force:
             refuse(result["agree"], len(pictures))
-    return Exported(
-        path=str(order.destination),
-        bytes=order.destination.stat().st_size,
-        input=order.kind,
-        precision=run.record["precision"],
-        computes="int8",
-        calibrated=len(calibration),
-        **(odd | result | proof),
-    )
+    result |= {"precision": run.record["precision"], "calibrated": len(calibration)}
+    return Exported(computes="int8", **(order.written() | odd | result | exact))
 
 
 def _apart(run: Run, photos: Sequence[Path]) -> tuple[str, Sequence[Path], Sequence[Path]]:
@@ -108,23 +87,24 @@ def _exact(run: Run, order: Order, about: About) -> tuple[bytes, Fields]:
     Raises ParityError.
     """
     stored = graph_template.find(whole.key_of(run))
-    recall = recalled(run, order.photos, about, enough(run))
+    recall = proof.recalled(run, order.photos, about, proof.enough(run))
     if stored is not None and recall is not None:
         network = graph_template.filled(stored, weights.read_arrays(model_file(run)[0]))
     else:
         net = of_run(run)
         order.say("computing the run's answers")
         network = whole.filled(net, whole.key_of(run))
-        pictures = readable(order.photos, about.preprocess, enough(run))
+        pictures = proof.readable(order.photos, about.preprocess, proof.enough(run))
         pixels = np.stack([pixels for _, pixels in pictures])
-        scores = torch_values(net.chain, net.preprocess, pixels)
-        recall = Recalled(pictures, computed(scores, about))
+        scores = proof.torch_values(net.chain, net.preprocess, pixels)
+        recall = Recalled(pictures, proof.computed(scores, about))
     model = network.SerializeToString()
-    difference = compare_network(_scores_of(model, recall.pictures, about), recall.reference, about)
-    if not difference <= BARE:
+    scores = _scores_of(model, recall.pictures, about)
+    difference = proof.compare_network(scores, recall.reference, about)
+    if not difference <= proof.BARE:
         raise ParityError(
-            f"the network's graph disagrees with the run by {difference:.2g}, at most {BARE:g} is "
-            "allowed",
+            f"the network's graph disagrees with the run by {difference:.2g}, at most "
+            f"{proof.BARE:g} is allowed",
             "please report it with the model's name; no file was written",
         )
     compared = {"network_photos": len(recall.pictures), "reference": recall.reference.source}
@@ -134,7 +114,7 @@ def _exact(run: Run, order: Order, about: About) -> tuple[bytes, Fields]:
 def _scores_of(model: bytes, pictures: Pictures, about: About) -> Array:
     """Return the class scores N x K of a bare network."""
     with ThreadPoolExecutor(cores()) as pool:
-        found = each(pool, alone(model), pictures, "tensor", about.preprocess)
+        found = proof.each(pool, proof.as_function(model), pictures, "tensor", about.preprocess)
         return np.concatenate(list(found))
 
 
@@ -149,12 +129,12 @@ def _answers_of(
 
     model = OnnxModel(path, threads=1)
     with ThreadPoolExecutor(cores()) as pool:
-        found = each(pool, model.run, pictures, kind, about.preprocess)
-        ours = np.concatenate(list(found))
-        result: Fields = {"runtime": model.name}
+        found = proof.each(pool, model.run, pictures, kind, about.preprocess)
+        ours, result = np.concatenate(list(found)), {"runtime": model.name}
         if kind == "tensor":
             return about.probabilities(ours), result
-        return ours, result | compare_odd(pool, pictures, model.run, alone(network), about)
+        odd = proof.compare_odd(pool, pictures, model.run, proof.as_function(network), about)
+        return ours, odd | result
 
 
 def _write(model: bytes, about: About, kind: str, path: Path) -> None:
@@ -169,7 +149,7 @@ def _write(model: bytes, about: About, kind: str, path: Path) -> None:
 def _measured(run: Run, pictures: Pictures, ours: Array, theirs: Array, about: About) -> Fields:
     """Return what Exported tells of the file beside fp32, and of both beside the labels."""
     difference = np.abs(ours - theirs)
-    same = (answers(ours, about) == answers(theirs, about)).all(axis=1)
+    same = (proof.answers(ours, about) == proof.answers(theirs, about)).all(axis=1)
     result: Fields = {
         "photos": len(pictures),
         "agree": int(same.sum()),

@@ -24,22 +24,11 @@ from zoo.engine import Array, graph, graph_template
 from zoo.engine.open import open_engine
 from zoo.engine.select import choose
 from zoo.errors import DisagreementError, ParityError, WeightsError, ZooError, first_line
+from zoo.export import proof
 from zoo.export.contract import decoding
 from zoo.export.graph import joined
-from zoo.export.proof import (
-    PHOTOS,
-    About,
-    Pictures,
-    Recalled,
-    computed,
-    enough,
-    in_batches,
-    prove,
-    readable,
-    recalled,
-    torch_values,
-)
-from zoo.export.records import Exported, Fields, Order
+from zoo.export.proof import About, Pictures, Recalled
+from zoo.export.records import Exported, Order
 from zoo.machine import cores
 from zoo.metrics import ENOUGH
 from zoo.network import Network, model_file, of_run, recorded
@@ -63,9 +52,9 @@ def export_run(run: Run, order: Order) -> Exported:
     precision, unless forced.
     """
     precision, say = run.record["precision"], order.say
-    usual = enough(run) if precision == "fp32" else COMPARED
+    usual = proof.enough(run) if precision == "fp32" else COMPARED
     about, key, most = About.of_run(run), key_of(run), order.most or usual
-    stored, recall = graph_template.find(key), recalled(run, order.photos, about, most)
+    stored, recall = graph_template.find(key), proof.recalled(run, order.photos, about, most)
     if stored is not None and recall is not None:
         try:
             state = weights.read_arrays(model_file(run)[0])
@@ -73,12 +62,12 @@ def export_run(run: Run, order: Order) -> Exported:
             return _write_stored(stored, state, about, recall, order)
         except (ParityError, WeightsError) as error:  # torch has the last word
             say(f"{error.what}: computing the run's answers anew")
-    pictures = readable(order.photos, about.preprocess, most)
+    pictures = proof.readable(order.photos, about.preprocess, most)
     net = of_run(run)
     say("tracing the network" if stored is None else "computing the run's answers")
-    proof = _write_proved(filled(net, key), net, pictures, order)
+    made = _write_proved(filled(net, key), net, pictures, order)
     if precision == "fp32":
-        return proof
+        return made
     agree = _as_the_run(run, pictures, net)
     if agree < ENOUGH * len(pictures) and not order.force:
         order.destination.unlink()
@@ -87,7 +76,7 @@ def export_run(run: Run, order: Order) -> Exported:
             f"which predicts in {precision}; at least {100 * ENOUGH:g} % are needed",
             "train the run in fp32, without --precision; or take the file all the same: --force",
         )
-    return replace(proof, precision=precision, agree_run=agree)
+    return replace(made, precision=precision, agree_run=agree)
 
 
 def _as_the_run(run: Run, pictures: Pictures, net: Network) -> int:
@@ -96,14 +85,14 @@ def _as_the_run(run: Run, pictures: Pictures, net: Network) -> int:
     kind, _ = choose("auto", place.name, place.precision)
     engine = open_engine(classifier_of_run(run).ref, kind, place).engine
     inputs, about = np.stack([pixels for _, pixels in pictures]), About.of(net)
-    own = computed(in_batches(engine, inputs), about)
-    exact = computed(torch_values(net.chain, net.preprocess, inputs), about)
+    own = proof.computed(proof.in_batches(engine, inputs), about)
+    exact = proof.computed(proof.torch_values(net.chain, net.preprocess, inputs), about)
     return int((own.told == exact.told).all(axis=1).sum())
 
 
 def export(net: Network, order: Order) -> Exported:
     """Export a network whose chain is at hand; see export_run."""
-    pictures = readable(order.photos, net.preprocess, PHOTOS)
+    pictures = proof.readable(order.photos, net.preprocess, proof.PHOTOS)
     order.say("tracing the network")
     return _write_proved(trace(net), net, pictures, order)
 
@@ -171,12 +160,12 @@ def _write_stored(
             with writing(path):
                 places = graph_template.write_filled(path, whole, state)
             bare = graph_template.refer(network, state, path, places)
-            result = prove(path, order.kind, bare, recall, about)
+            result = proof.prove(path, order.kind, bare, recall, about)
         except ZooError:
             raise
         except Exception as error:  # the runtime's have no common type: the graph cannot run
             raise ParityError(f"the stored graph: {first_line(error)}") from error
-    return _exported(order, result)
+    return Exported(**(order.written() | result))
 
 
 def _write_proved(
@@ -185,19 +174,14 @@ def _write_proved(
     """Write a file from a graph with its weights; beside what torch computes with the chain."""
     about, inputs = About.of(net), np.stack([pixels for _, pixels in pictures])
     order.say(f"comparing with ONNX Runtime on {len(pictures)} photos")
-    reference = computed(torch_values(net.chain, net.preprocess, inputs), about)
+    reference = proof.computed(proof.torch_values(net.chain, net.preprocess, inputs), about)
     bare = network.SerializeToString()
     if order.kind == "image":
         network = joined(network, about.preprocess, several=about.threshold is not None)
     with replacing(order.destination) as path:
         write(network, about, order.kind, path)
-        result = prove(path, order.kind, bare, Recalled(pictures, reference), about)
-    return _exported(order, result)
-
-
-def _exported(order: Order, result: Fields) -> Exported:
-    file = order.destination
-    return Exported(path=str(file), bytes=file.stat().st_size, input=order.kind, **result)
+        result = proof.prove(path, order.kind, bare, Recalled(pictures, reference), about)
+    return Exported(**(order.written() | result))
 
 
 def write(

@@ -286,7 +286,7 @@ def each(
     return pool.map(lambda picture: run(given(picture, kind, preprocess)), pictures)
 
 
-def alone(network: bytes, folder: Path | None = None) -> RunFile:
+def as_function(network: bytes, folder: Path | None = None) -> RunFile:
     """Return a network as a function of its tensor. folder: of the file that has its weights."""
     from zoo.engine.graph import session
 
@@ -304,7 +304,7 @@ def prove(path: Path, kind: str, network: bytes, recall: Recalled, about: About)
 
     (pictures, theirs), beside = recall, recall.reference
     with ThreadPoolExecutor(max(2, cores())) as pool:
-        bare = pool.submit(alone, network, path.parent) if kind == "image" else None
+        bare = pool.submit(as_function, network, path.parent) if kind == "image" else None
         model = OnnxModel(path, threads=1)
         whole = each(pool, model.run, pictures, kind, about.preprocess)
         if bare is None:  # the file is the bare network

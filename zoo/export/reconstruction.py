@@ -13,20 +13,11 @@ import numpy as np
 
 from zoo.disk import replacing
 from zoo.engine import Array
+from zoo.export import proof
 from zoo.export.contract import compared, odd_photos
 from zoo.export.graph import behind
 from zoo.export.onnx import trace, write
-from zoo.export.proof import (
-    LIMITS,
-    PHOTOS,
-    PIXELS_MAX,
-    About,
-    Pictures,
-    check,
-    given,
-    readable,
-    torch_values,
-)
+from zoo.export.proof import About, Pictures
 from zoo.export.records import Fields, Order, Rebuilt
 from zoo.network import Network, of_run
 from zoo.run import Run
@@ -35,7 +26,7 @@ if TYPE_CHECKING:
     import onnx
 
 OUTPUTS = ("reconstruction", "code")
-TOLERANCES = LIMITS | {"code_diff": PIXELS_MAX}
+TOLERANCES = proof.LIMITS | {"code_diff": proof.PIXELS_MAX}
 Values = tuple[Array, Array]  # N C S S, N D
 
 
@@ -48,20 +39,14 @@ def export_run(run: Run, order: Order) -> Rebuilt:
     from zoo.models.tap import WithCode
 
     net = of_run(run)
-    pictures = readable(order.photos, net.preprocess, order.most or PHOTOS)
+    pictures = proof.readable(order.photos, net.preprocess, order.most or proof.PHOTOS)
     order.say("tracing the network")
     network = trace(net, WithCode(*halves(net.chain, net.spec.code)), OUTPUTS)
     order.say(f"comparing with ONNX Runtime on {len(pictures)} photos")
     with replacing(order.destination) as path:
         result = _proved(path, order.kind, network, net, pictures)
-    return Rebuilt(
-        path=str(order.destination),
-        bytes=order.destination.stat().st_size,
-        input=order.kind,
-        photos=len(pictures),
-        precision=run.record["precision"],
-        **result,
-    )
+    result |= {"photos": len(pictures), "precision": run.record["precision"]}
+    return Rebuilt(**(order.written() | result))
 
 
 def _proved(
@@ -72,7 +57,7 @@ def _proved(
 
     inputs = np.stack([pixels for _, pixels in pictures])
     chains = (net.chain, halves(net.chain, net.spec.code)[0])
-    rebuilt, codes = (torch_values(chain, net.preprocess, inputs) for chain in chains)
+    rebuilt, codes = (proof.torch_values(chain, net.preprocess, inputs) for chain in chains)
     facts, about = About.of(net), {"zoo.task": "reconstruct", "zoo.code": net.spec.code}
     write(network, facts, "tensor", path, about)
     bare, ours, runtime = _file(path, "tensor", pictures, net)
@@ -87,7 +72,7 @@ def _proved(
     difference = np.abs(ours[0] - rebuilt)
     result["max_diff"], result["mean_diff"] = float(difference.max()), float(difference.mean())
     result["code_diff"] = _relative(ours[1], codes)
-    check(result, TOLERANCES)
+    proof.check(result, TOLERANCES)
     return result
 
 
@@ -98,7 +83,7 @@ def _file(
     from zoo.engine.onnx import OnnxModel
 
     model = OnnxModel(path)
-    found = (model.outputs(given(picture, kind, net.preprocess)) for picture in pictures)
+    found = (model.outputs(proof.given(picture, kind, net.preprocess)) for picture in pictures)
     rebuilt, codes = zip(*found, strict=True)
     return model.run, (np.concatenate(rebuilt), np.concatenate(codes)), model.name
 

@@ -31,6 +31,11 @@ class Order:
     force: bool = False
     say: Say = _silent
 
+    def written(self) -> Fields:
+        """Return what a record says of the file, once it is there."""
+        file = self.destination
+        return {"path": str(file), "bytes": file.stat().st_size, "input": self.kind}
+
 
 @dataclass(frozen=True, slots=True)
 class Exported:

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from zoo.catalog import Preprocess
 from zoo.data import heard
@@ -87,9 +86,9 @@ def compute(
 
     def draw(item: _Item) -> Array:
         views = settings[item.path]
-        key: Any = {"seed": views.seed, "digest": item.digest.hex(), "flip": views.flip}
+        seed, flip, digest = views.seed, views.flip, item.digest.hex()
         with heard.photo(os.path.join(root, item.path)):
-            return view_of(item.data, preprocess, item.number, **key)
+            return view_of(item.data, preprocess, item.number, seed=seed, digest=digest, flip=flip)
 
     try:
         with closing(_missing(cache, digests, work, result, progress)) as items:
