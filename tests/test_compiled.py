@@ -17,8 +17,10 @@ from conftest import ROOT
 from torch import nn
 
 from zoo import catalog, disk, models
+from zoo.device import Device
 from zoo.engine import compiled, store
 from zoo.engine.compiled import GRAPH, STATE, WEIGHTS, find, folder, key_of, made_of, make
+from zoo.engine.open import NetworkRef, open_engine
 from zoo.errors import CacheError, ConversionError, UsageError
 
 SPEC = catalog.find("lenet")
@@ -305,6 +307,23 @@ def test_two_processes_make_one_folder_and_a_third_needs_no_torch(chain):
     assert torch_too is False
     given = np.full((3, 32, 32, 1), 7, np.uint8)
     assert np.array_equal(find(key()).engine("fp32", 1)(given), np.array(answer, np.float32))
+
+
+def test_torch_runs_what_has_no_graph_where_that_is_forgiven(tmp_path, monkeypatch, chain):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))  # nothing can be kept there
+    place = Device("cpu", "fp32", 1, "")
+    ref = NetworkRef("lenet", made_of(SPEC), "weights", None, SPEC.preprocess, lambda: chain)
+    ready = open_engine(ref, "openvino", place)
+    assert ready.compiled is None
+    assert ready.engine.name.startswith("torch")
+    assert "cannot write" in ready.note
+    with pytest.raises(CacheError, match="cannot write"):
+        open_engine(ref, "openvino", place, forgiven=(ConversionError,))
+    with pytest.raises(CacheError, match="removed meanwhile"):
+        open_engine(replace(ref, build=None), "openvino", place)
+    with pytest.raises(UsageError, match="int8 of lenet is measured out on photos"):
+        open_engine(ref, "openvino", replace(place, precision="int8"))
 
 
 @pytest.mark.slow

@@ -149,17 +149,18 @@ def _grey(build: Builder, picture: Value) -> Value:
 
 def _side(build: Builder, length: Value, lengths: list[Value], preprocess: Preprocess) -> Side:
     """Return a side of `image` with the box and the output size; see data.preprocess."""
-    pixels, wide = length.to("DOUBLE"), float(preprocess.size)
+    size, wide = build.integers(preprocess.size), float(preprocess.size)
+    pixels = length.to("DOUBLE")
+    if preprocess.fit == "squash":
+        return Side(length, build.constant([0], np.float64), pixels, size)
     if preprocess.fit == "pad":
         out = _fitted(build, length, lengths, preprocess.size)
         return Side(length, build.constant([0], np.float64), pixels, out)
-    size = build.integers(preprocess.size)
-    if preprocess.fit == "squash":
-        return Side(length, build.constant([0], np.float64), pixels, size)
     product = length * build.integers(full_size(preprocess))
     scaled = (product / build.add("Min", *lengths)).to("DOUBLE")
     first = build.add("Round", (scaled - wide) * 0.5)  # half to even, as Python
-    return Side(length, first * pixels / scaled, (first + wide) * pixels / scaled, size)
+    last = first + wide
+    return Side(length, first * pixels / scaled, last * pixels / scaled, size)
 
 
 def _fitted(build: Builder, length: Value, lengths: list[Value], size: int) -> Value:
@@ -202,13 +203,14 @@ def _shares(
     if relative:
         offset = first.to("DOUBLE")
         start, end = start - offset, end - offset
-        first, last = build.integers(0), last - first
+        last, first = last - first, build.integers(0)
     start, end = start.to("FLOAT"), end.to("FLOAT")
     scale = (end - start).to("DOUBLE") / side.out.to("DOUBLE")
+    stretch = build.add("Max", scale, 1.0)
     step = _numbers(build, build.integers(0), side.out) + 0.5
     centres = step * scale + start.to("DOUBLE")
     places = build.add("Unsqueeze", _numbers(build, first, last) + 0.5, build.integers(1))
-    distance = (places - centres) / build.add("Max", scale, 1.0)
+    distance = (places - centres) / stretch
     weights = _kernel(build, build.add("Abs", distance), interpolation)
     total = build.add("ReduceSum", weights, build.integers(0), keepdims=1)
     fixed = build.add("Round", weights / total * PRECISION)
@@ -239,9 +241,11 @@ def _padded(
     """Return the picture in the middle of a grey square; as it is where it fills the square."""
     if preprocess.fit != "pad":
         return picture
-    rooms = [build.integers(preprocess.size) - side.out for side in sides]
-    before = [room / build.integers(2) for room in rooms]
-    after = [room - start for room, start in zip(rooms, before, strict=True)]
+    size, before, after = build.integers(preprocess.size), [], []
+    for side in sides:
+        room = size - side.out
+        before.append(room / build.integers(2))
+        after.append(room - before[-1])
     pads = build.add("Concat", *before, *after, axis=0)
     colour = build.constant(fill(preprocess), np.float32)
     return build.add("Pad", picture, pads, colour, build.integers(2, 3))

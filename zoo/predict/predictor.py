@@ -19,14 +19,7 @@ from zoo.data.views import framed_view, plain_view
 from zoo.engine import Array, Engine
 from zoo.engine.pipeline import answers
 from zoo.engine.select import choose_for_network
-from zoo.errors import (
-    ConversionError,
-    ImageError,
-    InputError,
-    RunError,
-    UsageError,
-    WriteError,
-)
+from zoo.errors import ConversionError, ImageError, InputError, RunError, UsageError, WriteError
 from zoo.machine import cores
 from zoo.metrics import sigmoid, softmax
 from zoo.predict.inputs import Input
