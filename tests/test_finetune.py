@@ -306,7 +306,6 @@ def test_the_proof_of_a_bf16_run_says_what_the_run_itself_answers(tmp_path, phot
     proof = export_run(run, Order(files, tmp_path / "m.onnx", force=True))
     assert proof.agree == proof.photos
     assert 0 <= proof.agree_run <= proof.photos
-    assert network.of_run(run).agreement == run.record["agreement_with_fp32"]
 
 
 @pytest.mark.parametrize(

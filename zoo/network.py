@@ -23,7 +23,7 @@ Variant = dict[str, str | float]
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """chain: eval-ready. origin: where the weights are from, as it stands in run.json.
+    """A chain with its weights. origin: where they are from, as it stands in run.json.
 
     row: of the model as the catalogue or its library has it. spec: the row of this very chain,
     whose head may be another. threshold: of a network that tells several labels a picture, the
@@ -36,7 +36,6 @@ class Network:
     preprocess: Preprocess
     classes: tuple[str, ...]
     origin: dict[str, Any]
-    agreement: float | None = None  # with fp32, of a run in another precision
     variant: Variant = field(default_factory=dict)
     threshold: float | None = None
     source: Path | None = None  # the file that the weights are from
@@ -165,18 +164,8 @@ def of_run(run: Run, expected: str | None = None, variant: Variant | None = None
     preprocess = Preprocess.from_dict(about["preprocess"])
     if row.builder == "library" or preprocess != row.preprocess:
         _must_take(run, chain, preprocess)
-    return Network(
-        row,
-        spec,
-        chain,
-        preprocess,
-        names,
-        {"tag": "run", "file": str(run.folder.absolute())},
-        about.get("agreement_with_fp32"),
-        kept,
-        about.get("threshold"),
-        file,
-    )
+    origin, threshold = {"tag": "run", "file": str(run.folder.absolute())}, about.get("threshold")
+    return Network(row, spec, chain, preprocess, names, origin, kept, threshold, file)
 
 
 def _recorded_as(run: Run, expected: str | None, variant: Variant) -> tuple[ModelSpec, Variant]:

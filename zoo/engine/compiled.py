@@ -118,7 +118,7 @@ class Compiled:
     """
 
     def __init__(self, place: Path, record: store.Record, lease: int) -> None:
-        """lease: of kept.lock."""
+        """lease: of store.lock."""
         self.folder = place
         self.record = record
         self.about: store.Record = record["about"]
