@@ -270,15 +270,15 @@ def test_a_resume_that_finds_no_photos_keeps_the_checkpoint(tmp_path, photos):
 @pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")
 @pytest.mark.slow
 def test_the_proof_of_a_bf16_run_says_what_the_run_itself_answers(tmp_path, photos):
-    from zoo.export.onnx import export
+    from zoo.export.onnx import export_run
+    from zoo.export.records import Order
 
     tune(tmp_path / "run", settings("resnet18", photos, epochs=1, precision="bf16"))
     run = Run.open(tmp_path / "run")
     files = sorted(photos.rglob("*.png"))
-    proof = export(network.of_run(run), files, tmp_path / "m.onnx", precision="bf16")
+    proof = export_run(run, Order(files, tmp_path / "m.onnx", force=True))
     assert proof.agree == proof.photos
     assert 0 <= proof.agree_run <= proof.photos
-    assert network.of_run(run).agreement == run.record["agreement_with_fp32"]
 
 
 @pytest.mark.parametrize(
@@ -419,14 +419,14 @@ def test_the_plan_gives_a_reason_for_every_choice(photos):
 @pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")
 def test_bf16_measures_its_agreement(tmp_path, photos):
     from zoo.predict.inputs import Input
-    from zoo.predict.predictor import open_predictor
+    from zoo.predict.predictor import Opening, open_predictor
 
     *_, finished = tune(tmp_path / "run", settings("resnet18", photos, epochs=2, precision="bf16"))
     run = Run.open(tmp_path / "run")
     inputs = [Input(str(path), "x") for path in run.photos("val")]
+    ways = (Opening(), Opening(precision="fp32"))
     own, exact = (
-        [row.labels for row in open_predictor(str(run.folder), precision=precision).rows(inputs)]
-        for precision in (None, "fp32")
+        [row.labels for row in open_predictor(str(run.folder), how).rows(inputs)] for how in ways
     )
     same = sum(a == b for a, b in zip(own, exact, strict=True))
     assert finished.agreement == same / len(inputs)  # of what predict itself answers

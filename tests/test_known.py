@@ -23,7 +23,7 @@ from zoo.finetune import agreement
 from zoo.finetune.events import FeaturesDone
 from zoo.finetune.prepare import prepare
 from zoo.predict.inputs import Input
-from zoo.predict.predictor import open_predictor
+from zoo.predict.predictor import Opening, open_predictor
 from zoo.recipe import Recipe
 from zoo.run import Run
 
@@ -157,7 +157,7 @@ def test_a_network_put_in_the_runs_place_answers_itself(tmp_path, photos, first)
     ours, exact = (
         [
             row.probabilities
-            for row in open_predictor(str(run), engine=engine, trusts=True).rows(inputs, 3)
+            for row in open_predictor(str(run), Opening(engine=engine, trusts=True)).rows(inputs, 3)
         ]
         for engine in ("auto", "torch")
     )
@@ -191,7 +191,7 @@ def own_cache(tmp_path, monkeypatch):
 def answers_of(run: Path, engine: str = "auto") -> np.ndarray:
     """The probabilities of the val photos, in the order of the classes."""
     inputs = [Input(str(path), "x") for path in Run.open(run).photos("val")]
-    rows = open_predictor(str(run), engine=engine).rows(inputs, 3)
+    rows = open_predictor(str(run), Opening(engine=engine)).rows(inputs, 3)
     found = [dict(zip(row.labels, row.probabilities, strict=True)) for row in rows]
     return np.array([[row[name] for name in sorted(row)] for row in found])
 
@@ -360,7 +360,7 @@ def test_a_network_that_is_not_the_runs_own_is_said_to_be_another(tmp_path, firs
     weights.save(state, run / "model.safetensors", {"model": "lenet"})
     with pytest.raises(RunError, match="is not the file that the run has saved"):
         open_predictor(str(run))
-    assert OTHER in open_predictor(str(run), trusts=True).about
+    assert OTHER in open_predictor(str(run), Opening(trusts=True)).about
 
 
 @pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")

@@ -19,6 +19,7 @@ from zoo.data.views import plain_view
 from zoo.engine.onnx import OnnxModel
 from zoo.errors import ParityError
 from zoo.export import reconstruction
+from zoo.export.proof import check
 from zoo.predict.reconstruct import to_pixels
 from zoo.report import pairs
 from zoo.run import Run
@@ -148,7 +149,7 @@ def test_an_exported_autoencoder_gives_the_picture_and_its_code(
 @pytest.mark.parametrize("name", ["network_diff", "max_diff", "mean_diff", "code_diff"])
 def test_each_tolerance_counts(name):
     good = dict.fromkeys(("network_diff", "max_diff", "mean_diff", "code_diff"), 0.0)
-    reconstruction.check(good)
+    check(good, reconstruction.TOLERANCES)
     for bad in (0.06, float("nan")):
         with pytest.raises(ParityError, match=name):
-            reconstruction.check({**good, name: bad})
+            check({**good, name: bad}, reconstruction.TOLERANCES)

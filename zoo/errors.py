@@ -145,3 +145,8 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
     """`, did you mean a, b?` for the known words closest to this one, or nothing."""
     close = difflib.get_close_matches(word, list(known), n=count, cutoff=0.51)
     return f"did you mean {', '.join(close)}?" if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library's error says, or its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]

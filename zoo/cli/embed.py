@@ -92,21 +92,16 @@ def _place_of_map(flags: Flags) -> Path | None:
 def _opened(flags: Flags, found: inputs.Inputs, screen: Screen, maps: bool) -> Embedder:
     """Return what gives the features, and classes where a map needs them and no folder says."""
     from zoo.predict import folder_labels
-    from zoo.predict.embed import open_embedder
+    from zoo.predict.embed import Wanted, open_embedder
+    from zoo.predict.predictor import Opening
 
     first = list(itertools.islice(found.each, 1))
     found.each = itertools.chain(first, found.each)
-    ours = open_embedder(
-        flags.model,
-        stage=flags.stage,
-        flat=flags.flat,
-        guesses=maps and not any(map(folder_labels.known, first)),
-        choice=flags.weights,
-        device=flags.device,
-        seed=flags.seed,
-        progress=screen.bytes,
-        trusts=flags.trust_changed,
+    wanted = Wanted(
+        flags.stage, flags.flat, guesses=maps and not any(map(folder_labels.known, first))
     )
+    how = Opening(flags.weights, flags.device, seed=flags.seed, trusts=flags.trust_changed)
+    ours = open_embedder(flags.model, wanted, how, screen.bytes)
     _describe(ours)
     return ours
 

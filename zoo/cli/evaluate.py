@@ -57,12 +57,10 @@ def _evaluated(
     flags: Flags, photos: list[tuple[str, str]], screen: Screen
 ) -> Evaluation | LabelEvaluation:
     from zoo.predict.evaluate import evaluate, evaluate_several
-    from zoo.predict.predictor import open_predictor
+    from zoo.predict.predictor import Opening, open_predictor
 
-    members = [
-        open_predictor(name, device=flags.device, progress=screen.bytes, trusts=flags.trust_changed)
-        for name in flags.models
-    ]
+    how = Opening(device=flags.device, trusts=flags.trust_changed)
+    members = [open_predictor(name, how, progress=screen.bytes) for name in flags.models]
     _show_names(photos, members[0].classes)
     several = any(member.threshold is not None for member in members)
     if several and flags.plot is not None:

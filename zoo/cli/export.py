@@ -16,8 +16,7 @@ from zoo.cli.options import NETWORK, argument, flag, options, output, shared
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.export.onnx import Exported
-    from zoo.export.reconstruction import Rebuilt
+    from zoo.export.records import Exported, Rebuilt
     from zoo.run import Run
 
 FEWEST = 16  # photos to choose those of the proof from
@@ -90,15 +89,14 @@ def _is_autoencoder(run: Run) -> bool:
 
 def _exported(run: Run, flags: Flags, destination: Path, screen: Screen) -> Exported | Rebuilt:
     """Write the file and return its proof."""
-    from zoo import network
     from zoo.export import int8, onnx, reconstruction
+    from zoo.export.records import Order
 
-    photos, kind, most = _photos_of_proof(run, flags.photos), flags.input, flags.count
+    photos = _photos_of_proof(run, flags.photos)
+    order = Order(photos, destination, flags.input, flags.count, flags.force, screen.say)
     if _is_autoencoder(run):
-        net, precision = network.of_run(run), run.record["precision"]
-        return reconstruction.export(net, photos, destination, kind, screen.say, precision, most)
-    export = int8.export_run if flags.int8 else onnx.export_run
-    return export(run, photos, destination, kind, screen.say, most, force=flags.force)
+        return reconstruction.export_run(run, order)
+    return (int8 if flags.int8 else onnx).export_run(run, order)
 
 
 def _photos_of_proof(run: Run, folder: Path | None) -> list[Path]:
@@ -112,7 +110,7 @@ def _photos_of_proof(run: Run, folder: Path | None) -> list[Path]:
 
 
 def _show(proof: Exported | Rebuilt) -> None:
-    from zoo.export.onnx import Exported
+    from zoo.export.records import Exported
 
     if not isinstance(proof, Exported):
         _show_rebuilt(proof)

@@ -6,8 +6,7 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -112,25 +111,22 @@ def _opened(flags: Flags, found: inputs.Inputs, screen: Screen) -> Predictor:
     """Return what answers. Raises DisagreementError where it is not to be trusted."""
     from zoo.predict import predictor, reject
 
-    opening = partial(
-        predictor.open_predictor,
-        flags.model,
-        choice=flags.weights,
-        device=flags.device,
-        trusts=flags.trust_changed,
+    how = predictor.Opening(
+        flags.weights, flags.device, flags.precision, flags.engine, trusts=flags.trust_changed
     )
     other = _compared_with(flags)
     photos = _first_pictures(flags.model, found) if other else []
-    ours = opening(
-        precision=flags.precision, engine=flags.engine, photos=photos, progress=screen.bytes
-    )
+    ours = predictor.open_predictor(flags.model, how, photos, screen.bytes)
     about = count(len(ours.classes), "class", "classes")
     if ours.threshold is not None:
         reject.check_several(flags.model, flags.reject_below)
         about += f", labels are those with a probability of {ours.threshold:g} or more"
     talk(f"{ours.about}; {about}")
     if other:
-        _must_agree(flags, other, ours, partial(opening, precision=other), photos)
+        exact = replace(how, precision=other, engine="auto")
+        _must_agree(
+            flags, other, ours, lambda: predictor.open_predictor(flags.model, exact), photos
+        )
     return ours
 
 

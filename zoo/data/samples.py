@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from zoo.errors import DataError
 
 SEPARATOR = "|"
+T = TypeVar("T")
 
 Photos = list[tuple[str, str]]  # path and class
 Skipped = list[tuple[str, str]]  # path, and why it is left out
@@ -22,6 +24,14 @@ Skipped = list[tuple[str, str]]  # path, and why it is left out
 def labels_in(cell: str) -> tuple[str, ...]:
     """Return the labels that a cell holds, each once, in string order; none where it is empty."""
     return tuple(sorted({part.strip() for part in cell.split(SEPARATOR)} - {""}))
+
+
+def evenly(items: Sequence[T], count: int) -> tuple[T, ...]:
+    """Return up to so many of the items, from all over the list, in its order."""
+    import numpy as np
+
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)
+    return tuple(items[place] for place in places)
 
 
 @dataclass(frozen=True, slots=True)

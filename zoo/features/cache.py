@@ -28,7 +28,7 @@ import numpy as np
 from zoo import weights
 from zoo.disk import atomic, unfinished, warn, write_json, writing
 from zoo.engine import Array
-from zoo.engine.open import NetworkRef, Opened
+from zoo.engine.open import NetworkRef, Opened, feature_key
 from zoo.engine.store import elsewhere
 from zoo.errors import DiskFull, WriteError
 
@@ -314,4 +314,5 @@ def cache_of(part: NetworkRef, ready: Opened, *, alone: bool = True) -> FeatureC
         "engine": ready.engine.name,
         "preprocess": part.preprocess.to_dict(),
     }
-    return FeatureCache(weights.cache_folder() / "features" / ready.key[:32], about, alone)
+    folder = weights.cache_folder() / "features" / feature_key(part, ready)[:32]
+    return FeatureCache(folder, about, alone)

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from zoo import weights
+from zoo.data.samples import evenly
 from zoo.data.views import plain_view
 from zoo.engine.compiled import made_of
-from zoo.engine.open import NetworkRef, prefix, spread
+from zoo.engine.open import NetworkRef, open_engine
 from zoo.engine.pipeline import forward
 from zoo.engine.select import choose
 from zoo.errors import DisagreementError, ImageError
@@ -41,9 +42,9 @@ def of_head(inputs: Inputs, weight: Array, bias: Array, outputs: Array) -> float
     if plan.device.precision == "fp32":
         return None
     place = replace(plan.device, precision="fp32")
-    exact = prefix(inputs.prepared.ref(plan.cut), plan.engine, place, plan.recipe.workers)
+    exact = open_engine(inputs.prepared.ref(plan.cut), plan.engine, place, plan.recipe.workers)
     cache = inputs.cache(plan.cut, exact)  # so that the next run need not compute them
-    rows = spread(range(len(val)), COMPARED)
+    rows = evenly(range(len(val)), COMPARED)
     work = [(val[row], Views()) for row in rows]
     root = inputs.index.root
     found = compute(cache, exact.engine, plan.preprocess, root, work, inputs.progress)
@@ -67,10 +68,8 @@ def of_network(inputs: Inputs) -> float | None:
     plan, index = inputs.plan, inputs.index
     if plan.device.precision == "fp32":
         return None
-    net, val = (
-        inputs.prepared.network(),
-        spread(index.of("val"), PHOTOS),
-    )  # the index is sorted by class
+    net = inputs.prepared.network()
+    val = evenly(index.of("val"), PHOTOS)  # the index is sorted by class
     paths = [index.root / sample.path for sample in val]
     digest = weights.hash_of(inputs.run.path("model.safetensors"))
     made = made_of(net.row, net.variant, plan.recipe.head)
@@ -79,7 +78,7 @@ def of_network(inputs: Inputs) -> float | None:
     answers = []
     for precision in ("fp32", plan.device.precision):
         device = replace(plan.device, precision=precision)
-        engine = prefix(NetworkRef(*where, net.chain), kind, device).engine
+        engine = open_engine(NetworkRef(*where, lambda: net.chain), kind, device).engine
         rows = forward(paths, lambda path: plain_view(path, plan.preprocess), engine)
         answers.append([row for _, row in rows])
     there = [pair for pair in zip(*answers, strict=True) if not isinstance(pair[0], ImageError)]

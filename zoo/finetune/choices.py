@@ -10,9 +10,9 @@ import numpy as np
 
 from zoo.catalog import Preprocess
 from zoo.data.index import DatasetIndex
+from zoo.data.samples import evenly
 from zoo.data.views import small_and_grey
 from zoo.device import Device
-from zoo.engine.open import spread
 from zoo.errors import UsageError
 from zoo.finetune.facts import NetworkFacts
 from zoo.metrics import Array
@@ -128,7 +128,7 @@ def view_count(
 
 def mirrored(index: DatasetIndex) -> bool:
     """Return whether views may be mirrored where nobody says so: not those of digits or letters."""
-    some = spread(index.of("train"), _LOOKED)
+    some = evenly(index.of("train"), _LOOKED)
     return not small_and_grey(index.root / sample.path for sample in some)
 
 

@@ -30,15 +30,13 @@ def build(
     """
     whole = recipe.task == "reconstruct"
     scratch = not recipe.freeze and recipe.head == "linear"
-    start = network.pretrained(
-        recipe.model,
-        recipe.weights,
-        variant=dict(recipe.variant),
-        classes=classes if scratch and not whole else None,
-        except_head=True,
-        seed=recipe.seed,
-        progress=progress,
-    )
+    name, variant, seed = recipe.model, dict(recipe.variant), recipe.seed
+    if scratch and not whole and (recipe.weights or "").lower() == "none":
+        start = network.untrained(name, classes, variant=variant, seed=seed)
+    else:
+        start = network.pretrained(
+            name, recipe.weights, variant=variant, except_head=True, seed=seed, progress=progress
+        )
     start.chain.eval()
     if whole or (scratch and not start.trained and start.spec.task == "classify"):
         return start, start

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.engine.open import Opened, prefix
-from zoo.errors import DataError
+from zoo.engine.open import FORGIVEN, Opened, open_engine
+from zoo.errors import ConversionError, DataError
 from zoo.features.cache import FeatureCache, Features, cache_of
 from zoo.features.compute import Pass, Views
 from zoo.features.scan import scan
@@ -122,15 +122,18 @@ class Inputs:
     def _open(self, cut: CutFacts) -> Opened:
         """Return the engine of the frozen part; tell what there is to say of it."""
         plan, part, ahead = self.plan, self.prepared.ref(cut), self.prepared.ahead
+        begun = ahead and (ahead.part.key(), ahead.part.preprocess) == (part.key(), part.preprocess)
         with self.ranks.main_first():  # a graph is made once
-            if ahead and (ahead.part.key, ahead.part.preprocess) == (part.key, part.preprocess):
+            if ahead and begun:
                 self.opened = ahead.ready
             else:
                 place = (plan.engine, plan.device, plan.recipe.workers)
-                self.opened = prefix(part, *place, alone=self.ranks.single)
+                self.opened = open_engine(
+                    part, *place, FORGIVEN if self.ranks.single else (ConversionError,)
+                )
         if self.opened.note:
             self.run.update(engine="torch")
-            self.watch.tell(Note(self.opened.note))
+            self.watch.tell(Note(f"torch runs the frozen part: {self.opened.note}"))
         return self.opened
 
     def cache(self, cut: CutFacts, opened: Opened) -> FeatureCache:

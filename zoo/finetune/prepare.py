@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from zoo.data.index import DatasetIndex
 from zoo.engine.compiled import find, made_of
-from zoo.engine.open import NetworkRef, Opened, compiled
+from zoo.engine.open import NetworkRef, Opened, open_engine
 from zoo.errors import ZooError
 from zoo.features.cache import FeatureCache, cache_of
 from zoo.features.compute import Progress, Views, compute
@@ -102,13 +102,14 @@ class Prepared:
         plan = self.plan
         made = made_of(plan.facts.row, plan.facts.variant)
         chain = self.parts(cut).frozen if self.built else None
+        build = None if chain is None else lambda: chain
         where = (plan.recipe.model, made, cut.tensors, cut.boundary, plan.preprocess)
-        return NetworkRef(*where, chain)
+        return NetworkRef(*where, build)
 
     def settle(self) -> None:
         """Build the network where the job needs it: to train it, or to compile its frozen part."""
         quick = self.plan.solved_only and self.graph_is_used
-        if not quick or find(self.ref(self.plan.cut).key, state=True) is None:
+        if not quick or find(self.ref(self.plan.cut).key(), state=True) is None:
             self.network()
 
     @property
@@ -132,10 +133,12 @@ def _begun(prepared: Prepared) -> Ahead | None:
     if plan.solved_only or not (plan.phases[0].kept and prepared.graph_is_used):
         return None
     part = prepared.ref(plan.cut)
-    if find(part.key) is None:
+    if find(part.key()) is None:
         return None
     try:
-        return Ahead(part, compiled(part, plan.device, plan.recipe.workers), plan.index)
+        return Ahead(
+            part, open_engine(part, plan.engine, plan.device, plan.recipe.workers), plan.index
+        )
     except (ZooError, OSError):
         return None
 

@@ -18,7 +18,7 @@ import numpy as np
 from zoo import catalog, datasets, device, weights
 from zoo.data.index import DatasetIndex, Sample, scan
 from zoo.engine.compiled import made_of
-from zoo.engine.open import NetworkRef, prefix, tensors_of
+from zoo.engine.open import NetworkRef, open_engine, tensors_of
 from zoo.engine.select import choose
 from zoo.errors import (
     DataError,
@@ -148,8 +148,9 @@ class Ranking:
         place = device.choose()
         kind, _ = choose("auto", place.name, place.precision)
         made, tensors = made_of(start.row, start.variant), tensors_of(parts.frozen)
-        part = NetworkRef(name, made, tensors, parts.boundary, start.preprocess, parts.frozen)
-        ready = prefix(part, kind, place)
+        where = (tensors, parts.boundary, start.preprocess)
+        part = NetworkRef(name, made, *where, lambda: parts.frozen)
+        ready = open_engine(part, kind, place)
         engine = ready.engine
         cache = cache_of(part, ready)
         drawn = Views(tuple(range(self.views)), self.seed, self.flip)

@@ -179,8 +179,10 @@ def _read(run: Run) -> list[tuple[str, str, bool]]:
 
 def _measure(name: str, run: Run, progress: ProgressFn) -> list[tuple[str, str, bool]]:
     """Return the same by running the network."""
+    from zoo.predict.predictor import Opening
+
     photos = [(str(path), label) for path, label in run.labelled("val")]
-    found = evaluate([open_predictor(name, trusts=run.trusts)], photos, progress)
+    found = evaluate([open_predictor(name, Opening(trusts=run.trusts))], photos, progress)
     labels, (answers,) = dict(photos), found.answers
     rows = zip(found.paths, answers.correct, strict=True)
     return [(path, labels[path], bool(right)) for path, right in rows]

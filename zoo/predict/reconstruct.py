@@ -15,7 +15,7 @@ from zoo.engine import Array, Engine
 from zoo.engine.pipeline import answers
 from zoo.errors import ImageError, UsageError
 from zoo.predict.inputs import Input
-from zoo.predict.predictor import open_network
+from zoo.predict.predictor import Opening, open_network
 from zoo.run import Run
 
 
@@ -86,7 +86,7 @@ def open_reconstructor(folder: str, device: str = "auto", *, trusts: bool = Fals
             f"`zoo embed {folder} FOLDER` writes what it makes of each picture; "
             "`zoo train autoencoder PHOTOS` makes a run that reconstructs",
         )
-    net, place, text = open_network(folder, device=device, trusts=trusts)
+    net, place, text = open_network(folder, Opening(device=device, trusts=trusts))
     return Reconstructor(TorchEngine(net.chain, net.preprocess, place), net.preprocess, text)
 
 
