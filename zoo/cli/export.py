@@ -96,7 +96,8 @@ def _exported(run: Run, flags: Flags, destination: Path, screen: Screen) -> Expo
     order = Order(photos, destination, flags.input, flags.count, flags.force, screen.say)
     if _is_autoencoder(run):
         return reconstruction.export_run(run, order)
-    return (int8 if flags.int8 else onnx).export_run(run, order)
+    export = int8.export_run if flags.int8 else onnx.export_run
+    return export(run, order)
 
 
 def _photos_of_proof(run: Run, folder: Path | None) -> list[Path]:
