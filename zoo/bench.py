@@ -1,0 +1,372 @@
+"""The verb `bench`: how fast a network runs here, engine by engine, and what holds a job up.
+
+Every engine has a process of its own, so that its memory and its settings are its own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import cycle, takewhile
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from zoo import catalog, network
+from zoo.catalog import Preprocess
+from zoo.data.index import scan
+from zoo.data.views import plain_view
+from zoo.disk import scratch
+from zoo.engine import Array, Engine
+from zoo.engine.select import choose_for_network, why_not
+from zoo.errors import DataError, ImageError, InputError, UsageError, ZooError
+from zoo.machine import cores
+from zoo.run import Run
+from zoo.watch import check, undoing, unheard
+
+if TYPE_CHECKING:
+    from torch import nn
+
+STORED = "bench"  # the graph's name in a cache that is removed at the end
+POLL = 0.1  # seconds
+PICTURES, PHOTOS, DECODE_SECONDS = 32, 64, 1.5
+Call = Callable[[Array], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A network and how it is measured; another process can be given it, which builds it.
+
+    kind: model, run or onnx. macs: multiply-adds for one picture, None where not known. trusts: a
+    network that was changed after its run was finished is measured too.
+    """
+
+    name: str
+    kind: str
+    preprocess: Preprocess
+    macs: int | None
+    precision: str = "fp32"
+    trusts: bool = False
+    device: str = "cpu"
+    engine: str = ""
+    seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What an engine does; or why it cannot.
+
+    images_per_second: many pictures, all cores. latency, slowest: seconds of one picture at a time
+    on all cores, median and 95th percentile. memory: most bytes of the process, libraries included;
+    on a GPU the GPU's. converting: seconds spent once for a network; opening: in each process.
+    """
+
+    engine: str
+    name: str = ""
+    images_per_second: float = 0.0
+    latency: float = 0.0
+    slowest: float = 0.0
+    memory: int = 0
+    converting: float = 0.0
+    opening: float = 0.0
+    error: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """photos_per_second: from file to the network's input, with a thread for each core."""
+
+    photos_per_second: float
+    threads: int
+    source: str
+    median_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """part: decode or forward. share: of the time that both take together. text: what helps.
+
+    photos_per_second: of a whole job, decoding included.
+    """
+
+    part: str
+    share: float
+    photos_per_second: float
+    text: str
+
+
+def find(name: str, *, trusts: bool = False) -> Job:
+    """Return what a name is. Raises UnknownModel, RunError, InputError or WeightsError."""
+    if name.lower().endswith(".onnx"):
+        from zoo.engine.onnx import OnnxModel
+
+        if not os.path.isfile(name):
+            raise InputError(f"there is no file {name}", "`zoo export onnx RUN` makes one")
+        if not trusts:
+            network.must_be_exported(Path(name))
+        model = OnnxModel(Path(name))
+        known = catalog.ROWS.get(catalog.base(model.about.get("zoo.model", "")))
+        return Job(name, "onnx", model.preprocess, known.macs if known else None)
+    if os.path.isdir(name) and (name not in catalog.ROWS or Path(name, "run.json").exists()):
+        run = Run.open(Path(name), trusts=trusts).finished()
+        network.model_file(run)
+        preprocess = Preprocess.from_dict(run.record["preprocess"])
+        macs = network.recorded(run.record).macs or None
+        return Job(name, "run", preprocess, macs, run.record["precision"], trusts)
+    if catalog.of_library(name):
+        from zoo import models
+
+        row = models.resolve(name)
+    else:
+        row = catalog.find(name)
+    return Job(name, "model", row.preprocess, row.macs or None)
+
+
+def engines(job: Job, wanted: str | None) -> list[str]:
+    """Return the engine that was asked for, else all that are here, the preferred one first."""
+    if job.kind == "onnx":
+        if wanted not in (None, "onnxruntime") or job.precision != "fp32":
+            raise UsageError(
+                f"{job.name} is an exported file: it runs in onnxruntime as it is",
+                "leave --engine and --precision out",
+            )
+        return ["onnxruntime"]
+    if wanted is not None:
+        return [choose_for_network(wanted, job.device, job.precision)[0]]
+    return ["torch"] if why_not(job.device) else ["openvino", "torch"]
+
+
+def decoding(folder: Path | None, preprocess: Preprocess, seconds: float) -> Decoding:
+    """Decode photos over and over: some of the folder's, else a few that are made up."""
+    with scratch("bench") as place:
+        index = scan(folder or _made_up(place), labelled=False)
+        some = index.samples[:PHOTOS]
+        good = [path for s in some if _readable(path := index.root / s.path, preprocess)]
+        if not good:
+            raise DataError(f"{folder}: none of the photos can be read", "give other photos")
+        done, began, took = 0, time.perf_counter(), 0.0
+        with ThreadPoolExecutor(cores()) as pool:
+            while took < min(seconds, DECODE_SECONDS):
+                done += len(list(pool.map(lambda path: plain_view(path, preprocess), good)))
+                took = time.perf_counter() - began
+    source = f"{len(some)} of {folder}" if folder else "made up: 500 x 375, JPEG of quality 90"
+    return Decoding(done / took, cores(), source, sorted(s.bytes for s in some)[len(some) // 2])
+
+
+def _made_up(folder: Path) -> Path:
+    """Write soft shapes under fine noise: some 50 kB each, as photos of this size have."""
+    for number in range(8):
+        random = np.random.default_rng(number)
+        rough = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8))
+        soft = np.asarray(rough.resize((500, 375), Image.Resampling.BICUBIC), np.float32)
+        pixels = np.clip(soft + random.normal(0, 8, (375, 500, 1)), 0, 255)
+        Image.fromarray(np.uint8(pixels)).save(folder / f"{number}.jpg", quality=90)
+    return folder
+
+
+def _readable(path: Path, preprocess: Preprocess) -> bool:
+    with suppress(ImageError):
+        plain_view(path, preprocess)
+        return True
+    return False
+
+
+def advise(rows: Sequence[Measured], photos: Decoding, device: str) -> Advice:
+    """Return which part of a job takes most of its time, and what would help."""
+    decode = 1 / photos.photos_per_second
+    forward = min(1 / row.images_per_second for row in rows if not row.error)
+    # On a CPU both need the same cores; beside a GPU one waits for the other.
+    whole = decode + forward if device == "cpu" else max(decode, forward)
+    part, text = "forward", "a smaller network (`zoo list --sort macs`), bf16 or a GPU is quicker"
+    if decode > forward:
+        part, text = "decode", "more cores decode more photos; a quicker network would not help"
+        if photos.median_bytes > 500_000:
+            text = "these photos hold more than a network sees: smaller copies decode faster"
+    share = max(decode, forward) / (decode + forward)
+    return Advice(part, share, 1 / whole, text)
+
+
+# One engine.
+
+
+def measure(job: Job) -> Measured:
+    """Measure one engine in a process of its own; one that fails is a row with its error.
+
+    A network is converted in one process and measured in the next, which has no torch for that.
+    """
+    converted = Measured(job.engine)
+    with scratch("bench") as place:
+        if job.engine == "openvino":
+            converted = _apart(_converted, job, place)
+        found = converted if converted.error else _apart(_measured, job, place)
+    return replace(found, converting=converted.converting)
+
+
+def _apart(work: Callable[[Job], Measured], job: Job, cache: Path) -> Measured:
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(sender, work, job, cache), daemon=True)
+    with unheard():
+        process.start()
+    sender.close()
+    try:
+        with undoing(process.kill):
+            while not receiver.poll(POLL):
+                check()
+            return receiver.recv()  # type: ignore[no-any-return]
+    except EOFError:
+        process.join()
+        check()
+        why = f"the process of {job.engine} ended with {process.exitcode} and no answer"
+        hint = "perhaps the memory was not enough: choose a smaller network"
+        return Measured(job.engine, error=why, hint=hint)
+    finally:
+        process.kill()
+        process.join()
+
+
+def _child(sender: Connection, work: Callable[[Job], Measured], job: Job, cache: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a library's thread may not have the mask
+    os.environ["ZOO_CACHE"] = str(cache)
+    try:
+        if job.kind != "onnx":
+            choose_for_network(job.engine, job.device, job.precision)
+        found = work(job)
+    except ZooError as error:
+        found = Measured(job.engine, error=error.what, hint=error.hint)
+    except Exception as error:  # a library's
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        found = Measured(job.engine, error=text, hint="another --engine may run it")
+    sender.send(found)
+
+
+def _chain(job: Job) -> nn.Sequential:
+    """Build it; a model's name has random weights, which cost as much as others."""
+    if job.kind == "run":
+        return network.of_run(Run.open(Path(job.name), trusts=job.trusts).finished()).chain
+    return network.pretrained(job.name, "none").chain
+
+
+def _converted(job: Job) -> Measured:
+    from zoo.engine import compiled
+    from zoo.engine.graph import to_onnx
+    from zoo.engine.quantise import quantise
+
+    began, chain, quantised = time.perf_counter(), _chain(job), None
+    side, channels = job.preprocess.size, job.preprocess.channels
+    if job.precision == "int8":  # calibrated on noise: speed is all that is wanted of it
+        noise = np.random.default_rng(0).standard_normal((8, channels, side, side), np.float32)
+        quantised = quantise(to_onnx(chain, channels, side), noise)
+    compiled.make(STORED, chain, job.preprocess, quantised=quantised)
+    return Measured(job.engine, converting=time.perf_counter() - began)
+
+
+def _measured(job: Job) -> Measured:
+    """Spend two thirds of the time on many pictures, one third on single ones."""
+    side, channels = job.preprocess.size, job.preprocess.channels
+    began = time.perf_counter()
+    engine, single, shape, kind = OPEN[job.engine](job, (side, side, channels))
+    opening, random = time.perf_counter() - began, np.random.default_rng(0)
+    noise: list[Array] = [
+        random.integers(0, 256, shape, np.uint8).astype(kind) for _ in range(PICTURES)
+    ]
+    _forward(engine, noise, 0)  # the first call prepares
+    rate = _forward(engine, noise, 2 * job.seconds / 3)
+    one, times = single(), [0.0]
+    while sum(times) < job.seconds / 3 or len(times) < 3:
+        began = time.perf_counter()
+        one(noise[len(times) % PICTURES][None])
+        times.append(time.perf_counter() - began)
+    middle, slowest = np.percentile(times[2:], (50, 95)).tolist()
+    memory = _memory(job.device)
+    return Measured(job.engine, engine.name, rate, middle, slowest, memory, opening=opening)
+
+
+def _forward(engine: Engine, pictures: list[Array], seconds: float) -> float:
+    """Return images per second, with as many threads as the engine takes."""
+    from zoo.engine.pipeline import forward
+
+    began, first = time.perf_counter(), engine.batch * engine.workers
+
+    def goes_on(item: tuple[int, Array]) -> bool:
+        return item[0] < first or time.perf_counter() < began + seconds
+
+    items = takewhile(goes_on, enumerate(cycle(pictures)))
+    done = sum(1 for _ in forward(items, lambda item: item[1], engine))
+    return done / (time.perf_counter() - began)
+
+
+def _memory(device: str) -> int:
+    """Return the most memory that this process has had, in bytes."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device))
+    with suppress(OSError, StopIteration):  # getrusage counts what the parent had before the exec
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+# Each engine for many pictures, what runs one picture on all cores, and what they take.
+
+Shape = tuple[int, ...]
+Opened = tuple[Engine, Callable[[], Call], Shape, type[np.generic]]
+
+
+def _torch(job: Job, shape: Shape) -> Opened:
+    from zoo import device
+    from zoo.engine.torch import TorchEngine
+
+    engine = TorchEngine(_chain(job), job.preprocess, device.choose(job.device, job.precision))
+
+    def single() -> Call:
+        engine.batch = 1
+        return engine
+
+    return engine, single, shape, np.uint8
+
+
+def _openvino(job: Job, shape: Shape) -> Opened:
+    from zoo.engine import compiled
+    from zoo.engine.openvino import PRECISIONS, reshape, runtime
+
+    found = compiled.find(STORED)
+    assert found is not None, "it was converted a moment ago"
+
+    def single() -> Call:
+        core = runtime().Core()
+        reshape(model := core.read_model(found.folder / compiled.GRAPH), 1)
+        how = {"INFERENCE_PRECISION_HINT": PRECISIONS[job.precision], "PERFORMANCE_HINT": "LATENCY"}
+        request = core.compile_model(model, "CPU", how).create_infer_request()
+        return lambda pixels: request.infer([pixels], share_inputs=True)[0]
+
+    return found.engine(job.precision), single, shape, np.uint8
+
+
+def _exported(job: Job, shape: Shape) -> Opened:
+    from zoo.engine.onnx import OnnxEngine, OnnxModel
+
+    model = OnnxModel(Path(job.name), threads=1)
+    photo = model.input == "image"  # of any size; else what a chain takes
+    shape = (375, 500, 3) if photo else (shape[2], *shape[:2])
+    engine = OnnxEngine(model, workers=cores())
+    kind = np.uint8 if photo else np.float32
+    return engine, lambda: OnnxModel(Path(job.name)).run, shape, kind
+
+
+OPEN = {"torch": _torch, "openvino": _openvino, "onnxruntime": _exported}
