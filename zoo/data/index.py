@@ -2,7 +2,7 @@
 
 samples.py    the records          split.py     what is put aside for validation
 folders.py    class folders        manifest.py  a table of paths and labels, read by table.py
-packed.py     many pictures in one file, as container.py reads them: MNIST, CIFAR-10
+packed.py     many pictures in one file, as container.py reads them: IDX, Parquet
 labelled.py   the same photos for measuring, which needs no split
 copies.py     photos with the same content
 """
@@ -37,7 +37,7 @@ def scan(
     contents: Contents | None = None,
     keep_copies: bool = False,
 ) -> DatasetIndex:
-    """The index of class folders, of a folder with IDX files or CIFAR-10's batches, or a manifest.
+    """Return the index of class folders, of IDX files, of photos in Parquet, or of a manifest.
 
     Where there is no val part, a share `val_fraction` of each class is put aside for it; which
     photos is a function of the seed and their paths, so adding photos moves few others. Without
@@ -75,9 +75,13 @@ def listed(root: Path, labelled: bool, several: bool | None) -> DatasetIndex:
         folders = scan_folders if labelled else scan_pictures
         return scan_packed(root) or told_of_unread(folders(root))
     if root.suffix.lower() in SUFFIXES and root.is_file():
-        return told_of_unread(scan_manifest(root, several))
+        return (None if several else scan_packed(root)) or told_of_unread(
+            scan_manifest(root, several)
+        )
     problem = "is not a folder" if root.exists() else "does not exist"
-    hint = f"give a folder with {LAYOUT} or IDX files, or a manifest ({', '.join(SUFFIXES)})"
+    hint = (
+        f"give a folder with {LAYOUT}, IDX or Parquet files, or a manifest ({', '.join(SUFFIXES)})"
+    )
     raise DataError(f"{root} {problem}", hint)
 
 

@@ -22,7 +22,7 @@ def read(
 ) -> dict[str, Photos]:
     """(path, class) of the photos by part: train, val, test; or `""` where there are no parts.
 
-    For class folders, IDX files, CIFAR-10's batches and manifests. Several classes of a photo are
+    For class folders, IDX files, photos in Parquet and manifests. Several classes of a photo are
     one cell, see samples.py; several: a manifest's photo may have none. What is left out of
     class folders goes to `skipped`. Raises DataError.
     """
@@ -30,9 +30,11 @@ def read(
         found = packed.labelled(root)
         return under(root, folders.labelled(root, skipped) if found is None else found)
     if root.suffix.lower() in SUFFIXES and root.is_file():
-        return under(root.parent, manifest.labelled(root, several))
+        return under(root.parent, packed.labelled(root) or manifest.labelled(root, several))
     problem = "is not a folder" if root.exists() else "does not exist"
-    hint = f"give a folder with {LAYOUT} or IDX files, or a manifest ({', '.join(SUFFIXES)})"
+    hint = (
+        f"give a folder with {LAYOUT}, IDX or Parquet files, or a manifest ({', '.join(SUFFIXES)})"
+    )
     raise DataError(f"{root} {problem}", hint)
 
 
