@@ -17,8 +17,10 @@ import pytest
 from kit import Answer, Command
 
 from benchmarks import limit
-from zoo import bench, catalog
-from zoo.bench import Decoding, Measured, advise, decoding
+from zoo import catalog
+from zoo.bench import engines
+from zoo.bench.engines import Measured
+from zoo.bench.photos import Decoding, advise, decoded
 from zoo.catalog import Preprocess
 from zoo.errors import DataError, UsageError
 
@@ -136,21 +138,21 @@ def test_photos_that_cannot_be_read_are_passed_over(photos: Path, tmp_path: Path
     mixed = tmp_path / "mixed"
     shutil.copytree(photos / "disc", mixed)
     (mixed / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    found = decoding(mixed, Preprocess(size=32), 0.05)
+    found = decoded(mixed, Preprocess(size=32), 0.05)
     assert found.source == f"13 of {mixed}"
     assert found.photos_per_second > 0
     for path in mixed.glob("*.png"):
         path.write_bytes(b"no picture")
     with pytest.raises(DataError, match="none of the photos"):
-        decoding(mixed, Preprocess(size=32), 0.05)
+        decoded(mixed, Preprocess(size=32), 0.05)
     shutil.rmtree(mixed)
     mixed.mkdir()
     with pytest.raises(DataError, match="has 0 pictures"):
-        decoding(mixed, Preprocess(size=32), 0.05)
+        decoded(mixed, Preprocess(size=32), 0.05)
 
 
 def test_photos_that_are_made_up_weigh_what_photos_do() -> None:
-    found = decoding(None, Preprocess(size=32), 0.01)
+    found = decoded(None, Preprocess(size=32), 0.01)
     assert "500 x 375" in found.source
     assert 30_000 < found.median_bytes < 100_000
 
@@ -184,19 +186,19 @@ def test_the_limit_is_of_the_convolutions_that_it_counts(int8: bool) -> None:
 
 
 def test_a_network_that_cannot_be_built_is_a_row_with_its_reason() -> None:
-    gone = bench.Job("nothing-of-this-name", "model", Preprocess(size=32), None, engine="torch")
-    row = bench.measure(gone)
+    gone = engines.Job("nothing-of-this-name", "model", Preprocess(size=32), None, engine="torch")
+    row = engines.measure(gone)
     assert "nothing-of-this-name" in row.error
     assert row.hint
 
 
 def test_engines_for_what_is_wanted() -> None:
-    found = bench.find("lenet")
-    assert bench.engines(found, None) == ALL
+    found = engines.find("lenet")
+    assert engines.here(found, None) == ALL
     on_gpu = replace(found, device="cuda")
-    assert bench.engines(on_gpu, None) == ["torch"]
+    assert engines.here(on_gpu, None) == ["torch"]
     with pytest.raises(UsageError, match="--engine openvino cannot run here"):
-        bench.engines(on_gpu, "openvino")
+        engines.here(on_gpu, "openvino")
 
 
 def test_advice_follows_the_slower_part() -> None:

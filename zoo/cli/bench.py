@@ -14,7 +14,8 @@ from zoo.errors import UsageError, ZooError
 from zoo.text import percent, short
 
 if TYPE_CHECKING:
-    from zoo.bench import Advice, Decoding, Job, Measured
+    from zoo.bench.engines import Job, Measured
+    from zoo.bench.photos import Advice, Decoding
 
 
 def command(
@@ -44,29 +45,30 @@ def command(
         raise UsageError(f"--precision {precision}", "give fp32, bf16 or int8")
     if not 0 < seconds <= 3600:
         raise UsageError(f"--seconds {seconds:g}", "give a number above 0 and up to 3600")
-    from zoo import bench
     from zoo import device as devices
+    from zoo.bench import engines
+    from zoo.bench.photos import advise, decoded
 
-    subject = bench.find(model, trusts=trust_changed)
+    subject = engines.find(model, trusts=trust_changed)
     if device == "auto" and (engine == "openvino" or subject.kind == "onnx"):
         device = "cpu"  # where they run
     precision, device = precision or subject.precision, devices.choose(device).name
     job = replace(subject, precision=precision, device=device, seconds=seconds)
-    names, rows = bench.engines(job, engine), []
+    names, rows = engines.here(job, engine), []
     with Screen():
-        decoding = bench.decoding(photos, job.preprocess, seconds)
+        decoding = decoded(photos, job.preprocess, seconds)
         talk(f"photos decoded; {seconds:g} s for each engine")
         for name in names:
-            rows.append(bench.measure(replace(job, engine=name)))
+            rows.append(engines.measure(replace(job, engine=name)))
             talk(f"{name}: {rows[-1].error or 'measured'}")
     good = [row for row in rows if not row.error]
     if not good:
         raise ZooError(rows[0].error, rows[0].hint)
-    advice = bench.advise(good, decoding, device)
+    advice = advise(good, decoding, device)
     if json:
         about = {"model": model, "kind": job.kind, "macs": job.macs, "precision": precision}
-        place = {"device": device, "cores": decoding.threads, "photos": asdict(decoding)}
-        found = {"engines": [asdict(row) for row in rows], "bottleneck": asdict(advice)}
+        place = {"device": device, "cores": decoding.threads, "photos": decoding._asdict()}
+        found = {"engines": [asdict(row) for row in rows], "bottleneck": advice._asdict()}
         print_json({**about, **place, **found})
     else:
         _show(job, decoding, good, advice)

@@ -1,4 +1,4 @@
-"""The verb `bench`: how fast a network runs here, engine by engine, and what holds a job up.
+"""A network in each engine: images/s, latency and memory.
 
 Every engine has a process of its own, so that its memory and its settings are its own.
 """
@@ -10,8 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import cycle, takewhile
@@ -20,16 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from zoo import catalog, network
 from zoo.catalog import Preprocess
-from zoo.data.index import scan
-from zoo.data.views import plain_view
 from zoo.disk import scratch
 from zoo.engine import Array, Engine
 from zoo.engine.select import choose_for_network, why_not
-from zoo.errors import DataError, ImageError, InputError, UsageError, ZooError
+from zoo.errors import InputError, UsageError, ZooError
 from zoo.machine import cores
 from zoo.run import Run
 from zoo.watch import check, undoing, unheard
@@ -39,7 +35,7 @@ if TYPE_CHECKING:
 
 STORED = "bench"  # the graph's name in a cache that is removed at the end
 POLL = 0.1  # seconds
-PICTURES, PHOTOS, DECODE_SECONDS = 32, 64, 1.5
+PICTURES = 32
 Call = Callable[[Array], Array]
 
 
@@ -83,29 +79,6 @@ class Measured:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """photos_per_second: from file to the network's input, with a thread for each core."""
-
-    photos_per_second: float
-    threads: int
-    source: str
-    median_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """part: decode or forward. share: of the time that both take together. text: what helps.
-
-    photos_per_second: of a whole job, decoding included.
-    """
-
-    part: str
-    share: float
-    photos_per_second: float
-    text: str
-
-
 def find(name: str, *, trusts: bool = False) -> Job:
     """Return what a name is. Raises UnknownModel, RunError, InputError or WeightsError."""
     if name.lower().endswith(".onnx"):
@@ -133,7 +106,7 @@ def find(name: str, *, trusts: bool = False) -> Job:
     return Job(name, "model", row.preprocess, row.macs or None)
 
 
-def engines(job: Job, wanted: str | None) -> list[str]:
+def here(job: Job, wanted: str | None) -> list[str]:
     """Return the engine that was asked for, else all that are here, the preferred one first."""
     if job.kind == "onnx":
         if wanted not in (None, "onnxruntime") or job.precision != "fp32":
@@ -145,56 +118,6 @@ def engines(job: Job, wanted: str | None) -> list[str]:
     if wanted is not None:
         return [choose_for_network(wanted, job.device, job.precision)[0]]
     return ["torch"] if why_not(job.device) else ["openvino", "torch"]
-
-
-def decoding(folder: Path | None, preprocess: Preprocess, seconds: float) -> Decoding:
-    """Decode photos over and over: some of the folder's, else a few that are made up."""
-    with scratch("bench") as place:
-        index = scan(folder or _made_up(place), labelled=False)
-        some = index.samples[:PHOTOS]
-        good = [path for s in some if _readable(path := index.root / s.path, preprocess)]
-        if not good:
-            raise DataError(f"{folder}: none of the photos can be read", "give other photos")
-        done, began, took = 0, time.perf_counter(), 0.0
-        with ThreadPoolExecutor(cores()) as pool:
-            while took < min(seconds, DECODE_SECONDS):
-                done += len(list(pool.map(lambda path: plain_view(path, preprocess), good)))
-                took = time.perf_counter() - began
-    source = f"{len(some)} of {folder}" if folder else "made up: 500 x 375, JPEG of quality 90"
-    return Decoding(done / took, cores(), source, sorted(s.bytes for s in some)[len(some) // 2])
-
-
-def _made_up(folder: Path) -> Path:
-    """Write soft shapes under fine noise: some 50 kB each, as photos of this size have."""
-    for number in range(8):
-        random = np.random.default_rng(number)
-        rough = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8))
-        soft = np.asarray(rough.resize((500, 375), Image.Resampling.BICUBIC), np.float32)
-        pixels = np.clip(soft + random.normal(0, 8, (375, 500, 1)), 0, 255)
-        Image.fromarray(np.uint8(pixels)).save(folder / f"{number}.jpg", quality=90)
-    return folder
-
-
-def _readable(path: Path, preprocess: Preprocess) -> bool:
-    with suppress(ImageError):
-        plain_view(path, preprocess)
-        return True
-    return False
-
-
-def advise(rows: Sequence[Measured], photos: Decoding, device: str) -> Advice:
-    """Return which part of a job takes most of its time, and what would help."""
-    decode = 1 / photos.photos_per_second
-    forward = min(1 / row.images_per_second for row in rows if not row.error)
-    # On a CPU both need the same cores; beside a GPU one waits for the other.
-    whole = decode + forward if device == "cpu" else max(decode, forward)
-    part, text = "forward", "a smaller network (`zoo list --sort macs`), bf16 or a GPU is quicker"
-    if decode > forward:
-        part, text = "decode", "more cores decode more photos; a quicker network would not help"
-        if photos.median_bytes > 500_000:
-            text = "these photos hold more than a network sees: smaller copies decode faster"
-    share = max(decode, forward) / (decode + forward)
-    return Advice(part, share, 1 / whole, text)
 
 
 # One engine.
