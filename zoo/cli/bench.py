@@ -54,24 +54,43 @@ def command(
         device = "cpu"  # where they run
     precision, device = precision or subject.precision, devices.choose(device).name
     job = replace(subject, precision=precision, device=device, seconds=seconds)
-    names, rows = engines.here(job, engine), []
+    names = engines.here(job, engine)
     with Screen():
         decoding = decoded(photos, job.preprocess, seconds)
         talk(f"photos decoded; {seconds:g} s for each engine")
-        for name in names:
-            rows.append(engines.measure(replace(job, engine=name)))
-            talk(f"{name}: {rows[-1].error or 'measured'}")
+        rows = [_measured(replace(job, engine=name)) for name in names]
     good = [row for row in rows if not row.error]
     if not good:
         raise ZooError(rows[0].error, rows[0].hint)
     advice = advise(good, decoding, device)
     if json:
-        about = {"model": model, "kind": job.kind, "macs": job.macs, "precision": precision}
-        place = {"device": device, "cores": decoding.threads, "photos": decoding._asdict()}
-        found = {"engines": [asdict(row) for row in rows], "bottleneck": advice._asdict()}
-        print_json({**about, **place, **found})
+        print_json(_record(job, decoding, rows, advice))
     else:
         _show(job, decoding, good, advice)
+
+
+def _measured(job: Job) -> Measured:
+    from zoo.bench import engines
+
+    row = engines.measure(job)
+    talk(f"{job.engine}: {row.error or 'measured'}")
+    return row
+
+
+def _record(
+    job: Job, decoding: Decoding, rows: list[Measured], advice: Advice
+) -> dict[str, object]:
+    return {
+        "model": job.name,
+        "kind": job.kind,
+        "macs": job.macs,
+        "precision": job.precision,
+        "device": job.device,
+        "cores": decoding.threads,
+        "photos": decoding._asdict(),
+        "engines": [asdict(row) for row in rows],
+        "bottleneck": advice._asdict(),
+    }
 
 
 def _show(job: Job, decoding: Decoding, good: list[Measured], advice: Advice) -> None:
