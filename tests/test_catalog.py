@@ -103,6 +103,7 @@ def test_cutting_at_every_stage_changes_nothing(row, chain):
 
 def test_the_rows_cut_freezes_what_is_before_it_and_leaves_something_to_train(row):
     parts = cut(on_meta(row), row.cut)
+    parts.freeze()
     assert (*models.stages(parts.frozen), *models.stages(parts.trainable)) == row.stages
     assert row.cut in models.stages(parts.frozen)
     assert not any(parameter.requires_grad for parameter in parts.frozen.parameters())

@@ -171,7 +171,7 @@ def test_a_damaged_graph_is_made_anew(tmp_path, photos, file, first):
     from zoo.engine import compiled
 
     made = prepare(chosen(photos, file))
-    graph = compiled.folder() / made.ref(made.plan.cut).key / "graph.bin"
+    graph = compiled.folder() / made.ref(made.plan.cut).key() / "graph.bin"
     graph.write_bytes(graph.read_bytes()[:-1])
     again = prepare(chosen(photos, file))
     again.settle()

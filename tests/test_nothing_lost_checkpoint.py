@@ -209,7 +209,7 @@ def test_a_disk_that_is_really_full_pauses_a_run_too(small_disk, tmp_path, warm,
     assert code == 5, said
     assert "No space left on device; epoch 1, step 1 of 4 is saved" in said
     assert list(files(run)) == [NAMES[0]]
-    assert checkpoint.damage(run / NAMES[0]) is None
+    assert checkpoint._damage(run / NAMES[0]) is None
     subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
     code, said = zoo(warm, "finetune", "--resume", run, talk=talk)
     assert code == 0, said

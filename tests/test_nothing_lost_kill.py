@@ -188,7 +188,7 @@ def stop_at(
             r"interrupted; epoch (\d+), step (\d+) of 4 is saved", talk.read_text()
         )[0]
     tensors = weights.read(run / "checkpoint.safetensors", finite=False)
-    progress = checkpoint.progress_in(tensors)
+    progress = checkpoint._state_in(tensors)
     assert (progress.epoch, progress.step) == (int(epoch), int(step))
     assert not (run / "lock").exists()
 
@@ -230,7 +230,7 @@ def test_a_second_ctrl_c_ends_at_once_and_the_checkpoint_is_whole(tmp_path, warm
     code = warm.wait(pid)
     assert time.monotonic() - began < 1
     assert code == 130, talk.read_text()
-    assert checkpoint.damage(run / "checkpoint.safetensors") is None
+    assert checkpoint._damage(run / "checkpoint.safetensors") is None
     assert [name for name in os.listdir(run) if name.startswith((".", "lock"))] == []
     assert Run.open(run).record["status"] == "started"
 

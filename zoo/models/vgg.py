@@ -59,5 +59,13 @@ def _features(depths: tuple[int, ...], norm: str) -> nn.Sequential:
 # Columns D and E; each takes the number of classes.
 vgg16 = partial(_vgg, (2, 2, 3, 3, 3))
 vgg19 = partial(_vgg, (2, 2, 4, 4, 4))
-vgg16_bn = partial(vgg16, norm="batch")
-vgg19_bn = partial(vgg19, norm="batch")
+
+
+def vgg16_bn(num_classes: int = 1000) -> nn.Sequential:
+    """Build VGG-16 with a BatchNorm behind each convolution."""
+    return vgg16(num_classes, "batch")
+
+
+def vgg19_bn(num_classes: int = 1000) -> nn.Sequential:
+    """Build VGG-19 with a BatchNorm behind each convolution."""
+    return vgg19(num_classes, "batch")

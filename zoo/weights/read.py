@@ -32,10 +32,11 @@ def read(path: Path, *, finite: bool = True) -> dict[str, torch.Tensor]:
     Those of dicts in a torch file are called by all keys that lead to them, with dots between.
     finite: NaN and infinity are refused. Raises WeightsError.
     """
+    opened = _open(path)  # first: where there is no file, nobody needs torch
     import torch
 
     known, tensors = types(), {}
-    with reading(path, _open(path), HINT) as (file, found):
+    with reading(path, opened, HINT) as (file, found):
         for entry in found:
             raw = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
             fill(file, entry, raw.numpy().data)
