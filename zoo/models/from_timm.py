@@ -1,4 +1,4 @@
-"""What timm knows of its classifiers before one is built: weights, licences, papers, pixels.
+"""What timm knows of its models before one is built: weights, licences, papers, pixels.
 
 timm's package has no accuracies, no sizes of files and no counts: those are not guessed.
 Nothing is downloaded or loaded: `pretrained=True` would unpickle whatever lies in a cache.
@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from zoo.catalog.spec import Fit, ModelSpec, Preprocess, Weights, interpolation
 from zoo.errors import UnknownModel
 
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
+
 _FITS: dict[str, Fit] = {"center": "crop", "border": "pad", "squash": "squash"}
 
 
 def names() -> list[str]:
-    """Every ARCH.TAG that has weights; some are no classifiers."""
+    """Every ARCH.TAG that has weights; some give features and no classes."""
     import timm
 
     found: list[str] = timm.list_models(pretrained=True)
@@ -33,10 +36,12 @@ def architectures() -> list[str]:
     return found
 
 
-def config(name: str) -> Any:
+def config(name: str) -> PretrainedCfg:
     import timm
 
-    return timm.get_pretrained_cfg(name)
+    found = timm.get_pretrained_cfg(name)
+    assert found is not None  # of a name that timm has
+    return found
 
 
 def tags(arch: str) -> list[str]:
@@ -58,14 +63,12 @@ def row(name: str, chosen: list[str]) -> ModelSpec:
     cut, head and counts are found by building the model. Raises UnknownModel where pictures are
     not square.
     """
-    import timm
-
     arch = name.partition(".")[0]
     found, paper = config(name), _paper(name)
     weights = [_weights(arch, tag) for tag in chosen]
     return ModelSpec(
         name=f"timm/{name}",
-        family=timm.models.model_entrypoint(arch).__module__.rpartition(".")[2],
+        family=family(name),
         builder="library",
         paper=paper,
         year=_year(paper),
@@ -74,7 +77,7 @@ def row(name: str, chosen: list[str]) -> ModelSpec:
         stages=(),
         cut="",
         head="",
-        num_classes=found.num_classes,
+        num_classes=_count(name, found),
         preprocess=_preprocess(name, found),
         weights=tuple(one for one in weights if one is not None),
     )
@@ -84,8 +87,19 @@ def construct(name: str, num_classes: int) -> nn.Module:
     """The model with random weights; the name is a plain one, see `library_name`."""
     import timm
 
-    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
+    # With pictures of one size the rotary positions are numbers that are kept, and not computed
+    # anew in each pass: only then are the blocks a chain.
+    fixed = {"dynamic_img_size": False} if family(name) == "eva" else {}
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, **fixed)
     return model
+
+
+def family(name: str) -> str:
+    """The file of timm that builds the model."""
+    import timm
+
+    entry = timm.models.model_entrypoint(name.partition(".")[0])
+    return entry.__module__.rpartition(".")[2]
 
 
 def _paper(name: str) -> str:
@@ -103,17 +117,28 @@ def _weights(arch: str, tag: str) -> Weights | None:
     """One tag's row; None where the file is in a format that only timm's own loaders read."""
     name = f"{arch}.{tag}" if tag else arch
     found = config(name)
-    if not found.hf_hub_id or found.hf_hub_filename or not found.num_classes:
+    if not found.hf_hub_id or found.hf_hub_filename:
         return None
     return Weights(
         tag=tag,
         url=f"https://huggingface.co/{found.hf_hub_id}/resolve/main/model.safetensors",
         file=f"timm--{name}.safetensors",
-        classes=_class_list(tag, found.num_classes),
+        classes=_class_list(tag, _count(name, found)),
         licence=found.license or "",
         source=f"https://huggingface.co/{found.hf_hub_id}",
         preprocess=_preprocess(name, found),
     )
+
+
+def _count(name: str, found: PretrainedCfg) -> int:
+    """How many classes these weights tell apart; none where they give features.
+
+    What CLIP and the Perception Encoder call their head projects the features beside those of a
+    text.
+    """
+    tag = name.partition(".")[2] or found.tag or ""
+    joint = "clip" in name or "clip" in tag or "_pe_core_" in name
+    return 0 if joint and not _class_list(tag, found.num_classes) else int(found.num_classes)
 
 
 def _class_list(tag: str, count: int) -> str:
@@ -124,7 +149,7 @@ def _class_list(tag: str, count: int) -> str:
     return known.get(count, "")
 
 
-def _preprocess(name: str, found: Any) -> Preprocess:
+def _preprocess(name: str, found: PretrainedCfg) -> Preprocess:
     channels, height, width = found.input_size
     if height != width:
         raise UnknownModel(

@@ -23,7 +23,10 @@ from zoo.catalog.spec import ModelSpec
 from zoo.errors import UnknownModel, nearest
 from zoo.models import from_timm, from_torchvision
 from zoo.models.meter import measure, meta_twin
-from zoo.models.structure import NotAChain, assemble, find_structure
+from zoo.models.pieces import ON_FEATURES, on_features
+from zoo.models.structure import NotAChain, Structure, assemble, features_structure, find_structure
+
+CLASSES = 11  # of the head under which a model without a classifier is measured
 
 
 @cache
@@ -74,9 +77,8 @@ def _torchvision_row(name: str) -> ModelSpec:
 def _timm_rows(found: list[str]) -> Iterable[ModelSpec]:
     for name in found:
         _, _, rest = name.partition("/")
-        if from_timm.config(rest).num_classes:
-            with suppress(UnknownModel):  # not square
-                yield from_timm.row(rest, [rest.partition(".")[2]])
+        with suppress(UnknownModel):  # not square
+            yield from_timm.row(rest, [rest.partition(".")[2]])
 
 
 def measured(row: ModelSpec) -> ModelSpec:
@@ -94,9 +96,11 @@ def build(spec: ModelSpec, num_classes: int) -> nn.Sequential:
     known = from_timm.architectures() if library == "timm" else from_torchvision.names()
     if (rest.partition(".")[0] if library == "timm" else rest) not in known:
         _refuse(library, rest, known)
+    if spec.published == ON_FEATURES:
+        return on_features(_construct(spec.name, 0), num_classes)
     model = _construct(spec.name, num_classes)
     try:
-        return assemble(model, spec.stages, spec.published_head)
+        return assemble(model, spec.stages, spec.published)
     except (KeyError, AttributeError) as error:
         raise UnknownModel(
             f"{spec.name} has no stage {error}", "was run.json edited? Train anew"
@@ -111,38 +115,53 @@ def _construct(name: str, num_classes: int) -> nn.Module:
 
 def _with_structure(row: ModelSpec, head_hint: object) -> ModelSpec:
     """The row with what only the model itself can tell: stages, cut, head, all that is counted."""
-    if row.num_classes < 1:
-        raise UnknownModel(
-            f"{row.name} gives features, not classes",
-            f"choose a classifier: `zoo list 'timm/*{row.family}*'`",
-        )
+    classes = row.num_classes or CLASSES
     try:
-        found = find_structure(lambda: _skeleton(row), head_hint, row.num_classes, row.preprocess)
+        found = find_structure(lambda: _skeleton(row, classes), head_hint, classes, row.preprocess)
     except NotAChain as error:
-        raise UnknownModel(
-            f"{row.name} cannot be used: {error}", "choose another model: `zoo list`"
-        ) from error
-    chain = assemble(_skeleton(row), found.stages, found.published_head)
+        row, found = _on_features(row, error)
+    row = replace(
+        row, stages=found.stages, cut=found.cut, head=found.head, published=found.published
+    )
+    if found.published == ON_FEATURES:
+        chain = on_features(_skeleton(row, 0), classes)
+    else:
+        chain = assemble(_skeleton(row, classes), found.stages, found.published)
     infos = measure(chain, row.preprocess)
+    head = (
+        0 if row.num_classes else sum(p.numel() for p in chain.get_submodule(row.head).parameters())
+    )
     return replace(
         row,
-        stages=found.stages,
-        cut=found.cut,
-        head=found.head,
-        published_head=found.published_head,
-        params=sum(info.params for info in infos),
+        params=sum(info.params for info in infos) - head,
         macs=sum(info.macs for info in infos),
         activations=max(info.activations for info in infos),
     )
 
 
-def _skeleton(row: ModelSpec) -> nn.Module:
+def _on_features(row: ModelSpec, why: NotAChain) -> tuple[ModelSpec, Structure]:
+    """The row of a model that is used without its classifier. Raises UnknownModel."""
+    try:
+        if not row.name.startswith("timm/"):
+            raise why
+        whole, bare = _skeleton(row, row.num_classes or CLASSES), _skeleton(row, 0)
+        found = features_structure(bare, row.preprocess)
+    except Exception as error:  # the models' own errors have no common type
+        raise UnknownModel(
+            f"{row.name} cannot be used: {why}" + ("" if error is why else f"; {error}"),
+            "choose another model: `zoo list`",
+        ) from error
+    extra = whole.state_dict().keys() - bare.state_dict().keys()
+    return replace(row, num_classes=0, ignore=(*row.ignore, *sorted(extra))), found
+
+
+def _skeleton(row: ModelSpec, classes: int) -> nn.Module:
     """The model on the meta device: shapes and no data."""
     try:
         with torch.device("meta"):
-            return _construct(row.name, row.num_classes)
+            return _construct(row.name, classes)
     except Exception:  # a constructor that computes with its tensors
-        return meta_twin(_construct(row.name, row.num_classes))
+        return meta_twin(_construct(row.name, classes))
 
 
 def _refuse(library: str, name: str, known: list[str], other_task: bool = False) -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.catalog.spec import ModelSpec
+from zoo.catalog.spec import ModelSpec, published_name
 from zoo.errors import WeightsError
 from zoo.weights import wrapped
 from zoo.weights.read import must_be_finite, read_all
@@ -29,6 +29,7 @@ def load(chain: nn.Sequential, spec: ModelSpec, path: Path, *, except_head: bool
     left out, and the chain's own is kept. Floats of 16 and 64 bits become those of the chain;
     other types must be equal. Raises WeightsError that names up to five tensors that differ.
     """
+    except_head = except_head or not (spec.num_classes or spec.task == "reconstruct")
     own = chain.state_dict()
     wanted = {n: tensor for n, tensor in own.items() if not (except_head and _in_head(n, spec))}
     found = read_all(path)
@@ -60,8 +61,9 @@ def _in_head(name: str, spec: ModelSpec) -> bool:
 def _as_in_chain(found: Tensors, spec: ModelSpec, own: Tensors) -> Tensors:
     """Leave out what this chain has no place for, and call the rest as the chain does."""
     found = {name: t for name, t in found.items() if not name.startswith(spec.ignore)}
-    if spec.published_head:
-        renamed = {_chain_name(name, spec): tensor for name, tensor in found.items()}
+    if spec.published:
+        ours = {published_name(name, spec.published): name for name in own}
+        renamed = {ours.get(name, name): tensor for name, tensor in found.items()}
         # Our own run files have the chain's names already. Counted, because a library's model
         # may well have a part that is called `backbone` or `head`.
         if len(renamed.keys() & own.keys()) > len(found.keys() & own.keys()):
@@ -69,20 +71,9 @@ def _as_in_chain(found: Tensors, spec: ModelSpec, own: Tensors) -> Tensors:
     return {name: t for name, t in found.items() if name in own or not name.endswith(COUNTER)}
 
 
-def _chain_name(name: str, spec: ModelSpec) -> str:
-    if name.startswith(spec.published_head + "."):
-        return spec.head + name.removeprefix(spec.published_head)
-    return f"backbone.{name}"
-
-
 def _names_in_files(wanted: Tensors, spec: ModelSpec) -> set[str]:
     """What the wanted tensors may be called in a file: as in the chain, or as published."""
-    names = set(wanted)
-    if spec.published_head:
-        names |= {name.removeprefix("backbone.") for name in wanted}
-        heads = [name.removeprefix(spec.head) for name in wanted if _in_head(name, spec)]
-        names |= {spec.published_head + rest for rest in heads}
-    return names
+    return set(wanted) | {published_name(name, spec.published) for name in wanted}
 
 
 def _with_head(
