@@ -29,7 +29,8 @@ from zoo.data.index import scan
 from zoo.engine.torch import TorchEngine
 from zoo.features.compute import Pass, Views, compute
 from zoo.finetune import rank
-from zoo.head.solver import Solution, solve
+from zoo.head.softmax_regression import Targets
+from zoo.head.solver import Search, Solution, solve
 
 BAR = 5.0  # CPU seconds for 10,000 photos
 MODELS = (
@@ -70,14 +71,12 @@ def made(count: int, columns: int, classes: int, repeat: int, alone: bool) -> di
     features, labels = draw(count + 2000, columns, classes)
     train, held = (features[:count], labels[:count]), (features[count:], labels[count:])
     spent, found = zip(
-        *(timed(lambda: solve(*train, classes, seed=0)) for _ in range(repeat)), strict=True
+        *(timed(lambda: solved(*train, classes)) for _ in range(repeat)), strict=True
     )
     ours: Solution = found[0]
     print(f"{count:,} rows, {columns:,} columns, {classes} classes: {ours.reason}")
     rows = [["zoo, choose and solve", *cells(spent, right(ours.weight, ours.bias, held))]]
-    one = [
-        timed(lambda: solve(*train, classes, seed=0, penalty=ours.penalty)) for _ in range(repeat)
-    ]
+    one = [timed(lambda: solved(*train, classes, ours.penalty)) for _ in range(repeat)]
     rows.append(
         ["zoo, this penalty", *cells([s for s, _ in one], right(ours.weight, ours.bias, held))]
     )
@@ -89,6 +88,10 @@ def made(count: int, columns: int, classes: int, repeat: int, alone: bool) -> di
         "choose and solve, CPU s", statistics.median(spent), BAR, at_most=True
     )
     return {"made": facts}
+
+
+def solved(features: Array, labels: Array, classes: int, penalty: float | None = None) -> Solution:
+    return solve(features, Targets(labels, classes), Search(0, penalty=penalty))
 
 
 def peers(train: Any, held: Any, ours: Solution, rows: list[list[str]]) -> dict[str, Any]:
@@ -172,7 +175,7 @@ def real(folder: Path, splits: int) -> dict[str, Any]:
 def by_rule(features: Array, labels: Array, train: Array, held: Array) -> dict[str, float]:
     classes = int(labels.max()) + 1
     rest = (features[held], labels[held])
-    chosen = solve(features[train], labels[train], classes, seed=0)
+    chosen = solved(features[train], labels[train], classes)
     least = min(chosen.table, key=lambda row: row.loss)
     near = next(row.penalty for row in chosen.table if row.loss <= least.loss + least.error)
     most = max(chosen.table, key=lambda row: row.accuracy).penalty
@@ -180,7 +183,7 @@ def by_rule(features: Array, labels: Array, train: Array, held: Array) -> dict[s
     others = {"one standard error": near, "most accuracy": most}
     others |= {"always 1": 1.0, "always 0.3": 0.3, "always 0.1": 0.1}
     for rule, penalty in others.items():
-        found = solve(features[train], labels[train], classes, seed=0, penalty=penalty)
+        found = solved(features[train], labels[train], classes, penalty)
         scores[rule] = right(found.weight, found.bias, rest)
     scale = StandardScaler().fit(features[train])
     model = LogisticRegression(max_iter=5000).fit(scale.transform(features[train]), labels[train])

@@ -7,26 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import pytest
-from PIL import Image, ImageDraw
-from warm import Warm
+from kit import ROOT, Answer, Command, write_photos
+from kit.warm import Warm
 
 from zoo.cli import main
-
-ROOT = Path(__file__).parents[1]
-CLASSES = ("disc", "square", "stripes")
-EACH = 12
-
-
-class Answer(NamedTuple):
-    """What a command answered."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,41 +41,10 @@ def shared() -> Path:
     return folder
 
 
-def picture(kind: str, number: int) -> Image.Image:
-    """A shape on coloured noise; no two have the same size."""
-    random = np.random.default_rng([CLASSES.index(kind), number])
-    width, height = 40 + 3 * number, 90 - 4 * number
-    noise = random.integers(0, 90, (height, width, 3), dtype=np.uint8)
-    image = Image.fromarray(noise)
-    pen, colour = ImageDraw.Draw(image), tuple(random.integers(150, 256, 3).tolist())
-    side = min(width, height)
-    box = (side // 5, side // 5, 4 * side // 5, 4 * side // 5)
-    if kind == "disc":
-        pen.ellipse(box, colour)
-    elif kind == "square":
-        pen.rectangle(box, colour)
-    else:
-        for x in range(0, width, 8):
-            pen.line((x, 0, x, height), colour, 3)
-    return image
-
-
-def write_photos(root: Path, classes: tuple[str, ...] = CLASSES, each: int = EACH) -> Path:
-    """root/CLASS/NN.png: the classes of `picture`."""
-    for kind in classes:
-        (root / kind).mkdir(parents=True)
-        for number in range(each):
-            picture(kind, number).save(root / kind / f"{number:02}.png")
-    return root
-
-
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """3 classes of 12 pictures. Shared by all tests: copy it to change it."""
     return write_photos(tmp_path_factory.mktemp("data") / "photos")
-
-
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")

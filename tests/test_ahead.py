@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_finetune import Watcher, settings, sha256
+from kit import Watcher, carried_out, settings, sha256
 
 from zoo import network, weights
 from zoo.errors import Interrupted, UnknownStage
-from zoo.finetune import begin, plan, planning
+from zoo.finetune import begin
 from zoo.finetune.events import FeaturesDone
+from zoo.finetune.prepare import Prepared, prepare
 from zoo.recipe import Recipe
 from zoo.run import Run
 
@@ -33,13 +34,10 @@ def recipe(tmp_path, photos):
     return settings("lenet", photos, weights=str(file), cut="fc1", epochs=3, batch_size=8)
 
 
-def tuned(folder: Path, recipe: Recipe) -> tuple[plan.Plan, FeaturesDone]:
+def tuned(folder: Path, recipe: Recipe) -> tuple[Prepared, FeaturesDone]:
     """As the command does it."""
-    made = planning.make(recipe, begin=True)
-    try:
-        events = list(begin.start(made, folder, Watcher()).events())
-    finally:
-        made.stop()
+    with prepare(recipe, begin=True) as made:
+        events = carried_out(begin.start(made, folder, Watcher()))
     (done,) = [event for event in events if isinstance(event, FeaturesDone)]
     return made, done
 
@@ -63,7 +61,7 @@ def test_what_else_is_needed_is_computed_by_the_job(tmp_path, cache, recipe, cha
     shutil.rmtree(cache / "features")
     made, done = tuned(tmp_path / "b", recipe)
     assert made.ahead is not None
-    train, val = (len(made.index.of(split)) for split in ("train", "val"))
+    train, val = (len(made.plan.index.of(split)) for split in ("train", "val"))
     assert done.computed == change["views"] * train + val
     assert sha256(tmp_path / "a/model.safetensors") == sha256(tmp_path / "b/model.safetensors")
 
@@ -77,21 +75,21 @@ def test_an_unreadable_photo_is_listed_as_ever(tmp_path, cache, recipe, photos):
     made, done = tuned(tmp_path / "b", recipe)
     assert made.ahead is not None
     assert list(done.bad) == ["disc/00.png"]
-    assert len(Run.open(tmp_path / "b").photos("train")) == len(made.index.of("train")) - 1
+    assert len(Run.open(tmp_path / "b").photos("train")) == len(made.plan.index.of("train")) - 1
 
 
 def test_nothing_begins_where_nothing_is_asked_for(tmp_path, cache, recipe):
     tuned(tmp_path / "a", recipe)
-    assert planning.make(recipe).ahead is None
+    assert prepare(recipe).ahead is None
     for change in ({"augment": "light"}, {"cache_budget": "1B"}, {"engine": "torch"}):
-        made = planning.make(replace(recipe, **change), begin=True)
-        assert made.ahead is None, change
+        with prepare(replace(recipe, **change), begin=True) as made:
+            assert made.ahead is None, change
 
 
 def test_a_plan_that_fails_leaves_no_thread(tmp_path, cache, recipe):
     tuned(tmp_path / "a", recipe)
     with pytest.raises(UnknownStage):
-        planning.make(replace(recipe, unfreeze="nowhere@2"), begin=True)
+        prepare(replace(recipe, unfreeze="nowhere@2"), begin=True)
     assert "zoo-ahead" not in {thread.name for thread in threading.enumerate()}
 
 
@@ -109,10 +107,9 @@ def test_a_cache_that_cannot_be_written_keeps_them_for_this_job(tmp_path, cache,
 def test_a_stopped_pass_keeps_what_it_has(tmp_path, cache, recipe):
     tuned(tmp_path / "a", recipe)
     shutil.rmtree(cache / "features")
-    made = planning.make(recipe, begin=True)
-    assert made.ahead is not None
-    made.stop()
-    made.stop()
+    with prepare(recipe, begin=True) as made:
+        assert made.ahead is not None
+        made.ahead.stop()
     assert not made.ahead.thread.is_alive()
     _, done = tuned(tmp_path / "b", recipe)
     assert done.computed + done.cached == 36
@@ -123,8 +120,8 @@ def test_a_signal_ends_the_pass_too(tmp_path, cache, recipe):
     tuned(tmp_path / "a", recipe)
     shutil.rmtree(cache / "features")
 
-    made = planning.make(recipe, begin=True)
+    made = prepare(recipe, begin=True)
     assert made.ahead is not None
     with pytest.raises(Interrupted):
-        list(begin.start(made, tmp_path / "b", Watcher("features", 1)).events())
+        carried_out(begin.start(made, tmp_path / "b", Watcher("features", 1)))
     assert not made.ahead.thread.is_alive()

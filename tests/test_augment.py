@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Answer
+from kit import Answer
 from PIL import Image
 
 from zoo.catalog import Preprocess
 from zoo.data.decode import decode, read_bytes
 from zoo.device import Device
 from zoo.train.augment import Kind, augmented
-from zoo.train.batches import PhotoSource, order
+from zoo.train.batches import Changes, PhotoBatches, Photos, order
 
 KINDS: tuple[Kind, ...] = ("light", "trivial", "randaugment", "autoaugment")
 SMALL = Preprocess(size=48)
@@ -34,7 +34,7 @@ def files(shared: Path) -> list[Path]:
 
 
 def draw(image: Image.Image, kind: Kind, epoch: int = 1, digest: str = "ab", **more: bool):
-    return augmented(image, SMALL, kind, seed=0, epoch=epoch, digest=digest, **more)
+    return augmented(image, SMALL, kind, (0, epoch, digest), **more)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -49,7 +49,7 @@ def test_the_same_key_gives_the_same_pixels_and_another_key_others(
     np.testing.assert_array_equal(first, draw(image, kind))
     assert (first != draw(image, kind, epoch=2)).any()
     assert (first != draw(image, kind, digest="cd")).any()
-    other = augmented(image, SMALL, kind, seed=1, epoch=1, digest="ab")
+    other = augmented(image, SMALL, kind, (1, 1, "ab"))
     assert (first != other).any()
 
 
@@ -102,7 +102,7 @@ def test_grey_networks_get_grey_pictures(shared: Path, kind: Kind) -> None:
     grey = replace(SMALL, channels=1, mean=(0.5,), std=(0.5,))
     image = photo(shared).convert("L")
     for epoch in range(40):
-        pixels = augmented(image, grey, kind, seed=0, epoch=epoch, digest="ab")
+        pixels = augmented(image, grey, kind, (0, epoch, "ab"))
         assert pixels.shape == (48, 48, 1)
 
 
@@ -110,21 +110,20 @@ def test_grey_networks_get_grey_pictures(shared: Path, kind: Kind) -> None:
 def test_the_crop_uses_the_networks_own_interpolation(shared: Path, interpolation: str) -> None:
     image = photo(shared)
     ours = replace(SMALL, interpolation=interpolation)  # type: ignore[arg-type]
-    pixels = augmented(image, ours, "light", seed=0, epoch=1, digest="ab")
+    pixels = augmented(image, ours, "light", (0, 1, "ab"))
     nearest = replace(SMALL, interpolation="nearest")
-    blocky = augmented(image, nearest, "light", seed=0, epoch=1, digest="ab")
+    blocky = augmented(image, nearest, "light", (0, 1, "ab"))
     assert (pixels != blocky).any() == (interpolation != "nearest")
 
 
-def source(shared: Path, kind: Kind, workers: int | None) -> PhotoSource:
+def source(shared: Path, kind: Kind, workers: int | None) -> PhotoBatches:
     photos = [
         (path.name, number % 2, hashlib.sha256(path.read_bytes()).digest())
         for number, path in enumerate(files(shared)[:12])
     ]
     root = files(shared)[0].parent
-    return PhotoSource(
-        root, photos, photos, SMALL, CPU, views=1, seed=3, flip=True, augment=kind, workers=workers
-    )
+    changes = Changes(views=1, seed=3, flip=True, augment=kind)
+    return PhotoBatches(Photos(root, photos, photos), SMALL, changes, CPU, workers)
 
 
 @pytest.mark.parametrize("kind", ["none", "light", "trivial"])

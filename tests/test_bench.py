@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Answer, Command
+from kit import Answer, Command
 
 from zoo import catalog
 from zoo.bench import bench, limit, photos, subject

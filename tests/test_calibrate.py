@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
 
@@ -11,21 +9,18 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
+from kit import csv_rows
 from PIL import Image
 from torch import nn
 
 from zoo import metrics, models, network, weights
-from zoo.data.samples import Sample
+from zoo.data.samples import DatasetIndex, Sample
 from zoo.errors import UsageError
 from zoo.finetune import results
 from zoo.head import temperature
 from zoo.models import head
 from zoo.predict import reject
 from zoo.run import Run
-
-
-def rows(text):
-    return list(csv.DictReader(io.StringIO(text)))
 
 
 def drawn(count, classes, seed=0):
@@ -245,7 +240,7 @@ def test_a_run_predicts_and_exports_calibrated_probabilities(here, trained, tmp_
     about = json.loads((run / "run.json").read_text())["calibration"]
     assert about["temperature"] > 1.05
     assert about["nll_after"] < about["nll_before"]
-    listed = rows((run / "val.csv").read_text())
+    listed = csv_rows((run / "val.csv").read_text())
     assert [row["path"] for row in listed] == [
         path.relative_to(path.parents[1]).as_posix() for path in Run.open(run).photos("val")
     ]
@@ -254,7 +249,7 @@ def test_a_run_predicts_and_exports_calibrated_probabilities(here, trained, tmp_
     exported = tmp_path / "model.onnx"
     assert here("export", "onnx", run, "-o", exported).code == 0
     for model in (run, exported):
-        given = rows(here("predict", model, names).out)
+        given = csv_rows(here("predict", model, names).out)
         assert [row["label"] for row in given] == [row["predicted"] for row in listed]
         for ours, theirs in zip(given, listed, strict=True):
             assert float(ours["probability"]) == pytest.approx(
@@ -263,7 +258,7 @@ def test_a_run_predicts_and_exports_calibrated_probabilities(here, trained, tmp_
     other = json.loads((plain / "run.json").read_text())["calibration"]
     assert (other["temperature"], other["reason"]) == (1, "--no-calibrate")
     assert other["nll_before"] == pytest.approx(about["nll_before"])
-    unsure = rows((plain / "val.csv").read_text())
+    unsure = csv_rows((plain / "val.csv").read_text())
     assert [row["predicted"] for row in unsure] == [row["predicted"] for row in listed]
     assert all(
         float(ours["probability"]) <= float(theirs["probability"])
@@ -276,14 +271,15 @@ def test_the_tables_of_a_run(tmp_path):
     run = Run(tmp_path, {"classes": ["a", "b"]})
     samples = [Sample(f"{n}.png", label, "val") for n, label in enumerate((0, 1, 1, 0))]
     scores = np.array([[2.0, 0.0], [0.0, 3.0], [1.0, 0.0], [2.0, 0.0]])
-    found = results.confidence(run, samples, scores, 0)
+    index = DatasetIndex(tmp_path, ("a", "b"), tuple(samples))
+    found = results.confidence(run, index, scores, 0)
     assert found.reason.startswith("4 val photos are too few")
-    listed = rows((tmp_path / "val.csv").read_text())
+    listed = csv_rows((tmp_path / "val.csv").read_text())
     assert [row["path"] for row in listed] == ["0.png", "1.png", "2.png", "3.png"]
     assert [row["label"] + row["predicted"] for row in listed] == ["aa", "bb", "ba", "aa"]
     assert [row["correct"] for row in listed] == ["1", "1", "0", "1"]
     assert float(listed[1]["probability"]) == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-6)
-    curve = rows((tmp_path / "risk_coverage.csv").read_text())
+    curve = csv_rows((tmp_path / "risk_coverage.csv").read_text())
     assert [row["kept"] for row in curve] == ["1", "3", "4"]
     assert [row["coverage"] for row in curve] == ["0.25", "0.75", "1"]
     assert [row["risk"] for row in curve] == ["0", "0", "0.25"]
@@ -299,14 +295,14 @@ def test_the_tables_of_a_run(tmp_path):
 @pytest.mark.parametrize("kind", ["run", "exported", "lenet/mnist"])
 def test_rows_below_the_threshold_have_no_label(here, photos, kind, request):
     model = kind if "/" in kind else request.getfixturevalue(kind)
-    all_rows = rows(here("predict", model, photos, "--top", 2).out)
+    all_rows = csv_rows(here("predict", model, photos, "--top", 2).out)
     values = sorted(float(row["probability"]) for row in all_rows)
     threshold = round((values[11] + values[12]) / 2, 5)
     answer = here("predict", model, photos, "--top", 2, "--reject-below", threshold)
     assert answer.code == 0
     below = [float(row["probability"]) < threshold for row in all_rows]
     assert 0 < sum(below) < len(below)
-    for old, new, rejected in zip(all_rows, rows(answer.out), below, strict=True):
+    for old, new, rejected in zip(all_rows, csv_rows(answer.out), below, strict=True):
         assert new["status"] == ("rejected" if rejected else "ok")
         assert new["label"] == ("" if rejected else old["label"])
         others = ("path", "probability", "label_2", "probability_2", "error")
@@ -324,7 +320,7 @@ def test_every_format_says_rejected_and_errors_stay_errors(here, run, tmp_path, 
         assert answer.code == 0
         assert "1 of them an error, 1 rejected (below 1)" in answer.err
         assert here(*words, "--strict", "-o", tmp_path / f"out{suffix}").code == 1
-    table = rows((tmp_path / "out.csv").read_text())
+    table = csv_rows((tmp_path / "out.csv").read_text())
     lines = list(map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines()))
     packed = pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pylist()
     for found in (table, lines, packed):
@@ -369,7 +365,7 @@ def test_evaluate_tells_the_calibration_error_and_draws_the_curves(here, run, tm
     names = tmp_path / "list.txt"
     photos = Run.open(run).labelled("val")
     names.write_text("\n".join(str(path) for path, _ in photos))
-    given = rows(here("predict", run, names).out)
+    given = csv_rows(here("predict", run, names).out)
     probability = np.array([float(row["probability"]) for row in given])
     correct = np.array([r["label"] == label for r, (_, label) in zip(given, photos, strict=True)])
     assert first["ece"] == pytest.approx(metrics.calibration_error(probability, correct), abs=1e-5)

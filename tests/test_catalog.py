@@ -7,6 +7,7 @@ import inspect
 
 import pytest
 import torch
+from kit import randomise_norms
 from torch import nn
 
 from zoo import catalog, models
@@ -19,14 +20,6 @@ torchvision_models = pytest.importorskip("torchvision.models")
 TORCHVISION = [
     row.name for row in catalog.ROWS.values() if row.weights and "pytorch.org" in row.weights[0].url
 ]
-
-
-def randomise_norms(module: nn.Module) -> None:
-    """Statistics as after training: with the initial 0 and 1, BatchNorm hides its mistakes."""
-    for norm in module.modules():
-        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
-            norm.running_mean.normal_(0.0, 0.1)
-            norm.running_var.uniform_(0.5, 1.5)
 
 
 def reference(name: str, chain: nn.Sequential, **options: object) -> nn.Module:

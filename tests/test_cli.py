@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Answer, Command, picture, write_photos
+from kit import ROOT, Answer, Command, picture, write_photos
 
 from zoo import __version__, catalog, models, weights
 from zoo.cli.console import printable
@@ -90,7 +90,7 @@ def test_one_is_singular() -> None:
         (["predict", "a", "b", "--precision", "fp8"], ["--precision fp8", "fp32, bf16 or int8"]),
         (["finetune", "lenet", "x", "--epochs", "many"], ["'--epochs'", "many"]),
         (["export", "tflite", "x"], ["no such command 'tflite'"]),
-        (["export", "onnx", "x", "--input", "raw"], ["--input raw", "`image` or `tensor`"]),
+        (["export", "onnx", "x", "--input", "raw"], ["--input raw", "image or tensor"]),
         (["list", "--sort", "sise"], ["cannot sort by 'sise'", "did you mean size", "params"]),
         (["list", "--max-params", "lots"], ["--max-params lots", "30M"]),
         (["list", "--family", "vgggg"], ["no model fits"]),

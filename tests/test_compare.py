@@ -8,7 +8,7 @@ import re
 import shutil
 
 import pytest
-from conftest import CLASSES, picture, write_photos
+from kit import CLASSES, picture, write_photos
 
 from zoo.cli import main
 from zoo.metrics import holm, mcnemar

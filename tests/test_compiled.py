@@ -13,12 +13,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from kit import ROOT
 from torch import nn
 
 from zoo import catalog, disk, models
+from zoo.device import Device
 from zoo.engine import compiled, store
 from zoo.engine.compiled import GRAPH, STATE, WEIGHTS, find, folder, key_of, made_of, make
+from zoo.engine.open import NetworkRef, open_engine
 from zoo.errors import CacheError, ConversionError, UsageError
 
 SPEC = catalog.find("lenet")
@@ -307,17 +309,34 @@ def test_two_processes_make_one_folder_and_a_third_needs_no_torch(chain):
     assert np.array_equal(find(key()).engine("fp32", 1)(given), np.array(answer, np.float32))
 
 
+def test_torch_runs_what_has_no_graph_where_that_is_forgiven(tmp_path, monkeypatch, chain):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))  # nothing can be kept there
+    place = Device("cpu", "fp32", 1, "")
+    ref = NetworkRef("lenet", made_of(SPEC), "weights", None, SPEC.preprocess, lambda: chain)
+    ready = open_engine(ref, "openvino", place)
+    assert ready.compiled is None
+    assert ready.engine.name.startswith("torch")
+    assert "cannot write" in ready.note
+    with pytest.raises(CacheError, match="cannot write"):
+        open_engine(ref, "openvino", place, forgiven=(ConversionError,))
+    with pytest.raises(CacheError, match="removed meanwhile"):
+        open_engine(replace(ref, build=None), "openvino", place)
+    with pytest.raises(UsageError, match="int8 of lenet is measured out on photos"):
+        open_engine(ref, "openvino", replace(place, precision="int8"))
+
+
 @pytest.mark.slow
 def test_a_process_that_is_killed_leaves_nothing_that_is_found(chain):
     """At any moment: from before the first file to after the last."""
     found = 0
-    for step in ("write_graph", "prove", "kept.seal", "kept.settle", "kept.sweep"):
+    for step in ("write_graph", "prove", "store.seal", "store.settle", "store.sweep"):
         die = f"compiled.{step} = lambda *_, **__: os._exit(9)\n"
         code = MAKE.replace("torch.set_num", "import os\n" + die + "torch.set_num")
         command = [sys.executable, "-c", code, key(), "x"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
         assert done.returncode == 9, done.stderr
         there = find(key())
-        assert (there is not None) == (step == "kept.sweep")
+        assert (there is not None) == (step == "store.sweep")
         found += there is not None
     assert found == 1

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Answer
+from kit import Answer
+from kit.data import grey, idx, in_turn, write_batches, write_idx
 from PIL import Image
 
 from zoo.data import container
@@ -23,41 +24,6 @@ from zoo.data.index import scan
 from zoo.errors import DataError, ImageError
 
 Here = Callable[..., Answer]
-
-
-def idx(values: np.ndarray, kind: int = 0x08) -> bytes:
-    return struct.pack(f">4B{values.ndim}I", 0, 0, kind, values.ndim, *values.shape) + (
-        values.tobytes()
-    )
-
-
-def grey(count: int = 12, height: int = 6, width: int = 5, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, height, width), dtype=np.uint8)
-
-
-def labels(count: int = 12, classes: int = 3) -> np.ndarray:
-    return (np.arange(count) % classes).astype(np.uint8)
-
-
-def write_idx(root: Path, part: str, count: int = 12, classes: int = 3, end: str = ".gz") -> Path:
-    """PART-images-idx3-ubyte and its labels, as MNIST has them."""
-    pack = gzip.compress if end else bytes
-    root.mkdir(parents=True, exist_ok=True)
-    pictures = grey(count, seed=len(part))
-    (root / f"{part}-images-idx3-ubyte{end}").write_bytes(pack(idx(pictures)))
-    (root / f"{part}-labels-idx1-ubyte{end}").write_bytes(pack(idx(labels(count, classes))))
-    return root
-
-
-def write_batches(root: Path, count: int = 6) -> Path:
-    """data_batch_1, data_batch_2 and test_batch in CIFAR-10's binary format."""
-    root.mkdir(parents=True, exist_ok=True)
-    for number, name in enumerate(("data_batch_1", "data_batch_2", "test_batch")):
-        random = np.random.default_rng(number)
-        pixels = random.integers(0, 256, (count, 3072), dtype=np.uint8)
-        records = np.concatenate([labels(count)[:, None], pixels], axis=1)
-        (root / f"{name}.bin").write_bytes(records.tobytes())
-    return root
 
 
 # One picture
@@ -147,7 +113,7 @@ def lies() -> dict[str, bytes]:
         "a bomb behind the pixels": gzip.compress(whole) + bomb,
         "signed bytes": idx(grey(), 0x09),
         "floats": idx(grey().astype(">f4"), 0x0D),
-        "labels": idx(labels()),
+        "labels": idx(in_turn()),
         "2 dimensions": idx(grey()[0]),
         "2 channels": idx(np.zeros((2, 3, 4, 2), np.uint8)),
         "a web page": b"<html>not found</html>",
@@ -186,7 +152,7 @@ def test_a_damaged_batch_is_an_error(tmp_path: Path, size: int) -> None:
 def test_pictures_without_their_labels_are_an_error(tmp_path: Path) -> None:
     write_idx(tmp_path, "train")
     other = tmp_path / "train-labels-idx1-ubyte.gz"
-    other.write_bytes(gzip.compress(idx(labels(11))))
+    other.write_bytes(gzip.compress(idx(in_turn(11))))
     with pytest.raises(DataError, match=r"has 12 pictures.* 11 labels"):
         scan(tmp_path)
     other.write_bytes((tmp_path / "train-images-idx3-ubyte.gz").read_bytes())

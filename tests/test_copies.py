@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -11,18 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, picture
+from kit import CLASSES, Watcher, carried_out, csv_rows, picture, settings, tune
+from kit.data import grey, idx, in_turn, manifest
 from PIL import Image
-from test_container import grey, idx, labels
-from test_finetune import Watcher, settings, tune
-from test_manifest import manifest
 
 from zoo.data.folds import folds_of
 from zoo.data.index import DatasetIndex, scan
 from zoo.errors import DataError, Interrupted, RunError, UsageError
 from zoo.features.digests import contents
-from zoo.finetune import begin, planning
+from zoo.finetune import begin
 from zoo.finetune.describe import lines
+from zoo.finetune.prepare import prepare
 from zoo.head.folds import Photos, alike
 from zoo.run import Run
 
@@ -34,11 +32,6 @@ def put(root: Path, **content: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.ljust(9))
     return root
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def sides(index: DatasetIndex) -> dict[str, str]:
@@ -129,7 +122,7 @@ def test_pictures_in_containers_are_known_by_their_pixels(tmp_path: Path) -> Non
     test[4] = pictures[7]
     for part, values in (("train", pictures), ("t10k", test)):
         (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(values))
-        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels(len(values))))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(in_turn(len(values))))
     index = scan(tmp_path, contents=contents)
     assert dict(index.skipped) == {
         "t10k-images-idx3-ubyte#4": "the same photo as train-images-idx3-ubyte#7 of train, "
@@ -182,6 +175,25 @@ def test_many_copies_of_one_photo_leave_train_the_others_too(tmp_path: Path) -> 
     counts = Counter((s.path[0], s.split) for s in index.samples if "/x" not in s.path)
     assert counts == {("a", "train"): 9, ("a", "val"): 3, ("b", "train"): 10, ("b", "val"): 2}
     assert {s.split for s in index.samples if "/x" in s.path} == {"train"}
+
+
+@pytest.mark.parametrize("kind", ["groups", "several"])
+@pytest.mark.parametrize("copies", [5, 12, 60])
+def test_val_does_not_hold_many_copies_of_one_photo(tmp_path: Path, kind: str, copies: int) -> None:
+    """Its share is counted in different photos, and all copies of that one stay in training."""
+    photos = {f"{name}__{n}": f"{name}{n}" for name in "ab" for n in range(20)}
+    put(tmp_path, **photos, **{f"a__x{n}": "none" for n in range(copies)})
+    lines = ["path,label" + ",group" * (kind == "groups")]
+    for path in sorted(tmp_path.glob("?/*.jpg")):
+        name = path.parent.name
+        also = f",{name}{path.stem}" if kind == "groups" else "|c" if len(path.stem) > 1 else ""
+        lines.append(f"{name}/{path.name},{name}{also}")
+    (tmp_path / "photos.csv").write_text("\n".join(lines) + "\n")
+    for seed in range(5):
+        index = scan(tmp_path / "photos.csv", seed=seed, contents=contents)
+        val = [(tmp_path / sample.path).read_text() for sample in index.of("val")]
+        assert len(set(val)) == len(val)
+        assert [sum(text[0] == name for text in val) for name in "ab"] == [4, 4]
 
 
 def test_copies_of_one_photo_are_no_photos_for_validation(tmp_path: Path) -> None:
@@ -247,9 +259,9 @@ def test_a_test_part_is_measured_at_the_end(here, three: Path, tmp_path: Path, k
     share = f"{100 * about['test']['accuracy']:.1f} %"
     assert f"accuracy {share} on the 9 test photos" in answer.err
     assert f"val: accuracy {100 * about['results']['accuracy']:.1f} %" in answer.err
-    told = rows(run / "test.csv")
+    told = csv_rows(run / "test.csv")
     assert sum(int(row["correct"]) for row in told) == round(9 * about["test"]["accuracy"])
-    assert not {row["path"] for row in told} & {row["path"] for row in rows(run / "val.csv")}
+    assert not {row["path"] for row in told} & {row["path"] for row in csv_rows(run / "val.csv")}
     again = here("evaluate", run, "--part", "test", "--json")
     assert json.loads(again.out)["results"][0]["accuracy"] == about["test"]["accuracy"]
     if kind == "solved":  # the second time without torch's help, in the same bits
@@ -273,7 +285,7 @@ def test_labels_and_reconstructions_have_a_test_part_too(here, three: Path, tmp_
     assert answer.code == 0, answer.err
     about = Run.open(tmp_path / "several").record
     assert f"mAP {100 * about['test']['map']:.1f} % on the 9 test photos" in answer.err
-    assert len(rows(tmp_path / "several/test.csv")) == about["test"]["photos"] == 9
+    assert len(csv_rows(tmp_path / "several/test.csv")) == about["test"]["photos"] == 9
     again = here("evaluate", tmp_path / "several", "--part", "test", "--json")
     assert json.loads(again.out)["results"][0]["map"] == pytest.approx(about["test"]["map"])
     answer = here("train", "autoencoder", three, "--epochs", 1, "-o", tmp_path / "pixels")
@@ -293,7 +305,7 @@ def test_an_empty_class_is_not_counted(here, three: Path, tmp_path: Path) -> Non
     assert answer.code == 0, answer.err
     assert "4 photos of val are in train too" in answer.err
     assert "of 2 of 3 classes: there is no photo of stripes" in answer.err
-    table = {row["class"]: row for row in rows(tmp_path / "run/classes.csv")}
+    table = {row["class"]: row for row in csv_rows(tmp_path / "run/classes.csv")}
     assert table["stripes"] == dict.fromkeys(table["stripes"], "") | {
         "class": "stripes", "photos": "0",
     }  # fmt: skip
@@ -332,15 +344,11 @@ def test_a_resumed_run_sees_other_content(three: Path, tmp_path: Path, freeze: b
     path.write_bytes(kept[:-20] + b"." * 20)  # a whole picture all the same
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(RunError, match=r"train/square/4\.png has other content"):
-        list(
-            begin.resume(
-                planning.make(begin.recipe_of(Run.open(run))), Run.open(run), Watcher()
-            ).events()
-        )
+        carried_out(begin.resume(prepare(begin.recipe_of(Run.open(run))), Run.open(run), Watcher()))
     path.write_bytes(kept)
-    *_, done = begin.resume(
-        planning.make(begin.recipe_of(Run.open(run))), Run.open(run), Watcher()
-    ).events()
+    *_, done = carried_out(
+        begin.resume(prepare(begin.recipe_of(Run.open(run))), Run.open(run), Watcher())
+    )
     assert done.test.photos == 9
 
 
@@ -352,7 +360,7 @@ def test_a_resume_names_the_photo_that_is_not_as_it_was(three: Path, tmp_path: P
 
     def fails() -> str:
         with pytest.raises(RunError) as error:
-            begin.resume(planning.make(begin.recipe_of(Run.open(run))), Run.open(run), Watcher())
+            begin.resume(prepare(begin.recipe_of(Run.open(run))), Run.open(run), Watcher())
         return error.value.what
 
     path = data / "train/disc/3.png"
@@ -417,11 +425,11 @@ def test_small_grey_pictures_are_not_mirrored(
             image = Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8))
             image.convert(mode[:3]).save(tmp_path / name / f"{number}.png")
     words = {"cut": "act3", "epochs": 9}
-    made = planning.make(settings("lenet", tmp_path, **words))
-    assert made.recipe.flip is mirrored
-    told = {line.what: f"{line.value} {line.reason}" for line in lines(made)}
+    made = prepare(settings("lenet", tmp_path, **words))
+    assert made.plan.recipe.flip is mirrored
+    told = {line.what: f"{line.value} {line.reason}" for line in lines(made.plan)}
     assert ("not mirrored" in told["views"]) is not mirrored
     assert ("small grey pictures" in told.get("mirrored", "")) is not mirrored
-    asked = planning.make(settings("lenet", tmp_path, flip=not mirrored, **words))
+    asked = prepare(settings("lenet", tmp_path, flip=not mirrored, **words)).plan
     assert asked.recipe.flip is not mirrored
     assert "small grey" not in str(lines(asked))

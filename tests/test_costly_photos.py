@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kit import encoded
 from PIL import Image, PngImagePlugin
 
 from zoo.catalog.spec import Preprocess
-from zoo.data import apart
+from zoo.data import decode_process
 from zoo.data.decode import decode, to_mode
 from zoo.data.limits import Room, cost
 from zoo.data.preprocess import apply
@@ -35,7 +36,7 @@ MEASURE = """
 import re, resource, sys, time, warnings
 warnings.simplefilter("ignore")
 from zoo.catalog.spec import Preprocess
-from zoo.data import apart
+from zoo.data import decode_process
 from zoo.data.decode import decode
 from zoo.data.views import view_of
 from zoo.errors import ImageError
@@ -51,7 +52,7 @@ def ticks(pid):
     except OSError:
         return 0
 def spent():
-    return time.process_time() + sum(ticks(one.process.pid) for one in apart._idle)
+    return time.process_time() + sum(ticks(one.process.pid) for one in decode_process._idle)
 whole, source = sys.argv[1] == "whole", sys.stdin.buffer
 began = peak("self")
 while head := source.read(8):
@@ -66,7 +67,7 @@ while head := source.read(8):
     except BaseException as error:
         said = f"OUTSIDE {error!r}"
     after = spent()
-    children = max([peak(one.process.pid) for one in apart._idle], default=0)
+    children = max([peak(one.process.pid) for one in decode_process._idle], default=0)
     print(f"{after - before:.2f}\\t{peak('self') - began + children}\\t{said}", flush=True)
 """
 
@@ -81,12 +82,6 @@ def measured(photos: list[bytes], how: str = "view") -> list[tuple[float, int, s
     lines = [line.split("\t") for line in done.stdout.decode().splitlines()]
     assert done.returncode == 0, f"photo {len(lines)}: {done.stderr.decode()[-500:]}"
     return [(float(seconds), int(memory), said) for seconds, memory, said in lines]
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def noise(width: int = 40, height: int = 30) -> Image.Image:
@@ -334,7 +329,7 @@ def test_memory_is_shared_and_a_large_photo_waits_its_turn() -> None:
 
 def test_avif_comes_from_the_other_process_as_it_is() -> None:
     data = encoded(noise(), "AVIF", quality=90)
-    assert check(data).apart
+    assert check(data).isolated
     image = Image.open(io.BytesIO(data)).convert("RGB")
     assert np.array_equal(decode(data), image)
     assert np.array_equal(decode(data, "L"), image.convert("L"))
@@ -347,7 +342,7 @@ def test_a_photo_that_takes_too_much_memory_costs_itself_alone() -> None:
     data = encoded(Image.new("RGB", (5000, 4000)), "TIFF", compression="tiff_deflate")
     said = Checked(data, "TIFF", (10, 10), 0, True)  # as a file that lies
     with pytest.raises(ImageError, match=r"memory|MB"):
-        apart.decoded(said, {"mode": "RGB"}, whole=True)
+        decode_process.decoded(said, {"mode": "RGB"}, whole=True)
     small = encoded(noise(), "AVIF")
     assert decode(small).size == (40, 30)
 
@@ -355,7 +350,7 @@ def test_a_photo_that_takes_too_much_memory_costs_itself_alone() -> None:
 @linux
 def test_a_photo_that_takes_too_long_costs_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(noise(3000, 2000), "TIFF", compression="tiff_lzw")
-    monkeypatch.setattr(apart, "SECONDS", 0.02)
+    monkeypatch.setattr(decode_process, "SECONDS", 0.02)
     with pytest.raises(ImageError, match=r"took more than 0.02 s of processor time"):
         decode(data)
     monkeypatch.undo()
@@ -366,7 +361,7 @@ def test_a_photo_that_takes_too_long_costs_itself_alone(monkeypatch: pytest.Monk
 def test_a_decoder_that_was_killed_while_idle_costs_no_photo() -> None:
     data = encoded(noise(), "AVIF")
     decode(data)
-    for child in apart._idle:
+    for child in decode_process._idle:
         os.kill(child.process.pid, signal.SIGKILL)
         child.process.wait()
     assert decode(data).size == (40, 30)
@@ -375,8 +370,9 @@ def test_a_decoder_that_was_killed_while_idle_costs_no_photo() -> None:
 @linux
 def test_the_other_processes_end_with_this_one() -> None:
     code = (
-        "import sys, os, signal; from zoo.data import apart; from zoo.data.decode import decode\n"
-        "decode(sys.stdin.buffer.read()); print(apart._idle[0].process.pid, flush=True)\n"
+        "import sys, os, signal\n"
+        "from zoo.data import decode_process; from zoo.data.decode import decode\n"
+        "decode(sys.stdin.buffer.read()); print(decode_process._idle[0].process.pid, flush=True)\n"
         "if sys.argv[1] == 'kill': os.kill(os.getpid(), signal.SIGKILL)"
     )
     for how in ("return", "kill"):

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from test_container import write_batches, write_idx
-from test_index import tree
+from kit import ROOT, names
+from kit.data import tree, write_batches, write_idx
 
 from zoo.catalog.datasets import CIFAR10, FASHION_MNIST, MNIST, ROWS, DataFile, DataSet, called
 from zoo.data.index import scan
@@ -119,10 +118,6 @@ def batches(server: Server, apart: Path) -> dict[str, DataSet]:
     server.files["all.tar.gz"] = archive
     file = file_of("all.tar.gz", archive, urls=(address(server, "all.tar.gz"),), members=members)
     return {"batches": DataSet("batches", "Batches", "paper", "MIT", ("a", "b", "c"), (file,))}
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 # Where

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kit import encoded
 from PIL import Image
 
 from zoo.data import decode as module
@@ -21,12 +21,6 @@ from zoo.errors import ImageError
 ROOT = Path(__file__).parents[1]
 PROC = Path("/proc/self/status")
 LIMIT = 300 * 1024  # kB
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def ramp(width: int = 30, height: int = 20) -> Image.Image:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import shutil
@@ -14,7 +12,8 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from conftest import CLASSES, ROOT, picture
+from kit import CLASSES, ROOT, csv_rows, picture
+from kit.data import idx
 from PIL import Image
 from torch import nn
 
@@ -39,10 +38,6 @@ def autoencoder(tmp_path_factory, photos):
     return folder
 
 
-def rows(text):
-    return list(csv.DictReader(io.StringIO(text)))
-
-
 def numbers(row):
     return [float(row[name]) for name in row if name[0] == "f" and name[1:].isdecimal()]
 
@@ -53,16 +48,10 @@ def size(path):
         return image.size
 
 
-def idx(path, values):
-    """An IDX file of unsigned bytes."""
-    shape = b"".join(length.to_bytes(4, "big") for length in values.shape)
-    path.write_bytes(bytes([0, 0, 8, values.ndim]) + shape + values.astype(np.uint8).tobytes())
-
-
 def test_the_code_of_an_autoencoder_is_what_leaves_its_bottleneck(here, autoencoder, photos):
     answer = here("embed", autoencoder, photos)
     assert answer.code == 0, answer.err
-    found = rows(answer.out)
+    found = csv_rows(answer.out)
     assert [row["path"] for row in found][:2] == ["disc/00.png", "disc/01.png"]
     assert [row["label"] for row in found] == [name for name in CLASSES for _ in range(12)]
     assert "32 numbers, what leaves bottleneck (32; flat): the autoencoder's code" in answer.err
@@ -81,11 +70,11 @@ def test_a_classifier_gives_what_its_head_sees_and_any_stage(here, run, photos):
     assert f"what leaves {before}" in answer.err
     assert f"what the head {net.spec.head} sees" in answer.err
     head = net.chain.get_submodule(net.spec.head)
-    features = np.array([numbers(row) for row in rows(answer.out)], np.float32)
+    features = np.array([numbers(row) for row in csv_rows(answer.out)], np.float32)
     assert features.shape == (12, head.in_features)
     with torch.inference_mode():
         scores = head(torch.from_numpy(features)).argmax(1)
-    told = [row["label"] for row in rows(here("predict", run, photos / "disc").out)]
+    told = [row["label"] for row in csv_rows(here("predict", run, photos / "disc").out)]
     assert [net.classes[k] for k in scores] == told
 
 
@@ -93,8 +82,8 @@ def test_maps_are_averaged_unless_flat(here, run, photos):
     flat = here("embed", run, photos / "disc", "--stage", "conv1", "--flat")
     mean = here("embed", run, photos / "disc", "--stage", "conv1")
     assert "the mean over 28 x 28 places; --flat keeps all" in mean.err
-    whole = np.array([numbers(row) for row in rows(flat.out)]).reshape(12, 6, 28, 28)
-    means = np.array([numbers(row) for row in rows(mean.out)])
+    whole = np.array([numbers(row) for row in csv_rows(flat.out)]).reshape(12, 6, 28, 28)
+    means = np.array([numbers(row) for row in csv_rows(mean.out)])
     assert means == pytest.approx(whole.mean(axis=(2, 3)), abs=1e-4)
 
 
@@ -108,7 +97,7 @@ def test_formats_say_the_same_and_unreadable_pictures_are_error_rows(here, run, 
         assert (answer.code, answer.out) == (0, "")
         assert "12 rows" in answer.err
         assert "1 of them an error" in answer.err
-    told = rows((tmp_path / "x.csv").read_text())
+    told = csv_rows((tmp_path / "x.csv").read_text())
     table = pyarrow.parquet.read_table(tmp_path / "x.parquet").to_pylist()
     arrays = np.load(tmp_path / "x.npz")
     assert len(told) == len(table) == len(arrays["features"]) == 12
@@ -155,7 +144,7 @@ def test_colours_are_predicted_where_no_class_is_known(here, run, photos, tmp_pa
     answer = here("embed", run, tmp_path, "-o", tmp_path / "x.csv")
     assert answer.code == 0, answer.err
     assert "coloured by predicted class" in answer.err
-    found = rows((tmp_path / "x.csv").read_text())
+    found = csv_rows((tmp_path / "x.csv").read_text())
     assert [row["label"] for row in found] == [""] * 4
     head = network.of_run(Run.open(run)).chain[-1]
     assert len(numbers(found[0])) == head.in_features  # the scores are not among the features
@@ -166,7 +155,10 @@ def test_colours_are_predicted_where_no_class_is_known(here, run, photos, tmp_pa
     [
         (["-o", "x.json"], "'.json' names no format"),
         (["--map", "umap"], "--map umap: there is no such map\nhint: it is pca or tsne; leave"),
-        (["--picture", "x"], "--picture x is no name of a PNG\nhint: it ends in .png: give x.png"),
+        (
+            ["--picture", "x"],
+            "--picture x: the suffix '' names no format\nhint: use one of .png, as in x.png",
+        ),
         (["--json"], "stdout has the features"),
         (["--stage", "convx"], "did you mean conv"),
         (["--stage", "conv1.0"], "one piece (Conv2d)"),
@@ -213,9 +205,9 @@ def test_what_is_averaged(shape, axes):
 
 def test_known_classes(tmp_path):
     pixels = np.zeros((3, 4, 4), np.uint8)
-    idx(tmp_path / "t10k-images-idx3-ubyte", pixels)
-    idx(tmp_path / "train-images-idx3-ubyte", pixels)
-    idx(tmp_path / "t10k-labels-idx1-ubyte", np.array([7, 0, 7]))
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(pixels))
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(pixels))
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.array([7, 0, 7], np.uint8)))
     file = str(tmp_path / "t10k-images-idx3-ubyte")
     assert [folder_labels.known(Input(f"{file}#{k}", f"{file}#{k}")) for k in (0, 1, 2)] == [
         "7",

@@ -8,12 +8,11 @@ import shutil
 import time
 
 import pytest
-from conftest import CLASSES, EACH, picture
-from test_container import write_idx
-from test_index import touch
+from kit import CLASSES, EACH, picture
+from kit.data import touch, write_idx
 
 from zoo.cli import main
-from zoo.data import labelled
+from zoo.data.index import labelled
 from zoo.errors import DataError, UsageError
 from zoo.predict import evaluation_set
 from zoo.run import Run
@@ -229,17 +228,17 @@ def test_without_val_the_test_part_is_taken_and_said(tmp_path):
 @pytest.mark.parametrize("folders", [("val", "cat"), ("test", "cat")])
 def test_a_class_called_as_a_part_is_a_class(tmp_path, folders):
     touch(tmp_path, *(f"{name}/deep/1.jpg" for name in folders))
-    (photos,) = labelled.read(tmp_path).values()
+    (photos,) = labelled(tmp_path).values()
     assert {label for _, label in photos} == set(folders)
 
 
 def test_the_parts_of_mnist_s_files(tmp_path):
     write_idx(tmp_path, "train")
     write_idx(tmp_path, "t10k")
-    parts = labelled.read(tmp_path)
+    parts = labelled(tmp_path)
     assert list(parts) == ["train", "test"]
     write_idx(tmp_path, "val")
-    parts = labelled.read(tmp_path)
+    parts = labelled(tmp_path)
     assert list(parts) == ["train", "val", "test"]
     assert parts["test"][0][0] == str(tmp_path / "t10k-images-idx3-ubyte.gz#0")
     assert parts["val"][0][0] == str(tmp_path / "val-images-idx3-ubyte.gz#0")
@@ -258,7 +257,7 @@ def test_a_part_that_is_not_there_is_an_error(here, run, tmp_path):
     answer = here("evaluate", run, "--part", "foo")
     assert answer.err.splitlines()[-2:] == [
         "error: --part foo: there is no such part",
-        "hint: it is val, test, train or all; leave --part out for val",
+        "hint: it is val, test, train or all; leave --part out for val, or what there is",
     ]
 
 
@@ -279,9 +278,9 @@ def test_what_has_no_photos_of_its_own(here, name, what):
 
 def test_data_without_photos_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no class folders with photos"):
-        labelled.read(touch(tmp_path, "1.jpg"))
+        labelled(touch(tmp_path, "1.jpg"))
     with pytest.raises(DataError, match="does not exist"):
-        labelled.read(tmp_path / "gone")
+        labelled(tmp_path / "gone")
     with pytest.raises(UsageError, match="is no run"):
         evaluation_set.of_run(str(tmp_path), None)
 

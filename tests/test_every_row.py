@@ -7,7 +7,7 @@ import io
 import json
 
 import pytest
-from conftest import write_photos
+from kit import write_photos
 
 from zoo import catalog
 

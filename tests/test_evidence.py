@@ -10,19 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
-from test_finetune import Watcher, settings, tune
+from kit import Watcher, carried_out, settings, sha256, tune
 
 from zoo import weights
 from zoo.data.folds import folds_of
 from zoo.data.index import scan
 from zoo.errors import Interrupted, UsageError
-from zoo.finetune import begin, planning, repeats
+from zoo.finetune import begin, repeats
 from zoo.finetune.events import FeaturesDone, Finished, Note
+from zoo.finetune.prepare import prepare
 from zoo.run import Run
-
-
-def sha256(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
 def accuracy(run: Path) -> float:
@@ -252,7 +249,7 @@ def test_copies_of_one_photo_are_no_class_to_cross_validate(tmp_path, photos, st
         shutil.copy(data / "disc" / "00.png", path)
     chosen = settings("lenet", data, weights=str(start), cut="act4", folds=3)
     with pytest.raises(UsageError, match="class 'disc' are all in one"):
-        planning.make(chosen)
+        prepare(chosen)
 
 
 # A stop.
@@ -284,9 +281,11 @@ def test_interrupted_repetitions_go_on_to_the_same_numbers(
         tune(run, chosen, Watcher(what, after))
     assert (run / "repeats").is_dir(), "the stop was to be among the repetitions"
     assert stopped.value.what.startswith(("seed-", "fold-"))
-    assert stopped.value.hint == f"`zoo finetune --resume {run}` finishes it"
-    again = planning.make(begin.recipe_of(Run.open(run)))
-    list(begin.resume(again, Run.open(run), Watcher()).events())
+    assert stopped.value.resume == Run.open(run).resume
+    assert str(run) in stopped.value.resume
+    assert "repeats" not in stopped.value.advice
+    again = prepare(begin.recipe_of(Run.open(run)))
+    carried_out(begin.resume(again, Run.open(run), Watcher()))
     ours, theirs = (Run.open(folder).record for folder in (run, tmp_path / "whole"))
     assert ours["evidence"] == theirs["evidence"]
     assert ours["results"] == theirs["results"]

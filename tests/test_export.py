@@ -19,20 +19,21 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import ROOT, picture, write_photos
+from kit import ROOT, picture, write_photos
 from PIL import Image
 
 from zoo import network
 from zoo.catalog import Preprocess
 from zoo.data.decode import LARGE, decode
 from zoo.data.preprocess import apply, normalise
-from zoo.engine import skeleton
+from zoo.engine import graph_template
 from zoo.engine.onnx import OnnxModel
 from zoo.errors import InputError, ParityError, UsageError, WeightsError
 from zoo.export.contract import odd_photos, pixels
 from zoo.export.graph import preprocess_model
 from zoo.export.onnx import export, key_of
 from zoo.export.proof import About, check, compare_odd
+from zoo.export.records import Order
 from zoo.run import Run
 
 SIZES = [(1, 1), (2, 3), (17, 40), (64, 64), (65, 63), (200, 90), (333, 500), (640, 33)]
@@ -91,7 +92,7 @@ def lenet(photos):
 
 def test_the_file_gives_the_same_answers_and_says_what_it_is(tmp_path, lenet):
     net, photos = lenet
-    proof = export(net, photos, tmp_path / "model.onnx")
+    proof = export(net, Order(photos, tmp_path / "model.onnx"))
     assert proof.agree == proof.photos >= 16
     assert proof.max_diff < 1e-3
     assert proof.network_diff < 1e-4
@@ -111,7 +112,7 @@ def test_the_file_gives_the_same_answers_and_says_what_it_is(tmp_path, lenet):
 
 def test_the_bare_network(tmp_path, lenet):
     net, photos = lenet
-    proof = export(net, photos, tmp_path / "bare.onnx", "tensor")
+    proof = export(net, Order(photos, tmp_path / "bare.onnx", "tensor"))
     assert proof.input == "tensor"
     (value,) = onnx.load(tmp_path / "bare.onnx").graph.input
     shape = [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
@@ -127,7 +128,7 @@ def test_a_file_that_disagrees_is_not_left(tmp_path, lenet, there):
     if there:
         (tmp_path / "model.onnx").write_bytes(b"the old file")
     with pytest.raises(ParityError):
-        export(replace(net, chain=liar), photos, tmp_path / "model.onnx")
+        export(replace(net, chain=liar), Order(photos, tmp_path / "model.onnx"))
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"the old file"] * there
 
 
@@ -144,7 +145,7 @@ def test_each_tolerance_counts(name):
 def test_no_photos_no_proof_no_file(tmp_path, lenet):
     net, _ = lenet
     with pytest.raises(InputError, match="no proof"):
-        export(net, [tmp_path / "gone.png"], tmp_path / "model.onnx")
+        export(net, Order([tmp_path / "gone.png"], tmp_path / "model.onnx"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -158,7 +159,7 @@ def test_no_photos_no_proof_no_file(tmp_path, lenet):
 )
 def test_metadata_that_do_not_fit_are_refused(tmp_path, lenet, key, value, says):
     net, photos = lenet
-    export(net, photos, tmp_path / "model.onnx")
+    export(net, Order(photos, tmp_path / "model.onnx"))
     model = onnx.load(tmp_path / "model.onnx")
     about = {entry.key: entry.value for entry in model.metadata_props} | {key: value}
     del model.metadata_props[:]
@@ -254,7 +255,7 @@ def test_the_graph_of_a_variant_is_kept_after_its_first_export(tmp_path, photos,
         done = here("train", "mlp", photos, *words, "--seed", seed, "-o", tmp_path / name)
         assert done.code == 0, done.err
     key = key_of(Run.open(tmp_path / "a"))
-    (skeleton.folder() / key).unlink(missing_ok=True)
+    (graph_template.folder() / key).unlink(missing_ok=True)
     first, free = without_torch("export", "onnx", tmp_path / "a", "--json")
     assert not free
     assert json.loads(first)["reference"] == "torch"
@@ -268,10 +269,10 @@ def test_a_stored_graph_that_is_wrong_is_found_out(tmp_path, run, photos, here, 
     """A cache is only a cache: the proof decides."""
     folder = shutil.copytree(run, tmp_path / "run")
     key = key_of(Run.open(folder))
-    model = onnx.load_from_string(skeleton.find(key))
+    model = onnx.load_from_string(graph_template.find(key))
     relu = next(node for node in model.graph.node if node.op_type == "Relu")
     relu.op_type = "Abs"
-    monkeypatch.setattr(skeleton, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(graph_template, "SHIPPED", tmp_path / "shipped")
     (tmp_path / "shipped").mkdir()
     (tmp_path / "shipped" / f"{key}.onnx").write_bytes(model.SerializeToString())
     answer = here("export", "onnx", folder, "--json")

@@ -10,15 +10,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import ROOT
+from kit import ROOT
 
 from zoo import catalog, models
 from zoo.catalog import Preprocess
-from zoo.engine import graph, skeleton
+from zoo.engine import graph, graph_template
 from zoo.errors import ParityError, WeightsError
 
 sys.path.insert(0, str(ROOT))
-from benchmarks.skeletons import made, shipped_key
+from benchmarks.graph_templates import made, shipped_key
 
 SMALL = [row.name for row in catalog.ROWS.values() if row.macs < 50e6]
 LARGE = [name for name in catalog.ROWS if name not in SMALL]
@@ -116,38 +116,37 @@ def test_the_mode_of_training_is_left_and_warnings_stay_warnings():
     assert (graph.run(model, ones)[0] == 1).all()
 
 
-# Skeletons.
+# Templates.
 
 
 @pytest.mark.parametrize("name", [name for name in SMALL if catalog.ROWS[name].task == "classify"])
-def test_shipped_skeletons_are_what_is_made_now(name):
-    """`python -m benchmarks.skeletons` makes them anew."""
+def test_shipped_templates_are_what_is_made_now(name):
+    """`python -m benchmarks.graph_templates` makes them anew."""
     row = catalog.ROWS[name]
-    assert skeleton.find(shipped_key(row)) == made(row)
+    assert graph_template.find(shipped_key(row)) == made(row)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
-def test_large_shipped_skeletons_are_what_is_made_now(name):
+def test_large_shipped_templates_are_what_is_made_now(name):
     row = catalog.ROWS[name]
-    assert skeleton.find(shipped_key(row)) in (made(row), None)
+    assert graph_template.find(shipped_key(row)) in (made(row), None)
 
 
 def test_those_of_the_published_networks_are_shipped():
     for name in ("lenet", "alexnet", "vgg16", "vgg19", "googlenet", "resnet50"):
-        assert skeleton.find(shipped_key(catalog.ROWS[name])) is not None
-    assert all(path.stat().st_size < 100_000 for path in skeleton.SHIPPED.iterdir())
+        assert graph_template.find(shipped_key(catalog.ROWS[name])) is not None
+    assert all(path.stat().st_size < 100_000 for path in graph_template.SHIPPED.iterdir())
 
 
 @pytest.mark.parametrize("classes", [3, 10])
-def test_a_filled_skeleton_is_the_network_with_any_number_of_classes(tmp_path, classes):
+def test_a_filled_template_is_the_network_with_any_number_of_classes(tmp_path, classes):
     row = catalog.find("lenet")
     torch.manual_seed(1)
     chain = models.build(row, classes).eval()
-    stored = skeleton.find(shipped_key(row))
+    stored = graph_template.find(shipped_key(row))
     state = {name: tensor.numpy() for name, tensor in chain.state_dict().items()}
-    model = onnx.load_from_string(stored)
-    skeleton.fill(model, state)
+    model = graph_template.filled(stored, state)
     onnx.checker.check_model(model, full_check=True)
     agrees(chain, row.preprocess, model.SerializeToString())
 
@@ -155,18 +154,17 @@ def test_a_filled_skeleton_is_the_network_with_any_number_of_classes(tmp_path, c
 def test_what_is_written_by_hand_is_what_protobuf_would_write(tmp_path):
     row = catalog.find("lenet")
     state = {name: tensor.numpy() for name, tensor in chain_of(row).state_dict().items()}
-    stored = skeleton.find(shipped_key(row))
+    stored = graph_template.find(shipped_key(row))
     whole = onnx.load_from_string(stored)
     whole.metadata_props.add(key="a", value="b")
-    places = skeleton.write_filled(tmp_path / "a.onnx", whole, state)
-    filled = onnx.load_from_string(stored)
+    places = graph_template.write_filled(tmp_path / "a.onnx", whole, state)
+    filled = graph_template.filled(stored, state)
     filled.metadata_props.add(key="a", value="b")
-    skeleton.fill(filled, state)
     assert onnx.load(tmp_path / "a.onnx") == filled
     content = (tmp_path / "a.onnx").read_bytes()
     for name, (offset, length) in places.items():
         assert content[offset : offset + length] == state[name].tobytes()
-    bare = skeleton.refer(onnx.load_from_string(stored), state, tmp_path / "a.onnx", places)
+    bare = graph_template.refer(onnx.load_from_string(stored), state, tmp_path / "a.onnx", places)
     noise = np.random.default_rng(0).random((2, 1, 32, 32), np.float32)
     (theirs,) = graph.run(filled.SerializeToString(), noise)
     (ours,) = graph.session(bare, 1, tmp_path).run(None, {"tensor": noise})
@@ -176,12 +174,12 @@ def test_what_is_written_by_hand_is_what_protobuf_would_write(tmp_path):
 def test_weights_that_do_not_fit_are_refused():
     row = catalog.find("lenet")
     state = {name: tensor.numpy() for name, tensor in chain_of(row).state_dict().items()}
-    stored = skeleton.find(shipped_key(row))
+    stored = graph_template.find(shipped_key(row))
     first = next(iter(state))
     with pytest.raises(WeightsError, match="is missing"):
-        skeleton.fill(onnx.load_from_string(stored), {**state, first: None})
+        graph_template.filled(stored, {**state, first: None})
     with pytest.raises(WeightsError, match="has the shape"):
-        skeleton.fill(onnx.load_from_string(stored), {**state, first: state[first][0]})
+        graph_template.filled(stored, {**state, first: state[first][0]})
 
 
 class Hidden(torch.nn.Module):
@@ -195,15 +193,15 @@ class Hidden(torch.nn.Module):
         return x.flatten(1) * float(self.weight.sum())
 
 
-def test_a_network_that_is_not_all_in_its_state_dict_has_no_skeleton():
+def test_a_network_that_is_not_all_in_its_state_dict_has_no_template():
     with pytest.raises(ParityError, match=r"differs|which is no weight"):
-        skeleton.make(torch.nn.Sequential(Hidden()), 1, 4, ("logits",))
+        graph_template.make(torch.nn.Sequential(Hidden()), 1, 4, ("logits",))
 
 
 def test_keys_tell_networks_apart():
     def key(model="cnn", variant=None, head="linear", size=28, outputs=("logits",)):
         row = catalog.ROWS.get(model) or replace(catalog.find("cnn"), name=model, builder="library")
-        return skeleton.key_of(row, variant or {}, head, Preprocess(size=size), outputs)
+        return graph_template.key_of(row, variant or {}, head, Preprocess(size=size), outputs)
 
     others = [key("mlp"), key(variant={"norm": "batch"}), key(head="mlp:9"), key(size=32),
               key(outputs=("a", "b")), key("timm/resnet18")]  # fmt: skip
@@ -214,7 +212,7 @@ def test_keys_tell_networks_apart():
 
 def test_what_is_kept_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
-    assert skeleton.find("a-key") is None
-    skeleton.keep("a-key", b"a graph")
-    assert skeleton.find("a-key") == b"a graph"
-    assert Path(skeleton.folder()).is_relative_to(tmp_path)
+    assert graph_template.find("a-key") is None
+    graph_template.keep("a-key", b"a graph")
+    assert graph_template.find("a-key") == b"a graph"
+    assert Path(graph_template.folder()).is_relative_to(tmp_path)

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import picture
+from kit import picture
 from PIL import Image
 
 from zoo.catalog import Preprocess
-from zoo.data import heard
+from zoo.data import decoder_warnings
 from zoo.data.decode import decode
 from zoo.data.views import plain_view
 from zoo.errors import ImageError
@@ -56,7 +56,7 @@ KINDS = {"fax.tif": (fax, "Fax4Decode"), "exif.jpg": (bad_exif, "Corrupt EXIF da
 
 @pytest.fixture(autouse=True)
 def nothing_before():
-    heard.WARNED.taken()
+    decoder_warnings.WARNED.taken()
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -65,7 +65,7 @@ def test_a_photo_is_named_with_what_is_said_of_it(tmp_path, name, capfd):
     (tmp_path / name).write_bytes(make(0))
     plain_view(tmp_path / name, SMALL)
     plain_view(tmp_path / name, SMALL)
-    count, ((path, said),) = heard.WARNED.taken()
+    count, ((path, said),) = decoder_warnings.WARNED.taken()
     assert (count, path) == (1, str(tmp_path / name))
     assert says in said
     assert capfd.readouterr().err == ""
@@ -75,13 +75,13 @@ def test_a_photo_that_cannot_be_read_says_it_in_its_reason(tmp_path, capfd):
     (tmp_path / "lost.tif").write_bytes(lost(0))
     with pytest.raises(ImageError, match=r"decoder error -?\d+ \(.*ZIPDecode"):
         plain_view(tmp_path / "lost.tif", SMALL)
-    assert heard.WARNED.taken() == (0, [])
+    assert decoder_warnings.WARNED.taken() == (0, [])
     assert capfd.readouterr().err == ""
 
 
 def test_threads_do_not_mix_up_their_photos(tmp_path, monkeypatch):
     """Beside a thread that goes in and out of catch_warnings, which changes all of the process."""
-    monkeypatch.setattr(heard, "SHOWN", 1000)
+    monkeypatch.setattr(decoder_warnings, "SHOWN", 1000)
     said_of = {}
     for number in range(60):
         for name, (make, says) in KINDS.items():
@@ -105,7 +105,7 @@ def test_threads_do_not_mix_up_their_photos(tmp_path, monkeypatch):
         finally:
             stop = True
         other.result()
-    count, first = heard.WARNED.taken()
+    count, first = decoder_warnings.WARNED.taken()
     assert count == len(first) == 120
     for path, said in first:
         assert said_of[path] in said

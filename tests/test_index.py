@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from conftest import CLASSES, write_photos
+from kit import CLASSES, write_photos
+from kit.data import labels, many, splits, touch, tree
 
-from zoo.data.index import DatasetIndex, scan
+from zoo.data.index import scan
 from zoo.errors import DataError
-
-
-def touch(root: Path, *paths: str) -> Path:
-    """Files that pass for pictures, each with content of its own: an index opens none."""
-    for path in paths:
-        file = root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(os.fsencode(path))
-    return root
-
-
-def many(root: Path, classes: tuple[str, ...] = ("a", "b"), count: int = 10) -> Path:
-    return touch(root, *(f"{name}/{n}.jpg" for name in classes for n in range(count)))
-
-
-def splits(index: DatasetIndex) -> dict[str, str]:
-    return {sample.path: sample.split for sample in index.samples}
-
-
-def labels(index: DatasetIndex, split: str) -> dict[str, str]:
-    return {sample.path: index.classes[sample.label] for sample in index.of(split)}
-
-
-def tree(root: Path) -> str:
-    """Names, times, modes and bytes of everything below."""
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*")):
-        status = path.lstat()
-        digest.update(f"{path} {status.st_mtime_ns} {status.st_mode} {status.st_size}".encode())
-        if path.is_file():
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def test_class_folders_are_the_classes(photos: Path) -> None:
@@ -106,7 +74,7 @@ def test_a_test_part_is_a_part_of_its_own(tmp_path: Path, val: bool) -> None:
 def test_pictures_without_labels_have_a_test_part_too(tmp_path: Path) -> None:
     many(tmp_path / "train", ("a",))
     touch(tmp_path, *(f"test/{n}.jpg" for n in range(3)))
-    index = scan(tmp_path, labelled=False)
+    index = scan(tmp_path, task="reconstruct")
     assert (index.counts("train"), index.counts("val"), index.counts("test")) == ([8], [2], [3])
 
 

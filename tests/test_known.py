@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -14,16 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_finetune import saved, settings, tune
+from kit import saved, settings, sha256, tune
 
 from zoo import disk, network, weights
 from zoo.engine.select import bf16
 from zoo.errors import DisagreementError, RunError
 from zoo.features import digests
-from zoo.finetune import planning, results
+from zoo.finetune import agreement
 from zoo.finetune.events import FeaturesDone
+from zoo.finetune.prepare import prepare
 from zoo.predict.inputs import Input
-from zoo.predict.predictor import open_predictor
+from zoo.predict.predictor import Opening, open_predictor
 from zoo.recipe import Recipe
 from zoo.run import Run
 
@@ -50,10 +50,6 @@ def told(*words: object) -> tuple[str, set[str]]:
 def chosen(photos: Path, file: Path, **values: object) -> Recipe:
     """A linear head alone: the cut is right before it."""
     return settings("lenet", photos, **{"weights": str(file), "cut": "fc1", **values})
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -116,12 +112,12 @@ def test_weights_that_have_changed_are_not_taken_for_known(tmp_path, photos, fil
     path.write_bytes(file.read_bytes())
     recipe = chosen(photos, path)
     tune(tmp_path / "a", recipe)
-    assert planning.make(recipe).known is not None
+    assert prepare(recipe).built is None
     chain = network.pretrained("lenet", "none", seed=4).chain
     weights.save(chain.state_dict(), path)
-    made = planning.make(recipe)
-    assert made.known is None
-    assert made.weights_sha256 != Run.open(tmp_path / "a").record["weights_sha256"]
+    made = prepare(recipe)
+    assert made.built is not None
+    assert made.plan.facts.weights_sha256 != Run.open(tmp_path / "a").record["weights_sha256"]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +125,9 @@ def test_weights_that_have_changed_are_not_taken_for_known(tmp_path, photos, fil
     [{"head": "mlp:8"}, {"epochs": 3}, {"freeze": False, "cut": None}, {"engine": "torch"}],
 )
 def test_what_takes_torch_is_planned_with_it(photos, file, first, change):
-    assert planning.make(chosen(photos, file, **change)).known is None
+    made = prepare(chosen(photos, file, **change))
+    made.settle()
+    assert made.built is not None
 
 
 def test_a_run_predicts_without_torch_what_torch_answers(tmp_path, photos, first):
@@ -159,7 +157,7 @@ def test_a_network_put_in_the_runs_place_answers_itself(tmp_path, photos, first)
     ours, exact = (
         [
             row.probabilities
-            for row in open_predictor(str(run), engine=engine, trusts=True).rows(inputs, 3)
+            for row in open_predictor(str(run), Opening(engine=engine, trusts=True)).rows(inputs, 3)
         ]
         for engine in ("auto", "torch")
     )
@@ -172,11 +170,12 @@ def test_a_network_put_in_the_runs_place_answers_itself(tmp_path, photos, first)
 def test_a_damaged_graph_is_made_anew(tmp_path, photos, file, first):
     from zoo.engine import compiled
 
-    made = planning.make(chosen(photos, file))
-    graph = compiled.folder() / made.part(made.cut).key / "graph.bin"
+    made = prepare(chosen(photos, file))
+    graph = compiled.folder() / made.ref(made.plan.cut).key / "graph.bin"
     graph.write_bytes(graph.read_bytes()[:-1])
-    again = planning.make(chosen(photos, file))
-    assert again.known is None  # there is no such graph: it is built from the network
+    again = prepare(chosen(photos, file))
+    again.settle()
+    assert again.built is not None  # there is no such graph: it is built from the network
     tune(tmp_path / "run", chosen(photos, file))
     assert sha256(tmp_path / "run/model.safetensors") == sha256(first / "model.safetensors")
 
@@ -192,7 +191,7 @@ def own_cache(tmp_path, monkeypatch):
 def answers_of(run: Path, engine: str = "auto") -> np.ndarray:
     """The probabilities of the val photos, in the order of the classes."""
     inputs = [Input(str(path), "x") for path in Run.open(run).photos("val")]
-    rows = open_predictor(str(run), engine=engine).rows(inputs, 3)
+    rows = open_predictor(str(run), Opening(engine=engine)).rows(inputs, 3)
     found = [dict(zip(row.labels, row.probabilities, strict=True)) for row in rows]
     return np.array([[row[name] for name in sorted(row)] for row in found])
 
@@ -310,7 +309,7 @@ def test_a_person_reads_of_damage_in_one_line(tmp_path, photos, file, zoo, own_c
 
 @pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")
 def test_bf16_that_disagrees_is_refused_and_leaves_no_run(tmp_path, photos, file, monkeypatch):
-    monkeypatch.setattr(results, "ENOUGH", 1.01)
+    monkeypatch.setattr(agreement, "ENOUGH", 1.01)
     recipe = chosen(photos, file, precision="bf16")
     with pytest.raises(DisagreementError, match="val photos") as caught:
         tune(tmp_path / "run", recipe)
@@ -361,7 +360,7 @@ def test_a_network_that_is_not_the_runs_own_is_said_to_be_another(tmp_path, firs
     weights.save(state, run / "model.safetensors", {"model": "lenet"})
     with pytest.raises(RunError, match="is not the file that the run has saved"):
         open_predictor(str(run))
-    assert OTHER in open_predictor(str(run), trusts=True).about
+    assert OTHER in open_predictor(str(run), Opening(trusts=True)).about
 
 
 @pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_catalog import randomise_norms
+from kit import randomise_norms
 from torch import Tensor, nn
 
 from zoo import models

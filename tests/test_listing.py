@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from test_house import loaded
+from kit import loaded
 from torch import nn
 
 from benchmarks import rows as measured_rows

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from kit import ROOT, carried_out
 
 from zoo import recipe
 from zoo.errors import Interrupted, UsageError, WriteError
-from zoo.finetune import begin, planning
+from zoo.finetune import begin
+from zoo.finetune.prepare import prepare
 from zoo.run import Run
 from zoo.train.loggers import kinds, logging
 
@@ -105,7 +106,10 @@ class Stop:
     """Asks to stop after so many steps; -1: never."""
 
     def __init__(self, after: int) -> None:
-        self.left, self.signal = after, 0
+        self.left, self.signal, self.events = after, 0, []
+
+    def tell(self, event: object) -> None:
+        self.events.append(event)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         self.left -= what.startswith("epoch")
@@ -122,11 +126,11 @@ def test_a_stopped_run_logs_each_epoch_once_and_ends_with_the_same_bits(
          "batch_size": 8, **values}
     )  # fmt: skip
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    list(begin.start(planning.make(settings), whole, Stop(-1)).events())
+    carried_out(begin.start(prepare(settings), whole, Stop(-1)))
     with pytest.raises(Interrupted):
-        list(begin.start(planning.make(settings), stopped, Stop(9)).events())
+        carried_out(begin.start(prepare(settings), stopped, Stop(9)))
     assert 0 < len(rows(stopped)) < 4
-    list(begin.resume(planning.make(settings), Run.open(stopped), Stop(-1)).events())
+    carried_out(begin.resume(prepare(settings), Run.open(stopped), Stop(-1)))
     for folder in (whole, stopped):
         lines = Run.open(folder).metrics()
         assert [int(row["epoch"]) for row in rows(folder)] == [1, 2, 3, 4]

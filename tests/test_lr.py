@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Answer
+from kit import Answer
 from PIL import Image
 
 from zoo.errors import TrainingError, UsageError

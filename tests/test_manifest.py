@@ -10,32 +10,14 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from conftest import Answer
-from test_container import write_idx
-from test_index import labels, splits, touch, tree
+from kit import Answer
+from kit.data import labels, listed, manifest, splits, touch, tree, write_idx
 
 from zoo.data.decode import read_bytes
 from zoo.data.index import scan
 from zoo.errors import DataError
 
 Here = Callable[..., Answer]
-
-
-def manifest(root: Path, text: str, name: str = "photos.csv", photos: bool = True) -> Path:
-    """The file, and, beside it, every .jpg that it names."""
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    if photos:
-        for line in text.splitlines()[1:]:
-            name = line.split(",")[0].strip()
-            if name.endswith(".jpg") and not name.startswith(("/", "..")):
-                touch(root, name)
-    return path
-
-
-def rows(classes: str = "ab", count: int = 10, extra: str = "") -> str:
-    return "".join(f"{c}{n}.jpg,{c}{extra}\n" for c in classes for n in range(count))
 
 
 def fails(path: Path) -> str:
@@ -47,7 +29,7 @@ def fails(path: Path) -> str:
 
 
 def test_paths_and_labels_with_a_share_put_aside(tmp_path: Path) -> None:
-    path = manifest(tmp_path, "path,label\n" + rows())
+    path = manifest(tmp_path, "path,label\n" + listed())
     index = scan(path)
     assert index.classes == ("a", "b")
     assert (index.counts("train"), index.counts("val")) == ([8, 8], [2, 2])
@@ -67,7 +49,7 @@ def test_the_split_is_the_table_s(tmp_path: Path) -> None:
 
 def test_a_test_part_is_for_the_end(tmp_path: Path) -> None:
     """Without val a share of train is put aside; a class that only test has is not measured."""
-    text = "path,label,split\n" + rows(extra=",train") + "x.jpg,a,test\ny.jpg,c,test\n"
+    text = "path,label,split\n" + listed(extra=",train") + "x.jpg,a,test\ny.jpg,c,test\n"
     index = scan(manifest(tmp_path, text))
     assert labels(index, "test") == {"x.jpg": "a"}
     assert (index.counts("train"), index.counts("val")) == ([8, 8], [2, 2])
@@ -81,7 +63,7 @@ def test_a_test_part_is_for_the_end(tmp_path: Path) -> None:
 
 
 def test_a_table_with_a_train_part_only_is_split(tmp_path: Path) -> None:
-    index = scan(manifest(tmp_path, "path,label,split\n" + rows(extra=",train")))
+    index = scan(manifest(tmp_path, "path,label,split\n" + listed(extra=",train")))
     assert index.counts("val") == [2, 2]
 
 
@@ -213,7 +195,7 @@ def test_another_encoding_is_an_error(tmp_path: Path, data: bytes, what: str) ->
 
 
 def test_a_photo_that_is_listed_twice_counts_once(tmp_path: Path) -> None:
-    index = scan(manifest(tmp_path, f"path,label\n{rows()}./a0.jpg,a\n{tmp_path}/b0.jpg,b\n"))
+    index = scan(manifest(tmp_path, f"path,label\n{listed()}./a0.jpg,a\n{tmp_path}/b0.jpg,b\n"))
     assert len(index.samples) == 20
     assert [reason for _, reason in index.skipped] == [
         "line 22: listed in line 2 already",
@@ -223,7 +205,7 @@ def test_a_photo_that_is_listed_twice_counts_once(tmp_path: Path) -> None:
 
 def test_photos_elsewhere_are_allowed_and_nothing_is_written(tmp_path: Path) -> None:
     touch(tmp_path / "elsewhere", "1.jpg", "2.jpg")
-    text = f"path,label\n../elsewhere/1.jpg,a\n{tmp_path}/elsewhere/2.jpg,a\n" + rows("b", 2)
+    text = f"path,label\n../elsewhere/1.jpg,a\n{tmp_path}/elsewhere/2.jpg,a\n" + listed("b", 2)
     path = manifest(tmp_path / "here", text)
     before = tree(tmp_path)
     index = scan(path)
@@ -232,9 +214,9 @@ def test_photos_elsewhere_are_allowed_and_nothing_is_written(tmp_path: Path) -> 
 
 
 def test_the_fingerprint_follows_table_and_photos(tmp_path: Path) -> None:
-    path = manifest(tmp_path, "path,label\n" + rows())
+    path = manifest(tmp_path, "path,label\n" + listed())
     prints = [scan(path).fingerprint]
-    path.write_text("path,label\n" + rows(count=9))
+    path.write_text("path,label\n" + listed(count=9))
     prints.append(scan(path).fingerprint)
     (tmp_path / "a0.jpg").write_bytes(b"much longer")
     prints.append(scan(path).fingerprint)
@@ -299,7 +281,7 @@ def test_parquet_without_pyarrow_says_what_to_install(
 
 
 def test_a_table_that_may_not_be_read(tmp_path: Path) -> None:
-    path = manifest(tmp_path, "path,label\n" + rows())
+    path = manifest(tmp_path, "path,label\n" + listed())
     path.chmod(0)
     if os.access(path, os.R_OK):
         pytest.skip("this user may read everything")

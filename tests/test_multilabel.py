@@ -15,21 +15,21 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
-from conftest import CLASSES, Answer, picture
+from kit import CLASSES, Answer, picture
+from kit.data import touch
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score
-from test_index import touch
 
 from zoo import recipe as recipes
-from zoo.data import labelled
-from zoo.data.index import scan
+from zoo.data.copies import Copies
+from zoo.data.index import labelled, scan
 from zoo.data.samples import DatasetIndex, Sample
-from zoo.data.split import split_several
+from zoo.data.split import Split, split_several, units_of
 from zoo.errors import DataError, RecipeError
 from zoo.finetune.choices import balancing
 from zoo.metrics import average_precision, label_report, sigmoid
 from zoo.run import Run
-from zoo.train.losses import MultiLabel, begin
+from zoo.train.losses import BinaryCrossEntropy, begin
 
 Here = Callable[..., Answer]
 MARKS = "path,split,cat,dog,owl,note\n"
@@ -117,9 +117,9 @@ def test_mistakes_are_named(text: str, expected: str, tmp_path: Path) -> None:
 def test_one_class_a_photo_is_refused_where_there_are_several(tmp_path: Path) -> None:
     path = manifest(tmp_path, "path,label\n1.jpg,a\n2.jpg,a|b\n")
     with pytest.raises(DataError, match=r"line 3: labels 'a\|b', where one class a photo"):
-        scan(path, several=False)
+        scan(path, task="classify")
     with pytest.raises(DataError, match="in which each photo has one class"):
-        scan(tmp_path, several=True)
+        scan(tmp_path, task="multilabel")
 
 
 def test_single_labels_are_multilabel_where_asked_for(tmp_path: Path) -> None:
@@ -127,12 +127,12 @@ def test_single_labels_are_multilabel_where_asked_for(tmp_path: Path) -> None:
         tmp_path, "path,label\n" + "".join(f"{n}.jpg,{'ab'[n % 2]}\n" for n in range(9))
     )
     assert not scan(path).multilabel
-    assert scan(path, several=True).targets("train")[0] in ([1, 0], [0, 1])
+    assert scan(path, task="multilabel").targets("train")[0] in ([1, 0], [0, 1])
     path = manifest(tmp_path, "path,label\n1.jpg,a\n2.jpg,\n3.jpg,b\n4.jpg,a\n")
     with pytest.raises(DataError, match="line 3: the label is empty"):
         scan(path)
-    assert said(scan(path, several=True))["2.jpg"] == ""
-    assert labelled.read(path, several=True) == {
+    assert said(scan(path, task="multilabel"))["2.jpg"] == ""
+    assert labelled(path, several=True) == {
         "": [(str(tmp_path / f"{n}.jpg"), label) for n, label in enumerate(["a", "", "b", "a"], 1)]
     }
 
@@ -148,21 +148,27 @@ def several(count: int, shares: list[float]) -> list[Sample]:
     ]
 
 
+def divided(
+    found: list[Sample], groups: dict[str, str], names: tuple[str, ...], seed: int = 0
+) -> Split:
+    return split_several(found, names, units_of(found, groups, Copies(), seed), 0.2)
+
+
 def test_every_class_gives_its_share_to_validation() -> None:
     """Also rare ones, and photos without a label; what is asked again is answered the same."""
     shares = [0.5, 0.3, 0.1, 0.05, 0.02, 0.01]
     names = tuple("abcdef")
     found = several(1000, shares)
-    samples, notes = split_several(found, {}, names, 0.2, seed=0)
+    samples, notes = divided(found, {}, names)
     assert notes == []
-    assert samples == split_several(found, {}, names, 0.2, seed=0)[0]
-    assert samples != split_several(found, {}, names, 0.2, seed=1)[0]
+    assert samples == divided(found, {}, names)[0]
+    assert samples != divided(found, {}, names, seed=1)[0]
     for label in range(len(names)):
         mine = [s.split for s in samples if label in s.labels]
         assert abs(mine.count("val") - 0.2 * len(mine)) <= 1.5 + 0.01 * len(mine)
     bare = [s.split for s in samples if not s.labels]
     assert abs(bare.count("val") - 0.2 * len(bare)) <= 1
-    later = split_several([*found, *several(1001, shares)[1000:]], {}, names, 0.2, seed=0)[0]
+    later = divided([*found, *several(1001, shares)[1000:]], {}, names)[0]
     assert sum(a != b for a, b in zip(samples, later, strict=False)) < 20
 
 
@@ -170,7 +176,7 @@ def test_groups_stay_together_and_every_class_keeps_a_photo() -> None:
     found = several(300, [0.5, 0.3, 0.1])
     found.append(Sample("alone.jpg", -1, "", 1, (0, 3)))
     groups = {sample.path: str(n // 3) for n, sample in enumerate(found)}
-    samples, notes = split_several(found, groups, tuple("abcd"), 0.2, seed=0)
+    samples, notes = divided(found, groups, tuple("abcd"))
     for _, mine in itertools.groupby(samples, key=lambda sample: groups[sample.path]):
         assert len({sample.split for sample in mine}) == 1
     assert notes == ["too few photos, so none for validation: d"]
@@ -216,7 +222,7 @@ def test_the_loss_is_torch_s_of_weighted_answers(
     source = SimpleNamespace(labels=targets, val_labels=targets)
     outputs = torch.from_numpy(random.normal(size=(4, 3)).astype(np.float32))
     rows = np.array([5, 0, 7, 2])
-    ours = MultiLabel(settings, source, "cpu").loss(outputs, outputs, rows)  # type: ignore[arg-type]
+    ours = BinaryCrossEntropy(settings, source, "cpu").mean(outputs, outputs, rows)  # type: ignore[arg-type]
     losses = torch.nn.functional.binary_cross_entropy_with_logits(
         outputs,
         torch.tensor(targets[rows] * (1 - smoothing) + smoothing / 2, dtype=torch.float32),
@@ -226,9 +232,9 @@ def test_the_loss_is_torch_s_of_weighted_answers(
     assert float(ours) == pytest.approx(float((losses * torch.from_numpy(counts)).mean()), abs=1e-6)
     # A class that no photo has is not answered by its weight: the least loss is below one half.
     nothing = SimpleNamespace(labels=0 * targets, val_labels=targets)
-    task = MultiLabel(settings, nothing, "cpu")  # type: ignore[arg-type]
+    task = BinaryCrossEntropy(settings, nothing, "cpu")  # type: ignore[arg-type]
     least = torch.zeros(4, 3, requires_grad=True)
-    task.loss(least, least, rows).backward()
+    task.mean(least, least, rows).backward()
     assert least.grad is not None
     assert (least.grad > 0).all()
 

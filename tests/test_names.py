@@ -12,15 +12,14 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from conftest import CLASSES, Answer, picture, write_photos
-from test_index import many, splits, touch
-from test_manifest import manifest, rows
+from kit import CLASSES, Answer, picture, write_photos
+from kit.data import listed, manifest, many, splits, touch
 
 from zoo import datasets
-from zoo.data import labelled, left_out, lists, names
-from zoo.data.index import scan
+from zoo.data import ignored, names, path_lists
+from zoo.data.index import labelled, scan
 from zoo.errors import DataError
-from zoo.finetune.inputs import check_readable
+from zoo.finetune.readable import check_readable
 from zoo.predict import folder_labels, inputs
 from zoo.text import read_name
 
@@ -116,7 +115,7 @@ def test_a_folder_is_found_in_the_other_form(tmp_path: Path) -> None:
 
 
 def test_a_photo_listed_twice_in_two_spellings_counts_once(tmp_path: Path) -> None:
-    text = f"path,label\n{rows()}a0.jpg,a\u200b\n"
+    text = f"path,label\n{listed()}a0.jpg,a\u200b\n"
     index = scan(manifest(tmp_path, text))
     assert len(index.samples) == 20
     assert index.classes == ("a", "b")
@@ -194,7 +193,7 @@ def of_cells(tmp_path: Path, cells: list[str], name: str = "table.csv") -> Path:
 def test_labels_with_another_mark_between_them_are_refused(tmp_path: Path, mark: str) -> None:
     path = of_cells(tmp_path, [mark.join(each) for each in SETS])
     with pytest.raises(DataError, match="seems to be several") as error:
-        scan(path, several=True)
+        scan(path, task="multilabel")
     assert "line 5: the label 'hill" in error.value.what
     assert "put | between labels: hill|sun" in error.value.hint
     (note,) = scan(path).notes  # as one class a photo, which they may be
@@ -214,9 +213,9 @@ def test_labels_with_another_mark_between_them_are_refused(tmp_path: Path, mark:
 def test_a_list_in_a_cell_is_refused(tmp_path: Path, write: object) -> None:
     assert callable(write)
     path = of_cells(tmp_path, [write(each) for each in SETS])
-    for several in (True, None):
+    for task in ("multilabel", None):
         with pytest.raises(DataError, match="is a list as Python or JSON write it") as error:
-            scan(path, several=several)
+            scan(path, task=task)
         assert "put | between labels: sea" in error.value.hint
 
 
@@ -252,8 +251,8 @@ def test_names_with_commas_and_blanks_are_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "NAN", "<NA>", "NaT", "#N/A"])
 def test_a_program_s_word_for_nothing_is_no_class(tmp_path: Path, word: str) -> None:
-    path = manifest(tmp_path, f"path,label\n{rows()}c.jpg,{word}\n")
-    for look in (lambda: scan(path), lambda: scan(path, several=True), lambda: labelled.read(path)):
+    path = manifest(tmp_path, f"path,label\n{listed()}c.jpg,{word}\n")
+    for look in (lambda: scan(path), lambda: scan(path, task="multilabel"), lambda: labelled(path)):
         with pytest.raises(DataError, match="line 22: the label is ") as error:
             look()
         assert repr(word) in error.value.what
@@ -265,7 +264,7 @@ def test_a_program_s_word_for_nothing_is_no_class(tmp_path: Path, word: str) -> 
 
 @pytest.mark.parametrize("word", ["None", "none", "null", "NULL", "NA", "n/a"])
 def test_a_class_that_may_be_none_is_learned_and_it_is_said(tmp_path: Path, word: str) -> None:
-    index = scan(manifest(tmp_path, "path,label\n" + rows() + f"c.jpg,{word}\nd.jpg,{word}\n"))
+    index = scan(manifest(tmp_path, "path,label\n" + listed() + f"c.jpg,{word}\nd.jpg,{word}\n"))
     assert word in index.classes
     (note,) = index.notes
     assert note.startswith(
@@ -280,7 +279,7 @@ def test_folders_and_columns_may_be_called_nan(tmp_path: Path) -> None:
 
 
 def test_a_label_of_which_nothing_is_seen_is_empty(tmp_path: Path) -> None:
-    path = manifest(tmp_path, "path,label\n" + rows() + "c.jpg,\u200b\u2060\n")
+    path = manifest(tmp_path, "path,label\n" + listed() + "c.jpg,\u200b\u2060\n")
     with pytest.raises(DataError, match="line 22: the label is empty"):
         scan(path)
 
@@ -304,15 +303,15 @@ def test_folders_of_systems_are_left_out_at_any_depth_and_listed(tmp_path: Path)
         left = {path.rpartition("/")[2] for path, _ in index.skipped}
         assert left == set(SYSTEM)
         assert len(index.skipped) == 3 * len(SYSTEM)
-        assert left_out.told(index.skipped).startswith("27 (a folder that a system makes): ")
-        assert "3 (name begins with a dot): " in left_out.told(index.skipped)
+        assert ignored.told(index.skipped).startswith("27 (a folder that a system makes): ")
+        assert "3 (name begins with a dot): " in ignored.told(index.skipped)
         skipped: list[tuple[str, str]] = []
-        assert [len(photos) for photos in labelled.read(root, skipped=skipped).values()] == [16]
+        assert [len(photos) for photos in labelled(root, skipped=skipped).values()] == [16]
         assert len(skipped) == 3 * len(SYSTEM)
         given = inputs.find(str(root), io.StringIO())
         assert given.total == len(list(given.each)) == 16
         assert {path for path, _ in given.passed} == {path for path, _ in index.skipped}
-    pictures = scan(nas(tmp_path / "pictures"), labelled=False)
+    pictures = scan(nas(tmp_path / "pictures"), task="reconstruct")
     assert len(pictures.samples) == 16
 
 
@@ -337,7 +336,7 @@ def test_what_is_named_is_taken_a_pattern_names_what_it_spells(tmp_path: Path) -
     assert len(found(root / "**" / "*.jpg")) == 16
     assert len(found(root / "@eaDir" / "*.jpg")) == 1
     touch(tmp_path, "lost+found/1.jpg")
-    lines = rows("ab", 4) + "lost+found/1.jpg,a\n"
+    lines = listed("ab", 4) + "lost+found/1.jpg,a\n"
     (note,) = scan(manifest(tmp_path, "path,label\n" + lines)).notes
     assert note.startswith("WARNING: 1 photos lie in folders that a system makes, as lost+found/1")
     assert scan(many(tmp_path / "rubbish", ("recycled", "other"))).classes == ("other", "recycled")
@@ -393,7 +392,7 @@ def test_lists_are_read_as_they_are_saved(
 def test_a_list_is_worked_on_while_it_is_written() -> None:
     reading, writing = os.pipe()
     with open(reading, "rb") as stream:
-        each = lists.paths_in(stream, "stdin")
+        each = path_lists.paths_in(stream, "stdin")
         os.write(writing, b"gone 1.png\ngone")
         assert next(each) == "gone 1.png"
         os.write(writing, b" 2.png\n")

@@ -1,4 +1,4 @@
-"""Row 22: what is frozen has the bits it came with, parameters and running statistics alike."""
+"""What is frozen has the bits it came with, parameters and running statistics alike."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_photos
-from test_finetune import Watcher, saved, settings
+from kit import Watcher, carried_out, saved, settings, write_photos
 
 from zoo import network, weights
 from zoo.engine.select import bf16
-from zoo.finetune import begin, planning
+from zoo.finetune import begin
+from zoo.finetune.prepare import prepare
 
 DEEPER = [
     pytest.param("resnet18", {"cut": "layer4.0"}, id="resnet18-inside-a-stage"),
@@ -54,17 +54,16 @@ MORE = [
 def frozen_is_kept(folder: Path, model: str, photos: Path, **values: object) -> None:
     """Fine-tunes, and compares all that was frozen to the end with where it came from."""
     chosen = settings(model, photos, **{"epochs": 2, "batch_size": 8, "lr": 0.01, **values})
-    made = planning.make(chosen)
-    start = {name: tensor.clone() for name, tensor in made.chain.state_dict().items()}
-    parts = made.phases[-1].parts
-    assert parts is not None
+    made = prepare(chosen)
+    start = {name: tensor.clone() for name, tensor in made.network().chain.state_dict().items()}
+    parts = made.parts(made.plan.phases[-1].cut)
     trained = {id(tensor) for tensor in parts.trainable.state_dict(keep_vars=True).values()}
-    live = made.chain.state_dict(keep_vars=True)
+    live = made.network().chain.state_dict(keep_vars=True)
     frozen = [name for name, tensor in live.items() if id(tensor) not in trained]
     assert frozen
     source = network.pretrained(model, chosen.weights, variant=chosen.variant, seed=chosen.seed)
     origin = source.chain.state_dict()
-    list(begin.start(made, folder, Watcher()).events())
+    carried_out(begin.start(made, folder, Watcher()))
     after = saved(folder)
     assert [name for name in frozen if not torch.equal(origin[name], after[name])] == []
     rest = set(after) - set(frozen)
@@ -72,13 +71,13 @@ def frozen_is_kept(folder: Path, model: str, photos: Path, **values: object) -> 
 
 
 @pytest.mark.parametrize(("model", "values"), DEEPER)
-def test_row_22_frozen_tensors_and_statistics_have_the_bits_they_came_with(
+def test_frozen_tensors_and_statistics_have_the_bits_they_came_with(
     tmp_path, photos, model, values
 ):
     frozen_is_kept(tmp_path / "run", model, photos, **values)
 
 
-def test_row_22_of_a_published_network_too(tmp_path, shared):
+def test_frozen_bits_of_a_published_network_stay_too(tmp_path, shared):
     """Real weights, real photos: all but the head is what was published."""
     file = shared / "weights/squeezenet1_1-caffe.pth"
     for kind in ("ants", "bees"):
@@ -95,6 +94,6 @@ def test_row_22_of_a_published_network_too(tmp_path, shared):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "values"), MORE, ids=[name for name, _ in MORE])
-def test_row_22_of_20_more_networks(tmp_path, model, values):
+def test_frozen_bits_of_20_more_networks_stay(tmp_path, model, values):
     photos = write_photos(tmp_path / "photos", ("disc", "square"), each=5)
     frozen_is_kept(tmp_path / "run", model, photos, **values)

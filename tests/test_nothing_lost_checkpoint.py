@@ -1,4 +1,4 @@
-"""Rows 18 and 19: a checkpoint that lost its end or a bit, and a disk that is full."""
+"""A checkpoint that lost its end or a bit, and a disk that is full."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_finetune import Watcher, settings, sha256, tune
+from kit import Watcher, carried_out, settings, sha256, tune
 
 from zoo.errors import Interrupted, RunError
-from zoo.finetune import begin, planning
+from zoo.finetune import begin
 from zoo.finetune.events import Note
+from zoo.finetune.prepare import prepare
 from zoo.run import Run
 from zoo.train import checkpoint
 
@@ -55,7 +56,7 @@ def stopped(tmp_path, chosen) -> Path:
 
 def resume(run: Path, chosen) -> list[str]:
     """Finishes a run; what it had to say."""
-    events = begin.resume(planning.make(chosen), Run.open(run), Watcher()).events()
+    events = carried_out(begin.resume(prepare(chosen), Run.open(run), Watcher()))
     return [event.text for event in events if isinstance(event, Note)]
 
 
@@ -71,7 +72,7 @@ def flipped(data: bytes, random: np.random.Generator) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [truncated, flipped])
-def test_row_18_of_a_damaged_checkpoint_the_one_before_is_taken(stopped, chosen, whole, damage):
+def test_of_a_damaged_checkpoint_the_one_before_is_taken(stopped, chosen, whole, damage):
     path, older = (stopped / name for name in NAMES)
     good, before = path.read_bytes(), older.read_bytes()
     assert good != before
@@ -92,7 +93,7 @@ def test_row_18_of_a_damaged_checkpoint_the_one_before_is_taken(stopped, chosen,
     assert sha256(stopped / "model.safetensors") == whole
 
 
-def test_row_18_without_any_whole_checkpoint_a_run_starts_over_and_says_so(stopped, chosen, whole):
+def test_without_any_whole_checkpoint_a_run_starts_over_and_says_so(stopped, chosen, whole):
     for name in NAMES:
         (stopped / name).write_bytes((stopped / name).read_bytes()[:-1])
     said = resume(stopped, chosen)
@@ -102,13 +103,13 @@ def test_row_18_without_any_whole_checkpoint_a_run_starts_over_and_says_so(stopp
     assert [line["epoch"] for line in Run.open(stopped).metrics()] == [1, 2, 3]
 
 
-def test_row_18_a_checkpoint_that_vanished_is_one_that_cannot_be_read(stopped, chosen, whole):
+def test_a_checkpoint_that_vanished_is_one_that_cannot_be_read(stopped, chosen, whole):
     (stopped / NAMES[0]).unlink()
     assert "the one before it" in resume(stopped, chosen)[0]
     assert sha256(stopped / "model.safetensors") == whole
 
 
-def test_row_18_there_is_a_whole_checkpoint_at_every_moment(stopped, tmp_path):
+def test_there_is_a_whole_checkpoint_at_every_moment(stopped, tmp_path):
     """Two names of one file, as a process leaves them that is killed between two renames."""
     path, older = (stopped / name for name in NAMES)
     older.unlink()
@@ -125,13 +126,13 @@ def test_row_18_there_is_a_whole_checkpoint_at_every_moment(stopped, tmp_path):
     assert not [name for name in os.listdir(stopped) if name.endswith(".partial")]
 
 
-def test_row_18_the_checkpoint_of_another_recipe_is_refused_in_words(stopped, chosen):
+def test_the_checkpoint_of_another_recipe_is_refused_in_words(stopped, chosen):
     other = replace(chosen, ema=0.9)
     with pytest.raises(RunError, match="is not of this network and recipe"):
         resume(stopped, other)
 
 
-def test_row_18_checkpoints_cost_at_most_a_tenth_of_the_time(tmp_path, chosen, monkeypatch):
+def test_checkpoints_cost_at_most_a_tenth_of_the_time(tmp_path, chosen, monkeypatch):
     """The next one waits ten times as long as the last one took."""
     saver = checkpoint.Saver(tmp_path / "c.safetensors")
     monkeypatch.setattr(checkpoint, "SHARE", 0.1)
@@ -158,9 +159,7 @@ def files(run: Path) -> dict[str, str]:
     return {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in found}
 
 
-def test_row_19_a_full_disk_pauses_a_run_and_leaves_the_old_checkpoint(
-    stopped, tmp_path, warm, whole
-):
+def test_a_full_disk_pauses_a_run_and_leaves_the_old_checkpoint(stopped, tmp_path, warm, whole):
     before, talk = files(stopped), tmp_path / "talk.txt"
     assert list(before) == sorted(NAMES)
     again = ["finetune", "--resume", stopped]
@@ -168,7 +167,7 @@ def test_row_19_a_full_disk_pauses_a_run_and_leaves_the_old_checkpoint(
     assert code == 5, said
     what, hint = said.splitlines()[-2:]
     assert "checkpoint.safetensors: File too large; epoch 2, step 2 of 4 is saved" in what
-    assert f"free some space in {stopped}, then `zoo finetune --resume {stopped}` goes on" in hint
+    assert f"free some space in {stopped}, then `zoo train --resume {stopped}` goes on" in hint
     assert files(stopped) == before
     assert not (stopped / "lock").exists()
     code, said = zoo(warm, *again, talk=talk)
@@ -176,7 +175,7 @@ def test_row_19_a_full_disk_pauses_a_run_and_leaves_the_old_checkpoint(
     assert sha256(stopped / "model.safetensors") == whole
 
 
-def test_row_19_a_disk_that_is_full_at_the_end_of_a_short_run(tmp_path, warm, chosen, whole):
+def test_a_disk_that_is_full_at_the_end_pauses_a_short_run(tmp_path, warm, chosen, whole):
     run, recipe, talk = tmp_path / "run", tmp_path / "recipe.toml", tmp_path / "talk.txt"
     chosen.save(recipe)
     code = warm.run("finetune", "--recipe", recipe, "-o", run,
@@ -203,7 +202,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
-def test_row_19_the_same_on_a_disk_that_is_really_full(small_disk, tmp_path, warm, chosen, whole):
+def test_a_disk_that_is_really_full_pauses_a_run_too(small_disk, tmp_path, warm, chosen, whole):
     run, recipe, talk = small_disk / "run", tmp_path / "recipe.toml", tmp_path / "talk.txt"
     chosen.save(recipe)
     code, said = zoo(warm, "finetune", "--recipe", recipe, "-o", run, talk=talk)

@@ -1,4 +1,4 @@
-"""Rows 23 and 24: losses that are not finite, and too little memory.
+"""Losses that are not finite, and too little memory.
 
 The faults are put into real trainings by a hook on a stage: NaN comes out of it, or torch says
 that there is no memory.
@@ -16,16 +16,17 @@ from typing import Any
 
 import pytest
 import torch
-from test_finetune import Watcher, saved, settings, sha256, tune
+from kit import Watcher, carried_out, saved, settings, sha256, tune
 
 from zoo import weights
 from zoo.errors import Interrupted, OutOfMemory, TrainingError
 from zoo.finetune import begin as beginning
-from zoo.finetune import job, planning
+from zoo.finetune import job
+from zoo.finetune.prepare import prepare
 from zoo.recipe import Recipe
 from zoo.run import Run
 from zoo.train import checkpoint
-from zoo.train.loop import Epoch
+from zoo.train.records import Epoch
 
 Fault = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -37,7 +38,7 @@ def begin(
 
     Calls are those of training, from 1 on.
     """
-    made = planning.make(chosen)
+    made = prepare(chosen)
     calls = 0
 
     def hook(part: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> Any:
@@ -47,7 +48,7 @@ def begin(
         calls += 1
         return fault(calls, inputs[0], output)
 
-    made.chain.get_submodule(stage).register_forward_hook(hook)
+    made.network().chain.get_submodule(stage).register_forward_hook(hook)
     watch = watch or Watcher()
     if folder.exists():
         return beginning.resume(made, Run.open(folder), watch)
@@ -87,12 +88,12 @@ class Reader(Watcher):
             self.states.append({n: t for n, t in tensors.items() if n.startswith(parts)})
 
 
-def test_row_23_a_step_with_nan_changes_nothing_and_is_counted(tmp_path, chosen, monkeypatch):
+def test_a_step_with_nan_changes_nothing_and_is_counted(tmp_path, chosen, monkeypatch):
     """Weights, statistics, moments and the running mean are what they were before the step."""
     monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "SHARE", math.inf)
     watch = Reader(tmp_path / "run")
-    events = list(begin(tmp_path / "run", chosen, "act2", nan_at(6), watch).events())
+    events = carried_out(begin(tmp_path / "run", chosen, "act2", nan_at(6), watch))
     assert len(watch.states) == 19
     same = [
         all(torch.equal(before[name], after[name]) for name in before)
@@ -104,9 +105,9 @@ def test_row_23_a_step_with_nan_changes_nothing_and_is_counted(tmp_path, chosen,
     assert all_finite(tmp_path / "run")
 
 
-def test_row_23_after_three_in_a_row_it_goes_back_at_a_tenth_of_the_rate(tmp_path, chosen):
+def test_after_three_nans_in_a_row_it_goes_back_at_a_tenth_of_the_rate(tmp_path, chosen):
     steady = replace(chosen, schedule="constant", warmup=0.0)
-    events = list(begin(tmp_path / "run", steady, "act2", nan_at(10, 11, 12)).events())
+    events = carried_out(begin(tmp_path / "run", steady, "act2", nan_at(10, 11, 12)))
     said = notes(events)
     assert [note.count("left out") for note in said] == [1, 1, 1, 0]
     assert "back to the weights of epoch" in said[3]
@@ -117,12 +118,12 @@ def test_row_23_after_three_in_a_row_it_goes_back_at_a_tenth_of_the_rate(tmp_pat
     assert all_finite(tmp_path / "run")
 
 
-def test_row_23_two_attempts_then_it_has_diverged(tmp_path, chosen):
+def test_after_two_attempts_it_has_diverged(tmp_path, chosen):
     """Exit 6; no step counts as learned, and what is kept is finite."""
     watch = Watcher()
     always = nan_at(*range(6, 100))
     with pytest.raises(TrainingError, match="after 2 attempts at a lower rate") as diverged:
-        list(begin(tmp_path / "run", chosen, "act2", always, watch).events())
+        carried_out(begin(tmp_path / "run", chosen, "act2", always, watch))
     assert diverged.value.exit_code == 6
     assert watch.calls == 36 + 5 + 3 * 3 - 1, "36 photos, 5 good steps, 3 times 3 bad ones"
     run = Run.open(tmp_path / "run")
@@ -130,36 +131,36 @@ def test_row_23_two_attempts_then_it_has_diverged(tmp_path, chosen):
     assert all(math.isfinite(line["val_loss"]) for line in run.metrics())
 
 
-def test_row_23_a_gradient_that_is_not_finite_spoils_no_epoch_that_is_kept(tmp_path, chosen):
+def test_a_gradient_that_is_not_finite_spoils_no_epoch_that_is_kept(tmp_path, chosen):
     """The loss is finite, its gradient is not: as the root of a zero has it."""
 
     def fault(call: int, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         return output + (output * 0).sqrt() if call == 7 else output
 
-    events = list(begin(tmp_path / "run", chosen, "act2", fault).events())
+    events = carried_out(begin(tmp_path / "run", chosen, "act2", fault))
     assert len(notes(events)) >= 1
     assert all_finite(tmp_path / "run")
 
 
-def test_row_23_a_run_that_skips_steps_is_resumed_to_the_same_bits(tmp_path, chosen):
+def test_a_run_that_skips_steps_is_resumed_to_the_same_bits(tmp_path, chosen):
     """One photo spoils each batch that it is in."""
 
     def fault(call: int, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         return output / (~(inputs.flatten(1)[:, :3] == odd).all(1)).float()[:, None]
 
-    first = planning.make(chosen)
+    first = prepare(chosen)
     seen: list[torch.Tensor] = []
-    first.chain.get_submodule("flatten").register_forward_hook(
+    first.network().chain.get_submodule("flatten").register_forward_hook(
         lambda part, inputs, output: seen.append(output[0, :3].clone()) if part.training else None
     )
-    list(beginning.start(first, tmp_path / "look", Watcher()).events())
+    carried_out(beginning.start(first, tmp_path / "look", Watcher()))
     odd = seen[0]
-    list(begin(tmp_path / "whole", chosen, "flatten", fault).events())
+    carried_out(begin(tmp_path / "whole", chosen, "flatten", fault))
     skipped = Run.open(tmp_path / "whole").record["skipped_steps"]
     assert 1 <= skipped <= 5
     with pytest.raises(Interrupted):
-        list(begin(tmp_path / "run", chosen, "flatten", fault, Watcher("epoch", 11)).events())
-    list(begin(tmp_path / "run", chosen, "flatten", fault).events())
+        carried_out(begin(tmp_path / "run", chosen, "flatten", fault, Watcher("epoch", 11)))
+    carried_out(begin(tmp_path / "run", chosen, "flatten", fault))
     assert Run.open(tmp_path / "run").record["skipped_steps"] == skipped
     ours, theirs = (sha256(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
     assert ours == theirs
@@ -183,11 +184,11 @@ MEMORY = [
 
 
 @pytest.mark.parametrize("values", MEMORY)
-def test_row_24_a_batch_that_does_not_fit_is_halved_and_the_step_stays(tmp_path, photos, values):
+def test_a_batch_that_does_not_fit_is_halved_and_the_step_stays(tmp_path, photos, values):
     """15 rows, then 8, then 4 at a time: the same steps to 1e-5."""
     chosen = settings("lenet", photos, **PLAIN | values)
     tune(tmp_path / "large", chosen)
-    events = list(begin(tmp_path / "small", chosen, "act3", too_many(4)).events())
+    events = carried_out(begin(tmp_path / "small", chosen, "act3", too_many(4)))
     asked = [
         re.match(r"out of memory with (\d+) photos at once: (\d+) at", n) for n in notes(events)
     ]
@@ -203,24 +204,24 @@ def test_row_24_a_batch_that_does_not_fit_is_halved_and_the_step_stays(tmp_path,
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 1e-5
 
 
-def test_row_24_what_fits_is_known_to_a_resumed_run(tmp_path, photos):
+def test_the_batch_that_fits_is_known_to_a_resumed_run(tmp_path, photos):
     chosen = settings("lenet", photos, freeze=False, **PLAIN)
-    list(begin(tmp_path / "whole", chosen, "act3", too_many(4)).events())
+    carried_out(begin(tmp_path / "whole", chosen, "act3", too_many(4)))
     with pytest.raises(Interrupted):
-        list(begin(tmp_path / "run", chosen, "act3", too_many(4), Watcher("epoch", 3)).events())
-    events = list(begin(tmp_path / "run", chosen, "act3", too_many(4)).events())
+        carried_out(begin(tmp_path / "run", chosen, "act3", too_many(4), Watcher("epoch", 3)))
+    events = carried_out(begin(tmp_path / "run", chosen, "act3", too_many(4)))
     assert notes(events) == []
     ours, theirs = (sha256(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
     assert ours == theirs
 
 
-def test_row_24_where_one_photo_is_too_many_the_run_can_go_on_elsewhere(tmp_path, photos):
+def test_where_one_photo_is_too_many_the_run_can_go_on_elsewhere(tmp_path, photos):
     chosen = settings("lenet", photos, freeze=False, **PLAIN)
     tune(tmp_path / "whole", chosen)
     with pytest.raises(Interrupted):
         tune(tmp_path / "run", chosen, Watcher("epoch", 3))
     with pytest.raises(OutOfMemory, match="one photo at a time"):
-        list(begin(tmp_path / "run", chosen, "act3", too_many(0)).events())
-    list(begin(tmp_path / "run", chosen, "act3", too_many(99)).events())
+        carried_out(begin(tmp_path / "run", chosen, "act3", too_many(0)))
+    carried_out(begin(tmp_path / "run", chosen, "act3", too_many(99)))
     ours, theirs = (sha256(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
     assert ours == theirs

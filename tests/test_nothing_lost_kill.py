@@ -1,11 +1,10 @@
-"""Rows 17, 20, 21: killed or stopped at any moment and resumed, a run ends with the same bits.
+"""Killed or stopped at any moment and resumed, a run ends with the same bits.
 
 Real processes and signals; forked from one that has imported torch (warm.py).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import signal
@@ -17,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import tomli_w
-from warm import Warm
+from kit import sha256
+from kit.warm import Warm
 
 from zoo import weights
 from zoo.run import Run
@@ -82,10 +82,6 @@ def whole(warm, words, tmp_path_factory) -> Callable[[str], Whole]:
     return run
 
 
-def sha256(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
-
-
 def kill(warm: Warm, words: list[object], run: Path, moment: float, cache: Path) -> bool:
     """Starts a run and kills it after so many seconds; whether it was still at work."""
     own = {"ZOO_CACHE": str(cache)}
@@ -141,14 +137,14 @@ def moments(seed: int, count: int, whole: Callable[[str], Whole]) -> list[tuple[
 
 
 @pytest.mark.parametrize("count", [6, pytest.param(70, marks=pytest.mark.slow)])
-def test_row_17_killed_at_random_moments_a_resumed_run_has_the_same_bits(
+def test_killed_at_random_moments_a_resumed_run_has_the_same_bits(
     tmp_path, warm, words, whole, count
 ):
     kill_at(moments(17, count, whole), warm, words, whole, tmp_path)
 
 
 @pytest.mark.slow
-def test_row_17_killed_again_and_again_a_run_comes_to_the_same_end(tmp_path, warm, words, whole):
+def test_killed_again_and_again_a_run_comes_to_the_same_end(tmp_path, warm, words, whole):
     """Each process gets a third of a run's time, most of which it needs to begin."""
     kind, run, talk = "unfrozen", tmp_path / "run", tmp_path / "talk.txt"
     one, starts = whole(kind), 0
@@ -209,18 +205,18 @@ def stop_often(count: int, warm: Warm, words, whole, folder: Path) -> None:
         assert sha256(run) == whole(kind).sha256
 
 
-def test_row_20_stopped_by_a_signal_a_run_is_saved_and_ends_with_the_same_bits(
+def test_stopped_by_a_signal_a_run_is_saved_and_ends_with_the_same_bits(
     tmp_path, warm, words, whole
 ):
     stop_often(4, warm, words, whole, tmp_path)
 
 
 @pytest.mark.slow
-def test_row_20_stopped_by_20_signals(tmp_path, warm, words, whole):
+def test_stopped_by_20_signals_a_run_ends_with_the_same_bits(tmp_path, warm, words, whole):
     stop_often(20, warm, words, whole, tmp_path)
 
 
-def test_row_20_a_second_ctrl_c_ends_at_once_and_the_checkpoint_is_whole(tmp_path, warm, photos):
+def test_a_second_ctrl_c_ends_at_once_and_the_checkpoint_is_whole(tmp_path, warm, photos):
     """Steps of seconds: a network for large photos."""
     run, talk = tmp_path / "run", tmp_path / "talk.txt"
     flags = ["--weights", "none", "--no-freeze", "--batch-size", "10", "--epochs", "9"]
@@ -240,9 +236,7 @@ def test_row_20_a_second_ctrl_c_ends_at_once_and_the_checkpoint_is_whole(tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["pixels", "unfrozen"])
-def test_row_21_the_number_of_threads_that_decode_changes_no_bit(
-    tmp_path, warm, words, whole, kind
-):
+def test_the_number_of_threads_that_decode_changes_no_bit(tmp_path, warm, words, whole, kind):
     for workers in (1, 2, 4):
         run = tmp_path / f"{workers}"
         more = {"workers": workers}
@@ -250,6 +244,6 @@ def test_row_21_the_number_of_threads_that_decode_changes_no_bit(
         assert sha256(run) == whole(kind).sha256
 
 
-def test_row_21_another_seed_has_other_bits(tmp_path, warm, words, whole):
+def test_another_seed_has_other_bits(tmp_path, warm, words, whole):
     warm.seconds(*words("pixels", seed=1), "-o", tmp_path / "run", talk=tmp_path / "talk.txt")
     assert sha256(tmp_path / "run") != whole("pixels").sha256

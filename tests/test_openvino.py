@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from kit import ROOT
 
 from zoo import catalog, models, network
 from zoo.data.preprocess import normalise

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_photos
-from test_finetune import Watcher, saved, settings, tune
+from kit import Watcher, carried_out, saved, settings, sha256, tune, write_photos
 
 from zoo import network, weights
 from zoo.errors import Interrupted, UnknownStage, UsageError
-from zoo.finetune import begin, plan, planning
+from zoo.finetune import begin
 from zoo.finetune.describe import lines
 from zoo.finetune.events import FeaturesDone, Finished
 from zoo.finetune.fit import settings_of
+from zoo.finetune.prepare import Prepared, prepare
 from zoo.run import Run
-from zoo.train.loop import Epoch
-from zoo.train.param_groups import parameter_groups, stage_of
+from zoo.train.param_groups import param_groups, stage_of
+from zoo.train.records import Epoch
 
 SQUEEZENET = "torchvision/squeezenet1_1"
 
 
-def sha256(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
-
-
-def line(made: plan.Plan, what: str) -> str:
-    return next(f"{line.value}; {line.reason}" for line in lines(made) if line.what == what)
+def line(made: Prepared, what: str) -> str:
+    return next(f"{line.value}; {line.reason}" for line in lines(made.plan) if line.what == what)
 
 
 def epochs(events: list[object]) -> list[Epoch]:
@@ -76,9 +71,9 @@ def test_features_that_do_not_fit_are_computed_in_each_epoch_with_the_same_end(t
     deep = {"cut": "layer3", "views": 1, "epochs": 2, "batch_size": 12, "lr": 0.01}
     ends = {}
     for name, budget in (("kept", None), ("not", "1kB")):
-        made = planning.make(settings("resnet18", few, cache_budget=budget, **deep))
-        assert made.phases[0].kept == (name == "kept")
-        events = list(begin.start(made, tmp_path / name, Watcher()).events())
+        made = prepare(settings("resnet18", few, cache_budget=budget, **deep))
+        assert made.plan.phases[0].kept == (name == "kept")
+        events = carried_out(begin.start(made, tmp_path / name, Watcher()))
         ends[name] = saved(tmp_path / name)
         assert epochs(events)[-1].epoch == 2
         shown = line(made, "features")
@@ -87,7 +82,7 @@ def test_features_that_do_not_fit_are_computed_in_each_epoch_with_the_same_end(t
         else:
             assert "not kept" in shown
             assert "are more than 1 kB (--cache-budget): the frozen part runs in each" in shown
-            assert made.feature_bytes == 0
+            assert made.plan.feature_bytes == 0
     first = network.pretrained("resnet18", "none").chain.state_dict()
     moved = [name for name in first if not torch.equal(first[name], ends["kept"][name])]
     assert {name.split(".")[0] for name in moved} == {"layer4", "fc"}
@@ -109,9 +104,9 @@ def test_photos_of_every_class_say_what_the_scale_is(tmp_path, few, monkeypatch)
     from zoo.train import batches
 
     monkeypatch.setattr(batches, "SOME", 6)
-    made = planning.make(settings("resnet18", few, optimizer="adamw", cache_budget="0B"))
+    made = prepare(settings("resnet18", few, optimizer="adamw", cache_budget="0B"))
     task = begin.start(made, tmp_path / "run", Watcher())
-    *_, source = [None, *exhausted(task.gather.source(made.phases[0]))]
+    source = task.inputs.batches(made.plan.phases[0])
     seen = []
     monkeypatch.setattr(source, "rows", lambda photos, rows, number: seen.extend(rows) or [])
     with pytest.raises(ValueError, match="stack"):
@@ -119,18 +114,9 @@ def test_photos_of_every_class_say_what_the_scale_is(tmp_path, few, monkeypatch)
     assert set(source.labels[seen]) == {0, 1, 2}
 
 
-def exhausted(generator) -> list[object]:
-    """What a generator returns, in a list."""
-    while True:
-        try:
-            next(generator)
-        except StopIteration as end:
-            return [end.value]
-
-
 def test_augmented_photos_are_not_kept(few):
-    made = planning.make(settings("resnet18", few, augment="light"))
-    assert (made.views, made.phases[0].kept, made.solver) == (0, False, "adamw")
+    made = prepare(settings("resnet18", few, augment="light"))
+    assert (made.plan.views, made.plan.phases[0].kept, made.plan.solver) == (0, False, "adamw")
     assert "not kept; views are new in each epoch" in line(made, "features")
     assert "no features are kept" in line(made, "training")
     with pytest.raises(UsageError, match="cache_budget"):
@@ -139,14 +125,14 @@ def test_augmented_photos_are_not_kept(few):
 
 def test_the_budget_is_for_all_phases_together(photos):
     """conv3's input and conv1's output: each fits, both do not."""
-    made = planning.make(settings("lenet", photos, cut="pool2", unfreeze="conv2@3", epochs=4))
-    sizes = [4 * torch.Size(phase.shape).numel() * made.rows for phase in made.phases]
-    assert made.feature_bytes == sum(sizes)
+    made = prepare(settings("lenet", photos, cut="pool2", unfreeze="conv2@3", epochs=4))
+    sizes = [4 * torch.Size(phase.cut.shape).numel() * made.plan.rows for phase in made.plan.phases]
+    assert made.plan.feature_bytes == sum(sizes)
     room = f"{sum(sizes) - 1}B"
-    made = planning.make(
+    made = prepare(
         settings("lenet", photos, cut="pool2", unfreeze="conv2@3", epochs=4, cache_budget=room)
     )
-    assert [phase.kept for phase in made.phases] == [True, False]
+    assert [phase.kept for phase in made.plan.phases] == [True, False]
 
 
 def test_a_resumed_run_keeps_what_it_kept(tmp_path, photos):
@@ -156,12 +142,12 @@ def test_a_resumed_run_keeps_what_it_kept(tmp_path, photos):
     with pytest.raises(Interrupted):
         tune(run, chosen, Watcher("epoch", 3))
     again = begin.recipe_of(Run.open(run))
-    assert again.cache_budget == f"{planning.make(chosen).feature_bytes}B"
-    assert planning.make(again).phases[0].kept
+    assert again.cache_budget == f"{prepare(chosen).plan.feature_bytes}B"
+    assert prepare(again).plan.phases[0].kept
     other = settings("lenet", photos, cut="pool1", epochs=2, cache_budget="0B")
     with pytest.raises(Interrupted):
         tune(tmp_path / "other", other, Watcher("epoch", 1))
-    assert not planning.make(begin.recipe_of(Run.open(tmp_path / "other"))).phases[0].kept
+    assert not prepare(begin.recipe_of(Run.open(tmp_path / "other"))).plan.phases[0].kept
 
 
 # Unfreezing.
@@ -174,16 +160,19 @@ class States(Watcher):
         super().__init__()
         self.states: dict[int, dict[str, torch.Tensor]] = {}
 
-    def follow(self, made: plan.Plan, folder: Path) -> dict[int, dict[str, torch.Tensor]]:
+    def follow(self, made: Prepared, folder: Path) -> dict[int, dict[str, torch.Tensor]]:
         self.states[0] = copied(made)
-        for event in begin.start(made, folder, self).events():
-            if isinstance(event, Epoch):
-                self.states[event.epoch] = copied(made)
+        self.made = made
+        carried_out(begin.start(made, folder, self))
         return self.states
 
+    def tell(self, event: object) -> None:
+        if isinstance(event, Epoch):
+            self.states[event.epoch] = copied(self.made)
 
-def copied(made: plan.Plan) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in made.chain.state_dict().items()}
+
+def copied(made: Prepared) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in made.network().chain.state_dict().items()}
 
 
 def stages_that_moved(before, after) -> set[str]:
@@ -194,12 +183,12 @@ def test_a_stage_stands_still_until_its_epoch_and_moves_from_then_on(tmp_path, p
     """Batch norms too; their statistics came with the weights and stay."""
     chosen = settings("mlp", photos, variant={"norm": "batch"}, weights=str(normed),
                       unfreeze="fc4@3", epochs=4, batch_size=12, lr=0.02, best="last")  # fmt: skip
-    made = planning.make(chosen)
+    made = prepare(chosen)
     states = States().follow(made, tmp_path / "run")
     assert stages_that_moved(states[0], states[2]) == {"fc5"}
     assert stages_that_moved(states[2], states[3]) == {"fc4", "norm4", "fc5"}
     assert stages_that_moved(states[3], states[4]) == {"fc4", "norm4", "fc5"}
-    buffers = {name for name, _ in made.chain.named_buffers()}
+    buffers = {name for name, _ in made.network().chain.named_buffers()}
     assert "norm4.running_mean" in buffers
     assert all(torch.equal(states[0][name], states[4][name]) for name in buffers)
 
@@ -208,8 +197,13 @@ def test_several_stages_are_thawed_one_after_the_other(tmp_path, photos, pretrai
     chosen = settings("lenet", photos, weights=str(pretrained), cut="act4", optimizer="sgd",
                       unfreeze="fc1@2, conv3@3,all@5", epochs=5, batch_size=8, lr=0.5,
                       best="last")  # fmt: skip
-    made = planning.make(chosen)
-    assert [(phase.first, phase.last) for phase in made.phases] == [(1, 1), (2, 2), (3, 4), (5, 5)]
+    made = prepare(chosen)
+    assert [(phase.first, phase.last) for phase in made.plan.phases] == [
+        (1, 1),
+        (2, 2),
+        (3, 4),
+        (5, 5),
+    ]
     states = States().follow(made, tmp_path / "run")
     moved = [stages_that_moved(states[epoch - 1], states[epoch]) for epoch in range(1, 6)]
     assert moved == [
@@ -277,8 +271,8 @@ def test_head_then_all_solves_the_head_and_goes_on_in_steps(tmp_path, photos, no
     chosen = settings("mlp", photos, variant={"norm": "batch"}, weights=str(normed),
                       schedule="head-then-all", epochs=3, batch_size=12, unfreeze="fc4",
                       best="last", mixup=0.2)  # fmt: skip
-    made = planning.make(chosen)
-    first, second = made.phases
+    made = prepare(chosen)
+    first, second = made.plan.phases
     assert (first.first, first.last, first.solver) == (1, 1, "lbfgs")
     assert (second.first, second.last, second.solver) == (2, 3, "adamw")
     assert second.lr == pytest.approx(1e-4)
@@ -293,11 +287,11 @@ def test_head_then_all_solves_the_head_and_goes_on_in_steps(tmp_path, photos, no
 def test_a_head_in_steps_takes_a_third_of_the_epochs(tmp_path, photos, pretrained):
     chosen = settings("lenet", photos, weights=str(pretrained), schedule="head-then-all", epochs=6,
                       batch_size=3, head="mlp:8", lr=0.01, cut="act4")  # fmt: skip
-    made = planning.make(chosen)
-    spans = [(phase.first, phase.last, phase.solver) for phase in made.phases]
+    made = prepare(chosen)
+    spans = [(phase.first, phase.last, phase.solver) for phase in made.plan.phases]
     assert spans == [(1, 2, "adamw"), (3, 6, "adamw")]
     assert "more than a linear head is trained" in line(made, "training")
-    found = epochs(list(begin.start(made, tmp_path / "run", Watcher()).events()))
+    found = epochs(carried_out(begin.start(made, tmp_path / "run", Watcher())))
     assert [epoch.epoch for epoch in found] == [1, 2, 3, 4, 5, 6]
     assert found[1].lr < 0.01 * 0.1  # the head's own cosine has come to its end
     assert max(epoch.lr for epoch in found[2:]) <= 0.001
@@ -306,11 +300,11 @@ def test_a_head_in_steps_takes_a_third_of_the_epochs(tmp_path, photos, pretraine
 @pytest.mark.parametrize(("model", "cut"), [("resnet18", None), ("lenet", "act4")])
 def test_by_default_all_is_trained_behind_the_head_and_no_faster_than_it(photos, model, cut):
     chosen = {"schedule": "head-then-all", "cut": cut, "epochs": 3}
-    made = planning.make(settings(model, photos, **chosen))
-    assert made.phases[-1].parts is None
-    assert made.phases[-1].lr == 1e-3  # the head was solved for, at no rate
-    made = planning.make(settings(model, photos, optimizer="adamw", lr=0.01, **chosen))
-    assert [phase.lr for phase in made.phases] == [0.01, pytest.approx(0.001)]
+    made = prepare(settings(model, photos, **chosen))
+    assert made.plan.phases[-1].whole
+    assert made.plan.phases[-1].lr == 1e-3  # the head was solved for, at no rate
+    made = prepare(settings(model, photos, optimizer="adamw", lr=0.01, **chosen))
+    assert [phase.lr for phase in made.plan.phases] == [0.01, pytest.approx(0.001)]
 
 
 @pytest.mark.parametrize(
@@ -327,10 +321,10 @@ def test_a_pretrained_network_has_a_lower_rate_behind_its_head_in_few_steps(
     photos, pretrained, change, rate
 ):
     chosen = {"schedule": "head-then-all", "cut": "act4", "weights": str(pretrained)}
-    made = planning.make(settings("lenet", photos, **chosen, **change))
-    assert len(made.index.of("train")) == 30
-    assert made.phases[0].solved
-    assert made.phases[1].lr == pytest.approx(rate)
+    made = prepare(settings("lenet", photos, **chosen, **change))
+    assert len(made.plan.index.of("train")) == 30
+    assert made.plan.phases[0].solved
+    assert made.plan.phases[1].lr == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("optimizer", ["auto", "adamw"])
@@ -339,12 +333,12 @@ def test_what_was_best_before_the_boundary_is_kept_where_nothing_better_follows(
 ):
     """At a rate that ruins the network; the run is then the head's alone."""
     wild = {"schedule": "head-then-all", "optimizer": optimizer, "epochs": 6, "batch_size": 8}
-    made = planning.make(settings("lenet", photos, cut="act4", head="linear", lr=30.0, **wild))
+    made = prepare(settings("lenet", photos, cut="act4", head="linear", lr=30.0, **wild))
     before = copied(made)
-    *events, finished = begin.start(made, tmp_path / "run", Watcher()).events()
+    *events, finished = carried_out(begin.start(made, tmp_path / "run", Watcher()))
     assert isinstance(finished, Finished)
     found = epochs(events)
-    border = made.phases[1].first
+    border = made.plan.phases[1].first
     best = max(found, key=lambda epoch: (epoch.accuracy, -epoch.val_loss))
     assert best.epoch < border, "the second phase was to be worse"
     assert finished.best_epoch == best.epoch
@@ -381,8 +375,8 @@ def test_a_run_stopped_beside_a_boundary_ends_with_the_same_bits(
     with pytest.raises(Interrupted):
         tune(run, chosen, Watcher(what, after))
     assert Run.open(run).record["status"] == "started"
-    again = planning.make(begin.recipe_of(Run.open(run)))
-    list(begin.resume(again, Run.open(run), Watcher()).events())
+    again = prepare(begin.recipe_of(Run.open(run)))
+    carried_out(begin.resume(again, Run.open(run), Watcher()))
     assert sha256(run) == sha256(tmp_path / "whole")
     assert [line["epoch"] for line in Run.open(run).metrics()] == [1, 2, 3, 4]
     ours, theirs = (
@@ -395,14 +389,14 @@ def test_a_run_stopped_beside_a_boundary_ends_with_the_same_bits(
 # How fast each stage learns, and what its statistics do.
 
 
-def rates(made: plan.Plan, number: int) -> dict[str, float]:
+def rates(made: Prepared, number: int) -> dict[str, float]:
     """The share of the peak rate of each stage in a phase."""
-    phase = made.phases[number]
-    model = phase.parts.trainable if phase.parts else made.chain
-    chosen = settings_of(made, phase, made.index, None)
+    phase = made.plan.phases[number]
+    model = made.trained(phase)
+    chosen = settings_of(made.plan, phase, made.plan.index, None)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found: dict[str, float] = {}
-    for group in parameter_groups(model, chosen):
+    for group in param_groups(model, chosen):
         for parameter in group["params"]:
             stage = stage_of(names[id(parameter)], model)
             assert found.setdefault(stage, group["share"]) == group["share"]
@@ -411,19 +405,19 @@ def rates(made: plan.Plan, number: int) -> dict[str, float]:
 
 def test_pretrained_stages_learn_slower_the_further_from_the_head(few, resnet):
     base = {"weights": str(resnet), "freeze": False}
-    found = rates(planning.make(settings("resnet18", few, **base)), 0)
+    found = rates(prepare(settings("resnet18", few, **base)), 0)
     order = ["fc", "layer4.1", "layer4.0", "layer3.1", "layer3.0", "layer2.1", "layer2.0",
              "layer1.1", "layer1.0", "bn1", "conv1"]  # fmt: skip
     expected = [1.0, *(0.1 * 0.8**far for far in range(10))]
     assert [found[stage] for stage in order] == pytest.approx(expected)
-    flat = rates(planning.make(settings("resnet18", few, layer_decay=1.0, **base)), 0)
+    flat = rates(prepare(settings("resnet18", few, layer_decay=1.0, **base)), 0)
     assert {stage: rate for stage, rate in flat.items() if stage != "fc"} == {
         stage: pytest.approx(0.1) for stage in order[1:]
     }
 
 
 def test_behind_the_head_the_next_stage_learns_nearly_as_fast(few, resnet):
-    made = planning.make(
+    made = prepare(
         settings("resnet18", few, weights=str(resnet), schedule="head-then-all",
                  unfreeze="layer3", layer_decay=0.5, epochs=3)
     )  # fmt: skip
@@ -433,7 +427,7 @@ def test_behind_the_head_the_next_stage_learns_nearly_as_fast(few, resnet):
 
 
 def test_from_scratch_every_stage_learns_at_the_same_rate(few):
-    found = rates(planning.make(settings("resnet18", few, freeze=False)), 0)
+    found = rates(prepare(settings("resnet18", few, freeze=False)), 0)
     assert set(found.values()) == {1.0}
 
 
@@ -441,7 +435,7 @@ def test_from_scratch_every_stage_learns_at_the_same_rate(few):
 def test_a_decay_that_would_do_nothing_is_refused(photos, resnet, values):
     which = "none" if "freeze" in values else str(resnet)
     with pytest.raises(UsageError, match="would do nothing: every trained layer is new"):
-        planning.make(settings("resnet18", photos, weights=which, layer_decay=0.5, **values))
+        prepare(settings("resnet18", photos, weights=which, layer_decay=0.5, **values))
 
 
 def test_statistics_that_came_with_the_weights_stay_and_new_ones_are_learnt(
@@ -449,11 +443,11 @@ def test_statistics_that_came_with_the_weights_stay_and_new_ones_are_learnt(
 ):
     for name, chosen in (("old", str(normed)), ("new", "none")):
         whole = {"freeze": False, "epochs": 1, "batch_size": 12, "variant": {"norm": "batch"}}
-        made = planning.make(settings("mlp", photos, weights=chosen, **whole))
+        made = prepare(settings("mlp", photos, weights=chosen, **whole))
         before = copied(made)
-        list(begin.start(made, tmp_path / name, Watcher()).events())
+        carried_out(begin.start(made, tmp_path / name, Watcher()))
         after = saved(tmp_path / name)
-        names = [each for each, _ in made.chain.named_buffers()]
+        names = [each for each, _ in made.network().chain.named_buffers()]
         assert len(names) == 12
         moved = [each for each in names if not torch.equal(before[each], after[each])]
         assert len(moved) == (12 if name == "new" else 0)
@@ -461,11 +455,11 @@ def test_statistics_that_came_with_the_weights_stay_and_new_ones_are_learnt(
 
 
 def test_a_layer_inside_a_stage_can_be_thawed(few, resnet):
-    made = planning.make(settings("resnet18", few, unfreeze="layer4.1@2", epochs=2))
+    made = prepare(settings("resnet18", few, unfreeze="layer4.1@2", epochs=2))
     assert set(rates(made, 1)) == {"layer4", "fc"}
-    assert made.phases[1].parts.name == "layer4.0"
+    assert made.plan.phases[1].cut.name == "layer4.0"
     with pytest.raises(UnknownStage):
-        planning.make(settings("resnet18", few, unfreeze="layer4.7@2", epochs=2))
+        prepare(settings("resnet18", few, unfreeze="layer4.7@2", epochs=2))
 
 
 @pytest.mark.slow

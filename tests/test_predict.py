@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
@@ -20,7 +18,7 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 import torch
-from conftest import CLASSES, ROOT, Answer, Command, picture
+from kit import CLASSES, ROOT, Answer, Command, csv_rows, picture
 from torch import nn
 
 from zoo import catalog, device, models, weights
@@ -38,18 +36,9 @@ Row = dict[str, str]
 LIMIT = 300 * 1024  # kB
 
 
-def rows(text: str) -> list[Row]:
-    return list(csv.DictReader(io.StringIO(text)))
-
-
-def read(path: Path) -> list[Row]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def answered(answer: Answer) -> list[Row]:
     assert answer.code == 0, answer.err
-    return rows(answer.out)
+    return csv_rows(answer.out)
 
 
 @pytest.fixture(scope="module")
@@ -173,14 +162,14 @@ def test_stdin_is_a_list_and_names_come_back(zoo: Command, exported: Path, tmp_p
         env={**os.environ, "PYTHONPATH": str(ROOT), **strict},
     )  # fmt: skip
     assert listed.returncode == 0, listed.stderr
-    found = rows(listed.stdout.decode("utf-8"))
+    found = csv_rows(listed.stdout.decode("utf-8"))
     assert [(read_name(row["path"]), row["status"]) for row in found] == [
         (name, "ok") for name in names
     ]
     folder = zoo("predict", exported, tmp_path, **strict)
-    assert sorted(read_name(row["path"]) for row in rows(folder.stdout)) == sorted(names)
+    assert sorted(read_name(row["path"]) for row in csv_rows(folder.stdout)) == sorted(names)
     zoo("predict", exported, tmp_path, "-o", tmp_path / "out.csv", **strict)
-    found = read(tmp_path / "out.csv")
+    found = csv_rows(tmp_path / "out.csv")
     assert sorted(read_name(row["path"]) for row in found) == sorted(names)
 
 
@@ -209,7 +198,9 @@ def test_csv_jsonl_and_parquet_say_the_same(
         {k: "" if v is None else f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
         for row in lines
     ]
-    assert read(tmp_path / "out.csv") == shown == answered(here("predict", run, mixed, "--top", 2))
+    assert (
+        csv_rows(tmp_path / "out.csv") == shown == answered(here("predict", run, mixed, "--top", 2))
+    )
     assert sorted(os.listdir(tmp_path)) == ["out.csv", "out.jsonl", "out.parquet"]
 
 
@@ -219,7 +210,7 @@ def test_an_older_file_is_replaced_whole(
     path = tmp_path / "out.csv"
     path.write_text("old\n" * 10_000)
     assert here("predict", run, photos, "-o", path).code == 0
-    assert len(read(path)) == 36
+    assert len(csv_rows(path)) == 36
 
 
 @pytest.mark.parametrize(
@@ -326,7 +317,7 @@ def test_hostile_files_through_an_exported_file_without_torch_in_little_memory(
         cwd=ROOT, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    outcomes = {row["path"]: row["status"] for row in rows(done.stdout)}
+    outcomes = {row["path"]: row["status"] for row in csv_rows(done.stdout)}
     assert outcomes == expected_outcomes(shared)
     last = done.stderr.splitlines()[-1]
     assert last.startswith("imported: peak: ")
@@ -344,7 +335,7 @@ def test_hostile_files_through_a_run(here: Here, run: Path, shared: Path) -> Non
 
 
 def expected_outcomes(shared: Path) -> dict[str, str]:
-    index = read(shared / "data" / "hostile" / "INDEX.csv")
+    index = csv_rows(shared / "data" / "hostile" / "INDEX.csv")
     return {row["path"]: "ok" if row["outcome"] == "ok" else "error" for row in index}
 
 

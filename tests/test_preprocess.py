@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kit import waves
 from PIL import Image
 from torchvision.transforms import v2
 
@@ -26,15 +27,6 @@ from zoo.data.preprocess import (
 
 IMAGENET = Preprocess()
 SIZES = [(500, 375), (375, 500), (640, 481), (1, 1), (5000, 1), (1, 5000), (224, 224), (333, 1000)]
-
-
-def photo(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Waves and noise in colour."""
-    random = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    waves = [127 + 100 * np.sin(x / a + y / b) for a, b in random.uniform(3, 30, (3, 2))]
-    noise = random.normal(0, 8, (height, width, 3))
-    return Image.fromarray(np.clip(np.stack(waves, -1) + noise, 0, 255).astype(np.uint8))
 
 
 def theirs(image: Image.Image, preprocess: Preprocess = IMAGENET) -> np.ndarray:
@@ -69,7 +61,7 @@ def test_pad_and_squash_take_the_whole_picture(fit: str) -> None:
 )
 def test_crop_equals_torchvision_on_drawn_pictures(size: tuple[int, int], crop: float) -> None:
     preprocess = replace(IMAGENET, crop=crop)
-    difference = np.abs(apply(photo(*size), preprocess) - theirs(photo(*size), preprocess))
+    difference = np.abs(apply(waves(*size), preprocess) - theirs(waves(*size), preprocess))
     assert difference.max() <= 1
     assert difference.mean() < 0.35  # rounding between the passes, where the order differs
 
@@ -90,7 +82,7 @@ def test_crop_equals_torchvision_on_real_photos(shared: Path) -> None:
 
 
 def test_squash_is_pillows_own_resize() -> None:
-    image = photo(300, 200)
+    image = waves(300, 200)
     expected = np.asarray(image.resize((224, 224), Image.Resampling.BILINEAR))
     assert np.abs(apply(image, replace(IMAGENET, fit="squash")) - expected.astype(int)).max() <= 1
 
@@ -129,14 +121,14 @@ def test_odd_shapes_come_out_at_the_networks_size(
 
 
 def test_grey_input_is_pillows_luma() -> None:
-    image = photo(90, 70)
+    image = waves(90, 70)
     preprocess = replace(IMAGENET, channels=1, size=32)
     assert mode(preprocess) == "L"
     assert np.array_equal(apply(image, preprocess), apply(image.convert("L"), preprocess))
 
 
 def test_a_part_overrides_the_box() -> None:
-    image = photo(100, 80)
+    image = waves(100, 80)
     part = (10, 20, 60, 70)
     for fit in ("crop", "pad", "squash"):
         small = resize(image, replace(IMAGENET, size=50, fit=fit), part)

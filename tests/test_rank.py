@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Answer, Command, write_photos
+from kit import Answer, Command, write_photos
 
 from zoo.finetune.rank import Ranked, in_order
 
@@ -148,7 +148,7 @@ def test_without_models_those_whose_weights_are_here_are_taken(here: Here, photo
     [
         (["--models", "resnet5"], "did you mean"),
         (["--models", ","], "names no model"),
-        (["-o", "out.xlsx"], "-o out.csv"),
+        (["-o", "out.xlsx"], "as in out.csv"),
         (["-o", "nowhere/out.csv"], "no folder"),
         (["--folds", "1"], "--folds"),
     ],

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 
 import numpy as np
 import onnx
 import pytest
-from conftest import picture
+from kit import csv_rows, picture
 from PIL import Image
 
 from zoo import network
@@ -20,6 +19,7 @@ from zoo.data.views import plain_view
 from zoo.engine.onnx import OnnxModel
 from zoo.errors import ParityError
 from zoo.export import reconstruction
+from zoo.export.proof import check
 from zoo.predict.reconstruct import to_pixels
 from zoo.report import pairs
 from zoo.run import Run
@@ -33,11 +33,6 @@ def autoencoder(tmp_path_factory, photos):
     return folder
 
 
-def read(path):
-    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return list(csv.DictReader(file))
-
-
 def pixels(path):
     with Image.open(path) as image:
         return np.asarray(image)
@@ -47,7 +42,7 @@ def test_pairs_show_what_went_in_and_came_out(here, autoencoder, photos, tmp_pat
     answer = here("reconstruct", autoencoder, photos, "-o", tmp_path / "pairs", "--count", 6)
     assert answer.code == 0, answer.err
     assert answer.out.strip() == str(tmp_path / "pairs")
-    table = read(tmp_path / "pairs/errors.csv")
+    table = csv_rows(tmp_path / "pairs/errors.csv")
     assert len(table) == 36
     assert [row["path"] for row in table] == sorted(row["path"] for row in table)
     drawn = {row["pair"]: row["path"] for row in table if row["pair"]}
@@ -73,7 +68,7 @@ def test_the_mean_over_the_validation_photos_is_what_training_said(here, autoenc
     found = json.loads(answer.out)
     assert found["mse"] == pytest.approx(run.record["results"]["mse"], rel=1e-4)
     assert found["mae"] == pytest.approx(run.record["results"]["mae"], rel=1e-4)
-    table = read(tmp_path / "pairs/errors.csv")
+    table = csv_rows(tmp_path / "pairs/errors.csv")
     assert found["mse"] == pytest.approx(np.mean([float(row["mse"]) for row in table]), rel=1e-4)
 
 
@@ -86,7 +81,7 @@ def test_every_picture_is_a_row_and_names_never_meet(here, autoencoder, tmp_path
     answer = here("reconstruct", autoencoder, root, "-o", tmp_path / "new/pairs", "--count", 0)
     assert answer.code == 0, answer.err
     assert "1 cannot be read" in answer.err
-    table = read(tmp_path / "new/pairs/errors.csv")
+    table = csv_rows(tmp_path / "new/pairs/errors.csv")
     names = [row["pair"] for row in table]
     assert names == ["a_1.png", "a_1-2.png", "a_1-3.png", "", "sheet-2.png"]
     assert [row["status"] for row in table] == ["ok", "ok", "ok", "error", "ok"]
@@ -154,7 +149,7 @@ def test_an_exported_autoencoder_gives_the_picture_and_its_code(
 @pytest.mark.parametrize("name", ["network_diff", "max_diff", "mean_diff", "code_diff"])
 def test_each_tolerance_counts(name):
     good = dict.fromkeys(("network_diff", "max_diff", "mean_diff", "code_diff"), 0.0)
-    reconstruction.check(good)
+    check(good, reconstruction.TOLERANCES)
     for bad in (0.06, float("nan")):
         with pytest.raises(ParityError, match=name):
-            reconstruction.check({**good, name: bad})
+            check({**good, name: bad}, reconstruction.TOLERANCES)

@@ -112,11 +112,18 @@ def test_existing_unfinished_run_is_refused_with_the_way_to_finish_it(tmp_path: 
     run = Run.create(tmp_path / "a", {})
     with pytest.raises(RunError, match="exists already") as error:
         Run.create(tmp_path / "a", {})
-    assert error.value.hint == f"`zoo finetune --resume {tmp_path / 'a'}` finishes it"
+    assert error.value.advice == f"`zoo finetune --resume {tmp_path / 'a'}` goes on"
     run.update(status="finished")
     with pytest.raises(RunError) as error:
         Run.create(tmp_path / "a", {})
-    assert "--resume" not in error.value.hint
+    assert error.value.resume == ""
+    assert "--resume" not in error.value.advice
+
+
+def test_a_run_from_random_weights_is_finished_by_train(tmp_path: Path) -> None:
+    random, cut = {"weights": {"tag": "none"}}, {"cut": "conv2"}
+    words = [Run(tmp_path / "a b", {**random, **more}).resume for more in ({"cut": None}, cut)]
+    assert words == [f"zoo {verb} --resume '{tmp_path}/a b'" for verb in ("train", "finetune")]
 
 
 def test_folder_that_cannot_be_made_is_a_write_error(tmp_path: Path) -> None:
@@ -148,7 +155,7 @@ def test_folder_that_is_no_run_is_an_error(tmp_path: Path, content: str | None, 
 def test_unfinished_run_says_how_to_finish_it(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="unfinished") as error:
         Run.create(tmp_path / "a", {}).finished()
-    assert f"zoo finetune --resume {tmp_path / 'a'}" in error.value.hint
+    assert error.value.resume == f"zoo finetune --resume {tmp_path / 'a'}"
 
 
 def test_index_keeps_odd_names(tmp_path: Path) -> None:

@@ -13,65 +13,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kit import ROOT
+from kit.features import SMALL, Pixels, add, jpeg, key, opened, passed, write
 from PIL import Image
 
-from zoo.catalog import Preprocess
 from zoo.data.index import Sample
 from zoo.data.preprocess import apply
 from zoo.disk import cache_folder, read_sealed, write_sealed
 from zoo.features import cache as module
 from zoo.features import digests
-from zoo.features.cache import MANY, FeatureCache
-from zoo.features.compute import Pass, Views, compute
+from zoo.features.cache import MANY
+from zoo.features.compute import Views, compute
 from zoo.features.digests import SETTLED, Digests
 
-ROOT = Path(__file__).parents[1]
-SMALL = Preprocess(size=8, crop=1.0)
 COUNT, MORE = 1000, 10
-
-
-class Pixels:
-    """An engine whose features are the pixels."""
-
-    batch, workers, decoders, name = 8, 2, 0, "pixels"
-
-    def start_worker(self) -> None:
-        pass
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        return pixels.reshape(len(pixels), -1).astype(np.float32)
-
-
-def jpeg(number: int) -> bytes:
-    image = Image.fromarray(np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8))
-    file = io.BytesIO()
-    image.resize((20, 16)).save(file, "JPEG")
-    return file.getvalue()
-
-
-def write(root: Path, numbers: range) -> list[Sample]:
-    """Photos of different content."""
-    root.mkdir(exist_ok=True)
-    for number in numbers:
-        (root / f"{number}.jpg").write_bytes(jpeg(number))
-    return [Sample(f"{number}.jpg", 0, "train") for number in numbers]
-
-
-def passed(
-    cache: FeatureCache, root: Path, samples: list[Sample], views: Views | None = None
-) -> Pass:
-    work = [(sample, views or Views()) for sample in samples]
-    return compute(cache, Pixels(), SMALL, root, work, lambda done, total: None)
 
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was written a moment ago may be noted. (The change time of a file cannot be set.)"""
     monkeypatch.setattr(digests, "SETTLED", -1.0)
-
-
-def opened(folder: Path) -> FeatureCache:
-    return FeatureCache(folder, {})
 
 
 # Passes.
@@ -249,17 +210,6 @@ def test_two_that_note_at_once_both_count(tmp_path: Path) -> None:
 # Parts on disk.
 
 
-def key(number: int) -> bytes:
-    return hashlib.sha256(str(number).encode()).digest() + bytes(8)
-
-
-def add(folder: Path, numbers: range) -> None:
-    cache = opened(folder)
-    for number in numbers:
-        cache.add(key(number), np.full((2, 3), number, np.float32))
-    cache.flush()
-
-
 def test_many_small_parts_become_few(tmp_path: Path) -> None:
     for start in range(0, 2 * (MANY + 1), 2):
         add(tmp_path, range(start, start + 2))
@@ -279,7 +229,7 @@ def test_merging_while_others_read_loses_nothing(tmp_path: Path) -> None:
 import sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
 from pathlib import Path
-from test_scale import add, key, opened
+from kit.features import add, key, opened
 folder, own = Path({str(tmp_path)!r}), int(sys.argv[1])
 for turn in range(40):
     number = own * 1000 + turn
@@ -318,7 +268,7 @@ import os, sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
 import resource
 from pathlib import Path
-from test_scale import key, opened
+from kit.features import key, opened
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no byte can be written
 cache = opened(Path({str(tmp_path)!r}))
 print(all(key(number) in cache for number in range({MANY + 1})))
@@ -368,7 +318,7 @@ import sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
 import resource
 from pathlib import Path
-from test_scale import Sample, opened, passed
+from kit.features import Sample, opened, passed
 folder = Path({str(tmp_path)!r})
 samples = [Sample(f"{{n}}.jpg", 0, "train") for n in range({len(samples)})]
 passed(opened(folder / "kept"), folder / "{count}", samples)

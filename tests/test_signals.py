@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from warm import Warm
+from kit.warm import Warm
 
 ROOT = Path(__file__).parents[1]
 LATEST = 10.0  # seconds after a signal in which no command is alive

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from kit import ROOT
 from sklearn.linear_model import LogisticRegression
 
 from zoo.errors import DataError, TrainingError
 from zoo.head import cross_validation, softmax_regression, solver
-from zoo.head.cross_validation import cross_validated
 from zoo.head.folds import Photos
-from zoo.head.solver import solve
+from zoo.head.softmax_regression import Poll, Targets
+from zoo.head.solver import Search
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CLASSES = 4
@@ -30,6 +30,25 @@ def rows(count: int, columns: int, seed: int = 0) -> tuple[Array, Array]:
     hidden += 0.7 * random.standard_normal((CLASSES, columns))[labels] / columns**0.5
     mixed = hidden @ random.standard_normal((columns, columns)) * random.uniform(0.1, 9, columns)
     return np.maximum(mixed + 1, 0).astype(np.float32), labels
+
+
+def solve(
+    features: Array,
+    labels: Array,
+    classes: int,
+    penalty: float | None = None,
+    poll: Poll | None = None,
+    **more: Any,
+) -> solver.Solution:
+    search = Search(seed=0, penalty=penalty)
+    return solver.solve(features, Targets(labels, classes, **more), search, poll)
+
+
+def cross_validated(
+    features: Array, labels: Array, classes: int, penalty: float | None = None, **more: Any
+) -> cross_validation.CrossValidated:
+    targets, search = Targets(labels, classes, **more), Search(seed=0, penalty=penalty)
+    return cross_validation.cross_validated(features, targets, search)
 
 
 def standardised(features: Array, solution: solver.Solution) -> tuple[Array, Array, Array]:
@@ -53,7 +72,7 @@ def log_loss(features: Array, weight: Array, bias: Array, labels: Array) -> floa
 def test_the_optimum_is_scikit_learns(count: int, columns: int, penalty: float) -> None:
     """More rows than columns, and fewer: the span of the rows is exact."""
     features, labels = rows(count, columns)
-    found = solve(features, labels, CLASSES, seed=0, penalty=penalty)
+    found = solve(features, labels, CLASSES, penalty=penalty)
     scaled, weight, bias = standardised(features, found)
     theirs = LogisticRegression(C=1 / (count * penalty), tol=1e-9, max_iter=5000)
     theirs.fit(scaled, labels)
@@ -69,7 +88,7 @@ def test_weights_of_classes_are_scikit_learns() -> None:
     features, labels = rows(300, 30)
     labels[(labels == 3) & (np.arange(300) > 40)] = 0
     each = np.array([0.5, 1.0, 1.5, 8.0])
-    found = solve(features, labels, CLASSES, seed=0, penalty=0.1, class_weights=each)
+    found = solve(features, labels, CLASSES, penalty=0.1, class_weights=each)
     scaled, weight, _ = standardised(features, found)
     theirs = LogisticRegression(
         C=1 / (each[labels].sum() * 0.1),
@@ -78,7 +97,7 @@ def test_weights_of_classes_are_scikit_learns() -> None:
         class_weight=dict(enumerate(each)),
     ).fit(scaled, labels)
     assert np.linalg.norm(weight - theirs.coef_) < 1e-3 * np.linalg.norm(theirs.coef_)
-    alike = solve(features, labels, CLASSES, seed=0, penalty=0.1)
+    alike = solve(features, labels, CLASSES, penalty=0.1)
     rare = features[labels == 3]
     answers = [(rare @ one.weight.T + one.bias).argmax(axis=1) for one in (found, alike)]
     assert np.mean(answers[0] == 3) > np.mean(answers[1] == 3)
@@ -90,7 +109,6 @@ def test_a_class_s_weight_belongs_to_its_photos_where_labels_are_smoothed() -> N
     each, smoothing = np.array([1.0, 2.0, 0.5, 6.0]), 0.2
     found = solve(
         *(features, labels, CLASSES),
-        seed=0,
         penalty=0.05,
         class_weights=each,
         label_smoothing=smoothing,
@@ -104,21 +122,21 @@ def test_a_class_s_weight_belongs_to_its_photos_where_labels_are_smoothed() -> N
     assert np.linalg.norm(weight - theirs.coef_) < 1e-3 * np.linalg.norm(theirs.coef_)
 
 
-def test_the_slope_is_that_of_the_loss() -> None:
+def test_the_gradient_is_that_of_the_loss() -> None:
     """By differences, of two heads with other shares, weighted and smoothed."""
     random = np.random.default_rng(0)
     features, labels = rows(60, 7)
-    task = softmax_regression.Task.of(labels, CLASSES, np.array([1.0, 3.0, 0.2, 9.0]), 0.3)
-    shares = random.uniform(size=(2, 60))
+    targets = Targets(labels, CLASSES, None, np.array([1.0, 3.0, 0.2, 9.0]), 0.3)
+    weights = random.uniform(size=(2, 60))
     point = random.standard_normal(2 * CLASSES * 8)
 
     def loss(values: Array) -> tuple[float, Array]:
         weight, bias = np.split(values, [2 * CLASSES * 7])
         parts = weight.reshape(2 * CLASSES, 7), bias.reshape(2, CLASSES)
-        value, *slopes = softmax_regression.cross_entropy(
-            features.astype(np.float64), task, shares, *parts
+        value, *gradients = softmax_regression.cross_entropy(
+            features.astype(np.float64), targets, weights, *parts
         )
-        return value, np.concatenate([slope.ravel() for slope in slopes])
+        return value, np.concatenate([each.ravel() for each in gradients])
 
     steps = 1e-5 * np.eye(len(point))
     by_differences = [(loss(point + s)[0] - loss(point - s)[0]) / 2e-5 for s in steps]
@@ -132,18 +150,16 @@ def test_a_rare_class_with_its_weight_is_not_the_answer_to_everything(smoothing:
     labels = np.repeat([0, 1], [4, 120])
     features = random.standard_normal((124, 10)).astype(np.float32) + 6 * labels[:, None]
     each = 124 / (2 * np.bincount(labels))
-    found = solve(features, labels, 2, seed=0, class_weights=each, label_smoothing=smoothing)
+    found = solve(features, labels, 2, class_weights=each, label_smoothing=smoothing)
     answers = (features @ found.weight.T + found.bias).argmax(axis=1)
     assert (answers == labels).all()
-    tested = cross_validated(
-        features, labels, 2, seed=0, class_weights=each, label_smoothing=smoothing
-    )
+    tested = cross_validated(features, labels, 2, class_weights=each, label_smoothing=smoothing)
     assert tested.accuracy == 1
 
 
 def test_the_penalty_is_chosen_where_photos_held_out_are_told_best() -> None:
     features, labels = rows(200, 60)
-    found = solve(features, labels, CLASSES, seed=0)
+    found = solve(features, labels, CLASSES)
     best = min(found.table, key=lambda row: row.loss)
     (chosen,) = [row for row in found.table if row.penalty == found.penalty]
     assert chosen is best
@@ -156,15 +172,14 @@ def test_the_penalty_is_chosen_where_photos_held_out_are_told_best() -> None:
         "by 5-fold cross-validation"
     )
     noise = np.random.default_rng(0).standard_normal(features.shape).astype(np.float32)
-    assert solve(noise, labels, CLASSES, seed=0).penalty > found.penalty
+    assert solve(noise, labels, CLASSES).penalty > found.penalty
 
 
 PRINT = """
 import sys; sys.path.insert(0, "tests")
 import hashlib, test_solver as t
-from zoo.head.solver import solve
 for size in ((150, 300), (300, 50)):
-    s = solve(*t.rows(*size), t.CLASSES, seed=0)
+    s = t.solve(*t.rows(*size), t.CLASSES)
     print(hashlib.sha256(s.weight.tobytes() + s.bias.tobytes()).hexdigest())
 """
 
@@ -187,12 +202,12 @@ def test_the_same_rows_give_the_same_bits_on_any_number_of_threads() -> None:
 
 def test_features_that_never_change_do_no_harm() -> None:
     features, labels = rows(120, 20)
-    plain = solve(features, labels, CLASSES, seed=0, penalty=0.1)
+    plain = solve(features, labels, CLASSES, penalty=0.1)
     flat = np.full((120, 3), [0.0, 1e4, 1 / 3], np.float32)
-    found = solve(np.hstack([features, flat]), labels, CLASSES, seed=0, penalty=0.1)
+    found = solve(np.hstack([features, flat]), labels, CLASSES, penalty=0.1)
     assert not found.weight[:, 20:].any()
     np.testing.assert_allclose(found.weight[:, :20], plain.weight, rtol=1e-2, atol=1e-6)
-    nothing = solve(flat, labels[:120], CLASSES, seed=0)
+    nothing = solve(flat, labels[:120], CLASSES)
     assert not nothing.weight.any()
     np.testing.assert_allclose(nothing.bias, nothing.bias[0], atol=1e-3)
 
@@ -203,7 +218,7 @@ def test_values_that_are_not_finite_are_refused() -> None:
         spoilt = features.copy()
         spoilt[: len(wrong), 2] = wrong
         with pytest.raises(TrainingError, match="not finite"):
-            solve(spoilt, labels, CLASSES, seed=0)
+            solve(spoilt, labels, CLASSES)
 
 
 # Photos held out.
@@ -231,8 +246,8 @@ def test_twins_in_one_group_do_not_flatter() -> None:
     random = np.random.default_rng(0)
     features = np.repeat(random.standard_normal((60, 200)), 2, axis=0).astype(np.float32)
     labels = np.repeat(np.arange(60) % 2, 2)
-    apart = cross_validated(features, labels, 2, seed=0, penalty=0.1)
-    together = cross_validated(features, labels, 2, seed=0, penalty=0.1, groups=np.arange(120) // 2)
+    apart = cross_validated(features, labels, 2, penalty=0.1)
+    together = cross_validated(features, labels, 2, penalty=0.1, groups=np.arange(120) // 2)
     assert apart.accuracy > 0.9
     assert together.accuracy < 0.75
     assert (together.predictions[1::2] == -1).all()
@@ -247,11 +262,11 @@ def test_classes_of_one_and_two_photos_can_be_solved_and_tested() -> None:
     assert not out[:, labels == 2].any()
     assert out[:, labels == 3].sum() == 2
     assert (out[:, labels == 3].sum(axis=1) <= 1).all()
-    found = solve(features, labels, CLASSES, seed=0)
+    found = solve(features, labels, CLASSES)
     assert np.isfinite(found.weight).all()
-    found = solve(features, labels, CLASSES, seed=0, penalty=1e-3)
+    found = solve(features, labels, CLASSES, penalty=1e-3)
     assert (features @ found.weight.T + found.bias).argmax(axis=1)[labels == 2] == 2
-    tested = cross_validated(features, labels, CLASSES, seed=0)
+    tested = cross_validated(features, labels, CLASSES)
     assert (tested.predictions == -1).sum() == 1
 
 
@@ -263,20 +278,20 @@ def test_there_are_no_more_folds_than_photos_of_a_class() -> None:
 
 def test_one_photo_a_class_leaves_the_penalty_at_its_default() -> None:
     features, labels = rows(4, 30)
-    found = solve(features, labels, CLASSES, seed=0)
+    found = solve(features, labels, CLASSES)
     assert found.penalty == solver.UNTESTED
     assert found.table == ()
     assert "no class has two photos" in found.reason
     assert ((features @ found.weight.T + found.bias).argmax(axis=1) == labels).all()
     with pytest.raises(DataError, match="no class has two photos"):
-        cross_validated(features, labels, CLASSES, seed=0)
+        cross_validated(features, labels, CLASSES)
 
 
 def test_noise_is_told_at_the_level_of_chance() -> None:
     """What is chosen inside the folds has not seen what it is tested on."""
     random = np.random.default_rng(1)
     features = random.standard_normal((200, 400)).astype(np.float32)
-    found = cross_validated(features, np.arange(200) % 2, 2, seed=0)
+    found = cross_validated(features, np.arange(200) % 2, 2)
     assert found.nested
     assert abs(found.accuracy - 0.5) < 0.11  # three standard errors
     assert found.interval > 0
@@ -284,18 +299,18 @@ def test_noise_is_told_at_the_level_of_chance() -> None:
 
 def test_many_rows_are_cross_validated_with_one_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = rows(300, 20)
-    nested = cross_validated(features, labels, CLASSES, seed=0)
+    nested = cross_validated(features, labels, CLASSES)
     monkeypatch.setattr(solver, "FEW", 200)
     monkeypatch.setattr(cross_validation, "FEW", 200)
     monkeypatch.setattr(solver, "MANY", 250)
-    monkeypatch.setattr(solver, "TOGETHER", 100)
-    found = cross_validated(features, labels, CLASSES, seed=0)
+    monkeypatch.setattr(solver, "AT_ONCE", 100)
+    found = cross_validated(features, labels, CLASSES)
     assert nested.nested
     assert not found.nested
     assert len(set(found.penalties)) == 1
     assert len(found.accuracies) == 5
     assert found.accuracy == pytest.approx(nested.accuracy, abs=0.05)
-    assert solve(features, labels, CLASSES, seed=0).reason.endswith("by 3-fold cross-validation")
+    assert solve(features, labels, CLASSES).reason.endswith("by 3-fold cross-validation")
 
 
 def test_the_interval_is_students() -> None:
@@ -318,13 +333,13 @@ def test_whoever_is_asked_can_stop_it() -> None:
 
     features, labels = rows(100, 20)
     with pytest.raises(KeyboardInterrupt):
-        solve(features, labels, CLASSES, seed=0, poll=stop)
+        solve(features, labels, CLASSES, poll=stop)
     assert calls == 10
 
 
 def test_columns_too_many_for_a_factor_are_solved_without(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = rows(200, 40)
-    usual = solve(features, labels, CLASSES, seed=0, penalty=0.1)
+    usual = solve(features, labels, CLASSES, penalty=0.1)
     monkeypatch.setattr(softmax_regression, "FACTOR", 10)
-    found = solve(features, labels, CLASSES, seed=0, penalty=0.1)
+    found = solve(features, labels, CLASSES, penalty=0.1)
     assert np.linalg.norm(found.weight - usual.weight) < 2e-3 * np.linalg.norm(usual.weight)

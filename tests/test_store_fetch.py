@@ -1,4 +1,4 @@
-"""Rows 8 to 11, 14 and 16: what is downloaded is right, once, whatever ends it in the middle."""
+"""What is downloaded is right, once, whatever ends it in the middle."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from kit import ROOT, names
+from kit.serving import Server, serving
 from safetensors.numpy import save as to_bytes
-from serving import Server, serving
 
 from zoo.catalog.spec import Weights
 from zoo.errors import CacheError, Interrupted, WeightsError, WriteError
-from zoo.weights import fetch, find, partial
+from zoo.weights import Source, fetch, find, partial
 from zoo.weights.http import Unreachable, ask_for
 
 DATA = np.random.default_rng(0).bytes(8_000_000)
@@ -54,22 +54,20 @@ def row(url: str, data: bytes = TENSORS) -> Weights:
     return Weights("v1", url, NAME, digest, len(data), licence="MIT")
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-
-
 def parts(folder: Path) -> list[Path]:
     return [folder / name for name in names(folder) if name.endswith(".partial")]
 
 
-# Row 10: going on
+# Going on
 
 
-def test_row_10_a_broken_download_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+def test_a_broken_download_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
     steps: list[int] = []
     target = tmp_path / "x.bin"
     digest = fetch(
-        f"{server.url}/breaks", target, sha256=SHA, progress=lambda done, _: steps.append(done)
+        Source(f"{server.url}/breaks", sha256=SHA),
+        target,
+        progress=lambda done, _: steps.append(done),
     )
     assert digest == SHA
     assert target.read_bytes() == DATA
@@ -82,9 +80,7 @@ def test_row_10_a_broken_download_goes_on_where_it_stopped(server: Server, tmp_p
 
 
 @pytest.mark.parametrize("kind", ["no-range", "416", "whole-as-part", "other-part"])
-def test_row_9_servers_that_answer_ranges_wrongly(
-    server: Server, tmp_path: Path, kind: str
-) -> None:
+def test_servers_that_answer_ranges_wrongly(server: Server, tmp_path: Path, kind: str) -> None:
     """200 in place of 206, 416, and a 206 of another part: fetched again from the start."""
     left = leave_part(tmp_path / "x.bin", DATA[:3_000_000], server.tag)
     assert left.exists()
@@ -92,101 +88,92 @@ def test_row_9_servers_that_answer_ranges_wrongly(
         server.data = DATA
     if kind in ("416", "whole-as-part"):
         with pytest.raises(Unreachable):  # and these break off from the start, too
-            fetch(f"{server.url}/{kind}", tmp_path / "x.bin", sha256=SHA)
+            fetch(Source(f"{server.url}/{kind}", sha256=SHA), tmp_path / "x.bin")
         assert "x.bin" not in names(tmp_path)
         return
-    assert fetch(f"{server.url}/{kind}", tmp_path / "x.bin", sha256=SHA) == SHA
+    assert fetch(Source(f"{server.url}/{kind}", sha256=SHA), tmp_path / "x.bin") == SHA
     assert names(tmp_path) == ["x.bin"]
 
 
 def leave_part(target: Path, data: bytes, tag: str) -> Path:
     """As a process that is gone has left it."""
-    part = partial.Partial.new(target, tag)
+    part = partial.Partial(target, known=True)
+    part.begin(tag)
     part.write(data)
-    part.leave(known=True)
+    part.leave()
+    assert part.path is not None
     return part.path
 
 
-def test_row_10_a_wrong_part_is_dropped_and_one_clean_try_made(
-    server: Server, tmp_path: Path
-) -> None:
+def test_a_wrong_part_is_dropped_and_one_clean_try_made(server: Server, tmp_path: Path) -> None:
     leave_part(tmp_path / "x.bin", b"wrong" * 500_000, server.tag)
-    assert fetch(f"{server.url}/good", tmp_path / "x.bin", sha256=SHA) == SHA
+    assert fetch(Source(f"{server.url}/good", sha256=SHA), tmp_path / "x.bin") == SHA
     assert [asked.range for asked in server.asked] == ["bytes=2500000-", ""]
     assert names(tmp_path) == ["x.bin"]
     leave_part(tmp_path / "y.bin", b"wrong" * 500_000, server.tag)
     with pytest.raises(WeightsError, match=f"sha256 is {SHA}, not 00"):
-        fetch(f"{server.url}/good", tmp_path / "y.bin", sha256="0" * 64)
+        fetch(Source(f"{server.url}/good", sha256="0" * 64), tmp_path / "y.bin")
     assert names(tmp_path) == ["x.bin"]
 
 
-def test_row_10_a_part_that_was_whole_needs_no_byte_more(server: Server, tmp_path: Path) -> None:
+def test_a_part_that_was_whole_needs_no_byte_more(server: Server, tmp_path: Path) -> None:
     leave_part(tmp_path / "x.bin", DATA, server.tag)
-    assert fetch(f"{server.url}/good", tmp_path / "x.bin", sha256=SHA, size=len(DATA)) == SHA
+    assert (
+        fetch(Source(f"{server.url}/good", sha256=SHA, size=len(DATA)), tmp_path / "x.bin") == SHA
+    )
     assert server.asked == []
 
 
-def test_row_10_a_changed_file_is_not_mixed_with_the_old_one(
-    server: Server, tmp_path: Path
-) -> None:
+def test_a_changed_file_is_not_mixed_with_the_old_one(server: Server, tmp_path: Path) -> None:
     """Without a known hash the ETag decides, and without an ETag nothing is continued."""
     leave_part(tmp_path / "x.bin", b"old" * 900_000, '"of-yesterday"')
-    assert fetch(f"{server.url}/good", tmp_path / "x.bin") == SHA
+    assert fetch(Source(f"{server.url}/good"), tmp_path / "x.bin") == SHA
     assert server.asked[0].if_range == '"of-yesterday"'
-    part = partial.Partial.new(tmp_path / "y.bin", "")
-    part.write(b"old" * 900_000)
-    part.file.close()
-    partial._mine.discard(part.path)
-    assert fetch(f"{server.url}/good", tmp_path / "y.bin") == SHA
+    leave_part(tmp_path / "y.bin", b"old" * 900_000, "")
+    assert fetch(Source(f"{server.url}/good"), tmp_path / "y.bin") == SHA
     assert server.asked[-1].range == ""
     with pytest.raises(Unreachable, match="broke after 2097152 of 8000000"):
-        fetch(f"{server.url}/breaks-no-tag", tmp_path / "z.bin")
+        fetch(Source(f"{server.url}/breaks-no-tag"), tmp_path / "z.bin")
     assert names(tmp_path) == ["x.bin", "y.bin"]
 
 
-def test_row_10_a_signal_leaves_one_part_that_is_used(server: Server, tmp_path: Path) -> None:
+def test_a_signal_leaves_one_part_that_is_used(server: Server, tmp_path: Path) -> None:
     def stop(done: int, total: int | None) -> None:
         if done > 3_000_000:
             raise Interrupted("interrupted", "", 2)
 
     server.pause = 0.001
     with pytest.raises(Interrupted):
-        fetch(f"{server.url}/slow", tmp_path / "x.bin", sha256=SHA, progress=stop)
+        fetch(Source(f"{server.url}/slow", sha256=SHA), tmp_path / "x.bin", progress=stop)
     (left,) = parts(tmp_path)
     assert left.stat().st_mode & 0o777 == 0o600
     have = left.stat().st_size
     assert have >= 3_000_000
-    assert fetch(f"{server.url}/good", tmp_path / "x.bin", sha256=SHA) == SHA
+    assert fetch(Source(f"{server.url}/good", sha256=SHA), tmp_path / "x.bin") == SHA
     assert server.asked[-1].range == f"bytes={have}-"
     assert names(tmp_path) == ["x.bin"]
 
 
-def test_stale_parts_go_and_live_ones_stay(server: Server, tmp_path: Path) -> None:
-    mine = f"{partial._host()}-{os.getppid()}-abcdef"  # its owner lives
-    live = tmp_path / f".x.bin~~{mine}.partial"
-    dead = [tmp_path / f".x.bin~~{partial._host()}-{pid}-abcdef.partial" for pid in (999999999,)]
-    other = tmp_path / ".x.bin~~elsewhere-1-abcdef.partial"
-    foreign = tmp_path / ".y.bin~~elsewhere-1-abcdef.partial"
-    for path in (live, *dead, other, foreign):
-        path.write_bytes(b"x" * 10)
-    old = time.time() - 3600
-    os.utime(other, (old, old))
-    assert fetch(f"{server.url}/good", tmp_path / "x.bin", sha256=SHA) == SHA
-    assert names(tmp_path) == sorted([live.name, foreign.name, "x.bin"])
+def test_one_part_is_kept_and_those_of_other_files_stay(server: Server, tmp_path: Path) -> None:
+    for name in (".x.bin~~abc.partial", ".x.bin~~host-17-abc.partial", ".y.bin~~abc.partial"):
+        (tmp_path / name).write_bytes(b"x" * 10)
+    assert fetch(Source(f"{server.url}/good", sha256=SHA), tmp_path / "x.bin") == SHA
+    assert server.asked[0].range == ""  # ten bytes are not worth it
+    assert names(tmp_path) == [".y.bin~~abc.partial", "x.bin"]
 
 
 FETCH = """
 import sys, time
 from pathlib import Path
-from zoo.weights import fetch
+from zoo.weights import Source, fetch
 def step(done, total):
     print(done, flush=True)
-fetch(sys.argv[1], Path(sys.argv[2]), sha256=sys.argv[3], progress=step)
+fetch(Source(sys.argv[1], sha256=sys.argv[3]), Path(sys.argv[2]), progress=step)
 """
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
-def test_row_10_kill_9_at_random_bytes(kills: int, tmp_path: Path) -> None:
+def test_a_download_killed_at_random_bytes_goes_on(kills: int, tmp_path: Path) -> None:
     """The next one downloads what is missing, and at most a tenth of that more."""
     draw, size = random.Random(1), 50_000_000 if kills > 10 else 20_000_000
     data = np.random.default_rng(1).bytes(size)
@@ -200,7 +187,7 @@ def test_row_10_kill_9_at_random_bytes(kills: int, tmp_path: Path) -> None:
             left = parts(tmp_path)
             assert len(left) <= 1
             server.asked.clear()
-            assert fetch(f"{server.url}/good", tmp_path / "x.bin", sha256=digest) == digest
+            assert fetch(Source(f"{server.url}/good", sha256=digest), tmp_path / "x.bin") == digest
             (asked,) = server.asked
             start = int(asked.range[6:-1] or 0) if asked.range else 0
             missing = size - received
@@ -227,10 +214,10 @@ def killed_at(place: int, url: str, target: Path, digest: str) -> int:
     return max([done, *rest])
 
 
-# Rows 8, 9
+# What is right
 
 
-def test_row_8_100_flipped_bits_are_all_seen(cache: Path) -> None:
+def test_100_flipped_bits_are_all_seen(cache: Path) -> None:
     draw = random.Random(2)
     small = to_bytes({"a": np.arange(500, dtype=np.float32)})
     with serving(small) as server:
@@ -249,7 +236,7 @@ def test_row_8_100_flipped_bits_are_all_seen(cache: Path) -> None:
         assert len(server.asked) == 101
 
 
-def test_row_8_the_hash_is_taken_once_per_process(
+def test_the_hash_of_a_file_is_taken_once_per_process(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.mkdir(parents=True)
@@ -269,23 +256,23 @@ def test_row_8_the_hash_is_taken_once_per_process(
     assert len(digests) == 2
 
 
-def test_row_9_the_md5_of_a_publisher(server: Server, tmp_path: Path) -> None:
-    assert fetch(f"{server.url}/good", tmp_path / "x.gz", md5=MD5.upper()) == SHA
+def test_the_md5_of_a_publisher_is_held_to(server: Server, tmp_path: Path) -> None:
+    assert fetch(Source(f"{server.url}/good", md5=MD5.upper()), tmp_path / "x.gz") == SHA
     with pytest.raises(WeightsError, match=f"md5 is {MD5}, not 0"):
-        fetch(f"{server.url}/good", tmp_path / "y.gz", md5="0" * 32)
+        fetch(Source(f"{server.url}/good", md5="0" * 32), tmp_path / "y.gz")
     assert names(tmp_path) == ["x.gz"]
 
 
-def test_row_9_busy_three_times_and_then_fine(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_is_busy_three_times_and_then_fine(server: Server, tmp_path: Path) -> None:
     monkey = import_module("zoo.weights.fetch")
     tries = len(monkey.PAUSES) + 1
     assert tries == 3
     with pytest.raises(Unreachable, match=r"503.*3 tries"):
-        fetch(f"{server.url}/busy", tmp_path / "x.bin", sha256=SHA)
-    assert fetch(f"{server.url}/busy", tmp_path / "x.bin", sha256=SHA) == SHA
+        fetch(Source(f"{server.url}/busy", sha256=SHA), tmp_path / "x.bin")
+    assert fetch(Source(f"{server.url}/busy", sha256=SHA), tmp_path / "x.bin") == SHA
 
 
-def test_row_9_no_part_that_was_not_asked_for(server: Server) -> None:
+def test_no_part_is_taken_that_was_not_asked_for(server: Server) -> None:
     follow = import_module("zoo.weights.http")._next
     with pytest.raises(Unreachable, match="redirects"):
         follow("https://a.example/x", "http://a.example/x", 302)
@@ -295,7 +282,7 @@ def test_row_9_no_part_that_was_not_asked_for(server: Server) -> None:
     answer.body.close()
 
 
-# Row 11
+# Several at once
 
 FIND = """
 import os, sys
@@ -309,7 +296,7 @@ print(find(Weights("v1", sys.argv[1], sys.argv[2], sys.argv[3])))
 
 
 @pytest.mark.parametrize("locks", ["locks", "no-op"])
-def test_row_11_eight_processes_and_one_empty_cache(locks: str, cache: Path) -> None:
+def test_eight_processes_with_one_empty_cache_download_once(locks: str, cache: Path) -> None:
     digest = hashlib.sha256(TENSORS).hexdigest()
     with serving(TENSORS) as server:
         server.pause = 0.003
@@ -318,16 +305,44 @@ def test_row_11_eight_processes_and_one_empty_cache(locks: str, cache: Path) -> 
         all8 = [subprocess.Popen(words, cwd=ROOT, **pipes) for _ in range(8)]
         said = [process.communicate(timeout=100) for process in all8]
         assert [process.returncode for process in all8] == [0] * 8, said
-        if locks == "locks":
-            assert len(server.asked) == 1
+        assert len(server.asked) == 1
     assert (cache / NAME).read_bytes() == TENSORS
     assert names(cache) == [NAME]
 
 
-# Rows 14, 16
+TURN = """
+import sys
+from pathlib import Path
+from zoo import lock
+with lock.in_turn(Path(sys.argv[1])):
+    print("mine", flush=True)
+    sys.stdin.read()
+"""
 
 
-def test_row_16_a_full_disk_is_told_before_the_first_byte(
+def test_who_waits_says_so_and_follows_one_that_was_killed(server: Server, cache: Path) -> None:
+    cache.mkdir(parents=True)
+    words = [sys.executable, "-c", TURN, str(cache / NAME)]
+    told: list[str] = []
+
+    def say(text: str) -> None:
+        told.append(text)
+        other.kill()
+        other.wait()
+
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, cwd=ROOT, **pipes) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "mine\n"
+        assert find(row(f"{server.url}/good", DATA), say=say).read_bytes() == DATA
+    assert told == [f"another process is fetching {NAME}: waiting for it"]
+    assert names(cache) == [NAME]
+
+
+# The disk
+
+
+def test_a_full_disk_is_told_before_the_first_byte(
     server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = namedtuple("usage", "total used free")(10**9, 10**9, 10**6)
@@ -337,11 +352,11 @@ def test_row_16_a_full_disk_is_told_before_the_first_byte(
     assert refused.value.exit_code == 4
     assert names(cache) == []
     with pytest.raises(WriteError, match="MB wanted"):
-        fetch(f"{server.url}/good", cache / "x")
+        fetch(Source(f"{server.url}/good"), cache / "x")
     assert names(cache) == []
 
 
-def test_row_14_nothing_is_open_to_the_world(server: Server, tmp_path: Path) -> None:
+def test_no_downloaded_file_is_open_to_the_world(server: Server, tmp_path: Path) -> None:
     old = os.umask(0)
     try:
         find(row(f"{server.url}/good", DATA))

@@ -1,4 +1,4 @@
-"""Rows 4 and 7: a file that is not wholly right is refused, and it costs no memory to find out."""
+"""A file that is not wholly right is refused, and it costs no memory to find out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from kit import ROOT
 from safetensors.torch import save as to_bytes
 from torch import nn
 
@@ -32,7 +32,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "weights"
 
 
-# Row 4
+# What a safetensors file may be
 
 
 def raw(text: str, data: bytes, length: int | None = None) -> bytes:
@@ -62,7 +62,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("form", MALFORMED)
-def test_row_4_malformed_safetensors_are_refused(form: str, tmp_path: Path) -> None:
+def test_malformed_safetensors_are_refused(form: str, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(MALFORMED[form])
     began = time.perf_counter()
@@ -73,7 +73,7 @@ def test_row_4_malformed_safetensors_are_refused(form: str, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_row_4_a_file_costs_its_size_in_memory(tmp_path: Path) -> None:
+def test_a_file_costs_its_size_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     save({f"w{i}": torch.ones(5_000_000) for i in range(10)}, path)
     code = (
@@ -89,9 +89,7 @@ def test_row_4_a_file_costs_its_size_in_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_row_4_random_bytes_never_pass_a_pinned_hash(
-    count: int, tmp_path: Path, cache: Path
-) -> None:
+def test_random_bytes_never_pass_a_pinned_hash(count: int, tmp_path: Path, cache: Path) -> None:
     """And without a hash they give an error or numbers, quickly, and nothing else."""
     tensors = {f"layer{i}.weight": torch.randn(4, 3) for i in range(8)}
     data, draw, path = to_bytes(tensors), random.Random(0), cache / "x.safetensors"
@@ -123,7 +121,7 @@ def copied(path: Path, folder: Path) -> str:
     return "free.safetensors"
 
 
-# Row 7
+# Whose tensors they are
 
 
 def chain() -> nn.Sequential:
@@ -158,7 +156,7 @@ def mutations() -> dict[str, dict[str, torch.Tensor | None]]:
     return made
 
 
-def test_row_7_files_of_other_models_name_five_tensors(tmp_path: Path) -> None:
+def test_files_of_other_models_name_five_tensors(tmp_path: Path) -> None:
     assert len(mutations()) >= 20
     for form, change in mutations().items():
         target = chain()
@@ -175,7 +173,7 @@ def test_row_7_files_of_other_models_name_five_tensors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FLOATS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_row_7_nan_and_infinity_are_refused(tmp_path: Path, name: str, value: float) -> None:
+def test_nan_and_infinity_are_refused(tmp_path: Path, name: str, value: float) -> None:
     state = chain().state_dict()
     state[name].view(-1)[-1] = value
     save(state, tmp_path / "x.safetensors")
@@ -183,7 +181,7 @@ def test_row_7_nan_and_infinity_are_refused(tmp_path: Path, name: str, value: fl
         load(chain(), SPEC, tmp_path / "x.safetensors")
 
 
-def test_row_7_nothing_is_loaded_loosely() -> None:
+def test_nothing_is_loaded_loosely() -> None:
     loads = 0
     for file in (ROOT / "zoo").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):

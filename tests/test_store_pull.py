@@ -1,4 +1,4 @@
-"""The commands of the store. Rows 12, 13, 16: no network, odd names, no place to write."""
+"""The commands of the store: no network, odd names, no place to write."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, Answer, Command
-from hostile import inside, parsed_once
-from serving import Server, serving
+from kit import ROOT, Answer, Command, names
+from kit.hostile import inside, parsed_once
+from kit.serving import Server, serving
 
 from zoo import catalog, models
 from zoo.catalog import ROWS, ModelSpec, Weights
@@ -72,10 +72,6 @@ def published(url: str, state: bytes) -> ModelSpec:
         preprocess=row.preprocess,
     )  # fmt: skip
     return replace(row, weights=(weights,))
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -236,9 +232,9 @@ def test_a_bar_with_rate_and_time_left_on_a_terminal(
         import hashlib
         from pathlib import Path
         from zoo.cli.console import Screen
-        from zoo.weights import fetch
+        from zoo.weights import Source, fetch
         with Screen() as screen:
-            fetch("{server.url}/slow", Path("{tmp_path}/x"), progress=screen.bytes)
+            fetch(Source("{server.url}/slow"), Path("{tmp_path}/x"), progress=screen.bytes)
     """)
     main, other = pty.openpty()
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=other, stdout=other):
@@ -302,7 +298,7 @@ BAD_NAMES = [
 ]  # fmt: skip
 
 
-def test_row_13_names_that_climb_out_write_nothing(
+def test_names_that_climb_out_write_nothing(
     here: Here, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """12 names in the catalogue; the folders around are unchanged."""
@@ -316,7 +312,7 @@ def test_row_13_names_that_climb_out_write_nothing(
         assert tree(tmp_path) == before, name
 
 
-# Row 12
+# No network
 
 
 @pytest.fixture
@@ -334,7 +330,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return used
 
 
-def test_row_12_with_such_a_folder_every_command_works_without_sockets(
+def test_with_a_folder_of_weights_every_command_works_without_sockets(
     here: Here, stick: Path, photos: Path, tmp_path: Path, no_network: list[object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -358,7 +354,7 @@ def test_row_12_with_such_a_folder_every_command_works_without_sockets(
     assert no_network == []
 
 
-def test_row_12_a_cold_cache_says_what_is_missing_at_once(
+def test_a_cold_cache_says_what_is_missing_at_once(
     here: Here, lenet: ModelSpec, photos: Path, no_network: list[object], state: bytes
 ) -> None:
     for words in (["predict", "lenet", photos], ["pull", "lenet"]):
@@ -387,7 +383,7 @@ ROWS["lenet"] = replace(row, weights=(Weights(
 
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_row_12_in_processes_of_their_own(
+def test_without_sockets_in_processes_of_their_own(
     every: bool, zoo: Command, stick: Path, photos: Path, tmp_path: Path, state: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -411,12 +407,10 @@ def test_row_12_in_processes_of_their_own(
     assert not (tmp_path / "used").exists()
 
 
-# Row 16
+# No place to write
 
 
-def test_row_16_a_warm_cache_is_only_read(
-    here: Here, lenet: ModelSpec, photos: Path, cache: Path
-) -> None:
+def test_a_warm_cache_is_only_read(here: Here, lenet: ModelSpec, photos: Path, cache: Path) -> None:
     """No write is even tried below the cache: seen by Python's own audit events."""
     assert here("pull", "lenet").code == 0
     assert here("predict", "lenet", photos).code == 0  # keeps the compiled network
@@ -441,7 +435,7 @@ def test_row_16_a_warm_cache_is_only_read(
     assert tree(cache) == before
 
 
-def test_row_16_a_cold_cache_that_cannot_be_written_is_exit_4(
+def test_a_cold_cache_that_cannot_be_written_is_exit_4(
     here: Here, lenet: ModelSpec, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("not a folder")

@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Answer
-from hostile import parsed_once
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from test_finetune import Watcher, settings, tune
+from kit import Answer, Watcher, settings, tune
+from kit.hostile import parsed_once
 
 from zoo import catalog, records
 from zoo.cli import main
@@ -484,8 +483,8 @@ def test_a_resume_of_what_was_edited_is_no_fault_of_zoo(
 
 
 def holder(**values: Any) -> str:
-    whole = {"pid": 1, "host": "h", "system": "elsewhere", "began": "1", "token": "ab"}
-    return json.dumps(whole | values)
+    whole = {"pid": 1, "host": "h", "mode": "lease", "token": "ab", "duration": 0.1} | values
+    return "".join(["filelock/2\n", *(f"{name}={value}\n" for name, value in whole.items())])
 
 
 @pytest.mark.parametrize(
@@ -494,14 +493,16 @@ def holder(**values: Any) -> str:
         {"lock": holder(token="/../../out/new")},
         {"lock": holder(pid="one")},
         {"lock": holder(pid=2**80)},
-        {"lock": holder(), "lock.ab": holder()},
-        {"lock": holder(token="ab"), "lock.ab": holder(token="cd"), "lock.cd": holder(token="ab")},
+        {"lock": holder(mode="of a newer zoo")},
+        {"lock": holder(duration=7)},
+        {"lock": holder(), f"lock.break.1.{'0' * 32}": holder()},
     ],
 )
 def test_a_lock_that_was_forged_leads_nowhere(
     spoilt: Spoilt, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zoo.lock.LEASE", 0.0)
+    for name in ("LEASE", "SILENT"):
+        monkeypatch.setattr(f"zoo.lock.{name}", 0.1)
 
     def forge(run: Path) -> None:
         (run / "lock.").mkdir()
@@ -509,6 +510,7 @@ def test_a_lock_that_was_forged_leads_nowhere(
         (run.parent / "out" / "old").write_text("mine")
         for name, text in files.items():
             (run / name).write_text(text)
+            os.utime(run / name, (1, 1))
 
     spoilt("resume", forge)
     (out,) = spoilt.folder.glob("*/out")
@@ -578,6 +580,7 @@ def test_a_changed_network_is_no_start_of_another(spoilt: Spoilt) -> None:
     answer = spoilt("weights", flipped("model.safetensors"))
     assert answer.code == 2
     assert "is not the file that the run has saved" in answer.err
+    assert "hint: restore it; or --weights COPY takes a copy" in answer.err
 
 
 def test_a_changed_export_is_refused_unless_it_is_trusted(spoilt: Spoilt) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_finetune import Watcher, settings, tune
+from kit import Watcher, settings, tune
 
 from zoo import weights
 from zoo.errors import Interrupted, RecipeError, RunError, UsageError

@@ -1,4 +1,4 @@
-"""Row 25: one training in several processes, which torchrun starts, and starts again.
+"""One training in several processes, which torchrun starts, and starts again.
 
 Two gloo processes on the CPU. Most of them are forked from one that has imported torch (warm.py)
 and find in their environment what torchrun puts there; where torchrun itself is meant, it is.
@@ -6,7 +6,6 @@ and find in their environment what torchrun puts there; where torchrun itself is
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -21,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tomli_w
-from conftest import ROOT
+from kit import ROOT, sha256
+from kit.warm import Warm
 from safetensors.numpy import load_file
 from torch.distributed import TCPStore
-from warm import Warm
 
 from zoo.run import Run
 
@@ -105,10 +104,6 @@ def two(warm: Warm, words: Words, folder: Path, name: str = "two") -> Path:
     assert "processes  2" in pair.said()[0]
     assert pair.said()[1] == ""
     return folder / name
-
-
-def sha256(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
 def furthest(one: Path, other: Path) -> float:
@@ -322,7 +317,7 @@ def killed(words: Words, run: Path, folder: Path, rank: str, epochs: list[int], 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
-def test_row_25_killed_in_the_middle_torchrun_ends_with_the_same_bits(tmp_path, warm, words):
+def test_killed_in_the_middle_torchrun_ends_with_the_same_bits(tmp_path, warm, words):
     command = words("deeper", epochs=24)
     whole = two(warm, command, tmp_path, "whole")
     run, flags = tmp_path / "run", ("--standalone", "--max-restarts", "3")
@@ -336,9 +331,7 @@ def test_row_25_killed_in_the_middle_torchrun_ends_with_the_same_bits(tmp_path, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_row_25_killed_again_and_again_with_a_rendezvous_that_has_no_name(
-    tmp_path, warm, words, rank
-):
+def test_killed_again_and_again_with_a_rendezvous_that_has_no_name(tmp_path, warm, words, rank):
     """The lock of a first process that was killed is taken over, the folder found again."""
     command = words("deeper", epochs=150)
     whole = two(warm, command, tmp_path, "whole")

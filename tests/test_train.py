@@ -9,32 +9,28 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from kit import Watcher, carried_out
 
 from zoo import catalog, models, network, recipe, weights
 from zoo.errors import Interrupted, RecipeError, TrainingError, UsageError
-from zoo.finetune import begin, planning
+from zoo.finetune import begin
 from zoo.finetune.describe import lines
 from zoo.finetune.events import Finished
 from zoo.finetune.fit import settings_of
 from zoo.finetune.pca_baseline import baseline
+from zoo.finetune.prepare import prepare
 from zoo.models.auxiliary import WEIGHT, AuxiliaryHead
 from zoo.run import Run
 from zoo.train.batches import order, steps
-from zoo.train.loop import Epoch, Loop
-
-
-class Silent:
-    signal = 0
-
-    def progress(self, what: str, done: int, total: int | None) -> None:
-        pass
+from zoo.train.loop import Loop
+from zoo.train.records import Epoch
 
 
 def train(folder, model, data, **values):
     task = {"task": "reconstruct"} if catalog.find(model).task == "reconstruct" else {}
     scratch = {"weights": "none", "freeze": False}
     chosen = recipe.make({"model": model, "data": str(data), **scratch, **task, **values})
-    return list(begin.start(planning.make(chosen), folder, Silent()).events())
+    return carried_out(begin.start(prepare(chosen), folder, Watcher()))
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +82,9 @@ def test_an_encoder_starts_a_classifier(autoencoder, tmp_path, photos):
     chosen = recipe.make(
         {"model": "autoencoder", "data": str(photos), "weights": str(folder), "epochs": 20}
     )
-    made = planning.make(chosen)
-    assert made.cut.name == catalog.find("autoencoder").code
-    events = list(begin.start(made, tmp_path / "run", Silent()).events())
+    made = prepare(chosen)
+    assert made.plan.cut.name == catalog.find("autoencoder").code
+    events = carried_out(begin.start(made, tmp_path / "run", Watcher()))
     losses = [event.train_loss for event in events if isinstance(event, Epoch)]
     assert losses[-1] < losses[0]
     before, after = (weights.read(f / "model.safetensors") for f in (folder, tmp_path / "run"))
@@ -96,12 +92,12 @@ def test_an_encoder_starts_a_classifier(autoencoder, tmp_path, photos):
     assert kept
     assert all(torch.equal(before[name], after[name]) for name in kept)
     again = network.of_run(Run.open(tmp_path / "run"))
-    assert len(again.classes) == len(made.index.classes)
+    assert len(again.classes) == len(made.plan.index.classes)
 
 
 def test_the_tasks_keep_to_their_networks(photos):
     with pytest.raises(UsageError, match="cannot reconstruct"):
-        planning.make(recipe.make({"model": "lenet", "data": str(photos), "task": "reconstruct",
+        prepare(recipe.make({"model": "lenet", "data": str(photos), "task": "reconstruct",
                                "freeze": False, "weights": "none"}))  # fmt: skip
     with pytest.raises(RecipeError, match="cross_entropy"):
         recipe.make({"model": "autoencoder", "data": "x", "task": "reconstruct",
@@ -188,29 +184,29 @@ def test_distorted_training_is_deterministic(tmp_path, photos):
 def test_auxiliary_heads_help_in_training_and_are_gone_after_it(photos):
     """The loss has their part of it; what is saved and used has no trace of them."""
     row = next(row for row in catalog.ROWS.values() if row.auxiliary)
-    made = planning.make(recipe.make({"model": row.name, "data": str(photos), "weights": "none",
+    made = prepare(recipe.make({"model": row.name, "data": str(photos), "weights": "none",
                                   "freeze": False, "batch_size": 4}))  # fmt: skip
-    chain = made.training_chain
+    chain = made.trained(made.plan.phases[0])
     heads = [part for part in chain.modules() if isinstance(part, AuxiliaryHead)]
     assert len(heads) == 2
-    assert not any(isinstance(part, AuxiliaryHead) for part in made.chain.modules())
-    ours = dict(made.chain.named_parameters())
+    assert not any(isinstance(part, AuxiliaryHead) for part in made.network().chain.modules())
+    ours = dict(made.network().chain.named_parameters())
     assert all(ours[name] is value for name, value in chain.named_parameters() if name in ours)
 
     class Rows:
         labels = val_labels = np.array([0, 1])
 
-    settings = settings_of(made, made.phases[0], made.index, made.class_weights)
+    settings = settings_of(made.plan, made.plan.phases[0], made.plan.index, made.plan.class_weights)
     loop = Loop(chain, Rows(), settings, torch.device("cpu"))
     chain.train()
-    size = made.preprocess.size
-    inputs = torch.randn(2, made.preprocess.channels, size, size)
+    size = made.plan.preprocess.size
+    inputs = torch.randn(2, made.plan.preprocess.channels, size, size)
     rows = np.array([0, 1])
     outputs = chain(inputs)
     extra = loop.gradients.auxiliary(inputs, rows)
     expected = sum(float(loop.task.loss(h.scores, inputs, rows).detach()) for h in heads)
     assert float(extra.detach()) == pytest.approx(WEIGHT * expected, rel=1e-5)
-    assert outputs.shape == (2, len(made.index.classes))
+    assert outputs.shape == (2, len(made.plan.index.classes))
     chain.eval()
     chain(inputs[:1])
     assert loop.gradients.auxiliary(inputs, rows) == 0
@@ -219,18 +215,20 @@ def test_auxiliary_heads_help_in_training_and_are_gone_after_it(photos):
 def test_auxiliary_heads_are_new_beside_pretrained_layers(photos):
     from dataclasses import replace
 
-    from zoo.train.loop import PRETRAINED, parameter_groups
+    from zoo.train.param_groups import PRETRAINED, param_groups
 
-    made = planning.make(
+    made = prepare(
         recipe.make(
             {"model": "googlenet-2014", "data": str(photos), "weights": "none", "freeze": False}
         )
     )
-    settings = replace(settings_of(made, made.phases[0], made.index, None), fresh="fc")
+    settings = replace(
+        settings_of(made.plan, made.plan.phases[0], made.plan.index, None), fresh="fc"
+    )
     settings = replace(settings, below=PRETRAINED)
-    chain = made.training_chain
+    chain = made.trained(made.plan.phases[0])
     names = {parameter: name for name, parameter in chain.named_parameters()}
-    for group in parameter_groups(chain, settings):
+    for group in param_groups(chain, settings):
         for parameter in group["params"]:
             new = names[parameter].startswith(("fc.", "aux"))
             assert group["share"] == (1.0 if new else PRETRAINED), names[parameter]
@@ -249,23 +247,16 @@ def test_the_running_mean_is_what_is_kept_and_survives_a_stop(tmp_path, photos):
         {"model": "mlp", "data": str(photos), "variant": {"norm": "batch"}, **flags}
     )
 
-    class Stops(Silent):
-        steps = 0
-
-        def progress(self, what, done, total):
-            self.steps += what.startswith("epoch")
-            self.signal = 2 if self.steps >= 6 else 0
-
-    whole = list(begin.start(planning.make(chosen), tmp_path / "a", Silent()).events())
+    whole = carried_out(begin.start(prepare(chosen), tmp_path / "a", Watcher()))
     with pytest.raises(Interrupted):
-        list(begin.start(planning.make(chosen), tmp_path / "b", Stops()).events())
-    list(begin.resume(planning.make(chosen), Run.open(tmp_path / "b"), Silent()).events())
+        carried_out(begin.start(prepare(chosen), tmp_path / "b", Watcher("epoch", 6)))
+    carried_out(begin.resume(prepare(chosen), Run.open(tmp_path / "b"), Watcher()))
     a, b = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
     assert a == b
     plain = recipe.make(
         {"model": "mlp", "data": str(photos), "variant": {"norm": "batch"}, **flags, "ema": 0.0}
     )
-    other = list(begin.start(planning.make(plain), tmp_path / "c", Silent()).events())
+    other = carried_out(begin.start(prepare(plain), tmp_path / "c", Watcher()))
     assert whole[-1].scores.loss != other[-1].scores.loss
     assert whole[1].train_loss == other[1].train_loss  # the steps are the same
 
@@ -295,14 +286,17 @@ def test_a_training_that_diverged_says_so_for_ever(here, tmp_path, photos):
     assert "--lr 0.1" in answer.err
     assert not (tmp_path / "run").exists(), "nothing was learned, so nothing is kept"
     scratch = {"weights": "none", "freeze": False, "epochs": 2}
-    made = planning.make(recipe.make({"model": "mlp", "data": str(photos), **scratch}))
-    ours = begin.start(made, tmp_path / "late", Silent())
-    events = ours.events()
-    while not isinstance(next(events), Epoch):
-        pass
-    made.chain.register_forward_hook(lambda chain, inputs, outputs: outputs * math.nan)
+    made = prepare(recipe.make({"model": "mlp", "data": str(photos), **scratch}))
+
+    class Spoils(Watcher):
+        def tell(self, event):
+            if isinstance(event, Epoch):
+                made.network().chain.register_forward_hook(
+                    lambda chain, inputs, outputs: outputs * math.nan
+                )
+
     with pytest.raises(TrainingError):
-        list(events)
+        carried_out(begin.start(made, tmp_path / "late", Spoils()))
     assert Run.open(tmp_path / "late").record["status"] == "failed"
     answer = here("train", "--resume", tmp_path / "late")
     assert answer.code == 2
@@ -334,26 +328,26 @@ def test_class_weights_are_of_the_photos_that_can_be_read(tmp_path, photos):
     for number in range(60):
         (data / "disc" / f"broken{number}.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     scratch = {"weights": "none", "freeze": False, "epochs": 1, "skip_unreadable": True}
-    made = planning.make(recipe.make({"model": "mlp", "data": str(data), **scratch}))
-    assert made.balance == "weights"
-    ours = begin.start(made, tmp_path / "run", Silent())
-    done = next(ours.events())
+    made = prepare(recipe.make({"model": "mlp", "data": str(data), **scratch}))
+    assert made.plan.balance == "weights"
+    ours = begin.start(made, tmp_path / "run", Watcher())
+    done, *_ = carried_out(ours)
     assert "none now" in done.balance
-    assert ours.gather.class_weights is None
+    assert ours.inputs.class_weights is None
     assert Run.open(tmp_path / "run").record["balance"][0] == "none"
 
 
 def test_no_epoch_is_chosen_on_a_test_part(shared):
     data = shared / "data/mnist"
-    made = planning.make(recipe.make({"model": "perceptron", "data": str(data), "weights": "none",
+    made = prepare(recipe.make({"model": "perceptron", "data": str(data), "weights": "none",
                                   "freeze": False}))  # fmt: skip
-    assert made.best == "last"
-    assert any("test part" in line.reason for line in lines(made))
+    assert made.plan.best == "last"
+    assert any("test part" in line.reason for line in lines(made.plan))
 
 
 def test_a_class_whose_name_begins_with_test_is_a_class(tmp_path, photos):
     shutil.copytree(photos / "disc", tmp_path / "p/test_strips")
     shutil.copytree(photos / "square", tmp_path / "p/testudo")
     scratch = {"weights": "none", "freeze": False}
-    made = planning.make(recipe.make({"model": "mlp", "data": str(tmp_path / "p"), **scratch}))
-    assert made.best == "accuracy"
+    made = prepare(recipe.make({"model": "mlp", "data": str(tmp_path / "p"), **scratch}))
+    assert made.plan.best == "accuracy"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,34 +12,30 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_finetune import Watcher, saved, settings, tune
+from kit import Watcher, carried_out, saved, settings, sha256, tune
 
 from zoo import recipe
 from zoo.engine.select import bf16
 from zoo.errors import RecipeError, UsageError
-from zoo.finetune import begin, plan, planning
+from zoo.finetune import begin
 from zoo.finetune.describe import lines
 from zoo.finetune.events import Note
 from zoo.finetune.fit import settings_of
+from zoo.finetune.prepare import Prepared, prepare
 from zoo.run import Run
-from zoo.train.distributed import ALONE
-from zoo.train.loop import Epoch
-from zoo.train.losses import Classify
+from zoo.train.distributed import SINGLE
+from zoo.train.losses import CrossEntropy
 from zoo.train.mixup import mix
-from zoo.train.optimizers import clip
-from zoo.train.records import Progress
-from zoo.train.recovery import Guard
-from zoo.train.step import Gradients
+from zoo.train.optimizers import Optimizer
+from zoo.train.param_groups import param_groups
+from zoo.train.records import Epoch, LoopSettings, Training, TrainState
+from zoo.train.step import Batch, Step
 
 WHOLE = {"freeze": False, "views": 1, "batch_size": 8}
 
 
-def sha256(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
-
-
-def line(made: plan.Plan, what: str) -> str:
-    return next(f"{line.value}; {line.reason}" for line in lines(made) if line.what == what)
+def line(made: Prepared, what: str) -> str:
+    return next(f"{line.value}; {line.reason}" for line in lines(made.plan) if line.what == what)
 
 
 def epochs(events: list[object]) -> list[Epoch]:
@@ -88,27 +83,35 @@ def test_four_batches_of_8_are_a_step_of_32(tmp_path, uneven, values):
 
 def test_a_step_of_several_batches_is_named_in_the_plan(photos):
     extra = {"clip": 1.0, "ema": 0.9, "patience": 3, "minutes": 2.5, "label_smoothing": 0.1}
-    shown = line(planning.make(settings("mlp", photos, accumulate=4, **extra, **WHOLE)), "training")
+    shown = line(prepare(settings("mlp", photos, accumulate=4, **extra, **WHOLE)), "training")
     for part in ("steps of 4 batches", "gradients clipped at 1", "mean of weights 0.9",
                  "ending after 3 epochs without a better one", "label smoothing 0.1",
                  "at most 30 epochs and 2.5 min"):  # fmt: skip
         assert part in shown
 
 
+def step_of(model: torch.nn.Module, chosen: LoopSettings, labels: np.ndarray) -> Step:
+    """What takes steps of a model that has no running mean, on rows with these labels."""
+    optimizer = Optimizer(chosen.optimizer, param_groups(model, chosen), chosen.momentum)
+    loss = CrossEntropy(chosen, SimpleNamespace(labels=labels, val_labels=labels), "cpu")
+    return Step(Training(model, model, optimizer, TrainState()), loss, chosen, SINGLE)
+
+
 @pytest.mark.parametrize("norm", [1e-3, 1.0, 1e3])
-def test_gradients_are_clipped_as_torch_does(norm):
-    models = []
-    for ours in (True, False):
+def test_gradients_are_clipped_together(photos, norm):
+    """All are scaled by one factor, where they are longer than the norm: of the loss's own."""
+    made = prepare(settings("lenet", photos, **WHOLE)).plan
+    chosen = replace(settings_of(made, made.phases[0], made.index, None), fresh=None)
+    labels, inputs, found = np.arange(11) % 3, 9 * torch.randn(11, 7), []
+    rows = np.arange(11)
+    for clip in (None, norm):
         torch.manual_seed(3)
-        model = torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.Tanh(), torch.nn.Linear(5, 2))
-        model(torch.randn(11, 7)).pow(2).sum().backward()
-        if ours:
-            clip(model, norm)
-        else:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), norm)
-        models.append(model)
-    for a, b in zip(*(model.parameters() for model in models), strict=True):
-        assert torch.allclose(a.grad, b.grad, rtol=1e-6, atol=0)
+        model = torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
+        step = step_of(model, replace(chosen, clip=clip), labels)
+        assert step.take(Batch(rows, rows, inputs), 0.0, 0) is not None
+        found.append(torch.cat([each.grad.flatten() for each in model.parameters()]))
+    own, clipped = found
+    torch.testing.assert_close(clipped, own * min(1.0, norm / float(own.norm())), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -214,8 +217,10 @@ def test_bf16_that_is_not_there_is_refused_before_anything_is_trained(
 @pytest.mark.skipif(not bf16(), reason="this processor does not compute in bf16")
 def test_a_head_on_features_is_trained_in_fp32_and_what_is_thawed_is_not(photos):
     for more in ({"unfreeze": "fc4@2"}, {"schedule": "head-then-all", "unfreeze": "fc4"}):
-        made = planning.make(settings("mlp", photos, precision="bf16", epochs=3, **more))
-        found = [settings_of(made, phase, made.index, None).bf16 for phase in made.phases]
+        made = prepare(settings("mlp", photos, precision="bf16", epochs=3, **more))
+        found = [
+            settings_of(made.plan, phase, made.plan.index, None).bf16 for phase in made.plan.phases
+        ]
         assert found == [False, True]
 
 
@@ -271,26 +276,33 @@ def test_features_do_not_depend_on_who_decodes(tmp_path, photos, monkeypatch):
 def test_the_number_of_workers_is_that_of_the_threads(photos, tmp_path, monkeypatch):
     from zoo.engine.torch import TorchEngine
 
-    made = planning.make(settings("lenet", photos, workers=3))
-    engine = TorchEngine(made.cut.frozen, made.preprocess, made.device, 3)
+    made = prepare(settings("lenet", photos, workers=3))
+    engine = TorchEngine(
+        made.parts(made.plan.cut).frozen, made.plan.preprocess, made.plan.device, 3
+    )
     assert engine.workers == 3
-    assert TorchEngine(made.cut.frozen, made.preprocess, made.device).workers >= 1
+    assert (
+        TorchEngine(
+            made.parts(made.plan.cut).frozen, made.plan.preprocess, made.plan.device
+        ).workers
+        >= 1
+    )
 
 
 # Which solver.
 
 
-def linear(photos: Path, **values: object) -> plan.Plan:
-    return planning.make(settings("lenet", photos, cut="act4", **values))
+def linear(photos: Path, **values: object) -> Prepared:
+    return prepare(settings("lenet", photos, cut="act4", **values))
 
 
 def test_a_linear_head_on_kept_features_is_solved(tmp_path, photos):
     made = linear(photos, label_smoothing=0.1)
-    assert made.solver == "lbfgs"
+    assert made.plan.solver == "lbfgs"
     assert "lbfgs, penalty by cross-validation, label smoothing 0.1" in line(made, "training")
-    assert made.best == "optimum"
-    assert [(phase.first, phase.last) for phase in made.phases] == [(1, 1)]
-    (epoch,) = epochs(list(begin.start(made, tmp_path / "run", Watcher()).events()))
+    assert made.plan.best == "optimum"
+    assert [(phase.first, phase.last) for phase in made.plan.phases] == [(1, 1)]
+    (epoch,) = epochs(carried_out(begin.start(made, tmp_path / "run", Watcher())))
     assert epoch.best
     assert "penalty" in epoch.notes[0]
     assert Run.open(tmp_path / "run").record["phases"] == [
@@ -311,17 +323,12 @@ def test_label_smoothing_reaches_the_solver(tmp_path, photos):
 @pytest.mark.parametrize("each", [None, (0.5, 2.0, 30.0)])
 def test_the_loss_of_a_step_is_the_weight_of_each_photo_times_its_own(photos, smoothing, each):
     """With halves of another photo too, and in parts: sum of weight x loss over sum of weights."""
-    made = planning.make(settings("lenet", photos, freeze=False, batch_size=4, mixup=1.0))
-    chosen = settings_of(made, made.phases[0], made.index, each)
+    made = prepare(settings("lenet", photos, freeze=False, batch_size=4, mixup=1.0))
+    chosen = settings_of(made.plan, made.plan.phases[0], made.plan.index, each)
     chosen = replace(chosen, label_smoothing=smoothing)
     labels = np.array([0, 1, 2, 0, 0, 1, 2])
-    source = SimpleNamespace(labels=labels, val_labels=labels)
-    model = torch.nn.Linear(5, 3)
-    task = Classify(chosen, source, "cpu")
-    gradients = Gradients(model, task, chosen, torch.device("cpu"), ALONE)
-    inputs, rows = torch.randn(7, 5), np.arange(7)
-    progress = Progress()
-    loss = gradients.of_share(inputs, rows, task.weight(rows), Guard(model, progress, chosen))
+    model, inputs, rows = torch.nn.Linear(5, 3), torch.randn(7, 5), np.arange(7)
+    loss = step_of(model, chosen, labels).backward(Batch(rows, rows, inputs), at_once=4)
     mixed, partner, share = mix(inputs, ("mix", chosen.seed, 1, 0), mixup=1.0)
     weights = torch.tensor(each or (1.0, 1.0, 1.0))
     expected = 0.0
@@ -347,7 +354,7 @@ STEPS = {
 @pytest.mark.parametrize("name", STEPS)
 def test_a_setting_of_steps_means_steps(photos, name):
     made = linear(photos, **{name: STEPS[name]})
-    assert made.solver == "adamw"
+    assert made.plan.solver == "adamw"
     assert f"{name.replace('_', '-')} is of training in steps" in line(made, "training")
     with pytest.raises(UsageError, match=f"computes the optimum at once: {name} would do nothing"):
         linear(photos, optimizer="lbfgs", **{name: STEPS[name]})
@@ -365,13 +372,13 @@ def test_a_setting_of_steps_means_steps(photos, name):
 )
 def test_where_there_is_no_one_optimum_there_are_steps(photos, values, why):
     base = {"cut": "act4"} | values
-    made = planning.make(settings("lenet", photos, **base))
-    assert made.solver == "adamw"
+    made = prepare(settings("lenet", photos, **base))
+    assert made.plan.solver == "adamw"
     assert why in line(made, "training")
     with pytest.raises(UsageError, match=f"--solver lbfgs finds the optimum .* and {why}"):
-        planning.make(settings("lenet", photos, optimizer="lbfgs", **base))
+        prepare(settings("lenet", photos, optimizer="lbfgs", **base))
     with pytest.raises(UsageError, match=f"--penalty 0.1 is of lbfgs, .* adamw: {why}"):
-        planning.make(settings("lenet", photos, penalty=0.1, **base))
+        prepare(settings("lenet", photos, penalty=0.1, **base))
 
 
 @pytest.mark.parametrize("values", [{"optimizer": "adamw"}, {"optimizer": "sgd"}, {"epochs": 3}])
@@ -383,7 +390,7 @@ def test_a_penalty_without_lbfgs_is_refused(photos, values):
 def test_a_solver_that_was_asked_for_is_taken(photos):
     for name in ("lbfgs", "adamw", "adam", "sgd"):
         made = linear(photos, optimizer=name)
-        assert made.solver == name
+        assert made.plan.solver == name
         if name != "lbfgs":
             assert line(made, "training").split("; ")[1] == "as asked for"
 
@@ -391,9 +398,9 @@ def test_a_solver_that_was_asked_for_is_taken(photos):
 def test_threads_are_counted_by_work_and_not_by_weights(photos):
     """SqueezeNet's last fire modules: few weights, each used at 169 places."""
     name = "torchvision/squeezenet1_1"
-    made = planning.make(settings(name, photos, cut="features.9", epochs=1))
-    assert made.threads == made.device.threads
-    assert planning.make(settings(name, photos)).threads == 1
+    made = prepare(settings(name, photos, cut="features.9", epochs=1))
+    assert made.plan.threads == made.plan.device.threads
+    assert prepare(settings(name, photos)).plan.threads == 1
 
 
 # What would do nothing.
@@ -427,11 +434,15 @@ def test_views_and_transforms_are_one_or_the_other(photos):
 
 
 def test_rare_classes_are_drawn_as_often(tmp_path, uneven):
-    made = planning.make(settings("lenet", uneven, cut="act4", balance="sampler", epochs=1))
-    assert (made.balance, made.solver, made.class_weights) == ("sampler", "adamw", None)
+    made = prepare(settings("lenet", uneven, cut="act4", balance="sampler", epochs=1))
+    assert (made.plan.balance, made.plan.solver, made.plan.class_weights) == (
+        "sampler",
+        "adamw",
+        None,
+    )
     from zoo.train.batches import order
 
-    labels = np.array([sample.label for sample in made.index.of("train")])
+    labels = np.array([sample.label for sample in made.plan.index.of("train")])
     drawn = np.concatenate(
         [np.concatenate(order(0, e, labels, 8, balanced=True)) for e in range(99)]
     )

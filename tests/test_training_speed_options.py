@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_finetune import settings
+from kit import settings
 
 from zoo.catalog import Preprocess
 from zoo.data.views import generator
@@ -13,10 +13,10 @@ from zoo.device import Device, seed_all
 from zoo.finetune.choices import view_count
 from zoo.models.cut import Cut
 from zoo.train import checkpoint
-from zoo.train.batches import EVAL_BYTES, FeatureSource
+from zoo.train.batches import EVAL_BYTES, FeatureBatches
 from zoo.train.loop import Loop
-from zoo.train.optimizers import optimizer
-from zoo.train.records import Settings
+from zoo.train.optimizers import Optimizer
+from zoo.train.records import LoopSettings
 
 CPU = Device("cpu", "fp32", 1, "")
 LAST = torch.channels_last
@@ -49,7 +49,8 @@ def test_a_step_goes_by_places_and_not_by_addresses(name):
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     more = {"momentum": 0.9} if name == "sgd" else {}
     known = kinds[name]([theirs], lr=0.01, weight_decay=0.1, **more)
-    own = optimizer(name, [{"params": [ours], "lr": 0.01, "weight_decay": 0.1}], 0.9)
+    groups = [{"params": [ours], "lr": 0.01, "share": 1.0, "weight_decay": 0.1}]
+    own = Optimizer(name, groups, 0.9)
     for gradient in gradients:
         # torch's engine keeps to the format of the parameter; an assignment does not.
         ours.grad, theirs.grad = gradient.clone(), gradient.clone()
@@ -71,8 +72,8 @@ def loop(name: str, bf16: bool) -> Loop:
         torch.nn.Linear(6 * 16, 3),
     )  # fmt: skip
     labels = np.arange(24) % 3
-    source = FeatureSource(Rows(24, (4, 6, 6)), labels, Rows(9, (4, 6, 6)), labels[:9], CPU)
-    chosen = Settings(
+    source = FeatureBatches(Rows(24, (4, 6, 6)), labels, Rows(9, (4, 6, 6)), labels[:9], CPU)
+    chosen = LoopSettings(
         epochs=3, batch_size=8, lr=0.01, weight_decay=0.1, warmup=0.1, label_smoothing=0.0,
         class_weights=None, balanced=False, best="last", seed=0, classes=("a", "b", "c"),
         fresh=None, optimizer=name, momentum=0.9, ema=0.9, bf16=bf16,
@@ -87,19 +88,22 @@ def test_a_training_goes_on_with_the_same_bits(tmp_path, name, bf16):
     whole, path = loop(name, bf16), tmp_path / "checkpoint.safetensors"
 
     def after_step(step: int, steps: int) -> None:
-        if (whole.progress.epoch, step) == (2, 2):
+        if (whole.state.epoch, step) == (2, 2):
             checkpoint.save(whole, path)
 
     assert len(list(whole.run(after_step))) == 3
     resumed = loop(name, bf16)
     checkpoint.load(resumed, path)
-    assert resumed.progress.step == 2
-    moments = [state for state in resumed.optimizer.state.values() if len(state) > 0]
+    assert resumed.state.step == 2
+    moments = [state for state in resumed.training.optimizer.state.values() if len(state) > 0]
     filters = [tensor for state in moments for tensor in state.values() if tensor.ndim == 4]
     assert filters
     assert all(tensor.is_contiguous(memory_format=LAST) for tensor in filters)
     assert len(list(resumed.run(lambda step, steps: None))) == 2
-    for one, other in ((whole.model, resumed.model), (whole.averaged, resumed.averaged)):
+    for one, other in (
+        (whole.model, resumed.model),
+        (whole.training.averaged, resumed.training.averaged),
+    ):
         for key, value in one.state_dict().items():
             assert torch.equal(value, other.state_dict()[key]), key
             assert value.dtype in (torch.float32, torch.int64), key
@@ -113,7 +117,9 @@ def test_bf16_is_of_the_products_alone():
         (first, *_) = list(made.run(lambda step, steps: None))
         found.append(first.train_loss)
         tensors = [p.grad for p in made.model.parameters()]
-        tensors += [value for state in made.optimizer.state.values() for value in state.values()]
+        tensors += [
+            value for state in made.training.optimizer.state.values() for value in state.values()
+        ]
         assert {tensor.dtype for tensor in tensors} == {torch.float32}
     assert found[0] != found[1]
     assert found[0] == pytest.approx(found[1], rel=0.05)
@@ -124,7 +130,7 @@ def test_bf16_is_of_the_products_alone():
 
 def test_kept_pictures_come_channels_last_and_as_they_are():
     rows = Rows(10, (4, 6, 5))
-    source = FeatureSource(rows, np.zeros(10, int), rows, np.zeros(10, int), CPU)
+    source = FeatureBatches(rows, np.zeros(10, int), rows, np.zeros(10, int), CPU)
     (batch,) = source.train(1, [np.array([7, 2, 5])])
     assert batch.is_contiguous(memory_format=LAST)
     assert np.array_equal(batch.numpy(), rows.dense[[7, 2, 5]])
@@ -135,7 +141,7 @@ def test_wide_features_are_evaluated_in_smaller_batches(side, most):
     each = 4 * side * side
     rows = Rows(1, (1, side, side))
     rows.dense = np.broadcast_to(rows.dense, (300, 1, side, side))
-    source = FeatureSource(rows, np.zeros(300, int), rows, np.zeros(300, int), CPU)
+    source = FeatureBatches(rows, np.zeros(300, int), rows, np.zeros(300, int), CPU)
     sizes = [len(batch) for batch in source.val()]
     assert sum(sizes) == 300
     assert max(sizes) == most

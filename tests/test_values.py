@@ -5,14 +5,13 @@ And photos in formats that are not read, which are told of instead.
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from itertools import product
 
 import numpy as np
 import pytest
-from conftest import picture
+from kit import encoded, picture
 from PIL import Image
 
 from zoo.data.decode import decode, looks_like_image, read_bytes
@@ -22,12 +21,6 @@ Y, X = np.mgrid[:20, :33]
 GREY = ((X * 8) * (Y > 5)).clip(0, 255).astype(np.uint8)
 WHITE, BLACK = 0, 1  # what a TIFF says of zero
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
-
-
-def encoded(image, kind="PNG", **options):
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def rows_of(values, bits, order=">"):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kit import waves
 from PIL import Image
-from test_preprocess import photo
 
 from zoo.catalog import Preprocess
 from zoo.data.decode import LARGE, decode, decode_for
@@ -20,12 +20,12 @@ SMALL = Preprocess(size=32)
 
 
 def draw(number: int, **options: object) -> np.ndarray:
-    return view(photo(80, 60), SMALL, number, **{"seed": 0, "digest": "ab", **options})
+    return view(waves(80, 60), SMALL, number, **{"seed": 0, "digest": "ab", **options})
 
 
 def test_view_0_is_the_plain_centre_view_whatever_the_seed() -> None:
     for seed in (0, 1):
-        assert np.array_equal(draw(0, seed=seed, digest=str(seed)), apply(photo(80, 60), SMALL))
+        assert np.array_equal(draw(0, seed=seed, digest=str(seed)), apply(waves(80, 60), SMALL))
 
 
 def test_a_view_can_be_drawn_again_alone() -> None:

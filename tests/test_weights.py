@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hostile import Reduce, as_zip, inside, saved
+from kit import names
+from kit.hostile import Reduce, as_zip, inside, saved
 from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
@@ -36,7 +37,7 @@ from torch import nn
 
 from zoo.catalog.spec import ModelSpec, Weights
 from zoo.errors import WeightsError, WriteError
-from zoo.weights import cache_folder, choose, convert, fetch, find, load, read, save
+from zoo.weights import Source, cache_folder, choose, convert, fetch, find, load, read, save
 from zoo.weights.http import _next as follow
 from zoo.weights.wrapped import behind
 
@@ -137,10 +138,6 @@ def quick(monkeypatch):
 
 def row(url: str, sha256: str = SHA, size: int | None = len(DATA)) -> Weights:
     return Weights(tag="v1", url=url, file=NAME, sha256=sha256, bytes=size)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
 def one_line(error: pytest.ExceptionInfo) -> str:
@@ -315,13 +312,24 @@ def test_the_hub(server, cache, monkeypatch):
     with pytest.raises(WeightsError, match=f"not {SHA}"):  # X-Linked-Etag says otherwise
         find(row(f"{hub}/hub-wrong/x", sha256="", size=None))
     assert names(cache) == []
-    monkeypatch.setenv("HF_TOKEN", "sec\nret")
+    monkeypatch.setenv("HF_TOKEN", "sec\x07ret")
     with pytest.raises(WeightsError) as error:
         find(row(f"{hub}/good/x"))
     assert "ret" not in one_line(error)
     server.seen.clear()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(WeightsError, match="HF_HUB_OFFLINE is set"):
+        find(row(f"{hub}/good/x"))
     find(row(f"{server.url}/good"))
     assert server.seen == [("/good", None)]  # not the hub: no token
+
+
+def test_the_token_that_the_hub_s_own_tool_keeps_is_used(server, cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    (tmp_path / "token").write_text("of-login\n")
+    find(row("https://huggingface.co/good/x"))
+    assert server.seen == [("/good/x", "Bearer of-login")]
 
 
 def test_redirects_never_leave_https():
@@ -361,13 +369,13 @@ def test_a_file_swapped_after_it_was_verified(server):
 
 def test_fetch_needs_room_and_a_folder(server, tmp_path):
     with pytest.raises(WriteError):
-        fetch(f"{server.url}/good", tmp_path / "no" / "folder" / "x")
+        fetch(Source(f"{server.url}/good"), tmp_path / "no" / "folder" / "x")
     with pytest.raises(WriteError, match="MB wanted"):
-        fetch(f"{server.url}/no-length", tmp_path / "x", size=1 << 60)
+        fetch(Source(f"{server.url}/no-length", size=1 << 60), tmp_path / "x")
     for url in ("file:///etc/hostname", "http://[", "http://a:b/", "x", ""):
         with pytest.raises(WeightsError, match="only http and https"):
-            fetch(url, tmp_path / "x")
-    assert fetch(f"{server.url}/good", tmp_path / "x", sha256=SHA[:8].upper()) == SHA
+            fetch(Source(url), tmp_path / "x")
+    assert fetch(Source(f"{server.url}/good", sha256=SHA[:8].upper()), tmp_path / "x") == SHA
     assert names(tmp_path) == ["x"]
 
 
@@ -474,11 +482,11 @@ def test_other_foreign_files(tmp_path):
         "cut short": good[:-60],
         "cut  short": saved({"w": torch.ones(100)}, False)[:-60],
         "zip archive": as_zip(b"").replace(b"data.pkl", b"data.txt"),
-        "compressed": as_zip(pickle.dumps({}), zipfile.ZIP_DEFLATED),
-        "TorchScript": as_zip(b"", extra="archive/code/x.py"),
+        "more than tensors": as_zip(pickle.dumps({}), zipfile.ZIP_DEFLATED),
+        "TorchScript": as_zip(b"", extra="archive/constants.pkl"),
         "no state dict": saved([torch.ones(1)]),
         "no state  dict": saved({}),
-        "twice": saved({"a": {"b\x1fc": torch.ones(1)}, "a\x1fb": {"c": torch.ones(1)}}),
+        "twice": saved({"a": {"b.c": torch.ones(1)}, "a.b": {"c": torch.ones(1)}}),
         "no tensor with a name": saved({3: torch.ones(1)}),
         "no  tensor with a name": saved({"epoch": 3, "args": Namespace(lr=0.1)}),
         "no state dict but an object": saved(Namespace(lr=0.1)),
@@ -499,6 +507,15 @@ def test_other_foreign_files(tmp_path):
         read(tmp_path / "gone.pth")
     with pytest.raises(WeightsError, match="cannot read"):
         read(tmp_path)
+
+
+def test_a_state_dict_of_numpy_arrays_is_told_what_to_do(tmp_path):
+    path = tmp_path / "x.pth"
+    path.write_bytes(saved({"model": {"w": np.ones(3), "b": np.zeros((2, 2))}, "epoch": 3}))
+    with pytest.raises(WeightsError) as error:
+        read(path)
+    assert "holds 2 arrays of NumPy's and no tensor |" in one_line(error)
+    assert "torch.from_numpy(a)" in error.value.hint
 
 
 def test_old_torch_refuses_pth(tmp_path, monkeypatch):
@@ -573,13 +590,12 @@ def test_good_forms(tmp_path):
         "x.pth": saved(OrderedDict(tensors)),
         "old.pth": saved(tensors, False),
         "nested.pt": saved({"epoch": 3, "state_dict": tensors}),
-        "parallel.pth": saved({"model": {f"module.{name}": t for name, t in tensors.items()}}),
         "x.safetensors": to_bytes(tensors, {"made": "by hand"}),
         "really.pth": to_bytes(tensors),
     }
     for name, data in forms.items():
         (tmp_path / name).write_bytes(data)
-        found = read(tmp_path / name)
+        found = {n.removeprefix("state_dict."): t for n, t in read(tmp_path / name).items()}
         assert found.keys() == tensors.keys(), name
         assert all(torch.equal(found[key], tensors[key]) for key in tensors), name
         assert all(found[key].dtype == tensors[key].dtype for key in tensors), name
@@ -624,7 +640,7 @@ def test_disk_full_keeps_the_old_file(server, tmp_path):
         with pytest.raises(WriteError, match=re.escape(str(path))) as error:
             save({"w": torch.ones(4000)}, path)
         with pytest.raises(WriteError, match=os.strerror(errno.EFBIG)):
-            fetch(f"{server.url}/good", tmp_path / "x")
+            fetch(Source(f"{server.url}/good"), tmp_path / "x")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "free some space" in one_line(error)
@@ -746,6 +762,7 @@ SETTINGS = {
     "rng": np.random.get_state(),
     "torch": torch.__version__,
     "losses": defaultdict(list, train=[1.0]),
+    "counts": defaultdict(int, seen=3),
     "last": deque([1, 2]),
     "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]},
     "rng_state": torch.get_rng_state(),

@@ -19,7 +19,8 @@ from zoo.data.names import on_disk
 from zoo.data.split import LAYOUT
 from zoo.disk import atomic, writing
 from zoo.errors import DataError, WeightsError, nearest
-from zoo.weights import cache_folder, fetch
+from zoo.lock import in_turn
+from zoo.weights import Source, cache_folder, fetch
 from zoo.weights.fetch import Progress
 from zoo.weights.hashes import hash_of
 
@@ -101,16 +102,23 @@ def _cached(row: DataSet, progress: Progress | None, offline: bool) -> Path:
     """The folder of the cache; what is missing or damaged in it is downloaded."""
     folder = cache_folder() / "data" / row.name
     for file in row.files:
-        damaged = [
-            f"{_place(folder, part)} {damage}"
-            for part in file.members or (file,)
-            if (damage := _damage(_place(folder, part), part))
-        ]
+        damaged = _damaged(folder, file)
         if damaged and offline:
             raise _nowhere(row, file, f"offline, and {damaged[0]}")
         if damaged:
-            _download(row, file, _folder(row), progress)
+            with in_turn(_folder(row) / file.name):
+                if _damaged(folder, file):  # no other process has fetched it meanwhile
+                    _download(row, file, folder, progress)
     return folder
+
+
+def _damaged(folder: Path, file: DataFile) -> list[str]:
+    """What is wrong with a file, or with those that are taken out of it."""
+    return [
+        f"{_place(folder, part)} {damage}"
+        for part in file.members or (file,)
+        if (damage := _damage(_place(folder, part), part))
+    ]
 
 
 def _folder(row: DataSet) -> Path:
@@ -153,14 +161,7 @@ def _download(row: DataSet, file: DataFile, folder: Path, progress: Progress | N
     path = folder / file.name
     for url in file.urls:
         try:
-            fetch(
-                url,
-                path,
-                sha256=file.sha256,
-                md5=file.md5,
-                size=file.bytes,
-                progress=progress,
-            )
+            fetch(Source(url, file.sha256, file.md5, file.bytes), path, progress)
         except WeightsError as error:
             failures.append(error.what)
             continue

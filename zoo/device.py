@@ -42,7 +42,7 @@ class Device:
 
 
 def choose(wanted: str = "auto", precision: str = "fp32") -> Device:
-    """The device that a flag asks for. Raises UsageError where it is not there.
+    """Return the device that a flag asks for. Raises UsageError where it is not there.
 
     torch is asked, and so imported, only where there may be a GPU.
     """
@@ -76,7 +76,7 @@ def choose(wanted: str = "auto", precision: str = "fp32") -> Device:
 
 
 def may_have_gpu() -> bool:
-    """False only where there can be none: no device file of a GPU's driver, no such system."""
+    """Return False only where there can be none: no driver's device file, no such system."""
     if sys.platform != "linux":
         return True
     found = any(os.path.exists(path) for path in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
@@ -84,7 +84,7 @@ def may_have_gpu() -> bool:
 
 
 def of_process(name: str) -> str:
-    """The device of this process, of several that torchrun has started. Raises UsageError."""
+    """Return the device of this process, one of those that torchrun started. Raises UsageError."""
     import torch
 
     own, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
@@ -99,15 +99,22 @@ def of_process(name: str) -> str:
 
 
 def no_tf32() -> None:
-    """fp32 means fp32: by default cuDNN rounds the inputs of convolutions to ten bits."""
+    """Make fp32 mean fp32: by default cuDNN rounds the inputs of convolutions to ten bits."""
     import torch
 
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
+def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager[object]:
+    """Return the context in which products are rounded to bf16, or one that does nothing."""
+    import torch
+
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+
+
 def tune_allocator() -> bool:
-    """Tells glibc to keep the memory of large tensors instead of giving it back at each batch.
+    """Tell glibc to keep the memory of large tensors instead of giving it back at each batch.
 
     Given back, it is faulted in again page by page: on some machines half of a forward pass, on
     others little (`python -m benchmarks.allocator`). Must run before the worker threads start.
@@ -124,7 +131,7 @@ def tune_allocator() -> bool:
 
 
 def trim() -> None:
-    """Gives memory that is free in the heap back to the system, where there is such an allocator.
+    """Give memory that is free in the heap back to the system, where there is such an allocator.
 
     With the settings above it never is by itself: code that oneDNN makes would find no place.
     """
@@ -133,7 +140,7 @@ def trim() -> None:
 
 
 def seed_all(*key: object) -> None:
-    """Seeds torch with f(key): no random stream has to be saved to go on from a point."""
+    """Seed torch with f(key): no random stream has to be saved to go on from a point."""
     import torch
 
     from zoo.data.views import generator

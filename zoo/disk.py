@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from zoo.errors import DiskFull, RunError, WriteError
 from zoo.text import TEXT, printable
@@ -31,13 +31,21 @@ KINDS = {
 
 
 def cache_folder() -> Path:
-    """The folder of everything that can be fetched or computed again: $ZOO_CACHE or the user's."""
+    """Return the folder of what can be fetched or computed again: $ZOO_CACHE or the user's."""
     chosen = os.environ.get("ZOO_CACHE", "").strip()
     if chosen:
         return Path(chosen).expanduser().absolute()
     from platformdirs import user_cache_path
 
     return user_cache_path("zoo", appauthor=False)
+
+
+def make_private(folder: Path) -> None:
+    """Create `folder`, and what is missing above it, for this user alone."""
+    with writing(folder):
+        missing = [one for one in (folder, *folder.parents) if not one.exists()]
+        for one in reversed(missing):
+            one.mkdir(mode=0o700, exist_ok=True)
 
 
 def opened(path: Path | str, most: int | None = None) -> BufferedReader:
@@ -69,7 +77,7 @@ def _must_be_regular(status: os.stat_result, path: Path | str, most: int | None)
 
 
 def refuse_links(folder: Path) -> None:
-    """Raises RunError where a folder that is to be written in holds a link, at any depth.
+    """Raise RunError where a folder that is to be written in holds a link, at any depth.
 
     Through a link a file that lies elsewhere would be written to, or removed.
     """
@@ -106,7 +114,7 @@ def replacing(path: Path, mode: int = 0o666, keep: Path | None = None) -> Iterat
 
 @contextlib.contextmanager
 def unfinished(path: Path) -> Iterator[None]:
-    """What is still called so when the block is left is removed, file or folder.
+    """Remove what is still called so when the block is left, file or folder.
 
     Also where the process is ended by a signal (see `zoo.watch`).
     """
@@ -139,7 +147,7 @@ def remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """An open file that appears whole under its name, or not at all."""
+    """Open a file that appears whole under its name, or not at all."""
     with replacing(path) as temporary, writing(path), open(temporary, "wb") as file:
         yield file
 
@@ -180,7 +188,7 @@ def read_sealed(path: Path) -> bytes | None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what a process that was killed had not finished; nobody else may be writing here."""
+    """Remove what a process that was killed had not finished; nobody else may be writing here."""
     for path in folder.glob(".*.partial"):
         with contextlib.suppress(OSError):
             path.unlink()
@@ -198,12 +206,12 @@ def writing(path: Path) -> Iterator[None]:
 def no_room(path: Path, why: str, number: int | None = None) -> WriteError:
     full = number in FULL
     first = f"free some space in {path.parent}" if full else f"is {path.parent} yours to write to?"
-    kind = DiskFull if full else WriteError
-    return kind(f"cannot write {path}: {why}", f"{first}, or choose another place")
+    what, hint = f"cannot write {path}: {why}", f"{first}, or choose another place"
+    return DiskFull(what, hint, first) if full else WriteError(what, hint)
 
 
 def _keep(path: Path, other: Path) -> None:
-    """`path`, where it is there, is found under the other name as well."""
+    """Have `path`, where it is there, found under the other name as well."""
     second = other.with_name(f".{other.name[:80]}.{secrets.token_hex(6)}.partial")
     try:
         os.link(path, second)
@@ -236,7 +244,7 @@ def digest_of(photos: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def write_json(path: Path, record: Any) -> None:
+def write_json(path: Path, record: object) -> None:
     with atomic(path) as file:
         try:
             data = json.dumps(record, indent=2, ensure_ascii=False).encode(**TEXT)

@@ -1,6 +1,6 @@
 """Every error a user can meet, as one tree.
 
-ZooError                 what went wrong, and a hint: what to do
+ZooError                 what went wrong, a hint (what to do), and the command that goes on
 ├── UsageError           exit 2: the words of the command
 │   ├── UnknownModel         no such model; nearest names
 │   ├── UnknownStage         no such stage in this chain; the list
@@ -30,14 +30,21 @@ from collections.abc import Iterable
 
 
 class ZooError(Exception):
-    """What went wrong (with the value) and a hint (what would be right, what to do)."""
+    """What went wrong (with the value) and a hint (what would be right, what to do).
+
+    resume: the command that goes on with the work that was begun; empty where there is none.
+    """
 
     exit_code = 1
 
-    def __init__(self, what: str, hint: str = "") -> None:
+    def __init__(self, what: str, hint: str = "", resume: str = "") -> None:
         super().__init__(what)
-        self.what = what
-        self.hint = hint
+        self.what, self.hint, self.resume = what, hint, resume
+
+    @property
+    def advice(self) -> str:
+        """Return the hint, and behind it the command that goes on with the work."""
+        return ", then ".join(filter(None, (self.hint, self.resume and f"`{self.resume}` goes on")))
 
 
 class UsageError(ZooError):
@@ -85,7 +92,13 @@ class WriteError(ZooError):
 
 
 class DiskFull(WriteError):
+    """There is no room. room: what makes some, for work that cannot choose another place."""
+
     exit_code = 5
+
+    def __init__(self, what: str, hint: str = "", room: str = "") -> None:
+        super().__init__(what, hint)
+        self.room = room or hint
 
 
 class CacheError(WriteError):
@@ -126,10 +139,14 @@ class Interrupted(ZooError):
     def __init__(self, what: str, hint: str = "", signal_number: int = 2) -> None:
         super().__init__(what, hint)
         self.signal_number, self.exit_code = signal_number, 128 + signal_number
-        self.resumable = False  # whether the words say how the run goes on
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
     """`, did you mean a, b?` for the known words closest to this one, or nothing."""
     close = difflib.get_close_matches(word, list(known), n=count, cutoff=0.51)
     return f"did you mean {', '.join(close)}?" if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library's error says, or its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]

@@ -6,7 +6,7 @@ import os
 
 
 def cores() -> int:
-    """Processors this process may use: containers and taskset count, torchrun divides them."""
+    """Return how many processors this process may use, by containers, taskset and torchrun."""
     all_of_us = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (here or 1) // all_of_us)

@@ -35,12 +35,12 @@ class Report:
 
 
 def confusion(predicted: Array, labels: Array, classes: int) -> Array:
-    """K x K counts, true class by row."""
+    """Return K x K counts, true class by row."""
     return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def report(predicted: Array, labels: Array, names: tuple[str, ...]) -> Report:
-    """predicted, labels: N class numbers. Classes without a photo are left out of macro-F1."""
+    """Score class numbers N, predicted and true. Classes without a photo are not in macro-F1."""
     table = confusion(predicted, labels, len(names))
     hits, photos, answers = table.diagonal(), table.sum(axis=1), table.sum(axis=0)
     recall = hits / np.maximum(photos, 1)
@@ -101,7 +101,7 @@ class LabelReport:
 def label_report(
     probabilities: Array, truth: Array, names: tuple[str, ...], threshold: float = THRESHOLD
 ) -> LabelReport:
-    """probabilities, truth: N x K, truth of 0 and 1."""
+    """Score probabilities N x K against a truth N x K of 0 and 1."""
     answers, right = probabilities >= threshold, truth > 0
     hits, photos, given = (answers & right).sum(axis=0), right.sum(axis=0), answers.sum(axis=0)
     precision, recall = hits / np.maximum(given, 1), hits / np.maximum(photos, 1)
@@ -122,7 +122,7 @@ def label_report(
 
 
 def average_precision(scores: Array, right: Array) -> float:
-    """Sum over the thresholds of precision times the recall that each adds; NaN without a hit.
+    """Sum precision times the recall that each threshold adds; NaN without a hit.
 
     Not interpolated, as scikit-learn's: photos of equal score come in together.
     """
@@ -135,12 +135,12 @@ def average_precision(scores: Array, right: Array) -> float:
 
 
 def sigmoid(scores: Array) -> Array:
-    """Probabilities of class scores one by one, in double precision."""
+    """Return probabilities of class scores one by one, in double precision."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * scores.astype(np.float64))))
 
 
 def softmax(scores: Array) -> Array:
-    """Probabilities of class scores along the last axis, in double precision."""
+    """Return probabilities of class scores along the last axis, in double precision."""
     exponents = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
     return np.asarray(exponents / exponents.sum(axis=-1, keepdims=True))
 
@@ -151,7 +151,7 @@ BINS = 15
 
 
 def reliability(probability: Array, correct: Array, bins: int = BINS) -> tuple[Array, Array, Array]:
-    """(photos, mean probability, accuracy) of each of the bins of equal width; NaN if empty."""
+    """Return (photos, mean probability, accuracy) of bins of equal width; NaN if empty."""
     place = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1)
     photos = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
@@ -161,7 +161,7 @@ def reliability(probability: Array, correct: Array, bins: int = BINS) -> tuple[A
 
 
 def calibration_error(probability: Array, correct: Array) -> float:
-    """ECE: how far probability and accuracy are apart, weighted by the photos of each bin.
+    """Return the ECE: how far probability and accuracy are apart, weighted by the photos of a bin.
 
     Naeini, Cooper, Hauskrecht 2015, "Obtaining Well Calibrated Probabilities Using Bayesian
     Binning", AAAI.
@@ -172,7 +172,7 @@ def calibration_error(probability: Array, correct: Array) -> float:
 
 
 def risk_coverage(probability: Array, correct: Array) -> tuple[Array, Array, Array]:
-    """(threshold, photos kept, share of errors among them), from few photos to all.
+    """Return (threshold, photos kept, share of errors among them), from few photos to all.
 
     The thresholds are the probabilities there are; kept are the photos that reach them.
     El-Yaniv, Wiener 2010, "On the Foundations of Noise-free Selective Classification", JMLR 11.
@@ -184,7 +184,7 @@ def risk_coverage(probability: Array, correct: Array) -> tuple[Array, Array, Arr
 
 
 def aurc(probability: Array, correct: Array) -> float:
-    """Area under the risk-coverage curve: the mean of the risk over 1, 2, … N photos kept.
+    """Return the area under the risk-coverage curve: the mean risk over 1, 2, … N photos kept.
 
     Photos of equal probability are taken in random order, on average. Geifman, Uziel, El-Yaniv
     2019, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", arXiv:1805.08206.
@@ -199,7 +199,7 @@ def aurc(probability: Array, correct: Array) -> float:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """p of McNemar's exact test, from the photos that only one of two networks has right.
+    """Return p of McNemar's exact test, from the photos that only one of two networks has right.
 
     Two-sided, binomial. McNemar 1947, Psychometrika 12; Dietterich 1998, "Approximate Statistical
     Tests for Comparing Supervised Classification Learning Algorithms", Neural Computation 10.
@@ -211,7 +211,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def holm(values: list[float]) -> list[float]:
-    """p values of several tests, each adjusted for there being so many (Holm 1979)."""
+    """Return p values of several tests, each adjusted for there being so many (Holm 1979)."""
     adjusted = [0.0] * len(values)
     least = 0.0
     for rank, at in enumerate(sorted(range(len(values)), key=values.__getitem__)):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import catalog, weights
 from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.device import seed_all
-from zoo.errors import RunError, WeightsError
+from zoo.errors import RunError, WeightsError, first_line
 from zoo.records import EDITED
 from zoo.run import Run
 
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 Progress = Callable[[int, int | None], None]
+Variant = dict[str, str | float]
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """chain: eval-ready. origin: where the weights are from, as it stands in run.json.
+    """A chain with its weights. origin: where they are from, as it stands in run.json.
 
     row: of the model as the catalogue or its library has it. spec: the row of this very chain,
     whose head may be another. threshold: of a network that tells several labels a picture, the
@@ -35,8 +36,7 @@ class Network:
     preprocess: Preprocess
     classes: tuple[str, ...]
     origin: dict[str, Any]
-    agreement: float | None = None  # with fp32, of a run in another precision
-    variant: dict[str, str | float] = field(default_factory=dict)
+    variant: Variant = field(default_factory=dict)
     threshold: float | None = None
     source: Path | None = None  # the file that the weights are from
 
@@ -55,53 +55,73 @@ def pretrained(
     name: str,
     choice: str | None = None,
     *,
-    variant: dict[str, str | float] | None = None,
-    classes: int | None = None,
+    variant: Variant | None = None,
     except_head: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Network:
-    """A model of the catalogue or of a library with the weights that `--weights` names.
+    """Return a model of the catalogue or of a library with the weights that `--weights` names.
 
-    variant: keywords of the builder. classes: of a network with random weights. except_head: a
-    file whose head has other classes will do. `none` draws the weights from the seed. Raises
-    UnknownModel, UsageError and WeightsError.
+    variant: keywords of the builder. except_head: a file whose head has other classes will do.
+    seed: of `none`, see `untrained`. Raises UnknownModel, UsageError and WeightsError.
     """
     from zoo import models
 
     spec = models.resolve(name)
     variant = catalog.check_variant(spec, variant or {})
-    chosen = weights.choose(spec, choice)
+    chosen = _chosen(spec, name, choice)
     if isinstance(chosen, Path) and is_run_file(chosen):
         return of_run(Run.open(chosen.parent).finished(), expected=name, variant=variant)
+    if chosen is None:
+        return _drawn(spec, None, variant, seed)
+    seed_all("weights", seed)
+    if isinstance(chosen, Weights):  # first: a missing file is told before a network is built
+        like: Weights | None = chosen
+        path = weights.find(chosen, progress=progress, model=spec.name)
+        origin = {"tag": chosen.tag, "file": chosen.file, "licence": chosen.licence}
+    else:
+        like, path = spec.default_weights, chosen
+        origin = {"tag": "file", "file": str(path.absolute())}
+    chain = models.build(spec, variant=variant)
+    taken = weights.load(chain, spec, path, except_head=except_head)
+    if taken and isinstance(chosen, Path):
+        origin["taken"] = taken
+    preprocess = like.preprocess if like else spec.preprocess
+    names = class_names(like.classes if like else "", spec.num_classes)
+    return Network(spec, spec, chain, preprocess, names, origin, variant=variant, source=path)
+
+
+def _chosen(spec: ModelSpec, name: str, choice: str | None) -> Weights | Path | None:
+    """Return what `--weights` names. Raises WeightsError where a default is not there either."""
+    chosen = weights.choose(spec, choice)
     if chosen is None and choice is None:
         raise WeightsError(
             f"{name} has no pretrained weights",
-            f"give some with --weights FILE or RUN, or train it from scratch: "
+            "give some with --weights FILE or RUN, or train it from scratch: "
             f"`zoo train {name} PHOTOS`",
         )
+    return chosen
+
+
+def untrained(
+    name: str, classes: int | None = None, *, variant: Variant | None = None, seed: int = 0
+) -> Network:
+    """Return a model with weights drawn from the seed, for as many classes as its row unless told.
+
+    Raises UnknownModel and UsageError.
+    """
+    from zoo import models
+
+    spec = models.resolve(name)
+    return _drawn(spec, classes, catalog.check_variant(spec, variant or {}), seed)
+
+
+def _drawn(spec: ModelSpec, classes: int | None, variant: Variant, seed: int) -> Network:
+    from zoo import models
+
     seed_all("weights", seed)
-    if chosen is None:
-        chain = models.build(spec, classes, variant)
-        origin: dict[str, Any] = {"tag": "none", "seed": seed}
-        return Network(spec, spec, chain, spec.preprocess, (), origin, variant=variant)
-    if isinstance(chosen, Weights):  # first: a missing file is told before a network is built
-        path = weights.find(chosen, progress=progress, model=spec.name)
-    else:
-        path = chosen
-    chain = models.build(spec, variant=variant)
-    taken = weights.load(chain, spec, path, except_head=except_head)
-    if isinstance(chosen, Weights):
-        origin = {"tag": chosen.tag, "file": chosen.file, "licence": chosen.licence}
-        names = class_names(chosen.classes, spec.num_classes)
-        return Network(
-            spec, spec, chain, chosen.preprocess, names, origin, variant=variant, source=path
-        )
-    preprocess = spec.default_weights.preprocess if spec.default_weights else spec.preprocess
-    listed = spec.default_weights.classes if spec.default_weights else ""
-    names = class_names(listed, spec.num_classes)
-    origin = {"tag": "file", "file": str(chosen.absolute())} | ({"taken": taken} if taken else {})
-    return Network(spec, spec, chain, preprocess, names, origin, variant=variant, source=path)
+    chain, origin = models.build(spec, classes, variant), {"tag": "none", "seed": seed}
+    return Network(spec, spec, chain, spec.preprocess, (), origin, variant=variant)
 
 
 def is_run_file(path: Path) -> bool:
@@ -110,7 +130,7 @@ def is_run_file(path: Path) -> bool:
 
 
 def class_names(listed: str, count: int) -> tuple[str, ...]:
-    """The names of a list of the catalogue, or numbers where there is no such list."""
+    """Return the names of a list of the catalogue, or numbers where there is no such list."""
     from zoo.catalog import classes
     from zoo.errors import ZooError
 
@@ -120,29 +140,16 @@ def class_names(listed: str, count: int) -> tuple[str, ...]:
         return tuple(str(number) for number in range(count))
 
 
-def of_run(
-    run: Run, expected: str | None = None, variant: dict[str, str | float] | None = None
-) -> Network:
-    """The network that a finished run saved. Raises RunError where it is of another model.
+def of_run(run: Run, expected: str | None = None, variant: Variant | None = None) -> Network:
+    """Return the network that a finished run saved.
 
-    variant: what is asked for on top, which must be what the run has.
+    expected: the model that it is to be of, variant: what it must have. Raises RunError.
     """
     from zoo import models
 
     about = run.record
-    if expected is not None and catalog.base(about["model"]) != catalog.base(expected):
-        raise RunError(
-            f"{run.folder} is a run of {about['model']}, not of {expected}",
-            f"`zoo finetune {about['model']} …`, or give weights of {expected}",
-        )
-    row, kept = recorded(about), dict(about.get("variant", {}))
-    for name, value in (variant or {}).items():
-        if kept.get(name) != value:
-            raise RunError(
-                f"{run.folder} has {name} = {kept.get(name, 'the default')}, not {value}",
-                f"leave --{name} out: a run's network is what it is",
-            )
-    file, _ = model_file(run)
+    row, kept = _recorded_as(run, expected, variant or {})
+    file, _ = model_file(run) if expected is None else model_file(run, AS_START)
     seed_all("weights", 0)
     chain, spec = models.build(row, variant=catalog.check_variant(row, kept)), row
     names: tuple[str, ...] = ()
@@ -151,32 +158,45 @@ def of_run(
             raise RunError(f"task is reconstruct, in a run of {row.name}, a classifier", EDITED)
     else:
         names = tuple(about["classes"])
-        must_have_head(run, chain, row)
+        _must_have_head(run, chain, row)
         chain, spec = with_head(chain, row, len(names), about["head"])
     weights.load(chain, spec, file)
-    origin = {"tag": "run", "file": str(run.folder.absolute())}
     preprocess = Preprocess.from_dict(about["preprocess"])
     if row.builder == "library" or preprocess != row.preprocess:
-        must_take(run, chain, preprocess)
-    return Network(
-        row,
-        spec,
-        chain,
-        preprocess,
-        names,
-        origin,
-        about.get("agreement_with_fp32"),
-        kept,
-        about.get("threshold"),
-        file,
-    )
+        _must_take(run, chain, preprocess)
+    origin, threshold = {"tag": "run", "file": str(run.folder.absolute())}, about.get("threshold")
+    return Network(row, spec, chain, preprocess, names, origin, kept, threshold, file)
+
+
+def _recorded_as(run: Run, expected: str | None, variant: Variant) -> tuple[ModelSpec, Variant]:
+    """Return the row of a run and its variant. Raises RunError where they are not as asked for."""
+    about = run.record
+    if expected is not None and catalog.base(about["model"]) != catalog.base(expected):
+        raise RunError(
+            f"{run.folder} is a run of {about['model']}, not of {expected}",
+            f"`zoo finetune {about['model']} …`, or give weights of {expected}",
+        )
+    row, kept = recorded(about), dict(about.get("variant", {}))
+    for name, value in variant.items():
+        if kept.get(name) != value:
+            raise RunError(
+                f"{run.folder} has {name} = {kept.get(name, 'the default')}, not {value}",
+                f"leave --{name} out: a run's network is what it is",
+            )
+    return row, kept
 
 
 # A run folder may come from a stranger, or have been edited.
 
 
-def model_file(run: Run) -> tuple[Path, str]:
+TRUSTED = "--trust-changed uses it as it is: the run's accuracy is of another"
+AS_START = "--weights COPY takes a copy of it elsewhere, as a file of which nothing is known"
+
+
+def model_file(run: Run, way_out: str = TRUSTED) -> tuple[Path, str]:
     """Return the file of a run's network and its sha256.
+
+    way_out: what the command can do with a file that was changed.
 
     Raises RunError where it is not the file that the run has saved, unless it is to be trusted,
     and WeightsError where it can have no head for the run's classes.
@@ -187,10 +207,10 @@ def model_file(run: Run) -> tuple[Path, str]:
         raise RunError(
             f"{path} is not the file that the run has saved: its sha256 is {digest[:12]}…, in "
             f"run.json it is {run.record['model_sha256'][:12]}…",
-            "restore it; or --trust-changed uses it as it is: the run's accuracy is of another",
+            f"restore it; or {way_out}",
         )
     if run.record.get("task") != "reconstruct":
-        must_hold(run, path)
+        _must_hold(run, path)
     return path, digest
 
 
@@ -210,7 +230,7 @@ def must_be_exported(file: Path) -> None:
             )
 
 
-def must_hold(run: Run, path: Path) -> None:
+def _must_hold(run: Run, path: Path) -> None:
     """Raises RunError where no tensor of the file can be a layer of a head as run.json has it.
 
     Before a network is built: a list of a million names would take all of the memory.
@@ -227,7 +247,7 @@ def must_hold(run: Run, path: Path) -> None:
             )
 
 
-def must_have_head(run: Run, chain: nn.Sequential, row: ModelSpec) -> None:
+def _must_have_head(run: Run, chain: nn.Sequential, row: ModelSpec) -> None:
     """Raises RunError where the row of a run names what is no last layer of the network."""
     from torch import nn
 
@@ -244,29 +264,28 @@ def must_have_head(run: Run, chain: nn.Sequential, row: ModelSpec) -> None:
         )
 
 
-def must_take(run: Run, chain: nn.Sequential, preprocess: Preprocess) -> None:
+def _must_take(run: Run, chain: nn.Sequential, preprocess: Preprocess) -> None:
     """Raises RunError where the network cannot take a picture as run.json describes it."""
     from zoo.models.meter import passes
 
     try:
         passes(chain, preprocess)
     except Exception as error:  # the networks' own have no common type
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         side, channels = preprocess.size, preprocess.channels
         raise RunError(
             f"{run.path('run.json')}: preprocess says {channels} x {side} x {side}, which "
-            f"{run.record['model']} cannot take: {reason}",
+            f"{run.record['model']} cannot take: {first_line(error)}",
             EDITED,
         ) from error
 
 
 def record_of(spec: ModelSpec) -> dict[str, Any]:
-    """A row as it stands in run.json: what a library's model looks like takes seconds to find."""
+    """Return a row for run.json: what a library's model looks like takes seconds to find."""
     return {**asdict(spec), "weights": []}
 
 
 def recorded(about: dict[str, Any]) -> ModelSpec:
-    """The row of a run: of our own networks the catalogue's, of a library's the one recorded."""
+    """Return the row of a run: the catalogue's, of a library's model the one recorded."""
     said = about.get("spec")
     if said is None:
         raise RunError("the run was written by an older zoo", "make it anew: features are kept")
@@ -287,7 +306,7 @@ def recorded(about: dict[str, Any]) -> ModelSpec:
 def with_head(
     chain: nn.Sequential, spec: ModelSpec, classes: int, kind: str
 ) -> tuple[nn.Sequential, ModelSpec]:
-    """The chain with a fresh head for so many classes, and the row that describes it."""
+    """Return the chain with a fresh head for so many classes, and the row that describes it."""
     from torch import nn
 
     from zoo import models

@@ -1,33 +1,71 @@
-"""Which network is asked: that of a run, or of a name, unbuilt where that is possible."""
+"""Which network is asked for classes: that of a run, or of a name, unbuilt where it can be."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from zoo import catalog, records, weights
+from zoo import catalog, network, records, weights
 from zoo.catalog import Preprocess, Weights
+from zoo.data.samples import evenly
 from zoo.disk import read_sealed, write_sealed
 from zoo.engine import Array
-from zoo.engine.open import CALIBRATION, Subject, spread
+from zoo.engine.compiled import made_of
+from zoo.engine.open import NetworkRef
+from zoo.engine.quantise import CALIBRATION
 from zoo.errors import WeightsError, WriteError
+from zoo.network import Progress
 from zoo.run import Run
-
-if TYPE_CHECKING:
-    from torch import nn
-
 
 OTHER = "WARNING: model.safetensors is not the one that the run saved: its results are of another"
 
 
-Progress = Callable[[int, int | None], None]
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A network with the names of what it tells apart.
+
+    threshold: of a network that tells several labels a picture. note: what is to be known of it.
+    """
+
+    ref: NetworkRef
+    classes: tuple[str, ...]
+    threshold: float | None = None
+    note: str = ""
 
 
-def tensors_of(path: Path, without: Sequence[str]) -> str:
+def classifier_of_run(run: Run) -> Classifier:
+    """Return the network of a finished run: its frozen part and a linear head, else all of it."""
+    about = run.record
+    (path, digest), stage = network.model_file(run), about.get("linear_head")
+    names, row, variant = tuple(about["classes"]), network.recorded(about), about.get("variant", {})
+    made, tensors = made_of(row, variant, about["head"]), f"file {digest}"
+    boundary, head = None, None
+    if stage and about.get("model_sha256") == digest:
+        last = [f"{stage}.weight", f"{stage}.bias"]
+        arrays = weights.read_arrays(path, last)
+        head = (arrays[last[0]], arrays[last[1]])
+        _must_be_head(*head, len(names), run.path("run.json"), stage)
+        run.check(records.fields({}), ("boundary",))
+        made, tensors, boundary = made_of(row, variant), _tensors_of(path, last), about["boundary"]
+    ref = NetworkRef(
+        about["model"],
+        made,
+        tensors,
+        boundary,
+        Preprocess.from_dict(about["preprocess"]),
+        lambda: network.of_run(run).chain,
+        head,
+        evenly([path for path in run.photos("train") if path.is_file()], CALIBRATION),
+    )
+    note = OTHER if about.get("model_sha256", digest) != digest else ""
+    return Classifier(ref, names, about.get("threshold"), note)
+
+
+def _tensors_of(path: Path, without: Sequence[str]) -> str:
     """Return the hash of a file's tensors but for these; found once for a file of this content."""
     words = ["tensors 1", weights.hash_of(path), *without]
     digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()
@@ -40,45 +78,7 @@ def tensors_of(path: Path, without: Sequence[str]) -> str:
     return found
 
 
-def ref_of_run(run: Run) -> Subject:
-    """Return what a finished run asks: its frozen part and a linear head, else all of it."""
-    from zoo import network
-    from zoo.engine.compiled import made_of
-
-    about = run.record
-    preprocess = Preprocess.from_dict(about["preprocess"])
-    (path, digest), stage = network.model_file(run), about.get("linear_head")
-    names, row = tuple(about["classes"]), network.recorded(about)
-    variant = dict(about.get("variant", {}))
-    parts: dict[str, Any] = {
-        "made_of": made_of(row, variant, about["head"]),
-        "tensors": f"file {digest}",
-        "boundary": None,
-    }
-    if stage and about.get("model_sha256") == digest:
-        last = [f"{stage}.weight", f"{stage}.bias"]
-        head = weights.read_arrays(path, last)
-        must_be_head(head[last[0]], head[last[1]], len(names), run.path("run.json"), stage)
-        run.check(records.fields({}), ("boundary",))
-        parts = {
-            "made_of": made_of(row, variant),
-            "tensors": tensors_of(path, last),
-            "boundary": about["boundary"],
-            "head": (head[last[0]], head[last[1]]),
-        }
-    return Subject(
-        model=about["model"],
-        preprocess=preprocess,
-        classes=names,
-        threshold=about.get("threshold"),
-        build=lambda: network.of_run(run).chain,
-        note=OTHER if about.get("model_sha256", digest) != digest else "",
-        photos=spread([path for path in run.photos("train") if path.is_file()], CALIBRATION),
-        **parts,
-    )
-
-
-def must_be_head(weight: Array, bias: Array, classes: int, path: Path, stage: str) -> None:
+def _must_be_head(weight: Array, bias: Array, classes: int, path: Path, stage: str) -> None:
     """Raises WeightsError for a stage, named by that run.json, that gives other classes."""
     if weight.ndim != 2 or weight.shape[:1] != (classes,) or bias.shape != (classes,):
         shapes = " and ".join(" x ".join(map(str, part.shape)) for part in (weight, bias))
@@ -88,24 +88,23 @@ def must_be_head(weight: Array, bias: Array, classes: int, path: Path, stage: st
         )
 
 
-def ref_of_name(name: str, choice: str | None, seed: int, progress: Progress | None) -> Subject:
-    """Return what a model's name asks; the catalogue's are not built for it, a library's are."""
-    from zoo import network
-    from zoo.engine.compiled import made_of
-
-    def build() -> nn.Sequential:
-        return network.pretrained(name, choice, seed=seed, progress=progress).chain
-
+def classifier_of_name(name: str, choice: str | None, progress: Progress | None) -> Classifier:
+    """Return the network of a model's name; the catalogue's are not built for it."""
     if not catalog.of_library(name):
         row = catalog.find(name)
         chosen = weights.choose(row, choice)
         if isinstance(chosen, Weights):
             path = weights.find(chosen, progress=progress, model=row.name)
-            names = network.class_names(chosen.classes, row.num_classes)
-            tensors = f"file {weights.hash_of(path)}"
-            place = (None, chosen.preprocess, names, None)
-            return Subject(name, made_of(row), tensors, *place, build)
-    net = network.pretrained(name, choice, seed=seed, progress=progress)
-    tensors = weights.digest_of_state(net.chain.state_dict())
-    made, shown = made_of(net.spec, net.variant), (net.preprocess, net.classes, net.threshold)
-    return Subject(name, made, tensors, None, *shown, lambda: net.chain, note=net.said_of_file)
+            ref = NetworkRef(
+                name,
+                made_of(row),
+                f"file {weights.hash_of(path)}",
+                None,
+                chosen.preprocess,
+                lambda: network.pretrained(name, choice, progress=progress).chain,
+            )
+            return Classifier(ref, network.class_names(chosen.classes, row.num_classes))
+    net = network.pretrained(name, choice, progress=progress)
+    made, tensors = made_of(net.spec, net.variant), weights.digest_of_state(net.chain.state_dict())
+    ref = NetworkRef(name, made, tensors, None, net.preprocess, lambda: net.chain)
+    return Classifier(ref, net.classes, net.threshold, net.said_of_file)

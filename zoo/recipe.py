@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from zoo.disk import opened
-from zoo.errors import RecipeError, nearest
+from zoo.errors import RecipeError, UsageError, nearest
 from zoo.records import shown
 from zoo.settings import Recipe, Setting, table
 
-__all__ = ["Recipe", "load", "make", "table", "variants"]
+__all__ = ["Recipe", "load", "make", "table", "unfreezings", "variants"]
 
 MOST, TEXT = 1_000_000, 8192  # bytes of a TOML file, characters of a value
 # Of the settings whose values are not for every task, besides auto.
@@ -40,8 +40,8 @@ FITTING: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def load(path: Path) -> dict[str, Any]:
-    """The settings of a TOML file, unchecked. Raises RecipeError."""
+def load(path: Path) -> dict[str, object]:
+    """Return the settings of a TOML file, unchecked. Raises RecipeError."""
     import tomllib
 
     hint = "give a TOML file with `--recipe FILE`"
@@ -57,35 +57,35 @@ def load(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path} is not TOML: {why}", "see recipes/ for examples") from None
 
 
-def make(flags: dict[str, Any], file: Path | None = None, command: str = "finetune") -> Recipe:
-    """Defaults <- TOML <- flags that are not None. Raises one RecipeError with every problem."""
+def make(
+    flags: Mapping[str, object], file: Path | None = None, command: str = "finetune"
+) -> Recipe:
+    """Return the recipe: defaults, then the file's settings, then flags that are not None.
+
+    Raises one RecipeError with every problem.
+    """
     values = load(file) if file else {}
     chosen = {key: value for key, value in flags.items() if value is not None}
-    if isinstance(values.get("variant"), dict):
-        chosen["variant"] = values["variant"] | chosen.get("variant", {})
+    both = values.get("variant"), chosen.get("variant", {})
+    if isinstance(both[0], dict) and isinstance(both[1], dict):
+        chosen["variant"] = both[0] | both[1]
     recipe = Recipe(**checked(values | chosen, command))
+    clash = ""
     if not recipe.freeze and recipe.cut is not None:
-        raise RecipeError(
-            f"--no-freeze with --cut {recipe.cut}: a cut is where freezing ends",
-            "leave one of the two out",
-        )
-    if not recipe.freeze and recipe.schedule == "head-then-all":
-        raise RecipeError(
-            "--no-freeze with --schedule head-then-all: the head first takes a frozen rest",
-            "leave one of the two out",
-        )
-    if recipe.views is not None and recipe.augment != "none":
-        raise RecipeError(
-            f"--views {recipe.views} with --augment {recipe.augment}: views are kept, "
-            "augmented photos are new in each epoch",
-            "leave one of the two out",
-        )
+        clash = f"--no-freeze with --cut {recipe.cut}: a cut is where freezing ends"
+    elif not recipe.freeze and recipe.schedule == "head-then-all":
+        clash = "--no-freeze with --schedule head-then-all: the head first takes a frozen rest"
+    elif recipe.views is not None and recipe.augment != "none":
+        clash = f"--views {recipe.views} with --augment {recipe.augment}: views are kept, "
+        clash += "augmented photos are new in each epoch"
+    if clash:
+        raise RecipeError(clash, "leave one of the two out")
     check_task(recipe)
     check_idle(recipe)
     return recipe
 
 
-def checked(values: Mapping[str, Any], command: str = "finetune") -> dict[str, Any]:
+def checked(values: Mapping[str, object], command: str = "finetune") -> dict[str, Any]:
     """Return the values as they are, numbers of the type that they have in the table.
 
     Raises one RecipeError with every problem: its value, what would have been right, and for
@@ -108,7 +108,7 @@ def checked(values: Mapping[str, Any], command: str = "finetune") -> dict[str, A
     }
 
 
-def wanted(one: Setting, value: Any) -> str:
+def wanted(one: Setting, value: object) -> str:
     """Return what would have been right in the place of a value; nothing where it is right."""
     if value is None and type(None) in one.kinds:
         return ""
@@ -143,6 +143,32 @@ def variants(words: Sequence[str]) -> dict[str, str | float]:
             found[name] = float(text)
         except ValueError:
             found[name] = text
+    return found
+
+
+def unfreezings(recipe: Recipe) -> list[tuple[int, str]]:
+    """Return the epochs and stages of `layer4@10,layer3@20`. Raises UsageError.
+
+    The epoch of head-then-all, which says itself when, is 0, and its stage `all` unless given.
+    """
+    text = recipe.unfreeze
+    if recipe.schedule == "head-then-all":
+        if text and not re.fullmatch(r"[\w.-]+", text):
+            raise UsageError(
+                f"--schedule head-then-all with --unfreeze {text}: it says itself when",
+                "give the stage alone, as in --unfreeze layer3",
+            )
+        return [(0, text or "all")]
+    found = []
+    for part in text.split(",") if text is not None else ():
+        match = re.fullmatch(r"\s*([\w.-]+)@(\d{1,6})\s*", part)
+        if not match:
+            raise UsageError(
+                f"--unfreeze {text}: expected STAGE@EPOCH, as in layer4@10",
+                "give the stage and the epoch from which on it is trained; with --schedule "
+                "head-then-all the stage alone",
+            )
+        found.append((int(match[2]), match[1]))
     return found
 
 

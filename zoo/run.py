@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,12 +30,13 @@ from zoo.records import EDITED
 from zoo.text import TEXT, csv_line, read_name
 
 FORMAT = 1
+Record = dict[str, Any]  # run.json, or a line of metrics.jsonl
 CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
 TABLE = 4_000_000_000  # bytes of index.csv at most: the paths of 20 million photos
 LINES = 256_000_000  # of metrics.jsonl
 
 
-def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """See `csv_line` for names that are no text."""
     with atomic(path) as file:
         for row in itertools.chain([header], rows):
@@ -42,21 +44,20 @@ def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) 
 
 
 def refuse(folder: Path) -> NoReturn:
-    """Raises the RunError for a folder that is there already."""
-    try:
-        unfinished = Run.open(folder).record["status"] == "started"
-    except RunError:
-        unfinished = False
-    if unfinished:
+    """Raise the RunError for a folder that is there already."""
+    run = None
+    with suppress(RunError):
+        run = Run.open(folder)
+    if run and run.record["status"] == "started":
         lock.refuse_held(folder)
-    resume = f"`zoo finetune --resume {folder}` finishes it"
-    other = "choose another folder with -o, or remove this one"
-    raise RunError(f"{folder} exists already", resume if unfinished else other) from None
+        raise RunError(f"{folder} exists already", resume=run.resume) from None
+    hint = "choose another folder with -o, or remove this one"
+    raise RunError(f"{folder} exists already", hint) from None
 
 
 @contextmanager
 def making(folder: Path) -> Iterator[None]:
-    """The errors of a run folder that cannot be made."""
+    """Turn a failure to make a run folder into the error of it."""
     try:
         yield
     except OSError as error:
@@ -79,7 +80,7 @@ def launch() -> str:
 class Run:
     """One run folder, open."""
 
-    def __init__(self, folder: Path, record: dict[str, Any], *, trusts: bool = False) -> None:
+    def __init__(self, folder: Path, record: Record, *, trusts: bool = False) -> None:
         """trusts: a network that was changed after it was saved is used all the same."""
         self.folder = folder
         self.record = record
@@ -87,14 +88,14 @@ class Run:
         self.lock: lock.Lock | None = None
 
     @classmethod
-    def create(cls, folder: Path, record: dict[str, Any]) -> Run:
-        """Makes the folder; an existing one is refused, so that no run is ever overwritten."""
+    def create(cls, folder: Path, record: Record) -> Run:
+        """Make the folder; an existing one is refused, so that no run is ever overwritten."""
         with cls.creating(folder, record) as run:
             return run
 
     @classmethod
     @contextmanager
-    def creating(cls, folder: Path, record: dict[str, Any]) -> Iterator[Run]:
+    def creating(cls, folder: Path, record: Record) -> Iterator[Run]:
         """The folder, for its first files, under another name: it appears whole or not at all.
 
         Raises RunError for an existing folder, WriteError.
@@ -136,7 +137,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path, *, trusts: bool = False) -> Run:
-        """Raises RunError for anything that is not a run folder. trusts: see `Run`."""
+        """Open a run folder. Raises RunError for anything else. trusts: see `Run`."""
         path = folder / "run.json"
         try:
             record = records.read_json(path)
@@ -167,7 +168,7 @@ class Run:
             raise RunError(f"{self.path('run.json')}: {error}", EDITED) from None
 
     def finished(self) -> Run:
-        """This run, or a RunError where it did not come to its end."""
+        """Return this run, or raise RunError where it did not come to its end."""
         if self.record["status"] == "failed":
             raise RunError(
                 f"{self.folder} failed: {self.record.get('reason')}",
@@ -176,7 +177,7 @@ class Run:
         if self.record["status"] != "finished":
             raise RunError(
                 f"{self.folder} is unfinished (status: {self.record['status']})",
-                f"`zoo finetune --resume {self.folder}` finishes it",
+                resume=self.resume,
             )
         self.record.setdefault("precision", "fp32")
         self.check(records.fields({}), records.BEGUN)
@@ -185,8 +186,16 @@ class Run:
             self.check(records.fields({}), ("threshold",))
         return self
 
+    @property
+    def resume(self) -> str:
+        """Return the command that goes on with this run."""
+        start, cut = self.record.get("weights"), self.record.get("cut")
+        random = isinstance(start, dict) and start.get("tag") == "none"
+        verb = "train" if random and cut is None else "finetune"
+        return f"zoo {verb} --resume {shlex.quote(str(self.folder))}"
+
     def begun(self) -> Run:
-        """This run, or a RunError where run.json lacks what one that is gone on with must have."""
+        """Return this run, or raise RunError where run.json lacks what a resume needs."""
         self.check(records.fields({}), records.RESUMED)
         return self
 
@@ -199,13 +208,13 @@ class Run:
             return False
 
     def discard(self) -> None:
-        """Removes a folder in which nothing was trained yet."""
+        """Remove a folder in which nothing was trained yet."""
         trained = ("model.safetensors", *CHECKPOINTS)
         if not self.metrics() and not any(self.path(name).exists() for name in trained):
             shutil.rmtree(self.folder)
 
     def tidy(self) -> None:
-        """Removes what a process that was killed at the very end has left in a finished run."""
+        """Remove what a process that was killed at the very end has left in a finished run."""
         with self.held():
             for name in CHECKPOINTS:
                 self.path(name).unlink(missing_ok=True)
@@ -216,7 +225,7 @@ class Run:
     def save(self) -> None:
         write_json(self.path("run.json"), self.record)
 
-    def update(self, **values: Any) -> None:
+    def update(self, **values: object) -> None:
         self.record |= values
         self.save()
 
@@ -234,24 +243,20 @@ class Run:
         write_csv(self.path("skipped.csv"), ("path", "reason"), index.skipped)
 
     def photos(self, split: str) -> list[Path]:
-        """The photos of a split as index.csv lists them, where they lie now.
-
-        FILE#N for a picture in a container.
-        """
-        root = Path(self.record["data"]["root"])
-        return [root / row["path"] for row in self.listed(split)]
+        """Return the photos of a split as index.csv lists them; FILE#N for one in a container."""
+        return [path for path, _ in self.labelled(split)]
 
     def labelled(self, split: str) -> list[tuple[Path, str]]:
-        """The photos of a split with their classes' names; several labels are one cell."""
+        """Return the photos of a split with their classes' names; several labels are one cell."""
         root = Path(self.record["data"]["root"])
-        return [(root / row["path"], row["label"]) for row in self.listed(split)]
+        return [(root / row["path"], row["label"]) for row in self.index() if row["split"] == split]
 
     def digests(self, split: str) -> list[str]:
-        """The sha256 of each of the photos' content, in hex; empty where it was not written down.
+        """Return the sha256 of each of the photos' content, in hex; empty where it is not known.
 
         As of a picture in a container, and of all photos of runs from before there was a column.
         """
-        return [row.get("sha256") or "" for row in self.listed(split)]
+        return [row.get("sha256") or "" for row in self.index() if row["split"] == split]
 
     def contents(self) -> dict[str, str]:
         """Return the sha256 of the content by path, in hex, of photos where it is written down."""
@@ -259,11 +264,8 @@ class Run:
             return {}
         return {row["path"]: digest for row in self.index() if (digest := row.get("sha256"))}
 
-    def listed(self, split: str) -> list[dict[str, str]]:
-        return [row for row in self.index() if row["split"] == split]
-
     def index(self) -> Iterator[dict[str, str]]:
-        """The rows of index.csv. Raises RunError."""
+        """Return the rows of index.csv. Raises RunError."""
         return self.rows("index.csv", ("path", "label", "split"))
 
     def left_out(self) -> set[str]:
@@ -273,7 +275,7 @@ class Run:
         return {row["path"] for row in self.rows("skipped.csv", ("path",))}
 
     def rows(self, name: str, needed: Iterable[str]) -> Iterator[dict[str, str]]:
-        """The rows of a table of the run, which have these columns. Raises RunError."""
+        """Return the rows of a table of the run, which have these columns. Raises RunError."""
         path = self.path(name)
         try:
             with opened(path, TABLE) as raw, io.TextIOWrapper(raw, newline="", **TEXT) as file:
@@ -290,13 +292,13 @@ class Run:
         except OSError as error:
             raise RunError(f"{path} cannot be read: {error.strerror}", EDITED) from None
 
-    def log(self, record: dict[str, Any]) -> None:
-        """Appends one line to metrics.jsonl."""
+    def log(self, record: Record) -> None:
+        """Append one line to metrics.jsonl."""
         with writing(self.path("metrics.jsonl")), open(self.path("metrics.jsonl"), "a") as file:
             file.write(json.dumps(record) + "\n")
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl that are of an epoch. Raises RunError."""
+    def metrics(self) -> list[Record]:
+        """Return the lines of metrics.jsonl that are of an epoch. Raises RunError."""
         path, lines = self.path("metrics.jsonl"), []
         try:
             with opened(path, LINES) as file:
@@ -313,7 +315,7 @@ class Run:
         return lines
 
     def cut_metrics(self, epochs: int) -> None:
-        """Drops the lines of epochs that a resumed run will do again."""
+        """Drop the lines of epochs that a resumed run will do again."""
         kept = [json.dumps(line) + "\n" for line in self.metrics() if line["epoch"] <= epochs]
         with atomic(self.path("metrics.jsonl")) as file:
             file.write("".join(kept).encode())
@@ -322,17 +324,7 @@ class Run:
 class Seen(Run):
     """A run folder that another process works in, and only that one: nothing is written."""
 
-    def save(self) -> None:
+    def _nothing(self, *_: object, **__: object) -> None:
         pass
 
-    def discard(self) -> None:
-        pass
-
-    def save_index(self, index: DatasetIndex, digests: Mapping[str, bytes] | None = None) -> None:
-        pass
-
-    def log(self, record: dict[str, Any]) -> None:
-        pass
-
-    def cut_metrics(self, epochs: int) -> None:
-        pass
+    save = discard = save_index = log = cut_metrics = _nothing

@@ -26,18 +26,24 @@ class Setting:
 
     kind: the type as it is annotated. commands: those that have a flag for it. limits: ge, gt, le
     and lt (at least, above, at most, below). pattern: what text must match, and what that is
-    called. flags: where they are not the name.
+    called. flags: where they are not the name. elsewhere: the help of a command where another is
+    true.
     """
 
     name: str
-    kind: Any
-    default: Any
+    kind: object
+    default: object
     help: str
     section: str
     commands: tuple[str, ...]
     limits: Mapping[str, float]
-    pattern: tuple[str, str]
-    flags: tuple[str, ...]
+    pattern: tuple[str, str] = ("", "")
+    flags: tuple[str, ...] = ()
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+
+    def help_in(self, command: str) -> str:
+        """Return the help of its flag in a command."""
+        return self.elsewhere.get(command, self.described)
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -45,7 +51,7 @@ class Setting:
         return next((typing.get_args(k) for k in self.kinds if typing.get_origin(k) is Literal), ())
 
     @property
-    def kinds(self) -> tuple[Any, ...]:
+    def kinds(self) -> tuple[object, ...]:
         """The types of its values, None's among them where it may be left to the tool."""
         return (self.kind, *typing.get_args(self.kind))
 
@@ -74,18 +80,11 @@ class Setting:
 
 
 def row(
-    help: str,
-    section: str,
-    default: Any = None,
-    *,
-    on: tuple[str, ...] = EVERY,
-    pattern: tuple[str, str] = ("", ""),
-    flags: tuple[str, ...] = (),
-    **limits: float,
+    help: str, section: str, default: object = None, *, on: tuple[str, ...] = EVERY, **more: object
 ) -> Any:
-    """A field of Recipe that is a row of the table."""
-    about: dict[str, Any] = {"help": help, "section": section, "commands": on, "limits": limits}
-    about |= {"pattern": pattern, "flags": flags}
+    """Return a field of Recipe that is a row of the table. more: limits, and what else it has."""
+    limits = {name: more.pop(name) for name in ("ge", "gt", "le", "lt") if name in more}
+    about = {"help": help, "section": section, "commands": on, "limits": limits, **more}
     if default == {}:
         return field(default_factory=dict, metadata=about)
     return field(default=default, metadata=about)
@@ -138,6 +137,10 @@ class Recipe:
         "How the head is trained: lbfgs computes the optimum of a linear head on kept features, "
         "adamw, adam and sgd train in steps. Default: auto, lbfgs where it can, else adamw.",
         HEAD, "auto", flags=("--solver", "--optimizer"),
+        elsewhere={
+            "train": "How the network is trained: adamw, adam or sgd. Default: auto, adamw.",
+            "lr": "What takes the steps: adamw, adam or sgd. Default: auto, adamw.",
+        },
     )
     penalty: float | None = row(
         "Strength of the L2 penalty of lbfgs. Default: chosen by cross-validation.",
@@ -170,6 +173,10 @@ class Recipe:
         "How the learning rate falls; head-then-all trains the head first, then every stage at a "
         "lower rate.",
         DEEPER, "cosine", on=FIT,
+        elsewhere={
+            "train": "How the learning rate falls: cosine, exponential or constant. Default: "
+            "cosine."
+        },
     )
     decay: float = row(
         "Factor on the learning rate in each epoch of the exponential schedule.",
@@ -296,7 +303,7 @@ class Recipe:
     )
     # fmt: on
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """Return the settings that are not None, as they stand in a file."""
         return {name: value for name, value in asdict(self).items() if value not in (None, {})}
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable
-from typing import IO, Any
+from typing import IO, TypedDict
 
 _WRITTEN = r"ud[89a-f][0-9a-f]{2}|u005c"
 _SHOWN = re.compile(rf"\\({_WRITTEN})")
@@ -70,20 +70,16 @@ def _field(cell: object, safe: bool, screen: bool) -> str:
     return '"' + text.replace('"', '""') + '"' if _TO_QUOTE.search(text) else text
 
 
-def plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def size(count: float) -> str:
     for unit in ("B", "kB", "MB"):
-        if count < 1000:
+        if count < 999.5:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} GB"
 
 
 def short(number: float | None) -> str:
-    """25,557,032 as 25.6M."""
+    """Return 25,557,032 as 25.6M."""
     if number is None:
         return "-"
     for unit in ("", "k", "M", "G", "T"):
@@ -94,7 +90,7 @@ def short(number: float | None) -> str:
 
 
 def count(number: int, what: str, more: str = "") -> str:
-    """`1 photo`, `1,200 photos`; more: the plural where it is not made by an s."""
+    """Return `1 photo`, `1,200 photos`; more: the plural where it is not made by an s."""
     return f"{number:,} {what if number == 1 else more or what + 's'}"
 
 
@@ -102,10 +98,15 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{100 * value:.{digits}f} %"
 
 
-TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
+class _Text(TypedDict):
+    encoding: str
+    errors: str
+
+
+TEXT: _Text = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
 def keep_bytes(stream: IO[str]) -> None:
-    """Lets a stream that is open already carry file names that are not UTF-8, in every locale."""
+    """Let a stream that is open already carry file names that are not UTF-8, in every locale."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="surrogateescape")

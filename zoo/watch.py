@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from zoo.errors import Interrupted
 
@@ -45,6 +45,37 @@ _undo: dict[object, Callable[[], object]] = {}
 _end = threading.Lock()  # never given back by the thread that ends the process
 
 
+class Watch(Protocol):
+    """Who watches a piece of work: the one way by which it reaches whoever started it."""
+
+    def tell(self, event: object) -> None:
+        """Take what has happened: a record, as those of `finetune.events`."""
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """Take how far the work is; cheap enough to be called for every photo and step."""
+
+    @property
+    def signal(self) -> int:
+        """The number of the signal that asks to stop, or 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Muted:
+    """A Watch that hears of progress, and of nothing else."""
+
+    watch: Watch
+
+    def tell(self, event: object) -> None:
+        pass
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        self.watch.progress(what, done, total)
+
+    @property
+    def signal(self) -> int:
+        return self.watch.signal
+
+
 # What loops and commands ask.
 
 
@@ -55,8 +86,14 @@ def asked() -> int:
 
 def check() -> None:
     """Raise Interrupted where a signal asks to stop. Call it between two photos or steps."""
-    if _now.asked and not _now.postponed:
-        raise Interrupted("interrupted", "run it again", _now.asked)
+    if not _now.postponed:
+        stop(_now.asked)
+
+
+def stop(number: int) -> None:
+    """Raise Interrupted where this is the number of a signal, and not 0."""
+    if number:
+        raise Interrupted("interrupted", "run it again", number)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from PIL import Image
 
 from zoo.catalog import Preprocess
 from zoo.data.decode import looks_like_image
-from zoo.data.left_out import in_system
+from zoo.data.ignored import in_system
 from zoo.data.views import plain_view
 from zoo.disk import scratch
 from zoo.errors import DataError, ImageError

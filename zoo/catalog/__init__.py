@@ -39,7 +39,7 @@ if len(ROWS) != len(_ALL):
 
 
 def of_library(name: str) -> bool:
-    """Whether the name is one of a library's models, which takes seconds to look up."""
+    """Return whether the name is one of a library's models, which takes seconds to look up."""
     return name.startswith(("torchvision/", "timm/"))
 
 
@@ -60,12 +60,12 @@ def library_name(name: str) -> tuple[str, str]:
 
 
 def base(name: str) -> str:
-    """The model's name without the tag of its weights: `lenet` for `lenet/mnist`."""
+    """Return the model's name without the tag of its weights: `lenet` for `lenet/mnist`."""
     return name if of_library(name) else name.partition("/")[0]
 
 
 def find(name: str) -> ModelSpec:
-    """The row of this name; `NAME/TAG` is the row with those weights as the default.
+    """Return the row of this name; `NAME/TAG` has those weights as the default.
 
     Raises UnknownModel with the nearest names.
     """
@@ -101,7 +101,7 @@ def _instead_of(name: str) -> str:
 
 
 def check_variant(row: ModelSpec, given: Mapping[str, str | float]) -> dict[str, str | float]:
-    """What of `given` the row's builder is to be asked for. Raises UsageError for what it lacks."""
+    """Return what the row's builder is to be asked for. Raises UsageError for what it lacks."""
     known = dict(row.variants)
     for name, value in given.items():
         if name not in known:
@@ -119,7 +119,7 @@ def check_variant(row: ModelSpec, given: Mapping[str, str | float]) -> dict[str,
 def search(
     rows: Iterable[ModelSpec] | None = None, sort: str | None = None, **conditions: Any
 ) -> list[ModelSpec]:
-    """Those of `rows` (the catalogue's) that meet every condition, in their order unless sorted.
+    """Return the `rows` (else the catalogue's) that meet every condition, in order unless sorted.
 
     conditions: the fields of Wanted. sort: one of SORT_KEYS. Raises UsageError for another key.
     """

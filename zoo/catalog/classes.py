@@ -19,12 +19,12 @@ LISTS = ("imagenet1k",)
 
 
 def names(list_name: str) -> tuple[str, ...]:
-    """The names of a list, in the order of a network's outputs. Raises UsageError if unknown."""
+    """Return the names of a list in the order of a network's outputs. Raises UsageError."""
     return tuple(name for _, name in _read(list_name))
 
 
 def wnids(list_name: str) -> tuple[str, ...]:
-    """The WordNet ids of a list (`n01440764`), in the same order as `names`."""
+    """Return the WordNet ids of a list (`n01440764`), in the same order as `names`."""
     return tuple(wnid for wnid, _ in _read(list_name))
 
 

@@ -2,7 +2,7 @@
 
 All parameters, multiply-adds and activations are counted on the chains (`python -m benchmarks.rows`
 prints them, a test counts them again); accuracies are torchvision's, for the weights and the
-Preprocess named beside them, and so are the sizes of files, in mebibytes.
+Preprocess named beside them, and so are the lengths of files, in mebibytes.
 """
 
 from __future__ import annotations
@@ -21,33 +21,15 @@ _GREY_32 = Preprocess(size=32, crop=1.0, channels=1, mean=(0.5,), std=(0.5,))
 _HALVES = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
-# The length of the files as torchvision states it (`_file_size`), in units of 2**20 bytes.
-_MEBIBYTES = {
-    "alexnet-owt-7be5be79.pth": 233.087,
-    "vgg16-397923af.pth": 527.796,
-    "vgg16_bn-6c64b313.pth": 527.866,
-    "vgg19-dcbb9e9d.pth": 548.051,
-    "vgg19_bn-c79401a0.pth": 548.143,
-    "googlenet-1378be20.pth": 49.731,
-    "resnet18-f37072fd.pth": 44.661,
-    "resnet34-b627a593.pth": 83.275,
-    "resnet50-0676ba61.pth": 97.781,
-    "resnet50-11ad3fa6.pth": 97.79,
-    "resnet101-63fe2227.pth": 170.511,
-    "resnet101-cd907fc2.pth": 170.53,
-    "resnet152-394f9c45.pth": 230.434,
-    "resnet152-f82ba261.pth": 230.474,
-}
-
-
 def _torchvision(
     tag: str,
     file: str,
-    acc1: float,
-    acc5: float,
+    numbers: tuple[float, float, float],
     source: str,
     preprocess: Preprocess = _STANDARD,
 ) -> Weights:
+    """Describe a file of torchvision's. numbers: acc1, acc5, and its length (`_file_size`)."""
+    acc1, acc5, mebibytes = numbers
     return Weights(
         tag=tag,
         url=f"https://download.pytorch.org/models/{file}",
@@ -58,23 +40,28 @@ def _torchvision(
         licence="BSD-3-Clause",
         source=source,
         preprocess=preprocess,
-        mebibytes=_MEBIBYTES.get(file),
+        mebibytes=mebibytes,
     )
 
 
-def _v1(file: str, acc1: float, acc5: float, recipe: str) -> Weights:
-    return _torchvision("imagenet1k_v1", file, acc1, acc5, f"{_RECIPES}#{recipe}")
+def _v1(
+    file: str,
+    numbers: tuple[float, float, float],
+    recipe: str = "resnet",
+    preprocess: Preprocess = _STANDARD,
+) -> Weights:
+    return _torchvision("imagenet1k_v1", file, numbers, f"{_RECIPES}#{recipe}", preprocess)
 
 
-def _v2(file: str, acc1: float, acc5: float, recipe: str) -> Weights:
-    """Weights of torchvision's newer recipe, always the second choice here.
+def _v2(file: str, numbers: tuple[float, float, float], recipe: str) -> Weights:
+    """Return weights of torchvision's newer recipe, always the second choice here.
 
     More accurate on ImageNet and worse to transfer with a frozen backbone: label smoothing, mixup
     and cutmix squeeze classes together and what a new head would tell apart is lost (Kornblith et
     al. 2021, "Why Do Better Loss Functions Lead to Less Transferable Features?", arXiv:2010.16402).
     """
     source = f"{_VISION}/issues/3995#{recipe}"
-    return _torchvision("imagenet1k_v2", file, acc1, acc5, source, _RESIZE_232)
+    return _torchvision("imagenet1k_v2", file, numbers, source, _RESIZE_232)
 
 
 LENET = ModelSpec(
@@ -127,12 +114,12 @@ ALEXNET = ModelSpec(
     stages=("features", "avgpool", "flatten", "classifier"),
     cut="features",
     head="classifier.6",
-    weights=(_v1("alexnet-owt-7be5be79.pth", 56.522, 79.066, "alexnet-and-vgg"),),
+    weights=(_v1("alexnet-owt-7be5be79.pth", (56.522, 79.066, 233.087), "alexnet-and-vgg"),),
     note="the one-tower variant of 2014, without local response normalisation",
 )
 
 
-def _vgg(name: str, params: int, macs: int, file: str, acc1: float, acc5: float) -> ModelSpec:
+def _vgg(name: str, params: int, macs: int, weights: Weights) -> ModelSpec:
     normed = name.endswith("_bn")
     return ModelSpec(
         name=name,
@@ -147,17 +134,37 @@ def _vgg(name: str, params: int, macs: int, file: str, acc1: float, acc5: float)
         cut="features",
         head="classifier.6",
         # torchvision's IMAGENET1K_FEATURES of vgg16 is left out: its classifier is all NaN.
-        weights=(_v1(file, acc1, acc5, "alexnet-and-vgg"),),
+        weights=(weights,),
         note="with BatchNorm, younger than the paper" if normed else "",
         variants=() if normed else (("norm", ("none", "batch", "layer")),),
     )
 
 
 VGGS = (
-    _vgg("vgg16", 138_357_544, 15_470_264_320, "vgg16-397923af.pth", 71.592, 90.382),
-    _vgg("vgg16_bn", 138_365_992, 15_470_264_320, "vgg16_bn-6c64b313.pth", 73.36, 91.516),
-    _vgg("vgg19", 143_667_240, 19_632_062_464, "vgg19-dcbb9e9d.pth", 72.376, 90.876),
-    _vgg("vgg19_bn", 143_678_248, 19_632_062_464, "vgg19_bn-c79401a0.pth", 74.218, 91.842),
+    _vgg(
+        "vgg16",
+        138_357_544,
+        15_470_264_320,
+        _v1("vgg16-397923af.pth", (71.592, 90.382, 527.796), "alexnet-and-vgg"),
+    ),
+    _vgg(
+        "vgg16_bn",
+        138_365_992,
+        15_470_264_320,
+        _v1("vgg16_bn-6c64b313.pth", (73.36, 91.516, 527.866), "alexnet-and-vgg"),
+    ),
+    _vgg(
+        "vgg19",
+        143_667_240,
+        19_632_062_464,
+        _v1("vgg19-dcbb9e9d.pth", (72.376, 90.876, 548.051), "alexnet-and-vgg"),
+    ),
+    _vgg(
+        "vgg19_bn",
+        143_678_248,
+        19_632_062_464,
+        _v1("vgg19_bn-c79401a0.pth", (74.218, 91.842, 548.143), "alexnet-and-vgg"),
+    ),
 )
 
 GOOGLENET = ModelSpec(
@@ -178,16 +185,7 @@ GOOGLENET = ModelSpec(
     cut="inception5b",
     head="fc",
     preprocess=_HALVES,
-    weights=(
-        _torchvision(
-            "imagenet1k_v1",
-            "googlenet-1378be20.pth",
-            69.778,
-            89.53,
-            f"{_RECIPES}#googlenet",
-            _HALVES,
-        ),
-    ),
+    weights=(_v1("googlenet-1378be20.pth", (69.778, 89.53, 49.731), "googlenet", _HALVES),),
     ignore=("aux1.", "aux2."),
     note="with BatchNorm; its 5x5 branches are 3x3, as in the published weights",
 )
@@ -257,34 +255,31 @@ RESNETS = (
         "resnet18",
         11_689_512,
         1_814_073_344,
-        _v1("resnet18-f37072fd.pth", 69.758, 89.078, "resnet"),
+        _v1("resnet18-f37072fd.pth", (69.758, 89.078, 44.661)),
     ),
     _resnet(
-        "resnet34",
-        21_797_672,
-        3_663_761_408,
-        _v1("resnet34-b627a593.pth", 73.314, 91.42, "resnet"),
+        "resnet34", 21_797_672, 3_663_761_408, _v1("resnet34-b627a593.pth", (73.314, 91.42, 83.275))
     ),
     _resnet(
         "resnet50",
         25_557_032,
         4_089_184_256,
-        _v1("resnet50-0676ba61.pth", 76.13, 92.862, "resnet"),
-        _v2("resnet50-11ad3fa6.pth", 80.858, 95.434, "issuecomment-1013906621"),
+        _v1("resnet50-0676ba61.pth", (76.13, 92.862, 97.781)),
+        _v2("resnet50-11ad3fa6.pth", (80.858, 95.434, 97.79), "issuecomment-1013906621"),
     ),
     _resnet(
         "resnet101",
         44_549_160,
         7_801_405_440,
-        _v1("resnet101-63fe2227.pth", 77.374, 93.546, "resnet"),
-        _v2("resnet101-cd907fc2.pth", 81.886, 95.78, "new-recipe"),
+        _v1("resnet101-63fe2227.pth", (77.374, 93.546, 170.511)),
+        _v2("resnet101-cd907fc2.pth", (81.886, 95.78, 170.53), "new-recipe"),
     ),
     _resnet(
         "resnet152",
         60_192_808,
         11_513_626_624,
-        _v1("resnet152-394f9c45.pth", 78.312, 94.046, "resnet"),
-        _v2("resnet152-f82ba261.pth", 82.284, 96.002, "new-recipe"),
+        _v1("resnet152-394f9c45.pth", (78.312, 94.046, 230.434)),
+        _v2("resnet152-f82ba261.pth", (82.284, 96.002, 230.474), "new-recipe"),
     ),
     replace(
         _resnet("resnet200", 64_673_832, 15_007_481_856),

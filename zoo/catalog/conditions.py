@@ -45,13 +45,13 @@ class Wanted:
             and _at_most(row.params, self.max_params)
             and _at_most(row.macs, self.max_macs)
             and _at_most(row.memory, self.max_memory)
-            and (self.min_acc1 is None or (_acc1(row) or -1.0) >= self.min_acc1)
+            and (self.min_acc1 is None or (_published(row, "acc1") or -1.0) >= self.min_acc1)
             and (self.licence is None or _licensed(row, self.licence.lower()))
             and (row.weights != () or not self.trained)
         )
 
     def measures(self, sort: str | None) -> list[str]:
-        """The measured fields that these conditions and this order look at."""
+        """Return the measured fields that these conditions and this order look at."""
         return [
             field
             for field in MEASURED
@@ -60,7 +60,7 @@ class Wanted:
 
 
 def order(rows: Iterable[ModelSpec], sort: str | None) -> list[ModelSpec]:
-    """By one of SORT_KEYS: small to large, accuracy best first; unknown values come last.
+    """Sort by one of SORT_KEYS: small to large, accuracy best first, unknown values last.
 
     Raises UsageError for another key.
     """
@@ -76,7 +76,7 @@ def order(rows: Iterable[ModelSpec], sort: str | None) -> list[ModelSpec]:
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a glob, or a part of a name, meets this name."""
+    """Return whether a glob, or a part of a name, meets this name."""
     name, pattern = name.lower(), pattern.lower()
     return fnmatchcase(name, pattern) if set(pattern) & set("*?[") else pattern in name
 
@@ -92,20 +92,13 @@ def _licensed(row: ModelSpec, licence: str) -> bool:
     return weights.licence.lower().startswith(PERMISSIVE if licence == "permissive" else licence)
 
 
-def _acc1(row: ModelSpec) -> float | None:
-    return row.default_weights.acc1 if row.default_weights else None
-
-
-def _acc5(row: ModelSpec) -> float | None:
-    return row.default_weights.acc5 if row.default_weights else None
-
-
-def _size(row: ModelSpec) -> int | None:
-    return row.default_weights.size if row.default_weights else None
+def _published(row: ModelSpec, field: str) -> float | None:
+    """Return a number of the weights that are used unless others are asked for."""
+    return getattr(row.default_weights, field, None)
 
 
 def _natural(row: ModelSpec) -> tuple[str | int, ...]:
-    """The name, with its digits as a number: resnet18 before resnet101."""
+    """Return the name, with its digits as a number: resnet18 before resnet101."""
     words = re.split(r"(\d+)", row.name)
     return tuple(int(word) if word.isdecimal() else word for word in words)
 
@@ -124,8 +117,8 @@ SORT_KEYS: dict[str, Callable[[ModelSpec], tuple[str | int | float | bool, ...]]
     "year": lambda row: _known_first(row.year),
     "params": lambda row: _known_first(row.params),
     "macs": lambda row: _known_first(row.macs),
-    "acc1": lambda row: _best_first(_acc1(row)),
-    "acc5": lambda row: _best_first(_acc5(row)),
-    "size": lambda row: _known_first(_size(row)),
+    "acc1": lambda row: _best_first(_published(row, "acc1")),
+    "acc5": lambda row: _best_first(_published(row, "acc5")),
+    "size": lambda row: _known_first(_published(row, "size")),
     "memory": lambda row: _known_first(row.memory),
 }

@@ -38,12 +38,12 @@ class DataSet:
 
     @property
     def parts(self) -> tuple[DataFile, ...]:
-        """The files that are read in the end: those that are no archive, and archives' members."""
+        """Return the files that are read in the end: members of archives, and what is none."""
         return tuple(part for file in self.files for part in (file.members or (file,)))
 
 
 def _idx(hosts: tuple[str, ...], *rows: tuple[str, int, str, str]) -> tuple[DataFile, ...]:
-    """Files (name, bytes, sha256, md5) that lie beside each other on every host."""
+    """Return files (name, bytes, sha256, md5) that lie beside each other on every host."""
     return tuple(
         DataFile(name, size, sha256, md5, tuple(f"{host}/{name}" for host in hosts))
         for name, size, sha256, md5 in rows
@@ -162,7 +162,7 @@ ROWS: dict[str, DataSet] = {row.name: row for row in (MNIST, FASHION_MNIST, CIFA
 
 
 def holding(sha256: str) -> DataSet | None:
-    """The data set of which this is a file."""
+    """Return the data set of which this is a file."""
     for row in ROWS.values():
         if any(part.sha256 == sha256 for part in row.parts):
             return row
@@ -170,7 +170,7 @@ def holding(sha256: str) -> DataSet | None:
 
 
 def called(folder: str) -> DataSet | None:
-    """The data set that a folder is named after: `FashionMNIST`, `cifar-10-batches-bin`."""
+    """Return the data set that a folder is named after: `FashionMNIST`, `cifar-10-batches-bin`."""
     words = folder.lower().removesuffix("-batches-bin")
     plain = "".join(filter(str.isalnum, words))
     return next((row for row in ROWS.values() if row.name.replace("-", "") == plain), None)

@@ -11,7 +11,7 @@ Task = Literal["classify", "reconstruct"]
 
 
 def interpolation(name: str) -> Interpolation:
-    """A library's word for the filter of a resize; bilinear where it is none of ours."""
+    """Return a library's word for the filter of a resize; bilinear where it is none of ours."""
     known: tuple[Interpolation, ...] = get_args(Interpolation)
     return next((one for one in known if one == name), "bilinear")
 
@@ -34,12 +34,12 @@ class Preprocess:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     channels: int = 3
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:
-        """The record of what `to_dict` gave; fields of a newer version are passed over."""
+        """Return the record of what `to_dict` gave; fields of a newer version are passed over."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         return cls(**{**known, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
@@ -70,7 +70,7 @@ class Weights:
 
     @property
     def size(self) -> int | None:
-        """Bytes of the file: exact, else to within a kilobyte, else None."""
+        """Return the bytes of the file: exact, else to within a kilobyte, else None."""
         if self.bytes is not None or self.mebibytes is None:
             return self.bytes
         return round(self.mebibytes * 2**20)
@@ -135,7 +135,7 @@ class ModelSpec:
 
     @property
     def memory(self) -> int:
-        """Bytes of a forward pass of one picture: float32 parameters and activations; 0: unknown.
+        """Return the bytes of a forward pass of one picture, in float32; 0: unknown.
 
         A batch of N takes `4 * params + N * activations`.
         """
@@ -143,5 +143,5 @@ class ModelSpec:
 
     @property
     def default_weights(self) -> Weights | None:
-        """The first set of weights is the one that is used unless another is asked for."""
+        """Return the first set of weights, which is used unless another is asked for."""
         return self.weights[0] if self.weights else None

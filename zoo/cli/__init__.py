@@ -8,8 +8,8 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import typer
 from typer.exceptions import Abort, Exit, TyperException
@@ -38,7 +38,7 @@ from zoo.cli.console import fail, talk
 from zoo.cli.flags import Grouped, Sectioned
 from zoo.errors import RecipeError, ZooError
 
-ALONE = ("lr", "rank", "sweep")  # train networks, and that not in several processes
+SINGLE = ("lr", "rank", "sweep")  # train networks, and that not in several processes
 
 app = typer.Typer(
     name="zoo",
@@ -49,7 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-COMMANDS: dict[str, dict[str, Any]] = {
+COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., object]]] = {
     "Look": {
         "list": list_models.command, "info": info.command, "compare": compare.command,
         "bench": bench.command, "demo": demo.command,
@@ -72,19 +72,19 @@ for group, commands in COMMANDS.items():
             app.command(name, cls=Sectioned, rich_help_panel=group)(command)
 
 
-def show_version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> None:
     if wanted:
         print(f"zoo {__version__}")
         raise typer.Exit
 
 
-def stay_offline(wanted: bool) -> None:
+def _stay_offline(wanted: bool) -> None:
     if wanted:
         os.environ["ZOO_OFFLINE"] = "1"
 
 
-def said_elsewhere() -> bool:
-    """Whether another process of torchrun on this machine says what is wrong with the words."""
+def _said_elsewhere() -> bool:
+    """Return whether another process of torchrun here says what is wrong with the words."""
     return int(os.environ.get("LOCAL_RANK", "0")) > 0
 
 
@@ -93,14 +93,15 @@ def zoo(
     context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version."),
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", callback=stay_offline, help="Keep off the network.")
+        bool,
+        typer.Option("--offline", callback=_stay_offline, help="Work without the network."),
     ] = False,
 ) -> None:
     name = context.invoked_subcommand
-    if name in ALONE and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
+    if name in SINGLE and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
         raise RecipeError(
             f"`zoo {name}` under torchrun: its work is not divided among processes",
             f"`zoo {name} …` without torchrun; finetune and train take it",
@@ -108,24 +109,24 @@ def zoo(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs one command and returns its exit code; any error is two lines on stderr."""
+    """Run one command and return its exit code; any error is two lines on stderr."""
     try:
         result = app(list(arguments), prog_name="zoo", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except ZooError as error:
-        if not error.what or (said_elsewhere() and isinstance(error, RecipeError)):
+        if not error.what or (_said_elsewhere() and isinstance(error, RecipeError)):
             return error.exit_code  # another process of torchrun's says why
-        return fail(error.what, error.hint, error.exit_code)
+        return fail(error.what, error.advice, error.exit_code)
     except Exit as error:
         # typer turns Ctrl-C into this
-        return interrupted() if error.exit_code == 130 else error.exit_code
+        return _interrupted() if error.exit_code == 130 else error.exit_code
     except (KeyboardInterrupt, Abort):
-        return interrupted()
+        return _interrupted()
     except BrokenPipeError:  # the reader of our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except TyperException as error:
-        return usage(error)
+        return _usage(error)
     except MemoryError:
         return fail("out of memory", "use a smaller --batch-size or a later cut", 1)
     except OSError as error:
@@ -140,24 +141,24 @@ def main(arguments: Sequence[str]) -> int:
         what = f"unexpected {type(error).__name__}: {error}"
         return fail(what, "a fault of zoo: please report it; ZOO_TRACEBACK=1 shows where", 1)
     finally:
-        show_heard()
+        _show_heard()
 
 
-def show_heard() -> None:
-    """One line on what decoders have said of photos that could be read all the same."""
-    heard = sys.modules.get("zoo.data.heard")  # only where photos were decoded
+def _show_heard() -> None:
+    """Say in one line what decoders have said of photos that could be read all the same."""
+    heard = sys.modules.get("zoo.data.decoder_warnings")  # only where photos were decoded
     count, first = heard.WARNED.taken() if heard else (0, [])
     if heard and count:
         talk(f"warning: {heard.line(count, first)}")
 
 
-def interrupted() -> int:
+def _interrupted() -> int:
     return fail("interrupted", "run it again; --resume goes on with an unfinished run", 130)
 
 
-def usage(error: TyperException) -> int:
-    """typer's own errors in our form; no arguments at all is a request for help."""
-    if said_elsewhere():
+def _usage(error: TyperException) -> int:
+    """Show typer's own errors in our form; no arguments at all is a request for help."""
+    if _said_elsewhere():
         return 2
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
@@ -170,7 +171,7 @@ def usage(error: TyperException) -> int:
 
 
 def entry() -> None:
-    """The console script."""
+    """Run the console script."""
     watch.listen()
     atexit.register(watch.deafen)
     code = main(sys.argv[1:])

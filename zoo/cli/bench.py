@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.console import Screen, out, print_json, table, talk
-from zoo.cli.flags import TrustChanged
+from zoo.cli.options import TrustChanged
 from zoo.errors import UsageError, ZooError
 from zoo.text import percent, short
 

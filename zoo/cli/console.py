@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from zoo import watch
-from zoo.text import as_data, printable, show_name
+from zoo.text import as_data, count, printable, show_name
 
-SAFE = "In a CSV a ' before what a spreadsheet takes for a formula (= + - @)."
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def talk(text: str = "") -> None:
@@ -46,13 +47,13 @@ def put(path: object) -> None:
         print(path)
 
 
-def print_json(record: Any) -> None:
+def print_json(record: object) -> None:
     """Names in it are written as `zoo.text` says, control characters as JSON can."""
     text = json.dumps(written(record), indent=2, ensure_ascii=False)
     print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
-def written(record: Any) -> Any:
+def written(record: object) -> object:
     """The same record with every text by `show_name`."""
     if isinstance(record, dict):
         return {written(name): written(value) for name, value in record.items()}
@@ -75,6 +76,25 @@ def table(rows: Iterable[Sequence[str]], header: Sequence[str], right: str = "")
     return lines
 
 
+def print_table(rows: Iterable[Sequence[str]], header: Sequence[str], right: str = "") -> None:
+    """Print what `table` makes on stdout."""
+    for line in table(rows, header, right):
+        out(line)
+
+
+def warn_unreadable(photos: Sequence[tuple[str, str]], also: str = "") -> None:
+    """Say how many photos are left out, and why the first five are."""
+    if photos:
+        many = count(len(photos), "unreadable photo is", "unreadable photos are")
+        talk(f"warning: {many} left out{also}:")
+        for path, reason in photos[:5]:
+            talk(f"  {path}: {reason}")
+
+
+def _nothing(event: object) -> None:
+    """Show no event: the command has words of its own at the end."""
+
+
 class Screen:
     """Progress bars on a terminal, and work that stops where it is asked to.
 
@@ -84,8 +104,8 @@ class Screen:
 
     def __init__(self) -> None:
         self.quiet = False  # another process of torchrun's draws
-        self.bars: Any = None
-        self.task: Any = None
+        self.show: Callable[[object], None] = _nothing  # what a command makes of events
+        self.bars: Progress | None = None
         self.what = ""
         self.began, self.first = 0.0, 0  # when, and how much was done by then
         self.open_until = ExitStack()
@@ -124,46 +144,45 @@ class Screen:
         if self.bars is None:
             if now - self.began < 1 or done == total:
                 return
-            self.open(what, total)
+            self.bars = bars_of(what, total)
         rate = f"{(done - self.first) / (now - self.began):,.1f}/s"
-        self.bars.update(self.task, completed=done, total=total, rate=rate)
+        self.bars.update(self.bars.task_ids[0], completed=done, total=total, rate=rate)
+
+    def tell(self, event: object) -> None:
+        """Show what has happened, as the command does it."""
+        if not self.quiet:
+            self.show(event)
 
     def bytes(self, done: int, total: int | None) -> None:
         """The progress of a download."""
         self.progress("download", done, total)
 
-    def open(self, what: str, total: int | None) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        download = what == "download"
-        rate = TransferSpeedColumn() if download else TextColumn("{task.fields[rate]}")
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn() if download else MofNCompleteColumn(),
-            rate,
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self.task = self.bars.add_task(what, total=total, rate="")
-        self.bars.start()
-
     def close(self) -> None:
         if self.bars is not None:
             self.bars.stop()
-        self.bars, self.task, self.what = None, None, ""
+        self.bars, self.what = None, ""
 
     def say(self, text: str) -> None:
         """A line of talk that does not tear a bar."""
         self.close()
         talk(text)
+
+
+def bars_of(what: str, total: int | None) -> Progress:
+    """Return a bar on stderr, drawn from here on."""
+    from rich import progress
+    from rich.console import Console
+
+    download = what == "download"
+    bars = progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.DownloadColumn() if download else progress.MofNCompleteColumn(),
+        progress.TransferSpeedColumn() if download else progress.TextColumn("{task.fields[rate]}"),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    bars.add_task(what, total=total, rate="")
+    bars.start()
+    return bars

@@ -19,10 +19,11 @@ LETTERS_EACH, NEW = {"train": 150, "val": 30}, 260
 def command(
     context: typer.Context,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder to make; else zoo-demo-1.")
+        Path | None,
+        typer.Option("-o", "--output", help="New folder to write to. Default: zoo-demo-1, -2, …"),
     ] = None,
 ) -> int:
-    """Draws letters, gives LeNet a new head for them, predicts and exports: half a minute.
+    """Draw letters, give LeNet a new head for them, predict and export: half a minute.
 
     Nothing is downloaded: the LeNet that has learned handwritten digits is in the package. The
     validation pictures are in typefaces that training never sees.
@@ -35,12 +36,12 @@ def command(
     )
     if folder.exists():
         raise RunError(f"{folder} exists already", "choose another folder with -o")
-    truth = draw(folder)
+    truth = _draw(folder)
     for title, line in steps(folder):
-        code = step(context, title, line)
+        code = _step(context, title, line)
         if code:
             return code
-    ours, theirs = labels(folder / "letters.csv"), labels(folder / "letters-onnx.csv")
+    ours, theirs = _labels(folder / "letters.csv"), _labels(folder / "letters-onnx.csv")
     same = sum(ours[name] == theirs[name] for name in ours)
     right = sum(ours[name] == true for name, true in truth.items())
     talk()
@@ -53,8 +54,8 @@ def command(
     return 0
 
 
-def draw(folder: Path) -> dict[str, str]:
-    """The pictures; gives the true letter of each of the unlabelled ones."""
+def _draw(folder: Path) -> dict[str, str]:
+    """Write the pictures; return the true letter of each of the unlabelled ones."""
     from zoo.data import glyphs
     from zoo.disk import writing
 
@@ -69,7 +70,7 @@ def draw(folder: Path) -> dict[str, str]:
 
 
 def steps(folder: Path) -> list[tuple[str, list[str]]]:
-    """Titles and commands; what each reads is what the one before has written."""
+    """Return titles and commands; what each reads is what the one before has written."""
     letters, new = str(folder / "runs/letters"), str(folder / "new")
     model = str(folder / "runs/letters/model.onnx")
     transfer = ["--freeze", "--epochs", "20", "--lr", "0.01"]
@@ -90,13 +91,13 @@ def steps(folder: Path) -> list[tuple[str, list[str]]]:
     ]
 
 
-def step(context: typer.Context, title: str, words: list[str]) -> int:
+def _step(context: typer.Context, title: str, words: list[str]) -> int:
     """Run one of zoo's own commands; what it raises ends the demo."""
     talk(f"\n{title}\n$ zoo {shlex.join(words)}")
     result = context.find_root().command.main(words, prog_name="zoo", standalone_mode=False)
     return result if isinstance(result, int) else 0
 
 
-def labels(path: Path) -> dict[str, str]:
+def _labels(path: Path) -> dict[str, str]:
     with open(path, newline="", encoding="utf-8") as file:
         return {row["path"]: row["label"] for row in csv.DictReader(file)}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Literal
 
-import typer
-
-from zoo.cli.console import Screen, out, print_json, table, talk
-from zoo.cli.flags import TrustChanged
+from zoo.cli.console import Screen, print_json, print_table, talk, warn_unreadable
+from zoo.cli.options import argument, flag, options, setting, shared
 from zoo.errors import UsageError
+from zoo.settings import DATA
 from zoo.text import count, percent
 
 if TYPE_CHECKING:
@@ -17,65 +17,63 @@ if TYPE_CHECKING:
     from zoo.predict.evaluate import Evaluation, LabelEvaluation
     from zoo.predict.evaluation_set import Known
 
-DATA = "Labelled photos, as for finetune; else those the first run was validated on."
-PLOT = "Reliability and risk-coverage curves as a .png."
-PART = "val, test, train or all of them; else val, or what there is."
+
+@dataclass(frozen=True)
+class Flags:
+    models: list[str] = argument("Run folders, .onnx files, or one model's name.")
+    data: str | None = flag(
+        "Labelled photos, as for `zoo finetune`. Default: those of the first run.", DATA
+    )
+    part: Literal["val", "test", "train", "all"] | None = flag(
+        "Part of the photos: val, test, train or all. Default: val, or what there is.", DATA
+    )
+    trust_changed: bool = shared("trust_changed")
+    device: str = setting("device")
+    plot: Path | None = flag("PNG to draw the reliability and risk-coverage curves in.")
+    json: bool = shared("json")
 
 
-def command(
-    models: Annotated[list[str], typer.Argument(help="Run folders, .onnx files, or one name.")],
-    data: Annotated[str | None, typer.Option(help=DATA)] = None,
-    part: Annotated[str | None, typer.Option(help=PART)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    plot: Annotated[Path | None, typer.Option(help=PLOT)] = None,
-    trust_changed: TrustChanged = False,
-    json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
-) -> None:
-    """Accuracy, macro-F1 and calibration error (ECE) of each run, and of their mean together.
+@options
+def command(flags: Flags) -> None:
+    """Measure accuracy, macro-F1 and calibration error (ECE) of each run, and of all together.
 
     ECE is how far probabilities are from the share of right answers, in 15 bins. Photos that one
-    of the runs was trained on are left out, unless --part train asks for them. Of runs that tell
+    of the runs was trained on are left out, unless --part train requests them. For runs that tell
     several labels a photo: mean average precision (mAP), macro-F1, photos with all labels right.
     """
-    from zoo.predict.evaluate import LabelEvaluation, evaluate, evaluate_several
-    from zoo.predict.predictor import open_predictor
+    from zoo.predict.evaluate import LabelEvaluation
     from zoo.predict.writers import check
 
-    if part not in (None, "val", "test", "train", "all"):
-        raise UsageError(
-            f"--part {part}: there is no such part",
-            "it is val, test, train or all; leave --part out for val",
-        )
-    if plot is not None:
-        check(plot, (".png",), "--plot")
+    check(flags.plot, (".png",), "--plot")
     with Screen() as screen:
-        photos = chosen(models, data, part)
-        members = [
-            open_predictor(name, device=device, progress=screen.bytes, trusts=trust_changed)
-            for name in models
-        ]
-        show_names(photos, members[0].classes)
-        several = any(member.threshold is not None for member in members)
-        if several and plot is not None:
-            raise UsageError(
-                "--plot draws one answer a photo, and these networks tell several labels",
-                "leave it out",
-            )
-        measure = evaluate_several if several else evaluate
-        found = measure(
-            members, photos, lambda done, total: screen.progress("pictures", done, total)
+        found = _evaluated(flags, _photos(flags.models, flags.data, flags.part), screen)
+    warn_unreadable(found.errors)
+    _show(flags.models, found, flags.json)
+    if flags.plot is not None and not isinstance(found, LabelEvaluation):
+        _draw(flags.plot, flags.models, found)
+
+
+def _evaluated(
+    flags: Flags, photos: list[tuple[str, str]], screen: Screen
+) -> Evaluation | LabelEvaluation:
+    from zoo.predict.evaluate import evaluate, evaluate_several
+    from zoo.predict.predictor import Opening, open_predictor
+
+    how = Opening(device=flags.device, trusts=flags.trust_changed)
+    members = [open_predictor(name, how, progress=screen.bytes) for name in flags.models]
+    _show_names(photos, members[0].classes)
+    several = any(member.threshold is not None for member in members)
+    if several and flags.plot is not None:
+        raise UsageError(
+            "--plot draws one answer a photo, and these networks tell several labels",
+            "leave it out",
         )
-    show_errors(found.errors)
-    if isinstance(found, LabelEvaluation):
-        show_several(models, found, json)
-        return
-    show(models, found, json)
-    if plot is not None:
-        draw(plot, models, found)
+    measure = evaluate_several if several else evaluate
+    return measure(members, photos, lambda done, total: screen.progress("pictures", done, total))
 
 
-def show_names(photos: list[tuple[str, str]], classes: tuple[str, ...]) -> None:
-    """Classes of the photos that are written otherwise than the network's."""
+def _show_names(photos: list[tuple[str, str]], classes: tuple[str, ...]) -> None:
+    """Say which classes of the photos are written otherwise than the network's."""
     from zoo.data.names import matching, otherwise
     from zoo.data.samples import labels_in
 
@@ -84,15 +82,7 @@ def show_names(photos: list[tuple[str, str]], classes: tuple[str, ...]) -> None:
         talk(line)
 
 
-def show_errors(errors: tuple[tuple[str, str], ...]) -> None:
-    if errors:
-        many = count(len(errors), "unreadable photo is", "unreadable photos are")
-        talk(f"warning: {many} left out:")
-        for path, reason in errors[:5]:
-            talk(f"  {path}: {reason}")
-
-
-def draw(path: Path, models: list[str], found: Evaluation) -> None:
+def _draw(path: Path, models: list[str], found: Evaluation) -> None:
     from zoo.report import curves
 
     names = [*models, f"committee of {len(models)}"][: len(found.answers)]
@@ -104,10 +94,10 @@ def draw(path: Path, models: list[str], found: Evaluation) -> None:
     talk(f"the curves are in {path}")
 
 
-def chosen(models: list[str], data: str | None, part: str | None) -> list[tuple[str, str]]:
-    """(path, class) of the photos to measure on, and what there is to say of them."""
+def _photos(models: list[str], data: str | None, part: str | None) -> list[tuple[str, str]]:
+    """Return (path, class) of the photos to measure on, and say what is left out."""
     from zoo import datasets
-    from zoo.data.left_out import told
+    from zoo.data.ignored import told
     from zoo.predict import evaluation_set
 
     if data is None:
@@ -124,7 +114,8 @@ def chosen(models: list[str], data: str | None, part: str | None) -> list[tuple[
         if trained.photos:
             talk(
                 f"warning: {', '.join(trained.by)} trained on {len(trained.photos):,} of them"
-                f"{copied(trained)}, which --part train keeps: this is how well they are remembered"
+                f"{_copied(trained)}, which --part train keeps: this is how well they are "
+                "remembered"
             )
         return photos
     left, trained = evaluation_set.unseen(photos, models)
@@ -132,59 +123,43 @@ def chosen(models: list[str], data: str | None, part: str | None) -> list[tuple[
         gone = len(photos) - len(left)
         talk(
             f"{count(gone, 'photo')} left out, since {', '.join(trained.by)} trained on "
-            f"{'it' if gone == 1 else 'them'}{copied(trained)}: {len(left):,} to measure on"
+            f"{'it' if gone == 1 else 'them'}{_copied(trained)}: {len(left):,} to measure on"
         )
     return left
 
 
-def copied(trained: Known) -> str:
-    """How many of the photos lie elsewhere than those of the training."""
+def _copied(trained: Known) -> str:
+    """Say how many of the photos are elsewhere than those of the training."""
     if not trained.copies:
         return ""
     return f" ({trained.copies:,} recognised by content, as copies of photos of the training)"
 
 
-def show(models: list[str], found: Evaluation, json: bool) -> None:
-    rows = list(zip(models, found.members, strict=True))
-    if found.committee:
-        rows.append((f"committee of {len(models)}", found.committee))
-    eces = [answers.ece for answers in found.answers]
+def _show(models: list[str], found: Evaluation | LabelEvaluation, json: bool) -> None:
+    """Print a row for each network and for their committee."""
+    from zoo.predict.evaluate import Evaluation
+
+    names = [*models, f"committee of {len(models)}"]
+    reports = [*found.members, *filter(None, [found.committee])]
+    added: list[dict[str, object]] = [{} for _ in reports]
+    scores = {"mAP": "map", "macro-F1": "macro_f1", "all labels right": "exact"}
+    if isinstance(found, Evaluation):
+        ours = zip(reports, found.answers, strict=True)
+        added = [{"wrong": _wrong(report), "ece": answers.ece} for report, answers in ours]
+        scores = {"wrong": "wrong", "accuracy": "accuracy", "macro-F1": "macro_f1", "ECE": "ece"}
+    rows = [{"network": name} | more | report.to_dict()
+            for name, more, report in zip(names, added, reports, strict=False)]  # fmt: skip
     if json:
-        results = [result(*row, ece) for row, ece in zip(rows, eces, strict=True)]
-        print_json({"photos": found.photos, "results": results})
+        print_json({"photos": found.photos, "results": rows})
         return
     cells = [
-        (name, str(found.photos), str(wrong(report)), percent(report.accuracy, 2),
-         percent(report.macro_f1, 2), percent(ece, 2))
-        for (name, report), ece in zip(rows, eces, strict=True)
+        (row["network"], str(found.photos),
+         *(str(row[key]) if key == "wrong" else percent(row[key], 2) for key in scores.values()))
+        for row in rows
     ]  # fmt: skip
-    header = ("network", "photos", "wrong", "accuracy", "macro-F1", "ECE")
-    for line in table(cells, header, right=" rrrrr"):
-        out(line)
+    print_table(cells, ("network", "photos", *scores), right=" rrrrr")
 
 
-def show_several(models: list[str], found: LabelEvaluation, json: bool) -> None:
-    rows = list(zip(models, found.members, strict=True))
-    if found.committee:
-        rows.append((f"committee of {len(models)}", found.committee))
-    if json:
-        results = [{"network": name, **report.to_dict()} for name, report in rows]
-        print_json({"photos": found.photos, "results": results})
-        return
-    cells = [
-        (name, str(found.photos), percent(report.map, 2), percent(report.macro_f1, 2),
-         percent(report.exact, 2))
-        for name, report in rows
-    ]  # fmt: skip
-    header = ("network", "photos", "mAP", "macro-F1", "all labels right")
-    for line in table(cells, header, right=" rrrr"):
-        out(line)
-
-
-def wrong(report: Report) -> int:
+def _wrong(report: Report) -> int:
     confusion = report.confusion
     return sum(sum(row) for row in confusion) - sum(row[k] for k, row in enumerate(confusion))
-
-
-def result(name: str, report: Report, ece: float) -> dict[str, Any]:
-    return {"network": name, "wrong": wrong(report), "ece": ece, **report.to_dict()}

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from zoo import text
 from zoo.cli.console import Screen, out, print_json, talk
-from zoo.cli.flags import Grouped, TrustChanged
+from zoo.cli.flags import Grouped, Sectioned
+from zoo.cli.options import NETWORK, argument, flag, options, output, shared
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.export.onnx import Exported
-    from zoo.export.reconstruction import Rebuilt
+    from zoo.export.records import Exported, Rebuilt
     from zoo.run import Run
 
 FEWEST = 16  # photos to choose those of the proof from
+PROOF = "Proof"
 
 app = typer.Typer(
     help="Write a run in another format, proved equal.", no_args_is_help=True, cls=Grouped
@@ -31,100 +32,76 @@ def formats() -> None:
     pass
 
 
-@app.command("onnx")
-def onnx(
-    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File; else RUN/model.onnx.")
-    ] = None,
-    input: Annotated[
-        str, typer.Option(help="image: uint8 RGB of any size; tensor: the bare network.")
-    ] = "image",
-    photos: Annotated[
-        Path | None, typer.Option(help="Photos of the proof; else the run's validation photos.")
-    ] = None,
-    count: Annotated[
-        int | None,
-        typer.Option(min=1, help="Photos of the proof; else 4 to 16, what takes about a second."),
-    ] = None,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Compute in int8, measured beside fp32 first.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write an int8 file that often answers otherwise.")
-    ] = False,
-    trust_changed: TrustChanged = False,
-    json: Annotated[bool, typer.Option("--json", help="The proof as JSON on stdout.")] = False,
-) -> None:
-    """One ONNX file: raw pictures in, probabilities out, compared with the run on real photos.
+@dataclass(frozen=True)
+class Flags:
+    run: Path = argument("A finished run folder.")
+    input: Literal["image", "tensor"] = flag(
+        "What the file takes: image is uint8 RGB of any size, tensor is what the network takes.",
+        NETWORK,
+        "image",
+    )
+    int8: bool = flag("Compute in int8, measured beside fp32 first.", NETWORK, False)
+    trust_changed: bool = shared("trust_changed")
+    photos: Path | None = flag("Photos to compare on. Default: the run's validation photos.", PROOF)
+    count: int | None = flag(
+        "Photos to compare at most. Default: 4 to 16, what takes about a second.", PROOF, min=1
+    )
+    force: bool = flag(
+        "Write a file that answers otherwise than the run for more than 2 % of them.", PROOF, False
+    )
+    output: Path | None = output("File. Default: RUN/model.onnx, or RUN/model-int8.onnx.")
+    json: bool = shared("json")
 
-    The Preprocess and softmax are inside, class names are in the metadata. Of an autoencoder the
-    picture comes out again, and its code. Where the file and the run disagree no file is left.
+
+@app.command("onnx", cls=Sectioned)
+@options
+def onnx(flags: Flags) -> None:
+    """Write one ONNX file, pictures in, probabilities out, that agrees with the run on photos.
+
+    Preprocess and softmax are inside, class names are in the metadata. For an autoencoder the
+    picture comes out again, and its code. Where file and run disagree no file is left.
     """
     from zoo import weights
+    from zoo.predict import writers
     from zoo.run import Run
 
-    if input not in ("image", "tensor"):
-        raise UsageError(f"--input {input}", "give `image` or `tensor`")
-    opened = Run.open(run, trusts=trust_changed).finished()
-    destination = output or run / ("model-int8.onnx" if int8 else "model.onnx")
-    if not destination.parent.is_dir():
-        raise UsageError(f"-o {output}: there is no folder {destination.parent}", "make it first")
-    if destination.is_dir():
-        raise UsageError(f"-o {output} is a folder", "give a file name, as model.onnx")
-    if destination.suffix.lower() != ".onnx":
-        raise UsageError(
-            f"-o {output}: predict knows an exported file by .onnx", "give a name that ends so"
-        )
-    with Screen() as screen:
-        from zoo.export import int8 as in_int8
-        from zoo.export import onnx as in_fp32
-
-        chosen = photos_of_proof(opened, photos)
-        proof: Exported | Rebuilt
-        if opened.record.get("task", "classify") == "reconstruct":
-            refuse_int8(opened, int8)
-            proof = rebuilt(opened, chosen, destination, input, screen.say, count)
-        elif int8:
-            proof = in_int8.export_run(
-                opened, chosen, destination, input, screen.say, count, force=force
-            )
-        else:
-            proof = in_fp32.export_run(
-                opened, chosen, destination, input, screen.say, count, force=force
-            )
-    name = f"{input}-int8" if int8 else input
-    known = {**proof.to_dict(), "sha256": weights.hash_of(destination)}
-    opened.update(exported={**opened.record.get("exported", {}), name: known})
-    show(proof)
-    print_json(proof.to_dict()) if json else out(destination)
-
-
-def refuse_int8(run: Run, asked: bool) -> None:
-    if asked:
+    run = Run.open(flags.run, trusts=flags.trust_changed).finished()
+    if flags.int8 and _is_autoencoder(run):
         raise UsageError(
             f"--int8 of {run.folder}, an autoencoder: its agreement is measured by classes",
             "leave --int8 out",
         )
+    default = "model-int8.onnx" if flags.int8 else "model.onnx"
+    destination = flags.output or flags.run / default
+    writers.check(destination, (".onnx",))
+    with Screen() as screen:
+        proof = _exported(run, flags, destination, screen)
+    known = {**proof.to_dict(), "sha256": weights.hash_of(destination)}
+    name = f"{flags.input}-int8" if flags.int8 else flags.input
+    run.update(exported={**run.record.get("exported", {}), name: known})
+    _show(proof)
+    print_json(proof.to_dict()) if flags.json else out(destination)
 
 
-def rebuilt(
-    run: Run,
-    photos: list[Path],
-    destination: Path,
-    kind: str,
-    say: Callable[[str], None],
-    most: int | None,
-) -> Rebuilt:
-    from zoo import network
-    from zoo.export.reconstruction import export
-
-    precision = run.record["precision"]
-    return export(network.of_run(run), photos, destination, kind, say, precision, most)
+def _is_autoencoder(run: Run) -> bool:
+    return bool(run.record.get("task") == "reconstruct")
 
 
-def photos_of_proof(run: Run, folder: Path | None) -> list[Path]:
-    """Those asked for, else the run's validation photos, and training photos where they are few."""
+def _exported(run: Run, flags: Flags, destination: Path, screen: Screen) -> Exported | Rebuilt:
+    """Write the file and return its proof."""
+    from zoo.export import int8, onnx, reconstruction
+    from zoo.export.records import Order
+
+    photos = _photos_of_proof(run, flags.photos)
+    order = Order(photos, destination, flags.input, flags.count, flags.force, screen.say)
+    if _is_autoencoder(run):
+        return reconstruction.export_run(run, order)
+    export = int8.export_run if flags.int8 else onnx.export_run
+    return export(run, order)
+
+
+def _photos_of_proof(run: Run, folder: Path | None) -> list[Path]:
+    """Return a folder's photos, else the run's of val, and of train where those are few."""
     from zoo.predict.inputs import find
 
     if folder is not None:
@@ -133,24 +110,24 @@ def photos_of_proof(run: Run, folder: Path | None) -> list[Path]:
     return val + run.photos("train")[: max(0, FEWEST - len(val))]
 
 
-def show(proof: Exported | Rebuilt) -> None:
-    from zoo.export.onnx import Exported
+def _show(proof: Exported | Rebuilt) -> None:
+    from zoo.export.records import Exported
 
     if not isinstance(proof, Exported):
-        show_rebuilt(proof)
+        _show_rebuilt(proof)
     elif proof.computes == "int8":
-        show_int8(proof)
+        _show_int8(proof)
     else:
-        show_classes(proof)
+        _show_classes(proof)
     if isinstance(proof, Exported) and proof.odd_photos:
-        show_odd(proof)
+        _show_odd(proof)
     image = proof.input == "image"
     kind = "uint8 N,H,W,3, any size" if image else "float32 N,C,H,W, normalised"
     what = "classes and Preprocess are" if isinstance(proof, Exported) else "Preprocess is"
     talk(f"input: {kind}; {proof.bytes / 1e6:.1f} MB; {what} in the metadata")
 
 
-def show_classes(proof: Exported) -> None:
+def _show_classes(proof: Exported) -> None:
     recalled = proof.reference != "torch"
     beside = f", beside the run's {proof.reference}" if recalled else ""
     what = "their probabilities" if recalled else "probabilities"
@@ -167,8 +144,8 @@ def show_classes(proof: Exported) -> None:
         )
 
 
-def show_odd(proof: Exported) -> None:
-    """What comes of photos that are stored otherwise than the run's own may be."""
+def _show_odd(proof: Exported) -> None:
+    """Say how it does on photos that are stored otherwise than the run's own may be."""
     talk(
         f"on {text.count(proof.odd_photos or 0, 'photo')} of odd sizes and kinds, decoded as "
         f"README says: same class on {proof.odd_agree} of {proof.odd_photos}, probabilities "
@@ -176,7 +153,7 @@ def show_odd(proof: Exported) -> None:
     )
 
 
-def show_int8(proof: Exported) -> None:
+def _show_int8(proof: Exported) -> None:
     accuracy = ""
     if proof.accuracy is not None and proof.accuracy_fp32 is not None:
         accuracy = (
@@ -194,7 +171,7 @@ def show_int8(proof: Exported) -> None:
     )
 
 
-def show_rebuilt(proof: Rebuilt) -> None:
+def _show_rebuilt(proof: Rebuilt) -> None:
     talk(
         f"proved on {text.count(proof.photos, 'photo')} with {proof.runtime}: values of the "
         f"reconstruction differ by {proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on "

@@ -7,43 +7,28 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING
 
 from zoo.cli import flags
 from zoo.cli.console import Screen, print_json, put, talk
 from zoo.errors import UsageError
-from zoo.text import percent
 
 if TYPE_CHECKING:
-    from zoo.finetune.events import FeaturesDone
-    from zoo.finetune.plan import Plan
+    from zoo.finetune.describe import Line
+    from zoo.finetune.job import Job
     from zoo.recipe import Recipe
     from zoo.run import Run
-    from zoo.train.distributed import Team
-    from zoo.train.loop import Epoch
+    from zoo.train.distributed import Ranks
 
 
 @flags.settings("finetune")
 def command(
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Run folder to make. Default: runs/MODEL-PHOTOS."),
-    ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="TOML file of settings; flags win over it.")
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Finish this run with the settings that it has.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")
-    ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON on stdout.")
-    ] = False,
-    **given: Any,
+    output: flags.RunFolder = None,
+    recipe: flags.RecipeFile = None,
+    resume: flags.Resume = None,
+    dry_run: flags.DryRun = False,
+    json: flags.Json = False,
+    **given: object,
 ) -> None:
     """Retrain a network's head on your photos; everything goes into a run folder.
 
@@ -53,196 +38,122 @@ def command(
     from zoo import recipe as recipes
 
     chosen = flags.given(given)
-    if resume is not None:
-        continue_run(resume, [*chosen, *others(output, recipe, dry_run)], json)
-        return
-    begin(recipes.make(chosen, recipe), output, dry_run, json)
-
-
-def others(output: Path | None, recipe: Path | None, dry_run: bool) -> list[str]:
-    """The flags that are no settings and that a resumed run cannot take, where they were given."""
-    found = {"output": output, "recipe": recipe, "dry_run": dry_run}
-    return [name for name, value in found.items() if value]
+    if resume is None:
+        begin(recipes.make(chosen, recipe), output, dry_run, json)
+    else:
+        own = {"output": output, "recipe": recipe, "dry_run": dry_run or None}
+        continue_run(resume, [*chosen, *flags.given(own)], json)
 
 
 def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> None:
-    """Plans, prints the plan, and carries it out in a new run folder."""
-    from zoo.finetune import checks
-    from zoo.train import distributed as teams
+    """Plan, print the plan, and carry it out in a new run folder."""
+    from zoo.train.distributed import torchrun
 
-    with Screen() as screen, teams.meeting() as team:
-        from zoo.finetune import planning
+    with Screen() as screen, torchrun() as ranks:
+        from zoo.finetune import begin, checks
+        from zoo.finetune.describe import lines
+        from zoo.finetune.prepare import prepare
 
-        screen.quiet = not team.first
-        folder, again = place(settings, output) if team.first else (Path(), False)
-        folder, again = team.everyone([os.fspath(folder), again])[0]
+        screen.quiet = not ranks.main
+        folder, again = _place(settings, output) if ranks.main else (Path(), False)
+        folder, again = ranks.all_gather([os.fspath(folder), again])[0]
         if again:
-            go_on(Path(folder), team, screen, json)
+            _go_on(Path(folder), ranks, screen, json)
             return
-        with team.in_turn():
-            plan = planning.make(settings, screen.bytes, begin=not dry_run)
-        try:
-            checks.check_team(settings, team)
-            if team.first:
-                show_plan(plan)
-                show_team(team)
-            if dry_run:
-                if team.first:
-                    talk("dry run: nothing was computed, nothing was written")
-                return
-            from zoo.finetune import begin
-
-            carry_out(begin.start(plan, Path(folder), screen, team), screen, json)
-        finally:
-            plan.stop()
+        with ranks.main_first():
+            prepared = prepare(settings, screen.bytes, begin=not dry_run)
+        with prepared:
+            checks.check_team(settings, ranks)
+            if ranks.main:
+                show_lines(lines(prepared.plan))
+                _show_team(ranks)
+            if not dry_run:
+                carry_out(begin.start(prepared, Path(folder), screen, ranks), screen, json)
+            elif ranks.main:
+                talk("dry run: nothing was computed, nothing was written")
 
 
-def place(settings: Recipe, output: Path | None) -> tuple[Path, bool]:
-    """The run folder, and whether it is there: begun by the torchrun that has started us again."""
-    from zoo.run import Run
+def _place(settings: Recipe, output: Path | None) -> tuple[Path, bool]:
+    """Return the run folder, and whether the torchrun that has started us again has begun it.
 
-    folder = output or free_folder(settings)
-    if Run.begun_here(folder):
-        return folder, True
-    refuse_existing(folder)
-    return folder, False
+    It is runs/MODEL-PHOTOS unless it is given, with a number behind it where that is taken.
+    """
+    from zoo.run import Run, refuse
+
+    if output is None:
+        name = f"{settings.model.replace('/', '-')}-{Path(settings.data).resolve().name}"
+        names = (name, *(f"{name}-{number}" for number in range(2, 10_000)))
+        places = (Path("runs") / each for each in names)
+        output = next(path for path in places if not path.exists() or Run.begun_here(path))
+    again = Run.begun_here(output)
+    if output.exists() and not again:  # before weights are loaded; Run.create checks it again
+        refuse(output)
+    return output, again
 
 
-def show_team(team: Team) -> None:
-    if not team.alone:
-        talk(f"processes  {team.world}, of torchrun: each takes its share of every batch")
+def _show_team(ranks: Ranks) -> None:
+    if not ranks.single:
+        talk(f"processes  {ranks.world}, of torchrun: each takes its share of every batch")
 
 
 def continue_run(folder: Path, named: Sequence[str], json: bool) -> None:
     """Finish a run. named: what was given besides; raises UsageError for that."""
+    from zoo.run import Run
+
     if named:
         raise UsageError(
             f"--resume takes every setting from the run, but {', '.join(named)} was given too",
-            f"`zoo finetune --resume {folder}` alone",
+            f"`{Run.open(folder).resume}` alone",
         )
-    from zoo.train import distributed as teams
+    from zoo.train.distributed import torchrun
 
-    with Screen() as screen, teams.meeting() as team:
-        screen.quiet = not team.first
-        go_on(folder, team, screen, json)
+    with Screen() as screen, torchrun() as ranks:
+        screen.quiet = not ranks.main
+        _go_on(folder, ranks, screen, json)
 
 
-def go_on(folder: Path, team: Team, screen: Screen, json: bool) -> None:
-    """Finishes a run, or says that it is finished."""
+def _go_on(folder: Path, ranks: Ranks, screen: Screen, json: bool) -> None:
+    """Finish a run, or say that it is finished."""
     from zoo.run import Run
 
     run = Run.open(folder)
     if run.record["status"] == "failed":
         run.finished()  # says why it cannot go on
     if run.record["status"] == "finished":
-        if team.first:
+        if ranks.main:
             talk(f"{folder} is finished already; nothing to do")
             run.tidy()
             show_result(run, json)
         return
-    with run.held() if team.first else nullcontext():
-        from zoo.finetune import begin, planning
+    with run.held() if ranks.main else nullcontext():
+        from zoo.finetune import begin
+        from zoo.finetune.prepare import prepare
 
-        with team.in_turn():
-            plan = planning.make(begin.recipe_of(run), screen.bytes, begin=True)
-        try:
-            if team.first:
+        with ranks.main_first():
+            prepared = prepare(begin.recipe_of(run), screen.bytes, begin=True)
+        with prepared:
+            if ranks.main:
                 talk(f"resuming {folder}")
-                show_team(team)
-            carry_out(begin.resume(plan, run, screen, team), screen, json)
-        finally:
-            plan.stop()
+                _show_team(ranks)
+            carry_out(begin.resume(prepared, run, screen, ranks), screen, json)
 
 
-def carry_out(job: Any, screen: Screen, json: bool) -> None:
-    from zoo.cli.finetune_report import show_report
-    from zoo.finetune.events import FeaturesDone, Finished, Note
+def carry_out(job: Job, screen: Screen, json: bool) -> None:
+    """Carry a job out, show what it tells, and print what came of it."""
+    from zoo.cli.finetune_report import Story
+    from zoo.finetune.job import run
 
-    header = False
-    if not job.team.first:
-        for _ in job.events():
-            pass
-        return
-    for event in job.events():
-        if isinstance(event, Note | FeaturesDone | Finished):
-            screen.close()  # else the bar of the epochs goes on below what is said
-        if isinstance(event, Note):
-            talk(event.text)
-        elif isinstance(event, FeaturesDone):
-            show_features(event, job.recipe)
-        elif isinstance(event, Finished):
-            show_report(event, job.run)
-        else:
-            if not header:
-                talk(f"epoch  train loss  val loss  {SCORES[job.recipe.task]}")
-                header = True
-            show_epoch(event, job.recipe.epochs, job.plan.best)
-    show_result(job.run, json)
+    screen.show = Story(screen, job.plan, job.inputs.run).show
+    if run(job):
+        show_result(job.inputs.run, json)
 
 
-SCORES = {
-    "classify": "accuracy  macro-F1",
-    "multilabel": "     mAP  macro-F1",
-    "reconstruct": "       MSE",
-}
-
-
-def free_folder(settings: Recipe) -> Path:
-    """runs/MODEL-PHOTOS, with a number behind it where that is taken."""
-    from zoo.run import Run
-
-    name = f"{settings.model.replace('/', '-')}-{Path(settings.data).resolve().name}"
-    taken = [Path("runs") / name, *(Path("runs") / f"{name}-{n}" for n in range(2, 10_000))]
-    return next(path for path in taken if not path.exists() or Run.begun_here(path))
-
-
-def refuse_existing(folder: Path) -> None:
-    """Before the weights are loaded; Run.create checks again."""
-    from zoo.run import refuse
-
-    if folder.exists():
-        refuse(folder)
-
-
-def show_plan(plan: Plan) -> None:
-    from zoo.finetune.describe import lines
-
-    told = lines(plan)
+def show_lines(told: Sequence[Line]) -> None:
+    """Print lines of a plan, the reasons below each other."""
     widest = max(len(line.value) for line in told if len(line.value) < 50)
     for line in told:
         reason = f"  {line.reason}" if line.reason else ""
         talk(f"{line.what:<10} {line.value:<{widest}}{reason}")
-
-
-def show_features(event: FeaturesDone, recipe: Recipe) -> None:
-    what = "features" if recipe.freeze else "photos"
-    rate = event.computed / event.seconds if event.seconds else 0
-    done = f"{event.computed:,} computed ({rate:,.0f}/s)" if event.computed else "none to compute"
-    cached = f", {event.cached:,} from the cache" if event.cached else ""
-    talk(f"{what:<10} {done}{cached} in {event.seconds:.1f} s")
-    if event.balance:
-        talk(event.balance)
-    if event.bad:
-        talk(f"warning: {len(event.bad)} unreadable photos are left out, see skipped.csv:")
-        for path, reason in list(event.bad.items())[:5]:
-            talk(f"  {path}: {reason}")
-
-
-def show_epoch(epoch: Epoch, epochs: int, best: str) -> None:
-    """Every epoch of a short run, about thirty lines of a long one, and every new best."""
-    shown = epoch.best and best != "last"
-    for note in epoch.notes:
-        talk(note)
-    if shown or epoch.epoch == epochs or epoch.epoch % max(1, epochs // 30) == 0:
-        mark = "  best" if shown and best != "optimum" else ""
-        first = epoch.accuracy if epoch.map is None else epoch.map
-        scores = (
-            f"{percent(first):>8}  {percent(epoch.macro_f1):>8}"
-            if epoch.mse is None
-            else f"{epoch.mse:>10.6f}"
-        )
-        losses = f"{epoch.train_loss:>10.4f}  {epoch.val_loss:>8.4f}"
-        talk(f"{epoch.epoch:>5}  {losses}  {scores}{mark}")
 
 
 def show_result(run: Run, json: bool) -> None:

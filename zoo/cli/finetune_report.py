@@ -1,4 +1,4 @@
-"""What `zoo finetune` says of a run that is complete, on the test photos or else the val photos."""
+"""What `zoo finetune` says while it runs, and of a run that is complete."""
 
 from __future__ import annotations
 
@@ -8,20 +8,145 @@ from zoo.cli.console import table, talk
 from zoo.text import count, percent
 
 if TYPE_CHECKING:
-    from zoo.finetune.events import Finished
-    from zoo.metrics import LabelReport, Report
+    from zoo.cli.console import Screen
+    from zoo.finetune.events import FeaturesDone, Finished
+    from zoo.finetune.plan import Plan
+    from zoo.metrics import ClassScore, LabelReport, LabelScore, Report
+    from zoo.recipe import Recipe
     from zoo.run import Run
+    from zoo.train.records import Epoch, Scores
+
+SHOWN = 30  # classes
+SCORES = {
+    "classify": "accuracy  macro-F1",
+    "multilabel": "     mAP  macro-F1",
+    "reconstruct": "       MSE",
+}
+
+
+class Story:
+    """Shows the events of a fine-tune, one after the other."""
+
+    def __init__(self, screen: Screen, plan: Plan, run: Run) -> None:
+        self.screen, self.plan, self.run = screen, plan, run
+        self.header = False
+
+    def show(self, event: object) -> None:
+        """Print what there is to say of an event."""
+        from zoo.finetune.events import FeaturesDone, Finished, Note
+        from zoo.train.records import Epoch
+
+        recipe = self.plan.recipe
+        if isinstance(event, Note | FeaturesDone | Finished):
+            self.screen.close()  # else the bar of the epochs goes on below what is said
+        if isinstance(event, Note):
+            talk(event.text)
+        elif isinstance(event, FeaturesDone):
+            show_features(event, recipe)
+        elif isinstance(event, Finished):
+            show_report(event, self.run)
+        elif isinstance(event, Epoch):
+            if not self.header:
+                talk(f"epoch  train loss  val loss  {SCORES[recipe.task or 'classify']}")
+                self.header = True
+            show_epoch(event, recipe.epochs, self.plan.best)
+
+
+def show_features(event: FeaturesDone, recipe: Recipe) -> None:
+    what = "features" if recipe.freeze else "photos"
+    rate = event.computed / event.seconds if event.seconds else 0
+    done = f"{event.computed:,} computed ({rate:,.0f}/s)" if event.computed else "none to compute"
+    cached = f", {event.cached:,} from the cache" if event.cached else ""
+    talk(f"{what:<10} {done}{cached} in {event.seconds:.1f} s")
+    if event.balance:
+        talk(event.balance)
+    if event.bad:
+        talk(f"warning: {len(event.bad)} unreadable photos are left out, see skipped.csv:")
+        for path, reason in list(event.bad.items())[:5]:
+            talk(f"  {path}: {reason}")
+
+
+def show_epoch(epoch: Epoch, epochs: int, best: str) -> None:
+    """Every epoch of a short run, about thirty lines of a long one, and every new best."""
+    shown = epoch.best and best != "last"
+    for note in epoch.notes:
+        talk(note)
+    if shown or epoch.epoch == epochs or epoch.epoch % max(1, epochs // 30) == 0:
+        mark = "  best" if shown and best != "optimum" else ""
+        first = epoch.accuracy if epoch.map is None else epoch.map
+        scores = (
+            f"{percent(first):>8}  {percent(epoch.macro_f1):>8}"
+            if epoch.mse is None
+            else f"{epoch.mse:>10.6f}"
+        )
+        losses = f"{epoch.train_loss:>10.4f}  {epoch.val_loss:>8.4f}"
+        talk(f"{epoch.epoch:>5}  {losses}  {scores}{mark}")
 
 
 def show_report(event: Finished, run: Run) -> None:
     """The test photos' figures come first where there are any: the val photos flatter."""
     scores = event.test.scores if event.test else event.scores
-    if scores.report:
-        show_classes(scores.report, event, run)
-    elif scores.labels:
-        show_labels(scores.labels, event, run)
-    else:
+    found = scores.report or scores.labels
+    if found is None:
         show_reconstruction(event, run)
+        return
+    show_table(found, event)
+    talk()
+    talk(f"{accuracy(scores, event, run)}{missing(found)}")
+    show_val(event, run)
+    show_confidence(event)
+    show_evidence(event)
+    if event.agreement is not None:
+        same = "class" if scores.report else "labels"
+        talk(f"bf16 gives the same {same} as fp32 on {percent(event.agreement)} of the val photos")
+    talk(f"next: zoo predict {run.folder} FOLDER; zoo export onnx {run.folder}")
+
+
+def show_table(found: Report | LabelReport, event: Finished) -> None:
+    """A row for each class; of more than SHOWN classes those that are taken for others most."""
+    from zoo.metrics import LabelReport
+
+    several = isinstance(found, LabelReport)
+    names = ("ap", "precision", "recall", "f1") if several else ("precision", "recall", "f1")
+    classes: list[ClassScore | LabelScore] = list(found.classes)
+    if len(classes) > SHOWN:
+        there = [score for score in classes if score.photos]
+        classes = sorted(there, key=lambda score: getattr(score, names[0 if several else 2]))[
+            :SHOWN
+        ]
+    rows = [
+        (score.name, str(score.photos),
+         *(percent(getattr(score, name)) if score.photos else "-" for name in names))
+        for score in classes
+    ]  # fmt: skip
+    header = {"ap": "AP", "f1": "F1"}
+    talk()
+    titles = ("class", f"{part(event)} photos", *(header.get(name, name) for name in names))
+    for line in table(rows, titles, right=" rrrrr"):
+        talk(line)
+    if more := len(found.classes) - len(rows):
+        how = "" if several else ", none with a lower F1,"
+        talk(f"({more} more classes{how} in {class_file(event)})")
+
+
+def accuracy(scores: Scores, event: Finished, run: Run) -> str:
+    """Return the line that a person looks for first."""
+    when = f"({which_epoch(event, run)}), {event.seconds:.1f} s"
+    if report := scores.report:
+        photos = sum(score.photos for score in report.classes)
+        where = "test.csv has every answer"
+        if not event.test:
+            where = "confusion.csv has who is taken for whom"
+        return (
+            f"accuracy {percent(report.accuracy, 2 if photos >= 2000 else 1)}{on_test(event)}, "
+            f"macro-F1 {percent(report.macro_f1)} {when}; {where}"
+        )
+    labels = scores.labels
+    assert labels is not None
+    return (
+        f"mAP {percent(labels.map)}{on_test(event)}; from a probability of {labels.threshold:g} on "
+        f"macro-F1 {percent(labels.macro_f1)}, all labels right on {percent(labels.exact)} {when}"
+    )
 
 
 def show_reconstruction(event: Finished, run: Run) -> None:
@@ -72,81 +197,12 @@ def show_val(event: Finished, run: Run) -> None:
     talk(f"val: {figure} on {count(data['val'], 'photo')}, {where}; {use}")
 
 
-def show_labels(report: LabelReport, event: Finished, run: Run) -> None:
-    kept = list(report.classes)
-    if len(kept) > 30:
-        kept = sorted((score for score in kept if score.photos), key=lambda score: score.ap)[:30]
-    rows = [
-        (score.name, str(score.photos),
-         *(shown(score.photos, v) for v in (score.ap, score.precision, score.recall, score.f1)))
-        for score in kept
-    ]  # fmt: skip
-    header = ("class", f"{part(event)} photos", "AP", "precision", "recall", "F1")
-    talk()
-    for line in table(rows, header, right=" rrrrr"):
-        talk(line)
-    if len(rows) < len(report.classes):
-        talk(f"({len(report.classes) - len(rows)} more classes in {class_file(event)})")
-    talk()
-    talk(
-        f"mAP {percent(report.map)}{on_test(event)}; from a probability of {report.threshold:g} on "
-        f"macro-F1 {percent(report.macro_f1)}, all labels right on {percent(report.exact)} "
-        f"({which_epoch(event, run)}), {event.seconds:.1f} s{missing(report)}"
-    )
-    show_val(event, run)
-    show_confidence(event)
-    show_evidence(event)
-    if event.agreement is not None:
-        talk(f"bf16 gives the same labels as fp32 on {percent(event.agreement)} of the val photos")
-    talk(f"next: zoo predict {run.folder} FOLDER; zoo export onnx {run.folder}")
-
-
-def show_classes(report: Report, event: Finished, run: Run) -> None:
-    by_f1 = sorted(report.classes, key=lambda score: score.f1 if score.photos else 2.0)
-    kept = report.classes if len(report.classes) <= 30 else by_f1[:30]
-    rows = [
-        (
-            score.name,
-            str(score.photos),
-            *(shown(score.photos, v) for v in (score.precision, score.recall, score.f1)),
-        )
-        for score in kept
-    ]
-    talk()
-    header = ("class", f"{part(event)} photos", "precision", "recall", "F1")
-    for line in table(rows, header, right=" rrrr"):
-        talk(line)
-    if len(rows) < len(report.classes):
-        more = len(report.classes) - len(rows)
-        talk(f"({more} more classes, none with a lower F1, in {class_file(event)})")
-    talk()
-    where = "test.csv has every answer"
-    if not event.test:
-        where = "confusion.csv has who is taken for whom"
-    talk(
-        f"accuracy {percent(report.accuracy, 2 if report_size(report) >= 2000 else 1)}"
-        f"{on_test(event)}, macro-F1 {percent(report.macro_f1)} "
-        f"({which_epoch(event, run)}), {event.seconds:.1f} s; {where}{missing(report)}"
-    )
-    show_val(event, run)
-    show_confidence(event)
-    show_evidence(event)
-    if event.agreement is not None:
-        talk(f"bf16 gives the same class as fp32 on {percent(event.agreement)} of the val photos")
-    talk(f"next: zoo predict {run.folder} FOLDER; zoo export onnx {run.folder}")
-
-
 def part(event: Finished) -> str:
     return "test" if event.test else "val"
 
 
 def class_file(event: Finished) -> str:
     return "run.json" if event.test else "classes.csv"
-
-
-def shown(photos: int, share: float) -> str:
-    """Nothing was measured of a class without a photo."""
-    return percent(share) if photos else "-"
 
 
 def missing(report: Report | LabelReport) -> str:
@@ -193,7 +249,3 @@ def show_confidence(event: Finished) -> None:
         f"probabilities: temperature {found.temperature:.2f}, in the head from here on; "
         f"calibration error {found.ece_before:.3f}, with it {found.ece_after:.3f}"
     )
-
-
-def report_size(report: Report) -> int:
-    return sum(score.photos for score in report.classes)

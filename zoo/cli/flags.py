@@ -5,19 +5,32 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from zoo.settings import SECTIONS, Setting, table
+from zoo.settings import OUTPUT, Setting, table
 
+# Flags that are no settings of a recipe.
+RunFolder = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", help="Run folder to make. Default: runs/MODEL-PHOTOS."),
+]
+RecipeFile = Annotated[Path | None, typer.Option(help="TOML file of settings; flags win over it.")]
+Resume = Annotated[Path | None, typer.Option(help="Finish this run with the settings that it has.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 TrustChanged = Annotated[
     bool,
     typer.Option("--trust-changed", help="Use a run's network that was changed after training."),
 ]
 ARGUMENTS = ("model", "data")
+FEW = 7  # flags, --help among them, that need no sections
 Function = Callable[..., Any]
 
 
@@ -30,7 +43,7 @@ def settings(command: str) -> Callable[[Function], Function]:
         keyword = inspect.Parameter.KEYWORD_ONLY
         ours = [one.replace(kind=keyword) for one in own if one.kind is not one.VAR_KEYWORD]
         theirs = [
-            inspect.Parameter(one.name, keyword, default=None, annotation=flag(one))
+            inspect.Parameter(one.name, keyword, default=None, annotation=flag(one, command))
             for one in taken
         ]
         signature = inspect.Signature([*theirs, *ours])
@@ -43,26 +56,25 @@ def settings(command: str) -> Callable[[Function], Function]:
     return add
 
 
-def flag(one: Setting) -> Any:
-    """How typer is told of a setting: what is not given is None, so that a file can say it."""
+def flag(one: Setting, command: str) -> object:
+    """Return how typer is told of a setting: what is not given is None: a file can say it."""
     if one.name in ARGUMENTS:
-        return Annotated[str | None, typer.Argument(help=one.described)]
+        return Annotated[str | None, typer.Argument(help=one.help_in(command))]
     name = "--" + one.name.replace("_", "-")
-    if one.name == "variant":
-        kind: Any = list[str]
-    else:
-        kind = plain(one.kind)
+    kind = list[str] if one.name == "variant" else plain(one.kind)
+    names = one.flags or (name,)
     if kind is bool and one.default is not False:
-        names: tuple[str, ...] = (f"{name}/--no-{name[2:]}",)
-    else:
-        names = one.flags or (name,)
+        names = (f"{name}/--no-{name[2:]}",)
     return Annotated[
-        kind | None, typer.Option(*names, help=one.described, rich_help_panel=one.section)
+        kind | None, typer.Option(*names, help=one.help_in(command), rich_help_panel=one.section)
     ]
 
 
-def plain(kind: Any) -> type:
-    """The type that the command line reads: text for a list of choices, which the table checks."""
+def plain(kind: object) -> type:
+    """Return the type that the command line reads.
+
+    It is text for a list of choices, which the table checks.
+    """
     if typing.get_origin(kind) is Literal:
         return str
     if typing.get_origin(kind) in (types.UnionType, typing.Union):  # with None
@@ -71,27 +83,28 @@ def plain(kind: Any) -> type:
     return kind
 
 
-def given(flags: dict[str, Any]) -> dict[str, Any]:
+def given(flags: Mapping[str, object]) -> dict[str, object]:
     """Return the settings among a command's flags that were given."""
     chosen = {name: value for name, value in flags.items() if value not in (None, [])}
-    if "variant" in chosen:
+    if isinstance(words := chosen.get("variant"), list):
         from zoo.recipe import variants
 
-        chosen["variant"] = variants(chosen["variant"])
+        chosen["variant"] = variants(words)
     return chosen
 
 
 class Sectioned(TyperCommand):
-    """A command whose help has its flags in the sections of the table."""
+    """A command whose help has its flags in sections, Output last, unless they are few."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        rows: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Arguments", *SECTIONS)}
+        rows: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        flags = [one for one in self.get_params(ctx) if one.param_type_name != "argument"]
         for one in self.get_params(ctx):
-            section = "Arguments" if one.param_type_name == "argument" else ""
-            section = section or getattr(one, "rich_help_panel", None) or "Output"
+            section = getattr(one, "rich_help_panel", None) or OUTPUT
+            section = "Options" if len(flags) <= FEW else section
             if record := one.get_help_record(ctx):
-                rows.setdefault(section, []).append(record)
-        for name, records in rows.items():
+                rows.setdefault(section if one in flags else "Arguments", []).append(record)
+        for name, records in sorted(rows.items(), key=lambda section: section[0] == OUTPUT):
             if records:
                 with formatter.section(name):
                     formatter.write_dl(records)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zoo.cli import flags
 from zoo.cli.console import Screen, out, print_json, table, talk
-from zoo.cli.finetune import show_features
+from zoo.cli.finetune import show_lines
+from zoo.cli.finetune_report import show_features
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from zoo.finetune.lr_finder import Point, Suggestion
     from zoo.finetune.plan import Plan
+    from zoo.finetune.prepare import Prepared
     from zoo.recipe import Recipe
 
 # Lines of the plan that say what a whole training would do.
-NOT_OURS = ("training", "kept")
+_NOT_OURS = ("training", "kept")
 
 
 @flags.settings("lr")
@@ -28,13 +31,9 @@ def command(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the curve: a .png, or a .csv.")
     ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="TOML file of settings; flags win over it.")
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the curve as JSON on stdout.")
-    ] = False,
-    **given: Any,
+    recipe: flags.RecipeFile = None,
+    json: flags.Json = False,
+    **given: object,
 ) -> None:
     """Find a learning rate: 100 steps with a rising rate, and where the loss falls.
 
@@ -43,25 +42,25 @@ def command(
     """
     from zoo import recipe as recipes
 
-    check_output(output)
+    _check_output(output)
     settings = flags.given(given)
     ours = recipes.make(settings, recipe, "lr")
     with Screen() as screen:
-        from zoo.finetune import lr_finder, planning
+        from zoo.finetune import lr_finder
+        from zoo.finetune.prepare import prepare
 
         test = lr_finder.in_steps(ours)
-        plan = planning.make(test, screen.bytes)
-        plan = replace(plan, index=plan.index.without_test())  # which is for a training's end
-        show_plan(plan, ours)
-        points = measured(plan, screen)
+        prepared = prepare(test, screen.bytes)
+        prepared.plan = without_test(prepared.plan)
+        show_plan(prepared.plan, ours)
+        points = measured(prepared, screen)
         found = lr_finder.suggestion(points)
-    show_curve(points, found)
-    step = next_step(settings, recipe, ours, test, found.valley)
-    show_suggestion(points, found, step)
+    _show_curve(points, found)
+    step = _next_step(settings, recipe, ours, test, found.valley)
+    _show_suggestion(points, found, step)
     if output is not None:
-        write(
-            output, points, found, f"{ours.model}: {test.optimizer}, batches of {test.batch_size}"
-        )
+        title = f"{ours.model}: {test.optimizer}, batches of {test.batch_size}"
+        write(output, points, found, title)
         talk(f"the curve is in {output}")
     if json:
         print_json(summary(points, found, ours, test, step))
@@ -69,7 +68,12 @@ def command(
         out(plain(found.valley))
 
 
-def check_output(output: Path | None) -> None:
+def without_test(plan: Plan) -> Plan:
+    """Return the plan without the test photos, which are for a training's end."""
+    return replace(plan, index=plan.index.without_test())
+
+
+def _check_output(output: Path | None) -> None:
     """Raises UsageError before anything is computed."""
     if output is None:
         return
@@ -85,40 +89,39 @@ def check_output(output: Path | None) -> None:
 
 
 def show_plan(plan: Plan, ours: Recipe) -> None:
-    from zoo.finetune.describe import lines
+    from zoo.finetune.describe import Line, lines
 
-    kept = [line for line in lines(plan) if line.what not in NOT_OURS]
-    widest = max(len(line.value) for line in kept if len(line.value) < 50)
-    for line in kept:
-        reason = f"  {line.reason}".replace(", see skipped.csv", "") if line.reason else ""
-        talk(f"{line.what:<10} {line.value:<{widest}}{reason}")
     why = "as asked for"
     if ours.optimizer in ("auto", "lbfgs"):
         why = "a rate is of training in steps"
         why += "; lbfgs computes a linear head at once, without one" * ours.freeze
-    talk(f"{'solver':<10} {plan.solver:<{widest}}  {why}")
+    kept = [
+        replace(line, reason=line.reason.replace(", see skipped.csv", ""))
+        for line in lines(plan)
+        if line.what not in _NOT_OURS
+    ]
+    show_lines([*kept, Line("solver", plan.solver, why)])
 
 
-def measured(plan: Plan, screen: Screen) -> list[Point]:
+def measured(prepared: Prepared, screen: Screen) -> list[Point]:
     from zoo.finetune import lr_finder
     from zoo.finetune.events import FeaturesDone
 
-    points = []
-    for event in lr_finder.events(plan, screen):
+    def show(event: object) -> None:
         if isinstance(event, FeaturesDone):
             screen.close()
-            show_features(replace(event, bad={}), plan.recipe)
+            show_features(replace(event, bad={}), prepared.plan.recipe)
             for path, reason in list(event.bad.items())[:5]:
                 talk(f"warning: {path} is left out: {reason}")
             if len(event.bad) > 5:
                 talk(f"warning: {len(event.bad)} unreadable photos are left out in all")
-        elif isinstance(event, lr_finder.Point):
-            points.append(event)
-    return points
+
+    screen.show = show
+    return lr_finder.curve(prepared, screen)
 
 
-def show_curve(points: list[Point], found: Suggestion) -> None:
-    """About fifteen of the points."""
+def _show_curve(points: list[Point], found: Suggestion) -> None:
+    """Show about fifteen of the points."""
     every = max(1, len(points) // 15)
     rows = [
         (f"{point.lr:.1e}", f"{point.loss:.4f}", f"{smooth:.4f}")
@@ -130,7 +133,7 @@ def show_curve(points: list[Point], found: Suggestion) -> None:
     talk()
 
 
-def show_suggestion(points: list[Point], found: Suggestion, step: str) -> None:
+def _show_suggestion(points: list[Point], found: Suggestion, step: str) -> None:
     from zoo.finetune import lr_finder
 
     if len(points) < lr_finder.STEPS:
@@ -144,16 +147,16 @@ def show_suggestion(points: list[Point], found: Suggestion, step: str) -> None:
 
 
 def plain(rate: float) -> str:
-    """Two digits: the curve says no more."""
+    """Return a rate in two digits: the curve says no more."""
     return f"{rate:.2g}"
 
 
-def next_step(
-    settings: dict[str, Any], file: Path | None, ours: Recipe, test: Recipe, rate: float
+def _next_step(
+    settings: Mapping[str, object], file: Path | None, ours: Recipe, test: Recipe, rate: float
 ) -> str:
-    """The fine-tune with these settings and the rate."""
+    """Return the fine-tune with these settings and the rate."""
     if ours.optimizer == "lbfgs":
-        settings = settings | {"optimizer": test.optimizer}
+        settings = {**settings, "optimizer": test.optimizer}
     words = ["zoo", "finetune"]
     words += [str(settings[name]) for name in ("model", "data") if name in settings]
     words += ["--recipe", str(file)] if file else []
@@ -181,7 +184,7 @@ def write(output: Path, points: list[Point], found: Suggestion, title: str) -> N
 
 def summary(
     points: list[Point], found: Suggestion, ours: Recipe, test: Recipe, step: str
-) -> dict[str, Any]:
+) -> dict[str, object]:
     return {
         "model": ours.model,
         "solver": test.optimizer,

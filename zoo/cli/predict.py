@@ -5,100 +5,152 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-import typer
-
-from zoo.cli.console import SAFE, Screen, talk
-from zoo.cli.flags import TrustChanged
-from zoo.errors import DataError, DisagreementError, UsageError
-from zoo.text import count as counted
-from zoo.text import percent, printable
+from zoo.cli.console import Screen, talk
+from zoo.cli.options import argument, flag, options, output, pictures, setting, shared
+from zoo.errors import DataError, DisagreementError
+from zoo.settings import HARDWARE
+from zoo.text import count, percent, printable
 
 if TYPE_CHECKING:
-    from zoo.predict.inputs import Input, Inputs
+    from zoo.predict import inputs
+    from zoo.predict.embed import Embedding
     from zoo.predict.predictor import Prediction, Predictor
 
 AGREEMENT_PICTURES = 64
 REASONS, SHOWN = 1000, 3  # why rows are errors: so many are counted, so many are shown
-REJECT = "Rows whose probability is below this are `rejected`, and have no label."
+Row = TypeVar("Row", bound="Prediction | Embedding")
 
 
-def command(
-    model: Annotated[str, typer.Argument(help="A run folder, a model's name, or a .onnx file.")],
-    inputs: Annotated[str, typer.Argument(help="Folder, picture, 'glob', list.txt, or - (stdin).")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help=".csv, .jsonl or .parquet; else stdout.")
-    ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many classes a row.")] = 1,
-    weights: Annotated[str | None, typer.Option(help="For a model's name: tag or file.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16 or int8; a run has its own.")
-    ] = None,
-    engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
-    force: Annotated[
-        bool, typer.Option("--force", help="Go on where bf16 or int8 disagrees with fp32.")
-    ] = False,
-    trust_changed: TrustChanged = False,
-    reject_below: Annotated[float | None, typer.Option(help=REJECT)] = None,
-    csv_safe: Annotated[bool, typer.Option("--csv-safe", help=SAFE)] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a row is an error.")] = False,
-) -> int:
-    """One row for every picture, in order: its class with the probability, or why there is none."""
-    from zoo.predict import inputs as sources
-    from zoo.predict import predictor, reject, writers
+@dataclass(frozen=True)
+class Flags:
+    model: str = argument("A run folder, a model of `zoo list`, or an .onnx file.")
+    inputs: str = pictures()
+    weights: str | None = shared("weights")
+    trust_changed: bool = shared("trust_changed")
+    device: str = setting("device")
+    precision: Literal["fp32", "bf16", "int8"] | None = flag(
+        "Precision: fp32, bf16 or int8. Default: the run's own, else fp32.", HARDWARE
+    )
+    engine: Literal["auto", "torch", "openvino", "onnxruntime"] = flag(
+        "What runs the network: auto, torch or openvino; an .onnx file auto or onnxruntime.",
+        HARDWARE,
+        "auto",
+    )
+    force: bool = flag("Go on where bf16 or int8 disagrees with fp32.", HARDWARE, False)
+    output: Path | None = output("File to write: .csv, .jsonl or .parquet. Default: CSV on stdout.")
+    top: int = flag("Classes in a row, the likeliest first.", default=1, min=1)
+    reject_below: float | None = flag(
+        "Give no label, but `rejected`, below this probability, as 0.8."
+    )
+    csv_safe: bool = shared("csv_safe")
+    strict: bool = flag("Exit with 1 if a row is an error.", default=False)
 
-    reject.check(reject_below)
-    if precision not in (None, "fp32", "bf16", "int8"):
-        raise UsageError(f"--precision {precision}", "give fp32, bf16 or int8")
-    writers.check(output)
-    writers.check_safe(csv_safe, output)
-    found = sources.find(inputs, sys.stdin)
+
+@options
+def command(flags: Flags) -> int:
+    """Name what every picture shows: a row each, in order, or the reason why there is none."""
+    from zoo.predict import inputs, reject, writers
+
+    reject.check(flags.reject_below)
+    writers.check(flags.output)
+    writers.check_safe(flags.csv_safe, flags.output)
+    found = inputs.find(flags.inputs, sys.stdin)
+    tally = Tally()
     with Screen() as screen:
-        opening: dict[str, Any] = {"choice": weights, "device": device, "engine": engine}
-        opening["trusts"] = trust_changed
-        other = compared_with(model, precision, engine)
-        photos = first_pictures(model, found) if other else []
-        ours = predictor.open_predictor(
-            model, precision=precision, photos=photos, progress=screen.bytes, **opening
+        ours = _opened(flags, found, screen)
+        top, several = min(flags.top, len(ours.classes)), ours.threshold is not None
+        rows = reject.rejecting(ours.rows(found.each, top), flags.reject_below or 0)
+        counted = tally.counting(rows, found.total, screen)
+        writers.write(counted, flags.output, top, sys.stdout, several=several, safe=flags.csv_safe)
+    tally.show(flags.inputs, found, flags.output, flags.reject_below)
+    if flags.reject_below is not None:
+        _show_kept(flags.model, flags.reject_below)
+    return 1 if flags.strict and tally.statuses["error"] else 0
+
+
+class Tally:
+    """How many rows have which status, and the reasons of those that are errors."""
+
+    def __init__(self) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+
+    def counting(self, rows: Iterable[Row], total: int | None, screen: Screen) -> Iterator[Row]:
+        """Return the same rows, counted as they go by."""
+        for done, row in enumerate(rows, start=1):
+            self.statuses[row.status] += 1
+            if row.error and (row.error in self.reasons or len(self.reasons) < REASONS):
+                self.reasons[row.error] += 1
+            yield row
+            screen.progress("pictures", done, total)
+
+    def show(
+        self, target: str, found: inputs.Inputs, output: Path | None, below: float | None = None
+    ) -> None:
+        """Say how many rows there are and what has none. Raises DataError where there is no row."""
+        rows, errors = self.statuses.total(), self.statuses["error"]
+        if not rows:
+            raise DataError(f"{target} names no pictures", "give one path a line")
+        about = [count(rows, "row") + (f" in {output}" if output else "")]
+        if errors:
+            about.append(f"{errors:,} of them {'an error' if errors == 1 else 'errors'}")
+        if below is not None:
+            about.append(f"{self.statuses['rejected']:,} rejected (below {below:g})")
+        talk(", ".join(about))
+        show_left_out(found)
+        for reason, many in self.reasons.most_common(SHOWN):
+            talk(f"  {count(many, 'error')}: {reason}")
+
+
+def _opened(flags: Flags, found: inputs.Inputs, screen: Screen) -> Predictor:
+    """Return what answers. Raises DisagreementError where it is not to be trusted."""
+    from zoo.predict import predictor, reject
+
+    how = predictor.Opening(
+        flags.weights, flags.device, flags.precision, flags.engine, trusts=flags.trust_changed
+    )
+    other = _compared_with(flags)
+    photos = _first_pictures(flags.model, found) if other else []
+    ours = predictor.open_predictor(flags.model, how, photos, screen.bytes)
+    about = count(len(ours.classes), "class", "classes")
+    if ours.threshold is not None:
+        reject.check_several(flags.model, flags.reject_below)
+        about += f", labels are those with a probability of {ours.threshold:g} or more"
+    talk(f"{ours.about}; {about}")
+    if other:
+        exact = replace(how, precision=other, engine="auto")
+        _must_agree(
+            flags, other, ours, lambda: predictor.open_predictor(flags.model, exact), photos
         )
-        about = counted(len(ours.classes), "class", "classes")
-        if ours.threshold is not None:
-            reject.check_several(model, reject_below)
-            about += f", labels are those with a probability of {ours.threshold:g} or more"
-        talk(f"{ours.about}; {about}")
-        if other:
-            must_agree(model, other, opening, ours, photos, force)
-        top = min(top, len(ours.classes))
-        statuses: Counter[str] = Counter()
-        reasons: Counter[str] = Counter()
-
-        def rows() -> Iterator[Prediction]:
-            given = reject.rejecting(ours.rows(found.each, top), reject_below or 0)
-            for done, row in enumerate(given, start=1):
-                statuses[row.status] += 1
-                if row.error and (row.error in reasons or len(reasons) < REASONS):
-                    reasons[row.error] += 1
-                yield row
-                screen.progress("pictures", done, found.total)
-
-        several = ours.threshold is not None
-        count = writers.write(rows(), output, top, sys.stdout, several=several, safe=csv_safe)
-    if not count:
-        raise DataError(f"{inputs} names no pictures", "give one path a line")
-    show_summary(statuses, found, output, reject_below)
-    for reason, many in reasons.most_common(SHOWN):
-        talk(f"  {counted(many, 'error')}: {reason}")
-    if reject_below is not None:
-        show_kept(model, reject_below)
-    return 1 if strict and statuses["error"] else 0
+    return ours
 
 
-def first_pictures(model: str, found: Inputs) -> list[Input]:
-    """What a lower precision is measured on: a run's val photos, else the first of this folder."""
+def _compared_with(flags: Flags) -> str:
+    """Return the precision whose answers count, where others are requested; else nothing.
+
+    For a run that is its own, on the engine that is chosen for it: its head was trained on those
+    features.
+    """
+    from zoo.engine.select import choose
+    from zoo.predict import predictor
+    from zoo.run import Run
+
+    if not predictor.is_run(flags.model):
+        return "fp32" if flags.precision in ("bf16", "int8") else ""
+    own: str = Run.open(Path(flags.model)).record.get("precision", "fp32")
+    if (flags.precision or own) != own:
+        return own
+    elsewhere = own != "fp32" and flags.engine not in ("auto", choose("auto", "cpu", own)[0])
+    return own if elsewhere else ""  # in fp32 all engines agree
+
+
+def _first_pictures(model: str, found: inputs.Inputs) -> list[inputs.Input]:
+    """Return what a lower precision is measured on: a run's val photos, else the first pictures."""
     from zoo.predict import predictor
 
     photos = predictor.val_photos(model, AGREEMENT_PICTURES)
@@ -108,88 +160,54 @@ def first_pictures(model: str, found: Inputs) -> list[Input]:
     return photos
 
 
-def compared_with(model: str, precision: str | None, engine: str) -> str:
-    """The precision whose answers count, where others are asked for; else nothing.
-
-    Of a run its own, on the engine that is chosen for it: its head was trained on those features.
-    """
-    from zoo.engine.select import choose
-    from zoo.predict import predictor
-    from zoo.run import Run
-
-    if not predictor.is_run(model):
-        return "fp32" if precision in ("bf16", "int8") else ""
-    own: str = Run.open(Path(model)).record.get("precision", "fp32")
-    if (precision or own) != own:
-        return own
-    elsewhere = own != "fp32" and engine not in ("auto", choose("auto", "cpu", own)[0])
-    return own if elsewhere else ""  # in fp32 all engines agree
-
-
-def must_agree(
-    model: str,
+def _must_agree(
+    flags: Flags,
     precision: str,
-    opening: dict[str, Any],
     ours: Predictor,
-    photos: list[Input],
-    force: bool,
+    exact: Callable[[], Predictor],
+    photos: list[inputs.Input],
 ) -> None:
-    """What it costs to compute otherwise than in this precision.
+    """Say what it costs to compute otherwise than in this precision, which `exact` opens.
 
-    Raises DisagreementError where that is too much, unless it is to go on.
+    Raises DisagreementError where that is too much, unless --force is given.
     """
     from zoo.metrics import ENOUGH
     from zoo.predict import agreement, predictor
 
-    def exact() -> Predictor:
-        return predictor.open_predictor(model, precision=precision, **{**opening, "engine": "auto"})
-
-    same, count = agreement.measured(model, ours, exact, photos)
+    same, answers = agreement.measured(flags.model, ours, exact, photos)
     what = "class" if ours.threshold is None else "labels"
-    run = predictor.is_run(model)
-    theirs = run and predictor.val_photos(model, 1)
+    run = predictor.is_run(flags.model)
+    theirs = run and predictor.val_photos(flags.model, 1)
     where = "of the run's val photos" if theirs else "of the first pictures"
     who = precision if precision == "fp32" or not run else f"the run itself, in {precision}"
-    talk(f"{ours.engine.name} gives the same {what} as {who} on {same} of {count} {where}")
-    if count and same < ENOUGH * count and not force:
+    talk(f"{ours.engine.name} gives the same {what} as {who} on {same} of {answers} {where}")
+    if answers and same < ENOUGH * answers and not flags.force:
         raise DisagreementError(
-            f"{ours.engine.name} answers {count - same} of {count} {where} otherwise than {who}: "
-            "more than 2 %",
+            f"{ours.engine.name} answers {answers - same} of {answers} {where} otherwise than "
+            f"{who}: more than 2 %",
             "leave --precision and --engine out, or go on all the same with --force",
         )
 
 
-def show_summary(
-    statuses: Counter[str], found: Inputs, output: Path | None, reject_below: float | None
-) -> None:
-    where = f" in {output}" if output else ""
-    errors = statuses["error"]
-    about = [f"{errors:,} of them {'an error' if errors == 1 else 'errors'}"] if errors else []
-    if reject_below is not None:
-        about.append(f"{statuses['rejected']:,} rejected (below {reject_below:g})")
-    talk(", ".join([f"{counted(statuses.total(), 'row')}{where}", *about]))
-    show_left_out(found)
-
-
-def show_left_out(found: Inputs) -> None:
-    """What lies in a folder and has no row, and what could not be looked into."""
-    from zoo.data.left_out import told
+def show_left_out(found: inputs.Inputs) -> None:
+    """Say what is in a folder and has no row, and what could not be looked into."""
+    from zoo.data.ignored import told
 
     if skipped := found.skipped:
         names = ", ".join(printable(name) for name in skipped[:5])
         more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
-        many = counted(len(skipped), "file is no picture and has", "files are no pictures and have")
+        many = count(len(skipped), "file is no picture and has", "files are no pictures and have")
         talk(f"{many} no row: {names}{more}")
     if left := told(found.passed):
         talk(f"left out: {left}")
     for folder, reason in found.closed[:5]:
         talk(f"warning: the folder {folder} cannot be listed: {reason}; it is one error row")
     if more_folders := found.closed[5:]:
-        talk(f"warning: {counted(len(more_folders), 'more folder')} cannot be listed")
+        talk(f"warning: {count(len(more_folders), 'more folder')} cannot be listed")
 
 
-def show_kept(model: str, below: float) -> None:
-    """What the threshold does on photos whose classes are known."""
+def _show_kept(model: str, below: float) -> None:
+    """Say what the threshold does on photos whose classes are known."""
     from zoo.predict import reject
 
     found = reject.kept(Path(model), below)

@@ -70,7 +70,7 @@ def command(
 
 
 def choose(name: str, tag: str | None) -> tuple[ModelSpec, Weights]:
-    """The row and the set of weights; every name is looked up before anything is downloaded."""
+    """Find the row and the set of weights, for every name before anything is downloaded."""
     if catalog.of_library(name):  # a library's, which takes seconds to import
         from zoo import models
 
@@ -89,7 +89,7 @@ def choose(name: str, tag: str | None) -> tuple[ModelSpec, Weights]:
 
 
 def pulled(spec: ModelSpec, row: Weights, screen: Screen) -> Pulled:
-    """One file, downloaded unless it is here, verified, and converted where it is a pickle."""
+    """Download a file unless it is here, verify it, and convert it where it is a pickle."""
     from zoo import weights
 
     size = f"{row.size / 1e6:,.1f} MB, " if row.size else ""
@@ -112,7 +112,7 @@ def pulled(spec: ModelSpec, row: Weights, screen: Screen) -> Pulled:
 
 
 def copy(one: Pulled, folder: Path) -> None:
-    """The file into the folder, whole or not at all; what came there is hashed once more."""
+    """Copy the file into the folder, whole or not at all, and hash what came there."""
     from zoo import weights
     from zoo.disk import replacing, writing
 

@@ -2,86 +2,94 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from zoo import catalog
-from zoo.cli.console import Screen, out, print_json, table, talk
+from zoo.cli.console import Screen, print_json, print_table, talk, warn_unreadable
+from zoo.cli.options import argument, flag, options, output, shared
 from zoo.errors import UsageError
+from zoo.settings import DATA, PHOTOS
 from zoo.text import count, percent, short
 
 if TYPE_CHECKING:
     from zoo.finetune.rank import Ranked, Ranking
 
-SHOWN = 5  # photos left out that are listed; --json has all
+
+@dataclass(frozen=True)
+class Flags:
+    data: str = argument("Folder of photos: CLASS/*.jpg or {train,val}/CLASS/*.jpg.")
+    models: str | None = flag(
+        "Models to compare: all, or some as in resnet50,vgg16=WEIGHTS,RUN. Default: those whose "
+        "weights are on this machine.",
+        "Models",
+    )
+    folds: int = flag("Parts of the photos, each tested on by the rest.", DATA, 5, min=2)
+    seed: int = flag("Seed of the split, the folds and the views.", DATA, 0, min=0)
+    views: int = flag("Views of each photo to train on.", PHOTOS, 1, min=1)
+    output: Path | None = output("CSV to write all rows to.")
+    json: bool = shared("json")
 
 
-def command(
-    data: Annotated[str, typer.Argument(help="CLASS/*.jpg or {train,val}/CLASS/*.jpg.")],
-    models: Annotated[
-        str | None,
-        typer.Option(help="a,b=WEIGHTS,RUN,… or all; else those whose weights are here."),
-    ] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Parts, each tested on by the rest.")] = 5,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the split, the folds and the views.")
-    ] = 0,
-    views: Annotated[int, typer.Option(min=1, help="Views of each photo to train on.")] = 1,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV of all rows.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
-) -> None:
-    """Every backbone's cross-validated accuracy on your photos, with its time, size and licence.
+@options
+def command(flags: Flags) -> None:
+    """Compare backbones on your photos: cross-validated accuracy, with time, size and licence.
 
     One frozen feature pass each, which a fine-tune then finds done, and a linear head solved in
-    each fold. The training part alone is used: the val photos stay unseen by the choice. * marks
+    each fold. Only the training part is used: the val photos stay unseen by the choice. * marks
     the best trade-offs: no other is at least as accurate and faster.
     """
-    check(output)
-    for name in (models or "").split(","):
-        name = name.partition("=")[0].strip()
-        if name and name != "all" and not catalog.of_library(name) and not Path(name).is_dir():
-            catalog.find(name)  # a slip of the pen is told before a minute is spent
+    from zoo.predict.writers import check
+
+    check(flags.output, (".csv",))
+    _check_names(flags.models)
     with Screen() as screen:
-        from zoo.data.left_out import told
         from zoo.finetune import rank
 
-        ranking = rank.prepare(data, folds=folds, seed=seed, views=views, watch=screen)
-        for said in (told(ranking.index.skipped), *ranking.index.notes):
-            if said:
-                talk(f"photos: {said}")
-        chosen = choose(models)
-        found = []
-        for row in ranking.rows(chosen):
-            screen.close()
-            found.append(row)
-            talk(progress(row, len(found), len(chosen)))
-    rows = rank.in_order(found)
-    if output is not None:
-        write(output, rows)
-    if json:
-        print_json(record(data, ranking, rows))
+        ranking = rank.prepare(
+            flags.data, folds=flags.folds, seed=flags.seed, views=flags.views, watch=screen
+        )
+        rows = rank.in_order(_ranked(ranking, flags.models, screen))
+    if flags.output is not None:
+        _write(flags.output, rows)
+    if flags.json:
+        print_json(_record(flags.data, ranking, rows))
     else:
-        show(ranking, rows)
+        _show(ranking, rows)
     if any(row.error for row in rows):
         talk("a model whose weights are in a file of yours: --models MODEL=FILE")
     if all(row.error for row in rows):
         raise typer.Exit(1)
 
 
-def check(output: Path | None) -> None:
-    """Before anything is computed. Raises UsageError."""
-    if output is None:
-        return
-    if output.suffix.lower() != ".csv":
-        raise UsageError(f"-o {output}: not a .csv", f"-o {output.stem or 'rank'}.csv")
-    if not output.parent.is_dir():
-        raise UsageError(f"-o {output}: there is no folder {output.parent}", "make it first")
+def _check_names(models: str | None) -> None:
+    """Raises UnknownModel for a slip of the pen, before a minute is spent."""
+    for name in (models or "").split(","):
+        name = name.partition("=")[0].strip()
+        if name and name != "all" and not catalog.of_library(name) and not Path(name).is_dir():
+            catalog.find(name)
 
 
-def choose(models: str | None) -> list[str]:
-    """The names of --models, or of what is here, with a word on what is not."""
+def _ranked(ranking: Ranking, models: str | None, screen: Screen) -> list[Ranked]:
+    """Return a row for each model, and say each as it is there."""
+    from zoo.data.ignored import told
+
+    for said in filter(None, (told(ranking.index.skipped), *ranking.index.notes)):
+        talk(f"photos: {said}")
+    chosen = _choose(models)
+    found = []
+    for row in ranking.rows(chosen):
+        screen.close()
+        found.append(row)
+        talk(f"{len(found)} of {len(chosen)}  {_name(row)}: {_progress(row)}")
+    return found
+
+
+def _choose(models: str | None) -> list[str]:
+    """Return the names of --models, or of what is here, and say how many are not."""
     from zoo.finetune import rank
 
     every = [row.name for row in rank.pretrained()]
@@ -103,13 +111,11 @@ def choose(models: str | None) -> list[str]:
     return names
 
 
-def progress(row: Ranked, number: int, of: int) -> str:
+def _progress(row: Ranked) -> str:
     if row.error:
-        return f"{number} of {of}  {short_name(row)}: {row.error}"
-    return (
-        f"{number} of {of}  {short_name(row)}: {percent(row.accuracy)}, features in "
-        f"{row.forward_seconds:.1f} s, solved in {row.solve_seconds:.1f} s"
-    )
+        return row.error
+    seconds = f"features in {row.forward_seconds:.1f} s, solved in {row.solve_seconds:.1f} s"
+    return f"{percent(row.accuracy)}, {seconds}"
 
 
 HEADER = (
@@ -118,19 +124,12 @@ HEADER = (
 )  # fmt: skip
 
 
-def show(ranking: Ranking, rows: list[Ranked]) -> None:
-    for line in table(map(cells, rows), HEADER, right="  rr rrrrr"):
-        out(line)
-    bad = ranking.bad
-    if bad:
-        talk(f"warning: {count(len(bad), 'unreadable photo')} left out, for all models:")
-        for path, reason in list(bad.items())[:SHOWN]:
-            talk(f"  {path}: {reason}")
-        if len(bad) > SHOWN:
-            talk(f"  and {len(bad) - SHOWN} more, which --json lists")
+def _show(ranking: Ranking, rows: list[Ranked]) -> None:
+    print_table(map(_cells, rows), HEADER, right="  rr rrrrr")
+    warn_unreadable(list(ranking.bad.items()), ", for all models; --json lists them all")
     for row in rows:
         if row.note:
-            talk(f"{short_name(row)} {row.note}: its accuracy flatters, and is not compared")
+            talk(f"{_name(row)} {row.note}: its accuracy flatters, and is not compared")
     done = [row for row in rows if not row.error]
     if done:
         chosen = "chosen inside each fold" if done[0].nested else "chosen once, on the same folds"
@@ -141,11 +140,11 @@ def show(ranking: Ranking, rows: list[Ranked]) -> None:
         )
 
 
-def cells(row: Ranked) -> tuple[str, ...]:
+def _cells(row: Ranked) -> tuple[str, ...]:
     if row.error:
-        return (short_name(row), "", "error", *[""] * 8)
+        return (_name(row), "", "error", *[""] * 8)
     return (
-        short_name(row),
+        _name(row),
         row.weights,
         percent(row.accuracy),
         f"± {100 * (row.interval or 0):.1f}",
@@ -159,12 +158,12 @@ def cells(row: Ranked) -> tuple[str, ...]:
     )
 
 
-def short_name(row: Ranked) -> str:
-    """Without the weights, which have a column of their own."""
+def _name(row: Ranked) -> str:
+    """Return the name without the weights, which have a column of their own."""
     return row.model.partition("=")[0]
 
 
-def record(data: str, ranking: Ranking, rows: list[Ranked]) -> dict[str, Any]:
+def _record(data: str, ranking: Ranking, rows: list[Ranked]) -> dict[str, object]:
     return {
         "data": data,
         "photos": len(ranking.samples),
@@ -177,8 +176,8 @@ def record(data: str, ranking: Ranking, rows: list[Ranked]) -> dict[str, Any]:
     }
 
 
-def write(path: Path, rows: list[Ranked]) -> None:
-    """All that is known, a row a model; lists with spaces between."""
+def _write(path: Path, rows: list[Ranked]) -> None:
+    """Write all that is known, a row a model; lists with spaces between."""
     from zoo.run import write_csv
 
     records = [row.to_dict() for row in rows]

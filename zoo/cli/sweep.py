@@ -2,65 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from zoo.cli.console import Screen, out, print_json, table, talk
-from zoo.errors import UsageError, ZooError
+from zoo.cli.console import Screen, print_json, print_table, talk
+from zoo.cli.options import argument, flag, options, output, setting, shared
+from zoo.errors import ZooError
+from zoo.settings import DATA, WHAT, table
 from zoo.text import percent
 
 if TYPE_CHECKING:
     from zoo.finetune.sweep import Row
 
-SETTINGS = "NAME=VALUE,VALUE… as in penalty=0.1,1 head=linear,mlp:128."
+
+@dataclass(frozen=True)
+class Flags:
+    model: str = argument(table()["model"].about)
+    data: str = argument("Photos, as `zoo finetune` takes them.")
+    settings: list[str] = argument("NAME=VALUE,VALUE… as in penalty=0.1,1 head=linear,mlp:128.")
+    output: Path = output("Folder of the runs.", MISSING)
+    weights: str | None = setting("weights")
+    recipe: Path | None = flag("TOML file of the other settings; flags win over it.", WHAT)
+    folds: int | None = flag(
+        "Folds of the cross-validation to compare by; 1 compares by the val photos. Default: 5.",
+        DATA,
+        min=1,
+    )
+    seed: int | None = setting("seed")
+    json: bool = shared("json")
 
 
-def command(
-    model: Annotated[str, typer.Argument(help="A name of `zoo list`, torchvision/X or timm/X.")],
-    data: Annotated[str, typer.Argument(help="Photos, as `zoo finetune` takes them.")],
-    settings: Annotated[list[str], typer.Argument(help=SETTINGS)],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the runs.")],
-    weights: Annotated[str | None, typer.Option(help="Tag, file, run, or none.")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="TOML file of the other settings.")] = None,
-    folds: Annotated[
-        int | None, typer.Option(help="Compare by so many folds (5; 1: by the val photos).")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the split, the order and the head (0).")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="The rows as JSON on stdout.")] = False,
-) -> None:
+@options
+def command(flags: Flags) -> None:
     """Fine-tune with every combination of some settings, and say which is best.
 
     Each combination is a run in the folder, compared by cross-validation over all photos. The
     same command again goes on with an interrupted sweep.
     """
     with Screen() as screen:
-        from zoo.finetune import sweep as sweeps
+        rows = _swept(flags, screen)
+        from zoo.finetune.sweep import best_of
 
-        if folds is not None and folds < 1:
-            raise UsageError(f"--folds {folds}", "give 2 or more, or 1 for the val photos alone")
-        folds = None if folds == 1 else folds or sweeps.FOLDS
-        base = {"model": model, "data": data, "weights": weights, "folds": folds, "seed": seed}
-        found = sweeps.recipes_of(base, recipe, settings)
-        chosen = sweeps.grid(settings)
-        talk(f"{len(found)} combinations" + (f", {folds} folds each" if folds else ""))
-        rows: list[Row] = []
-        for row in sweeps.sweep(found, chosen, output, screen):
-            screen.close()
-            rows.append(row)
-            if len(rows) == 1 and not row.error:
-                show_photos(row)
-            said = row.error or percent(row.accuracy)
-            talk(f"{len(rows):>4} of {len(found)}  {sweeps.named(row.settings)}: {said}")
-        best = sweeps.best_of(rows)
-        if json:
+        best = best_of(rows)
+        if flags.json:
             print_json([{**asdict(row), "run": str(row.run), "best": row is best} for row in rows])
         else:
-            show(rows, best)
+            _show(rows, best)
         if best is None:
             raise ZooError(
                 f"none of the {len(rows)} combinations was trained: {rows[0].error}",
@@ -68,8 +56,28 @@ def command(
             )
 
 
-def show_photos(row: Row) -> None:
-    """What the plan of a run says of the photos, which are the same for all."""
+def _swept(flags: Flags, screen: Screen) -> list[Row]:
+    """Return a row for each combination, and say each as it is there. Raises UsageError."""
+    from zoo.finetune import sweep
+
+    folds = None if flags.folds == 1 else flags.folds or sweep.FOLDS
+    base = {"model": flags.model, "data": flags.data, "weights": flags.weights, "folds": folds,
+            "seed": flags.seed}  # fmt: skip
+    recipes = sweep.recipes_of(base, flags.recipe, flags.settings)
+    talk(f"{len(recipes)} combinations" + (f", {folds} folds each" if folds else ""))
+    rows: list[Row] = []
+    for row in sweep.sweep(recipes, sweep.grid(flags.settings), flags.output, screen):
+        screen.close()
+        rows.append(row)
+        if len(rows) == 1 and not row.error:
+            _show_photos(row)
+        said = row.error or percent(row.accuracy)
+        talk(f"{len(rows):>4} of {len(recipes)}  {sweep.named(row.settings)}: {said}")
+    return rows
+
+
+def _show_photos(row: Row) -> None:
+    """Say what the plan of a run says of the photos, which are the same for all."""
     from zoo.run import Run
 
     for what, value, reason in Run.open(row.run).record["plan"]:
@@ -77,7 +85,7 @@ def show_photos(row: Row) -> None:
             talk(f"photos: {value}; {reason}".replace(", see skipped.csv", ""))
 
 
-def show(rows: list[Row], best: Row | None) -> None:
+def _show(rows: list[Row], best: Row | None) -> None:
     from zoo.finetune.sweep import as_good
 
     names = list(rows[0].settings)
@@ -94,7 +102,6 @@ def show(rows: list[Row], best: Row | None) -> None:
         for row in sorted(rows, key=lambda row: -(row.accuracy or 0.0))
     ]
     header = (*names, "accuracy", "± error", "val", "time", "run", "")
-    for line in table(lines, header, right=" " * len(names) + "rrrr"):
-        out(line)
+    print_table(lines, header, right=" " * len(names) + "rrrr")
     if best:
         talk(f"next: zoo predict {best.run} FOLDER; its settings are in {best.run}/recipe.toml")

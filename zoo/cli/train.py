@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
 
 from zoo.catalog import ROWS
 from zoo.cli import flags
@@ -14,23 +11,12 @@ from zoo.errors import RecipeError
 
 @flags.settings("train")
 def command(
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Run folder to make. Default: runs/MODEL-PHOTOS."),
-    ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="TOML file of settings; flags win over it.")
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Finish this run with the settings that it has.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")
-    ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON on stdout.")
-    ] = False,
-    **given: Any,
+    output: flags.RunFolder = None,
+    recipe: flags.RecipeFile = None,
+    resume: flags.Resume = None,
+    dry_run: flags.DryRun = False,
+    json: flags.Json = False,
+    **given: object,
 ) -> None:
     """Train a network from random weights: classes, or for an autoencoder its own input.
 
@@ -38,17 +24,22 @@ def command(
     recipes/lenet-mnist.toml`. The path of the run is all that goes to stdout.
     """
     from zoo import recipe as recipes
-    from zoo.cli.finetune import begin, continue_run, others
+    from zoo.cli.finetune import begin, continue_run
 
     chosen = flags.given(given)
-    if resume is not None:
-        continue_run(resume, [*chosen, *others(output, recipe, dry_run)], json)
-        return
-    begin(recipes.make(from_scratch(chosen, recipe), recipe, "train"), output, dry_run, json)
+    if resume is None:
+        settings = recipes.make(from_scratch(chosen, recipe), recipe, "train")
+        begin(settings, output, dry_run, json)
+    else:
+        own = {"output": output, "recipe": recipe, "dry_run": dry_run or None}
+        continue_run(resume, [*chosen, *flags.given(own)], json)
 
 
-def from_scratch(given: dict[str, Any], file: Path | None) -> dict[str, Any]:
-    """The flags with what training from scratch means. Raises RecipeError for another recipe."""
+def from_scratch(given: dict[str, object], file: Path | None) -> dict[str, object]:
+    """Return the flags with what training from scratch means.
+
+    Raises RecipeError for another recipe.
+    """
     from zoo import recipe as recipes
 
     base = recipes.load(file) if file else {}

@@ -95,7 +95,7 @@ def path(
 
 
 def places(name: str, kept: list[Item]) -> list[Path]:
-    """The files of a model's weights: its default, else whichever is here. Raises for none.
+    """Return the files of a model's weights: its default, else whichever is here. Raises for none.
 
     Those in the store are not verified yet, the others are. name: also of a file.
     """

@@ -37,7 +37,6 @@ Bytes = NDArray[np.uint8]
 
 MAX_BYTES = 2**30  # of the pictures of one file, unpacked
 KEPT_BYTES = 2**30  # of the files that stay in memory; the last one read always does
-RATIO = 1032  # deflate cannot pack more bytes than this into one
 TYPES = {
     0x08: "unsigned bytes", 0x09: "signed bytes", 0x0B: "16-bit integers",
     0x0C: "32-bit integers", 0x0D: "32-bit floats", 0x0E: "64-bit floats",
@@ -66,7 +65,7 @@ class Container:
         return self.pixels.nbytes // len(self.pixels)
 
     def picture(self, number: int) -> builtins.bytes:
-        """Picture `number` as the bytes of a PGM (grey) or PPM (RGB). Raises DataError."""
+        """Return picture `number` as the bytes of a PGM (grey) or PPM (RGB). Raises DataError."""
         if number >= len(self.pixels):
             last = len(self.pixels) - 1
             raise DataError(f"there is no picture #{number} in {self.path}", f"they end at #{last}")
@@ -83,7 +82,7 @@ _lock = threading.Lock()
 
 
 def read(address: str) -> bytes | None:
-    """The picture at FILE#N; None where FILE is no container. Raises DataError."""
+    """Return the picture at FILE#N; None where FILE is no container. Raises DataError."""
     path, _, number = address.rpartition("#")
     if not path or NUMBER.fullmatch(number) is None:
         return None
@@ -92,7 +91,7 @@ def read(address: str) -> bytes | None:
 
 
 def load(path: Path | str) -> Container:
-    """The pictures of a file. Raises DataError for one that is damaged or no container."""
+    """Return the pictures of a file. Raises DataError for one that is damaged or no container."""
     box = find(os.fspath(path))
     if box is None:
         raise DataError(
@@ -103,7 +102,7 @@ def load(path: Path | str) -> Container:
 
 
 def find(path: str) -> Container | None:
-    """The pictures of a file, None where it is no container. Raises DataError if it is damaged."""
+    """Return the pictures of a file, None where it is no container. Raises DataError."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -123,11 +122,11 @@ def find(path: str) -> Container | None:
 
 
 def _keep(key: tuple[str, int, int]) -> Container | DataError:
-    """Reads a file, and lets the files go that were not asked for the longest."""
+    """Read a file, and let the files go that were not asked for the longest."""
     found: Container | DataError
     try:
         batch = BATCH.fullmatch(os.path.basename(key[0]))
-        found = read_batch(key[0]) if batch else Container(key[0], read_images(key[0]))
+        found = _read_batch(key[0]) if batch else Container(key[0], read_images(key[0]))
     except DataError as error:
         found = error
     _kept[key] = found
@@ -141,13 +140,13 @@ def _weight(found: Container | DataError) -> int:
 
 
 def is_container(path: Path | str) -> bool:
-    """Whether a file says that it holds many pictures: by its first bytes, or CIFAR-10's names."""
+    """Return whether a file holds many pictures, by its first bytes or CIFAR-10's names."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return False
         if BATCH.fullmatch(os.path.basename(path)):
             return True
-        with _unpacked(path) as (file, *_):
+        with _unpacked(path) as file:
             head = file.read(4)
     except (OSError, EOFError, zlib.error, ValueError):
         return False
@@ -158,25 +157,25 @@ def is_container(path: Path | str) -> bool:
 
 
 def read_images(path: Path | str) -> Bytes:
-    """The pictures of an IDX file: N H W or N H W 3. Raises DataError."""
-    pixels = read_idx(path, (3, 4))
+    """Return the pictures of an IDX file: N H W or N H W 3. Raises DataError."""
+    pixels = _read_idx(path, (3, 4))
     if pixels.ndim == 4 and pixels.shape[3] == 1:
         return pixels[..., 0]
     if pixels.ndim == 4 and pixels.shape[3] != 3:
         raise DataError(
-            f"{path} has pictures with {pixels.shape[3]} channels (shape {_shape(pixels.shape)})",
+            f"{path} has pictures with {pixels.shape[3]} channels (shape {_shown(pixels.shape)})",
             "give 1 channel (grey) or 3 (RGB), as the last dimension",
         )
     return pixels
 
 
 def read_labels(path: Path | str) -> Bytes:
-    """The labels of an IDX file: N. Raises DataError."""
-    return read_idx(path, (1,))
+    """Return the labels of an IDX file: N. Raises DataError."""
+    return _read_idx(path, (1,))
 
 
-def read_batch(path: Path | str) -> Container:
-    """A binary batch of CIFAR-10, with its labels. Raises DataError."""
+def _read_batch(path: Path | str) -> Container:
+    """Return a binary batch of CIFAR-10, with its labels. Raises DataError."""
     try:
         size = os.path.getsize(path)
         if size == 0 or size % RECORD or size > MAX_BYTES:
@@ -191,31 +190,37 @@ def read_batch(path: Path | str) -> Container:
     return Container(os.fspath(path), pixels, True, records[:, 0].copy())
 
 
-def read_idx(path: Path | str, dimensions: tuple[int, ...]) -> Bytes:
-    """The values of an IDX file, plain or gzipped, with one of these numbers of dimensions."""
+def _read_idx(path: Path | str, dimensions: tuple[int, ...]) -> Bytes:
+    """Return the values of an IDX file, plain or gzipped, with that many dimensions."""
     try:
-        with _unpacked(path) as (file, stored, packed):
+        with _unpacked(path) as file:
             shape = _header(path, file.read(4 + 4 * max(dimensions)), dimensions)
-            begin = 4 + 4 * len(shape)
-            file.seek(begin)
-            count = math.prod(shape)
-            _check_size(path, shape, count, stored - begin, packed)
-            values = np.empty(count, np.uint8)
+            count, shown = math.prod(shape), _shown(shape)
+            if not 0 < count <= MAX_BYTES:
+                raise DataError(
+                    f"{path} says that it holds {shown} = {count:,} bytes",
+                    f"1 to {MAX_BYTES:,} are read: {AGAIN}, or split it into class folders",
+                )
+            file.seek(4 + 4 * len(shape))
+            values = np.empty(count, np.uint8)  # takes memory once it is filled
             done = _fill(file, values)
-            if done < count:
-                raise _cut_off(path, shape, count, done)
-            if file.read(1):  # at the end gzip has compared its checksum, too
-                raise _too_long(path, shape, count)
+            more = file.read(1)  # at the end gzip has compared its checksum, too
     except EOFError:
         raise DataError(f"{path} is cut off: its gzip stream does not end", AGAIN) from None
     except (OSError, zlib.error, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{path} cannot be read: {reason}", AGAIN) from None
+    promised = f"the {count:,} bytes that its header promises ({shown})"
+    if done < count:
+        raise DataError(f"{path} is cut off: {done:,} of {promised}", AGAIN)
+    if more:
+        hint = f"its header and its content disagree: {AGAIN}"
+        raise DataError(f"{path} goes on after {promised}", hint)
     return values.reshape(shape)
 
 
 def _header(path: Path | str, head: bytes, dimensions: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that the header promises."""
+    """Return the shape that the header promises."""
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in TYPES:
         wanted = f"00 00 08 {dimensions[0]:02x}"
         raise DataError(
@@ -235,59 +240,23 @@ def _header(path: Path | str, head: bytes, dimensions: tuple[int, ...]) -> tuple
     return struct.unpack(f">{head[3]}I", head[4 : 4 + 4 * head[3]])
 
 
-def _check_size(
-    path: Path | str, shape: tuple[int, ...], count: int, stored: int, packed: bool
-) -> None:
-    """Refuses what the header promises where it is nothing, absurd, or not what is there."""
-    if count == 0:
-        raise DataError(f"{path} is empty: its shape is {_shape(shape)}", "give one with pictures")
-    if count > MAX_BYTES:
-        raise DataError(
-            f"{path} says that it holds {_shape(shape)} = {count:,} bytes",
-            f"at most {MAX_BYTES:,} are read: {AGAIN}, or split it into class folders",
-        )
-    if packed and count > RATIO * stored + RATIO:
-        raise _cut_off(path, shape, count, None)
-    if not packed and stored < count:
-        raise _cut_off(path, shape, count, stored)
-    if not packed and stored > count:
-        raise _too_long(path, shape, count)
-
-
-def _cut_off(path: Path | str, shape: tuple[int, ...], count: int, done: int | None) -> DataError:
-    there = "far fewer" if done is None else f"{done:,}"
-    return DataError(
-        f"{path} is cut off: {there} of the {count:,} bytes that its header promises "
-        f"({_shape(shape)})",
-        AGAIN,
-    )
-
-
-def _too_long(path: Path | str, shape: tuple[int, ...], count: int) -> DataError:
-    return DataError(
-        f"{path} goes on after the {count:,} bytes that its header promises ({_shape(shape)})",
-        f"its header and its content disagree: {AGAIN}",
-    )
-
-
-def _shape(shape: tuple[int, ...]) -> str:
+def _shown(shape: tuple[int, ...]) -> str:
     return " x ".join(f"{length:,}" for length in shape)
 
 
 @contextmanager
-def _unpacked(path: Path | str) -> Iterator[tuple[IO[bytes], int, bool]]:
-    """A file or what is in it where it is a gzip, its size on the disk, and whether it is one."""
+def _unpacked(path: Path | str) -> Iterator[IO[bytes]]:
+    """Yield an open file, unpacked if it is a gzip."""
     with open(path, "rb") as raw:
-        size = os.fstat(raw.fileno()).st_size
         if raw.peek(2)[:2] != b"\x1f\x8b":
-            yield raw, size, False
+            yield raw
             return
         with gzip.GzipFile(fileobj=raw) as file:
-            yield cast(IO[bytes], file), size, True
+            yield cast(IO[bytes], file)
 
 
 def _fill(file: IO[bytes], values: Bytes) -> int:
-    """Reads into `values`; how many bytes there were."""
+    """Read into `values`; return how many bytes there were."""
     view, done = values.data, 0
     while done < len(view):
         count = file.readinto(view[done : done + 2**22])  # type: ignore[attr-defined]

@@ -44,8 +44,8 @@ class Copies:
 
     @property
     def torn(self) -> tuple[Group, ...]:
-        """The groups whose samples have different labels."""
-        return tuple(group for group in self.groups if len(set(map(said, group))) > 1)
+        """Return the groups whose samples have different labels."""
+        return tuple(group for group in self.groups if len(set(map(_said, group))) > 1)
 
     def first(self) -> dict[str, str]:
         """Return by path, of samples with copies, the path of the first of them."""
@@ -71,7 +71,7 @@ class Copies:
         return {path: root(name) for path, name in whole.items()}
 
 
-def said(sample: Sample) -> tuple[int, ...]:
+def _said(sample: Sample) -> tuple[int, ...]:
     """Return the labels of a sample, one or several."""
     return (sample.label, *sample.labels)
 
@@ -87,8 +87,8 @@ def left_apart(index: DatasetIndex, copies: Copies, keep: bool) -> DatasetIndex:
         for sample in ranked:
             if sample.split != ranked[0].split:
                 gone[sample.path] = sample, ranked[0]
-    told = [note(index, part, list(gone.values()), keep) for part in ORDER]
-    told.append(contradictions(index, copies))
+    told = [_note(index, part, list(gone.values()), keep) for part in ORDER]
+    told.append(_contradictions(index, copies))
     notes = (*index.notes, *filter(None, told))
     if keep or not gone:
         return replace(index, notes=notes)
@@ -99,17 +99,17 @@ def left_apart(index: DatasetIndex, copies: Copies, keep: bool) -> DatasetIndex:
             "give val other photos, or remove it to have a part of train put aside; "
             "--keep-duplicates measures on them all the same",
         )
-    skipped = tuple((path, why(index, *pair)) for path, pair in gone.items())
+    skipped = tuple((path, _why(index, *pair)) for path, pair in gone.items())
     return replace(index, samples=samples, skipped=(*index.skipped, *skipped), notes=notes)
 
 
-def why(index: DatasetIndex, sample: Sample, twin: Sample) -> str:
+def _why(index: DatasetIndex, sample: Sample, twin: Sample) -> str:
     """Return the reason in skipped.csv."""
-    other = f", where it is {index.named(twin)}" if said(sample) != said(twin) else ""
+    other = f", where it is {index.named(twin)}" if _said(sample) != _said(twin) else ""
     return f"the same photo as {twin.path} of {twin.split}, by content{other}"
 
 
-def note(index: DatasetIndex, part: str, gone: list[tuple[Sample, Sample]], keep: bool) -> str:
+def _note(index: DatasetIndex, part: str, gone: list[tuple[Sample, Sample]], keep: bool) -> str:
     """Return what the plan says of a part's photos that are in a part before it; or nothing."""
     mine = [pair for pair in gone if pair[0].split == part]
     if not mine:
@@ -118,7 +118,7 @@ def note(index: DatasetIndex, part: str, gone: list[tuple[Sample, Sample]], keep
     one = len(mine) == 1
     done = "kept: --keep-duplicates"
     if not keep:
-        done = "left out, see skipped.csv; --keep-duplicates keeps " + ("it" if one else "them")
+        done = "left out; --keep-duplicates keeps " + ("it" if one else "them")
     return (
         f"{len(mine):,} {'photo' if one else 'photos'} of {part} {'is' if one else 'are'} in "
         f"{where} too, by content ({pairs(mine)}): {done}"
@@ -131,14 +131,14 @@ def pairs(found: list[tuple[Sample, Sample]]) -> str:
     return ", ".join((*shown, *(["…"] if len(found) > SHOWN else [])))
 
 
-def contradictions(index: DatasetIndex, copies: Copies) -> str:
+def _contradictions(index: DatasetIndex, copies: Copies) -> str:
     """Return what is said of photos that are there under different labels; or nothing."""
     torn = copies.torn
     if not torn:
         return ""
     shown = []
     for group in torn[:SHOWN]:
-        other = next(sample for sample in group if said(sample) != said(group[0]))
+        other = next(sample for sample in group if _said(sample) != _said(group[0]))
         names = [f"{s.path} as {index.named(s) or 'none'}" for s in (group[0], other)]
         shown.append(", ".join(names))
     more = "; …" if len(torn) > SHOWN else ""

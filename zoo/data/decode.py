@@ -2,8 +2,8 @@
 
 What is decoded is limited: an allow-list of formats, a structure that photos have (structure.py),
 a cap on pixels and on memory, over all threads too (limits.py), the first frame only, regular files
-only. What cannot be told before is decoded in a process of its own (apart.py). A truncated file is
-an error, never a half-grey picture.
+only. What cannot be told before is decoded in a process of its own (decode_process.py). A truncated
+file is an error, never a half-grey picture.
 
 A large JPEG can be decoded at a half, a quarter or an eighth of its size: libjpeg leaves the finer
 frequencies out, which takes a third of the time or less. Picture keeps where its pixels lie.
@@ -27,7 +27,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from zoo.data import apart, container, heard, unread, values
+from zoo.data import container, decode_process, decoder_warnings, pixel_values, unsupported
 from zoo.data.limits import check_pixels, cost, room
 from zoo.data.structure import LARGE, Checked, check
 from zoo.errors import DataError, ImageError, ZooError
@@ -65,54 +65,54 @@ Image.MAX_IMAGE_PIXELS = None
 
 
 def looks_like_image(path: Path | str) -> bool:
-    """Whether a file counts as a picture, be it in a format that is read or not.
+    """Return whether a file counts as a picture, be it in a format that is read or not.
 
     By its suffix, else by its first bytes.
     """
     suffix = os.path.splitext(path)[1].lower()
-    if suffix in SUFFIXES or suffix in unread.BY_SUFFIX:
+    if suffix in SUFFIXES or suffix in unsupported.BY_SUFFIX:
         return True
-    head = head_of(path)
-    return begins_well(head) or unread.by_content(head) is not None
+    head = _head_of(path)
+    return _begins_well(head) or unsupported.by_content(head) is not None
 
 
-def head_of(path: Path | str) -> bytes:
+def _head_of(path: Path | str) -> bytes:
     """Return the first bytes of a regular file; none where they cannot be read."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return b""
         with open(path, "rb") as file:
-            return file.read(unread.HEAD)
+            return file.read(unsupported.HEAD)
     except OSError:
         return b""
 
 
-def begins_well(head: bytes) -> bool:
-    """Whether these are the first bytes of a picture in a format that is read."""
+def _begins_well(head: bytes) -> bool:
+    """Return whether these are the first bytes of a picture in a format that is read."""
     riff = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     return head.startswith(MAGIC) or riff or head[4:12] in (b"ftypavif", b"ftypavis")
 
 
-def unread_kind(path: Path | str) -> unread.Kind | None:
+def unsupported_kind(path: Path | str) -> unsupported.Kind | None:
     """Return the format of a photo that is not read for its format's sake, else None.
 
     Only a file with a suffix that says so is looked into: it is for counting before decoding.
     """
-    if os.path.splitext(path)[1].lower() not in unread.BY_SUFFIX:
+    if os.path.splitext(path)[1].lower() not in unsupported.BY_SUFFIX:
         return None
-    head = head_of(path)
-    return unread.kind(path, head, read=begins_well(head))
+    head = _head_of(path)
+    return unsupported.kind(path, head, read=_begins_well(head))
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """The bytes of a regular file of at most MAX_BYTES, or of the picture FILE#N in a container.
+    """Return the bytes of a regular file, or of the picture FILE#N in a container.
 
     A file that has such a name itself comes first. Raises ImageError.
     """
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError(not_a_file(path, status.st_mode))
+            raise ImageError(_not_a_file(path, status.st_mode))
         if status.st_size == 0:
             raise ImageError("the file is empty")
         if status.st_size > MAX_BYTES:
@@ -120,7 +120,7 @@ def read_bytes(path: Path | str) -> bytes:
         with open(path, "rb") as file:
             data = file.read()
     except FileNotFoundError as error:
-        inside = in_container(os.fspath(path))
+        inside = _in_container(os.fspath(path))
         if inside is not None:
             return inside
         raise ImageError(f"cannot be read: {error.strerror}") from None
@@ -129,15 +129,15 @@ def read_bytes(path: Path | str) -> bytes:
     except ValueError:  # a zero byte, of a list that is no text
         raise ImageError("cannot be read: no file has such a name") from None
     if data[0] < 0x20 and container.is_container(path):  # no picture begins like this but AVIF
-        raise ImageError(whole_container(path))
-    head = data[: unread.HEAD]
-    if (kind := unread.kind(path, head, read=begins_well(head))) is not None:
+        raise ImageError(_whole_container(path))
+    head = data[: unsupported.HEAD]
+    if (kind := unsupported.kind(path, head, read=_begins_well(head))) is not None:
         raise ImageError(kind.reason)
     return data
 
 
-def not_a_file(path: Path | str, mode: int) -> str:
-    """Why something is no picture that is no file: a folder where that cannot even be listed."""
+def _not_a_file(path: Path | str, mode: int) -> str:
+    """Return why a path is no file: a folder, where that cannot even be listed."""
     if stat.S_ISDIR(mode):
         try:
             os.scandir(path).close()
@@ -146,16 +146,16 @@ def not_a_file(path: Path | str, mode: int) -> str:
     return "not a regular file"
 
 
-def in_container(address: str) -> bytes | None:
-    """The picture FILE#N; None where FILE is no container. Raises ImageError."""
+def _in_container(address: str) -> bytes | None:
+    """Return the picture FILE#N; None where FILE is no container. Raises ImageError."""
     try:
         return container.read(address)
     except DataError as error:
         raise ImageError(f"{error.what}; {error.hint}") from None
 
 
-def whole_container(path: Path | str) -> str:
-    """Why a file of many pictures is not one."""
+def _whole_container(path: Path | str) -> str:
+    """Return why a file of many pictures is not one."""
     try:
         count = len(container.load(path))
     except DataError as error:
@@ -196,7 +196,7 @@ class Picture:
         return replace(self, image=image, mode="")
 
     def part(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-        """The image's own coordinates of left, upper, right, lower in the picture."""
+        """Return the image's own coordinates of left, upper, right, lower in the picture."""
         if self.scale == 1:
             return box
         x, y = self.origin
@@ -206,24 +206,24 @@ class Picture:
 
 
 def whole(image: Image.Image) -> Picture:
-    """An image that is the picture itself."""
+    """Return an image that is the picture itself."""
     return Picture(image, *image.size)
 
 
 def decode(data: bytes, mode: str = "RGB") -> Image.Image:
-    """The upright first frame in `RGB` or `L`. Raises ImageError with a reason of one line."""
+    """Return the upright first frame in `RGB` or `L`. Raises ImageError."""
     return decode_for(data, mode, lambda width, height: 1.0).image
 
 
 def decode_for(data: bytes, mode: str, spare: Callable[[int, int], float]) -> Picture:
-    """`decode`, for a use to which a large JPEG may be smaller.
+    """Decode for a use to which a large JPEG may be smaller.
 
     spare: how many times smaller at most, from the upright picture's width and height. Only JPEGs
     of LARGE pixels or more become smaller; all others are the same to the last bit.
     """
     checked = check(data)
-    if checked.apart:
-        pixels = apart.decoded(checked, {"mode": mode}, whole=True)
+    if checked.isolated:
+        pixels = decode_process.decoded(checked, {"mode": mode}, whole=True)
         return whole(Image.fromarray(pixels if mode == "RGB" else pixels[..., 0]))
     with decoded(checked, mode, spare) as picture:
         return picture.complete()
@@ -235,24 +235,24 @@ def decoded(checked: Checked, mode: str, spare: Callable[[int, int], float]) -> 
 
     A large picture may be in another mode: see Picture.rows. Raises ImageError.
     """
-    with heard.decoding(), refusals():
-        image = values.opened(checked.data, (checked.format,) if checked.format else FORMATS)
+    with decoder_warnings.decoding(), _refusals():
+        image = pixel_values.opened(checked.data, (checked.format,) if checked.format else FORMATS)
         size = image.size
         check_pixels(*size)
-        scale = drafted(image, spare) if size[0] * size[1] >= LARGE else 1
+        scale = _drafted(image, spare) if size[0] * size[1] >= LARGE else 1
         bytes_taken = cost(image, checked.extra)
     with room().taken(bytes_taken + len(checked.data)):
-        with heard.decoding(), refusals():
-            values.load(image, checked.data)
-            picture = loaded(image, mode, scale, size)
+        with decoder_warnings.decoding(), _refusals():
+            pixel_values.load(image, checked.data)
+            picture = _loaded(image, mode, scale, size)
         yield picture
 
 
-def loaded(image: Image.Image, mode: str, scale: int, size: tuple[int, int]) -> Picture:
+def _loaded(image: Image.Image, mode: str, scale: int, size: tuple[int, int]) -> Picture:
     """Return the upright picture of an image that was stored with that size."""
-    turned = upright(image)
-    if values.wide(turned):
-        turned = values.eight_bits(turned)
+    turned = _upright(image)
+    if pixel_values.wide(turned):
+        turned = pixel_values.eight_bits(turned)
     found, later = turned, mode
     large = turned.width * turned.height >= LARGE and turned.mode in BY_PIXEL
     if not large or (turned.mode == mode and "transparency" not in turned.info):
@@ -260,11 +260,11 @@ def loaded(image: Image.Image, mode: str, scale: int, size: tuple[int, int]) -> 
     if scale == 1:
         return replace(whole(found), mode=later)
     turn = 1 if turned is image else orientation(image)
-    return replace(placed(found, size, scale, turn), mode=later)
+    return replace(_placed(found, size, scale, turn), mode=later)
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
+def _refusals() -> Iterator[None]:
     """Turn whatever Pillow raises into an ImageError with a reason of one line."""
     try:
         yield
@@ -276,11 +276,11 @@ def refusals() -> Iterator[None]:
         raise ImageError("there is not enough memory to decode it") from None
     except Exception as error:  # Pillow raises nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(heard.with_said(reason[:200])) from None
+        raise ImageError(decoder_warnings.with_said(reason[:200])) from None
 
 
-def drafted(image: Image.Image, spare: Callable[[int, int], float]) -> int:
-    """Tells libjpeg to decode at 1/2, 1/4 or 1/8 where there is so much to spare; which it is."""
+def _drafted(image: Image.Image, spare: Callable[[int, int], float]) -> int:
+    """Tell libjpeg to decode at 1/2, 1/4 or 1/8 where so much is to spare; return which it is."""
     if image.format not in ("JPEG", "MPO"):
         return 1
     width, height = image.size
@@ -291,8 +291,8 @@ def drafted(image: Image.Image, spare: Callable[[int, int], float]) -> int:
     return 1
 
 
-def placed(image: Image.Image, size: tuple[int, int], scale: int, turn: int) -> Picture:
-    """The upright image of a photo that was stored with so many pixels and that orientation.
+def _placed(image: Image.Image, size: tuple[int, int], scale: int, turn: int) -> Picture:
+    """Return the upright image of a photo that was stored with so many pixels and that orientation.
 
     The last column and row of a smaller image stand for less than `scale` pixels of the photo;
     turned, they can be the first.
@@ -303,14 +303,14 @@ def placed(image: Image.Image, size: tuple[int, int], scale: int, turn: int) -> 
     return Picture(image, width, height, scale, (x, y))
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says; damaged EXIF data count as none."""
+def _upright(image: Image.Image) -> Image.Image:
+    """Return the picture turned as its EXIF orientation says; damaged EXIF data count as none."""
     turn = TURNS.get(orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
 def orientation(image: Image.Image) -> int:
-    """1 to 8, as EXIF has it; 1 where it says nothing or nonsense."""
+    """Return 1 to 8, as EXIF has it; 1 where it says nothing or nonsense."""
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:
@@ -319,11 +319,11 @@ def orientation(image: Image.Image) -> int:
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Any of Pillow's modes as `RGB` or `L`; transparency becomes white."""
+    """Return any of Pillow's modes as `RGB` or `L`; transparency becomes white."""
     if image.mode == mode and "transparency" not in image.info:
         return image
-    if values.wide(image):
-        image = values.eight_bits(image)
+    if pixel_values.wide(image):
+        image = pixel_values.eight_bits(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

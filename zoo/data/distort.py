@@ -30,7 +30,7 @@ ALPHA = 36.0 / 29  # strength of the field, as a share of the side
 def distort(
     pictures: Bytes, rows: Sequence[int], *, kind: Kind, seed: int, epoch: int, strength: float = 1
 ) -> Bytes:
-    """Distorted uint8 N H W C; `rows` are the samples' numbers, on which their distortion depends.
+    """Distort uint8 N H W C; `rows` are the samples' numbers, on which their distortion depends.
 
     kind: `affine`, or `elastic` for an affine map and an elastic field. strength scales both.
     """
@@ -49,12 +49,12 @@ def distort(
 
 
 def generator(seed: int, epoch: int, row: int) -> np.random.Generator:
-    """Random numbers of one sample in one epoch; a counter-based generator is made in 10 µs."""
+    """Return random numbers of one sample in one epoch; to make a counter-based one takes 10 µs."""
     return np.random.Generator(np.random.Philox(key=[seed, (epoch << 40) | row]))
 
 
 def affine(numbers: Values, height: int, width: int) -> tuple[Values, Values]:
-    """Where each pixel is taken from: rows and columns, N H W. numbers: N 5 in [-1, 1]."""
+    """Return where each pixel is taken from: rows and columns, N H W. numbers: N 5 in [-1, 1]."""
     angle = numbers[:, 0] * ROTATION
     zoom_down, zoom_across = 1 + SCALE * numbers[:, 1], 1 + SCALE * numbers[:, 2]
     middle_down, middle_across = (height - 1) / 2, (width - 1) / 2
@@ -71,7 +71,7 @@ def affine(numbers: Values, height: int, width: int) -> tuple[Values, Values]:
 
 @lru_cache(4)
 def gaussian(side: int) -> Values:
-    """The Gaussian as a matrix, side x side; what lies outside counts as zero."""
+    """Return the Gaussian as a matrix, side x side; what lies outside counts as zero."""
     sigma = SIGMA * side
     offsets = np.arange(side)[:, None] - np.arange(side)[None, :]
     weights = np.exp(-(offsets**2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi))
@@ -79,7 +79,7 @@ def gaussian(side: int) -> Values:
 
 
 def sample(pictures: Bytes, down: Values, across: Values) -> Bytes:
-    """Bilinear values at the given places, rounded; outside, the nearest pixel of the border."""
+    """Return bilinear values at the given places, rounded; outside, the nearest border pixel."""
     count, height, width, channels = pictures.shape
     down = np.clip(down, 0, height - 1)
     across = np.clip(across, 0, width - 1)

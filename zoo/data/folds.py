@@ -9,13 +9,13 @@ import numpy as np
 from zoo.data.index import DatasetIndex
 from zoo.data.views import generator
 from zoo.errors import UsageError
-from zoo.text import plural
+from zoo.text import count
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def folds_of(index: DatasetIndex, digests: dict[str, bytes], folds: int, seed: int) -> Array:
-    """The fold of each sample: classes are spread evenly, photos of equal content stay together.
+    """Return the fold of each sample: classes are dealt out evenly, equal photos stay together.
 
     Raises UsageError where a fold would have no photo, or leave none of a class to train on.
     """
@@ -24,15 +24,15 @@ def folds_of(index: DatasetIndex, digests: dict[str, bytes], folds: int, seed: i
         groups.setdefault(digests.get(sample.path, sample.path), []).append(row)
     random = generator("folds", seed)
     units = [list(groups.values())[place] for place in random.permutation(len(groups))]
-    numbers = dealt(index, units, folds, rarest_first=False)
-    if index.multilabel and together(index, numbers, folds):
-        numbers = dealt(index, units, folds, rarest_first=True)
-    check_folds(index, numbers, folds)
+    numbers = _dealt(index, units, folds, rarest_first=False)
+    if index.multilabel and _together(index, numbers, folds):
+        numbers = _dealt(index, units, folds, rarest_first=True)
+    _check_folds(index, numbers, folds)
     return numbers
 
 
-def dealt(index: DatasetIndex, units: list[list[int]], folds: int, rarest_first: bool) -> Array:
-    """The fold of each sample: where its kind is rarest, then where there are fewest photos.
+def _dealt(index: DatasetIndex, units: list[list[int]], folds: int, rarest_first: bool) -> Array:
+    """Return the fold of each sample: where its kind is rarest, then where there are fewest photos.
 
     A kind is a class; photos with several labels are one kind more. rarest_first: they are of the
     rarest of their labels instead, and units of rare kinds come first, which can still go anywhere.
@@ -60,8 +60,8 @@ def dealt(index: DatasetIndex, units: list[list[int]], folds: int, rarest_first:
     return numbers
 
 
-def together(index: DatasetIndex, numbers: Array, folds: int) -> list[str]:
-    """The classes whose photos are all in one fold, so that there it has none to train on."""
+def _together(index: DatasetIndex, numbers: Array, folds: int) -> list[str]:
+    """Return the classes whose photos are all in one fold, which has none to train on."""
     counts = np.zeros((len(index.classes), folds), np.int64)
     for sample, fold in zip(index.samples, numbers.tolist(), strict=True):
         for label in sample.labels if index.multilabel else (sample.label,):
@@ -71,12 +71,12 @@ def together(index: DatasetIndex, numbers: Array, folds: int) -> list[str]:
     return [index.classes[label] for label in alone]
 
 
-def check_folds(index: DatasetIndex, numbers: Array, folds: int) -> None:
-    """Raises UsageError where a fold would have no photo, or leave none of a class to train on."""
+def _check_folds(index: DatasetIndex, numbers: Array, folds: int) -> None:
+    """Raise UsageError where a fold would have no photo, or leave none of a class to train on."""
     if len(np.unique(numbers)) < folds:
-        photos = plural(len(index.samples), "photo")
+        photos = count(len(index.samples), "photo")
         raise UsageError(f"--folds {folds} of {photos}", "give fewer folds, or more photos")
-    if alone := together(index, numbers, folds):
+    if alone := _together(index, numbers, folds):
         raise UsageError(
             f"--folds {folds}: the photos of class '{alone[0]}' are all in one, "
             "and none is left to train on",

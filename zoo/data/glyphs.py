@@ -65,7 +65,7 @@ def draw(character: str, typeface: str, seed: int, number: int, size: int = 32) 
 
 @lru_cache(maxsize=2048)
 def _glyph(character: str, typeface: str, soft: int) -> Image.Image:
-    """The upright glyph, white on black, its ink in the middle; soft: -1, 0 or 1."""
+    """Return the upright glyph, white on black, its ink in the middle; soft: -1, 0 or 1."""
     mask = _font(typeface).getmask(character, mode="L")
     ink = Image.frombytes("L", mask.size, bytes(mask))
     page = Image.new("L", (_SIDE, _SIDE))
@@ -75,7 +75,7 @@ def _glyph(character: str, typeface: str, soft: int) -> Image.Image:
 
 @lru_cache(maxsize=32)
 def _font(typeface: str) -> ImageFont.FreeTypeFont:
-    """The font in the size in which an H is _CAP pixels high; DataError where it is not there."""
+    """Return the font in which an H is _CAP pixels high; DataError where it is not there."""
     spec = find_spec("matplotlib")
     path = Path(spec.origin if spec and spec.origin else "").parent / "mpl-data/fonts/ttf"
     try:

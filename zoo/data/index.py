@@ -3,7 +3,6 @@
 samples.py    the records          split.py     what is put aside for validation
 folders.py    class folders        manifest.py  a table of paths and labels, read by table.py
 packed.py     many pictures in one file, as container.py reads them: MNIST, CIFAR-10
-labelled.py   the same photos for measuring, which needs no split
 copies.py     photos with the same content
 """
 
@@ -13,18 +12,15 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from zoo.data import unread
+from zoo.data import folders, manifest, packed, unsupported
 from zoo.data.copies import Contents, Copies, left_apart
-from zoo.data.decode import unread_kind
-from zoo.data.folders import is_folder, scan_folders, scan_pictures
-from zoo.data.manifest import scan_manifest
-from zoo.data.packed import scan_packed
-from zoo.data.samples import SEPARATOR, DatasetIndex, Sample
-from zoo.data.split import LAYOUT, TRAIN_NAMES, VAL_NAMES, drawn
+from zoo.data.decode import unsupported_kind
+from zoo.data.samples import SEPARATOR, DatasetIndex, Photos, Sample, Skipped
+from zoo.data.split import LAYOUT, drawn
 from zoo.data.table import SUFFIXES
 from zoo.errors import DataError
 
-__all__ = ["LAYOUT", "TRAIN_NAMES", "VAL_NAMES", "DatasetIndex", "Sample", "is_folder", "scan"]
+__all__ = ["DatasetIndex", "Sample", "labelled", "scan"]
 
 
 def scan(
@@ -32,66 +28,97 @@ def scan(
     *,
     val_fraction: float = 0.2,
     seed: int = 0,
-    labelled: bool = True,
-    several: bool | None = None,
+    task: str | None = None,
     contents: Contents | None = None,
     keep_copies: bool = False,
 ) -> DatasetIndex:
-    """The index of class folders, of a folder with IDX files or CIFAR-10's batches, or a manifest.
+    """Return the index of class folders, of a folder with IDX files or CIFAR-10, or of a manifest.
 
     Where there is no val part, a share `val_fraction` of each class is put aside for it; which
-    photos is a function of the seed and their paths, so adding photos moves few others. Without
-    the need for classes (labelled=False) a folder is all the pictures in it. several: photos may
-    have several labels, which takes a manifest; None is as it has them. contents: says which
-    photos have the same content; copies are on one side of the split then, unless keep_copies.
-    Raises DataError.
+    photos is a function of the seed and their paths, so adding photos moves few others.
+    task: to `reconstruct`, which needs no classes, a folder is all the pictures in it; `classify`
+    is one class a photo, `multilabel` several or none, and None is as the data have it.
+    contents: says which photos have the same content; copies are on one side of the split then,
+    unless keep_copies. Raises DataError.
     """
-    index = listed(Path(root), labelled, several)
+    index = _listed(Path(root), task)
     digests = contents(index) if contents else {}
     if any(not sample.split for sample in index.samples):
         known = {} if keep_copies else digests
         index = drawn(index, val_fraction, seed, Copies.of(index.samples, known))
     index = left_apart(index, Copies.of(index.samples, digests), keep_copies)
-    parts = [] if index.drawn or not labelled else ["val"]
-    parts += ["test"] if labelled and index.of("test") else []
-    notes = [absence(part, index.absent(part)) for part in parts if index.absent(part)]
+    parts = {"test": "test"} if index.of("test") else {}
+    if not index.drawn:
+        parts = {"val": "validation", **parts}
+    notes = [
+        f"no {what} photo of: {', '.join(names)}"
+        for part, what in parts.items()
+        if task != "reconstruct" and (names := index.absent(part))
+    ]
     return replace(index, notes=(*index.notes, *notes))
 
 
-def absence(part: str, names: list[str]) -> str:
-    what = "validation" if part == "val" else "test"
-    return f"no {what} photo of: {', '.join(names)}"
+def labelled(
+    root: Path, *, several: bool = False, skipped: Skipped | None = None
+) -> dict[str, Photos]:
+    """Return the photos to measure a network on, by part: train, val, test, or `""` without parts.
 
-
-def listed(root: Path, labelled: bool, several: bool | None) -> DatasetIndex:
-    """The photos in the parts that the data have; without a split where they have no val part."""
+    (path, class) of each. No split is made and no second class is needed: the network says which
+    classes there are. Several classes of a photo are one cell, see samples.py; several: a
+    manifest's photo may have none. What is left out of class folders goes to `skipped`. Raises
+    DataError.
+    """
     if root.is_dir():
-        if several:
+        parts = packed.labelled(root)
+        parts = folders.labelled(root, skipped) if parts is None else parts
+    elif _is_manifest(root):
+        parts, root = manifest.labelled(root, several), root.parent
+    else:
+        raise _no_data(root)
+    return {
+        part: [(os.path.join(root, path), label) for path, label in photos]
+        for part, photos in parts.items()
+    }
+
+
+def _listed(root: Path, task: str | None) -> DatasetIndex:
+    """Return the photos in the parts that the data have; in none where they have no val part."""
+    if root.is_dir():
+        if task == "multilabel":
             raise DataError(
                 f"{root} is a folder, in which each photo has one class",
                 "several labels a photo take a manifest: a CSV with the columns path and label, "
                 f"as in 1.jpg,cat{SEPARATOR}dog",
             )
-        folders = scan_folders if labelled else scan_pictures
-        return scan_packed(root) or told_of_unread(folders(root))
-    if root.suffix.lower() in SUFFIXES and root.is_file():
-        return told_of_unread(scan_manifest(root, several))
+        look = folders.scan_pictures if task == "reconstruct" else folders.scan_folders
+        return packed.scan_packed(root) or _noted_unsupported(look(root))
+    if _is_manifest(root):
+        several = {"classify": False, "multilabel": True}.get(task or "")
+        return _noted_unsupported(manifest.scan_manifest(root, several))
+    raise _no_data(root)
+
+
+def _is_manifest(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def _no_data(root: Path) -> DataError:
     problem = "is not a folder" if root.exists() else "does not exist"
     hint = f"give a folder with {LAYOUT} or IDX files, or a manifest ({', '.join(SUFFIXES)})"
-    raise DataError(f"{root} {problem}", hint)
+    return DataError(f"{root} {problem}", hint)
 
 
-def told_of_unread(index: DatasetIndex) -> DatasetIndex:
+def _noted_unsupported(index: DatasetIndex) -> DatasetIndex:
     """Return the index with a note on photos in formats that are not read, as HEIC.
 
     They stay in it, and are left out by name where photos are decoded. Raises DataError where
     there are no others.
     """
-    found = [unread_kind(os.path.join(index.root, sample.path)) for sample in index.samples]
+    found = [unsupported_kind(os.path.join(index.root, sample.path)) for sample in index.samples]
     kinds = [kind for kind in found if kind is not None]
     if not kinds:
         return index
-    photos, how = unread.counted(kinds), f"convert to JPEG, as with {kinds[0].convert}"
+    photos, how = unsupported.counted(kinds), f"convert to JPEG, as with {kinds[0].convert}"
     if len(kinds) == len(index.samples):
         raise DataError(f"{index.source} has {photos}, which cannot be read, and no others", how)
     return replace(index, notes=(*index.notes, f"{photos} cannot be read: {how}"))

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -22,11 +23,11 @@ CORE = 64_000_000  # bytes for each core, where that is more than one photo may 
 WHOLE = {"WEBP": 16, "AVIF": 16}
 NUMBERS, LONG_NUMBERS = 8, 16
 CLEAR, CLEAR_COLOUR = 6, 24  # more for a transparent value of 16 bits; for a colour
-UNKNOWN = 24  # where the headers do not tell what the pixels are: see apart.py
+UNKNOWN = 24  # where the headers do not tell what the pixels are: see decode_process.py
 KEPT = {"1": 1, "L": 1, "P": 1}  # bytes of a pixel in Pillow's memory; 4 in all other modes
 
 
-def max_pixels() -> int:
+def _max_pixels() -> int:
     """Return the cap on width x height: MAX_PIXELS or $ZOO_MAX_PIXELS."""
     text = os.environ.get("ZOO_MAX_PIXELS", "")
     if text and not text.isdecimal():
@@ -36,15 +37,15 @@ def max_pixels() -> int:
 
 def max_bytes() -> int:
     """Return the cap on the memory that decoding one photo takes."""
-    return PIXEL * max_pixels()
+    return PIXEL * _max_pixels()
 
 
 def check_pixels(width: int, height: int) -> None:
     """Raise ImageError for a photo of more pixels than are read."""
-    if width * height > max_pixels():
+    if width * height > _max_pixels():
         raise ImageError(
             f"{width} x {height} is {width * height / 1e6:.0f} megapixels, "
-            f"more than {max_pixels() / 1e6:.0f} (set ZOO_MAX_PIXELS to allow it)"
+            f"more than {_max_pixels() / 1e6:.0f} (set ZOO_MAX_PIXELS to allow it)"
         )
 
 
@@ -107,11 +108,13 @@ class Room:
 
 def room() -> Room:
     """Return the room of this process."""
-    size = max(max_bytes(), CORE * cores())
-    with _lock:
-        if _rooms.get("size", (0,))[0] != size:
-            _rooms["size"] = (size, Room(size))
-        return _rooms["size"][1]
+    with _lock:  # two threads must not make two
+        return _room_of(max(max_bytes(), CORE * cores()))
+
+
+@lru_cache(maxsize=1)
+def _room_of(size: int) -> Room:
+    return Room(size)
 
 
 @contextmanager
@@ -130,4 +133,3 @@ def file_room(path: Path | str) -> Iterator[None]:
 
 _files = Room(FILES)
 _lock = threading.Lock()
-_rooms: dict[str, tuple[int, Room]] = {}

@@ -16,9 +16,9 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from zoo.data import cells, container, left_out, lists, names
+from zoo.data import container, ignored, label_cells, names, path_lists
 from zoo.data.packed import sha256
-from zoo.data.samples import SEPARATOR, DatasetIndex, Sample, labels_in
+from zoo.data.samples import SEPARATOR, DatasetIndex, Photos, Sample, Skipped, labels_in
 from zoo.data.split import PARTS, check_classes, not_measured
 from zoo.data.table import Row, Table, read
 from zoo.errors import DataError, nearest
@@ -39,10 +39,14 @@ class Listed:
     columns: bool = False
     kinds: dict[str, str] = field(default_factory=dict)
     photos: list[tuple[Row, int]] = field(default_factory=list)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
+    skipped: Skipped = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     containers: dict[str, str] = field(default_factory=dict)
     reformed: int = 0  # paths that are written otherwise than their files' names
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for row, _ in self.photos]
 
     def error(self, row: Row, what: str, hint: str) -> DataError:
         return DataError(f"{self.path}, {row.where}: {what}", hint)
@@ -52,23 +56,29 @@ class Listed:
 
 
 def scan_manifest(path: Path, several: bool | None = None) -> DatasetIndex:
-    """The index of the photos that a table names. Raises DataError with the line at fault.
+    """Return the index of the photos that a table names.
 
     Without a row of val there is no split yet. several: a photo may have several labels, or none;
-    None is as the table has them.
+    None is as the table has them. Raises DataError with the line at fault.
     """
     table = read(path)
     if table.several and several is False:
-        raise refused(path, table)
+        raise _refused(path, table)
     listed = Listed(path, table.several or bool(several), bool(table.classes))
     if table.extra:
         listed.notes.append(f"columns that are not used: {', '.join(table.extra)}")
-    look(listed, table.rows)
-    parts = parts_of(listed)
-    known = labels_of(listed, parts)
+    _look(listed, table.rows)
+    parts = _parts_of(listed)
+    if "val" not in parts.values():  # train is to be drawn from
+        parts = {path: "" if part == "train" else part for path, part in parts.items()}
+    known = _labels_of(listed, parts)
     never = [name for name in table.classes if listed.kinds.get(name, name) not in known]
     listed.notes += [f"no photo of: {', '.join(never)}, so not learned"] if never else []
-    samples = [sample(listed, row, known, parts[row.path], size) for row, size in listed.photos]
+    samples = []
+    for row, size in listed.photos:
+        labels = tuple(sorted(known[name] for name in listed.labels(row)))
+        one, all_of = (-1, labels) if listed.several else (labels[0], ())
+        samples.append(Sample(row.path, one, parts[row.path], size, all_of))
     samples.sort(key=lambda each: each.split == "test")  # behind all others
     return DatasetIndex(
         path.parent,
@@ -79,12 +89,27 @@ def scan_manifest(path: Path, several: bool | None = None) -> DatasetIndex:
         tuple(sorted(listed.containers.items())),
         path,
         listed.several,
-        {row.path: row.group for row, _ in listed.photos},
+        {row.path: row.group for row in listed.rows},
     )
 
 
-def refused(path: Path, table: Table) -> DataError:
-    """The error of multi-label data that are to be learned as one class a photo."""
+def labelled(path: Path, several: bool = False) -> dict[str, Photos]:
+    """Return (path, class) of the photos of each part, for measuring; of part `""` without parts.
+
+    several: a photo may have no label, also where none has two.
+    """
+    table = read(path)
+    listed = Listed(path, several or table.several, bool(table.classes))
+    _look(listed, table.rows)
+    parts = _parts_of(listed)
+    found: dict[str, Photos] = {}
+    for row in listed.rows:
+        found.setdefault(parts[row.path], []).append((row.path, row.label))
+    return found
+
+
+def _refused(path: Path, table: Table) -> DataError:
+    """Return the error of multi-label data that are to be learned as one class a photo."""
     many = next((row for row in table.rows if SEPARATOR in row.label), table.rows[0])
     what = f"{path}, {many.where}: labels {many.label!r}, where one class a photo is asked for"
     if table.classes:
@@ -92,25 +117,18 @@ def refused(path: Path, table: Table) -> DataError:
     return DataError(what, "leave `task` out, or give --task multilabel: it learns several")
 
 
-def sample(listed: Listed, row: Row, known: dict[str, int], part: str, size: int) -> Sample:
-    labels = tuple(sorted(known[name] for name in listed.labels(row)))
-    if listed.several:
-        return Sample(row.path, -1, part, size, labels)
-    return Sample(row.path, labels[0], part, size)
-
-
 # The photos
 
 
-def look(listed: Listed, rows: list[Row]) -> None:
-    """Which of the rows are photos that exist; a photo that is listed twice counts once."""
+def _look(listed: Listed, rows: list[Row]) -> None:
+    """Find the photos that the rows name; a photo that is listed twice counts once."""
     known: dict[str, Row] = {}
     missing: list[tuple[Row, str]] = []
     root = os.path.abspath(listed.path.parent)
     for row in rows:
-        row = checked(listed, row)
+        row = _checked(listed, row)
         try:
-            row, size = find(listed, row)
+            row, size = _find(listed, row)
         except FileNotFoundError as error:
             missing.append((row, str(error)))
             continue
@@ -130,18 +148,15 @@ def look(listed: Listed, rows: list[Row]) -> None:
     if missing:
         row, why = missing[0]
         more = f" ({len(missing)} of {len(rows)} rows name no photo)" if missing[1:] else ""
-        raise listed.error(
-            row,
-            f"{row.path} {why}{more}",
-            f"paths are relative to {root}, with /",
-        )
-    unite(listed)
+        raise listed.error(row, f"{row.path} {why}{more}", f"paths are relative to {root}, with /")
+    _unite(listed)
+    _note_places(listed)
 
 
-def checked(listed: Listed, row: Row) -> Row:
+def _checked(listed: Listed, row: Row) -> Row:
     """Return the row with its labels in order. Raises DataError for cells that are no labels."""
     labels = () if listed.columns else listed.labels(row)
-    if wrong := cells.fault(row.label, row.group, labels):
+    if wrong := label_cells.fault(row.label, row.group, labels):
         raise listed.error(row, *wrong)
     if listed.several:
         row = replace(row, label=SEPARATOR.join(labels_in(row.label)))
@@ -152,28 +167,37 @@ def checked(listed: Listed, row: Row) -> Row:
     return row
 
 
-def unite(listed: Listed) -> None:
-    """Gives the spellings of a class one name, and says what is odd about names.
-
-    Raises DataError where labels of a photo are parted by another mark than `|`.
-    """
-    counts = Counter(name for row, _ in listed.photos for name in listed.labels(row))
+def _unite(listed: Listed) -> None:
+    """Give the spellings of a class one name, and note what is odd about names."""
+    counts = Counter(name for row in listed.rows for name in listed.labels(row))
     listed.kinds, notes = names.merged(counts)
-    listed.notes += notes + cells.doubtful(counts)
-    mark, label, sure = "", "", False
+    listed.notes += notes + label_cells.doubtful(counts)
     if not listed.columns:
-        piped = any(SEPARATOR in row.label for row, _ in listed.photos)
-        mark, label, sure = cells.parted(set(listed.kinds.values()), listed.several, piped)
-    if mark:
-        what, hint = cells.said_of(mark, label)
-        if sure:
-            row = next(row for row, _ in listed.photos if label in listed.labels(row))
-            one = "; if it is one, give each class a column of 0 and 1 instead of the column label"
-            raise listed.error(row, what, hint + one)
-        listed.notes.append(f"WARNING: {what}; it is learned as one class; else {hint}")
+        _check_marks(listed)
     if any(name != kind for name, kind in listed.kinds.items()):
-        listed.photos = [(renamed(listed, row), size) for row, size in listed.photos]
-    inside = [row.path for row, _ in listed.photos if left_out.in_system(row.path)]
+        for at, (row, size) in enumerate(listed.photos):
+            kinds = sorted({listed.kinds[name] for name in listed.labels(row)})
+            listed.photos[at] = replace(row, label=SEPARATOR.join(kinds)), size
+
+
+def _check_marks(listed: Listed) -> None:
+    """Refuse labels that are surely parted by another mark than `|`, and note a likely one."""
+    piped = any(SEPARATOR in row.label for row in listed.rows)
+    classes = set(listed.kinds.values())
+    mark, label, sure = label_cells.parted(classes, listed.several, piped)
+    if not mark:
+        return
+    what, hint = label_cells.said_of(mark, label)
+    if sure:
+        row = next(row for row in listed.rows if label in listed.labels(row))
+        one = "; if it is one, give each class a column of 0 and 1 instead of the column label"
+        raise listed.error(row, what, hint + one)
+    listed.notes.append(f"WARNING: {what}; it is learned as one class; else {hint}")
+
+
+def _note_places(listed: Listed) -> None:
+    """Note photos in odd places, and under odd names."""
+    inside = [row.path for row in listed.rows if ignored.in_system(row.path)]
     if inside:
         listed.notes.append(
             f"WARNING: {len(inside)} photos lie in folders that a system makes, as {inside[0]}: "
@@ -186,13 +210,8 @@ def unite(listed: Listed) -> None:
         )
 
 
-def renamed(listed: Listed, row: Row) -> Row:
-    found = {listed.kinds[name] for name in listed.labels(row)}
-    return replace(row, label=SEPARATOR.join(sorted(found)))
-
-
-def find(listed: Listed, row: Row) -> tuple[Row, int]:
-    """The row with the path as it is written, or without the blanks around it, and the size.
+def _find(listed: Listed, row: Row) -> tuple[Row, int]:
+    """Return the row with the path as it is written, or without blanks around it, and the size.
 
     Raises FileNotFoundError with the reason, and DataError for a container that is damaged.
     """
@@ -204,13 +223,13 @@ def find(listed: Listed, row: Row) -> tuple[Row, int]:
             continue
         if not stat.S_ISREG(status.st_mode):
             raise FileNotFoundError("is no file")
-        return Row(row.where, path, row.label, row.split, row.group), status.st_size
-    other = lists.there(os.path.join(root, bare))
+        return replace(row, path=path), status.st_size
+    other = path_lists.there(os.path.join(root, bare))
     if other is not None:
         other = other if os.path.isabs(bare) else other.removeprefix(os.path.join(root, ""))
         if other != bare:
             listed.reformed += 1
-            return find(listed, replace(row, path=other))
+            return _find(listed, replace(row, path=other))
     file, _, number = bare.rpartition("#")
     box = container.find(os.path.join(root, file)) if file and number.isdecimal() else None
     if box is None:
@@ -219,92 +238,54 @@ def find(listed: Listed, row: Row) -> tuple[Row, int]:
         raise FileNotFoundError(f"does not exist: its pictures are #0 to #{len(box) - 1}")
     if file not in listed.containers:
         listed.containers[file] = sha256(listed.path.parent / file)
-    return Row(row.where, bare, row.label, row.split, row.group), box.bytes
+    return replace(row, path=bare), box.bytes
 
 
 # The split
 
 
-def parts_of(listed: Listed) -> dict[str, str]:
-    """`train`, `val` or `test` for each path; without a val part train is empty: to be drawn.
+def _parts_of(listed: Listed) -> dict[str, str]:
+    """Return `train`, `val` or `test` for each path, as the column split says; `""` without one.
 
-    A test part stays one: it is measured at the end.
+    Raises DataError for another word, and for a group in two parts.
     """
-    if not any(row.split for row, _ in listed.photos):
-        return {row.path: "" for row, _ in listed.photos}
-    parts = said_parts(listed)
-    if "train" not in parts.values():
-        raise DataError(f"{listed.path} has no photo for training", "a row of it has split train")
-    if "val" not in parts.values():
-        parts = {path: "" if part == "train" else part for path, part in parts.items()}
-    return parts
-
-
-def said_parts(listed: Listed) -> dict[str, str]:
-    """`train`, `val` or `test` for each path, as the column says; no group is in two of them."""
-    parts = {row.path: part_of(listed, row) for row, _ in listed.photos}
-    check_groups(listed, parts)
-    return parts
-
-
-def part_of(listed: Listed, row: Row) -> str:
-    part = SPLITS.get(row.split.lower())
-    if part is None:
-        close = nearest(row.split.lower(), SPLITS)
-        raise listed.error(
-            row,
-            f"split {row.split!r}" if row.split else "the split is empty, in other lines it is not",
-            f"{close} it is train, val or test".lstrip(),
-        )
-    return part
-
-
-def check_groups(listed: Listed, parts: dict[str, str]) -> None:
-    """Refuses a group on both sides of the split that the table itself makes."""
+    if not any(row.split for row in listed.rows):
+        return {row.path: "" for row in listed.rows}
+    parts: dict[str, str] = {}
     first: dict[str, Row] = {}
-    for row, _ in listed.photos:
-        if row.group:
-            other = first.setdefault(row.group, row)
-            if parts[other.path] != parts[row.path]:
-                raise listed.error(
-                    row,
-                    f"group {row.group!r} is in {parts[row.path]}, and in {parts[other.path]} in "
-                    f"{other.where}",
-                    "a group is on one side of the split: change split, or remove column group",
-                )
+    for row in listed.rows:
+        part = parts[row.path] = SPLITS.get(row.split.lower(), "")
+        if not part:
+            what = (
+                f"split {row.split!r}"
+                if row.split
+                else "the split is empty, in other lines it is not"
+            )
+            close = nearest(row.split.lower(), SPLITS)
+            raise listed.error(row, what, f"{close} it is train, val or test".lstrip())
+    for row in listed.rows:
+        other = first.setdefault(row.group, row) if row.group else row
+        if parts[other.path] != parts[row.path]:
+            raise listed.error(
+                row,
+                f"group {row.group!r} is in {parts[row.path]}, and in {parts[other.path]} in "
+                f"{other.where}",
+                "a group is on one side of the split: change split, or remove column group",
+            )
+    return parts
 
 
-def labelled(path: Path, several: bool = False) -> dict[str, list[tuple[str, str]]]:
-    """For measuring: (path, class) of the photos of each part; of part `""` where there is none.
-
-    several: a photo may have no label, also where none has two.
-    """
-    table = read(path)
-    listed = Listed(path, several or table.several, bool(table.classes))
-    look(listed, table.rows)
-    if any(row.split for row, _ in listed.photos):
-        parts = said_parts(listed)
-    else:
-        parts = {row.path: "" for row, _ in listed.photos}
-    found: dict[str, list[tuple[str, str]]] = {}
-    for row, _ in listed.photos:
-        found.setdefault(parts[row.path], []).append((row.path, row.label))
-    return found
-
-
-def labels_of(listed: Listed, parts: dict[str, str]) -> dict[str, int]:
-    """The number of each class of the training part, in string order."""
-    training = {
-        name
-        for row, _ in listed.photos
-        if parts[row.path] not in ("val", "test")
-        for name in listed.labels(row)
-    }
-    classes = tuple(sorted(training))
+def _labels_of(listed: Listed, parts: dict[str, str]) -> dict[str, int]:
+    """Return the number of each class of the training part, in string order."""
+    learned = [row for row in listed.rows if parts[row.path] in ("train", "")]
+    if not learned:
+        raise DataError(f"{listed.path} has no photo for training", "a row of it has split train")
+    classes = tuple(sorted({name for row in learned for name in listed.labels(row)}))
     check_classes(listed.path, classes, "at least two different labels are needed in training")
-    left: list[tuple[str, str]] = []
-    for row, _ in listed.photos:
-        strange = next((name for name in listed.labels(row) if name not in training), None)
+    known = {name: label for label, name in enumerate(classes)}
+    left: Photos = []
+    for row in listed.rows:
+        strange = next((name for name in listed.labels(row) if name not in known), None)
         if strange is not None and parts[row.path] == "test":
             left.append((row.path, strange))
         elif strange is not None:
@@ -316,4 +297,4 @@ def labels_of(listed: Listed, parts: dict[str, str]) -> dict[str, int]:
     listed.notes += not_measured(left, listed.skipped)
     gone = {path for path, _ in left}
     listed.photos = [item for item in listed.photos if item[0].path not in gone]
-    return {name: label for label, name in enumerate(classes)}
+    return known

@@ -68,7 +68,7 @@ def merged(counts: Mapping[str, int]) -> tuple[dict[str, str], list[str]]:
     if several:
         what = "one class is" if len(several) == 1 else f"{len(several)} classes are"
         notes.append(f"{what} written in several ways, and merged: {some(several)}")
-    if alike := lookalikes(set(found.values())):
+    if alike := _lookalikes(set(found.values())):
         notes.append(f"WARNING: classes that look alike: {some(alike)}; are they one?")
     return found, notes
 
@@ -93,27 +93,27 @@ def otherwise(found: Mapping[str, str]) -> list[str]:
     return [f"written otherwise, matched by what is seen: {some(odd)}"] if odd else []
 
 
-def lookalikes(names: Iterable[str]) -> list[str]:
+def _lookalikes(names: Iterable[str]) -> list[str]:
     """Return the names that cannot be told apart by eye, or hardly: `red-fox` and `red_fox`."""
 
     def drawn(name: str) -> str:
         latin = unicodedata.normalize("NFKC", name).translate(TWINS)
         return " ".join(BETWEEN.sub(" ", latin).split()) or name
 
-    return [" and ".join(map(quoted, twins)) for twins in alike(names, drawn)]
+    return [" and ".join(map(quoted, twins)) for twins in _alike(names, drawn)]
 
 
-def same_numbers(names: Iterable[str]) -> list[str]:
+def _same_numbers(names: Iterable[str]) -> list[str]:
     """Return the names of the first number that is written in several ways: 1, 1.0 and 01."""
 
     def number(name: str) -> Decimal | str:
         text = plain(name)
         return Decimal(text.replace(",", ".")) if NUMBER.fullmatch(text) else name
 
-    return next(iter(alike(names, number)), [])
+    return next(iter(_alike(names, number)), [])
 
 
-def alike(names: Iterable[str], key: Callable[[str], object]) -> list[list[str]]:
+def _alike(names: Iterable[str], key: Callable[[str], object]) -> list[list[str]]:
     """Return the groups of two names or more that have one key."""
     groups: dict[object, list[str]] = {}
     for name in sorted(names):
@@ -122,8 +122,8 @@ def alike(names: Iterable[str], key: Callable[[str], object]) -> list[list[str]]
 
 
 def check_numbers(where: object, names: Iterable[str]) -> None:
-    """Raises DataError for classes that are one number in several spellings."""
-    if twins := same_numbers(names):
+    """Raise DataError for classes that are one number in several spellings."""
+    if twins := _same_numbers(names):
         raise DataError(
             f"{where} has classes that are the same number: {', '.join(twins)}",
             "write it in one way, as text (a table program makes 1.0 or 1 of 1 and 01); if they "
@@ -159,7 +159,7 @@ def on_disk(path: str) -> str | None:
     if os.path.lexists(there):
         return there
     try:
-        names = forms(folder or ".", os.stat(folder or ".").st_mtime_ns)
+        names = _forms(folder or ".", os.stat(folder or ".").st_mtime_ns)
     except OSError:
         return None
     found = names.get(unicodedata.normalize("NFC", tail), [])
@@ -167,7 +167,7 @@ def on_disk(path: str) -> str | None:
 
 
 @lru_cache(maxsize=64)
-def forms(folder: str, changed: int) -> dict[str, list[str]]:
+def _forms(folder: str, changed: int) -> dict[str, list[str]]:
     """Return the names in a folder that are not ASCII, by their composed form.
 
     changed: when the folder was changed last, so that what is kept is of now.

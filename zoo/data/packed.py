@@ -18,13 +18,13 @@ import numpy as np
 from zoo.catalog import datasets
 from zoo.data.container import BATCH, Bytes, load, read_labels
 from zoo.data.folders import listing
-from zoo.data.samples import DatasetIndex, Sample
+from zoo.data.samples import DatasetIndex, Photos, Sample
 from zoo.data.split import check_classes, not_measured
 from zoo.errors import DataError
 
 IDX = re.compile(r"(train|t10k|test|val)[-._](images|labels)[-._]idx[134][-._]ubyte(\.gz)?")
-VAL_PARTS = ("val", "t10k", "test")  # the first that is there is used
 TRAIN_BATCH = re.compile(r"data_batch_([0-9]{1,3})\.bin")
+TEST_BATCH = "test_batch.bin"
 NAMES = "batches.meta.txt"
 EXPECTED = "train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz, and t10k-… likewise"
 
@@ -40,11 +40,11 @@ class Packed:
 
     @property
     def values(self) -> list[int]:
-        """The labels that occur."""
+        """Return the labels that occur."""
         return [int(value) for value in np.unique(self.labels)]
 
     def samples(self, known: dict[int, int], split: str) -> list[Sample]:
-        """known: from the number in the file to that of the class."""
+        """Return the samples. known: from the number in the file to that of the class."""
         return [
             Sample(f"{self.name}#{n}", known[label], split, self.bytes)
             for n, label in enumerate(self.labels.tolist())
@@ -53,31 +53,33 @@ class Packed:
 
 
 def scan_packed(root: Path) -> DatasetIndex | None:
-    """The index of a folder with IDX files or CIFAR-10's batches, None for another folder.
+    """Return the index of a folder with IDX files or CIFAR-10's batches, None for another folder.
 
     Without a val part the samples have no split. The data set's own test part is the val part
     where there is no other, as its published accuracies are on it; else it is for the end.
     """
     names = [entry.name for entry in listing(root)]
-    train, val = idx_parts(root, names) or cifar_parts(root, names) or ([], [])
-    if not train:
+    parts = _parts_of(root, names)
+    if not parts:
         return None
-    test = test_beside(root, names, val)
-    values = sorted({label for part in train for label in part.values})
-    classes, notes = class_names(root, values, train)
-    check_classes(root, classes, f"{train[0].name} holds one label only; two are needed")
+    if "val" not in parts and "test" in parts:
+        parts["val"] = parts.pop("test")
+    values = _labels_of(parts["train"])
+    classes, notes = class_names(root, values, parts["train"])
+    check_classes(root, classes, f"{parts['train'][0].name} holds one label only; two are needed")
     known = {value: number for number, value in enumerate(values)}
-    own = "train" if val else ""
-    samples = [sample for part in train for sample in part.samples(known, own)]
-    check_val(root, val, values)
-    samples += [sample for part in val for sample in part.samples(known, "val")]
-    samples += [sample for part in test for sample in part.samples(known, "test")]
-    files = tuple(file for part in (*train, *val, *test) for file in part.files)
+    _check_val(root, parts.get("val", []), values)
+    order = sorted(parts, key=("train", "val", "test").index)
+    samples = []
+    for part in order:
+        split = "" if "val" not in parts else part
+        samples += [each for one in parts[part] for each in one.samples(known, split)]
+    files = tuple(file for part in order for one in parts[part] for file in one.files)
     used = {name for name, _ in files} | {NAMES}
-    skipped = [(name, why_not(name)) for name in names if name not in used]
+    skipped = [(name, _why_not(name)) for name in names if name not in used]
     strange = [
         (f"{part.name}#{n}", str(label))
-        for part in test
+        for part in parts.get("test", [])
         for n, label in enumerate(part.labels.tolist())
         if label not in known
     ]
@@ -85,39 +87,29 @@ def scan_packed(root: Path) -> DatasetIndex | None:
     return DatasetIndex(root, classes, tuple(samples), tuple(skipped), tuple(notes), files)
 
 
-def test_beside(root: Path, names: Sequence[str], val: Sequence[Packed]) -> list[Packed]:
-    """The test part, where another part is the val part."""
-    if not val or not val[0].name.lower().startswith("val"):
-        return []
-    rest = [name for name in names if not name.lower().startswith("val")]
-    return (idx_parts(root, rest) or ([], []))[1]
-
-
-def labelled(root: Path) -> dict[str, list[tuple[str, str]]] | None:
-    """For measuring: (path, class) of the photos of each part; None for another folder.
+def labelled(root: Path) -> dict[str, Photos] | None:
+    """Return (path, class) of the photos of each part, for measuring; None for another folder.
 
     A part is what its name says, so MNIST's t10k and CIFAR-10's test_batch are test.
     """
-    names = [entry.name for entry in listing(root)]
-    train, val = idx_parts(root, names) or cifar_parts(root, names) or ([], [])
-    if not train:
+    parts = _parts_of(root, [entry.name for entry in listing(root)])
+    if not parts:
         return None
-    parts = {"train": train}
-    if val and val[0].name.lower().startswith("val"):
-        parts |= {"val": val, "test": test_beside(root, names, val)}
-    else:
-        parts["test"] = val
-    values = sorted({label for part in train for label in part.values})
-    known = dict(zip(values, class_names(root, values, train)[0], strict=True))
+    values = _labels_of(parts["train"])
+    known = dict(zip(values, class_names(root, values, parts["train"])[0], strict=True))
     found = {}
     for name, part in parts.items():
-        check_val(root, part, values)
+        _check_val(root, part, values)
         labels = [(one.name, n, k) for one in part for n, k in enumerate(one.labels.tolist())]
         found[name] = [(f"{file}#{n}", known[label]) for file, n, label in labels]
-    return {name: photos for name, photos in found.items() if photos}
+    return found
 
 
-def why_not(name: str) -> str:
+def _labels_of(parts: Sequence[Packed]) -> list[int]:
+    return sorted({label for part in parts for label in part.values})
+
+
+def _why_not(name: str) -> str:
     if name.startswith("."):
         return "name begins with a dot"
     if IDX.fullmatch(name.lower()) or BATCH.fullmatch(name):
@@ -125,26 +117,34 @@ def why_not(name: str) -> str:
     return "no part of the data set"
 
 
-def idx_parts(root: Path, names: Sequence[str]) -> tuple[list[Packed], list[Packed]] | None:
-    """The training part and the val part, if any, of a folder with IDX files."""
+def _parts_of(root: Path, names: Sequence[str]) -> dict[str, list[Packed]]:
+    """Return the parts that the names tell: train, val, test; none in another folder.
+
+    The training batches of CIFAR-10 are in the order of their numbers.
+    """
     found: dict[tuple[str, str], str] = {}  # (train, images) -> name; as distributed first
     for name in sorted(names, key=lambda name: (not name.lower().endswith(".gz"), name)):
-        match = IDX.fullmatch(name.lower())
-        if match:
+        if match := IDX.fullmatch(name.lower()):
             found.setdefault((match[1], match[2]), name)
-    if not any(kind == "images" for _, kind in found):
-        return None
-    if ("train", "images") not in found:
-        raise DataError(
-            f"{root} has {min(found.values())}, but no pictures to train on",
-            f"expected {EXPECTED}",
-        )
-    val = next((part for part in VAL_PARTS if (part, "images") in found), None)
-    return [idx_part(root, "train", found)], [idx_part(root, val, found)] if val else []
+    images = [part for part, kind in found if kind == "images"]
+    if images and "train" not in images:
+        what = f"{root} has {min(found.values())}, but no pictures to train on"
+        raise DataError(what, f"expected {EXPECTED}")
+    if images:
+        test = "t10k" if "t10k" in images else "test"
+        words = {"train": "train", "val": "val", "test": test}
+        return {p: [idx_part(root, word, found)] for p, word in words.items() if word in images}
+    batches = [(int(match[1]), match[0]) for match in map(TRAIN_BATCH.fullmatch, names) if match]
+    if not batches:
+        return {}
+    parts = {"train": [cifar_part(root, name) for _, name in sorted(batches)]}
+    if TEST_BATCH in names:
+        parts["test"] = [cifar_part(root, TEST_BATCH)]
+    return parts
 
 
 def idx_part(root: Path, part: str, found: dict[tuple[str, str], str]) -> Packed:
-    """Pictures and labels of one part. Raises DataError where they do not fit together."""
+    """Return pictures and labels of one part. Raises DataError where they do not fit together."""
     images = found[part, "images"]
     if (part, "labels") not in found:
         raise DataError(f"{root / images} has no labels beside it", f"expected {EXPECTED}")
@@ -158,17 +158,6 @@ def idx_part(root: Path, part: str, found: dict[tuple[str, str], str]) -> Packed
     return Packed(images, labels, box.bytes, tuple((name, sha256(root / name)) for name in names))
 
 
-def cifar_parts(root: Path, names: Sequence[str]) -> tuple[list[Packed], list[Packed]] | None:
-    """The training batches in the order of their numbers, and the test batch if it is there."""
-    numbers = [(int(match[1]), match[0]) for match in map(TRAIN_BATCH.fullmatch, names) if match]
-    if not numbers:
-        return None
-    test = [name for name in names if name == "test_batch.bin"]
-    return [cifar_part(root, name) for _, name in sorted(numbers)], [
-        cifar_part(root, name) for name in test
-    ]
-
-
 def cifar_part(root: Path, name: str) -> Packed:
     box = load(root / name)
     assert box.labels is not None
@@ -178,7 +167,7 @@ def cifar_part(root: Path, name: str) -> Packed:
 def class_names(
     root: Path, values: Sequence[int], train: Sequence[Packed]
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Names of the labels, and a note that says whose; the numbers themselves where unknown."""
+    """Return names of the labels, and a note that says whose; the numbers where unknown."""
     path = root / NAMES
     if path.is_file() and BATCH.fullmatch(train[0].name):
         text = path.read_text(encoding="utf-8", errors="replace")[:100_000]
@@ -199,7 +188,7 @@ def class_names(
     return classes, [] if numbers else [f"the names of the classes are those of {row.name}"]
 
 
-def check_val(root: Path, val: Sequence[Packed], values: Sequence[int]) -> None:
+def _check_val(root: Path, val: Sequence[Packed], values: Sequence[int]) -> None:
     for part in val:
         unknown = sorted(set(part.values) - set(values))
         if unknown:

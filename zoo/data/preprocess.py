@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,6 +19,7 @@ from zoo.data.decode import Picture, whole
 
 Box = tuple[float, float, float, float]
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+Values = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -33,44 +33,44 @@ KEEP = 4.3  # times the network's size is what a large JPEG is decoded at, or mo
 
 
 def box(width: int, height: int, preprocess: Preprocess) -> Box:
-    """The part of the picture that is resized: left, upper, right, lower in pixels.
+    """Return the part of the picture that is resized: left, upper, right, lower in pixels.
 
     For `crop` the centre square of the picture whose shorter side has become `full_size` pixels,
     in the picture's own pixels.
     """
     if preprocess.fit != "crop":
         return (0, 0, width, height)
-    left, right = span(width, min(width, height), preprocess)
-    upper, lower = span(height, min(width, height), preprocess)
+    left, right = _span(width, min(width, height), preprocess)
+    upper, lower = _span(height, min(width, height), preprocess)
     return (left, upper, right, lower)
 
 
 def full_size(preprocess: Preprocess) -> int:
-    """Shorter side in pixels of the resized picture of which the network sees the middle."""
+    """Return the shorter side, in pixels, of the resized picture of which the middle is seen."""
     return max(preprocess.size, round(preprocess.size / preprocess.crop))
 
 
-def span(length: int, shorter: int, preprocess: Preprocess) -> tuple[float, float]:
-    """Where the box begins and ends along a side of the picture."""
+def _span(length: int, shorter: int, preprocess: Preprocess) -> tuple[float, float]:
+    """Return where the box begins and ends along a side of the picture."""
     resized = full_size(preprocess) * length // shorter
     margin = round((resized - preprocess.size) / 2)  # half to even
     return margin * length / resized, (margin + preprocess.size) * length / resized
 
 
 def fill(preprocess: Preprocess) -> int:
-    """The grey that pads a picture under `fit = "pad"`: the mean of the means, 0 to 255."""
+    """Return the grey that pads a picture under `fit = "pad"`: the mean of the means, 0 to 255."""
     return round(255 * sum(preprocess.mean) / len(preprocess.mean))
 
 
 def mode(preprocess: Preprocess) -> str:
-    """Pillow's mode of the network's input."""
+    """Return Pillow's mode of the network's input."""
     return "L" if preprocess.channels == 1 else "RGB"
 
 
 def resize(
     image: Image.Image | Picture, preprocess: Preprocess, part: Box | None = None
 ) -> Image.Image:
-    """The picture, or a part of it, at the network's size; `part` overrides the Preprocess' box."""
+    """Return the picture, or a part of it instead of the Preprocess' box, at the network's size."""
     size, interpolation = preprocess.size, preprocess.interpolation
     picture = image if isinstance(image, Picture) else whole(image)
     full = picture.width, picture.height
@@ -86,7 +86,7 @@ def resize(
 
 
 def spare(width: int, height: int, preprocess: Preprocess, part: Box | None = None) -> float:
-    """How many times smaller a large JPEG of that size, or its part, may be decoded.
+    """Return how many times smaller a large JPEG of that size, or its part, may be decoded.
 
     It stays at least KEEP times as large as what it is resized to. Between what comes of it and of
     the whole photo the mean difference is then 0.08 to 0.18 of 255 (six real photos enlarged to 3
@@ -103,7 +103,7 @@ def spare(width: int, height: int, preprocess: Preprocess, part: Box | None = No
 def across_then_down(
     picture: Picture, width: int, height: int, interpolation: str, part: Box
 ) -> Image.Image:
-    """Pillow's `resize(box=part)` with its two passes in this order.
+    """Do Pillow's `resize(box=part)` with its two passes in this order.
 
     The first pass takes the rows of the box and as many beside it as the second pass looks at. Each
     row of it depends on that row alone, so it may be done in bands.
@@ -125,7 +125,7 @@ def across_then_down(
 
 
 def padded_size(width: int, height: int, size: int) -> tuple[int, int]:
-    """Width and height that fit into a square of `size` with the picture's own proportions.
+    """Return width and height that fit into a square of `size` with the picture's own proportions.
 
     Rounded in whole numbers: an exported graph must come to the same size.
     """
@@ -137,19 +137,19 @@ def padded_size(width: int, height: int, size: int) -> tuple[int, int]:
 
 
 def to_array(image: Image.Image, preprocess: Preprocess) -> Pixels:
-    """The picture's bytes, uint8, size x size x channels."""
+    """Return the picture's bytes, uint8, size x size x channels."""
     return np.asarray(image, dtype=np.uint8).reshape(
         preprocess.size, preprocess.size, preprocess.channels
     )
 
 
 def apply(image: Image.Image | Picture, preprocess: Preprocess) -> Pixels:
-    """The plain centre view (view 0) of an upright picture: uint8, size x size x channels."""
+    """Return the plain centre view (view 0) of an upright picture, uint8 S x S x channels."""
     return to_array(resize(in_mode(image, preprocess), preprocess), preprocess)
 
 
 def in_mode(image: Image.Image | Picture, preprocess: Preprocess) -> Picture:
-    """The picture in the mode of the network's input."""
+    """Return the picture in the mode of the network's input."""
     picture = image if isinstance(image, Picture) else whole(image)
     if (picture.mode or picture.image.mode) == mode(preprocess):
         return picture
@@ -158,7 +158,7 @@ def in_mode(image: Image.Image | Picture, preprocess: Preprocess) -> Picture:
 
 
 def framed(pixels: Pixels, preprocess: Preprocess) -> Pixels:
-    """A raw RGB picture whose box is these very pixels: what an exported file sees then is them.
+    """Return a raw RGB picture whose box is these very pixels, which an exported file sees then.
 
     uint8 S x S x C to F x F x 3, F the `full_size` of a crop, else S. The resize of a box of S x S
     whole pixels to S x S changes nothing, nor does the grey of a grey in RGB.
@@ -168,14 +168,14 @@ def framed(pixels: Pixels, preprocess: Preprocess) -> Pixels:
     if preprocess.fit != "crop" or full_size(preprocess) == preprocess.size:
         return pixels
     full = full_size(preprocess)
-    first = round((full - preprocess.size) / 2)  # half to even, as in `span`
+    first = round((full - preprocess.size) / 2)  # half to even, as in `_span`
     frame = np.zeros((full, full, 3), np.uint8)
     frame[first : first + preprocess.size, first : first + preprocess.size] = pixels
     return frame
 
 
 def as_it_is(data: bytes, preprocess: Preprocess) -> Pixels | None:
-    """What `apply` gives for a binary PGM or PPM that has the network's very size; else None.
+    """Return what `apply` gives for a binary PGM or PPM of the network's very size; else None.
 
     Such are the pictures of IDX files, of which there are many: no decoder and no resize needed.
     """
@@ -190,8 +190,8 @@ def as_it_is(data: bytes, preprocess: Preprocess) -> Pixels | None:
     return values.reshape(size, size, preprocess.channels)
 
 
-def normalise(pixels: Pixels, preprocess: Preprocess) -> np.ndarray[tuple[int, ...], Any]:
-    """uint8 S x S x C to float32 C x S x S: (x / 255 - mean) / std."""
+def normalise(pixels: Pixels, preprocess: Preprocess) -> Values:
+    """Return uint8 S x S x C as float32 C x S x S: (x / 255 - mean) / std."""
     mean = np.array(preprocess.mean, np.float32)
     std = np.array(preprocess.std, np.float32)
     values = (pixels.astype(np.float32) / np.float32(255) - mean) / std

@@ -10,15 +10,28 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from zoo.errors import DataError
 
 SEPARATOR = "|"
+T = TypeVar("T")
+
+Photos = list[tuple[str, str]]  # path and class
+Skipped = list[tuple[str, str]]  # path, and why it is left out
 
 
 def labels_in(cell: str) -> tuple[str, ...]:
-    """The labels that a cell holds, each once, in string order; none where it is empty."""
+    """Return the labels that a cell holds, each once, in string order; none where it is empty."""
     return tuple(sorted({part.strip() for part in cell.split(SEPARATOR)} - {""}))
+
+
+def evenly(items: Sequence[T], count: int) -> tuple[T, ...]:
+    """Return up to so many of the items, from all over the list, in its order."""
+    import numpy as np
+
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)
+    return tuple(items[place] for place in places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +91,7 @@ class DatasetIndex:
 
     @property
     def val_is_test(self) -> bool:
-        """Whether the val part is the test part of IDX files or of CIFAR-10's batches."""
+        """Return whether the val part is the test part of IDX files or of CIFAR-10's batches."""
         # Of those only: a folder of photos may well begin with "test".
         held = next((sample.path for sample in self.samples if sample.split == "val"), "")
         return bool(self.containers) and held.startswith(("t10k", "test"))
@@ -87,17 +100,17 @@ class DatasetIndex:
         return tuple(sample for sample in self.samples if sample.split == split)
 
     def labels(self, split: str) -> list[int]:
-        """The class of each sample of a split, in the order of `of`."""
+        """Return the class of each sample of a split, in the order of `of`."""
         return [sample.label for sample in self.samples if sample.split == split]
 
     def named(self, sample: Sample) -> str:
-        """The class of a sample, or all of its classes, as a cell of a table."""
+        """Return the class of a sample, or all of its classes, as a cell of a table."""
         if not self.multilabel:
             return self.classes[sample.label]
         return SEPARATOR.join(self.classes[label] for label in sample.labels)
 
     def counts(self, split: str) -> list[int]:
-        """Photos per class, in the order of `classes`."""
+        """Return photos per class, in the order of `classes`."""
         if self.multilabel:
             counter = Counter(label for sample in self.of(split) for label in sample.labels)
         else:
@@ -105,7 +118,7 @@ class DatasetIndex:
         return [counter[label] for label in range(len(self.classes))]
 
     def targets(self, split: str) -> Sequence[int | list[float]]:
-        """What a network is to say of each sample: its class, or of multi-label data K x 0 or 1."""
+        """Return the target of each sample: its class; of multi-label data K numbers, 0 or 1."""
         if not self.multilabel:
             return self.labels(split)
         every = range(len(self.classes))
@@ -122,7 +135,7 @@ class DatasetIndex:
         return [name for name, count in counted if not count]
 
     def without(self, bad: dict[str, str]) -> DatasetIndex:
-        """The index less the unreadable photos; raises DataError when a class has none left."""
+        """Return the index less the unreadable photos. Raises DataError for a class without any."""
         kept = tuple(sample for sample in self.samples if sample.path not in bad)
         if not kept:
             raise DataError(

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from zoo.data.copies import Copies, pairs
 from zoo.data.names import check_numbers, plain
-from zoo.data.samples import DatasetIndex, Sample
+from zoo.data.samples import DatasetIndex, Photos, Sample, Skipped
 from zoo.errors import DataError
 
 TRAIN_NAMES = ("train", "training")
@@ -28,11 +28,11 @@ def check_classes(
     classes: tuple[str, ...],
     hint: str = f"at least two class folders are needed: {LAYOUT}",
 ) -> None:
-    """Raises DataError for fewer than two classes, and for names that cannot stand together."""
+    """Raise DataError for fewer than two classes, and for names that cannot stand together."""
     if len(classes) < 2:
         what = f"only one class ('{classes[0]}')" if classes else "no class folders with photos"
         raise DataError(f"{base} has {what}", hint)
-    odd = next((name for name in classes if not is_utf8(name)), None)
+    odd = next((name for name in classes if not _is_utf8(name)), None)
     if odd is not None:
         raise DataError(f"the class folder {odd!a} has no name in UTF-8", "rename the folder")
     folded = Counter(plain(name).casefold() for name in classes)
@@ -45,8 +45,8 @@ def check_classes(
     check_numbers(base, classes)
 
 
-def not_measured(strange: list[tuple[str, str]], skipped: list[tuple[str, str]]) -> list[str]:
-    """Leaves photos (path, class) of test out whose class training does not know; says so."""
+def not_measured(strange: Photos, skipped: Skipped) -> list[str]:
+    """Leave photos (path, class) of test out whose class training does not know; return a note."""
     if not strange:
         return []
     skipped += [
@@ -60,7 +60,7 @@ def not_measured(strange: list[tuple[str, str]], skipped: list[tuple[str, str]])
     ]
 
 
-def is_utf8(name: str) -> bool:
+def _is_utf8(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
@@ -69,50 +69,46 @@ def drawn(index: DatasetIndex, val_fraction: float, seed: int, copies: Copies) -
 
     Copies of a photo are on one side. Raises DataError where no photo can be put aside.
     """
-    open_samples = [sample for sample in index.samples if not sample.split]
+    undecided = [sample for sample in index.samples if not sample.split]
     rest = [sample for sample in index.samples if sample.split]
-    copies = copies.among(open_samples)
-    groups = copies.joined(index.groups) if copies.groups else dict(index.groups)
-    share = (index.classes, val_fraction, seed)
-    if index.multilabel:
-        samples, notes = split_several(open_samples, groups, *share)
-    elif any(index.groups.values()):
-        samples, notes = split_groups(open_samples, groups, *share)
+    copies = copies.among(undecided)
+    if index.multilabel or any(index.groups.values()):
+        units = units_of(undecided, index.groups, copies, seed)
+        divide = split_several if index.multilabel else split_groups
+        samples, notes = divide(undecided, index.classes, units, val_fraction)
     else:
-        samples, notes = split(open_samples, *share, copies)
+        samples, notes = split(undecided, index.classes, val_fraction, seed, copies)
     if copies.groups:
         count = sum(len(group) - 1 for group in copies.groups)
         what = "1 photo is a copy of another" if count == 1 else f"{count:,} photos are copies"
-        notes.append(f"{what}, by content ({shown(copies)}): copies are on one side of the split")
+        notes.append(f"{what}, by content ({_shown(copies)}): copies are on one side of the split")
     return replace(
         index, samples=(*samples, *rest), notes=(*index.notes, *notes), groups={}, drawn=True
     )
 
 
-def shown(copies: Copies) -> str:
+def _shown(copies: Copies) -> str:
     return pairs([(twin, group[0]) for group in copies.groups for twin in group[1:]])
 
 
+Split = tuple[list[Sample], list[str]]  # the samples, each with its part, and notes
+
+
 def split(
-    found: list[Sample],
-    classes: tuple[str, ...],
-    val_fraction: float,
-    seed: int,
-    copies: Copies,
-) -> tuple[list[Sample], list[str]]:
-    """The same samples, of each class a share put aside for val; a class keeps one for train.
+    found: list[Sample], classes: tuple[str, ...], val_fraction: float, seed: int, copies: Copies
+) -> Split:
+    """Return the samples, of each class a share put aside for val; a class keeps one for train.
 
     Copies are on one side: of one class that which has room for all of them, else train.
     """
     first = copies.first()
     pinned = {group[0].path for group in copies.torn}
     samples: list[Sample] = []
-    alone: list[str] = []
+    single: list[str] = []
     for label, name in enumerate(classes):
         mine = [sample for sample in found if sample.label == label]
         sizes = Counter(first.get(sample.path, sample.path) for sample in mine)
-        free = [path for path in sizes if path not in pinned]
-        ranked = sorted(free, key=lambda path: rank(seed, path))
+        ranked = sorted(sizes.keys() - pinned, key=lambda path: rank(seed, path))
         # Of the different photos too: many copies of one must not leave train only that one.
         different = max(1, round(val_fraction * len(sizes)))
         room = min(len(mine) - 1, max(1, round(val_fraction * len(mine))))
@@ -123,143 +119,153 @@ def split(
                 room -= sizes[path]
         if not chosen and (fitting := [p for p in ranked if sizes[p] < len(mine)]):
             chosen.add(min(fitting, key=sizes.__getitem__))
-        samples += [
-            replace(s, split="val" if first.get(s.path, s.path) in chosen else "train")
-            for s in mine
-        ]
-        if not chosen:
-            alone.append(name)
+        aside = {s.path for s in mine if first.get(s.path, s.path) in chosen}
+        samples += _parted(mine, aside)
+        single += [] if chosen else [name]
     only = f"one photo only{', copies left aside' if copies.groups else ''}"
-    if len(alone) == len(classes):
-        which = f": {shown(copies)}" if copies.groups else ""
+    if len(single) == len(classes):
+        which = f": {_shown(copies)}" if copies.groups else ""
         raise DataError(f"every class has {only}{which}", "add photos: validation needs some")
-    note = f"{only}, so none for validation: {', '.join(alone)}"
-    return samples, [note] if alone else []
+    return samples, _none_for_validation(only, single)
+
+
+def _parted(samples: list[Sample], aside: set[str]) -> list[Sample]:
+    return [replace(s, split="val" if s.path in aside else "train") for s in samples]
+
+
+def _none_for_validation(why: str, names: list[str]) -> list[str]:
+    return [f"{why}, so none for validation: {', '.join(names)}"] if names else []
+
+
+# Photos with groups, or with several classes.
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Photos that go to one side together: a group, or one photo, and the copies of all of them.
+
+    photos: of each class; -1 stands for none. different: the same with copies counted as one.
+    repeats: how often that photo is in it of which there are most copies.
+    """
+
+    paths: tuple[str, ...]
+    photos: Counter[int]
+    different: Counter[int]
+    repeats: int
+
+
+def units_of(
+    found: list[Sample], groups: Mapping[str, str], copies: Copies, seed: int
+) -> list[Unit]:
+    """Return the units in the order in which they are looked at. groups: path -> group."""
+    first, joined = copies.first(), copies.joined(groups)
+    members: dict[str, list[Sample]] = {}
+    for sample in found:
+        name = joined.get(sample.path, "")
+        members.setdefault(f"group {name}" if name else f"photo {sample.path}", []).append(sample)
+    units = []
+    for name in sorted(members, key=lambda name: rank(seed, name)):
+        mine = [(first.get(s.path, s.path), s.labels or (s.label,)) for s in members[name]]
+        every = [(content, label) for content, labels in mine for label in labels]
+        photos = Counter(label for _, label in every)
+        different = Counter(label for _, label in set(every))
+        repeats = max(Counter(content for content, _ in mine).values())
+        units.append(Unit(tuple(s.path for s in members[name]), photos, different, repeats))
+    return units
+
+
+@dataclass(slots=True)
+class Shares:
+    """Which photos are put aside so far. left, given: photos of each class for train, for val.
+
+    lacking: how many val still lacks, copies counted as one. often: so often a photo is there, on
+    average; in val none is there more often, where there are others.
+    """
+
+    left: Counter[int]
+    lacking: dict[int, int]
+    often: int
+    given: Counter[int] = field(default_factory=Counter)
+    aside: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, units: list[Unit], val_fraction: float) -> Shares:
+        left, different = Counter[int](), Counter[int]()
+        for unit in units:
+            left.update(unit.photos)
+            different.update(unit.different)
+        lacking = {k: max(1, round(val_fraction * count)) for k, count in different.items()}
+        return cls(left, lacking, -(-left.total() // max(1, different.total())))
+
+    def spares(self, unit: Unit) -> bool:
+        """Return whether every class keeps a photo for training."""
+        return all(self.left[k] > count for k, count in unit.photos.items())
+
+    def put_aside(self, unit: Unit) -> None:
+        self.aside.update(unit.paths)
+        self.left.subtract(unit.photos)
+        self.given.update(unit.photos)
+        for label, count in unit.different.items():
+            self.lacking[label] -= count
 
 
 def split_groups(
-    found: list[Sample],
-    groups: dict[str, str],
-    classes: tuple[str, ...],
-    val_fraction: float,
-    seed: int,
-) -> tuple[list[Sample], list[str]]:
-    """Split so that all photos of a group go to one side. groups: path -> group, or nothing.
+    found: list[Sample], classes: tuple[str, ...], units: list[Unit], val_fraction: float
+) -> Split:
+    """Split so that all photos of a group go to one side.
 
     A group is put aside where that brings the classes nearer to their shares; then, for each class
     that has none, the smallest group that holds it. Every class keeps a photo for training.
     """
-    members: dict[str, list[Sample]] = {}
-    for sample in found:
-        name = groups.get(sample.path, "")
-        members.setdefault(f"group {name}" if name else f"photo {sample.path}", []).append(sample)
-    counts = {name: Counter(sample.label for sample in mine) for name, mine in members.items()}
-    left = Counter(sample.label for sample in found)
-    lacking = {label: max(1, round(val_fraction * count)) for label, count in left.items()}
-    chosen: set[str] = set()
-
-    def choose(name: str) -> None:
-        chosen.add(name)
-        left.subtract(counts[name])
-        for label, count in counts[name].items():
-            lacking[label] -= count
-
-    def spared(name: str) -> bool:
-        return name not in chosen and all(left[k] > count for k, count in counts[name].items())
-
-    ranked = sorted(members, key=lambda name: rank(seed, name))
-    for name in ranked:
-        mine = counts[name].items()
-        nearer = sum(abs(lacking[k] - count) - abs(lacking[k]) for k, count in mine)
-        if nearer < 0 and spared(name):
-            choose(name)
-    alone = []
+    shares = Shares.of(units, val_fraction)
+    for unit in units:
+        lacking = [(shares.lacking[k], count) for k, count in unit.different.items()]
+        nearer = sum(abs(short - count) - abs(short) for short, count in lacking)
+        if nearer < 0 and unit.repeats <= shares.often and shares.spares(unit):
+            shares.put_aside(unit)
+    without = []
     for label, name in enumerate(classes):
-        if not any(counts[group][label] for group in chosen):
-            holding = [group for group in ranked if counts[group][label] and spared(group)]
-            if holding:
-                choose(min(holding, key=lambda group: counts[group].total()))
-            else:
-                alone.append(name)
-    if not chosen:
+        if shares.given[label]:
+            continue
+        if spared := [unit for unit in units if unit.photos[label] and shares.spares(unit)]:
+            shares.put_aside(min(spared, key=lambda unit: unit.photos.total()))
+        else:
+            without.append(name)
+    if not shares.aside:
         raise DataError(
             "no group can be put aside for validation: each holds all photos of a class",
             "make the groups smaller, or give a column split",
         )
-    aside = {sample.path for group in chosen for sample in members[group]}
-    samples = [replace(s, split="val" if s.path in aside else "train") for s in found]
-    note = f"in one group only, so none for validation: {', '.join(alone)}"
-    return samples, [note] if alone else []
-
-
-class Unit(NamedTuple):
-    """Photos that go to one side together: a group, or one photo. counts: photos of each class."""
-
-    paths: list[str]
-    counts: Counter[int]
+    return _parted(found, shares.aside), _none_for_validation("in one group only", without)
 
 
 def split_several(
-    found: list[Sample],
-    groups: dict[str, str],
-    classes: tuple[str, ...],
-    val_fraction: float,
-    seed: int,
-) -> tuple[list[Sample], list[str]]:
+    found: list[Sample], classes: tuple[str, ...], units: list[Unit], val_fraction: float
+) -> Split:
     """Split photos with several classes or none, so that val has its share of each class.
 
     The rarest class first, among the photos that are still undecided, since it is the hardest to
     share out (iterative stratification: Sechidis, Tsoumakas, Vlahavas 2011, "On the Stratification
     of Multi-label Data", ECML PKDD); photos without a class count as one class more, and come
-    last. groups: as for `split_groups`. Every class keeps a photo for training.
+    last. Every class keeps a photo for training.
     """
-    none = len(classes)
-    undecided = units(found, groups, none, seed)
-    left = Counter[int]()
-    for unit in undecided:
-        left.update(unit.counts)
-    remaining = left.copy()
-    lacking = {k: max(1, round(val_fraction * count)) for k, count in left.items()}
-    aside: set[str] = set()
-    while undecided:
-        rarest = min(+remaining, key=lambda k: (k == none, remaining[k], k))
-        rest = []
-        for unit in undecided:
-            if not unit.counts[rarest]:
-                rest.append(unit)
-                continue
-            remaining.subtract(unit.counts)
-            if lacking[rarest] > 0 and all(left[k] > unit.counts[k] for k in unit.counts):
-                aside.update(unit.paths)
-                left.subtract(unit.counts)
-                for label, count in unit.counts.items():
-                    lacking[label] -= count
-        undecided = rest
-    if not aside:
+    shares = Shares.of(units, val_fraction)
+    remaining = shares.left.copy()
+    while units:
+        rarest = min(+remaining, key=lambda k: (k < 0, remaining[k], k))
+        for unit in (unit for unit in units if unit.photos[rarest]):
+            remaining.subtract(unit.photos)
+            wanted = shares.lacking[rarest] > 0 and unit.repeats <= shares.often
+            if wanted and shares.spares(unit):
+                shares.put_aside(unit)
+        units = [unit for unit in units if not unit.photos[rarest]]
+    if not shares.aside:
         raise DataError(
             "no photo can be put aside for validation: each is the only one of a class",
             "add photos, or give a column split",
         )
-    samples = [replace(s, split="val" if s.path in aside else "train") for s in found]
-    seen = {label for s in samples if s.split == "val" for label in s.labels}
-    alone = [name for label, name in enumerate(classes) if label not in seen]
-    note = f"too few photos, so none for validation: {', '.join(alone)}"
-    return samples, [note] if alone else []
-
-
-def units(found: list[Sample], groups: dict[str, str], none: int, seed: int) -> list[Unit]:
-    """In the order in which they are asked; none: the number that stands for no class."""
-    members: dict[str, list[Sample]] = {}
-    for sample in found:
-        name = groups.get(sample.path, "")
-        members.setdefault(f"group {name}" if name else f"photo {sample.path}", []).append(sample)
-    return [
-        Unit(
-            [sample.path for sample in members[name]],
-            Counter(label for sample in members[name] for label in sample.labels or (none,)),
-        )
-        for name in sorted(members, key=lambda name: rank(seed, name))
-    ]
+    without = [name for label, name in enumerate(classes) if not shares.given[label]]
+    return _parted(found, shares.aside), _none_for_validation("too few photos", without)
 
 
 def rank(seed: int, path: str) -> bytes:

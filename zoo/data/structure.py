@@ -22,7 +22,7 @@ from zoo.errors import ImageError
 
 LARGE = 3_000_000  # pixels
 SCANS = 32  # of a JPEG: libjpeg writes 10, mozjpeg up to about 20
-SCANNED = 200_000_000  # pixels, times scans, from which a JPEG is decoded apart
+SCANNED = 200_000_000  # pixels, times scans, from which a JPEG is isolated
 SEGMENTS, EXIF_SEGMENTS = 2_000, 16  # before a JPEG's first scan
 PADDING = 65_536  # bytes that belong to nothing
 CHUNKS, UNUSED = 600_000, 100  # of a PNG; of those that say nothing about its pixels
@@ -44,14 +44,14 @@ class Checked:
 
     data: what Pillow is given; the same pixels. format: Pillow's name, empty where it is none.
     size: width and height where the headers tell. extra: bytes that decoding takes beside the
-    pixels. apart: it is decoded in a process of its own, since its headers do not tell its cost.
+    pixels. isolated: it is decoded in a process of its own, since its headers do not tell its cost.
     """
 
     data: bytes
     format: str = ""
     size: tuple[int, int] = (0, 0)
     extra: int = 0
-    apart: bool = False
+    isolated: bool = False
 
 
 def check(data: bytes) -> Checked:

@@ -15,9 +15,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from zoo.data import lists
+from zoo.data import path_lists
 from zoo.data.names import plain
 from zoo.data.samples import SEPARATOR
 from zoo.disk import opened
@@ -59,16 +58,16 @@ class Table:
 
 
 def read(path: Path) -> Table:
-    """Raises DataError."""
+    """Read a manifest. Raises DataError."""
     try:
-        return read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)
+        return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{path} cannot be read: {reason}", "check its permissions") from None
 
 
-def read_csv(path: Path) -> Table:
-    comma, text = lists.separator(decoded(path))
+def _read_csv(path: Path) -> Table:
+    comma, text = path_lists.separator(_decoded(path))
     above = int(bool(comma))  # the line that says so
     comma = comma or max(",;\t", key=text.split("\n", 1)[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=comma, strict=True)
@@ -95,12 +94,12 @@ def read_csv(path: Path) -> Table:
     return table(path, rows, names, places)
 
 
-def decoded(path: Path) -> str:
+def _decoded(path: Path) -> str:
     """Return the text of a CSV. Raises DataError with the line that is none."""
     with opened(path) as file:
         data = file.read()
     hint = "save it as CSV in UTF-8"
-    encoding = lists.encoding_of(data)
+    encoding = path_lists.encoding_of(data)
     try:
         text = data.decode("utf-8-sig" if encoding == "utf-8" else encoding)
     except UnicodeDecodeError as error:
@@ -114,7 +113,7 @@ def decoded(path: Path) -> str:
     return text
 
 
-def read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path) -> Table:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -146,26 +145,26 @@ def read_parquet(path: Path) -> Table:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path} is no Parquet file: {reason}", "write it again") from None
     rows = [
-        (f"row {number}", dict(zip(places, map(text_of, values), strict=True)))
+        (f"row {number}", dict(zip(places, map(_text_of, values), strict=True)))
         for number, values in enumerate(zip(*lists, strict=True), start=1)
     ]
     return table(path, rows, names, places)
 
 
-def text_of(value: Any) -> str:
-    """A cell as text; nothing, and pandas' NaN for it, are empty."""
+def _text_of(value: object) -> str:
+    """Return a cell as text; nothing, and pandas' NaN for it, are empty."""
     return "" if value is None or value != value else str(value)
 
 
 def row(where: str, values: Cells) -> Row:
-    """The path keeps its blanks, in case the file has them too."""
+    """Make a row; the path keeps its blanks, in case the file has them too."""
     others = {name: values[name].strip() for name in ("label", *OPTIONAL) if name in values}
     others |= {name: plain(others[name]) for name in OPTIONAL if name in others}
     return Row(where, values["path"], **others)
 
 
 def columns(path: Path, names: Sequence[str]) -> dict[str, int]:
-    """Where the columns are that are used, whatever the case of their names. Raises DataError.
+    """Return where the columns are that are used, whatever the case of their names.
 
     Without a column label also all others that have a name: they may be classes.
     """
@@ -186,7 +185,7 @@ def columns(path: Path, names: Sequence[str]) -> dict[str, int]:
 
 
 def missing(path: Path, name: str, names: Sequence[str]) -> DataError:
-    """The error of a table without a column that is needed."""
+    """Return the error of a table without a column that is needed."""
     bare = [plain(other).lower() for other in names]
     close = nearest(name, [other for other in bare if other not in NEEDED])
     marks = f"; {MARKS}" if name == "label" else ""
@@ -203,7 +202,7 @@ def table(
         raise DataError(f"{path} lists no photos", f"{COLUMNS}, and a line for each photo")
     classes: tuple[str, ...] = ()
     if "label" not in places:
-        classes = marked(path, found, names)
+        classes = _marked(path, found, names)
     rows = [row(*each) for each in found]
     used = [name for name in places if name in (*NEEDED, *OPTIONAL, *classes)]
     taken = {places[name] for name in used}
@@ -212,8 +211,8 @@ def table(
     return Table(rows, tuple(used), extra, several, classes)
 
 
-def marked(path: Path, found: list[tuple[str, Cells]], names: Sequence[str]) -> tuple[str, ...]:
-    """The columns that are classes; what is 1 in a row becomes its label. Raises DataError."""
+def _marked(path: Path, found: list[tuple[str, Cells]], names: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that are classes; a row's labels become those that are 1 there."""
     known = (*NEEDED, *OPTIONAL)
     others = [name for name in found[0][1] if name not in known]
     classes = [

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from zoo.catalog.spec import Preprocess
-from zoo.data import apart, heard
+from zoo.data import decode_process, decoder_warnings
 from zoo.data.decode import FORMATS, Picture, decode, decoded, read_bytes
 from zoo.data.limits import file_room
 from zoo.data.preprocess import (
@@ -51,7 +51,7 @@ def view(
     digest: str = "",
     flip: bool = True,
 ) -> Pixels:
-    """View `number` of an upright picture whose content has this digest: uint8, H x W x C."""
+    """Return view `number` of an upright picture with this digest: uint8, H x W x C."""
     if number == 0:
         return apply(image, preprocess)
     picture = in_mode(image, preprocess)
@@ -77,7 +77,7 @@ def view_of(
     digest: str = "",
     flip: bool = True,
 ) -> Pixels:
-    """The same from a file's bytes: a large JPEG is decoded no larger than the view needs it.
+    """Return the view of a file's bytes; a large JPEG is decoded no larger than that needs.
 
     Raises ImageError.
     """
@@ -86,37 +86,30 @@ def view_of(
         if pixels is not None:
             return pixels
     checked = check(data)
-    if checked.apart:
-        words = {"number": number, "seed": seed, "digest": digest, "flip": flip}
-        job = {"view": words, "preprocess": preprocess.to_dict()}
-        return apart.decoded(checked, job, whole=False)
-    return view_here(checked, preprocess, number, seed=seed, digest=digest, flip=flip)
+    which: decode_process.Which = {"number": number, "seed": seed, "digest": digest, "flip": flip}
+    if checked.isolated:
+        job: decode_process.Job = {"view": which, "preprocess": preprocess.to_dict()}
+        return decode_process.decoded(checked, job, whole=False)
+    return view_here(checked, preprocess, which)
 
 
-def view_here(
-    checked: Checked,
-    preprocess: Preprocess,
-    number: int = 0,
-    *,
-    seed: int = 0,
-    digest: str = "",
-    flip: bool = True,
-) -> Pixels:
-    """The same, decoded in this process whatever it costs."""
+def view_here(checked: Checked, preprocess: Preprocess, which: decode_process.Which) -> Pixels:
+    """Return the view, decoded in this process whatever it costs."""
 
     def most(width: int, height: int) -> float:
         part = None
-        if number:
-            part = crop_box(width, height, generator("view", seed, digest, number))
+        if which["number"]:
+            random = generator("view", which["seed"], which["digest"], which["number"])
+            part = crop_box(width, height, random)
         return spare(width, height, preprocess, part)
 
     with decoded(checked, mode(preprocess), most) as picture:
-        return view(picture, preprocess, number, seed=seed, digest=digest, flip=flip)
+        return view(picture, preprocess, **which)
 
 
 def plain_view(path: Path | str, preprocess: Preprocess) -> Pixels:
-    """View 0 of a file: uint8, H x W x C. Raises ImageError."""
-    with heard.photo(str(path)), file_room(path):
+    """Return view 0 of a file: uint8, H x W x C. Raises ImageError."""
+    with decoder_warnings.photo(str(path)), file_room(path):
         return view_of(read_bytes(path), preprocess)
 
 
@@ -141,18 +134,18 @@ def small_and_grey(paths: Iterable[Path | str]) -> bool:
 
 
 def framed_view(path: Path | str, preprocess: Preprocess) -> Pixels:
-    """View 0 of a file as a raw picture for a graph that crops and resizes; see `framed`."""
+    """Return view 0 of a file as a raw picture for a graph that crops and resizes; see `framed`."""
     return framed(plain_view(path, preprocess), preprocess)
 
 
 def generator(*key: object) -> np.random.Generator:
-    """Random numbers that depend on the key alone."""
+    """Return random numbers that depend on nothing but the key."""
     text = ":".join(str(part) for part in key)
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16]))
 
 
 def crop_box(width: int, height: int, random: np.random.Generator) -> Box:
-    """A box with a random share of the area and a random ratio, inside the picture."""
+    """Return a box with a random share of the area and a random ratio, inside the picture."""
     area = width * height * random.uniform(*AREA)
     ratio = math.exp(random.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
     across = min(width, max(1, round(math.sqrt(area * ratio))))

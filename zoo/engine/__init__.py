@@ -1,12 +1,22 @@
-"""How a chain runs fast: an Engine takes uint8 pictures and gives float32 arrays."""
+"""How a chain runs fast: an Engine takes uint8 pictures and gives float32 arrays.
+
+open.py            which network runs, and the engine that runs it: its graph, else torch
+select.py          which engine, and why
+compiled.py        the store of graphs, in store.py's folders
+torch.py           a chain in torch, with fuse.py; openvino.py a graph; onnx.py an exported file
+graph.py           a chain to an ONNX graph; quantise.py that in int8
+graph_template.py  graphs without weights
+pipeline.py        photos through an engine, decoded beside it
+"""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-Array = np.ndarray[Any, np.dtype[Any]]
+Array = NDArray[Any]
 
 
 class Engine(Protocol):
@@ -27,3 +37,11 @@ class Engine(Protocol):
 
     def start_worker(self) -> None:
         """Called once in each thread before the engine is called there."""
+
+
+def padded(pixels: Array, count: int) -> Array:
+    """Return so many pictures, the last one repeated: calls of one shape give the same bits."""
+    missing = count - len(pixels)
+    if missing <= 0:
+        return pixels
+    return np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])

@@ -18,7 +18,7 @@ import os
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -40,14 +40,13 @@ AGREES = 1e-4  # of the largest value
 LIMIT = 5.0  # GB of all of them; $ZOO_ENGINE_CACHE says otherwise
 
 
-Made = Mapping[str, Any]
+Made = Mapping[str, object]
 
 
 def made_of(
     spec: ModelSpec, variant: Mapping[str, str | float] | None = None, head: str = ""
 ) -> Made:
-    """What a chain is made of besides its tensors: all that `models.build` is told, and whose code
-    it runs.
+    """Return what a chain is made of besides its tensors: what its builder is told, and the code.
 
     head: the kind of a new one that is in the chain, as a run's record has it.
     """
@@ -70,7 +69,7 @@ def _published(spec: ModelSpec) -> object:
 
 @functools.cache
 def version_of(package: str) -> str:
-    """The version that is installed, without importing it; empty where there is none."""
+    """Return the version that is installed, without importing it; empty where there is none."""
     if package == "zoo":
         return __version__
     try:
@@ -105,7 +104,7 @@ def folder() -> Path:
 
 
 def find(key: str, state: bool = False) -> Compiled | None:
-    """The chain of this key, where it is kept and whole: its graph, and its state if asked for."""
+    """Return the chain of this key, where it is whole: its graph, and its state if asked for."""
     place = folder() / key
     lease = store.lock(place)
     if lease is None:
@@ -125,11 +124,11 @@ class Compiled:
     the graph with its weights.
     """
 
-    def __init__(self, place: Path, record: dict[str, Any], lease: int) -> None:
-        """lease: of kept.lock."""
+    def __init__(self, place: Path, record: store.Record, lease: int) -> None:
+        """lease: of store.lock."""
         self.folder = place
         self.record = record
-        self.about: dict[str, Any] = record["about"]
+        self.about: store.Record = record["about"]
         self.shape: tuple[int, ...] = tuple(record["shape"])
         digests = " ".join(record["files"][name][1] for name in (GRAPH, WEIGHTS))
         self.content = hashlib.sha256(digests.encode()).hexdigest()
@@ -141,7 +140,7 @@ class Compiled:
         return OpenVinoEngine(self.folder / GRAPH, precision, workers)
 
     def state(self) -> dict[str, Array]:
-        """The chain's state dict, in its order. Raises CacheError where the file has changed."""
+        """Return the chain's state dict, in order. Raises CacheError where the file has changed."""
         from safetensors.numpy import load_file
 
         if not store.unchanged(self.folder / STATE, self.record["files"][STATE]):
@@ -154,19 +153,20 @@ def make(
     key: str,
     chain: nn.Module,
     preprocess: Preprocess,
-    about: Mapping[str, Any] | None = None,
+    about: Mapping[str, object] | None = None,
     quantised: bytes | None = None,
 ) -> Compiled:
-    """Converts a chain, which stays as it was, and keeps it.
+    """Convert a chain, which stays as it was, keep its graph and return it.
 
     about: can be written as JSON. quantised: the chain as an ONNX graph that takes `tensor`, to be
     kept in its place; how far it agrees is for the caller to find out. Raises ConversionError for
     a chain that OpenVINO cannot run, or that gives there what differs from torch by more than 1e-4
     of the largest value; CacheError where nothing can be written.
     """
-    place, most = folder() / key, limit()
+    place, most = folder() / key, _limit()
     with store.unfinished(place) as temporary:
-        fill(temporary, key, chain, preprocess, dict(about or {}), quantised)
+        record = {"key": key, "about": dict(about or {}), "preprocess": preprocess.to_dict()}
+        _fill(temporary, record, chain, preprocess, quantised)
         store.settle(temporary, place)
     store.sweep(folder(), most, place)
     made = find(key)
@@ -175,8 +175,8 @@ def make(
     return made
 
 
-def limit() -> float:
-    """Bytes of all that is kept. Raises UsageError where $ZOO_ENGINE_CACHE is no number of GB."""
+def _limit() -> float:
+    """Return the bytes that all may have. Raises UsageError for $ZOO_ENGINE_CACHE that is no GB."""
     said = os.environ.get("ZOO_ENGINE_CACHE", "").strip()
     try:
         size = float(said or LIMIT)
@@ -190,15 +190,14 @@ def limit() -> float:
 # What a folder is filled with.
 
 
-def fill(
+def _fill(
     place: Path,
-    key: str,
+    record: store.Record,
     chain: nn.Module,
     preprocess: Preprocess,
-    about: dict[str, Any],
     quantised: bytes | None,
 ) -> None:
-    """Writes all files of a chain into an empty folder; see `make`."""
+    """Write all files of a chain into an empty folder; see `make`. record: what is known of it."""
     import copy
 
     import torch
@@ -206,16 +205,12 @@ def fill(
 
     twin = copy.deepcopy(chain).cpu().eval()
     state = {name: tensor.numpy() for name, tensor in twin.state_dict().items()}
+    dense = {name: np.array(value, order="C") for name, value in state.items()}
     with store.elsewhere(), writing(place):
-        dense = {name: np.array(value, order="C") for name, value in state.items()}
-        (place / STATE).write_bytes(
-            save(dense)
-        )  # save_file has an error of its own for a full disk
+        # save_file has an error of its own for a full disk.
+        (place / STATE).write_bytes(save(dense))
         write_graph(place / GRAPH, quantised or onnx_of(twin, preprocess), preprocess)
-    record = {
-        "key": key,
-        "about": about,
-        "preprocess": preprocess.to_dict(),
+    record |= {
         "quantised": quantised is not None,
         "shape": prove(place / GRAPH, twin, preprocess, np.inf if quantised else AGREES),
         "versions": {"format": FORMAT, "openvino": version(), "torch": torch.__version__},
@@ -234,28 +229,24 @@ def onnx_of(chain: nn.Module, preprocess: Preprocess) -> bytes:
 
 
 def write_graph(path: Path, model: bytes, preprocess: Preprocess) -> None:
-    """An ONNX graph behind a normalisation, as OpenVINO keeps it."""
-    openvino = runtime()
-    with converting():
-        graph = normalised(openvino.Core().read_model(model), preprocess)
-        openvino.save_model(graph, path, compress_to_fp16=False)
+    """Write an ONNX graph behind a normalisation, as OpenVINO keeps it.
 
-
-def normalised(graph: Any, preprocess: Preprocess) -> Any:
-    """The graph with uint8 N H W C for its input: (x / 255 - mean) / std, then N C H W."""
+    Its input is uint8 N H W C: (x / 255 - mean) / std, then N C H W.
+    """
     openvino = runtime()
-    steps = openvino.preprocess.PrePostProcessor(graph)
-    tensor = steps.input().tensor()
-    tensor.set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
-    steps.input().model().set_layout(openvino.Layout("NCHW"))
-    todo = steps.input().preprocess().convert_element_type(openvino.Type.f32)
-    todo.mean([255 * value for value in preprocess.mean])
-    todo.scale([255 * value for value in preprocess.std])
-    return steps.build()
+    with _converting():
+        steps = openvino.preprocess.PrePostProcessor(openvino.Core().read_model(model))
+        tensor = steps.input().tensor()
+        tensor.set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+        steps.input().model().set_layout(openvino.Layout("NCHW"))
+        todo = steps.input().preprocess().convert_element_type(openvino.Type.f32)
+        todo.mean([255 * value for value in preprocess.mean])
+        todo.scale([255 * value for value in preprocess.std])
+        openvino.save_model(steps.build(), path, compress_to_fp16=False)
 
 
 def prove(path: Path, chain: nn.Module, preprocess: Preprocess, most: float) -> list[int]:
-    """Compares what was written with the chain in torch; the shape of an answer for a picture.
+    """Compare what was written with the chain in torch; return the shape of its answer.
 
     most: how far a value may be off, of the largest one.
     """
@@ -265,37 +256,37 @@ def prove(path: Path, chain: nn.Module, preprocess: Preprocess, most: float) -> 
     from zoo.engine.torch import Normalise
 
     side, channels = preprocess.size, preprocess.channels
-    pictures = samples(side, channels)
+    pictures = _samples(side, channels)
     normalise = Normalise(preprocess, Device("cpu", "fp32", cores(), "a proof"))
     with torch.inference_mode():
         given = chain(normalise(torch.from_numpy(pictures)).contiguous()).numpy()
-    with converting():
+    with _converting():
         found = OpenVinoEngine(path, "fp32", 1, batch=len(pictures))(pictures)
     if found.shape != given.shape:
-        raise disagreement(f"its answer has the shape {found.shape}, not {given.shape}")
+        raise _disagreement(f"its answer has the shape {found.shape}, not {given.shape}")
     largest = float(np.abs(given).max())
     apart = float(np.abs(found - given).max())
     if not apart <= most * largest:  # a NaN is not at most anything
-        raise disagreement(
+        raise _disagreement(
             f"it differs from torch by {apart:.2g} where the largest is {largest:.2g}"
         )
     return list(given.shape[1:])
 
 
-def samples(side: int, channels: int) -> Array:
-    """Two pictures, uint8 2 H W C: noise, and a slope that is bright at one corner."""
+def _samples(side: int, channels: int) -> Array:
+    """Return two pictures, uint8 2 H W C: noise, and a slope that is bright at one corner."""
     noise = np.random.default_rng(0).integers(0, 256, (side, side, channels), np.uint8)
     slope = np.add.outer(np.arange(side), np.arange(side)) * 255 // max(1, 2 * side - 2)
     return np.stack([noise, np.repeat(slope[..., None], channels, axis=2).astype(np.uint8)])
 
 
-def disagreement(why: str) -> ConversionError:
+def _disagreement(why: str) -> ConversionError:
     return ConversionError(f"OpenVINO does not run this network as torch does: {why}", TORCH)
 
 
 @contextlib.contextmanager
-def converting() -> Iterator[None]:
-    """OpenVINO's errors, which have no type of their own."""
+def _converting() -> Iterator[None]:
+    """Raise ConversionError for an error of OpenVINO's, which has no type of its own."""
     try:
         yield
     except RuntimeError as error:

@@ -15,7 +15,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from zoo.engine import Array
 from zoo.errors import ParityError, WriteError
 
 if TYPE_CHECKING:
+    import onnxruntime
     from torch import nn
 
 OPSET, IR_VERSION = 20, 10  # readable by runtimes of two years ago
@@ -34,14 +35,14 @@ LIMIT = 2**31 - 2**20  # bytes: a protobuf message ends at 2 GB
 def to_onnx(
     chain: nn.Module, channels: int, size: int, outputs: Sequence[str] = ("output",)
 ) -> bytes:
-    """The chain in eval mode as an ONNX model: `tensor` float32 N C S S in, N free.
+    """Return the chain in eval mode as an ONNX model: `tensor` float32 N C S S in, N free.
 
     outputs: names of what it gives, in order. The weights are inside. Agrees with the chain within
     1e-4 of the largest value in ONNX Runtime. Raises WriteError where the weights exceed what a
     file holds, ParityError where neither exporter gets the chain right.
     """
     chain = on_cpu(chain)
-    refuse_huge(chain)
+    refuse_huge(size_of(chain))
     found = differences = None
     for exporter in (traced, exported):
         with contextlib.suppress(Exception):  # exporters raise anything; the next one may do
@@ -57,7 +58,7 @@ def to_onnx(
 
 
 def on_cpu(chain: nn.Module) -> nn.Module:
-    """The chain in eval mode on the CPU; where it lies elsewhere, a copy."""
+    """Return the chain in eval mode on the CPU; where it lies elsewhere, a copy."""
     import torch
 
     if any(tensor.device.type != "cpu" for tensor in chain.parameters()):
@@ -65,20 +66,28 @@ def on_cpu(chain: nn.Module) -> nn.Module:
     return chain.eval().to(memory_format=torch.contiguous_format)
 
 
-def refuse_huge(chain: nn.Module) -> None:
-    total = sum(tensor.numel() * tensor.element_size() for tensor in chain.state_dict().values())
-    if total > LIMIT:
+def size_of(chain: nn.Module) -> int:
+    """Return the bytes of all tensors of a chain."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in chain.state_dict().values())
+
+
+def refuse_huge(size: int) -> None:
+    """Raises WriteError for more bytes than an ONNX file holds."""
+    if size > LIMIT:
         raise WriteError(
-            f"the network has {total / 1e9:.2f} GB of weights, an ONNX file holds 2 GB",
+            f"the network has {size / 1e9:.2f} GB of weights, an ONNX file holds 2 GB",
             "choose a smaller network: `zoo list --sort params`",
         )
 
 
-def traced(chain: nn.Module, channels: int, size: int, outputs: Sequence[str], **how: Any) -> bytes:
-    """By the old exporter, unchecked. how: its further settings."""
+def traced(
+    chain: nn.Module, channels: int, size: int, outputs: Sequence[str], *, plain: bool = False
+) -> bytes:
+    """Return the chain by the old exporter, unchecked. plain: nothing is computed in advance."""
     import torch
 
     axes = {name: {0: "N"} for name in ("tensor", *outputs)}
+    mode = torch.onnx.TrainingMode.PRESERVE if plain else torch.onnx.TrainingMode.EVAL
     file = io.BytesIO()
     with quiet(), torch.no_grad():
         torch.onnx.export(
@@ -90,13 +99,14 @@ def traced(chain: nn.Module, channels: int, size: int, outputs: Sequence[str], *
             dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
-            **how,
+            training=mode,
+            do_constant_folding=not plain,
         )
     return file.getvalue()
 
 
 def exported(chain: nn.Module, channels: int, size: int, outputs: Sequence[str]) -> bytes:
-    """By the new exporter, unchecked."""
+    """Return the chain by the new exporter, unchecked."""
     import torch
 
     with quiet(), torch.no_grad():
@@ -119,20 +129,19 @@ def exported(chain: nn.Module, channels: int, size: int, outputs: Sequence[str])
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters warn of their own age and of every choice they make."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Run without warnings: exporters give some of their age and of every choice they make."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(level)
 
 
 def difference(model: bytes, chain: nn.Module, channels: int, size: int) -> float:
-    """Largest difference of a value of graph and chain on noise, of the largest of its output."""
+    """Return the largest difference of graph and chain on noise, beside the largest value."""
     import torch
 
     shape = (TRIED, channels, size, size)
@@ -141,25 +150,30 @@ def difference(model: bytes, chain: nn.Module, channels: int, size: int) -> floa
         given = chain(torch.from_numpy(noise))
     theirs = [given] if isinstance(given, torch.Tensor) else list(given)
     pairs = zip(run(model, noise), (value.numpy() for value in theirs), strict=True)
-    return max(relative(ours, value) for ours, value in pairs)
+    return max(_relative(ours, value) for ours, value in pairs)
 
 
-def relative(ours: Array, theirs: Array) -> float:
-    """Infinity where the shapes differ or a value is none."""
+def _relative(ours: Array, theirs: Array) -> float:
+    """Return that of one output; infinity where the shapes differ or a value is none."""
     if ours.shape != theirs.shape or not np.isfinite(ours).all():
         return float("inf")
     return float(np.abs(ours - theirs).max() / max(1e-12, float(np.abs(theirs).max())))
 
 
 def run(model: bytes, tensor: Array) -> list[Array]:
-    """All outputs of a model that takes `tensor`, by ONNX Runtime."""
+    """Return all outputs of a model that takes `tensor`, by ONNX Runtime."""
     from zoo.machine import cores
 
     return session(model, cores()).run(None, {"tensor": tensor})  # type: ignore[no-any-return]
 
 
-def session(model: bytes, threads: int, folder: Path | None = None) -> Any:
-    """A model in ONNX Runtime on the CPU. folder: of the file that it takes its weights from."""
+def session(
+    model: bytes | str, threads: int, folder: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """Return a model, or that of a file, in ONNX Runtime on the CPU.
+
+    folder: of the file that it takes its weights from.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

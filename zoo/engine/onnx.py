@@ -13,20 +13,18 @@ from zoo import records
 from zoo.catalog.spec import Preprocess
 from zoo.disk import opened
 from zoo.engine import Array
-from zoo.errors import WeightsError
+from zoo.engine.graph import session
+from zoo.errors import WeightsError, first_line
 from zoo.machine import cores
 
 INPUTS = {"image": "tensor(uint8)", "tensor": "tensor(float)"}  # by what zoo.input says
 MOST = 2**31  # bytes: a protobuf message ends there
+Fields = dict[str, Any]  # of the metadata, by name
 
 
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
-
-
-def metadata(about: Mapping[str, str]) -> dict[str, Any]:
+def metadata(about: Mapping[str, str]) -> Fields:
     """Return what the metadata of a file say, checked. Raises ValueError."""
-    said: dict[str, Any] = dict(about)
+    said: Fields = dict(about)
     for name in ("zoo.classes", "zoo.preprocess"):
         if name in said:
             said[name] = records.from_json(said[name])
@@ -46,14 +44,9 @@ class OnnxModel:
         import onnxruntime
 
         self.path = path
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or cores()
-        options.log_severity_level = 3
         try:
             opened(path, MOST).close()
-            self.session: Any = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
+            self.session = session(str(path), threads or cores())
         except OSError as error:
             self.refuse(path, error.strerror or str(error))
         except Exception as error:  # the runtime's exceptions have no common type
@@ -101,11 +94,11 @@ class OnnxModel:
         raise WeightsError(f"{path}: {why}", "export it anew: `zoo export onnx RUN`")
 
     def run(self, batch: Array) -> Array:
-        """Probabilities N x K for uint8 N H W 3 (`image`), logits for float N C H W (`tensor`)."""
+        """Return N x K: probabilities of uint8 N H W 3 (`image`), logits of float N C H W."""
         return self.outputs(batch)[0]
 
     def outputs(self, batch: Array) -> list[Array]:
-        """All that the file gives; of an autoencoder the picture again and its code.
+        """Return all that the file gives; of an autoencoder the picture again and its code.
 
         Raises WeightsError where that is not one row of numbers for each picture.
         """

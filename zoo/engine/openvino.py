@@ -11,13 +11,17 @@ import importlib.metadata
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.engine import Array
+from zoo.engine import Array, padded
 from zoo.errors import UsageError
 from zoo.machine import cores
+
+if TYPE_CHECKING:
+    import openvino
 
 # Pictures a call. Few keep what a convolution gives in the core's own cache (MobileNetV2 is a sixth
 # slower with eight than with four). Weights are read from memory at every call, so where there are
@@ -40,8 +44,8 @@ def version() -> str | None:
         return None
 
 
-def runtime() -> Any:
-    """The module `openvino`, without its converter.
+def runtime() -> ModuleType:
+    """Return the module `openvino`, without its converter.
 
     `import openvino` imports the converter too, which writes a number for this user into the home
     folder and reports the import over the network. Without it the module is all there but for
@@ -52,17 +56,17 @@ def runtime() -> Any:
         if "openvino" in sys.modules:  # somebody else's import: it is done
             import openvino
 
-            return first_used(openvino)
+            return _first_used(openvino)
         sys.modules[converter] = None  # type: ignore[assignment]  # an ImportError to whoever asks
         try:
             import openvino
         finally:
             del sys.modules[converter]
-        return first_used(openvino)
+        return _first_used(openvino)
 
 
-def first_used(openvino: Any) -> Any:
-    """The module, with a table filled that `infer` needs.
+def _first_used(openvino: ModuleType) -> ModuleType:
+    """Return the module, with a table filled that `infer` needs.
 
     Two threads that fill it at once wait for each other for ever: one holds the interpreter and
     waits for the table, the other has the table and waits for the interpreter (2026.4.1).
@@ -99,7 +103,7 @@ class OpenVinoEngine:
         openvino = runtime()
         core = openvino.Core()
         model = core.read_model(graph)
-        self.batch = batch or best_batch(model, graph)
+        self.batch = batch or _best_batch(model, graph)
         reshape(model, self.batch)
         settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
@@ -116,21 +120,21 @@ class OpenVinoEngine:
     def __call__(self, pixels: Array) -> Array:
         if not hasattr(self.of_thread, "request"):
             self.start_worker()
-        count = len(pixels)
-        if count < self.batch:
-            pixels = np.concatenate([pixels, np.repeat(pixels[-1:], self.batch - count, axis=0)])
-        result = self.of_thread.request.infer([np.ascontiguousarray(pixels)], share_inputs=True)
-        return np.array(result[0][:count])  # the request writes its next answer over this one
+        full = np.ascontiguousarray(padded(pixels, self.batch))
+        result = self.of_thread.request.infer([full], share_inputs=True)
+        return np.array(
+            result[0][: len(pixels)]
+        )  # the request writes its next answer over this one
 
 
-def reshape(model: Any, batch: int) -> None:
+def reshape(model: openvino.Model, batch: int) -> None:
     shape = model.input(0).partial_shape
     shape[0] = batch
     model.reshape(shape)
 
 
-def best_batch(model: Any, graph: Path) -> int:
-    """How many pictures a call is quickest with; leaves the model with one."""
+def _best_batch(model: openvino.Model, graph: Path) -> int:
+    """Return how many pictures a call is quickest with; leaves the model with one."""
     reshape(model, 1)
     if model.input(0).shape[1] <= TINY:
         return TINY_BATCH
@@ -145,7 +149,7 @@ def best_batch(model: Any, graph: Path) -> int:
 
 
 def capabilities() -> list[str]:
-    """What OpenVINO says this processor computes with, as `FP32`, `BF16`; nothing without it."""
+    """Return what OpenVINO says this processor computes with, as `BF16`; nothing without it."""
     with contextlib.suppress(Exception):  # not installed, or no plugin for this processor
         return list(runtime().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     return []

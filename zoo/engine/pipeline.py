@@ -30,18 +30,18 @@ POLL = 0.1  # seconds
 def forward(
     items: Iterable[T], load: Callable[[T], Array], engine: Engine
 ) -> Iterator[tuple[T, Array | ImageError]]:
-    """Loads each item and runs the engine on it: (item, its result or why there is none).
+    """Load each item, run the engine on it and yield (item, its result or why there is none).
 
     In the order of `items`, which is read only a little ahead, so memory stays constant. A load
     that raises ImageError costs its own row and no other.
     """
-    workers, recent = engine.workers, Recent[T](engine.workers)
+    workers, recent = engine.workers, _Recent[T](engine.workers)
     with (
-        threads(workers, "zoo-forward", engine.start_worker) as pool,
-        threads(max(1, engine.decoders), "zoo-decode") as decoders,
+        _threads(workers, "zoo-forward", engine.start_worker) as pool,
+        _threads(max(1, engine.decoders), "zoo-decode") as decoders,
     ):
 
-        def job(batch: Batch[T] | None) -> list[tuple[T, Array | ImageError]]:
+        def job(batch: _Batch[T] | None) -> list[tuple[T, Array | ImageError]]:
             if batch is None:
                 recent.help()
                 return []
@@ -49,9 +49,9 @@ def forward(
                 batch.help()
             return run(batch, engine)
 
-        def batches() -> Iterator[Batch[T] | None]:
+        def batches() -> Iterator[_Batch[T] | None]:
             for some in batched(items, engine.batch):
-                batch = recent.added(Batch(some, load))
+                batch = recent.added(_Batch(some, load))
                 for _ in range(min(engine.decoders, len(some))):
                     decoders.submit(batch.help)
                 yield batch
@@ -66,7 +66,7 @@ def forward(
 
 
 @contextmanager
-def threads(
+def _threads(
     count: int, name: str, begin: Callable[[], object] | None = None
 ) -> Iterator[ThreadPoolExecutor]:
     """A pool that is waited for at the end, unless a signal asks to stop: a graph may never end."""
@@ -80,7 +80,7 @@ def threads(
 def answers(
     items: Iterable[T], load: Callable[[T], Array], engine: Engine
 ) -> Iterator[tuple[T, Array | ImageError]]:
-    """The same, where a result with NaN or infinity is an error: it is no answer for anybody."""
+    """Yield what `forward` does; a result with NaN or infinity is an error: it is no answer."""
     import numpy as np
 
     for item, result in forward(items, load, engine):
@@ -101,16 +101,16 @@ def ordered(
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) >= ahead:
-                yield result_of(waiting.popleft())
+                yield _result_of(waiting.popleft())
         while waiting:
-            yield result_of(waiting.popleft())
+            yield _result_of(waiting.popleft())
     finally:
         for future in waiting:
             future.cancel()
 
 
-def result_of(future: Future[R]) -> R:
-    """`future.result()`, which looks for a signal while it waits."""
+def _result_of(future: Future[R]) -> R:
+    """Return `future.result()`; looks for a signal while it waits."""
     while True:
         check()
         try:
@@ -126,8 +126,8 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def run(batch: Batch[T], engine: Engine) -> list[tuple[T, Array | ImageError]]:
-    """The engine's results for a batch, once it is loaded."""
+def run(batch: _Batch[T], engine: Engine) -> list[tuple[T, Array | ImageError]]:
+    """Return the engine's results for a batch, once it is loaded."""
     import numpy as np
 
     loaded = batch.loaded()
@@ -140,8 +140,8 @@ def run(batch: Batch[T], engine: Engine) -> list[tuple[T, Array | ImageError]]:
     ]
 
 
-class Batch(Generic[T]):
-    """Items that several threads may load: each takes the next that nobody has taken."""
+class _Batch(Generic[T]):
+    """A batch that several threads may load: each takes the next item that nobody has taken."""
 
     def __init__(self, items: list[T], load: Callable[[T], Array]) -> None:
         self.items, self.load = items, load
@@ -153,7 +153,7 @@ class Batch(Generic[T]):
         self.complete = threading.Event()
 
     def help(self) -> None:
-        """Loads until every item is taken."""
+        """Load until every item is taken."""
         while (number := self.take()) is not None:
             try:
                 self.values[number] = attempt(self.load, self.items[number])
@@ -169,7 +169,7 @@ class Batch(Generic[T]):
             return next(self.untaken, None)
 
     def give_up(self) -> None:
-        """Nobody wants it any more: what is not taken yet never will be."""
+        """Stop loading: what is not taken yet never will be."""
         with self.lock:
             skipped = len(list(self.untaken))
             self.left -= skipped
@@ -179,20 +179,20 @@ class Batch(Generic[T]):
                 self.complete.set()
 
     def loaded(self) -> list[Array | ImageError]:
-        """Waits for the threads that help. Raises what a load has raised."""
+        """Return what was loaded, once all of it is. Raises what a load has raised."""
         self.complete.wait()
         if self.failure is not None:
             raise self.failure
         return [self.values.pop(number) for number in range(len(self.items))]
 
 
-class Recent(Generic[T]):
+class _Recent(Generic[T]):
     """The batches that may be unfinished."""
 
     def __init__(self, workers: int) -> None:
-        self.batches: deque[Batch[T]] = deque(maxlen=2 * workers + 1)
+        self.batches: deque[_Batch[T]] = deque(maxlen=2 * workers + 1)
 
-    def added(self, batch: Batch[T]) -> Batch[T]:
+    def added(self, batch: _Batch[T]) -> _Batch[T]:
         self.batches.append(batch)
         return batch
 

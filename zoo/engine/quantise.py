@@ -14,21 +14,19 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo.disk import scratch
 from zoo.engine import Array
-from zoo.engine.graph import session
-from zoo.errors import ParityError
+from zoo.engine.graph import quiet, session
+from zoo.errors import ParityError, first_line
 
 if TYPE_CHECKING:
     import onnx
+    from onnxruntime.quantization import CalibrationDataReader
 
 LAYERS = ("Conv", "Gemm")
 # Not the arithmetic of normalisations (Mul, Pow, Div, AveragePool over channels): squares of
@@ -36,56 +34,44 @@ LAYERS = ("Conv", "Gemm")
 OPERATORS = [*LAYERS, "ConvTranspose", "MatMul", "Add", "Concat", "MaxPool", "GlobalAveragePool",
              "Relu", "Clip", "Flatten"]  # fmt: skip
 BATCH = 8
+CALIBRATION = 64  # photos
 
 
 def quantise(model: bytes, calibration: Array) -> bytes:
-    """A model that takes `tensor`, as one that computes in int8.
+    """Return a model that takes `tensor` as one that computes in int8.
 
     calibration: what it is going to see, normalised, N C S S; some dozens of photos. Raises
     ParityError where the runtime's tool cannot.
     """
     import onnx
 
-    with quiet(), scratch("int8") as folder:
+    printed = io.StringIO()  # the tool prints and logs what it does
+    with quiet(), contextlib.redirect_stdout(printed), scratch("int8") as folder:
         plain, result = folder / "plain.onnx", folder / "int8.onnx"
         try:
             prepare(model, plain)
             network = onnx.load(plain)
             correct(network, calibration)
             onnx.save(network, plain)
-            convert(plain, result, calibration, left_out(network))
+            _convert(plain, result, calibration, _left_out(network))
         except Exception as error:  # of the tool's there are many types
-            reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
             raise ParityError(
-                f"the network cannot be written in int8: {reason}",
+                f"the network cannot be written in int8: {first_line(error)}",
                 "`zoo export onnx` without --int8 writes it in fp32",
             ) from error
         return result.read_bytes()
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """The tool logs and prints what it does."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-
-
 def prepare(model: bytes, path: Path) -> None:
-    """Shapes inferred, BatchNorm in the convolutions, constants computed."""
+    """Write the model with shapes inferred, BatchNorm in the convolutions, constants computed."""
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     quant_pre_process(onnx.load_from_string(model), path, skip_symbolic_shape=True)
 
 
-def left_out(network: onnx.ModelProto) -> list[str]:
-    """What stays in fp32: the last layer, and additions of a constant.
+def _left_out(network: onnx.ModelProto) -> list[str]:
+    """Return what stays in fp32: the last layer, and additions of a constant.
 
     Nothing behind the last layer averages its rounding away; those additions belong to
     normalisations and not to residuals.
@@ -99,13 +85,13 @@ def left_out(network: onnx.ModelProto) -> list[str]:
     return [node.name for node in adds if fixed & set(node.input)] + layers[-1:]
 
 
-def convert(plain: Path, result: Path, calibration: Array, exclude: list[str]) -> None:
+def _convert(plain: Path, result: Path, calibration: Array, exclude: list[str]) -> None:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     quantize_static(
         plain,
         result,
-        reader(calibration),
+        _reader(calibration),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=OPERATORS,
         nodes_to_exclude=exclude,
@@ -115,8 +101,8 @@ def convert(plain: Path, result: Path, calibration: Array, exclude: list[str]) -
     )
 
 
-def reader(calibration: Array) -> Any:
-    """The photos one by one, as the tool wants them."""
+def _reader(calibration: Array) -> CalibrationDataReader:
+    """Return the photos one by one, as the tool wants them."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Photos(CalibrationDataReader):  # type: ignore[misc]
@@ -134,7 +120,7 @@ def reader(calibration: Array) -> Any:
 
 
 def correct(network: onnx.ModelProto, calibration: Array) -> None:
-    """Takes what rounding the weights adds to the mean of each layer's output off its bias."""
+    """Take what rounding the weights adds to the mean of each layer's output off its bias."""
     from onnx import numpy_helper
 
     tensors = {tensor.name: tensor for tensor in network.graph.initializer}
@@ -143,7 +129,7 @@ def correct(network: onnx.ModelProto, calibration: Array) -> None:
         for node in network.graph.node
         if node.op_type in LAYERS and len(node.input) == 3 and {*node.input[1:]} <= tensors.keys()
     ]
-    means = input_means(network, [node.input[0] for node in layers], calibration)
+    means = _input_means(network, [node.input[0] for node in layers], calibration)
     for node in layers:
         weight, bias = (numpy_helper.to_array(tensors[name]) for name in node.input[1:])
         settings = {one.name: one.i for one in node.attribute}
@@ -153,10 +139,10 @@ def correct(network: onnx.ModelProto, calibration: Array) -> None:
         node.input[2] = f"{node.output[0]}/bias"  # its own: equal ones may be one tensor
         own = numpy_helper.from_array((bias - shift).astype(np.float32), node.input[2])
         network.graph.initializer.append(own)
-    drop_unused(network)
+    _drop_unused(network)
 
 
-def drop_unused(network: onnx.ModelProto) -> None:
+def _drop_unused(network: onnx.ModelProto) -> None:
     used = {name for node in network.graph.node for name in node.input}
     kept = [tensor for tensor in network.graph.initializer if tensor.name in used]
     del network.graph.initializer[:]
@@ -164,7 +150,7 @@ def drop_unused(network: onnx.ModelProto) -> None:
 
 
 def moved(weight: Array, mean: Array, groups: int) -> Array:
-    """By how much rounding the weights moves the mean output: O.
+    """Return by how much rounding the weights moves the mean output: O.
 
     weight: O x I / groups x kernel. mean: of each input channel, I; borders are taken as the rest.
     """
@@ -177,8 +163,8 @@ def moved(weight: Array, mean: Array, groups: int) -> Array:
     return np.concatenate([error @ mean for error, mean in parts])
 
 
-def input_means(network: onnx.ModelProto, names: list[str], photos: Array) -> dict[str, Array]:
-    """The mean of each channel of these tensors over the photos and places."""
+def _input_means(network: onnx.ModelProto, names: list[str], photos: Array) -> dict[str, Array]:
+    """Return the mean of each channel of these tensors over the photos and places."""
     import onnx
 
     watched = onnx.ModelProto()

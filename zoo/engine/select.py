@@ -24,7 +24,7 @@ BF16 = ("amx_bf16", "avx512_bf16", "bf16")
 def choose(
     wanted: str, device_name: str, precision: str, engines: tuple[str, ...] = ENGINES
 ) -> tuple[str, str]:
-    """torch, openvino or onnxruntime, and the reason as a short phrase.
+    """Return torch, openvino or onnxruntime, and the reason as a short phrase.
 
     wanted: `auto` or one of the three, as --engine has it. engines: those that are advised. Raises
     UsageError for an engine that cannot run here or not in this precision, and for bf16 on a CPU
@@ -34,41 +34,43 @@ def choose(
         raise UsageError(
             f"--engine {wanted}: there is no such engine", f"give one of {', '.join(ENGINES)}"
         )
-    on_cpu = device_name == "cpu"
-    if on_cpu and precision == "bf16" and not bf16():
+    if device_name == "cpu" and precision == "bf16" and not bf16():
         raise UsageError(
-            f"--precision bf16: this CPU has no bf16 ({processor()})",
+            f"--precision bf16: this CPU has no bf16 ({_processor()})",
             "bf16 is quicker where there is avx512_bf16 or amx: leave --precision out for fp32",
         )
-    against = why_not(device_name)
-    here = [name for name in PRECISIONS if name in engines]
+    against, engine, reason = why_not(device_name), wanted, "asked for"
     if wanted == "auto":
         engine = "torch" if against else "openvino"
-        reason = against or f"quickest on this CPU ({abilities(precision)})"
-    else:
-        engine, reason = wanted, "asked for"
+        reason = against or f"quickest on this CPU ({_abilities(precision)})"
+    _must_run(engine, device_name, against)
+    if precision not in PRECISIONS[engine]:
+        able = [name for name in engines if precision in PRECISIONS.get(name, ())]
+        known = ", ".join(PRECISIONS[engine])
+        give = (
+            f"--engine {' or '.join(able)}" if able and device_name == "cpu" else f"one of {known}"
+        )
+        raise UsageError(
+            f"--precision {precision} with the engine {engine}, which runs {known}", f"give {give}"
+        )
+    return engine, reason
+
+
+def _must_run(engine: str, device_name: str, against: str) -> None:
     if engine == "openvino" and against:
         raise UsageError(
             f"--engine openvino cannot run here: {against}",
             "it runs on CPUs with AVX2 and on arm64; --engine torch runs everywhere",
         )
-    if engine == "onnxruntime" and not on_cpu:
+    if engine == "onnxruntime" and device_name != "cpu":
         raise UsageError(
             f"--engine onnxruntime on {device_name}: it runs on the CPU",
             "give --device cpu, or --engine torch",
         )
-    if precision not in PRECISIONS[engine]:
-        able = " or ".join(name for name in here if precision in PRECISIONS[name])
-        known = ", ".join(PRECISIONS[engine])
-        raise UsageError(
-            f"--precision {precision} with the engine {engine}, which runs {known}",
-            f"give --engine {able}" if able and on_cpu else f"give one of {known}",
-        )
-    return engine, reason
 
 
 def choose_for_network(wanted: str, device_name: str, precision: str) -> tuple[str, str]:
-    """`choose` where a network runs that is no exported file, which is ONNX Runtime's alone."""
+    """Return what `choose` does for what is no exported file: those are ONNX Runtime's alone."""
     if wanted == "onnxruntime":
         raise UsageError(
             "--engine onnxruntime: it runs exported files",
@@ -78,7 +80,7 @@ def choose_for_network(wanted: str, device_name: str, precision: str) -> tuple[s
 
 
 def why_not(device_name: str) -> str:
-    """Why OpenVINO is not the engine here, or nothing."""
+    """Return why OpenVINO is not the engine here, or nothing."""
     if device_name != "cpu":
         return f"the device is {device_name}, openvino is for CPUs"
     if version() is None:
@@ -86,7 +88,7 @@ def why_not(device_name: str) -> str:
     if platform.machine().lower() in (*ARM, "amd64", "x86_64"):
         known = flags()
         narrow = known and platform.machine().lower() not in ARM and "avx2" not in known
-        return f"this CPU has no AVX2 ({processor()})" if narrow else ""
+        return f"this CPU has no AVX2 ({_processor()})" if narrow else ""
     return f"there is no openvino for {platform.machine()}"
 
 
@@ -100,8 +102,8 @@ def bf16() -> bool:
     return "BF16" in capabilities()
 
 
-def abilities(precision: str) -> str:
-    """`avx512f, avx512_bf16`: what of this CPU is made use of; its kind where it does not say."""
+def _abilities(precision: str) -> str:
+    """Return `avx512f, avx512_bf16`: what of this CPU is made use of, or its kind."""
     known = flags()
     groups = (VECTORS, BF16) if precision == "bf16" else (VECTORS,)
     found = [next((name for name in group if name in known), "") for group in groups]
@@ -110,7 +112,7 @@ def abilities(precision: str) -> str:
 
 @functools.cache
 def flags() -> frozenset[str]:
-    """What this CPU can do, as Linux says it; nothing elsewhere."""
+    """Return what this CPU can do, as Linux says it; nothing elsewhere."""
     for word in ("flags", "Features"):
         for line in cpuinfo():
             if line.startswith(word):
@@ -118,7 +120,7 @@ def flags() -> frozenset[str]:
     return frozenset()
 
 
-def processor() -> str:
+def _processor() -> str:
     names = [line.partition(":")[2].strip() for line in cpuinfo() if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 

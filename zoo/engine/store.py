@@ -25,25 +25,26 @@ from zoo.errors import CacheError, DiskFull, WriteError
 from zoo.machine import cores
 
 ABOUT = "about.json"
+Record = dict[str, Any]  # what an about.json says
 STALE = 3600.0  # seconds after which what is unfinished belongs to nobody
 
 
 @contextlib.contextmanager
 def unfinished(place: Path) -> Iterator[Path]:
-    """A new folder beside `place`, gone at the end unless it has moved."""
-    temporary = hidden(place)
+    """Yield a new folder beside `place`, gone at the end unless it has moved."""
+    temporary = _hidden(place)
     with disk.unfinished(temporary):
         with elsewhere(), writing(temporary):
             temporary.mkdir(parents=True)
         yield temporary
 
 
-def hidden(place: Path) -> Path:
+def _hidden(place: Path) -> Path:
     return place.with_name(f".{place.name}.{secrets.token_hex(6)}.partial")
 
 
-def seal(place: Path, names: Sequence[str], record: dict[str, Any]) -> None:
-    """Writes about.json: the record, and what the files with these names are now."""
+def seal(place: Path, names: Sequence[str], record: Record) -> None:
+    """Write about.json: the record, and what the files with these names are now."""
     files = {}
     for name in names:
         with elsewhere(), writing(place / name):
@@ -56,13 +57,13 @@ def seal(place: Path, names: Sequence[str], record: dict[str, Any]) -> None:
         sync(place / ABOUT, os.O_RDWR)
 
 
-def _seal_of(record: dict[str, Any]) -> str:
+def _seal_of(record: Record) -> str:
     text = json.dumps({key: value for key, value in record.items() if key != "seal"})
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def settle(temporary: Path, place: Path) -> None:
-    """Gives the folder its name; where another process was quicker, theirs is as good.
+    """Give the folder its name; where another process was quicker, theirs is as good.
 
     Raises CacheError where neither is there in the end.
     """
@@ -75,8 +76,8 @@ def settle(temporary: Path, place: Path) -> None:
     raise CacheError(f"cannot write {place}", "set ZOO_CACHE to a folder that can be written")
 
 
-def whole(place: Path, later: Sequence[str] = ()) -> dict[str, Any] | None:
-    """The record of a folder whose files are as they were written, else None.
+def whole(place: Path, later: Sequence[str] = ()) -> Record | None:
+    """Return the record of a folder whose files are as they were written, else None.
 
     Reads all of them, a core each: a bit that has changed on the disk changes no time. later:
     files that are not, since `unchanged` is asked before they are used.
@@ -86,7 +87,7 @@ def whole(place: Path, later: Sequence[str] = ()) -> dict[str, Any] | None:
     except OSError:
         return None
     try:
-        record: dict[str, Any] = json.loads(text)
+        record: Record = json.loads(text)
         files = dict(record["files"])
         good = bool(files) and record["seal"] == _seal_of(record)
         good = good and all((place / name).stat().st_size == files[name][0] for name in files)
@@ -105,7 +106,7 @@ def whole(place: Path, later: Sequence[str] = ()) -> dict[str, Any] | None:
 _read: dict[Path, tuple[tuple[int, ...], str]] = {}
 
 
-def unchanged(path: Path, facts: list[Any]) -> bool:
+def unchanged(path: Path, facts: Sequence[int | str]) -> bool:
     """Whether a file has the length and the sha256 that `seal` has written down of it."""
     status = path.stat()
     if status.st_size != facts[0]:
@@ -124,8 +125,8 @@ def _sha256(path: Path) -> str:
 
 
 def discard(place: Path) -> None:
-    """Out of sight at once, then file by file."""
-    away = hidden(place)
+    """Remove a folder: out of sight at once, then file by file."""
+    away = _hidden(place)
     with contextlib.suppress(OSError):
         os.rename(place, away)
         shutil.rmtree(away, ignore_errors=True)
@@ -137,8 +138,8 @@ def discard(place: Path) -> None:
 NO_LOCKS = -1
 
 
-def lock(place: Path, *, alone: bool = False) -> int | None:
-    """Says to other processes that a folder is in use, until `unlock`; it follows a rename.
+def lock(place: Path, *, exclusive: bool = False) -> int | None:
+    """Say to other processes that a folder is in use, until `unlock`; it follows a rename.
 
     None where there is no such folder, or another process has a lock that forbids this one.
     Where the system has no locks, the folder may be removed while it is in use.
@@ -150,7 +151,7 @@ def lock(place: Path, *, alone: bool = False) -> int | None:
     try:
         import fcntl
 
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         return None
@@ -166,12 +167,12 @@ def unlock(descriptor: int) -> None:
 
 
 def sweep(folder: Path, most: float, keep: Path) -> None:
-    """Removes the longest unused folders above `most` bytes, but not `keep` nor one in use."""
+    """Remove the longest unused folders above `most` bytes, but not `keep` nor one in use."""
     found = []
     for place in folder.iterdir():
         with contextlib.suppress(OSError):
             if not place.name.startswith("."):
-                found.append((used(place), size(place), place))
+                found.append((_used(place), size(place), place))
             elif time.time() - place.stat().st_mtime > STALE:
                 shutil.rmtree(place, ignore_errors=True)
     total = sum(each for _, each, _ in found)
@@ -183,8 +184,8 @@ def sweep(folder: Path, most: float, keep: Path) -> None:
 
 
 def remove(place: Path) -> bool:
-    """Unless it is in use; without its about.json it cannot be."""
-    lease = lock(place, alone=True) if (place / ABOUT).exists() else NO_LOCKS
+    """Remove a folder unless it is in use; without its about.json it cannot be."""
+    lease = lock(place, exclusive=True) if (place / ABOUT).exists() else NO_LOCKS
     if lease is None:
         return False
     discard(place)
@@ -192,14 +193,14 @@ def remove(place: Path) -> bool:
     return True
 
 
-def used(place: Path) -> float:
-    """When, in seconds; 0 where it is not a folder of these."""
+def _used(place: Path) -> float:
+    """Return when it was used, in seconds; 0 where it is not a folder of these."""
     about = place / ABOUT
     return about.stat().st_mtime if about.exists() else 0.0
 
 
 def touch(place: Path) -> None:
-    """It is used now. A store that cannot be written has no order."""
+    """Note that it is used now; a store that cannot be written has no order."""
     with contextlib.suppress(OSError):
         os.utime(place / ABOUT)
 
@@ -210,7 +211,7 @@ def size(place: Path) -> int:
 
 @contextlib.contextmanager
 def elsewhere() -> Iterator[None]:
-    """A failure to write is one of the cache, and says where else there may be room."""
+    """Raise a failure to write as one of the cache, which says where else there may be room."""
     try:
         yield
     except WriteError as error:

@@ -9,13 +9,15 @@ processors whose matrix products differ with a row's place in it.
 from __future__ import annotations
 
 import contextlib
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from zoo.catalog import Preprocess
 from zoo.device import Device, tune_allocator
-from zoo.engine import Array
+from zoo.engine import Array, padded
+from zoo.engine.fuse import fused
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 CPU_BATCH, GPU_BATCH = 8, 64
 CPU_WORKERS = 32  # each holds the activations of its own batch
@@ -25,12 +27,10 @@ class TorchEngine:
     """A chain in eval mode behind a normalisation; see `Engine`."""
 
     def __init__(
-        self, chain: Any, preprocess: Preprocess, device: Device, workers: int | None = None
+        self, chain: nn.Module, preprocess: Preprocess, device: Device, workers: int | None = None
     ) -> None:
         """workers: threads that decode, on a CPU each with its own forward passes."""
         import torch
-
-        from zoo.engine.fuse import folded
 
         if device.is_cpu:
             tune_allocator()
@@ -39,12 +39,10 @@ class TorchEngine:
         self.workers = min(workers or device.threads, CPU_WORKERS) if device.is_cpu else 2
         self.decoders = 0 if device.is_cpu else workers or device.threads
         # Channels last is how convolutions run fastest on CPUs and on tensor cores alike.
-        layout: Any = {"memory_format": torch.channels_last}
-        chain.eval().to(device.torch, **layout)
+        chain.eval().to(device.torch).to(memory_format=torch.channels_last)
         shape = (preprocess.channels, preprocess.size, preprocess.size)
-        self.chain: Any
-        self.chain, pairs = folded(chain, shape) if device.is_cpu else (chain, 0)
-        self.chain.to(**layout)
+        self.chain, pairs = fused(chain, shape) if device.is_cpu else (chain, 0)
+        self.chain.to(memory_format=torch.channels_last)
         form = " folded" if pairs else ""
         self.name = f"torch {torch.__version__} {device.name} {device.precision}{form}"
         self.normalise = Normalise(preprocess, device)
@@ -59,13 +57,12 @@ class TorchEngine:
         import torch
 
         count = len(pixels)
-        if count < self.batch:
-            pixels = np.concatenate([pixels, np.repeat(pixels[-1:], self.batch - count, axis=0)])
         with torch.inference_mode(), self.autocast():
-            result = self.chain(self.normalise(torch.from_numpy(pixels)))
-        return result[:count].float().cpu().numpy()  # type: ignore[no-any-return]
+            full = self.normalise(torch.from_numpy(padded(pixels, self.batch)))
+            result: Tensor = self.chain(full)
+        return result[:count].float().cpu().numpy()
 
-    def autocast(self) -> Any:
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
         import torch
 
         if self.device.precision == "fp32":
@@ -84,6 +81,6 @@ class Normalise:
         self.mean = torch.tensor(preprocess.mean, device=self.device).view(shape)
         self.std = torch.tensor(preprocess.std, device=self.device).view(shape)
 
-    def __call__(self, pixels: Any) -> Any:
+    def __call__(self, pixels: Tensor) -> Tensor:
         images = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
         return images.float().div_(255).sub_(self.mean).div_(self.std)

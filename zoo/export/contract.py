@@ -87,19 +87,19 @@ def odd_photos(paths: Sequence[Path], preprocess: Preprocess) -> list[Odd]:
     ink = third.convert("CMYK").resize((203, 151))
     grey = alpha.convert("LA").resize((99, 100))
     return [
-        Odd("a palette with a transparent colour", stored(palette, transparency=7)),
-        Odd("a tall picture with alpha", stored(alpha)),
-        Odd("a panorama of 16 bits", stored(Image.fromarray(deep))),
-        Odd("grey with alpha, mirrored on its side", stored(grey, exif=exif[5])),
-        Odd("a JPEG in CMYK", stored(ink, "JPEG")),
+        Odd("a palette with a transparent colour", _stored(palette, transparency=7)),
+        Odd("a tall picture with alpha", _stored(alpha)),
+        Odd("a panorama of 16 bits", _stored(Image.fromarray(deep))),
+        Odd("grey with alpha, mirrored on its side", _stored(grey, exif=exif[5])),
+        Odd("a JPEG in CMYK", _stored(ink, "JPEG")),
         Odd(
             "a large JPEG on its side, which zoo may decode small",
-            stored(large, "JPEG", exif=exif[6]),
+            _stored(large, "JPEG", exif=exif[6]),
         ),
     ]
 
 
-def stored(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+def _stored(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     file = BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
@@ -108,7 +108,7 @@ def stored(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 def compared(
     odd: Sequence[Odd], whole: Run, network: Run, preprocess: Preprocess
 ) -> list[tuple[Array, Array]]:
-    """What a file gives for each photo by the contract, and its network for what the run sees.
+    """Return what a file gives for each photo by the contract, and its network for the run's view.
 
     whole: the file's function of raw pictures. network: of what it has behind its Preprocess. The
     two differ by what the contract, the resize in the graph and a large JPEG decoded small come to.

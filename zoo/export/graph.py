@@ -20,6 +20,7 @@ from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import onnx
+    from numpy.typing import ArrayLike, DTypeLike
 
 FILTERS = ("bilinear", "bicubic")
 LUMA = (19595, 38470, 7471)  # ITU-R 601 in 16-bit fixed point, as Pillow has it
@@ -28,49 +29,70 @@ PREFIX = "pre/"
 
 
 class Builder:
-    """Nodes and constants under construction; each method adds one node and names its output."""
+    """Nodes and constants under construction; each method adds one and returns what it gives."""
 
     def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
 
-    def constant(self, value: Any, kind: Any) -> str:
+    def constant(self, value: ArrayLike, kind: DTypeLike) -> Value:
         import onnx
 
         name = f"{PREFIX}c{len(self.constants)}"
         self.constants.append(onnx.numpy_helper.from_array(np.array(value, kind), name))
-        return name
+        return Value(self, name)
 
-    def add(self, operator: str, *inputs: str | float, **attributes: Any) -> str:
-        """One node; a plain number among the inputs is a constant in double precision."""
+    def add(self, operator: str, *inputs: Value | float, **attributes: Any) -> Value:
+        """Add one node; a plain number among the inputs is a constant in double precision."""
         import onnx
 
-        names = [x if isinstance(x, str) else self.constant([x], np.float64) for x in inputs]
+        given = [x if isinstance(x, Value) else self.constant([x], np.float64) for x in inputs]
         name = f"{PREFIX}{len(self.nodes)}_{operator.lower()}"
+        names = [value.name for value in given]
         self.nodes.append(onnx.helper.make_node(operator, names, [name], **attributes))
-        return name
+        return Value(self, name)
 
-    def cast(self, value: str, kind: str) -> str:
+    def integers(self, *values: int) -> Value:
+        return self.constant(values, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a node gives, by its name; arithmetic with it adds nodes."""
+
+    build: Builder
+    name: str
+
+    def __add__(self, other: Value | float) -> Value:
+        return self.build.add("Add", self, other)
+
+    def __sub__(self, other: Value | float) -> Value:
+        return self.build.add("Sub", self, other)
+
+    def __mul__(self, other: Value | float) -> Value:
+        return self.build.add("Mul", self, other)
+
+    def __truediv__(self, other: Value | float) -> Value:
+        return self.build.add("Div", self, other)
+
+    def to(self, kind: str) -> Value:
         import onnx
 
-        return self.add("Cast", value, to=getattr(onnx.TensorProto, kind))
-
-    def integers(self, *values: int) -> str:
-        return self.constant(values, np.int64)
+        return self.build.add("Cast", self, to=getattr(onnx.TensorProto, kind))
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
     """One side of the picture, one element each: length and output int64, the box double."""
 
-    length: str
-    start: str
-    end: str
-    out: str
+    length: Value
+    start: Value
+    end: Value
+    out: Value
 
 
 def preprocess_model(preprocess: Preprocess) -> onnx.ModelProto:
-    """`image` uint8 N H W 3 -> `normalised` float32 N C S S.
+    """Return the graph from `image` uint8 N H W 3 to `normalised` float32 N C S S.
 
     Raises UsageError for a filter that no published weights use.
     """
@@ -82,24 +104,7 @@ def preprocess_model(preprocess: Preprocess) -> onnx.ModelProto:
             "export the bare network: --input tensor",
         )
     build = Builder()
-    picture = "image"
-    down, across = sides(build, preprocess)
-    windows = [window(build, side, preprocess.interpolation) for side in (down, across)]
-    for axis, (first, last) in enumerate(windows, start=1):  # before anything gets larger
-        picture = build.add("Slice", picture, first, last, build.integers(axis))
-    if preprocess.channels == 1:
-        picture = grey(build, picture)
-    picture = build.cast(build.add("Transpose", picture, perm=[0, 3, 1, 2]), "FLOAT")
-    weights = [
-        shares(build, side, *ends, preprocess.interpolation, relative=side is down)
-        for side, ends in zip((down, across), windows, strict=True)
-    ]
-    picture = whole(build, build.add("MatMul", picture, weights[1]))
-    turned = build.add("Transpose", weights[0], perm=[1, 0])
-    picture = whole(build, build.add("MatMul", turned, picture))
-    if preprocess.fit == "pad":
-        picture = padded(build, picture, down, across, preprocess)
-    normalised(build, picture, preprocess)
+    _normalised(build, _resized(build, preprocess), preprocess)
     helper, kinds, size = onnx.helper, onnx.TensorProto, preprocess.size
     shape: list[str | int | None] = ["N", preprocess.channels, size, size]
     graph = helper.make_graph(
@@ -113,150 +118,157 @@ def preprocess_model(preprocess: Preprocess) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
 
 
-def grey(build: Builder, picture: str) -> str:
-    """N H W 3 -> N H W 1, rounded as Pillow's convert("L")."""
-    wide = build.cast(picture, "INT32")
-    weighted = build.add("Mul", wide, build.constant(LUMA, np.int32))
+def _resized(build: Builder, preprocess: Preprocess) -> Value:
+    """Return the square in 0 … 255, float32 N C S S; across and then down, as Pillow."""
+    picture = Value(build, "image")
+    lengths = [build.add("Shape", picture, start=axis, end=axis + 1) for axis in (1, 2)]
+    down, across = (_side(build, length, lengths, preprocess) for length in lengths)
+    windows = [_window(build, side, preprocess.interpolation) for side in (down, across)]
+    for axis, (first, last) in enumerate(windows, start=1):  # before anything gets larger
+        picture = build.add("Slice", picture, first, last, build.integers(axis))
+    if preprocess.channels == 1:
+        picture = _grey(build, picture)
+    picture = build.add("Transpose", picture, perm=[0, 3, 1, 2]).to("FLOAT")
+    weights = [
+        _shares(build, side, window, preprocess.interpolation, relative=side is down)
+        for side, window in zip((down, across), windows, strict=True)
+    ]
+    picture = _whole(build, build.add("MatMul", picture, weights[1]))
+    turned = build.add("Transpose", weights[0], perm=[1, 0])
+    picture = _whole(build, build.add("MatMul", turned, picture))
+    return _padded(build, picture, (down, across), preprocess)
+
+
+def _grey(build: Builder, picture: Value) -> Value:
+    """Return N H W 1 of N H W 3, rounded as Pillow's convert("L")."""
+    weighted = picture.to("INT32") * build.constant(LUMA, np.int32)
     total = build.add("ReduceSum", weighted, build.integers(-1), keepdims=1)
-    rounded = build.add("Add", total, build.constant(0x8000, np.int32))
-    return build.add("Div", rounded, build.constant(0x10000, np.int32))
+    rounded = total + build.constant(0x8000, np.int32)
+    return rounded / build.constant(0x10000, np.int32)
 
 
-def sides(build: Builder, preprocess: Preprocess) -> tuple[Side, Side]:
-    """Height and width of `image` with the box and the output size; see data.preprocess."""
-    lengths = [build.add("Shape", "image", start=axis, end=axis + 1) for axis in (1, 2)]
-    down, across = (side(build, length, lengths, preprocess) for length in lengths)
-    return down, across
-
-
-def side(build: Builder, length: str, lengths: list[str], preprocess: Preprocess) -> Side:
-    size = build.integers(preprocess.size)
-    pixels = build.cast(length, "DOUBLE")
+def _side(build: Builder, length: Value, lengths: list[Value], preprocess: Preprocess) -> Side:
+    """Return a side of `image` with the box and the output size; see data.preprocess."""
+    size, wide = build.integers(preprocess.size), float(preprocess.size)
+    pixels = length.to("DOUBLE")
     if preprocess.fit == "squash":
         return Side(length, build.constant([0], np.float64), pixels, size)
     if preprocess.fit == "pad":
-        out = fitted(build, length, lengths, preprocess.size)
+        out = _fitted(build, length, lengths, preprocess.size)
         return Side(length, build.constant([0], np.float64), pixels, out)
-    product = build.add("Mul", length, build.integers(full_size(preprocess)))
-    scaled = build.cast(build.add("Div", product, build.add("Min", *lengths)), "DOUBLE")
-    room = build.add("Sub", scaled, float(preprocess.size))
-    first = build.add("Round", build.add("Mul", room, 0.5))  # half to even, as Python
-    last = build.add("Add", first, float(preprocess.size))
-    start = build.add("Div", build.add("Mul", first, pixels), scaled)
-    end = build.add("Div", build.add("Mul", last, pixels), scaled)
-    return Side(length, start, end, size)
+    product = length * build.integers(full_size(preprocess))
+    scaled = (product / build.add("Min", *lengths)).to("DOUBLE")
+    first = build.add("Round", (scaled - wide) * 0.5)  # half to even, as Python
+    last = first + wide
+    return Side(length, first * pixels / scaled, last * pixels / scaled, size)
 
 
-def fitted(build: Builder, length: str, lengths: list[str], size: int) -> str:
-    """`padded_size` of one side."""
+def _fitted(build: Builder, length: Value, lengths: list[Value], size: int) -> Value:
+    """Return `padded_size` of one side."""
     longest = build.add("Max", *lengths)
-    doubled = build.add("Mul", length, build.integers(2 * size))
-    rounded = build.add("Add", doubled, longest)
-    scaled = build.add("Div", rounded, build.add("Mul", longest, build.integers(2)))
-    return build.add("Max", scaled, build.integers(1))
+    rounded = length * build.integers(2 * size) + longest
+    return build.add("Max", rounded / (longest * build.integers(2)), build.integers(1))
 
 
-def whole(build: Builder, picture: str) -> str:
-    """Rounded to 0 … 255, as Pillow does after each of its two passes."""
-    rounded = build.add("Floor", build.add("Add", picture, build.constant(0.5, np.float32)))
+def _whole(build: Builder, picture: Value) -> Value:
+    """Return the picture rounded to 0 … 255, as Pillow does after each of its two passes."""
+    rounded = build.add("Floor", picture + build.constant(0.5, np.float32))
     limits = build.constant(0, np.float32), build.constant(255, np.float32)
     return build.add("Clip", rounded, *limits)
 
 
-def window(build: Builder, side: Side, interpolation: str) -> tuple[str, str]:
-    """First and last + 1 of the pixels that take part: the box and what the filter sees beside it.
+def _window(build: Builder, side: Side, interpolation: str) -> tuple[Value, Value]:
+    """Return first and last + 1 of the pixels that take part: the box and what is seen beside it.
 
     The same as in data.preprocess.across_then_down.
     """
-    scale = build.add("Div", build.add("Sub", side.end, side.start), build.cast(side.out, "DOUBLE"))
-    reach = build.add("Mul", build.add("Max", scale, 1.0), float(REACH[interpolation]))
-    margin = build.add("Add", build.add("Ceil", reach), 1.0)
-    before = build.cast(build.add("Sub", build.add("Floor", side.start), margin), "INT64")
-    behind = build.cast(build.add("Add", build.add("Ceil", side.end), margin), "INT64")
+    scale = (side.end - side.start) / side.out.to("DOUBLE")
+    reach = build.add("Max", scale, 1.0) * float(REACH[interpolation])
+    margin = build.add("Ceil", reach) + 1.0
+    before = (build.add("Floor", side.start) - margin).to("INT64")
+    behind = (build.add("Ceil", side.end) + margin).to("INT64")
     first = build.add("Max", before, build.integers(0))
     return first, build.add("Min", behind, side.length)
 
 
-def shares(
-    build: Builder, side: Side, first: str, last: str, interpolation: str, *, relative: bool
-) -> str:
-    """What each pixel of the window gives to each output: in x out, columns sum to 1.
+def _shares(
+    build: Builder, side: Side, window: tuple[Value, Value], interpolation: str, *, relative: bool
+) -> Value:
+    """Return what each pixel of the window gives to each output: in x out, columns sum to 1.
 
     relative: the box is counted from the window's first pixel, as Pillow's second pass has it.
     Pillow keeps boxes in single precision, so the ends go through it.
     """
-    start, end = side.start, side.end
+    (first, last), start, end = window, side.start, side.end
     if relative:
-        offset = build.cast(first, "DOUBLE")
-        start, end = build.add("Sub", start, offset), build.add("Sub", end, offset)
-        last = build.add("Sub", last, first)
-        first = build.integers(0)
-    start, end = build.cast(start, "FLOAT"), build.cast(end, "FLOAT")
-    span = build.cast(build.add("Sub", end, start), "DOUBLE")
-    scale = build.add("Div", span, build.cast(side.out, "DOUBLE"))
+        offset = first.to("DOUBLE")
+        start, end = start - offset, end - offset
+        last, first = last - first, build.integers(0)
+    start, end = start.to("FLOAT"), end.to("FLOAT")
+    scale = (end - start).to("DOUBLE") / side.out.to("DOUBLE")
     stretch = build.add("Max", scale, 1.0)
-    step = build.add("Add", numbers(build, build.integers(0), side.out), 0.5)
-    centres = build.add("Add", build.add("Mul", step, scale), build.cast(start, "DOUBLE"))
-    places = build.add("Add", numbers(build, first, last), 0.5)
-    column = build.add("Unsqueeze", places, build.integers(1))
-    distance = build.add("Div", build.add("Sub", column, centres), stretch)
-    weights = kernel(build, build.add("Abs", distance), interpolation)
+    step = _numbers(build, build.integers(0), side.out) + 0.5
+    centres = step * scale + start.to("DOUBLE")
+    places = build.add("Unsqueeze", _numbers(build, first, last) + 0.5, build.integers(1))
+    distance = (places - centres) / stretch
+    weights = _kernel(build, build.add("Abs", distance), interpolation)
     total = build.add("ReduceSum", weights, build.integers(0), keepdims=1)
-    fixed = build.add("Round", build.add("Mul", build.add("Div", weights, total), PRECISION))
-    return build.cast(build.add("Div", fixed, PRECISION), "FLOAT")
+    fixed = build.add("Round", weights / total * PRECISION)
+    return (fixed / PRECISION).to("FLOAT")
 
 
-def numbers(build: Builder, first: str, last: str) -> str:
-    """first, first + 1, … last - 1 in double precision."""
+def _numbers(build: Builder, first: Value, last: Value) -> Value:
+    """Return first, first + 1, … last - 1 in double precision."""
     ends = [build.add("Squeeze", end, build.integers(0)) for end in (first, last)]
-    return build.cast(build.add("Range", *ends, build.constant(1, np.int64)), "DOUBLE")
+    return build.add("Range", *ends, build.constant(1, np.int64)).to("DOUBLE")
 
 
-def kernel(build: Builder, x: str, interpolation: str) -> str:
-    """Pillow's filters of a distance >= 0: the triangle, or the cubic with a = -0.5."""
+def _kernel(build: Builder, x: Value, interpolation: str) -> Value:
+    """Return Pillow's filter of a distance >= 0: the triangle, or the cubic with a = -0.5."""
     if interpolation == "bilinear":
         return build.add("Max", build.add("Sub", 1.0, x), 0.0)
-    squared = build.add("Mul", x, x)
-    cubed = build.add("Mul", squared, x)
-    near = build.add("Sub", build.add("Mul", cubed, 1.5), build.add("Mul", squared, 2.5))
-    near = build.add("Add", near, 1.0)
-    far = build.add("Sub", build.add("Mul", squared, 2.5), build.add("Mul", cubed, 0.5))
-    far = build.add("Add", build.add("Sub", far, build.add("Mul", x, 4.0)), 2.0)
+    squared = x * x
+    cubed = squared * x
+    near = cubed * 1.5 - squared * 2.5 + 1.0
+    far = squared * 2.5 - cubed * 0.5 - x * 4.0 + 2.0
     outer = build.add("Where", build.add("Less", x, 2.0), far, 0.0)
     return build.add("Where", build.add("Less", x, 1.0), near, outer)
 
 
-def padded(build: Builder, picture: str, down: Side, across: Side, preprocess: Preprocess) -> str:
-    """The resized picture in the middle of a grey square."""
+def _padded(
+    build: Builder, picture: Value, sides: tuple[Side, Side], preprocess: Preprocess
+) -> Value:
+    """Return the picture in the middle of a grey square; as it is where it fills the square."""
+    if preprocess.fit != "pad":
+        return picture
     size, before, after = build.integers(preprocess.size), [], []
-    for side in (down, across):
-        room = build.add("Sub", size, side.out)
-        start = build.add("Div", room, build.integers(2))
-        before.append(start)
-        after.append(build.add("Sub", room, start))
+    for side in sides:
+        room = size - side.out
+        before.append(room / build.integers(2))
+        after.append(room - before[-1])
     pads = build.add("Concat", *before, *after, axis=0)
     colour = build.constant(fill(preprocess), np.float32)
     return build.add("Pad", picture, pads, colour, build.integers(2, 3))
 
 
-def normalised(build: Builder, picture: str, preprocess: Preprocess) -> None:
-    """0 … 255 to (x / 255 - mean) / std, the operations of the torch engine in their order."""
+def _normalised(build: Builder, picture: Value, preprocess: Preprocess) -> None:
+    """Add (x / 255 - mean) / std, the operations of the torch engine in their order."""
     import onnx
 
     shape = (1, preprocess.channels, 1, 1)
     mean = build.constant(np.reshape(preprocess.mean, shape), np.float32)
     std = build.constant(np.reshape(preprocess.std, shape), np.float32)
-    unit = build.add("Div", picture, build.constant(255, np.float32))
-    centred = build.add("Sub", unit, mean)
-    build.nodes.append(onnx.helper.make_node("Div", [centred, std], ["normalised"]))
+    centred = picture / build.constant(255, np.float32) - mean
+    build.nodes.append(onnx.helper.make_node("Div", [centred.name, std.name], ["normalised"]))
 
 
-def with_probabilities(network: onnx.ModelProto, several: bool) -> onnx.ModelProto:
-    """The network with `probabilities` in place of `logits`: of all classes, or of each alone."""
+def _with_probabilities(network: onnx.ModelProto, several: bool) -> onnx.ModelProto:
+    """Return the network with `probabilities` for `logits`: of all, or of each class by itself."""
     import onnx
 
-    kind: dict[str, Any] = {"op_type": "Sigmoid"} if several else {"op_type": "Softmax", "axis": -1}
-    node = onnx.helper.make_node(inputs=["logits"], outputs=["probabilities"], **kind)
+    ends = (["logits"], ["probabilities"])
+    make = onnx.helper.make_node
+    node = make("Sigmoid", *ends) if several else make("Softmax", *ends, axis=-1)
     network.graph.node.append(node)
     network.graph.output[0].name = "probabilities"
     return network
@@ -265,12 +277,12 @@ def with_probabilities(network: onnx.ModelProto, several: bool) -> onnx.ModelPro
 def joined(
     network: onnx.ModelProto, preprocess: Preprocess, *, several: bool = False
 ) -> onnx.ModelProto:
-    """One model: Preprocess, network, softmax; with several labels a picture sigmoid."""
-    return behind(preprocess, with_probabilities(network, several))
+    """Return one model: Preprocess, network, softmax; with several labels a picture sigmoid."""
+    return behind(preprocess, _with_probabilities(network, several))
 
 
 def behind(preprocess: Preprocess, network: onnx.ModelProto) -> onnx.ModelProto:
-    """One model: Preprocess, network; which becomes it. Its weights may still be missing."""
+    """Return one model: Preprocess, network; which becomes it. Its weights may still be missing."""
     before = preprocess_model(preprocess)
     before.graph.node[-1].output[0] = "tensor"  # what the network takes
     after = list(network.graph.node)

@@ -7,12 +7,12 @@ from the photo's raw pixels, and the network in it, alone, from the pixels that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -20,25 +20,31 @@ from zoo import watch
 from zoo.catalog import Preprocess
 from zoo.data.decode import decode, read_bytes
 from zoo.data.preprocess import normalise
-from zoo.data.samples import SEPARATOR
+from zoo.data.samples import SEPARATOR, evenly
 from zoo.data.views import plain_view
-from zoo.engine import Array
-from zoo.engine.open import spread
+from zoo.device import Device
+from zoo.engine import Array, Engine
 from zoo.errors import ImageError, InputError, ParityError, RunError
 from zoo.export.contract import Run as RunFile
 from zoo.export.contract import compared, odd_photos
+from zoo.export.records import Fields
 from zoo.machine import cores
 from zoo.metrics import sigmoid, softmax
 from zoo.network import Network
 from zoo.run import Run
 
+if TYPE_CHECKING:
+    from torch import nn
+
 BARE = 1e-4  # of the largest class score, or of a probability, for the network alone
 PIXELS_MAX, PIXELS_MEAN = 0.05, 0.005  # of a probability, from raw pixels
+LIMITS = {"network_diff": BARE, "max_diff": PIXELS_MAX, "mean_diff": PIXELS_MEAN}
 FEWEST, PHOTOS = 4, 16  # of the proof; spread over the validation photos
 A_SECOND = 16e9  # multiply-adds, about
 SATURATED = 0.9999  # a probability above says little about the score behind it
 
-Pictures = list[tuple[Path, Array]]
+Picture = tuple[Path, Array]  # a photo, and the uint8 pixels of it that a network sees
+Pictures = list[Picture]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +88,43 @@ class Reference:
         return Reference(self.told[::2], self.probabilities[::2], self.source, scores)
 
 
+class Recalled(NamedTuple):
+    """Photos, with what the run says of them."""
+
+    pictures: Pictures
+    reference: Reference
+
+
 def computed(scores: Array, about: About) -> Reference:
+    """Return what the run says, from its class scores N x K."""
     probabilities = about.probabilities(scores)
     return Reference(answers(probabilities, about), probabilities, "torch", scores)
 
 
+def torch_values(chain: nn.Module, preprocess: Preprocess, inputs: Array) -> Array:
+    """Return what a chain gives in torch, in fp32 on the CPU."""
+    from zoo.engine.torch import TorchEngine
+
+    device = Device("cpu", "fp32", cores(), "the proof is made on the CPU")
+    return in_batches(TorchEngine(chain, preprocess, device), inputs)
+
+
+def in_batches(engine: Engine, inputs: Array) -> Array:
+    """Return what an engine gives for any number of pictures."""
+    parts = [inputs[at : at + engine.batch] for at in range(0, len(inputs), engine.batch)]
+    return np.concatenate([engine(part) for part in parts])
+
+
 def answers(probabilities: Array, about: About) -> Array:
-    """N x K truths: the likeliest class, or all that reach the threshold."""
+    """Return N x K truths: the likeliest class, or all that reach the threshold."""
     if about.threshold is not None:
         return np.asarray(probabilities >= about.threshold)
     likeliest = probabilities.argmax(axis=1, keepdims=True)
     return np.asarray(np.arange(probabilities.shape[1]) == likeliest)
 
 
-def margin(probabilities: Array, about: About) -> Array:
-    """How far the answer to each photo is from being another one."""
+def _margin(probabilities: Array, about: About) -> Array:
+    """Return how far the answer to each photo is from being another one."""
     if about.threshold is not None:
         return np.asarray(np.abs(probabilities - about.threshold).min(axis=1))
     ranked = np.sort(probabilities, axis=1)
@@ -104,13 +132,13 @@ def margin(probabilities: Array, about: About) -> Array:
 
 
 def enough(run: Run) -> int:
-    """How many photos are a proof: one wrong weight shows on any; all 16 where they are quick."""
+    """Return how many photos are a proof: a wrong weight shows on any; 16 where they are quick."""
     macs = run.record.get("spec", {}).get("macs") or A_SECOND / PHOTOS
     return int(min(PHOTOS, max(FEWEST, A_SECOND // macs)))
 
 
 def readable(photos: Sequence[Path], preprocess: Preprocess, most: int = PHOTOS) -> Pictures:
-    """Up to so many photos, spread over the list, each with the network's uint8 input.
+    """Return up to so many photos, spread over the list, each with the network's uint8 input.
 
     Raises InputError where none can be read.
     """
@@ -121,7 +149,7 @@ def readable(photos: Sequence[Path], preprocess: Preprocess, most: int = PHOTOS)
             return plain_view(photo, preprocess)
         return None
 
-    chosen = spread(photos, most)
+    chosen = evenly(photos, most)
     with ThreadPoolExecutor(cores()) as pool:
         found = zip(chosen, pool.map(view, chosen), strict=True)
         pictures = [(path, pixels) for path, pixels in found if pixels is not None]
@@ -138,8 +166,8 @@ def readable(photos: Sequence[Path], preprocess: Preprocess, most: int = PHOTOS)
 # What the run wrote down.
 
 
-def written(run: Run) -> dict[Path, tuple[list[str], list[float]]]:
-    """What val.csv says of each photo: its labels with their probabilities. Empty without one."""
+def _written(run: Run) -> dict[Path, tuple[list[str], list[float]]]:
+    """Return what val.csv says of each photo: its labels with their probabilities."""
     root = Path(run.record["data"]["root"])
     several = run.record.get("threshold") is not None
     rows: dict[Path, tuple[list[str], list[float]]] = {}
@@ -153,14 +181,12 @@ def written(run: Run) -> dict[Path, tuple[list[str], list[float]]]:
     return rows
 
 
-def recalled(
-    run: Run, photos: Sequence[Path], about: About, most: int
-) -> tuple[Pictures, Reference] | None:
-    """Up to so many of the photos with what the run wrote down of them.
+def recalled(run: Run, photos: Sequence[Path], about: About, most: int) -> Recalled | None:
+    """Return up to so many of the photos with what the run wrote down of them.
 
     None where it did not write, of too few, in another precision, or what says little.
     """
-    rows, places = written(run), {name: k for k, name in enumerate(about.classes)}
+    rows, places = _written(run), {name: k for k, name in enumerate(about.classes)}
     known = [path for path in photos if path in rows and places.keys() >= set(rows[path][0])]
     if run.record["precision"] != "fp32" or len(known) < FEWEST:
         return None
@@ -173,14 +199,14 @@ def recalled(
             probabilities[number, places[label]] = share
     if not (probabilities < SATURATED).any():
         return None
-    return pictures, Reference(told, probabilities, "val.csv")
+    return Recalled(pictures, Reference(told, probabilities, "val.csv"))
 
 
 # The comparison.
 
 
 def compare_network(ours: Array, theirs: Reference, about: About) -> float:
-    """Largest difference of the bare network's class scores, relative to the largest of them.
+    """Return the largest difference of a class score of the bare network, beside the largest.
 
     Where the run's scores are not known, of its probabilities.
     """
@@ -190,11 +216,11 @@ def compare_network(ours: Array, theirs: Reference, about: About) -> float:
     return float(np.nanmax(np.abs(about.probabilities(ours) - theirs.probabilities)))
 
 
-def compare(probabilities: Array, theirs: Reference, about: About) -> dict[str, Any]:
-    """The file's probabilities beside the run's. Raises ParityError for another clear answer."""
+def _compare(probabilities: Array, theirs: Reference, about: About) -> Fields:
+    """Compare the file's answers with the run's. Raises ParityError for another clear one."""
     difference = np.abs(probabilities - theirs.probabilities)
     same = (answers(probabilities, about) == theirs.told).all(axis=1)
-    clear = margin(probabilities, about) > PIXELS_MAX
+    clear = _margin(probabilities, about) > PIXELS_MAX
     if not same[clear].all():
         raise ParityError(
             f"the exported file gives another class than the run on {int((~same & clear).sum())} "
@@ -212,8 +238,8 @@ def compare(probabilities: Array, theirs: Reference, about: About) -> dict[str, 
 
 def compare_odd(
     pool: ThreadPoolExecutor, pictures: Pictures, whole: RunFile, network: RunFile, about: About
-) -> dict[str, Any]:
-    """The file beside its own network on photos of odd sizes and kinds, decoded by the contract.
+) -> Fields:
+    """Compare the file with its network on photos of odd sizes and kinds, as the contract has them.
 
     Raises ParityError for another clear answer.
     """
@@ -222,7 +248,7 @@ def compare_odd(
     ours, scores = (np.concatenate(each) for each in zip(*found, strict=True))
     theirs = computed(scores, about)
     try:
-        result = compare(ours, theirs, about)
+        result = _compare(ours, theirs, about)
     except ParityError as error:
         raise ParityError(f"{error.what} of odd sizes and kinds", error.hint) from None
     worst = int(np.abs(ours - theirs.probabilities).max(axis=1).argmax())
@@ -230,13 +256,12 @@ def compare_odd(
     return {new: result[old] for old, new in names.items()} | {"odd_worst": photos[worst].what}
 
 
-def check(result: dict[str, Any]) -> None:
+def check(differences: Mapping[str, float], limits: Mapping[str, float] = LIMITS) -> None:
     """Raises ParityError above the tolerances."""
-    limits = {"network_diff": BARE, "max_diff": PIXELS_MAX, "mean_diff": PIXELS_MEAN}
     for name, limit in limits.items():
-        if not result[name] <= limit:
+        if not differences[name] <= limit:
             raise ParityError(
-                f"the exported file disagrees with the run: {name} is {result[name]:.2g}, "
+                f"the exported file disagrees with the run: {name} is {differences[name]:.2g}, "
                 f"at most {limit:g} is allowed",
                 "please report it with the model's name; no file was written",
             )
@@ -245,40 +270,52 @@ def check(result: dict[str, Any]) -> None:
 # What the file says.
 
 
-def prove(
-    path: Path, kind: str, network: bytes, pictures: Pictures, theirs: Reference, about: About
-) -> dict[str, Any]:
-    """Compares a file, and the bare network in it, with the run; raises ParityError.
+def given(picture: Picture, kind: str, preprocess: Preprocess) -> Array:
+    """Return what a file takes for a photo: its raw pixels, or those that the run sees."""
+    watch.check()
+    path, pixels = picture
+    if kind == "image":
+        return np.asarray(decode(read_bytes(path)))[None]
+    return normalise(pixels, preprocess)[None]
+
+
+def each(
+    pool: ThreadPoolExecutor, run: RunFile, pictures: Pictures, kind: str, preprocess: Preprocess
+) -> Iterator[Array]:
+    """Return what a file or a network gives for each photo; each runs on one core."""
+    return pool.map(lambda picture: run(given(picture, kind, preprocess)), pictures)
+
+
+def as_function(network: bytes, folder: Path | None = None) -> RunFile:
+    """Return a network as a function of its tensor. folder: of the file that has its weights."""
+    from zoo.engine.graph import session
+
+    opened = session(network, 1, folder)
+    return lambda tensor: opened.run(None, {"tensor": tensor})[0]
+
+
+def prove(path: Path, kind: str, network: bytes, recall: Recalled, about: About) -> Fields:
+    """Compare a file, and the bare network in it, with the run; raises ParityError.
 
     network: may take its weights from the file's folder. It runs on every second photo: a wrong
-    number in it shows on any. Each photo runs on one core.
+    number in it shows on any.
     """
-    from zoo.engine.graph import session
     from zoo.engine.onnx import OnnxModel
 
-    def of_file(picture: tuple[Path, Array]) -> Array:
-        watch.check()
-        if kind == "image":
-            return model.run(np.asarray(decode(read_bytes(picture[0])))[None])
-        return model.run(normalise(picture[1], about.preprocess)[None])
-
-    def of_tensor(tensor: Array) -> Array:
-        return alone.result().run(None, {"tensor": tensor})[0]  # type: ignore[no-any-return]
-
-    def of_network(picture: tuple[Path, Array]) -> Array:
-        watch.check()
-        return of_tensor(normalise(picture[1], about.preprocess)[None])
-
+    (pictures, theirs), beside = recall, recall.reference
     with ThreadPoolExecutor(max(2, cores())) as pool:
-        bare = kind == "image"  # else the file is the bare network
-        alone = pool.submit(session, network, 1, path.parent) if bare else Future()
+        bare = pool.submit(as_function, network, path.parent) if kind == "image" else None
         model = OnnxModel(path, threads=1)
-        whole = pool.map(of_file, pictures)
-        scores = np.concatenate(list(pool.map(of_network, pictures[::2]))) if bare else None
-        ours = np.concatenate(list(whole))
-        odd = compare_odd(pool, pictures, model.run, of_tensor, about) if bare else {}
-    result = odd | compare(ours if bare else about.probabilities(ours), theirs, about)
-    scores, beside = (ours, theirs) if scores is None else (scores, theirs.every_second())
+        whole = each(pool, model.run, pictures, kind, about.preprocess)
+        if bare is None:  # the file is the bare network
+            ours = scores = np.concatenate(list(whole))
+            result = _compare(about.probabilities(ours), theirs, about)
+        else:
+            some = each(pool, bare.result(), pictures[::2], "tensor", about.preprocess)
+            scores, beside = np.concatenate(list(some)), theirs.every_second()
+            ours = np.concatenate(list(whole))
+            odd = compare_odd(pool, pictures, model.run, bare.result(), about)
+            result = odd | _compare(ours, theirs, about)
     result |= {"network_diff": compare_network(scores, beside, about), "runtime": model.name}
     result["network_photos"] = len(scores)
     check(result)

@@ -18,17 +18,18 @@ import os
 import threading
 import uuid
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from zoo import weights
 from zoo.disk import atomic, unfinished, warn, write_json, writing
 from zoo.engine import Array
-from zoo.engine.open import NetworkRef, Opened
+from zoo.engine.open import NetworkRef, Opened, feature_key
+from zoo.engine.store import elsewhere
 from zoo.errors import DiskFull, WriteError
 
 PART_BYTES = 64 << 20
@@ -37,18 +38,8 @@ CHUNK = 1024  # rows copied at once
 KEYS, KEY_BYTES = "*.keys.npy", 40
 
 
-@contextlib.contextmanager
-def elsewhere() -> Iterator[None]:
-    """The hint of a cache that cannot be written."""
-    try:
-        yield
-    except WriteError as error:
-        room = "with room" if isinstance(error, DiskFull) else "that can be written"
-        raise type(error)(error.what, f"set ZOO_CACHE to a folder {room}") from error
-
-
 def view_key(number: int, seed: int, flip: bool) -> bytes:
-    """8 bytes; the plain view is the same under every seed."""
+    """Return 8 bytes; the plain view is the same under every seed."""
     if number == 0:
         return bytes(8)
     return hashlib.sha256(f"{number}:{seed}:{flip}".encode()).digest()[:8]
@@ -69,7 +60,7 @@ class FeatureCache:
     note: why new rows are kept in a folder that goes with this process; "" where they stay.
     """
 
-    def __init__(self, folder: Path, about: dict[str, Any], alone: bool = True) -> None:
+    def __init__(self, folder: Path, about: Mapping[str, object], alone: bool = True) -> None:
         """alone: nobody else is to read them, so they may be kept elsewhere."""
         self.folder, self.place, self.note = folder, folder, ""
         self.where: dict[bytes, int] = {}  # key -> number of its row, counted through all parts
@@ -91,7 +82,7 @@ class FeatureCache:
             self.note = f"{error.what}: features are kept for this command alone"
         self.read_parts()
 
-    def make(self, about: dict[str, Any]) -> None:
+    def make(self, about: Mapping[str, object]) -> None:
         with elsewhere(), writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             if not os.access(self.folder, os.W_OK):
@@ -100,7 +91,7 @@ class FeatureCache:
                 write_json(self.folder / "about.json", about)
 
     def read_parts(self) -> None:
-        """Attaches all; looks again where another process has merged some of them meanwhile."""
+        """Attach all; look again where another process has merged some of them meanwhile."""
         known: set[Path] = set()
         small: dict[Path, Part] = {}
         while new := [path for path in sorted(self.folder.glob(KEYS)) if path not in known]:
@@ -118,7 +109,7 @@ class FeatureCache:
             self.attach(part)
 
     def merged(self, parts: dict[Path, Part]) -> dict[Path, Part]:
-        """The same rows in few parts; the files of the old ones are gone.
+        """Return the same rows in few parts; the files of the old ones are gone.
 
         Another process may read or merge at the same time: the new parts are whole before an old
         one goes, and the same rows twice do no harm.
@@ -183,16 +174,16 @@ class FeatureCache:
         self.new_keys, self.new_rows = [], []
 
     def write(self, keys: list[bytes], rows: Array) -> Part:
-        """A new part; its rows as they lie on disk."""
+        """Return a new part; its rows as they lie on disk."""
         name = self.place / f"{uuid.uuid4().hex}.rows.npy"
         table = io.BytesIO()
         np.save(table, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES))
         with elsewhere(), atomic(name) as file:
             np.save(file, rows, allow_pickle=False)
         digests = hashlib.sha256(table.getvalue()).hexdigest(), digest_of(name)
-        with elsewhere(), atomic(digest_beside(keys_beside(name))) as file:
+        with elsewhere(), atomic(beside(name, "sha256")) as file:
             file.write("\n".join(digests).encode())
-        with elsewhere(), atomic(keys_beside(name)) as file:
+        with elsewhere(), atomic(beside(name, "keys.npy")) as file:
             file.write(table.getvalue())
         return Part(keys, np.load(name, "r", allow_pickle=False))
 
@@ -206,17 +197,17 @@ class FeatureCache:
 
 
 def read_part(path: Path) -> Part | None:
-    """Keys and rows; a pair of files that does not fit together counts as not there.
+    """Return keys and rows; a pair of files that does not fit together counts as not there.
 
     The rows are looked at later, see `is_whole`.
     """
     try:
         content = path.read_bytes()
-        digests = digest_beside(path).read_bytes().decode().split("\n")
+        digests = beside(path, "sha256").read_bytes().decode().split("\n")
         if hashlib.sha256(content).hexdigest() != digests[0]:
             raise ValueError("other keys than were written")
         keys = np.load(io.BytesIO(content), allow_pickle=False)
-        rows = np.load(rows_beside(path), "r", allow_pickle=False)
+        rows = np.load(beside(path, "rows.npy"), "r", allow_pickle=False)
         if len(keys) != len(rows) or rows.dtype != np.float32 or rows.ndim < 2:
             raise ValueError("other rows than were written")
         (digest,) = digests[1:]
@@ -237,8 +228,8 @@ def is_whole(part: Part) -> bool:
     """
     if not part.digest or part.path is None:
         return True
-    file: Any = part.rows
-    whole = hashlib.sha256(file._mmap).hexdigest() == part.digest
+    mapped = getattr(part.rows, "_mmap")  # noqa: B009 - numpy has no public name for it
+    whole = hashlib.sha256(mapped).hexdigest() == part.digest
     if not whole:
         warn_of(part.path)
     return whole
@@ -250,28 +241,21 @@ def warn_of(path: Path) -> None:
 
 
 def forget(path: Path) -> None:
-    """Removes a part: the keys first, since they say that the pair is whole."""
-    for each in (path, rows_beside(path), digest_beside(path)):
+    """Remove a part: the keys first, since they say that the pair is whole."""
+    for each in (path, beside(path, "rows.npy"), beside(path, "sha256")):
         with contextlib.suppress(OSError):
             each.unlink()
 
 
-def rows_beside(path: Path) -> Path:
-    return path.with_name(path.name.replace(".keys.npy", ".rows.npy"))
-
-
-def digest_beside(path: Path) -> Path:
-    return path.with_name(path.name.replace(".keys.npy", ".sha256"))
+def beside(path: Path, kind: str) -> Path:
+    """Return the other file of a part: `rows.npy`, `keys.npy` or `sha256`."""
+    return path.with_name(f"{path.name.partition('.')[0]}.{kind}")
 
 
 def digest_of(path: Path) -> str:
-    """sha256, in hex: a bit that has changed on the disk is not taken for a feature."""
+    """Return the sha256 of a file, in hex: a bit that has changed is not taken for a feature."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def keys_beside(path: Path) -> Path:
-    return path.with_name(path.name.replace(".rows.npy", ".keys.npy"))
 
 
 class Features:
@@ -289,8 +273,13 @@ class Features:
     def __len__(self) -> int:
         return len(self.table)
 
+    def flat(self) -> Array:
+        """All rows, N x D."""
+        rows = self.gather(range(len(self)))
+        return rows.reshape(len(rows), -1)
+
     def gather(self, indices: Sequence[int]) -> Array:
-        """float32, len(indices) x feature shape. Of a range in memory no copy: read only."""
+        """Return float32, len(indices) x feature shape. Of a range in memory no copy: read only."""
         whole = isinstance(indices, range) and indices.step == 1
         chosen = (
             slice(indices[0], indices[-1] + 1) if whole and indices else np.asarray(indices, int)
@@ -307,7 +296,7 @@ class Features:
 
 
 def memory() -> int:
-    """Bytes of memory of this machine; 4 GB where the system does not say."""
+    """Return the bytes of memory of this machine; 4 GB where the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -315,7 +304,7 @@ def memory() -> int:
 
 
 def cache_of(part: NetworkRef, ready: Opened, *, alone: bool = True) -> FeatureCache:
-    """Where the features are kept that this engine gives. Raises DiskFull.
+    """Open where the features are kept that this engine gives. Raises DiskFull.
 
     alone: False in a team, whose processes share them; then WriteError too.
     """
@@ -325,4 +314,5 @@ def cache_of(part: NetworkRef, ready: Opened, *, alone: bool = True) -> FeatureC
         "engine": ready.engine.name,
         "preprocess": part.preprocess.to_dict(),
     }
-    return FeatureCache(weights.cache_folder() / "features" / ready.key[:32], about, alone)
+    folder = weights.cache_folder() / "features" / feature_key(part, ready)[:32]
+    return FeatureCache(folder, about, alone)

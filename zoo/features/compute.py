@@ -12,10 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from zoo.catalog import Preprocess
-from zoo.data import heard
+from zoo.data import decoder_warnings
 from zoo.data.decode import read_bytes
 from zoo.data.index import Sample
 from zoo.data.views import view_of
@@ -53,7 +52,7 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class _Item:
     """One view to compute."""
 
     path: str
@@ -77,7 +76,7 @@ def compute(
     work: Work,
     progress: Progress,
 ) -> Pass:
-    """Fills the cache with what is missing. progress(done, total) counts views; it may raise.
+    """Fill the cache with what is missing. progress(done, total) counts views; it may raise.
 
     Whatever ends the pass, what was computed until then is kept.
     """
@@ -85,14 +84,14 @@ def compute(
     reasons: dict[bytes, str] = {}  # digest of an unreadable photo -> why
     settings = {sample.path: views for sample, views in work}
 
-    def draw(item: Item) -> Array:
-        views = settings[item.path]
-        key: Any = {"seed": views.seed, "digest": item.digest.hex(), "flip": views.flip}
-        with heard.photo(os.path.join(root, item.path)):
-            return view_of(item.data, preprocess, item.number, **key)
+    def draw(item: _Item) -> Array:
+        views, digest = settings[item.path], item.digest.hex()
+        place = (item.data, preprocess, item.number)
+        with decoder_warnings.photo(os.path.join(root, item.path)):
+            return view_of(*place, seed=views.seed, digest=digest, flip=views.flip)
 
     try:
-        with closing(missing(cache, digests, work, result, progress)) as items:
+        with closing(_missing(cache, digests, work, result, progress)) as items:
             for item, row in forward(items, draw, engine):
                 if isinstance(row, ImageError):
                     reasons[item.digest] = str(row)
@@ -109,10 +108,10 @@ def compute(
     return result
 
 
-def missing(
+def _missing(
     cache: FeatureCache, digests: Digests, work: Work, result: Pass, progress: Progress
-) -> Generator[Item]:
-    """The views that the cache has not; fills in `result.keys` and unreadable files on the way."""
+) -> Generator[_Item]:
+    """Yield the views that the cache has not; fill in `result.keys` and unreadable files."""
     total = sum(len(views.numbers) for _, views in work)
     done, under_way = 0, set()
     for sample, views, digest, data in seen(cache, digests, work):
@@ -125,13 +124,13 @@ def missing(
         for key, number in zip(keys, views.numbers, strict=True):
             if data is not None and key not in cache and key not in under_way:
                 under_way.add(key)
-                yield Item(sample.path, key, data, digest, number)
+                yield _Item(sample.path, key, data, digest, number)
             done += 1
             progress(done, total)
 
 
 def seen(cache: FeatureCache, digests: Digests, work: Work) -> Iterator[Seen]:
-    """Every photo in order, read and hashed in threads unless its digest and views are known."""
+    """Yield every photo in order, read and hashed unless its digest and views are known."""
 
     def look(sample: Sample, views: Views) -> Seen:
         status, digest = digests.known(sample.path)

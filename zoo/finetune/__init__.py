@@ -1,1 +1,40 @@
-"""TODO"""
+"""Fine-tuning: features once, a head on them, and as much of the network as is asked for.
+
+Where it begins, in the order of the story:
+
+    facts, examine   what planning must know of a network: kept, or found with torch
+    plan, phases     what will be done, from facts, photos and settings; `choices` has the reasons,
+                     `checks` what is refused, `describe` the words
+    prepare, begin   the network and the run folder for a plan
+    job              the story: for each phase inputs and a fit, then results and repetitions
+    inputs           the batches of a phase: features computed once, or photos in each epoch;
+                     `readable` says which photos are left out, `sharing` divides the pass
+    fit              a phase: a head that is solved for, or a training in steps
+    journal          what a run goes on from: epochs, checkpoints, and why it stopped
+    results          the temperature, the saved network, its scores; `tables`, `agreement` with
+                     fp32, `pca_baseline` of reconstructions
+    repeats          the same again with other seeds or on folds
+    rank, sweep, lr_finder   commands of their own over the same parts
+    events           what is told on the way
+
+Whoever is new here reads these files in this order, in 20 minutes or so:
+
+    zoo/finetune/__init__.py
+    zoo/cli/finetune.py
+    zoo/settings.py
+    zoo/finetune/facts.py
+    zoo/finetune/plan.py
+    zoo/models/cut.py
+    zoo/finetune/job.py
+    zoo/finetune/inputs.py
+    zoo/features/compute.py
+    zoo/head/solver.py
+    zoo/finetune/results.py
+
+And then, for training in steps:
+
+    zoo/finetune/fit.py
+    zoo/train/loop.py
+    zoo/train/step.py
+    zoo/train/recovery.py
+"""

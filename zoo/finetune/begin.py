@@ -12,38 +12,41 @@ from zoo.disk import replacing, writing
 from zoo.errors import RunError
 from zoo.features.digests import digest_of
 from zoo.finetune.describe import record
-from zoo.finetune.events import Watch
 from zoo.finetune.job import Job
 from zoo.finetune.plan import Plan
+from zoo.finetune.prepare import Prepared
 from zoo.recipe import Recipe
 from zoo.run import Run, Seen, launch
-from zoo.train.distributed import ALONE, Team
+from zoo.train.distributed import SINGLE, Ranks
+from zoo.watch import Watch
 
 
-def start(plan: Plan, folder: Path, watch: Watch, team: Team = ALONE) -> Job:
-    """A new run folder for this plan. Raises RunError where it exists."""
-    if not team.first:
-        return Job(plan, Seen(folder, record(plan)), watch, team)
-    of_team = {"processes": team.world, "launch": launch()} if launch() else {}
+def start(prepared: Prepared, folder: Path, watch: Watch, ranks: Ranks = SINGLE) -> Job:
+    """Return the job in a new run folder. Raises RunError where it exists."""
+    plan = prepared.plan
+    prepared.settle()
+    if not ranks.main:
+        return Job(prepared, Seen(folder, record(plan)), watch, ranks)
+    of_team = {"processes": ranks.world, "launch": launch()} if launch() else {}
     with Run.creating(folder, {**record(plan), **of_team}) as run:
         with replacing(run.path("recipe.toml")) as file, writing(file):
             resumable(plan).save(file)
         run.save_index(plan.index)
-    return Job(plan, run, watch, team)
+    return Job(prepared, run, watch, ranks)
 
 
 def resumable(plan: Plan) -> Recipe:
-    """The recipe with paths that hold in any working directory."""
+    """Return the recipe with paths that hold in any working directory."""
     paths: dict[str, Any] = {"data": str(plan.index.source.absolute())}
     if plan.index.source != Path(plan.recipe.data):  # a data set by its name
         paths = {}
-    if plan.start.origin["tag"] in ("file", "run"):
-        paths["weights"] = plan.start.origin["file"]
+    if plan.facts.origin["tag"] in ("file", "run"):
+        paths["weights"] = plan.facts.origin["file"]
     return replace(plan.recipe, **paths | {"optimizer": plan.solver})
 
 
 def recipe_of(run: Run) -> Recipe:
-    """The recipe of an unfinished run; as many features are kept as when it began.
+    """Return the recipe of an unfinished run; as many features are kept as when it began.
 
     A run from before there was a test part in it has the same photos in val as it began with.
     """
@@ -54,8 +57,9 @@ def recipe_of(run: Run) -> Recipe:
     return recipe if room is None else replace(recipe, cache_budget=f"{room}B")
 
 
-def resume(plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> Job:
-    """The same job again in its folder. Raises RunError where photos or weights have changed."""
+def resume(prepared: Prepared, run: Run, watch: Watch, ranks: Ranks = SINGLE) -> Job:
+    """Return the same job in its folder. Raises RunError where photos or weights have changed."""
+    plan = prepared.plan
     before = run.begun().record
     index = plan.index if "test" in before["data"] else plan.index.without_test()
     if before["data"]["fingerprint"] != index.fingerprint:
@@ -64,12 +68,13 @@ def resume(plan: Plan, run: Run, watch: Watch, team: Team = ALONE) -> Job:
             f"{difference(index, run)}",
             "put back what was there, or start a new run: cached features make it quick",
         )
-    if before["weights_sha256"] != plan.weights_sha256:
+    if before["weights_sha256"] != plan.facts.weights_sha256:
         raise RunError(
             f"the weights that {run.folder} started from have changed", "start a new run"
         )
-    job = Job(plan, run if team.first else Seen(run.folder, before), watch, team)
-    job.gather.before = run.contents()
+    prepared.settle()
+    job = Job(prepared, run if ranks.main else Seen(run.folder, before), watch, ranks)
+    job.inputs.before = run.contents()
     return job
 
 

@@ -5,21 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
 
 from zoo import catalog
-from zoo.catalog import ModelSpec
+from zoo.catalog import ModelSpec, Preprocess
 from zoo.data.index import DatasetIndex
 from zoo.errors import UsageError
 from zoo.finetune.choices import default, solver_of
-from zoo.finetune.phases import check_order, unfreezings
-from zoo.recipe import Recipe
-from zoo.train.distributed import Team
+from zoo.finetune.facts import CutFacts, NetworkFacts
+from zoo.finetune.phases import Phase, check_order
+from zoo.recipe import Recipe, unfreezings
+from zoo.train.distributed import Ranks
 from zoo.train.mixup import check_cutmix
-
-if TYPE_CHECKING:
-    from zoo.finetune.plan import Plan
-    from zoo.recipe import Recipe
 
 
 def check_task(recipe: Recipe, row: ModelSpec) -> None:
@@ -32,14 +28,12 @@ def check_task(recipe: Recipe, row: ModelSpec) -> None:
         )
 
 
-def check_batches(plan: Plan) -> None:
-    """Raises UsageError where a norm over the pictures of a batch would see one picture."""
-    from torch import nn
+def check_batches(cut: CutFacts, rows: int, recipe: Recipe) -> None:
+    """Raises UsageError where a norm over the pictures of a batch would see one picture.
 
-    rows = len(plan.index.of("train")) * max(1, plan.views)
-    chain = plan.cut.trainable if plan.cut else plan.chain
-    norm = any(isinstance(part, nn.BatchNorm1d) for part in chain.modules())
-    if norm and min(rows, plan.recipe.batch_size) == 1:
+    rows: views of photos to train on.
+    """
+    if cut.norm and min(rows, recipe.batch_size) == 1:
         raise UsageError(
             "BatchNorm over a batch of one photo", "give --batch-size 2 or more, and photos for it"
         )
@@ -55,34 +49,28 @@ def check_compiler(recipe: Recipe) -> None:
         )
 
 
-def check_old(plan: Plan) -> None:
+def check_old(recipe: Recipe, facts: NetworkFacts) -> None:
     """Raises UsageError for a decay from stage to stage where no pretrained stage is trained."""
-    parts = plan.phases[-1].parts
-    chain = parts.trainable if parts else plan.chain
-    new = f"{plan.fresh}."
-    old = plan.fresh and any(not name.startswith(new) for name, _ in chain.named_parameters())
-    if plan.recipe.layer_decay is not None and not old:
+    if recipe.layer_decay is not None and not (facts.trained and facts.cuts[-1].old):
         raise UsageError(
-            f"--layer-decay {plan.recipe.layer_decay:g} would do nothing: every trained layer is "
-            "new",
+            f"--layer-decay {recipe.layer_decay:g} would do nothing: every trained layer is new",
             "leave it out, or train more: --cut, --unfreeze, --no-freeze",
         )
 
 
-def check_mixing(plan: Plan) -> None:
+def check_mixing(recipe: Recipe, phases: tuple[Phase, ...], preprocess: Preprocess) -> None:
     """Raises UsageError where boxes are to be cut out of features that have no place."""
-    if plan.recipe.cutmix:
-        for phase in plan.phases:
-            check_cutmix(phase.shape or (plan.preprocess.channels, *[plan.preprocess.size] * 2))
+    for phase in phases if recipe.cutmix else ():
+        check_cutmix(phase.cut.shape or (preprocess.channels, *[preprocess.size] * 2))
 
 
 def check_steps(recipe: Recipe) -> None:
-    """What can be said of the training before torch is there. Raises UsageError."""
+    """Raises UsageError for what can be said of the training before the network is known."""
     if recipe.freeze and recipe.head == "linear":
         solver_of(recipe, linear=True, kept=True)
+    begins = [epoch for epoch, _ in unfreezings(recipe)]
     if recipe.schedule != "head-then-all":
-        begins = [1, *(epoch for epoch, _ in unfreezings(recipe))]
-        check_order(recipe, begins)
+        check_order(recipe, [1, *begins])
 
 
 def check_share(recipe: Recipe, index: DatasetIndex) -> None:
@@ -95,10 +83,10 @@ def check_share(recipe: Recipe, index: DatasetIndex) -> None:
         )
 
 
-def check_team(recipe: Recipe, team: Team) -> None:
+def check_team(recipe: Recipe, ranks: Ranks) -> None:
     """Raises UsageError for what is not divided among processes."""
     for name, asked in (("seeds", recipe.seeds > 1), ("folds", recipe.folds)):
-        if asked and not team.alone:
+        if asked and not ranks.single:
             raise UsageError(
                 f"--{name} {getattr(recipe, name)} under torchrun: the repetitions are not "
                 "divided among its processes",

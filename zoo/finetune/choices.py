@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-import os
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
-from zoo.catalog import ModelSpec, Preprocess
+from zoo.catalog import Preprocess
 from zoo.data.index import DatasetIndex
+from zoo.data.samples import evenly
 from zoo.data.views import small_and_grey
 from zoo.device import Device
-from zoo.engine.open import spread
 from zoo.errors import UsageError
+from zoo.finetune.facts import NetworkFacts
 from zoo.metrics import Array
-from zoo.models.cut import Cut
 from zoo.recipe import Recipe, table
 from zoo.text import size
 from zoo.train.batches import SMALL
 
-if TYPE_CHECKING:
-    from zoo.network import Network
+T = TypeVar("T")
+Choice = tuple[T, str]  # with its reason
 
 RATE = 1e-3
-LAYER_DECAY = 0.8
-SMALL_WORK = 3e8  # multiply-adds of a step below which a second thread costs more than it helps
-IMBALANCE = 3.0
+_LAYER_DECAY = 0.8
+_SMALL_WORK = 3e8  # multiply-adds of a step below which a second thread costs more than it helps
+_IMBALANCE = 3.0
 # Training photos up to which there are more views: measured to pay on 245 and 400
 # (`python -m benchmarks.views`); with many more each is a long pass.
 FEW = 1000
-VIEWS = {"solved": 2, "deeper": 4}
+_VIEWS = {"solved": 2, "deeper": 4}
 MIRRORS = "small grey pictures, as of digits and letters, are others in a mirror; --flip mirrors"
-LOOKED = 24  # photos that say whether all are small and grey
-BUDGET = 50  # per cent of the free disk for kept features
+_LOOKED = 24  # photos that say whether all are small and grey
+_BUDGET = 50  # per cent of the free disk for kept features
 
 
-def learning_rate(recipe: Recipe, start: Network, fresh: bool) -> tuple[float, str]:
-    rate, whose = recipe.lr or RATE, "as asked for" if recipe.lr else "the default"
+def rate_in_words(recipe: Recipe, trained: bool, scales: bool) -> str:
+    """Return where the learning rate is from, and how it goes on.
+
+    trained: whether the network was. scales: a head is trained on standardised features.
+    """
+    whose = "as asked for" if recipe.lr else "the default"
     then = {
         "cosine": "then cosine",
         "exponential": f"then times {recipe.decay:g} an epoch",
@@ -45,35 +49,35 @@ def learning_rate(recipe: Recipe, start: Network, fresh: bool) -> tuple[float, s
         "head-then-all": "then cosine",
     }[recipe.schedule]
     then = f"warm-up, {then}" if recipe.warmup else then.removeprefix("then ")
-    if fresh:
-        return rate, f"rate: {whose}, on standardised features; {then}"
-    if start.trained:
-        falling = f", times {layer_decay(recipe, start):g} for each stage below"
-        return rate, f"rate of the new head: {whose}; pretrained layers a tenth{falling}; {then}"
-    return rate, f"rate: {whose}, the trained layers are new; {then}"
+    if scales:
+        return f"rate: {whose}, on standardised features; {then}"
+    if trained:
+        falling = f", times {layer_decay(recipe, trained):g} for each stage below"
+        return f"rate of the new head: {whose}; pretrained layers a tenth{falling}; {then}"
+    return f"rate: {whose}, the trained layers are new; {then}"
 
 
-def layer_decay(recipe: Recipe, start: Network) -> float:
-    """Factor on the rate for each stage further from the head; 1 where nothing is pretrained."""
+def layer_decay(recipe: Recipe, trained: bool) -> float:
+    """Return the factor on the rate for each stage further from the head.
+
+    It is 1 where nothing is pretrained.
+    """
     if recipe.layer_decay is not None:
         return recipe.layer_decay
-    return LAYER_DECAY if start.trained else 1.0
+    return _LAYER_DECAY if trained else 1.0
 
 
-def threads_of(
-    recipe: Recipe, parts: Cut | None, spec: ModelSpec, place: Device
-) -> tuple[int, str]:
-    """Threads of the trained part: a step of a small network is over before threads have met."""
-    trained = list(parts.trainable.parameters()) if parts else []
-    dense = trained and all(parameter.ndim <= 2 for parameter in trained)
-    work = sum(parameter.numel() for parameter in trained) if dense else spec.macs
-    if 3 * work * recipe.batch_size < SMALL_WORK:
+def threads_of(recipe: Recipe, facts: NetworkFacts, classes: int, place: Device) -> Choice[int]:
+    """Return how many threads train: a step of a small network is over before threads have met."""
+    last = facts.cuts[-1]
+    work = facts.parameters(last, classes) if last.dense else facts.row.macs
+    if 3 * work * recipe.batch_size < _SMALL_WORK:
         return 1, "small steps are quickest on one thread"
     return place.threads, f"{place.threads} threads"
 
 
-def engine_of(recipe: Recipe, place: Device) -> tuple[str, str]:
-    """Who runs the frozen part, and why. Raises UsageError."""
+def engine_of(recipe: Recipe, place: Device) -> Choice[str]:
+    """Return who runs the frozen part, and why. Raises UsageError."""
     from zoo.engine.select import choose
 
     if not recipe.freeze:
@@ -89,11 +93,12 @@ def engine_of(recipe: Recipe, place: Device) -> tuple[str, str]:
 
 
 def view_count(
-    recipe: Recipe, parts: Cut | None, preprocess: Preprocess, photos: int, kind: str
-) -> tuple[int, str]:
-    """Views of each photo, 0 for new ones in each epoch, and why.
+    recipe: Recipe, frozen: bool, preprocess: Preprocess, photos: int, kind: str
+) -> Choice[int]:
+    """Return the views of each photo, 0 for new ones in each epoch, and why.
 
-    kind: `solved` or `head` where nothing but the head is trained, `deeper` where more is.
+    frozen: whether there is a frozen part. photos: to train on. kind:
+    `solved` or `head` where nothing but the head is trained, `deeper` where more is.
     """
     if recipe.augment != "none":
         return 0, f"--augment {recipe.augment}, new in each epoch"
@@ -101,11 +106,11 @@ def view_count(
         return recipe.views, "as asked for; view 0 is the plain centre view"
     if recipe.task == "reconstruct":
         return 1, "the plain view is what is to be given back"
-    if preprocess.size <= SMALL and (parts is None or kind != "deeper"):
+    if preprocess.size <= SMALL and not (frozen and kind == "deeper"):
         moved = "" if recipe.distort == "none" else f", with {recipe.distort} distortions"
         return 1, f"pictures this small are seen whole{moved}"
     crops = "crops, mirrored and not" if recipe.flip else "crops, not mirrored"
-    if parts is None:
+    if not frozen:
         return 0, "random crops, mirrored" if recipe.flip else "random crops"
     if kind == "head":
         return 1, "the plain view: more did not help a head trained in steps, and cost a pass each"
@@ -116,27 +121,30 @@ def view_count(
         )
     why = f"{crops}, up to {FEW:,} photos; --views 1 is quicker"
     in_turn = kind == "deeper" and not recipe.unfreeze and recipe.schedule != "head-then-all"
-    if in_turn and recipe.epochs < VIEWS[kind]:
+    if in_turn and recipe.epochs < _VIEWS[kind]:
         return recipe.epochs, f"each epoch has its own, and there are {recipe.epochs}; {why}"
-    return VIEWS[kind], why
+    return _VIEWS[kind], why
 
 
 def mirrored(index: DatasetIndex) -> bool:
-    """Whether views may be mirror images where nobody says so: not those of digits or letters."""
-    some = spread(index.of("train"), LOOKED)
+    """Return whether views may be mirrored where nobody says so: not those of digits or letters."""
+    some = evenly(index.of("train"), _LOOKED)
     return not small_and_grey(index.root / sample.path for sample in some)
 
 
-def solver_of(recipe: Recipe, linear: bool, kept: bool) -> tuple[str, str]:
-    """Who trains the head, and why. linear: it is one layer on the features. Raises UsageError."""
+def solver_of(recipe: Recipe, linear: bool, kept: bool) -> Choice[str]:
+    """Return who trains the head, and why. Raises UsageError.
+
+    linear: it is one layer on the features. kept: those are on disk.
+    """
     able = linear and kept and recipe.task == "classify" and recipe.balance != "sampler"
     if recipe.optimizer == "lbfgs" and not able:
         raise UsageError(
             "--solver lbfgs finds the optimum of a linear head on kept features, "
-            f"and {whats_missing(recipe, linear, kept)}",
+            f"and {_whats_missing(recipe, linear, kept)}",
             "use --solver adamw, or leave it to the tool",
         )
-    solver, why = chosen_solver(recipe, able, whats_missing(recipe, linear, kept))
+    solver, why = _chosen_solver(recipe, able, _whats_missing(recipe, linear, kept))
     if recipe.penalty is not None and solver != "lbfgs":
         raise UsageError(
             f"--penalty {recipe.penalty:g} is of lbfgs, and the solver is {solver}: {why}",
@@ -145,10 +153,10 @@ def solver_of(recipe: Recipe, linear: bool, kept: bool) -> tuple[str, str]:
     return solver, why
 
 
-def chosen_solver(recipe: Recipe, able: bool, missing: str) -> tuple[str, str]:
-    """able: lbfgs could do it. Raises UsageError where it is to, and something would be idle."""
+def _chosen_solver(recipe: Recipe, able: bool, missing: str) -> Choice[str]:
+    """Return the solver and why; `missing` is why where lbfgs is not able. Raises UsageError."""
     first = recipe.schedule == "head-then-all"  # what is of steps is of those that follow
-    steps = [name for name in OF_STEPS if getattr(recipe, name) != default(name)]
+    steps = [name for name in _OF_STEPS if getattr(recipe, name) != default(name)]
     if recipe.optimizer == "lbfgs" and steps and not first:
         raise UsageError(
             f"--solver lbfgs computes the optimum at once: {', '.join(steps)} would do nothing",
@@ -167,7 +175,7 @@ def chosen_solver(recipe: Recipe, able: bool, missing: str) -> tuple[str, str]:
 
 
 # Settings that say how training in steps goes; lbfgs has no use for them.
-OF_STEPS = (
+_OF_STEPS = (
     "unfreeze", "epochs", "lr", "batch_size", "weight_decay", "momentum", "decay", "warmup", "ema",
     "patience", "minutes", "clip", "accumulate", "compile", "mixup", "cutmix", "layer_decay",
     "best", "schedule",
@@ -175,10 +183,11 @@ OF_STEPS = (
 
 
 def default(name: str) -> object:
+    """Return the default of a setting."""
     return table()[name].default
 
 
-def whats_missing(recipe: Recipe, linear: bool, kept: bool) -> str:
+def _whats_missing(recipe: Recipe, linear: bool, kept: bool) -> str:
     if not recipe.freeze:
         return "everything is trained"
     if recipe.task != "classify":
@@ -188,9 +197,21 @@ def whats_missing(recipe: Recipe, linear: bool, kept: bool) -> str:
     return "no features are kept" if not kept else "the sampler draws anew in each epoch"
 
 
-def budget(recipe: Recipe, free: int) -> tuple[int, str]:
-    """Bytes for kept features, and what they are a part of. Raises UsageError."""
-    text = recipe.cache_budget or f"{BUDGET} %"
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes for kept features, and what they are a part of."""
+
+    bytes: int
+    whose: str
+
+    def less(self, taken: int) -> Room:
+        """Return what is left of it."""
+        return replace(self, bytes=self.bytes - taken)
+
+
+def budget(recipe: Recipe, free: int) -> Room:
+    """Return the room for kept features. Raises UsageError."""
+    text = recipe.cache_budget or f"{_BUDGET} %"
     match = re.fullmatch(r"([0-9.]+)\s*(%|[kMGT]?B)", text.strip())
     try:
         number = float(match[1]) if match else -1.0
@@ -203,25 +224,25 @@ def budget(recipe: Recipe, free: int) -> tuple[int, str]:
             "as 20GB or 50%",
         )
     if match[2] == "%":
-        return int(free * number / 100), f"{number:g} % of the {size(free)} that are free"
+        return Room(int(free * number / 100), f"{number:g} % of the {size(free)} that are free")
     unit = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}[match[2]]
-    return int(number * unit), "--cache-budget"
+    return Room(int(number * unit), "--cache-budget")
 
 
-def keeping(needed: int, views: int, room: int, whose: str) -> tuple[bool, str]:
-    """Whether the frozen part's output is kept on disk, and why. room: what is left of `budget`."""
+def keeping(needed: int, views: int, room: Room) -> Choice[bool]:
+    """Return whether the frozen part's output is kept on disk, and why."""
     if views == 0:
         return False, "views are new in each epoch: the frozen part runs in each, without gradients"
-    if needed <= room:
-        return True, f"{size(needed)} of at most {size(room)} ({whose})"
+    if needed <= room.bytes:
+        return True, f"{size(needed)} of at most {size(room.bytes)} ({room.whose})"
     return False, (
-        f"{size(needed)} are more than {size(room)} ({whose}): the frozen part runs in each epoch, "
-        "without gradients"
+        f"{size(needed)} are more than {size(room.bytes)} ({room.whose}): the frozen part runs in "
+        "each epoch, without gradients"
     )
 
 
-def epoch_kept(recipe: Recipe, index: DatasetIndex) -> tuple[str, str]:
-    """What chooses the epoch that is kept: nothing, where the val part is a test part."""
+def epoch_kept(recipe: Recipe, index: DatasetIndex) -> Choice[str]:
+    """Return what chooses the epoch that is kept: nothing where the val part is a test part."""
     if recipe.best != "auto":
         return recipe.best, "as asked for"
     if index.val_is_test:
@@ -233,7 +254,7 @@ def epoch_kept(recipe: Recipe, index: DatasetIndex) -> tuple[str, str]:
 
 
 def balancing(recipe: Recipe, index: DatasetIndex) -> tuple[str, tuple[float, ...] | None, str]:
-    """Kind, weights of the classes in the loss, reason.
+    """Return the kind, the weights of the classes in the loss, and the reason.
 
     Of several labels a photo a class's weight is what a photo with it counts more than one without.
     """
@@ -241,15 +262,15 @@ def balancing(recipe: Recipe, index: DatasetIndex) -> tuple[str, tuple[float, ..
     ratio = counts.max() / counts.min()
     kind, why = recipe.balance, "as asked for"
     if kind == "auto":
-        kind = "weights" if ratio > IMBALANCE else "none"
+        kind = "weights" if ratio > _IMBALANCE else "none"
         why = f"the largest class has {ratio:.1f} times the photos of the smallest"
     if recipe.task == "multilabel":
-        return of_labels(recipe, counts, len(index.of("train")))
+        return _of_labels(recipe, counts, len(index.of("train")))
     values = counts.sum() / (len(counts) * counts)
     return kind, tuple(values.tolist()) if kind == "weights" else None, why
 
 
-def of_labels(
+def _of_labels(
     recipe: Recipe, counts: Array, photos: int
 ) -> tuple[str, tuple[float, ...] | None, str]:
     """Return what `balancing` does where each class is a yes or a no."""
@@ -258,8 +279,3 @@ def of_labels(
         return "none", None, "as asked for" if recipe.balance == "none" else why
     values = np.maximum(photos - counts, 1) / counts
     return "weights", tuple(values.tolist()), "as asked for; photos without to photos with a label"
-
-
-def alone_here(device: Device) -> bool:
-    """On a CPU, and not in a team of processes."""
-    return device.is_cpu and "RANK" not in os.environ

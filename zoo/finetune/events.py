@@ -1,22 +1,11 @@
-"""What a fine-tune tells while it runs, and who watches it."""
+"""What a fine-tune tells its Watch while it runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from zoo.head.temperature import Calibration
 from zoo.train.records import Epoch, Scores
-
-
-class Watch(Protocol):
-    """Who watches the work: told of progress, asked whether to stop."""
-
-    def progress(self, what: str, done: int, total: int | None) -> None: ...
-
-    @property
-    def signal(self) -> int:
-        """The number of the signal that asks to stop, or 0."""
 
 
 @dataclass(frozen=True, slots=True)

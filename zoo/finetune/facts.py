@@ -1,8 +1,8 @@
-"""What is known of a network from an earlier run: enough to plan a solved head without torch.
+"""What planning must know of a network, kept from when it was found, so that no plan needs torch.
 
-Building a network to find out where its head is takes torch, and a library's model seconds more.
-What the plan says of it is kept beside the compiled graphs, under a name made of the words that
-asked for it and of the content of the file that it starts from, as it is read at that moment.
+To find out where a network's head is takes torch, and a library's model seconds more. So what was
+found once (`examine.py`) is kept beside the compiled graphs, under a name made of the settings
+that ask for it and of the content of the file that it starts from, read at that moment.
 """
 
 from __future__ import annotations
@@ -10,58 +10,118 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
-from zoo import catalog, device, weights
+from zoo import catalog, weights
 from zoo.catalog import ModelSpec, Preprocess, Weights
-from zoo.disk import read_sealed
+from zoo.disk import read_sealed, write_sealed
 from zoo.engine.compiled import version_of
-from zoo.engine.open import state_sha256
-from zoo.errors import ZooError
-from zoo.network import Network, is_run_file, recorded
-from zoo.recipe import Recipe
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from zoo.network import Network, Progress
+from zoo.errors import WriteError, ZooError
+from zoo.network import is_run_file, record_of, recorded
+from zoo.recipe import Recipe, unfreezings
 
 FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A network and its cut, as a plan tells of them.
+class CutFacts:
+    """A cut, and what is on either side of it.
 
-    spec: its row. preprocess: of its weights. shape: of one picture's features. frozen, trained,
-    why: what the plan says of the parts. linear: nothing but a linear head is trained. tensors:
-    hash of those of the frozen part.
+    name, boundary: as in `models.cut.Cut`; None where nothing is frozen. shape: of the features of
+    one photo. tensors: a hash of those of the frozen part. frozen, trained: the stages, in words.
+    parameters: of the trained part, those of the last layer not counted. kind: what is trained.
+    dense: layers on vectors alone. norm: BatchNorm over vectors is trained. old: more than the new
+    head is trained.
     """
 
-    spec: dict[str, Any]
-    origin: dict[str, Any]
-    preprocess: dict[str, Any]
-    weights_sha256: str
-    head: str
-    cut: str
-    boundary: str
+    name: str | None
+    boundary: str | None
     shape: tuple[int, ...]
+    tensors: str
     frozen: str
     trained: str
+    parameters: int
+    kind: Literal["linear", "head", "deeper"]
+    dense: bool
+    norm: bool
+    old: bool
+
+    @property
+    def feature_bytes(self) -> int:
+        """Return the bytes of the features of one view."""
+        numbers = 1
+        for length in self.shape:
+            numbers *= length
+        return 4 * numbers if self.name else 0
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFacts:
+    """A network that is to be trained, with a cut for each phase.
+
+    row: of the model as the catalogue or its library has it. origin: where the weights are from, as
+    run.json has it. preprocess: of the weights. head: the stage of the new head. per_class:
+    parameters of the last layer for each class. why: the reason of the row's own cut.
+    """
+
+    row: ModelSpec
+    variant: dict[str, str | float]
+    origin: dict[str, str | int]
+    preprocess: Preprocess
+    weights_sha256: str
+    head: str
+    per_class: int
     why: str
-    linear: bool
-    tensors: str
+    cuts: tuple[CutFacts, ...]
 
-    def parameters(self, classes: int) -> int:
-        """Return how many parameters a linear head for so many classes has."""
-        (width,) = self.shape
-        return (width + 1) * classes
+    @property
+    def trained(self) -> bool:
+        """Whether the weights to start from were trained."""
+        return self.origin["tag"] != "none"
+
+    def parameters(self, cut: CutFacts, classes: int) -> int:
+        """Return how many parameters are trained behind a cut."""
+        return cut.parameters + self.per_class * classes
 
 
-def words_of(recipe: Recipe) -> list[Any]:
-    """What asks for a network, and whose code makes it."""
+def recall(recipe: Recipe, classes: int) -> NetworkFacts | None:
+    """Return what is known of the network that the recipe asks for, with the weights of now."""
+    try:
+        place = _place(recipe, classes, _source(recipe))
+        record = json.loads(read_sealed(place) or b"{}")
+        return NetworkFacts(
+            **record
+            | {
+                "row": recorded({"model": recipe.model, "spec": record["row"]}),
+                "preprocess": Preprocess.from_dict(record["preprocess"]),
+                "cuts": tuple(
+                    CutFacts(**cut | {"shape": tuple(cut["shape"])}) for cut in record["cuts"]
+                ),
+            }
+        )
+    except (OSError, ValueError, TypeError, LookupError, ZooError):
+        return None
+
+
+def keep(facts: NetworkFacts, recipe: Recipe, classes: int, source: Path | None) -> None:
+    """Keep what was found; nothing where the cache cannot be written. source: of the weights."""
+    record = asdict(facts) | {
+        "row": record_of(facts.row),
+        "preprocess": facts.preprocess.to_dict(),
+    }
+    origin, text = facts.origin, json.dumps(record)
+    with suppress(WriteError):
+        if catalog.of_library(recipe.model) and origin["tag"] not in ("file", "run", "none"):
+            write_sealed(_kept_as("file", _words(recipe)), str(origin["file"]).encode())
+        place = _place(recipe, classes, source)
+        write_sealed(place, text.encode(errors="surrogatepass"))
+
+
+def _words(recipe: Recipe) -> list[object]:
+    """Return what asks for a network, and whose code makes it."""
     choice = recipe.weights
     if choice is not None and os.path.exists(os.path.expanduser(choice)):
         choice = os.path.abspath(os.path.expanduser(choice))
@@ -71,23 +131,29 @@ def words_of(recipe: Recipe) -> list[Any]:
     return [FORMAT, versions, recipe.model, choice, seed, recipe.cut, recipe.variant]
 
 
-def kept_as(*facts: Any) -> Path:
-    """Where that is kept which is computed from these."""
-    text = json.dumps(facts, sort_keys=True)
+def _kept_as(*about: object) -> Path:
+    text = json.dumps(about, sort_keys=True)
     digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
     return weights.cache_folder() / "known" / f"{digest[:32]}.json"
 
 
-def place(recipe: Recipe, source: Path | None) -> Path:
-    """Where that is kept which is known of what the recipe starts from. Raises WeightsError."""
+def _place(recipe: Recipe, classes: int, source: Path | None) -> Path:
+    """Return where facts are kept. Raises WeightsError.
+
+    A linear head behind one cut is of any number of classes.
+    """
     content = [weights.hash_of(source)] if source else []
     if source and is_run_file(source):  # its record says what the network is
         content.append(weights.hash_of(source.with_name("run.json")))
-    return kept_as(words_of(recipe), content)
+    stages = [stage for _, stage in unfreezings(recipe)]
+    if recipe.freeze and recipe.head == "linear" and not stages:
+        return _kept_as(_words(recipe), content)
+    other = [recipe.freeze, recipe.head, recipe.task == "reconstruct", stages, classes]
+    return _kept_as(_words(recipe), content, other)
 
 
-def source_of(recipe: Recipe) -> Path | None:
-    """The file of the weights that are asked for. Raises LookupError where only torch can tell."""
+def _source(recipe: Recipe) -> Path | None:
+    """Return the file of the weights. Raises LookupError where only torch can tell."""
     choice = recipe.weights
     if choice is not None and choice.lower() == "none":
         return None
@@ -98,57 +164,9 @@ def source_of(recipe: Recipe) -> Path | None:
         path = Path(os.path.expanduser(choice))
         found = path / "model.safetensors" if path.is_dir() else path
     else:  # what the library calls its weights does not change with a version of it
-        name = read_sealed(kept_as("file", words_of(recipe)))
+        name = read_sealed(_kept_as("file", _words(recipe)))
         found = Weights("", "", name.decode()) if name else None
     found = weights.held(found) if isinstance(found, Weights) else found
     if found is None:
         raise LookupError("no such file is here")
     return found
-
-
-def recall(recipe: Recipe) -> Known | None:
-    """What is known of the network that the recipe asks for; nothing of other weights."""
-    try:
-        content = read_sealed(place(recipe, source_of(recipe)))
-        record = json.loads(content) if content else {}
-        return Known(**{**record, "shape": tuple(record["shape"])})
-    except (OSError, ValueError, TypeError, LookupError, ZooError):
-        return None
-
-
-def row_of(known: Known, recipe: Recipe) -> ModelSpec:
-    return recorded({"model": recipe.model, "spec": known.spec})
-
-
-def preprocess_of(known: Known, recipe: Recipe) -> Preprocess:
-    preprocess = Preprocess.from_dict(known.preprocess)
-    return replace(preprocess, fit=recipe.fit or preprocess.fit)
-
-
-def networks(
-    recipe: Recipe, classes: int, progress: Progress | None
-) -> tuple[Network, nn.Sequential, ModelSpec, str]:
-    """Where it starts from, the chain to train with its row, and the sha256 of its first weights.
-
-    A network to be trained whole from random weights is made for the classes at once; any other
-    gets a new head, so that what is frozen does not depend on the classes.
-    """
-    from zoo import network
-
-    whole = recipe.task == "reconstruct"
-    scratch = not recipe.freeze and recipe.head == "linear"
-    start = network.pretrained(
-        recipe.model,
-        recipe.weights,
-        variant=dict(recipe.variant),
-        classes=classes if scratch and not whole else None,
-        except_head=True,
-        seed=recipe.seed,
-        progress=progress,
-    )
-    digest = state_sha256(start.chain)
-    if whole or (scratch and not start.trained and start.spec.task == "classify"):
-        return start, start.chain, start.spec, digest
-    device.seed_all("head", recipe.seed)
-    chain, spec = network.with_head(start.chain, start.spec, classes, recipe.head)
-    return start, chain, spec, digest

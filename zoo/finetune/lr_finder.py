@@ -11,22 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from zoo.disk import scratch
 from zoo.errors import TrainingError, UsageError
 from zoo.finetune.describe import record
-from zoo.finetune.events import Event, Watch
-from zoo.finetune.fit import settings_of
-from zoo.finetune.inputs import Gather
-from zoo.finetune.plan import Plan
+from zoo.finetune.fit import loop_of
+from zoo.finetune.inputs import Inputs
+from zoo.finetune.prepare import Prepared
 from zoo.metrics import Array
 from zoo.recipe import Recipe
 from zoo.run import Run
 from zoo.train.batches import order
 from zoo.train.loop import Loop
+from zoo.train.step import Batch
+from zoo.watch import Watch
 
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 100
 DIVERGED = 4.0  # times the least loss so far
@@ -68,70 +68,51 @@ def in_steps(recipe: Recipe) -> Recipe:
             "leave both out; --cut STAGE or --no-freeze says which part is meant",
         )
     steps = recipe.optimizer if recipe.optimizer not in ("auto", "lbfgs") else "adamw"
-    once: dict[str, Any] = {"optimizer": steps, "penalty": None, "seeds": 1, "folds": None}
-    return replace(recipe, **once)
+    return replace(recipe, optimizer=steps, penalty=None, seeds=1, folds=None)
 
 
-def events(plan: Plan, watch: Watch) -> Iterator[Event | Point]:
-    """The points, after what there is to say of the features, which are kept in the cache.
+def curve(prepared: Prepared, watch: Watch) -> list[Point]:
+    """Return the points; tell what there is to say of the features, which are kept in the cache.
 
     Nothing else is left behind: the run folder that the feature pass wants is a temporary one.
     """
-    import torch
-
-    (phase,) = plan.phases
+    (phase,), points = prepared.plan.phases, []
     with scratch("lr") as folder:
-        gather = Gather(plan, Run.create(folder / "run", record(plan)), watch)
-        source = yield from gather.source(phase)
-        torch.set_num_threads(plan.threads)
-        if phase.parts is None:
-            plan.chain.requires_grad_(True)
-        model = plan.training_chain if phase.parts is None else phase.parts.trainable
-        settings = settings_of(plan, phase, gather.index, gather.class_weights)
-        for step, point in enumerate(Rising(model, source, settings, plan.device.torch).points()):
-            watch.progress("steps", step + 1, STEPS)
-            yield point
+        inputs = Inputs(prepared, Run.create(folder / "run", record(prepared.plan)), watch)
+        for point in rising(loop_of(inputs, phase, inputs.batches(phase))):
+            points.append(point)
+            watch.progress("steps", len(points), STEPS)
+    return points
 
 
-class Rising(Loop):
-    """A training whose rate is `now`."""
+def rising(loop: Loop) -> Iterator[Point]:
+    """Take steps at a rising rate: at most STEPS of them, fewer where the loss diverges."""
+    losses: list[float] = []
+    for batch in batches(loop):
+        rate = LOWEST * (HIGHEST / LOWEST) ** (len(losses) / (STEPS - 1))
+        loss = loop.step.take(batch, rate, len(losses))
+        if loss is None:  # not finite
+            break
+        losses.append(loss)
+        yield Point(rate, loss)
+        if diverged(smoothed(losses)):
+            break
+    loop.restore_best()
 
-    now = LOWEST
 
-    def rate(self, back: int = 0) -> float:
-        return self.now
-
-    def points(self) -> Iterator[Point]:
-        """At most STEPS points, fewer where the loss diverges."""
-        losses: list[float] = []
-        for inputs, rows in self.steps():
-            self.now = LOWEST * (HIGHEST / LOWEST) ** (len(losses) / (STEPS - 1))
-            loss = self.step(inputs, rows)
-            if loss is None:  # not finite
-                break
-            losses.append(loss)
-            yield Point(self.now, loss)
-            if diverged(smoothed(losses)):
-                break
-        self.restore_best()
-
-    def steps(self) -> Iterator[tuple[Any, Array]]:
-        """The batches of as many epochs as STEPS take."""
-        settings, left = self.settings, STEPS
-        self.model.train()
-        while left:
-            rows = order(
-                settings.seed,
-                self.progress.epoch,
-                self.source.labels,
-                settings.step_rows,
-                balanced=settings.balanced,
-            )[:left]
-            for step in zip(self.source.train(self.progress.epoch, rows), rows, strict=True):
-                yield step
-                self.progress.step += 1
-            left -= len(rows)
-            self.progress.epoch, self.progress.step = self.progress.epoch + 1, 0
+def batches(loop: Loop) -> Iterator[Batch]:
+    """Yield the batches of as many epochs as STEPS take."""
+    settings, state, left = loop.settings, loop.state, STEPS
+    loop.model.train()
+    while left:
+        labels, size = loop.batches.labels, settings.step_rows
+        rows = order(settings.seed, state.epoch, labels, size, balanced=settings.balanced)[:left]
+        inputs = loop.batches.train(state.epoch, rows)
+        for own, batch in zip(rows, inputs, strict=True):
+            yield Batch(own, own, batch)
+            state.step += 1
+        left -= len(rows)
+        state.epoch, state.step = state.epoch + 1, 0
 
 
 def suggestion(points: Sequence[Point]) -> Suggestion:

@@ -1,90 +1,83 @@
-"""The plan of a fine-tune: every choice made, with its reason, before anything is computed."""
+"""The plan of a fine-tune: every choice with its reason, from facts, before anything is computed.
+
+`look` asks the photos and the machine, `plan_of` puts what they say and the facts of the network
+together. Neither needs torch; who wants both, and the facts found where there are none, calls
+`prepare.prepare`.
+"""
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from zoo import device
+from zoo import catalog, datasets, device, weights
+from zoo import recipe as recipes
 from zoo.catalog import Preprocess
-from zoo.data.index import DatasetIndex
+from zoo.data.folds import folds_of
+from zoo.data.index import DatasetIndex, scan
 from zoo.device import Device
-from zoo.engine.compiled import made_of
-from zoo.engine.open import NetworkRef, tensors_of
-from zoo.finetune.facts import Known
-from zoo.finetune.phases import Phase, rows_of
-from zoo.models.cut import Cut
+from zoo.errors import DataError
+from zoo.features.digests import contents
+from zoo.finetune import checks
+from zoo.finetune.choices import (
+    MIRRORS,
+    balancing,
+    engine_of,
+    epoch_kept,
+    mirrored,
+    rate_in_words,
+    threads_of,
+)
+from zoo.finetune.facts import CutFacts, NetworkFacts
+from zoo.finetune.phases import Phase, phases_of, rows_of, scales_features
 from zoo.recipe import Recipe
+from zoo.train.loggers import kinds
 
 if TYPE_CHECKING:
-    from torch import nn
+    from zoo.network import Progress
 
-    from zoo.finetune.ahead import Ahead
-    from zoo.network import Network
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked for, once the photos and the machine are known. reasons: by name."""
+
+    recipe: Recipe
+    index: DatasetIndex
+    device: Device
+    engine: str
+    reasons: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What will be done.
 
-    head: the stage of the new head in `chain`. cut: of the first phase. scales:
-    standardise the features for a head trained in steps. views: 0 draws a new view in every epoch.
-    threads: of the trained part. best: what chooses the epoch that is kept. engine: of the frozen
-    part. known: of a network that is not here itself; then chain and start.chain are None, and of
-    the cut only the names are there. facts: where that is to be kept. ahead: a pass over the photos
-    that has begun. reasons: of `lr`, `threads`, `views`, `flip`, `best`, `solver`, `balance` and
-    `engine`.
+    preprocess: with the recipe's fit. engine: of the frozen part. views: 0 draws a new view in
+    every epoch; view_seed: what they are drawn from. threads: of the trained part. best: what
+    chooses the epoch that is kept. reasons: of `lr`, `threads`, `views`, `flip`, `best`, `solver`,
+    `balance` and `engine`.
     """
 
     recipe: Recipe
-    start: Network
     index: DatasetIndex
-    chain: nn.Sequential
-    head: str
-    cut: Cut | None
+    facts: NetworkFacts
     preprocess: Preprocess
     device: Device
-    weights_sha256: str
-    lr: float
-    views: int
-    threads: int
-    scales: bool
+    engine: str
     phases: tuple[Phase, ...]
-    best: str
+    views: int
     view_seed: int
+    threads: int
+    best: str
     balance: str
     class_weights: tuple[float, ...] | None
-    engine: str = "torch"
-    known: Known | None = None
-    facts: Path | None = None
-    ahead: Ahead | None = None
-    reasons: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str]
 
     @property
-    def training_chain(self) -> nn.Sequential:
-        """The whole chain, with the heads that exist in training only; the stages are shared."""
-        spec = self.start.row
-        if not spec.auxiliary:
-            return self.chain
-        module, function = spec.auxiliary.rsplit(".", 1)
-        add = getattr(importlib.import_module(module), function)
-        device.seed_all("auxiliary", self.recipe.seed)
-        return add(self.chain, len(self.index.classes))  # type: ignore[no-any-return]
-
-    @property
-    def rows(self) -> int:
-        """Views of photos whose features are kept."""
-        return rows_of(self.index, self.views)
-
-    @property
-    def feature_bytes(self) -> int:
-        """Return the bytes of all features that are kept."""
-        each = sum(int(np.prod(phase.shape)) for phase in self.phases if phase.kept)
-        return 4 * each * self.rows
+    def cut(self) -> CutFacts:
+        """Return the cut of the first phase."""
+        return self.phases[0].cut
 
     @property
     def solver(self) -> str:
@@ -92,32 +85,128 @@ class Plan:
         return self.phases[0].solver
 
     @property
-    def alone(self) -> bool:
+    def solved_only(self) -> bool:
         """Whether a solved head is all there is to train: torch has nothing to do."""
         return all(phase.solved for phase in self.phases)
 
-    def stop(self) -> None:
-        """Ends what has begun; what it has computed is kept."""
-        if self.ahead:
-            self.ahead.stop()
-
-    def part(self, cut: Cut) -> NetworkRef:
-        """The frozen part of a cut, for an engine."""
-        made = made_of(self.start.row, self.start.variant)
-        tensors = self.known.tensors if self.known else tensors_of(cut.frozen)
-        where = (self.recipe.model, made, tensors, cut.boundary, self.preprocess)
-        return NetworkRef(*where, None if self.known else cut.frozen)
+    @property
+    def scales(self) -> bool:
+        """Whether features are standardised, for a head that is trained on them in steps."""
+        return scales_features(self.phases)
 
     @property
     def fresh(self) -> str | None:
-        """The stage of the new head; None where every layer is new."""
-        return self.head if self.start.trained else None
+        """Return the stage of the new head; None where every layer is new."""
+        return self.facts.head if self.facts.trained else None
+
+    @property
+    def rows(self) -> int:
+        """Return how many views of photos there are features of."""
+        return rows_of(self.index, self.views)
+
+    @property
+    def feature_bytes(self) -> int:
+        """Return the bytes of all features that are kept."""
+        return self.rows * sum(phase.cut.feature_bytes for phase in self.phases if phase.kept)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the printed plan."""
+def look(recipe: Recipe, progress: Progress | None = None) -> Asked:
+    """Look at the photos first, then at the machine. Raises any of the input errors."""
+    index = _photos_of(recipe, progress)
+    flip_why = MIRRORS if recipe.flip is None else "as asked for"
+    recipe = _settled(recipe, index)
+    checks.check_steps(recipe)
+    if recipe.folds:
+        folds_of(index.without_test(), contents(index), recipe.folds, recipe.seed)
+    device.tune_allocator()
+    place = device.choose(recipe.device, recipe.precision)
+    engine, engine_why = engine_of(recipe, place)
+    return Asked(recipe, index, place, engine, {"flip": flip_why, "engine": engine_why})
 
-    what: str
-    value: str
-    reason: str
+
+def plan_of(asked: Asked, facts: NetworkFacts) -> Plan:
+    """Return the plan. Raises UsageError for one that cannot be carried out."""
+    recipe, index = asked.recipe, asked.index
+    preprocess = replace(facts.preprocess, fit=recipe.fit or facts.preprocess.fit)
+    phases, views, reasons = phases_of(recipe, facts, preprocess, index)
+    threads, threads_why = threads_of(recipe, facts, len(index.classes), asked.device)
+    best, best_why = epoch_kept(recipe, index)
+    if all(phase.solved for phase in phases):
+        best, best_why = "optimum", "no epoch is chosen on the val photos"
+    balance, class_weights, balance_why = balancing(recipe, index)
+    reasons |= {
+        "lr": rate_in_words(recipe, facts.trained, scales_features(phases)),
+        "threads": threads_why,
+        "best": best_why,
+        "balance": balance_why,
+    }
+    plan = Plan(
+        recipe=recipe,
+        index=index,
+        facts=facts,
+        preprocess=preprocess,
+        device=asked.device,
+        engine=asked.engine,
+        phases=phases,
+        views=views,
+        view_seed=recipe.seed,
+        threads=threads,
+        best=best,
+        balance=balance,
+        class_weights=class_weights,
+        reasons=asked.reasons | reasons,
+    )
+    checks.check_batches(plan.cut, len(index.of("train")) * max(1, views), recipe)
+    checks.check_mixing(recipe, phases, preprocess)
+    checks.check_old(recipe, facts)
+    return plan
+
+
+def index_of(recipe: Recipe, place: Path) -> DatasetIndex:
+    """Return the photos in their parts, as the recipe's task and seed have them.
+
+    Raises DataError.
+    """
+    return scan(
+        place,
+        val_fraction=recipe.val_fraction,
+        seed=recipe.seed,
+        task=recipe.task,
+        contents=contents,
+        keep_copies=recipe.keep_duplicates,
+    )
+
+
+def _photos_of(recipe: Recipe, progress: Progress | None) -> DatasetIndex:
+    """Return the photos, once everything is checked that takes neither torch nor the weights."""
+    if not catalog.of_library(recipe.model):
+        row = catalog.find(recipe.model)
+        catalog.check_variant(row, recipe.variant)
+        checks.check_task(recipe, row)
+        weights.choose(row, recipe.weights)
+    else:
+        catalog.library_name(recipe.model)
+        if recipe.weights is not None:
+            weights.check_file(recipe.weights)
+    kinds(recipe.log)
+    checks.check_compiler(recipe)
+    index = index_of(recipe, datasets.locate(recipe.data, progress=progress))
+    if not index.of("val"):
+        raise DataError(f"{recipe.data} leaves no photo for validation", "add photos")
+    checks.check_share(recipe, index)
+    return index
+
+
+def _settled(recipe: Recipe, index: DatasetIndex) -> Recipe:
+    """Return the recipe with what the photos decide where it says nothing: task, mirror images.
+
+    Raises RecipeError.
+    """
+    if recipe.flip is None:
+        recipe = replace(recipe, flip=mirrored(index))
+    if recipe.task is not None:
+        return recipe
+    recipe = replace(recipe, task="multilabel" if index.multilabel else "classify")
+    recipes.check_task(recipe)
+    recipes.check_idle(recipe)
+    return recipe

@@ -18,7 +18,7 @@ import numpy as np
 from zoo import catalog, datasets, device, weights
 from zoo.data.index import DatasetIndex, Sample, scan
 from zoo.engine.compiled import made_of
-from zoo.engine.open import NetworkRef, prefix, tensors_of
+from zoo.engine.open import NetworkRef, open_engine, tensors_of
 from zoo.engine.select import choose
 from zoo.errors import (
     DataError,
@@ -28,17 +28,18 @@ from zoo.errors import (
     UnknownStage,
     UsageError,
 )
-from zoo.features.cache import cache_of
-from zoo.features.compute import Pass, Views, compute
+from zoo.features.cache import FeatureCache, cache_of
+from zoo.features.compute import Pass, Views, Work, compute
 from zoo.features.digests import contents
 from zoo.finetune.choices import mirrored
-from zoo.finetune.events import Watch
 from zoo.head.cross_validation import cross_validated
 from zoo.head.folds import alike
+from zoo.head.softmax_regression import Targets
+from zoo.head.solver import Search
 from zoo.metrics import Array
 from zoo.models.cut import Cut, cut, feature_shape, is_linear
 from zoo.run import Run
-from zoo.watch import check
+from zoo.watch import Watch, check
 
 if TYPE_CHECKING:
     from torch import nn
@@ -100,7 +101,7 @@ class Ranking:
         return self.index.of("train")
 
     def rows(self, models: Sequence[str]) -> Iterator[Ranked]:
-        """One for each model, as each is done. Raises DataError, WriteError."""
+        """Yield one for each model, as each is done. Raises DataError, WriteError."""
         device.tune_allocator()
         for model in models:
             started = time.perf_counter()
@@ -109,7 +110,7 @@ class Ranking:
             except DataError:
                 raise
             except (InputError, UnknownModel, UnknownStage, UsageError, TrainingError) as error:
-                row = Ranked(model, error=f"{error.what} ({error.hint})")
+                row = Ranked(model, error=f"{error.what} ({error.advice})")
             yield replace(row, seconds=time.perf_counter() - started)
 
     def ranked(self, model: str) -> Ranked:
@@ -118,15 +119,8 @@ class Ranking:
         began = time.perf_counter()
         rows, labels, groups, ms = self.features(name, start, parts)
         solving = time.perf_counter()
-        found = cross_validated(
-            rows,
-            labels,
-            len(self.index.classes),
-            seed=self.seed,
-            folds=self.folds,
-            groups=groups,
-            poll=check,
-        )
+        targets = Targets(labels, len(self.index.classes), groups)
+        found = cross_validated(rows, targets, Search(self.seed, self.folds), check)
         done = time.perf_counter()
         return Ranked(
             model=model,
@@ -154,8 +148,9 @@ class Ranking:
         place = device.choose()
         kind, _ = choose("auto", place.name, place.precision)
         made, tensors = made_of(start.row, start.variant), tensors_of(parts.frozen)
-        part = NetworkRef(name, made, tensors, parts.boundary, start.preprocess, parts.frozen)
-        ready = prefix(part, kind, place)
+        where = (tensors, parts.boundary, start.preprocess)
+        part = NetworkRef(name, made, *where, lambda: parts.frozen)
+        ready = open_engine(part, kind, place)
         engine = ready.engine
         cache = cache_of(part, ready)
         drawn = Views(tuple(range(self.views)), self.seed, self.flip)
@@ -164,7 +159,7 @@ class Ranking:
         def progress(done: int, total: int) -> None:
             self.watch.progress(f"features of {name}", done, total)
 
-        def through(cache: Any, work: Sequence[tuple[Sample, Views]]) -> tuple[Pass, float]:
+        def through(cache: FeatureCache, work: Work) -> tuple[Pass, float]:
             began = time.perf_counter()
             found = compute(cache, engine, start.preprocess, self.index.root, work, progress)
             return found, 1000 * (time.perf_counter() - began) / max(1, found.computed)
@@ -177,14 +172,14 @@ class Ranking:
         rows = cache.rows([key for sample in samples for key in found.keys[sample.path]])
         labels = np.repeat([sample.label for sample in samples], self.views)
         groups = alike([found.keys[sample.path][0] for sample in samples], self.views)
-        return rows.gather(range(len(rows))).reshape(len(rows), -1), labels, groups, ms
+        return rows.flat(), labels, groups, ms
 
     def leave_out(self, bad: dict[str, str]) -> None:
         if bad:
             self.index, self.bad = self.index.without(bad), {**self.bad, **bad}
 
 
-class Unkept:
+class Unkept(FeatureCache):
     """In the place of a FeatureCache, for a pass that is only timed."""
 
     def __init__(self) -> None:
@@ -201,7 +196,7 @@ class Unkept:
 
 
 def prepare(data: str, *, folds: int, seed: int, views: int, watch: Watch) -> Ranking:
-    """Looks at the photos. Raises DataError."""
+    """Look at the photos. Raises DataError."""
     index = scan(datasets.locate(data), seed=seed, contents=contents)
     if index.multilabel:
         raise DataError(
@@ -229,7 +224,7 @@ def here() -> list[str]:
 
 
 def pretrained() -> list[ModelSpec]:
-    """Rows of the catalogue that have weights, and give classes."""
+    """Return the rows of the catalogue that have weights, and give classes."""
     return [row for row in catalog.ROWS.values() if row.weights and row.task == "classify"]
 
 
@@ -254,6 +249,7 @@ def parted(start: Network, classes: int, seed: int) -> tuple[nn.Sequential, Cut]
 
     device.seed_all("head", seed)
     chain, spec = network.with_head(start.chain, start.spec, classes, "linear")
+    chain.eval()
     parts = cut(chain, spec.cut)
     if not is_linear(parts, chain, spec.head, feature_shape(parts, start.preprocess)):
         parts = cut(chain, before(chain, spec.head))
@@ -275,7 +271,7 @@ def seen(start: Network, parts: Cut, index: DatasetIndex) -> str:
 
 
 def in_order(rows: Sequence[Ranked]) -> list[Ranked]:
-    """By accuracy, errors last, and the best trade-offs marked."""
+    """Sort by accuracy, errors last, and the best trade-offs marked."""
     counted = [row for row in rows if not row.error and not row.note]
     marked = [replace(row, best=row in counted and not beaten(row, counted)) for row in rows]
     return sorted(marked, key=lambda row: (bool(row.error), -(row.accuracy or 0), row.ms or 0))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,10 @@ from zoo.data.index import DatasetIndex
 from zoo.errors import ZooError
 from zoo.finetune.choices import balancing
 from zoo.finetune.describe import record
-from zoo.finetune.events import Evidence
+from zoo.finetune.events import Evidence, Note
+from zoo.finetune.inputs import Inputs
+from zoo.finetune.plan import index_of
+from zoo.finetune.prepare import Prepared, prepare
 from zoo.metrics import Array
 from zoo.run import Run
 from zoo.train import losses
@@ -29,31 +32,48 @@ from zoo.train import losses
 if TYPE_CHECKING:
     import torch
 
-    from zoo.finetune.plan import Plan
+CarryOut = Callable[[Prepared, Run], None]
+State = dict[str, "torch.Tensor"]
+Results = dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Repeated:
-    """The training that is repeated. carry_out: does what a plan says in a run folder."""
-
-    plan: Plan
-    run: Run
-    index: DatasetIndex
-    digests: dict[str, bytes]
-    carry_out: Callable[[Plan, Run], None]
+def initial(prepared: Prepared) -> State:
+    """Return what the chain is before it is trained; nothing where nobody asks for it again."""
+    recipe = prepared.plan.recipe
+    if prepared.plan.solved_only or (recipe.seeds == 1 and recipe.folds is None):
+        return {}
+    return copy.deepcopy(prepared.network().chain.state_dict())
 
 
-def evidence(kind: str, results: list[dict[str, Any]]) -> Evidence:
+def run(inputs: Inputs, before: State, carry_out: CarryOut) -> tuple[Evidence, ...]:
+    """Return the evidence that the recipe asks for; tell a line of each repetition.
+
+    before: the chain's first state. All repetitions train the one chain: each is planned when the
+    one before it is over. carry_out: does what a plan says in a run folder.
+    """
+    recipe, found = inputs.plan.recipe, []
+    if recipe.seeds > 1:
+        others = (_seeded(inputs, before, number) for number in range(1, recipe.seeds))
+        results = [_trained(inputs, name, each, carry_out) for name, each in others]
+        found.append(_evidence("seeds", [inputs.run.record["results"], *results]))
+    if recipe.folds:
+        numbers = folds_of(inputs.index.without_test(), inputs.digests, recipe.folds, recipe.seed)
+        plans = (_folded(inputs, before, numbers, fold) for fold in range(recipe.folds))
+        results = [_trained(inputs, name, each, carry_out) for name, each in plans]
+        found.append(_evidence("folds", results))
+    return tuple(found)
+
+
+def _evidence(kind: str, results: list[Results]) -> Evidence:
     accuracy, precision = (
         tuple(result[name] for result in results if name in result) for name in ("accuracy", "map")
     )
-    mean, deviation, low, high = interval([*accuracy, *precision])
     f1 = tuple(result["macro_f1"] for result in results)
-    return Evidence(kind, accuracy, precision, f1, mean, deviation, low, high)
+    return Evidence(kind, accuracy, precision, f1, *interval([*accuracy, *precision]))
 
 
 def interval(values: list[float]) -> tuple[float, float, float, float]:
-    """Mean, standard deviation, and the ends of the 95 % interval of the mean, within 0 to 1."""
+    """Return mean, standard deviation, and the ends of the 95 % interval of the mean, in 0 to 1."""
     from scipy.stats import t
 
     count, mean = len(values), float(np.mean(values))
@@ -62,113 +82,74 @@ def interval(values: list[float]) -> tuple[float, float, float, float]:
     return mean, deviation, max(0.0, mean - half), min(1.0, mean + half)
 
 
-def initial(plan: Plan) -> dict[str, torch.Tensor]:
-    """What the chain is before it is trained."""
-    if plan.alone or (plan.recipe.seeds == 1 and plan.recipe.folds is None):
-        return {}
-    return copy.deepcopy(plan.chain.state_dict())
-
-
-def repeat(job: Repeated, before: dict[str, torch.Tensor]) -> Iterator[Evidence | str]:
-    """The evidence that the recipe asks for, and before it a line for each repetition.
-
-    before: the chain's first state. All repetitions train the one chain: each is planned when the
-    one before it is over.
-    """
-    recipe = job.plan.recipe
-    if recipe.seeds > 1:
-        others = (seeded(job, before, number) for number in range(1, recipe.seeds))
-        results = yield from trained(job, others)
-        yield evidence("seeds", [job.run.record["results"], *results])
-    if recipe.folds:
-        index = job.index.without_test()
-        numbers = folds_of(index, job.digests, recipe.folds, recipe.seed)
-        plans = (folded(job, before, numbers, fold) for fold in range(recipe.folds))
-        results = yield from trained(job, plans)
-        yield evidence("folds", results)
-
-
-def trained(
-    job: Repeated, plans: Iterator[tuple[str, Plan]]
-) -> Generator[str, None, list[dict[str, Any]]]:
-    results = []
-    for name, plan in plans:
-        results.append(train(job, plan, name))
-        what, value = next(iter(results[-1].items()))
-        yield f"{name}: {what} {100 * value:.1f} %"
-    return results
-
-
-def train(job: Repeated, plan: Plan, name: str) -> dict[str, Any]:
-    """Carries out a repetition in its folder, or takes its results from there."""
-    folder = job.run.path("repeats") / name
-    run = Run.open(folder) if (folder / "run.json").exists() else Run.create(folder, record(plan))
+def _trained(inputs: Inputs, name: str, prepared: Prepared, carry_out: CarryOut) -> Results:
+    """Return the results of a repetition, which is carried out in its folder or is there."""
+    folder = inputs.run.path("repeats") / name
+    there = (folder / "run.json").exists()
+    run = Run.open(folder) if there else Run.create(folder, record(prepared.plan))
     if run.record["status"] != "finished":
         try:
-            job.carry_out(plan, run)
+            carry_out(prepared, run)
         except ZooError as error:  # it is the whole that can be resumed
             error.what = f"{name}: {error.what}"
-            error.hint = error.hint.replace(str(folder), str(job.run.folder))
+            error.resume = error.resume and inputs.run.resume
             raise
     run.path("model.safetensors").unlink(missing_ok=True)  # the numbers are what it was for
     run.check(records.fields({"results": records.fields({}, ("macro_f1",))}), ("results",))
-    return dict(run.record["results"])
+    results: Results = dict(run.record["results"])
+    what, value = ("mAP", results["map"]) if "map" in results else ("accuracy", results["accuracy"])
+    inputs.watch.tell(Note(f"{name}: {what} {100 * value:.1f} %"))
+    return results
 
 
-def seeded(job: Repeated, before: dict[str, torch.Tensor], number: int) -> tuple[str, Plan]:
-    """With another seed: another order, another head, and another split where there is none."""
-    from zoo.finetune.planning import index_of
-
-    plan = job.plan
+def _seeded(inputs: Inputs, before: State, number: int) -> tuple[str, Prepared]:
+    """Plan another seed: another order, another head, and another split where there is none."""
+    plan = inputs.plan
     seed = plan.recipe.seed + number
     index = index_of(replace(plan.recipe, seed=seed), plan.index.source)
-    return f"seed-{seed}", again(plan, before, index, seed=seed)
+    return f"seed-{seed}", _again(inputs.prepared, before, index, seed=seed)
 
 
-def folded(
-    job: Repeated, before: dict[str, torch.Tensor], numbers: Array, fold: int
-) -> tuple[str, Plan]:
-    """With one fold for validation; no epoch is chosen on it."""
+def _folded(inputs: Inputs, before: State, numbers: Array, fold: int) -> tuple[str, Prepared]:
+    """Plan a training with one fold for validation; no epoch is chosen on it."""
     samples = tuple(
         replace(sample, split="val" if number == fold else "train")
-        for sample, number in zip(job.index.without_test().samples, numbers, strict=True)
+        for sample, number in zip(inputs.index.without_test().samples, numbers, strict=True)
     )
-    plan = again(job.plan, before, replace(job.index, samples=samples))
-    return f"fold-{fold + 1}", replace(plan, best="last" if plan.best != "optimum" else plan.best)
+    found = _again(inputs.prepared, before, replace(inputs.index, samples=samples))
+    if not found.plan.solved_only:
+        found.plan = replace(found.plan, best="last")
+    return f"fold-{fold + 1}", found
 
 
-def again(
-    plan: Plan, before: dict[str, torch.Tensor], index: DatasetIndex, seed: int | None = None
-) -> Plan:
-    """The plan for other photos or another seed, with the chain as it was before training.
+def _again(
+    prepared: Prepared, before: State, index: DatasetIndex, seed: int | None = None
+) -> Prepared:
+    """Return the plan for other photos or another seed, with the chain as it was before training.
 
     Without the test part, which is measured on once.
     """
-    from zoo.finetune.planning import make
-
-    index = index.without_test()
-    alone: dict[str, Any] = {"seeds": 1, "folds": None, "optimizer": plan.solver, "log": None}
+    plan, index = prepared.plan, index.without_test()
     seed = plan.recipe.seed if seed is None else seed
-    recipe = replace(plan.recipe, **alone, seed=seed)
+    once: dict[str, Any] = {"seeds": 1, "folds": None, "optimizer": plan.solver, "log": None}
+    recipe = replace(plan.recipe, **once, seed=seed)
     if plan.fresh is None:  # random from the first layer on: another seed is another network
-        twin = make(recipe)
+        twin = prepare(recipe)
+        twin.settle()
         kind, weights, _ = balancing(recipe, index)
-        twin = replace(twin, index=index, balance=kind, class_weights=weights)
-        return replace(twin, view_seed=plan.view_seed)
+        chosen = replace(twin.plan, index=index, balance=kind, class_weights=weights)
+        return replace(twin, plan=replace(chosen, view_seed=plan.view_seed))
     kind, weights, _ = balancing(recipe, index)
-    if not plan.alone:
+    if not plan.solved_only:
         from torch import nn
 
-        plan.chain.load_state_dict(before)
+        chain = prepared.network().chain
+        chain.load_state_dict(before)
         device.seed_all("head", seed)
-        for layer in plan.chain.get_submodule(plan.head).modules():
+        for layer in chain.get_submodule(plan.facts.head).modules():
             if isinstance(layer, nn.Linear):
                 layer.reset_parameters()
-    if recipe.task == "multilabel":
-        losses.begin(plan.chain, plan.head, index, weights)
-    return replace(plan, recipe=recipe, index=index, balance=kind, class_weights=weights)
-
-
-def record_of(found: list[Evidence]) -> dict[str, Any]:
-    """What run.json says of it."""
-    return {each.kind: asdict(each) for each in found}
+        if recipe.task == "multilabel":
+            losses.begin(chain, plan.facts.head, index, weights)
+    plan = replace(plan, recipe=recipe, index=index, balance=kind, class_weights=weights)
+    return replace(prepared, plan=plan)

@@ -7,11 +7,9 @@ where it was, and any of its runs can predict. Features that several of them nee
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from zoo import recipe as recipes
 from zoo.errors import (
@@ -24,13 +22,14 @@ from zoo.errors import (
     ZooError,
     nearest,
 )
-from zoo.finetune import begin, planning
-from zoo.finetune.events import Watch
+from zoo.finetune import begin, job
+from zoo.finetune.prepare import prepare
 from zoo.recipe import Recipe
 from zoo.run import Run
+from zoo.watch import Watch
 
+Settings = Mapping[str, object]
 MOST = 1000
-RESUME = "`zoo finetune --resume [^`]*` (goes on|finishes it)"
 FOLDS = 5
 # Settings that rows must have in common to be compared.
 ONCE = {
@@ -47,7 +46,7 @@ class Row:
     accuracy: over the folds, or of the val photos where there are none. deviation: of its mean.
     """
 
-    settings: dict[str, Any]
+    settings: Settings
     run: Path
     accuracy: float | None
     error_of_mean: float | None
@@ -56,16 +55,16 @@ class Row:
     error: str = ""
 
 
-def grid(words: Sequence[str]) -> list[dict[str, Any]]:
+def grid(words: Sequence[str]) -> list[Settings]:
     """`lr=0.1,0.01 head=linear,mlp:64` as all combinations. Raises UsageError."""
-    values: dict[str, list[Any]] = {}
+    values: dict[str, list[object]] = {}
     for name, several in map(setting, words):
         if name in values:
             raise UsageError(
                 f"'{name}' is given twice", f"give its values together: {name}=VALUE,VALUE"
             )
         values[name] = list({repr(one): one for one in several}.values())
-    found = [
+    found: list[Settings] = [
         dict(zip(values, choice, strict=True)) for choice in itertools.product(*values.values())
     ]
     if not words or len(found) < 2:
@@ -78,7 +77,7 @@ def grid(words: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
-def setting(word: str) -> tuple[str, list[Any]]:
+def setting(word: str) -> tuple[str, list[object]]:
     name, equals, text = word.partition("=")
     name = name.replace("-", "_")
     if not equals or not text:
@@ -94,7 +93,7 @@ def setting(word: str) -> tuple[str, list[Any]]:
     return name, [value(part) for part in parts]
 
 
-def value(text: str) -> Any:
+def value(text: str) -> bool | int | float | str:
     """Return the value as TOML would have it: a number, true or false, else a word."""
     if text in ("true", "false"):
         return text == "true"
@@ -106,8 +105,8 @@ def value(text: str) -> Any:
     return text
 
 
-def recipes_of(base: dict[str, Any], file: Path | None, words: Sequence[str]) -> list[Recipe]:
-    """A recipe for each combination, all checked. Raises RecipeError for the first that is not."""
+def recipes_of(base: Settings, file: Path | None, words: Sequence[str]) -> list[Recipe]:
+    """Return a recipe for each combination, all checked. Raises RecipeError."""
     found = []
     for chosen in grid(words):
         try:
@@ -117,14 +116,12 @@ def recipes_of(base: dict[str, Any], file: Path | None, words: Sequence[str]) ->
     return found
 
 
-def named(chosen: dict[str, Any]) -> str:
+def named(chosen: Settings) -> str:
     return " ".join(f"{name}={value}" for name, value in chosen.items())
 
 
-def sweep(
-    found: list[Recipe], chosen: list[dict[str, Any]], folder: Path, watch: Watch
-) -> Iterator[Row]:
-    """Trains each in turn; one that cannot be trained is a row with its error."""
+def sweep(found: list[Recipe], chosen: list[Settings], folder: Path, watch: Watch) -> Iterator[Row]:
+    """Train each in turn; one that cannot be trained is a row with its error."""
     for number, (recipe, settings) in enumerate(zip(found, chosen, strict=True), start=1):
         place = folder / f"{number:03d}"
         try:
@@ -132,7 +129,9 @@ def sweep(
         except (Interrupted, WriteError, RunError, OutOfMemory) as error:
             if not isinstance(error, RunError):
                 error.what = f"{named(settings)}: {error.what}"
-                error.hint = re.sub(RESUME, "the same command again goes on", error.hint)
+            if error.resume:
+                again = "the same command again goes on"
+                error.hint, error.resume = f"{error.hint}, then {again}".removeprefix(", then "), ""
             raise
         except ZooError as error:
             yield Row(settings, place, None, None, None, 0.0, error.what)
@@ -141,18 +140,17 @@ def sweep(
 
 
 def carry_out(recipe: Recipe, place: Path, watch: Watch) -> Run:
-    """The finished run of this recipe in its place: made, gone on with, or there already."""
+    """Return the finished run of this recipe in its place: it may be there already."""
     if not place.exists():
-        task = begin.start(planning.make(recipe), place, watch)
+        task = begin.start(prepare(recipe), place, watch)
     else:
         run = Run.open(place)
         if not same(recipe, recipes.make({}, place / "recipe.toml")):
             raise RunError(f"{place} is of another sweep", "choose another folder with -o")
         if run.record["status"] == "finished":
             return run
-        task = begin.resume(planning.make(begin.recipe_of(run)), run, watch)
-    for _ in task.events():
-        pass
+        task = begin.resume(prepare(begin.recipe_of(run)), run, watch)
+    job.run(task)
     return Run.open(place)
 
 
@@ -169,7 +167,7 @@ def same(asked: Recipe, there: Recipe) -> bool:
     return True
 
 
-def row(settings: dict[str, Any], run: Run) -> Row:
+def row(settings: Settings, run: Run) -> Row:
     about = run.record
     results = about.get("results", {})
     own = results.get("accuracy", results.get("map"))
@@ -181,7 +179,7 @@ def row(settings: dict[str, Any], run: Run) -> Row:
 
 
 def best_of(rows: Sequence[Row]) -> Row | None:
-    """The most accurate; of equals the first."""
+    """Return the most accurate row; of equals the first."""
     there = [row for row in rows if row.accuracy is not None]
     return max(there, key=lambda row: row.accuracy or 0.0, default=None)
 

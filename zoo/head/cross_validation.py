@@ -1,4 +1,4 @@
-"""Cross-validation of a linear head over kept features."""
+"""Cross-validation of a linear head over stored features."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.head.folds import Photos
-from zoo.head.softmax_regression import Heads, Poll, Rows, Task, minimise
-from zoo.head.solver import FEW, TESTING, Choice, answers, choose, one_thread, shares
+from zoo.head.softmax_regression import Poll, Problem, Rows, Targets, minimise
+from zoo.head.solver import FEW, TESTING, Search, choose, log_probabilities, one_thread
 from zoo.metrics import Array
 
 
 @dataclass(frozen=True, slots=True)
 class CrossValidated:
-    """What heads make of photos that they were not trained on.
+    """What heads answer for photos that they were not trained on.
 
     accuracies, penalties: one for each fold. predictions: N, -1 for rows never tested: further
     views of a photo, and the photo of a class that has only one. nested: whether each fold chose
@@ -33,7 +33,7 @@ class CrossValidated:
 
     @property
     def interval(self) -> float:
-        """Half of the 95 % interval of the mean, by Student's t over the folds."""
+        """Return half of the 95 % interval of the mean, by Student's t over the folds."""
         from scipy.special import stdtrit
 
         count = len(self.accuracies)
@@ -42,19 +42,9 @@ class CrossValidated:
 
 
 def cross_validated(
-    features: Array,
-    labels: Array,
-    classes: int,
-    *,
-    seed: int,
-    folds: int = 5,
-    groups: Array | None = None,
-    class_weights: Array | None = None,
-    label_smoothing: float = 0.0,
-    penalty: float | None = None,
-    poll: Poll | None = None,
+    features: Array, targets: Targets, search: Search, poll: Poll | None = None
 ) -> CrossValidated:
-    """Accuracy on photos held out, fold by fold; arguments as of `solve`.
+    """Measure heads on photos held out, fold by fold. features: N x D.
 
     The penalty is chosen inside each training part (nested) up to 2,000 rows. With more, one
     penalty is chosen by the log-loss on the same folds: choosing among so few by so many photos
@@ -62,40 +52,27 @@ def cross_validated(
     unseen. Raises DataError where no class has two photos.
     """
     with one_thread():
-        rows = Rows(features)
-        task = Task.of(np.asarray(labels), classes, class_weights, label_smoothing)
-        photos = Photos.of(groups, task.labels)
-        everyone = np.ones(len(task.labels), bool)
-        held = photos.held_out(everyone, seed, folds)
+        problem = Problem(Rows(features), targets, poll)
+        photos = Photos.of(targets.groups, targets.labels)
+        everyone = np.ones(len(features), bool)
+        held = photos.held_out(everyone, search.seed, search.folds)
         if not len(held):
             raise DataError(
                 "no class has two photos, so there is none to test on",
                 "add photos to the classes",
             )
-        nested = len(task.labels) <= FEW
-        if penalty is not None:
-            asked = Choice(penalty, "as asked for", Heads.zero(1, classes, rows.columns))
-            choices = [asked] * len(held)
-        elif nested:
-            choices = [choose(rows, task, ~out, photos, seed, folds, poll) for out in held]
+        nested = search.penalty is not None or len(features) <= FEW
+        if nested:
+            choices = [choose(problem, search, ~out) for out in held]
         else:
-            choices = [choose(rows, task, everyone, photos, seed, folds, poll)] * len(held)
-        found = [
-            minimise(
-                rows,
-                task,
-                shares(task, ~out[None]),
-                choice.penalty,
-                choice.head,
-                tolerance=TESTING,
-                poll=poll,
-            )
-            for out, choice in zip(held, choices, strict=True)
-        ]
-        predictions, accuracies = np.full(len(task.labels), -1), []
-        for out, head in zip(held & photos.plain, found, strict=True):
-            predictions[out] = answers(rows, head, 0, out).argmax(axis=0)
-            accuracies.append(float((predictions[out] == task.labels[out]).mean()))
+            choices = [choose(problem, search, everyone)] * len(held)
+        predictions, accuracies = np.full(len(features), -1), []
+        for out, choice in zip(held, choices, strict=True):
+            weights = targets.sample_weight(~out[None])
+            head = minimise(problem, weights, choice.penalty, choice.head, TESTING)
+            tested = out & photos.plain
+            answers = log_probabilities(problem.rows, head, 0, tested).argmax(axis=0)
+            predictions[tested] = answers
+            accuracies.append(float((answers == targets.labels[tested]).mean()))
     penalties = tuple(choice.penalty for choice in choices)
-    chosen = nested or penalty is not None
-    return CrossValidated(tuple(accuracies), penalties, predictions, chosen)
+    return CrossValidated(tuple(accuracies), penalties, predictions, nested)

@@ -34,7 +34,7 @@ class Photos:
 
     @classmethod
     def of(cls, groups: Array | None, labels: Array) -> Photos:
-        """groups: N, one number for the views of a photo; None: every row is a photo."""
+        """Find the photos. groups: N, one number for the views of one; None: each row is one."""
         rows = np.arange(len(labels))
         _, first, of_row = np.unique(
             rows if groups is None else groups, return_index=True, return_inverse=True
@@ -44,7 +44,7 @@ class Photos:
         return cls(of_row, plain, labels[first])
 
     def held_out(self, inside: Array, seed: int, folds: int) -> Array:
-        """F x N: the rows that each fold tests on, of those inside.
+        """Return F x N: the rows that each fold tests on, of those inside.
 
         A class's photos are dealt out to the folds; one that is the only of its class stays in
         the training part of all. F is less than asked for where no class has as many.

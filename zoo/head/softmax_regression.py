@@ -1,10 +1,21 @@
 """Softmax regression as numbers: features made ready, and the minimum of a convex function.
 
-Three things make L-BFGS quick here. Few rows are worked on in their span, which is exact. The
+For N rows X (N x R) with labels y, K classes, a head W (K x R) and b (K):
+
+    Z = X W^T + b                                                N x K  scores
+    P = softmax(Z)                                               N x K  probabilities
+    loss = - sum_i s_i sum_k C[k, y_i] log P_ik + penalty / 2 ||W||^2
+    G_ik = s_i (P_ik sum_j C[j, y_i] - C[k, y_i])                N x K  gradient by Z
+    gradient by W = G^T X + penalty W                            K x R
+    gradient by b = sum_i G_i                                    K
+
+s is `sample_weight` (N, the part of each row in the mean) and C is `label_cost` (K x K: class
+weights and label smoothing). F heads on the same rows, the folds of a cross-validation, have an s
+each; their losses are one sum, and one matrix product serves them all.
+
+Two things more make L-BFGS quick here. Few rows are worked on in their span, which is exact. The
 variables are those of a basis in which the curvature is about the same in every direction: a
 Cholesky factor of a bound of the Hessian (Böhning 1992), so that a dozen steps do for hundreds.
-And several problems on the same rows, the folds of a cross-validation, are one sum, and one matrix
-product serves them all.
 
 One BLAS thread: the same bits on any number of cores. Products are float32 where there is much to
 multiply; the objective is float64 always.
@@ -15,7 +26,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -46,22 +56,17 @@ class Rows:
             rows = np.subtract(features, mean, dtype=np.float32)
             spread = np.sqrt(np.einsum("nd,nd->d", rows, rows, dtype=np.float64) / len(rows))
         if not np.isfinite(spread).all():
-            raise TrainingError(
-                "the features hold values that are not finite", "use --precision fp32"
-            )
+            what = "the features hold values that are not finite"
+            raise TrainingError(what, "use --precision fp32")
         varies = spread > CONSTANT * np.abs(mean)
         self.mean = mean.astype(np.float64)
         self.inverse = np.where(varies, 1 / np.where(varies, spread, 1), 0)
         rows *= self.inverse.astype(np.float32)
-        self.turn: Array | None = None
+        self.directions: Array | None = None
         if len(rows) < rows.shape[1] and len(rows) <= SPAN:
-            rows, self.turn = in_span(rows)
+            rows, self.directions = _in_span(rows)
         kind = np.float64 if rows.size <= DOUBLE else np.float32
-        self.values = np.ascontiguousarray(rows, dtype=kind)
-
-    @property
-    def count(self) -> int:
-        return len(self.values)
+        self.values: Array = np.ascontiguousarray(rows, dtype=kind)
 
     @property
     def columns(self) -> int:
@@ -69,56 +74,67 @@ class Rows:
 
     @cached_property
     def covariance(self) -> Array:
-        """R x R; or its diagonal, R, which is all there is in the span, or else too large."""
-        values: Any = self.values
-        if self.turn is not None or self.columns > FACTOR:
-            squares: Array = np.einsum("nr,nr->r", values, values, dtype=np.float64)
-            return np.asarray(squares / self.count)
-        products: Array = values.T @ values
-        return np.asarray(products.astype(np.float64) / self.count)
+        """Return R x R; or its diagonal, R, in the span (all else is 0) and of too many columns."""
+        values = self.values
+        if self.directions is not None or self.columns > FACTOR:
+            products = np.einsum("nr,nr->r", values, values, dtype=np.float64)
+        else:
+            products = (values.T @ values).astype(np.float64)
+        return np.asarray(products / len(values))
 
-    def fold(self, weight: Array, bias: Array) -> tuple[Array, Array]:
-        """K x R and K for these rows as K x D and K for the features as they were given."""
-        if self.turn is not None:
-            weight = weight @ self.turn
+    def for_features(self, weight: Array, bias: Array) -> tuple[Array, Array]:
+        """Return K x D and K for the features as they were given, of K x R and K for these rows."""
+        if self.directions is not None:
+            weight = weight @ self.directions
         weight = weight * self.inverse
         return weight.astype(np.float32), (bias - weight @ self.mean).astype(np.float32)
 
 
-def in_span(rows: Array) -> tuple[Array, Array]:
-    """N x R and R x D with orthonormal rows, whose product are the rows; R at most N."""
+def _in_span(rows: Array) -> tuple[Array, Array]:
+    """Return N x R and R x D with orthonormal rows, whose product is N x D; R is at most N."""
     double = rows.astype(np.float64)
     values, vectors = np.linalg.eigh(double @ double.T)
     kept = values > RANK * max(values[-1], np.finfo(np.float64).tiny)
     if not kept.any():
         kept[-1] = True
     root = np.sqrt(np.maximum(values[kept], np.finfo(np.float64).tiny))
-    turned = vectors[:, kept]
-    return turned * root, (turned / root).T @ double
+    vectors = vectors[:, kept]
+    return vectors * root, (vectors / root).T @ double
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+@dataclass(frozen=True)
+class Targets:
     """What is asked of the rows: their labels, and what each answer costs.
 
-    price: K x K float64, by answer and label: weight of the log of the answer's probability.
+    labels: N class numbers. groups: N, rows of one number are views of one photo, the first of
+    them the plain one; None: every row is a photo. class_weights: K.
     """
 
     labels: Array
     classes: int
-    price: Array
-    weights: Array  # of each row
+    groups: Array | None = None
+    class_weights: Array | None = None
+    label_smoothing: float = 0.0
 
-    @classmethod
-    def of(cls, labels: Array, classes: int, class_weights: Array | None, smoothing: float) -> Task:
-        """Return the task of weighted, smoothed labels; a class's weight belongs to its rows.
+    @cached_property
+    def each(self) -> Array:
+        """Return K float64: the weight of each class."""
+        weights = self.class_weights
+        return np.ones(self.classes) if weights is None else np.asarray(weights, np.float64)
 
-        torch's cross_entropy gives it to the smoothed share of the other rows too. The share of
-        a rare class, with its weight, then outweighs the labels, and every row is answered so.
+    @cached_property
+    def label_cost(self) -> Array:
+        """Return K x K float64, by answer and label: what -log of the answer's probability costs.
+
+        A class's weight belongs to its rows. torch's cross_entropy gives it to the smoothed share
+        of the other rows too: a rare class, with its weight, then outweighs the labels.
         """
-        each = np.ones(classes) if class_weights is None else np.asarray(class_weights, np.float64)
-        price = ((1 - smoothing) * np.eye(classes) + smoothing / classes) * each
-        return cls(labels, classes, price, each[labels])
+        smoothed = self.label_smoothing / self.classes
+        return ((1 - self.label_smoothing) * np.eye(self.classes) + smoothed) * self.each
+
+    def sample_weight(self, trained: Array) -> Array:
+        """Return F x N: the part of each row in the mean of each fold; trained: F x N."""
+        return np.asarray(trained / (trained @ self.each[self.labels])[:, None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,117 +145,142 @@ class Heads:
     bias: Array
     steps: int = 0
 
-    @classmethod
-    def zero(cls, heads: int, classes: int, columns: int) -> Heads:
-        return cls(np.zeros((heads, classes, columns)), np.zeros((heads, classes)))
-
     @property
     def mean(self) -> Heads:
         return Heads(self.weight.mean(axis=0, keepdims=True), self.bias.mean(axis=0, keepdims=True))
 
 
-def minimise(
-    rows: Rows,
-    task: Task,
-    shares: Array,
-    penalty: float,
-    start: Heads,
-    *,
-    tolerance: float,
-    poll: Poll | None = None,
-) -> Heads:
-    """The F heads of least mean cross-entropy + penalty/2 * sum of their squared weights.
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Rows and what is asked of them. poll: called at each iteration, may raise."""
 
-    shares: F x N, the part of each row in each mean. tolerance: of the loss, relative.
-    """
+    rows: Rows
+    targets: Targets
+    poll: Poll | None = None
+
+    def zero(self, heads: int) -> Heads:
+        """Return so many heads to begin with."""
+        classes = self.targets.classes
+        return Heads(np.zeros((heads, classes, self.rows.columns)), np.zeros((heads, classes)))
+
+
+def minimise(
+    problem: Problem, sample_weight: Array, penalty: float, start: Heads, tolerance: float
+) -> Heads:
+    """Return the F heads of least loss. sample_weight: F x N. tolerance: of the loss, relative."""
     from scipy.optimize import minimize
 
-    heads, classes, columns = start.weight.shape
-    curvature = CURVATURE / classes
-    factor = factor_of(curvature * rows.covariance, penalty)
-
-    def unpack(values: Array) -> tuple[Array, Array]:
-        weight, bias = np.split(values, [heads * classes * columns])
-        weight = divide(weight.reshape(heads * classes, columns), factor, transposed=True)
-        return weight, bias.reshape(heads, classes) / np.sqrt(curvature)
+    rows, basis = problem.rows, _Basis.of(problem.rows, start, penalty)
 
     def objective(values: Array) -> tuple[float, Array]:
-        if poll is not None:
-            poll()
-        weight, bias = unpack(values)
-        loss, slope, bias_slope = cross_entropy(rows.values, task, shares, weight, bias)
+        if problem.poll is not None:
+            problem.poll()
+        weight, bias = basis.head(values)
+        loss, gradient, bias_gradient = cross_entropy(
+            rows.values, problem.targets, sample_weight, weight, bias
+        )
         loss += penalty / 2 * float(np.vdot(weight, weight))
-        slope = divide(slope + penalty * weight, factor, transposed=False)
-        return loss, np.concatenate([slope.ravel(), bias_slope.ravel() / np.sqrt(curvature)])
+        return loss, basis.gradient(gradient + penalty * weight, bias_gradient)
 
-    first = start.weight.reshape(heads * classes, columns)
-    first = first @ factor if factor.ndim == 2 else first * factor
-    first = np.concatenate([first.ravel(), start.bias.ravel() * np.sqrt(curvature)])
-    loss, slope = objective(first)
-    known = [(loss, slope)]
-    unit = float(np.linalg.norm(slope)) or 1.0  # L-BFGS-B's first step is one long in its units
+    first = basis.variables(start)
+    loss, gradient = objective(first)
+    known = [(loss, gradient)]
+    unit = float(np.linalg.norm(gradient)) or 1.0  # L-BFGS-B's first step is one long in its units
 
     def scaled(values: Array) -> tuple[float, Array]:
-        loss, slope = known.pop() if known else objective(first + unit * values)
-        return loss, unit * slope
+        loss, gradient = known.pop() if known else objective(first + unit * values)
+        return loss, unit * gradient
 
-    options = {"ftol": tolerance, "gtol": GRADIENT * unit, "maxiter": STEPS}
-    if rows.values.dtype == np.float32:
-        options["ftol"] = max(tolerance, ROUNDING)
+    least = max(tolerance, ROUNDING) if rows.values.dtype == np.float32 else tolerance
+    options = {"ftol": least, "gtol": GRADIENT * unit, "maxiter": STEPS}
     begin = np.zeros_like(first)
     found = minimize(scaled, begin, jac=True, method="L-BFGS-B", options=options)
-    weight, bias = unpack(first + unit * found.x)
+    weight, bias = basis.head(first + unit * found.x)
     return Heads(weight.reshape(start.weight.shape), bias, int(found.nit))
 
 
-def factor_of(hessian: Array, penalty: float) -> Array:
-    """The lower factor of the Hessian with its penalty; of a diagonal its diagonal."""
-    from scipy.linalg import cholesky
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """The variables of L-BFGS: heads in which the curvature is about the same in every direction.
 
-    if hessian.ndim == 1:
-        return np.asarray(np.sqrt(hessian + penalty))
-    whole = hessian + penalty * np.eye(len(hessian))
-    return np.asarray(cholesky(whole, lower=True, overwrite_a=True, check_finite=False))
+    shape: F, K, R. factor: the lower factor of the Hessian, R x R; of a diagonal its diagonal, R.
+    root: that of the bias. Here a weight is F K x R.
+    """
 
+    shape: tuple[int, ...]
+    factor: Array
+    root: float
 
-def divide(values: Array, factor: Array, *, transposed: bool) -> Array:
-    """Weights H x R by the factor, from the right: by its transpose unless transposed."""
-    from scipy.linalg import solve_triangular
+    @classmethod
+    def of(cls, rows: Rows, start: Heads, penalty: float) -> _Basis:
+        from scipy.linalg import cholesky
 
-    if factor.ndim == 1:
-        return np.asarray(values / factor)
-    how = {"lower": True, "trans": int(transposed), "check_finite": False}
-    return np.asarray(solve_triangular(factor, values.T, **how).T)
+        curvature = CURVATURE / start.weight.shape[1]
+        hessian = curvature * rows.covariance
+        if hessian.ndim == 1:
+            factor = np.sqrt(hessian + penalty)
+        else:
+            whole = hessian + penalty * np.eye(len(hessian))
+            factor = cholesky(whole, lower=True, overwrite_a=True, check_finite=False)
+        return cls(start.weight.shape, np.asarray(factor), np.sqrt(curvature))
+
+    def variables(self, heads: Heads) -> Array:
+        weight = heads.weight.reshape(-1, self.shape[2])
+        weight = weight @ self.factor if self.factor.ndim == 2 else weight * self.factor
+        return np.concatenate([weight.ravel(), heads.bias.ravel() * self.root])
+
+    def head(self, values: Array) -> tuple[Array, Array]:
+        """Return the weight and the bias, F x K, that these variables stand for."""
+        weight, bias = np.split(values, [np.prod(self.shape)])
+        weight = self._divide(weight.reshape(-1, self.shape[2]), transposed=True)
+        return weight, bias.reshape(self.shape[:2]) / self.root
+
+    def gradient(self, weight: Array, bias: Array) -> Array:
+        """Return the gradient by the variables, from that by weight and bias."""
+        weight = self._divide(weight, transposed=False)
+        return np.concatenate([weight.ravel(), bias.ravel() / self.root])
+
+    def _divide(self, values: Array, *, transposed: bool) -> Array:
+        """Divide by the factor, from the right: by its transpose unless transposed."""
+        from scipy.linalg import solve_triangular
+
+        if self.factor.ndim == 1:
+            return np.asarray(values / self.factor)
+        how = {"lower": True, "trans": int(transposed), "check_finite": False}
+        return np.asarray(solve_triangular(self.factor, values.T, **how).T)
 
 
 def cross_entropy(
-    rows: Array, task: Task, shares: Array, weight: Array, bias: Array
+    rows: Array, targets: Targets, sample_weight: Array, weight: Array, bias: Array
 ) -> tuple[float, Array, Array]:
-    """Summed over the heads: the loss, and its slope by weight (F K x R) and by bias (F x K)."""
+    """Return the loss, summed over the heads, and its gradient by weight and by bias.
+
+    The penalty is not in it. weight: F K x R. bias: F x K.
+    """
     heads, classes = bias.shape
     single = weight.astype(rows.dtype)
-    loss, slope, bias_slope = 0.0, np.zeros(weight.shape), np.zeros(bias.shape)
+    loss, gradient, bias_gradient = 0.0, np.zeros(weight.shape), np.zeros(bias.shape)
     step = max(64, BLOCK // len(weight))
     for first in range(0, len(rows), step):
         block = rows[first : first + step]
-        price = task.price[:, task.labels[first : first + step]]  # K N
-        share = shares[:, None, first : first + step]  # F 1 N
+        cost = targets.label_cost[:, targets.labels[first : first + step]]  # K N
+        share = sample_weight[:, None, first : first + step]  # F 1 N
         scores = (single @ block.T).astype(np.float64).reshape(heads, classes, -1) + bias[..., None]
-        chances, logs = softmax(scores)
-        loss -= float(np.sum(share * price * logs))
-        chances *= price.sum(axis=0)
-        chances -= price
-        chances *= share
-        bias_slope += chances.sum(axis=2)
-        slope += chances.reshape(heads * classes, -1).astype(rows.dtype) @ block
-    return loss, slope, bias_slope
+        by_scores, logs = softmax(scores)  # F K N
+        loss -= float(np.sum(share * cost * logs))
+        by_scores *= cost.sum(axis=0)
+        by_scores -= cost
+        by_scores *= share
+        bias_gradient += by_scores.sum(axis=2)
+        gradient += by_scores.reshape(heads * classes, -1).astype(rows.dtype) @ block
+    return loss, gradient, bias_gradient
 
 
 def softmax(scores: Array) -> tuple[Array, Array]:
-    """Probabilities and their logarithms over the middle of three axes."""
+    """Return probabilities and their logarithms over the middle of three axes."""
     logs = scores - scores.max(axis=1, keepdims=True)
-    chances = np.exp(logs)
-    total = chances.sum(axis=1, keepdims=True)
-    chances /= total
+    probabilities = np.exp(logs)
+    total = probabilities.sum(axis=1, keepdims=True)
+    probabilities /= total
     logs -= np.log(total)
-    return chances, logs
+    return probabilities, logs

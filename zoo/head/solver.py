@@ -17,15 +17,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.head.folds import Photos
-from zoo.head.softmax_regression import Heads, Poll, Rows, Task, minimise, softmax
+from zoo.head.softmax_regression import Heads, Poll, Problem, Rows, Targets, minimise, softmax
 from zoo.metrics import Array
 
 GRID = tuple(10 ** (-half / 2) for half in range(-2, 11))  # 10 to 1e-5 in half decades
 UNTESTED = 0.3  # the penalty where no photo can be held out
 CHOOSING, TESTING, SOLVING = 3e-4, 1e-6, 1e-10  # tolerance of the loss
-TOGETHER = 1 << 21  # weights of the folds that are solved as one problem
+AT_ONCE = 1 << 21  # weights of the folds that are solved as one problem
 FEW, MANY = 2000, 5000  # rows: from here on what is tried is coarser, and in fewer folds
 FOLDS_OF_MANY = 3  # to choose a penalty by: so many photos held out say as much in three
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How the penalty is chosen: by so many folds, drawn by the seed; or it is given."""
+
+    seed: int
+    folds: int = 5
+    penalty: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,37 +59,15 @@ class Solution:
     reason: str
 
 
-def solve(
-    features: Array,
-    labels: Array,
-    classes: int,
-    *,
-    seed: int,
-    groups: Array | None = None,
-    class_weights: Array | None = None,
-    label_smoothing: float = 0.0,
-    penalty: float | None = None,
-    folds: int = 5,
-    poll: Poll | None = None,
-) -> Solution:
-    """The head of features N x D with labels N. The same input gives the same bits.
-
-    groups: N, rows of one number are views of one photo, the first of them the plain one: they
-    are never on both sides of a fold. class_weights: K. penalty: None chooses it. poll: called at
-    each iteration, may raise.
-    """
+def solve(features: Array, targets: Targets, search: Search, poll: Poll | None = None) -> Solution:
+    """Return the head of features, N x D. The same input gives the same bits."""
     with one_thread():
-        rows = Rows(features)
-        task = Task.of(np.asarray(labels), classes, class_weights, label_smoothing)
-        choice = Choice(penalty or 0.0, "as asked for", Heads.zero(1, classes, rows.columns))
-        if penalty is None:
-            everyone = np.ones(len(task.labels), bool)
-            choice = choose(rows, task, everyone, Photos.of(groups, task.labels), seed, folds, poll)
-        whole = shares(task, np.ones((1, len(task.labels)), bool))
-        heads = minimise(
-            rows, task, whole, choice.penalty, choice.head, tolerance=SOLVING, poll=poll
-        )
-        weight, bias = rows.fold(heads.weight[0], heads.bias[0])
+        problem = Problem(Rows(features), targets, poll)
+        everyone = np.ones(len(features), bool)
+        choice = choose(problem, search, everyone)
+        weights = targets.sample_weight(everyone[None])
+        heads = minimise(problem, weights, choice.penalty, choice.head, SOLVING)
+        weight, bias = problem.rows.for_features(heads.weight[0], heads.bias[0])
     reason = f"penalty {choice.penalty:.2g}, {choice.reason}"
     iterations = choice.steps + heads.steps
     return Solution(weight, bias, choice.penalty, choice.table, iterations, reason)
@@ -100,61 +87,49 @@ class Choice:
     steps: int = 0
 
 
-def choose(
-    rows: Rows,
-    task: Task,
-    inside: Array,
-    photos: Photos,
-    seed: int,
-    folds: int,
-    poll: Poll | None,
-) -> Choice:
-    """By cross-validation on the rows inside, from the strongest penalty until the loss rises."""
-    count = int(inside.sum())
-    held = photos.held_out(inside, seed, min(folds, FOLDS_OF_MANY) if count > MANY else folds)
-    start = Heads.zero(max(1, len(held)), task.classes, rows.columns)
+def choose(problem: Problem, search: Search, inside: Array) -> Choice:
+    """Return the penalty that cross-validation on the rows inside prefers, or the one given.
+
+    From the strongest on they are tried until the loss rises.
+    """
+    if search.penalty is not None:
+        return Choice(search.penalty, "as asked for", problem.zero(1))
+    count, targets = int(inside.sum()), problem.targets
+    photos = Photos.of(targets.groups, targets.labels)
+    folds = min(search.folds, FOLDS_OF_MANY) if count > MANY else search.folds
+    held = photos.held_out(inside, search.seed, folds)
     if not len(held):
-        return Choice(UNTESTED, "by default: no class has two photos to choose it by", start.mean)
+        reason = "by default: no class has two photos to choose it by"
+        return Choice(UNTESTED, reason, problem.zero(1))
+    heads, weights = problem.zero(len(held)), targets.sample_weight(inside & ~held)
     table: list[Tried] = []
-    kept: list[Heads] = []
+    means: list[Heads] = []
     steps = 0
-    parts = shares(task, inside & ~held)
     grid = GRID if count <= FEW else GRID[::2]
     for penalty in grid:
-        start = together(rows, task, parts, penalty, start, poll)
-        kept.append(start.mean)
-        steps += start.steps
-        table.append(tried(rows, task, held & photos.plain, penalty, start))
+        heads = _minimise_folds(problem, weights, penalty, heads)
+        means.append(heads.mean)
+        steps += heads.steps
+        table.append(_tried(problem, held & photos.plain, penalty, heads))
         best = min(table, key=lambda row: row.loss)
         if table[-1] is not best:  # the loss has a single valley: weaker ones are worse
             break
     chosen = table.index(best)
     reason = f"the best of {len(table)} tried by {len(held)}-fold cross-validation"
-    return Choice(grid[chosen], reason, kept[chosen], tuple(table), steps)
+    return Choice(grid[chosen], reason, means[chosen], tuple(table), steps)
 
 
-def shares(task: Task, trained: Array) -> Array:
-    """F x N: the part of each row in the mean of each fold; trained: F x N."""
-    return np.asarray(trained / (trained @ task.weights)[:, None])
+def _minimise_folds(problem: Problem, weights: Array, penalty: float, start: Heads) -> Heads:
+    """Return the heads of all folds, found as one problem, or as several where they are large.
 
-
-def together(
-    rows: Rows, task: Task, parts: Array, penalty: float, start: Heads, poll: Poll | None
-) -> Heads:
-    """The folds as one problem, or as several where they are large."""
-    size = max(1, TOGETHER // start.weight[0].size)
-    found = [
-        minimise(
-            rows,
-            task,
-            parts[first : first + size],
-            penalty,
-            Heads(start.weight[first : first + size], start.bias[first : first + size]),
-            tolerance=CHOOSING,
-            poll=poll,
-        )
-        for first in range(0, len(parts), size)
-    ]
+    weights: F x N, the sample_weight of each fold.
+    """
+    size = max(1, AT_ONCE // start.weight[0].size)
+    found = []
+    for first in range(0, len(weights), size):
+        part = slice(first, first + size)
+        begin = Heads(start.weight[part], start.bias[part])
+        found.append(minimise(problem, weights[part], penalty, begin, CHOOSING))
     return Heads(
         np.concatenate([heads.weight for heads in found]),
         np.concatenate([heads.bias for heads in found]),
@@ -162,22 +137,20 @@ def together(
     )
 
 
-def tried(rows: Rows, task: Task, held: Array, penalty: float, heads: Heads) -> Tried:
-    losses, hits = [], []
+def _tried(problem: Problem, held: Array, penalty: float, heads: Heads) -> Tried:
+    """Measure the head of each fold on the rows that it holds out; held: F x N."""
+    losses, hits, targets = [], [], problem.targets
     for number, out in enumerate(held):
-        logs, labels, weights = (
-            answers(rows, heads, number, out),
-            task.labels[out],
-            task.weights[out],
-        )
-        losses.append(-np.average(logs[labels, np.arange(len(labels))], weights=weights))
+        logs, labels = log_probabilities(problem.rows, heads, number, out), targets.labels[out]
+        of_labels = logs[labels, np.arange(len(labels))]
+        losses.append(-np.average(of_labels, weights=targets.each[labels]))
         hits.append(np.mean(logs.argmax(axis=0) == labels))
     error = np.std(losses, ddof=1) / np.sqrt(len(losses))
     return Tried(penalty, float(np.mean(losses)), float(error), float(np.mean(hits)))
 
 
-def answers(rows: Rows, heads: Heads, number: int, out: Array) -> Array:
-    """K x M: log-probabilities of the rows held out by one of the heads."""
+def log_probabilities(rows: Rows, heads: Heads, number: int, out: Array) -> Array:
+    """Return those that one of the heads gives the rows held out, K x M."""
     scores = heads.weight[number].astype(rows.values.dtype) @ rows.values[out].T
     _, logs = softmax((scores + heads.bias[number][:, None])[None].astype(np.float64))
     return np.asarray(logs[0])
@@ -185,7 +158,7 @@ def answers(rows: Rows, heads: Heads, number: int, out: Array) -> Array:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Threads of a BLAS that contend for cores make seconds minutes, and other sums."""
+    """Keep BLAS to one thread: several that contend make seconds minutes, and other sums."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"):
@@ -193,13 +166,13 @@ def one_thread() -> Iterator[None]:
 
 
 def scores_of(features: Array, weight: Array, bias: Array) -> Array:
-    """N x K float32 of N x D; on one thread, for the same bits on any number of cores."""
+    """Return the scores of features N x D, N x K float32; the same bits on any number of cores."""
     with one_thread():
         return np.asarray(features @ weight.T + bias)
 
 
 def loss_of(scores: Array, labels: Array) -> float:
-    """Mean cross-entropy, in nats."""
+    """Return the mean cross-entropy, in nats."""
     from scipy.special import logsumexp
 
     wide = scores.astype(np.float64)

@@ -43,13 +43,13 @@ class Calibration:
 def fit(
     scores: Array, labels: Array, seed: int, why_not: str = "", parts: Array | None = None
 ) -> Calibration:
-    """scores: N x K, before softmax. labels: N class numbers. parts: the fold of each, if given.
+    """Return the temperature of scores N x K, before softmax. parts: the fold of each, if given.
 
-    The temperature stays 1, with the reason, where it cannot be fitted, where photos that were
-    left out of the fit are no likelier with it by more than chance, and where the caller says
-    `why_not`.
+    labels: N class numbers. The temperature stays 1, with the reason, where it cannot be fitted,
+    where photos that were left out of the fit are no likelier with it by more than chance, and
+    where the caller says `why_not`.
     """
-    why = why_not or unfit(scores, labels)
+    why = why_not or _unfit(scores, labels)
     temperature, crossed = 1.0, scores
     if not why:
         folds = folds_of(labels, seed) if parts is None else parts
@@ -58,7 +58,9 @@ def fit(
             out = folds == fold
             crossed[out] /= best(scores[~out], labels[~out])
         temperature = best(scores, labels)
-        if not beyond_chance(losses(scores, labels) - losses(crossed, labels)):
+        gains = _losses(scores, labels) - _losses(crossed, labels)
+        # One-sided, 5 %: of 100 photos most fits are noise.
+        if not gains.mean() > 1.645 * gains.std(ddof=1) / np.sqrt(len(gains)):
             why = "no temperature is surely better on photos that it was not fitted on"
             temperature, crossed = 1.0, scores
     return Calibration(
@@ -73,11 +75,10 @@ def fit(
     )
 
 
-def unfit(scores: Array, labels: Array) -> str:
-    """Why no temperature can be fitted, or nothing."""
-    count = len(labels)
-    if count < FEWEST:
-        return f"{count} val photos are too few: it takes {FEWEST}"
+def _unfit(scores: Array, labels: Array) -> str:
+    """Return why no temperature can be fitted, or nothing."""
+    if len(labels) < FEWEST:
+        return f"{len(labels)} val photos are too few: it takes {FEWEST}"
     if len(np.unique(labels)) < 2:
         return "all val photos are of one class"
     if (scores.argmax(axis=1) == labels).all():
@@ -85,13 +86,8 @@ def unfit(scores: Array, labels: Array) -> str:
     return ""
 
 
-def beyond_chance(gains: Array) -> bool:
-    """Whether their mean is above 0 by one-sided 5 %. Of 100 photos most fits are noise."""
-    return bool(gains.mean() > 1.645 * gains.std(ddof=1) / np.sqrt(len(gains)))
-
-
 def folds_of(labels: Array, seed: int) -> Array:
-    """The fold of each photo; each class is spread evenly."""
+    """Return the fold of each photo; each class is dealt out evenly."""
     shuffled = generator("calibration", seed).permutation(len(labels))
     order = shuffled[np.argsort(labels[shuffled], kind="stable")]
     folds = np.empty(len(labels), np.int64)
@@ -100,10 +96,10 @@ def folds_of(labels: Array, seed: int) -> Array:
 
 
 def best(scores: Array, labels: Array) -> float:
-    """The temperature with the greatest likelihood within BOUNDS."""
+    """Return the temperature with the greatest likelihood within BOUNDS."""
     from scipy.optimize import minimize_scalar
 
-    shifted, right = centred(scores, labels)
+    shifted, right = _centred(scores, labels)
 
     def loss(logarithm: float) -> float:
         """Has one minimum, since it is convex in 1 / temperature."""
@@ -116,30 +112,28 @@ def best(scores: Array, labels: Array) -> float:
 
 
 def likelihood(scores: Array, labels: Array) -> float:
-    """Mean negative log-likelihood, in nats."""
-    return float(losses(scores, labels).mean())
+    """Return the mean negative log-likelihood, in nats."""
+    return float(_losses(scores, labels).mean())
 
 
-def losses(scores: Array, labels: Array) -> Array:
-    """The negative log-likelihood of each photo."""
-    shifted, right = centred(scores, labels)
+def _losses(scores: Array, labels: Array) -> Array:
+    """Return the negative log-likelihood of each photo."""
+    shifted, right = _centred(scores, labels)
     return np.asarray(np.log(np.exp(shifted).sum(axis=1)) - right)
 
 
-def centred(scores: Array, labels: Array) -> tuple[Array, Array]:
-    """Scores less the largest of each photo, and among them that of its own class."""
+def _centred(scores: Array, labels: Array) -> tuple[Array, Array]:
+    """Return scores less the largest of each photo, and among them that of its own class."""
     shifted = scores.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)
     return shifted, shifted[np.arange(len(labels)), labels]
 
 
 def error(scores: Array, labels: Array) -> float:
+    """Return the expected calibration error."""
     return calibration_error(*answers(scores, labels))
 
 
 def answers(scores: Array, labels: Array) -> tuple[Array, Array]:
-    """The top probability of each photo, and whether the answer is right."""
+    """Return the top probability of each photo, and whether the answer is right."""
     return softmax(scores).max(axis=1), scores.argmax(axis=1) == labels
-
-
-# Into the head.

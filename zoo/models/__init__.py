@@ -6,7 +6,7 @@ cut.py divides a chain, and plans without torch know it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zoo.models.assembly import StageInfo, build, describe, replace_head, resolve, stages
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["StageInfo", "build", "describe", "replace_head", "resolve", "stages"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'zoo.models' has no attribute {name!r}")
     from zoo.models import assembly

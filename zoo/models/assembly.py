@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from torch import nn
 
@@ -22,7 +23,7 @@ Variant = Mapping[str, str | float]
 
 
 def resolve(name: str) -> ModelSpec:
-    """The row of a model: the catalogue's, or one made for `torchvision/NAME` or `timm/NAME[.TAG]`.
+    """Return the row of the catalogue, or one made for `torchvision/NAME` or `timm/NAME[.TAG]`.
 
     Raises UnknownModel with the nearest names.
     """
@@ -37,7 +38,7 @@ def resolve(name: str) -> ModelSpec:
 def build(
     spec: ModelSpec, num_classes: int | None = None, variant: Variant | None = None
 ) -> nn.Sequential:
-    """The chain of a row, with random weights; the row's own number of classes unless another.
+    """Return the chain of a row, with random weights; num_classes: the row's own where it is None.
 
     variant: keywords of the builder, as in `spec.variants`.
 
@@ -62,19 +63,19 @@ def build(
 
 
 def stages(chain: nn.Sequential) -> list[str]:
-    """The names of the chain's stages, in order."""
+    """Return the names of the chain's stages, in order."""
     return [name for name, _ in chain.named_children()]
 
 
 def describe(chain: nn.Sequential, spec: ModelSpec) -> list[StageInfo]:
-    """What each stage does to one picture of the row's size: shape, parameters, multiply-adds."""
+    """Return the shape, parameters and multiply-adds of each stage for one picture of its size."""
     return measure(chain, spec.preprocess)
 
 
 def replace_head(
     chain: nn.Sequential, spec: ModelSpec, num_classes: int, kind: str = "linear"
 ) -> nn.Sequential:
-    """A chain with a fresh last layer for `num_classes`; all other modules are the same objects.
+    """Return a chain with a fresh last layer for `num_classes`; other modules are the same objects.
 
     kind: `linear`, or `mlp:H` for a hidden layer of H units before the last. Draws from torch's
     global generator. The chain given is left as it was.
@@ -105,7 +106,7 @@ def replace_head(
 
 
 def _classifier(chain: nn.Sequential, code: str, num_classes: int, kind: str) -> nn.Sequential:
-    """The stages up to the code, and a head on the code as it is: ReLU would lose half of it."""
+    """Return the stages up to the code, and a head on it as it is: ReLU would lose half."""
     last = chain.get_submodule(code)
     assert isinstance(last, nn.Linear), "a row's code is a Linear"
     names = stages(chain)
@@ -119,17 +120,17 @@ def _classifier(chain: nn.Sequential, code: str, num_classes: int, kind: str) ->
 def _fresh_head(
     features: int, num_classes: int, kind: str, old: nn.Linear | nn.Conv2d
 ) -> nn.Module:
-    like: dict[str, Any] = {"device": old.weight.device, "dtype": old.weight.dtype}
+    linear = partial(nn.Linear, device=old.weight.device, dtype=old.weight.dtype)
     if kind == "linear":
-        return nn.Linear(features, num_classes, **like)
+        return linear(features, num_classes)
     word, _, width = kind.partition(":")
     if word != "mlp" or not width.isdecimal() or int(width) < 1:
         raise UsageError(
             f"a head '{kind}'", "give `linear`, or `mlp:H` with H units, as in mlp:512"
         )
     return nn.Sequential(
-        nn.Linear(features, int(width), **like),  # N H
+        linear(features, int(width)),  # N H
         nn.ReLU(),
         nn.Dropout(0.5),  # as before the last layers of AlexNet and VGG
-        nn.Linear(int(width), num_classes, **like),  # N K
+        linear(int(width), num_classes),  # N K
     )

@@ -23,3 +23,8 @@ class AuxiliaryHead(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         self.scores = self.classifier(inputs) if self.training else None
         return inputs
+
+
+def heads_of(model: nn.Module) -> list[AuxiliaryHead]:
+    """Return the auxiliary heads of a network."""
+    return [part for part in model.modules() if isinstance(part, AuxiliaryHead)]

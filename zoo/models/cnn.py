@@ -17,7 +17,7 @@ from zoo.models.initial import he_forward_
 
 
 def cnn(num_classes: int = 10, norm: str = "none", dropout: float = 0.4) -> nn.Sequential:
-    """Two layers of detectors: N 1 28 28 grey values in, N K class scores out.
+    """Return two layers of detectors: N 1 28 28 grey values in, N K class scores out.
 
     norm: none, batch or layer, before each activation. dropout: before the last layer.
     """

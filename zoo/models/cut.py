@@ -59,13 +59,11 @@ def cut(chain: nn.Sequential, name: str) -> Cut:
             f"a cut after '{name}' leaves nothing to train",
             f"cut earlier: {listed(chain[: len(early)])}",
         )
-    parts = Cut(name, boundary, frozen, trainable)
-    parts.freeze()
-    return parts
+    return Cut(name, boundary, frozen, trainable)
 
 
 def _steps(chain: nn.Sequential, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    """What runs one after the other, inside stages that are chains themselves, too."""
+    """Return what runs one after the other, inside stages that are chains themselves, too."""
     found: list[tuple[str, nn.Module]] = []
     for name, stage in chain.named_children():
         inner = _steps(cast("nn.Sequential", stage), f"{prefix}{name}.") if _is_chain(stage) else []
@@ -74,7 +72,7 @@ def _steps(chain: nn.Sequential, prefix: str = "") -> list[tuple[str, nn.Module]
 
 
 def _whole(chain: nn.Sequential, place: str) -> str:
-    """The stage that this place is the end of, if it is the end of one."""
+    """Return the stage that this place is the end of, if it is the end of one."""
     while "." in place:
         stage, _, last = place.rpartition(".")
         if [name for name, _ in chain.get_submodule(stage).named_children()][-1] != last:
@@ -102,7 +100,7 @@ def nothing_to_train(stage: nn.Module) -> bool:
 
 
 def _by_chance(part: nn.Module) -> bool:
-    """Whether a part drops some numbers by chance, or looks at the rest of its batch."""
+    """Return whether a part drops some numbers by chance, or looks at the rest of its batch."""
     from torch import nn
 
     if isinstance(part, nn.modules.batchnorm._NormBase):
@@ -113,8 +111,6 @@ def _by_chance(part: nn.Module) -> bool:
 
 def only_head(parts: Cut, chain: nn.Sequential, spec: ModelSpec) -> bool:
     """Whether the fresh head is the first thing that the cached features meet."""
-    pass
-
     head = chain.get_submodule(spec.head)
     return any(first_layer(parts.trainable) is part for part in head.modules())
 

@@ -24,7 +24,7 @@ BLACK = -1.0  # of pixels in [-1, 1]
 
 
 def dannet(num_classes: int = 10, activation: str = "tanh", dropout: float = 0.0) -> nn.Sequential:
-    """One column of DanNet: N 1 28 28 grey values in [-1, 1] in, N K class scores out.
+    """Return one column of DanNet: N 1 28 28 grey values in [-1, 1] in, N K class scores out.
 
     activation: tanh (scaled, as the paper's) or relu. dropout: before the last layer.
     """

@@ -6,6 +6,7 @@ Nothing is downloaded or loaded: `pretrained=True` would unpickle whatever lies 
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ _FITS: dict[str, Fit] = {"center": "crop", "border": "pad", "squash": "squash"}
 
 
 def names() -> list[str]:
-    """Every ARCH.TAG that has weights; some give features and no classes."""
+    """Return every ARCH.TAG that has weights; some are no classifiers."""
     import timm
 
     found: list[str] = timm.list_models(pretrained=True)
@@ -40,12 +41,12 @@ def config(name: str) -> PretrainedCfg:
     import timm
 
     found = timm.get_pretrained_cfg(name)
-    assert found is not None  # of a name that timm has
+    assert found is not None, "the architecture is one of timm's"
     return found
 
 
 def tags(arch: str) -> list[str]:
-    """The tags of an architecture that have weights, timm's default first; none if unknown."""
+    """Return the tags of an architecture that have weights, its default first; none if unknown."""
     import timm
 
     if not timm.is_model(arch):
@@ -57,7 +58,7 @@ def tags(arch: str) -> list[str]:
 
 
 def row(name: str, chosen: list[str]) -> ModelSpec:
-    """What is known without the model, with the weights of the `chosen` tags.
+    """Return what is known without the model, with the weights of the `chosen` tags.
 
     The paper is the one that timm names for these weights, and the year is that paper's. Stages,
     cut, head and counts are found by building the model. Raises UnknownModel where pictures are
@@ -84,18 +85,18 @@ def row(name: str, chosen: list[str]) -> ModelSpec:
 
 
 def construct(name: str, num_classes: int) -> nn.Module:
-    """The model with random weights; the name is a plain one, see `library_name`."""
+    """Return the model with random weights; the name is a plain one, see `library_name`."""
     import timm
 
     # With pictures of one size the rotary positions are numbers that are kept, and not computed
     # anew in each pass: only then are the blocks a chain.
-    fixed = {"dynamic_img_size": False} if family(name) == "eva" else {}
-    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, **fixed)
+    create = functools.partial(timm.create_model, name, pretrained=False, num_classes=num_classes)
+    model: nn.Module = create(dynamic_img_size=False) if family(name) == "eva" else create()
     return model
 
 
 def family(name: str) -> str:
-    """The file of timm that builds the model."""
+    """Return the file of timm that builds the model."""
     import timm
 
     entry = timm.models.model_entrypoint(name.partition(".")[0])
@@ -114,7 +115,7 @@ def _year(paper: str) -> int:
 
 
 def _weights(arch: str, tag: str) -> Weights | None:
-    """One tag's row; None where the file is in a format that only timm's own loaders read."""
+    """Return one tag's row; None where only timm's own loaders read the file's format."""
     name = f"{arch}.{tag}" if tag else arch
     found = config(name)
     if not found.hf_hub_id or found.hf_hub_filename:
@@ -131,7 +132,7 @@ def _weights(arch: str, tag: str) -> Weights | None:
 
 
 def _count(name: str, found: PretrainedCfg) -> int:
-    """How many classes these weights tell apart; none where they give features.
+    """Return how many classes these weights tell apart; none where they give features.
 
     What CLIP and the Perception Encoder call their head projects the features beside those of a
     text.
@@ -142,7 +143,7 @@ def _count(name: str, found: PretrainedCfg) -> int:
 
 
 def _class_list(tag: str, count: int) -> str:
-    """The list of names that these outputs follow, or nothing where that is not known."""
+    """Return the list of names that these outputs follow, or nothing where that is not known."""
     if count == 1000 and "in1k" in tag:
         return "imagenet1k"
     known = {11821: "imagenet12k", 21841: "imagenet22k", 21843: "imagenet21k"}

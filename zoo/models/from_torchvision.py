@@ -6,14 +6,18 @@ Nothing is downloaded or loaded: `weights=` would unpickle whatever lies in a ca
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from zoo.catalog.spec import ModelSpec, Preprocess, Weights, interpolation
 
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
+    from torchvision.transforms._presets import ImageClassification
+
 # Kept from the constructors: slow starts, and auxiliary heads that no classifier needs.
-_OPTIONS: dict[str, dict[str, Any]] = {
+_OPTIONS: dict[str, dict[str, bool]] = {
     "googlenet": {"init_weights": False, "aux_logits": False},
     "inception_v3": {"init_weights": False, "aux_logits": False},
 }
@@ -33,14 +37,14 @@ def names() -> list[str]:
 
 
 def is_other_task(name: str) -> bool:
-    """Whether torchvision has a model of this name that is not an image classifier."""
+    """Return whether torchvision has a model of this name that is not an image classifier."""
     from torchvision import models
 
     return name not in names() and name in models.list_models()
 
 
 def row(name: str) -> ModelSpec:
-    """What is known without the model: its counts are torchvision's own, the multiply-adds rounded.
+    """Return what is known without the model: torchvision's own counts, multiply-adds rounded.
 
     Stages, cut, head and activations are found by building it.
     """
@@ -68,7 +72,7 @@ def row(name: str) -> ModelSpec:
 
 
 def construct(name: str, num_classes: int) -> nn.Module:
-    """The model with random weights."""
+    """Return the model with random weights."""
     from torchvision import models
 
     options = _OPTIONS.get(name, {})
@@ -77,7 +81,7 @@ def construct(name: str, num_classes: int) -> nn.Module:
 
 
 def _paper(doc: str) -> tuple[str, int]:
-    """Title and arXiv number that a docstring links to first, and the year of that number."""
+    """Return title and arXiv number of a docstring's first link, and the year of that number."""
     found = _PAPER.search(doc)
     if not found:
         return "", 0
@@ -85,8 +89,8 @@ def _paper(doc: str) -> tuple[str, int]:
     return f"{' '.join(title.split())}, arXiv:{year}{rest}", 2000 + int(year)
 
 
-def _members(name: str) -> list[Any]:
-    """The weights that fit the model as it is built here, torchvision's default first."""
+def _members(name: str) -> list[WeightsEnum]:
+    """Return the weights that fit the model as it is built here, torchvision's default first."""
     from torchvision import models
 
     enum = models.get_model_weights(name)
@@ -96,7 +100,7 @@ def _members(name: str) -> list[Any]:
     return [m for m in ordered if m.meta.get("categories") and min(m.meta["min_size"]) <= size]
 
 
-def _weights(name: str, member: Any) -> Weights:
+def _weights(name: str, member: WeightsEnum) -> Weights:
     file = member.url.rpartition("/")[2]
     metrics = member.meta["_metrics"]["ImageNet-1K"]
     swag = _SWAG in member.meta.get("license", "")
@@ -115,7 +119,7 @@ def _weights(name: str, member: Any) -> Weights:
     )
 
 
-def _preprocess(name: str, transforms: Any) -> Preprocess:
+def _preprocess(name: str, transforms: ImageClassification) -> Preprocess:
     size, resize = transforms.crop_size[0], transforms.resize_size[0]
     halves = (0.5, 0.5, 0.5) if name in _HALVES else None
     return Preprocess(

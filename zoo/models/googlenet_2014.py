@@ -60,7 +60,7 @@ def googlenet_2014(num_classes: int = 1000) -> nn.Sequential:
 
 
 def with_auxiliary(chain: nn.Sequential, num_classes: int) -> nn.Sequential:
-    """A chain of the same stages and of `aux1` and `aux2`, behind the stages that they look at.
+    """Return a chain that also has `aux1` and `aux2`, behind the stages that they look at.
 
     Of a part of the chain only what follows a stage of that part is added. Pictures are of 224.
     """

@@ -36,7 +36,7 @@ def he_forward_(chain: nn.Sequential) -> nn.Sequential:
 
 
 def _inputs(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> float:
-    """How many values one output of the layer is a sum of; of a transposed one, on average."""
+    """Return how many values one output of the layer sums up; of a transposed one, on average."""
     if isinstance(layer, nn.ConvTranspose2d):
         return layer.weight[:, 0].numel() / math.prod(layer.stride)
     return layer.weight[0].numel()

@@ -31,7 +31,7 @@ CLASSES = 11  # of the head under which a model without a classifier is measured
 
 @cache
 def torchvision_spec(name: str) -> ModelSpec:
-    """A row for a torchvision classifier. Raises UnknownModel with the nearest names."""
+    """Return a row for a torchvision classifier. Raises UnknownModel with the nearest names."""
     library_name(f"torchvision/{name}")
     known = from_torchvision.names()
     if name not in known:
@@ -41,7 +41,7 @@ def torchvision_spec(name: str) -> ModelSpec:
 
 @cache
 def timm_spec(name: str) -> ModelSpec:
-    """A row for a timm classifier, `ARCH` or `ARCH.TAG`. Raises UnknownModel, nearest names."""
+    """Return a row for timm's `ARCH` or `ARCH.TAG`. Raises UnknownModel with the nearest names."""
     library_name(f"timm/{name}")
     arch, _, tag = name.partition(".")
     known = from_timm.architectures()
@@ -55,13 +55,13 @@ def timm_spec(name: str) -> ModelSpec:
 
 
 def names(library: str) -> list[str]:
-    """What `rows` knows, as `torchvision/NAME` or `timm/ARCH.TAG`."""
+    """Return what `rows` knows, as `torchvision/NAME` or `timm/ARCH.TAG`."""
     known = from_timm.names() if library == "timm" else from_torchvision.names()
     return [f"{library}/{name}" for name in known]
 
 
 def rows(library: str, pattern: str = "") -> list[ModelSpec]:
-    """Rows with what the library knows by itself, of the classifiers whose names are like this.
+    """Return rows of the classifiers with such names, with what the library knows by itself.
 
     pattern: a glob or a part of a name, without the library's. What only the model can tell is
     empty (stages, activations; of timm also parameters and multiply-adds): see `measured`.
@@ -82,13 +82,13 @@ def _timm_rows(found: list[str]) -> Iterable[ModelSpec]:
 
 
 def measured(row: ModelSpec) -> ModelSpec:
-    """The same row in full, the model built without data. Raises UnknownModel if no chain."""
+    """Return the row in full, from the model built without data. UnknownModel if no chain."""
     library, rest = library_name(row.name)
     return timm_spec(rest) if library == "timm" else torchvision_spec(rest)
 
 
 def build(spec: ModelSpec, num_classes: int) -> nn.Sequential:
-    """The library's model with random weights, in the form that the row found.
+    """Return the library's model with random weights, in the form that the row found.
 
     Raises UnknownModel where the library has no such model, or the model no such stages.
     """
@@ -114,7 +114,7 @@ def _construct(name: str, num_classes: int) -> nn.Module:
 
 
 def _with_structure(row: ModelSpec, head_hint: object) -> ModelSpec:
-    """The row with what only the model itself can tell: stages, cut, head, all that is counted."""
+    """Return the row with what only the model tells: stages, cut, head and all that is counted."""
     classes = row.num_classes or CLASSES
     try:
         found = find_structure(lambda: _skeleton(row, classes), head_hint, classes, row.preprocess)
@@ -140,7 +140,7 @@ def _with_structure(row: ModelSpec, head_hint: object) -> ModelSpec:
 
 
 def _on_features(row: ModelSpec, why: NotAChain) -> tuple[ModelSpec, Structure]:
-    """The row of a model that is used without its classifier. Raises UnknownModel."""
+    """Return the row of a model that is used without its classifier. Raises UnknownModel."""
     try:
         if not row.name.startswith("timm/"):
             raise why
@@ -156,7 +156,7 @@ def _on_features(row: ModelSpec, why: NotAChain) -> tuple[ModelSpec, Structure]:
 
 
 def _skeleton(row: ModelSpec, classes: int) -> nn.Module:
-    """The model on the meta device: shapes and no data."""
+    """Return the model on the meta device: shapes and no data."""
     try:
         with torch.device("meta"):
             return _construct(row.name, classes)

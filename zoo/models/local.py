@@ -28,7 +28,7 @@ def local(num_classes: int = 10) -> nn.Sequential:
 
 
 def shared(num_classes: int = 10) -> nn.Sequential:
-    """The same detectors at every place: N 1 28 28 grey values in, N K class scores out."""
+    """Return the same detectors at every place: N 1 28 28 grey values in, N K class scores out."""
     return _detectors(nn.Conv2d(1, 32, 5, stride=2), nn.Conv2d(32, 64, 5, stride=2), num_classes)
 
 

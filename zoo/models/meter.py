@@ -7,9 +7,8 @@ milliseconds and no memory.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +37,7 @@ class StageInfo:
 
 
 def measure(chain: nn.Sequential, preprocess: Preprocess) -> list[StageInfo]:
-    """One record per stage, in order; shapes are of one picture, without N."""
+    """Return one record per stage, in order; shapes are of one picture, without N."""
     side = preprocess.size
     twin = meta_twin(chain).eval().requires_grad_(False)  # the counter asks for gradients else
     picture = x = torch.empty(1, preprocess.channels, side, side, device="meta")
@@ -57,7 +56,7 @@ def measure(chain: nn.Sequential, preprocess: Preprocess) -> list[StageInfo]:
 
 
 def passes(chain: nn.Module, preprocess: Preprocess) -> None:
-    """Sends one picture through a twin without data; whatever the network raises is raised."""
+    """Send one picture through a twin without data; whatever the network raises is raised."""
     side = preprocess.size
     with torch.no_grad():
         meta_twin(chain).eval()(torch.empty(1, preprocess.channels, side, side, device="meta"))
@@ -73,7 +72,7 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, weights: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.weights = {tensor.untyped_storage()._cdata for tensor in weights}
-        self.alive: dict[int, tuple[Any, int]] = {}
+        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
         self.peak = 0
 
     def add(self, tensor: Tensor) -> None:
@@ -83,10 +82,14 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.alive[storage._cdata] = (weak, storage.nbytes())
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         result = func(*args, **(kwargs or {}))
-        self.alive = {key: one for key, one in self.alive.items() if not one[0].expired()}
+        self.alive = {key: one for key, one in self.alive.items() if not one[0].expired()}  # type: ignore[no-untyped-call]
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self.add(tensor)
@@ -95,7 +98,7 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def meta_twin(module: nn.Module) -> nn.Module:
-    """A copy with the same structure whose tensors have shapes and no data."""
+    """Return a copy with the same structure whose tensors have shapes and no data."""
     memo: dict[int, object] = {}
     for parameter in module.parameters():
         memo[id(parameter)] = nn.Parameter(_hollow(parameter), parameter.requires_grad)

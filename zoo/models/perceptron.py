@@ -24,7 +24,7 @@ WIDTHS = (784, 200, 100, 60, 30)
 
 
 def perceptron(num_classes: int = 10) -> nn.Sequential:
-    """One dense layer: N 1 28 28 grey values in, N K class scores out."""
+    """Return one dense layer: N 1 28 28 grey values in, N K class scores out."""
     stages = OrderedDict(
         flatten=nn.Flatten(),  #           N 784
         fc=nn.Linear(784, num_classes),  # N K

@@ -27,7 +27,7 @@ Forward = Callable[..., Tensor]
 
 
 def tokens(model: nn.Module, head: str) -> tuple[nn.Sequential, Published] | None:
-    """A transformer as `embed`, `blocks`, `norm`, `pool`, `head`; None if it has no such parts.
+    """Return a transformer as `embed`, `blocks`, `norm`, `pool`, `head`; None for other models.
 
     embed: patches with class token and positions, N T C. pool: what is between the last norm and
     the head, N C.
@@ -56,7 +56,7 @@ def tokens(model: nn.Module, head: str) -> tuple[nn.Sequential, Published] | Non
 
 
 def pooled(model: nn.Module, head: str) -> tuple[nn.Sequential, Published] | None:
-    """The model's children, with the head's module in two: `pool`, and its last layer as `head`."""
+    """Return the model's children, the head's module in two: `pool`, and its last layer `head`."""
     top, _, inner = head.partition(".")
     children = dict(model.named_children())
     before = OrderedDict((n, child) for n, child in children.items() if n != top)
@@ -68,7 +68,7 @@ def pooled(model: nn.Module, head: str) -> tuple[nn.Sequential, Published] | Non
 
 
 def backbone(model: nn.Module, head: str) -> tuple[nn.Sequential, Published]:
-    """The whole model without its last layer, and that layer."""
+    """Return the whole model without its last layer, and that layer."""
     parts = OrderedDict(backbone=without(model, head), head=model.get_submodule(head))
     return nn.Sequential(parts), (("backbone.", ""), ("head.", f"{head}."))
 
@@ -77,20 +77,20 @@ ON_FEATURES: Published = (("backbone.", ""),)  # files have no head that fits
 
 
 def on_features(model: nn.Module, num_classes: int) -> nn.Sequential:
-    """A model of timm without its classifier, and a new head on its features, N D."""
+    """Return a model of timm without its classifier, and a new head on its features, N D."""
     head = nn.Linear(width(model), num_classes)
     return nn.Sequential(OrderedDict(backbone=model, head=head))
 
 
 def width(model: nn.Module) -> int:
-    """D, the length of the features that a model of timm gives, as it says."""
+    """Return D, the length of the features that a model of timm gives, as it says."""
     return int(getattr(model, "head_hidden_size", 0) or getattr(model, "num_features", 0))
 
 
 def twin(
     model: M, forward: Forward, keep: Iterable[str], own: bool = True, **instead: nn.Module
 ) -> M:
-    """A shallow copy that holds the children in `keep`, and these `instead`; the rest is Identity.
+    """Return a shallow copy with the children in `keep`, and these `instead`; others are Identity.
 
     own: whether it holds the model's own parameters and buffers, too.
     """
@@ -105,12 +105,12 @@ def twin(
 
 
 def without(module: M, path: str) -> M:
-    """A shallow copy of `module` with nothing at the dotted `path`."""
+    """Return a shallow copy of `module` with nothing at the dotted `path`."""
     return swap(module, path, nn.Identity())
 
 
 def swap(module: M, path: str, new: nn.Module) -> M:
-    """A shallow copy of `module` with another child at the dotted `path`."""
+    """Return a shallow copy of `module` with another child at the dotted `path`."""
     name, _, rest = path.partition(".")
     made = copy.copy(module)
     made._modules = dict(module._modules)
@@ -120,7 +120,7 @@ def swap(module: M, path: str, new: nn.Module) -> M:
 
 @cache
 def _running(kind: type[nn.Module], forward: Forward) -> type[nn.Module]:
-    """A class whose forward is another one."""
+    """Return a class whose forward is another one."""
     return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
 
 
@@ -133,7 +133,7 @@ def _pooled(self: nn.Module, x: Tensor) -> Tensor:
 
 
 def _in_a_row(model: nn.Module, blocks: nn.Module) -> nn.Sequential:
-    """The blocks, each of which looks up the rotary positions itself where the model has them."""
+    """Return the blocks; each looks up the rotary positions itself where the model has them."""
     rope = getattr(model, "rope", None)
     parts = OrderedDict(blocks.named_children())
     if isinstance(rope, nn.Module) and not isinstance(rope, nn.Identity):

@@ -62,7 +62,7 @@ class LastStep(nn.Module):
 
 
 def _draw_(layer: nn.RNNBase) -> None:
-    """The start of training: see the head of the file."""
+    """Return the start of training: see the head of the file."""
     weights = dict(layer.named_parameters())
     gates = 4 if isinstance(layer, nn.LSTM) else 1  # input, forget, cell, output
     nn.init.xavier_uniform_(weights["weight_ih_l0"])

@@ -15,6 +15,7 @@ convolution, which errs on 20.7 % for 21.8 %. Built here is the first, as v1.5; 
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -70,49 +71,11 @@ class Bottleneck(nn.Module):
 
 Block = type[BasicBlock] | type[Bottleneck]
 
-# Block, and how many of them at 56, 28, 14 and 7 pixels: table 1.
-VARIANTS: dict[str, tuple[Block, tuple[int, int, int, int]]] = {
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet34": (BasicBlock, (3, 4, 6, 3)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-    "resnet101": (Bottleneck, (3, 4, 23, 3)),
-    "resnet152": (Bottleneck, (3, 8, 36, 3)),
-    "resnet200": (Bottleneck, (3, 24, 36, 3)),
-}
 
-
-def resnet18(num_classes: int = 1000) -> nn.Sequential:
-    """ResNet-18: N 3 224 224 in, N K class scores out."""
-    return _resnet("resnet18", num_classes)
-
-
-def resnet34(num_classes: int = 1000) -> nn.Sequential:
-    """ResNet-34: N 3 224 224 in, N K class scores out."""
-    return _resnet("resnet34", num_classes)
-
-
-def resnet50(num_classes: int = 1000) -> nn.Sequential:
-    """ResNet-50 v1.5: N 3 224 224 in, N K class scores out."""
-    return _resnet("resnet50", num_classes)
-
-
-def resnet101(num_classes: int = 1000) -> nn.Sequential:
-    """ResNet-101 v1.5: N 3 224 224 in, N K class scores out."""
-    return _resnet("resnet101", num_classes)
-
-
-def resnet152(num_classes: int = 1000) -> nn.Sequential:
-    """ResNet-152 v1.5: N 3 224 224 in, N K class scores out."""
-    return _resnet("resnet152", num_classes)
-
-
-def resnet200(num_classes: int = 1000) -> nn.Sequential:
-    """ResNet-200 v1.5: N 3 224 224 in, N K class scores out."""
-    return _resnet("resnet200", num_classes)
-
-
-def _resnet(variant: str, num_classes: int) -> nn.Sequential:
-    block, depths = VARIANTS[variant]
+def _resnet(
+    block: Block, depths: tuple[int, int, int, int], num_classes: int = 1000
+) -> nn.Sequential:
+    """Build a network with so many blocks at 56, 28, 14 and 7 pixels: N 3 224 224 in, N K out."""
     e = block.expansion
     stages = OrderedDict(
         conv1=nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False),  # N 64 112 112
@@ -142,3 +105,12 @@ def _shortcut(channels: int, outs: int, stride: int) -> nn.Sequential | None:
     return nn.Sequential(
         nn.Conv2d(channels, outs, 1, stride=stride, bias=False), nn.BatchNorm2d(outs)
     )
+
+
+# Table 1; each takes the number of classes.
+resnet18 = partial(_resnet, BasicBlock, (2, 2, 2, 2))
+resnet34 = partial(_resnet, BasicBlock, (3, 4, 6, 3))
+resnet50 = partial(_resnet, Bottleneck, (3, 4, 6, 3))
+resnet101 = partial(_resnet, Bottleneck, (3, 4, 23, 3))
+resnet152 = partial(_resnet, Bottleneck, (3, 8, 36, 3))
+resnet200 = partial(_resnet, Bottleneck, (3, 24, 36, 3))

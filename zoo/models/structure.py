@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +41,7 @@ class NotAChain(Exception):
 def find_structure(
     make: Callable[[], nn.Module], hint: object, num_classes: int, preprocess: Preprocess
 ) -> Structure:
-    """The finest form of the model that is proved equal to it.
+    """Return the finest form of the model that is proved equal to it.
 
     make: gives the model on the meta device. hint: what the library says its head is called.
     Raises NotAChain with the reason.
@@ -70,7 +69,7 @@ def _find(
 
 
 def features_structure(model: nn.Module, preprocess: Preprocess) -> Structure:
-    """The whole model under a new head, where its own classifier is more than one last layer.
+    """Return the whole model under a new head, as its own classifier is more than one layer.
 
     model: without its classifier, on the meta device. Raises NotAChain where its features are not
     one row a picture.
@@ -85,7 +84,7 @@ def features_structure(model: nn.Module, preprocess: Preprocess) -> Structure:
 
 
 def assemble(model: nn.Module, stages: tuple[str, ...], published: Published) -> nn.Sequential:
-    """The chain of these stages; those that the model does not have are inserted."""
+    """Return the chain of these stages; those that the model does not have are inserted."""
     head = dict(published).get("head.", "").rstrip(".")
     if not published:
         made: dict[str, nn.Module] = {
@@ -103,7 +102,7 @@ def assemble(model: nn.Module, stages: tuple[str, ...], published: Published) ->
 def _pieced(
     model: nn.Module, head: str
 ) -> Iterator[tuple[tuple[str, ...], nn.Sequential, Published]]:
-    """The forms whose stages are no children of the model, finest first."""
+    """Yield the forms whose stages are no children of the model, finest first."""
     for form in (pieces.pooled, pieces.tokens, pieces.backbone):
         found = form(model, head)
         if found:
@@ -112,7 +111,7 @@ def _pieced(
 
 
 def _head_name(model: nn.Module, hint: object, num_classes: int) -> str:
-    """The dotted name of the last Linear, or 1 x 1 convolution, that gives the classes."""
+    """Return the dotted name of the last Linear, or 1 x 1 convolution, that gives the classes."""
     names = [name for name, module in model.named_modules() if _gives(module, num_classes)]
     if not names:
         raise NotAChain(f"it has no last layer that gives its {num_classes} classes")
@@ -126,7 +125,7 @@ def _gives(module: nn.Module, num_classes: int) -> bool:
 
 
 def _forms(model: nn.Module, head: str) -> Iterator[tuple[tuple[str, ...], Published]]:
-    """The ways in which the model may be a chain, the finest first."""
+    """Yield the ways in which the model may be a chain, the finest first."""
     pieced = [(stages, published) for stages, _, published in _pieced(model, head)]
     yield from pieced[:-1]
     for stages in _rows_of_children(model, head):
@@ -135,7 +134,7 @@ def _forms(model: nn.Module, head: str) -> Iterator[tuple[tuple[str, ...], Publi
 
 
 def _rows_of_children(model: nn.Module, head: str) -> Iterator[tuple[str, ...]]:
-    """The model's children, in order, with the pooling that its forward may have in between."""
+    """Yield the model's children, in order, with the pooling that its forward may add."""
     children = tuple(name for name, _ in model.named_children())
     at = children.index(head.split(".")[0])
     if not any(_has_parameters(model.get_submodule(name)) for name in children[:at]):
@@ -151,7 +150,7 @@ def _rows_of_children(model: nn.Module, head: str) -> Iterator[tuple[str, ...]]:
 
 
 def _cut(chain: nn.Sequential, head: str) -> str:
-    """The last place with parameters before the head's layer; in the head's own stage, all of it.
+    """Return the last place with parameters before the head; in the head's own stage, all of it.
 
     What that stage has before the layer (norm, a hidden layer with its ReLU) was trained, too.
     """
@@ -228,16 +227,22 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._numbers: dict[int, int] = {}
         self._alive: list[Tensor] = []  # an id is only an identity while its tensor lives
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         given = self.key((args, kwargs or {}))
         out = func(*args, **(kwargs or {}))
         self.calls.append((func, given, self.key(out)))
         return out
 
-    def key(self, tree: Any) -> object:
+    def key(self, tree: object) -> object:
         return tree_map(self._leaf, tree)
 
-    def _leaf(self, leaf: Any) -> object:
+    def _leaf(self, leaf: object) -> object:
         if not isinstance(leaf, Tensor):
             return leaf
         if id(leaf) in self._names:

@@ -9,6 +9,7 @@ Names, order and the adaptive pooling (which changes nothing at 224) are torchvi
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 
 from torch import nn
 
@@ -17,33 +18,13 @@ from zoo.models.initial import he_normal_
 
 # Convolutions per block; every block ends with a pooling that halves height and width.
 WIDTHS = (64, 128, 256, 512, 512)
-DEPTHS = {
-    "vgg16": (2, 2, 3, 3, 3),  # D
-    "vgg19": (2, 2, 4, 4, 4),  # E
-}
 
 
-def vgg16(num_classes: int = 1000, norm: str = "none") -> nn.Sequential:
-    """VGG, configuration D: N 3 224 224 in, N K class scores out. norm: none, batch or layer."""
-    return _vgg(DEPTHS["vgg16"], num_classes, norm)
+def _vgg(depths: tuple[int, ...], num_classes: int = 1000, norm: str = "none") -> nn.Sequential:
+    """Build a network with so many convolutions per block: N 3 224 224 in, N K class scores out.
 
-
-def vgg16_bn(num_classes: int = 1000) -> nn.Sequential:
-    """VGG, configuration D, with BatchNorm: N 3 224 224 in, N K class scores out."""
-    return _vgg(DEPTHS["vgg16"], num_classes, "batch")
-
-
-def vgg19(num_classes: int = 1000, norm: str = "none") -> nn.Sequential:
-    """VGG, configuration E: N 3 224 224 in, N K class scores out. norm: none, batch or layer."""
-    return _vgg(DEPTHS["vgg19"], num_classes, norm)
-
-
-def vgg19_bn(num_classes: int = 1000) -> nn.Sequential:
-    """VGG, configuration E, with BatchNorm: N 3 224 224 in, N K class scores out."""
-    return _vgg(DEPTHS["vgg19"], num_classes, "batch")
-
-
-def _vgg(depths: tuple[int, ...], num_classes: int, norm: str) -> nn.Sequential:
+    norm: none, batch or layer.
+    """
     classifier = nn.Sequential(
         nn.Linear(512 * 7 * 7, 4096),  # N 4096
         nn.ReLU(),
@@ -73,3 +54,10 @@ def _features(depths: tuple[int, ...], norm: str) -> nn.Sequential:
             channels = width
         layers.append(nn.MaxPool2d(2))  # N 64 112 112, 128 56 56, 256 28 28, 512 14 14, 512 7 7
     return nn.Sequential(*layers)
+
+
+# Columns D and E; each takes the number of classes.
+vgg16 = partial(_vgg, (2, 2, 3, 3, 3))
+vgg19 = partial(_vgg, (2, 2, 4, 4, 4))
+vgg16_bn = partial(vgg16, norm="batch")
+vgg19_bn = partial(vgg19, norm="batch")

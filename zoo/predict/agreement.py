@@ -20,11 +20,11 @@ from zoo.predict.predictor import Predictor, is_run
 def measured(
     model: str, ours: Predictor, exact: Callable[[], Predictor], inputs: Sequence[Input]
 ) -> tuple[int, int]:
-    """(equal answers, answers) on these pictures. exact: opens what ours is compared with.
+    """Return (equal answers, answers) on these pictures. exact: opens what ours is compared with.
 
     What was found of a run holds as long as its network, the engine and the photos are the same.
     """
-    place = kept(model, ours, inputs)
+    place = _place(model, ours, inputs)
     with suppress(OSError, ValueError, KeyError, TypeError):
         if place and (content := read_sealed(place)) is not None:
             found = json.loads(content)
@@ -37,8 +37,8 @@ def measured(
     return same, count
 
 
-def kept(model: str, ours: Predictor, inputs: Sequence[Input]) -> Path | None:
-    """Where it is remembered."""
+def _place(model: str, ours: Predictor, inputs: Sequence[Input]) -> Path | None:
+    """Return the file in which the agreement of a run is remembered."""
     if not is_run(model):
         return None
     network = [weights.hash_of(Path(model, name)) for name in ("model.safetensors", "run.json")]
@@ -49,7 +49,7 @@ def kept(model: str, ours: Predictor, inputs: Sequence[Input]) -> Path | None:
 
 
 def agreement(ours: Predictor, exact: Predictor, inputs: Sequence[Input]) -> tuple[int, int]:
-    """(equal answers, answers) of two predictors on the same inputs.
+    """Return (equal answers, answers) of two predictors on the same inputs.
 
     A picture that only one of them answers is answered otherwise; one that neither does is none.
     """

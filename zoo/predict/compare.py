@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ from zoo.data.names import plain
 from zoo.errors import DataError, RunError, UsageError
 from zoo.metrics import holm, mcnemar
 from zoo.network import model_file
+from zoo.predict.evaluate import ProgressFn, evaluate
 from zoo.predict.evaluation_set import Places
+from zoo.predict.predictor import open_predictor
 from zoo.run import Run
 
 LEVEL = 0.05
 APART = ("model", "cut")  # settings with a column of their own
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +41,18 @@ class Compared:
 
     name: str
     record: dict[str, Any]
-    settings: dict[str, Any]
+    settings: Mapping[str, object]
     answers: dict[str, tuple[str, bool]]
     digests: dict[str, str]
     trained: frozenset[str]
 
     def seen_by(self, other: Compared) -> set[str]:
-        """The val photos that another run was trained on."""
+        """Return the val photos that another run was trained on."""
         known = other.trained
         return {path for path in self.answers if {path, self.digests.get(path)} & known}
 
     def once(self) -> dict[str, str]:
-        """By digest the val photos whose content no other val photo has."""
+        """Return by digest the val photos whose content no other val photo has."""
         counts = Counter(self.digests.values())
         return {digest: path for path, digest in self.digests.items() if counts[digest] == 1}
 
@@ -77,7 +78,7 @@ class Pair:
 
     @property
     def better(self) -> str:
-        """The run that is better, where there is evidence of it."""
+        """Return the run that is better, where there is evidence of it."""
         if self.p >= LEVEL:
             return ""
         return self.first if self.only_first > self.only_second else self.second
@@ -92,26 +93,24 @@ class Comparison:
     pairs: tuple[Pair, ...]
 
 
-def compare(folders: Sequence[str], progress: Progress, *, trusts: bool = False) -> Comparison:
-    """Raises UsageError, RunError, and DataError for runs that have nothing in common.
+def compare(folders: Sequence[str], progress: ProgressFn, *, trusts: bool = False) -> Comparison:
+    """Compare each two of the runs on the val photos that they have in common.
 
-    trusts: a network that was changed after its run was finished is measured as it is.
+    trusts: a network that was changed after its run was finished is measured as it is. Raises
+    UsageError, RunError, and DataError for runs that have nothing in common.
     """
-    opened = [(name, check(name, trusts)) for name in folders]
-    check_together(opened)
+    opened = [(name, _open(name, trusts)) for name in folders]
+    _check_together(opened)
     places = Places()
-    runs = tuple(compared(name, run, places, progress) for name, run in opened)
-    found = [tally(first, second) for first, second in itertools.combinations(runs, 2)]
-    alone = [mcnemar(row["only_first"], row["only_second"]) for row in found]
-    pairs = tuple(
-        Pair(**row, p_alone=one, p=adjusted)
-        for row, one, adjusted in zip(found, alone, holm(alone), strict=True)
-    )
-    return Comparison(runs, differing(runs), pairs)
+    runs = tuple(_compared(name, run, places, progress) for name, run in opened)
+    pairs = [_tally(first, second) for first, second in itertools.combinations(runs, 2)]
+    adjusted = holm([pair.p_alone for pair in pairs])
+    pairs = [replace(pair, p=p) for pair, p in zip(pairs, adjusted, strict=True)]
+    return Comparison(runs, _differing(runs), tuple(pairs))
 
 
-def check(name: str, trusts: bool = False) -> Run:
-    """A finished run of a classifier."""
+def _open(name: str, trusts: bool = False) -> Run:
+    """Open a finished run of a classifier. Raises UsageError, RunError."""
     if Path(name).is_file():
         folder = Path(name).parent
         hint = f"`zoo evaluate {name} --data PHOTOS` measures an exported file"
@@ -132,7 +131,7 @@ def check(name: str, trusts: bool = False) -> Run:
     return run
 
 
-def check_together(runs: Sequence[tuple[str, Run]]) -> None:
+def _check_together(runs: Sequence[tuple[str, Run]]) -> None:
     if len(runs) < 2:
         raise UsageError("one run has nothing to be compared with", "`zoo compare RUN RUN`")
     seen: dict[Path, str] = {}
@@ -150,11 +149,11 @@ def check_together(runs: Sequence[tuple[str, Run]]) -> None:
             )
 
 
-def compared(name: str, run: Run, places: Places, progress: Progress) -> Compared:
+def _compared(name: str, run: Run, places: Places, progress: ProgressFn) -> Compared:
     path = run.path("val.csv")
     _, model = model_file(run)
     own = run.record.get("model_sha256", model) == model  # else val.csv is of another network
-    rows = read(run) if path.is_file() and own else measure(name, run, progress)
+    rows = _read(run) if path.is_file() and own else _measure(name, run, progress)
     root = Path(run.record["data"]["root"])
     answers = {places.of(str(root / path)): (label, right) for path, label, right in rows}
     held = zip(run.photos("val"), run.digests("val"), strict=True)
@@ -166,8 +165,8 @@ def compared(name: str, run: Run, places: Places, progress: Progress) -> Compare
     return Compared(name, run.record, settings, answers, digests, frozenset(trained))
 
 
-def read(run: Run) -> list[tuple[str, str, bool]]:
-    """(path, label, right) of each row of val.csv."""
+def _read(run: Run) -> list[tuple[str, str, bool]]:
+    """Return (path, label, right) of each row of val.csv."""
     try:
         rows = list(run.rows("val.csv", ("path", "label", "predicted")))
     except RunError as error:
@@ -178,21 +177,20 @@ def read(run: Run) -> list[tuple[str, str, bool]]:
     return [(row["path"], row["label"], row["label"] == row["predicted"]) for row in rows]
 
 
-def measure(name: str, run: Run, progress: Progress) -> list[tuple[str, str, bool]]:
-    """The same, by running the network."""
-    from zoo.predict.evaluate import evaluate
-    from zoo.predict.predictor import open_predictor
+def _measure(name: str, run: Run, progress: ProgressFn) -> list[tuple[str, str, bool]]:
+    """Return the same by running the network."""
+    from zoo.predict.predictor import Opening
 
     photos = [(str(path), label) for path, label in run.labelled("val")]
-    found = evaluate([open_predictor(name, trusts=run.trusts)], photos, progress)
+    found = evaluate([open_predictor(name, Opening(trusts=run.trusts))], photos, progress)
     labels, (answers,) = dict(photos), found.answers
     rows = zip(found.paths, answers.correct, strict=True)
     return [(path, labels[path], bool(right)) for path, right in rows]
 
 
-def tally(first: Compared, second: Compared) -> dict[str, Any]:
-    """The fields of a Pair that are counted."""
-    couples = paired(first, second)
+def _tally(first: Compared, second: Compared) -> Pair:
+    """Count the photos that both, one or none of the runs has right."""
+    couples = _paired(first, second)
     gone, other_gone = first.seen_by(second), second.seen_by(first)
     shared = [(a, b) for a, b in couples if a not in gone and b not in other_gone]
     left_out = len(gone) + len(other_gone)
@@ -204,7 +202,7 @@ def tally(first: Compared, second: Compared) -> dict[str, Any]:
             "train them on the same photos with the same --seed and --val-fraction, or measure "
             f"them on others: `zoo evaluate {first.name} {second.name} --data PHOTOS`",
         )
-    counts = {(ours, theirs): 0 for ours in (True, False) for theirs in (True, False)}
+    counts: Counter[tuple[bool, bool]] = Counter()
     for path, twin in shared:
         (label, ours), (other, theirs) = first.answers[path], second.answers[twin]
         if plain(label) != plain(other):
@@ -214,20 +212,23 @@ def tally(first: Compared, second: Compared) -> dict[str, Any]:
                 "train both with the same labels",
             )
         counts[ours, theirs] += 1
-    return {
-        "first": first.name,
-        "second": second.name,
-        "photos": len(shared),
-        "both": counts[True, True],
-        "only_first": counts[True, False],
-        "only_second": counts[False, True],
-        "neither": counts[False, False],
-        "left_out": left_out,
-    }
+    p = mcnemar(counts[True, False], counts[False, True])
+    return Pair(
+        first=first.name,
+        second=second.name,
+        photos=len(shared),
+        both=counts[True, True],
+        only_first=counts[True, False],
+        only_second=counts[False, True],
+        neither=counts[False, False],
+        left_out=left_out,
+        p_alone=p,
+        p=p,
+    )
 
 
-def paired(first: Compared, second: Compared) -> list[tuple[str, str]]:
-    """The paths of each photo that is in the val part of both: the same one, or that of a copy."""
+def _paired(first: Compared, second: Compared) -> list[tuple[str, str]]:
+    """Return the paths of each photo in the val part of both: the same, or that of a copy."""
     same = first.answers.keys() & second.answers.keys()
     ours, theirs = first.once(), second.once()
     copies = [(ours[digest], theirs[digest]) for digest in ours.keys() & theirs.keys()]
@@ -235,7 +236,7 @@ def paired(first: Compared, second: Compared) -> list[tuple[str, str]]:
     return sorted([(path, path) for path in same] + rest)
 
 
-def differing(runs: Sequence[Compared]) -> tuple[str, ...]:
-    """The settings that are not the same in all runs, in the order of a recipe."""
+def _differing(runs: Sequence[Compared]) -> tuple[str, ...]:
+    """Return the settings that are not the same in all runs, in the order of a recipe."""
     names = [name for name in recipe.table() if name not in APART]
     return tuple(name for name in names if len({repr(run.settings.get(name)) for run in runs}) > 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,10 +17,13 @@ from zoo.data.views import plain_view
 from zoo.engine import Array, Engine
 from zoo.engine.pipeline import answers
 from zoo.errors import ImageError, UnknownStage, UsageError
-from zoo.network import Network
+from zoo.network import Network, Progress
 from zoo.predict import folder_labels
 from zoo.predict.inputs import Input
-from zoo.predict.predictor import open_network
+from zoo.predict.predictor import AS_IT_IS, Opening, open_network
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Embedder:
     about: str
 
     def rows(self, inputs: Iterable[Input]) -> Iterator[Embedding]:
-        """One Embedding for each input, in order, in constant memory."""
+        """Yield one Embedding for each input, in order, in constant memory."""
         for item, result in answers(inputs, lambda item: self.load(item.file), self.engine):
             label = folder_labels.known(item)
             if isinstance(result, ImageError):
@@ -68,22 +72,22 @@ class Embedder:
             yield Embedding(item.shown, "ok", label, result[: self.width], guess)
 
 
-def open_embedder(
-    name: str,
-    *,
-    stage: str | None = None,
-    flat: bool = False,
-    guesses: bool = False,
-    choice: str | None = None,
-    device: str = "auto",
-    seed: int = 0,
-    progress: Callable[[int, int | None], None] | None = None,
-    trusts: bool = False,
-) -> Embedder:
-    """An Embedder for a run folder or a model's name. Raises UnknownStage and all of those.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which features: those that leave `stage`, else the stage that says most about a picture.
 
-    trusts: a network that was changed after the run was finished is used all the same.
+    flat: a map is not averaged over its places. guesses: class scores behind them.
     """
+
+    stage: str | None = None
+    flat: bool = False
+    guesses: bool = False
+
+
+def open_embedder(
+    name: str, wanted: Wanted, how: Opening = AS_IT_IS, progress: Progress | None = None
+) -> Embedder:
+    """Return an Embedder for a run folder or a model's name. Raises UnknownStage, UsageError."""
     if name.lower().endswith(".onnx"):
         raise UsageError(
             f"{name} is an exported file, which has no stages",
@@ -94,16 +98,13 @@ def open_embedder(
     from zoo.engine.torch import TorchEngine
     from zoo.models import cut, tap
 
-    net, place, about = open_network(
-        name, choice=choice, device=device, seed=seed, progress=progress, trusts=trusts
-    )
-    stage, why = (stage, "asked for") if stage else default_stage(net)
+    net, place, about = open_network(name, how, progress)
+    stage, why = (wanted.stage, "asked for") if wanted.stage else _default_stage(net)
     first, rest = cut.halves(net.chain.eval(), stage)
-    shape = shape_after(first, net)
-    axes, how = ((), "flat") if flat else averaged(shape)
-    scored = guesses and bool(net.classes) and len(rest) > 0
+    shape = _shape_after(first, net)
+    axes, how_kept = ((), "flat") if wanted.flat else averaged(shape)
+    scored = wanted.guesses and bool(net.classes) and len(rest) > 0
     wrapped = nn.Sequential(tap.Tap(first, axes, rest if scored else None))
-    kept = [length for axis, length in enumerate(shape, 1) if axis not in axes]
     return Embedder(
         TorchEngine(wrapped, net.preprocess, place),
         net.classes,
@@ -111,14 +112,14 @@ def open_embedder(
         stage,
         why,
         shape,
-        prod(kept),
-        how,
+        prod(length for axis, length in enumerate(shape, 1) if axis not in axes),
+        how_kept,
         about,
     )
 
 
-def default_stage(net: Network) -> tuple[str, str]:
-    """The stage that says most about a picture, and why."""
+def _default_stage(net: Network) -> tuple[str, str]:
+    """Return the stage that says most about a picture, and why."""
     from zoo.models import cut
 
     if net.spec.task == "reconstruct":
@@ -132,11 +133,10 @@ def default_stage(net: Network) -> tuple[str, str]:
     return stage, f"what the head {net.spec.head} sees"
 
 
-def shape_after(first: object, net: Network) -> tuple[int, ...]:
-    """What leaves a part of the chain for one picture."""
+def _shape_after(first: nn.Sequential, net: Network) -> tuple[int, ...]:
+    """Return what leaves a part of the chain for one picture."""
     import torch
 
-    assert isinstance(first, torch.nn.Module)
     side, channels = net.preprocess.size, net.preprocess.channels
     with torch.inference_mode():
         values = first.cpu()(torch.zeros(1, channels, side, side))
@@ -144,7 +144,7 @@ def shape_after(first: object, net: Network) -> tuple[int, ...]:
 
 
 def averaged(shape: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
-    """The axes to average over (0 is the batch's), and that in words.
+    """Return the axes to average over (0 is the batch's), and that in words.
 
     Pictures are square, so H = W: channels come first unless only the first two are equal.
     """

@@ -31,16 +31,16 @@ Put = Callable[[Embedding], None]
 def write(
     rows: Iterable[Embedding], path: Path | None, width: int, stdout: IO[str], safe: bool = False
 ) -> None:
-    """Writes every row; without a path as CSV to stdout. width: numbers of a row."""
+    """Write every row; without a path as CSV to stdout. width: numbers of a row."""
     if path is None:
-        with csv_rows(stdout, width, safe) as put:
+        with _csv_rows(stdout, width, safe) as put:
             for row in rows:
                 put(row)
         return
     formats: dict[str, Callable[[Path, int], AbstractContextManager[Put]]] = {
-        ".parquet": parquet_rows,
-        ".csv": partial(csv_file, safe=safe),
-        ".npz": npz_rows,
+        ".parquet": _parquet_rows,
+        ".csv": partial(_csv_file, safe=safe),
+        ".npz": _npz_rows,
     }
     with (
         replacing(path) as temporary,
@@ -51,23 +51,23 @@ def write(
             put(row)
 
 
-def texts(row: Embedding) -> list[str]:
-    """In the order of COLUMNS, as any encoding can hold them."""
+def _texts(row: Embedding) -> list[str]:
+    """Return the texts in the order of COLUMNS, as any encoding can hold them."""
     return [show_name(text) for text in (row.path, row.status, row.label, row.error)]
 
 
 @contextmanager
-def csv_file(path: Path, width: int, safe: bool) -> Iterator[Put]:
+def _csv_file(path: Path, width: int, safe: bool) -> Iterator[Put]:
     with (
         open(path, "w", newline="", encoding="utf-8") as file,
-        csv_rows(file, width, safe) as put,
+        _csv_rows(file, width, safe) as put,
     ):
         yield put
 
 
 @contextmanager
-def csv_rows(file: IO[str], width: int, safe: bool) -> Iterator[Put]:
-    """Nine digits, from which a float32 is read back exactly."""
+def _csv_rows(file: IO[str], width: int, safe: bool) -> Iterator[Put]:
+    """Write nine digits, from which a float32 is read back exactly."""
     how = {"safe": safe, "screen": as_data(file)}
     file.write(csv_line([*COLUMNS, *(f"f{number}" for number in range(width))]))
 
@@ -80,8 +80,8 @@ def csv_rows(file: IO[str], width: int, safe: bool) -> Iterator[Put]:
 
 
 @contextmanager
-def parquet_rows(path: Path, width: int) -> Iterator[Put]:
-    """Row groups of about GROUP_VALUES numbers; what is not known is null."""
+def _parquet_rows(path: Path, width: int) -> Iterator[Put]:
+    """Write row groups of about GROUP_VALUES numbers; what is not known is null."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -96,7 +96,7 @@ def parquet_rows(path: Path, width: int) -> Iterator[Put]:
 
     def flush() -> None:
         if waiting:
-            cleaned = [[text or None for text in texts(row)] for row in waiting]
+            cleaned = [[text or None for text in _texts(row)] for row in waiting]
             named = zip(*cleaned, strict=True)
             columns = [pa.array(list(column), pa.string()) for column in named]
             features = [row.features for row in waiting]
@@ -110,14 +110,14 @@ def parquet_rows(path: Path, width: int) -> Iterator[Put]:
 
 
 @contextmanager
-def npz_rows(path: Path, width: int) -> Iterator[Put]:
-    """Numbers go by way of a temporary file, whose length the header must state."""
+def _npz_rows(path: Path, width: int) -> Iterator[Put]:
+    """Write numbers by way of a temporary file: the header must state how many there are."""
     names: list[list[str]] = []
     nothing = np.full(width, np.nan, "<f4")
     with TemporaryFile(dir=path.parent) as numbers:
 
         def put(row: Embedding) -> None:
-            names.append(texts(row))
+            names.append(_texts(row))
             values = nothing if row.features is None else row.features
             numbers.write(np.asarray(values, "<f4").tobytes())
 

@@ -13,18 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from zoo.data.names import matching
-from zoo.data.samples import SEPARATOR, labels_in
+from zoo.data.samples import SEPARATOR, Photos, labels_in
 from zoo.errors import DataError, UsageError
-from zoo.metrics import (
-    Array,
-    LabelReport,
-    Report,
-    calibration_error,
-    label_report,
-    report,
-)
+from zoo.metrics import Array, LabelReport, Report, calibration_error, label_report, report
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import Predictor
+
+ProgressFn = Callable[[int, int], None]  # done, of how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +61,13 @@ class LabelEvaluation:
     errors: tuple[tuple[str, str], ...]
 
 
-def evaluate(
-    members: Sequence[Predictor],
-    photos: Sequence[tuple[str, str]],
-    progress: Callable[[int, int], None],
-) -> Evaluation:
-    """photos: path and class of each. Raises DataError for a class that the members do not know."""
+def evaluate(members: Sequence[Predictor], photos: Photos, progress: ProgressFn) -> Evaluation:
+    """Measure members on photos (path, class). Raises DataError for a class they do not know."""
     classes = members[0].classes
-    known = known_classes(members, {label for _, label in photos})
-    tables, readable, errors = ask(members, photos, progress)
+    known = _known_classes(members, {label for _, label in photos})
+    tables, readable, errors = _ask(members, photos, progress)
     labels = np.array([classes.index(known[label]) for _, label in photos])[readable]
-    answers = tuple(answers_of(table[readable], labels) for table in tables)
+    answers = tuple(_answers_of(table[readable], labels) for table in tables)
     reports = tuple(report(each.predicted, labels, classes) for each in answers)
     return Evaluation(
         reports[: len(members)],
@@ -89,11 +80,9 @@ def evaluate(
 
 
 def evaluate_several(
-    members: Sequence[Predictor],
-    photos: Sequence[tuple[str, str]],
-    progress: Callable[[int, int], None],
+    members: Sequence[Predictor], photos: Photos, progress: ProgressFn
 ) -> LabelEvaluation:
-    """photos: path and labels (one cell) of each. Raises UsageError for a member of another kind.
+    """Measure members on photos (path, labels in one cell). Raises UsageError for another kind.
 
     A committee has its first member's threshold.
     """
@@ -104,8 +93,8 @@ def evaluate_several(
             "measure them apart",
         )
     labels = [labels_in(cell) for _, cell in photos]
-    known = known_classes(members, {name for cell in labels for name in cell})
-    tables, readable, errors = ask(members, photos, progress)
+    known = _known_classes(members, {name for cell in labels for name in cell})
+    tables, readable, errors = _ask(members, photos, progress)
     marked = [{known[name] for name in cell} for cell in labels]
     truth = np.array([[name in cell for name in classes] for cell in marked])[readable]
     reports = tuple(label_report(table[readable], truth, classes, threshold) for table in tables)
@@ -113,12 +102,10 @@ def evaluate_several(
     return LabelEvaluation(reports[: len(members)], committee, int(readable.sum()), errors)
 
 
-def ask(
-    members: Sequence[Predictor],
-    photos: Sequence[tuple[str, str]],
-    progress: Callable[[int, int], None],
+def _ask(
+    members: Sequence[Predictor], photos: Photos, progress: ProgressFn
 ) -> tuple[list[Array], Array, tuple[tuple[str, str], ...]]:
-    """N x K probabilities of each member and then of the committee, who is readable, and errors."""
+    """Return N x K probabilities of members, then of the committee; what is readable; errors."""
     classes = members[0].classes
     inputs = [Input(path, path) for path, _ in photos]
     errors: dict[str, str] = {}
@@ -147,19 +134,19 @@ def ask(
     return tables, readable, tuple(sorted(errors.items()))
 
 
-def answers_of(table: Array, labels: Array) -> Answers:
+def _answers_of(table: Array, labels: Array) -> Answers:
     predicted = table.argmax(axis=1)
     return Answers(predicted, table.max(axis=1), predicted == labels)
 
 
-def known_classes(members: Sequence[Predictor], labels: set[str]) -> dict[str, str]:
+def _known_classes(members: Sequence[Predictor], labels: set[str]) -> dict[str, str]:
     """Return the first member's class that each label is, by `names.plain`. Raises DataError."""
     first = members[0].classes
     for member in members[1:]:
         same = matching(member.classes, first)
         if len(set(same.values())) != len(first) or len(same) != len(member.classes):
             raise DataError(
-                f"members know different classes: {differing(member.classes, first)}",
+                f"members know different classes: {_differing(member.classes, first)}",
                 "a committee's members must be trained on the same classes",
             )
     known = matching(labels, first)
@@ -177,5 +164,5 @@ def known_classes(members: Sequence[Predictor], labels: set[str]) -> dict[str, s
     return known
 
 
-def differing(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
+def _differing(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
     return ", ".join(sorted(set(ours) ^ set(theirs))[:5])

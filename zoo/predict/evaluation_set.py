@@ -1,4 +1,4 @@
-"""Which photos a measurement is on: the part that was asked for, less what was trained on."""
+"""Which photos a measurement is on: the part that was requested, less what was trained on."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from zoo.data import labelled
 from zoo.data.decode import read_bytes
+from zoo.data.index import labelled
+from zoo.data.samples import Photos, Skipped
 from zoo.engine.pipeline import batched, ordered
 from zoo.errors import DataError, ImageError, InputError, RunError, UsageError
 from zoo.machine import cores
@@ -19,11 +21,10 @@ from zoo.predict.predictor import check_name
 from zoo.run import Run
 
 PARTS = ("train", "val", "test")
-Photos = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Requested:
     """(path, class) of each photo, and in words where they are from.
 
     skipped: what lies there, too, and is left out, with the reason.
@@ -34,42 +35,41 @@ class Asked:
     skipped: tuple[tuple[str, str], ...] = ()
 
 
-def of_data(data: str, root: Path, part: str | None, *, several: bool = False) -> Asked:
-    """Photos of a folder or manifest. part: None is val, else test, else all that there is.
+def of_data(data: str, root: Path, part: str | None, *, several: bool = False) -> Requested:
+    """Return photos of a folder or manifest. part: None is val, else test, else all there are.
 
     several: a manifest's photo may have no label, also where none has two. Raises UsageError for a
     part that was named and is not there.
     """
-    skipped: list[tuple[str, str]] = []
-    parts = labelled.read(root, several=several, skipped=skipped)
-    found = part_of(data, parts, part)
-    return replace(found, skipped=tuple(skipped))
+    skipped: Skipped = []
+    photos, about = _part_of(data, labelled(root, several=several, skipped=skipped), part)
+    return Requested(photos, about, tuple(skipped))
 
 
-def part_of(data: str, parts: dict[str, Photos], part: str | None) -> Asked:
-    """The part that was asked for. Raises UsageError."""
+def _part_of(data: str, parts: dict[str, Photos], part: str | None) -> tuple[Photos, str]:
+    """Return the part that was requested, and in words where it is from. Raises UsageError."""
     every = [photo for photos in parts.values() for photo in photos]
+    have = [name for name in PARTS if name in parts]
     if part in parts:
-        return Asked(parts[part], f"of {data}, its {part} part")
+        return parts[part], f"of {data}, its {part} part"
     if part == "all":
-        names = " and ".join(name for name in PARTS if name in parts)
-        return Asked(every, f"of {data}, all of them{names and f': {names}'}")
+        names = f": {' and '.join(have)}" if have else ""
+        return every, f"of {data}, all of them{names}"
     if part is not None:
-        have = ", ".join(name for name in PARTS if name in parts)
+        there = f"it has {', '.join(have)}" if have else "it has no parts"
         raise UsageError(
             f"--part {part}: {data} has no {part} part",
-            (f"it has {have}; " if have else "it has no parts; ")
-            + "leave --part out, or give --part all for all of its photos",
+            f"{there}; leave --part out, or give --part all for all of its photos",
         )
     if "val" in parts:
-        return Asked(parts["val"], f"of {data}, its val part")
+        return parts["val"], f"of {data}, its val part"
     if "test" in parts:
-        return Asked(parts["test"], f"of {data}, its test part: it has no val part")
-    return Asked(every, f"of {data}, all of them: it has no val part")
+        return parts["test"], f"of {data}, its test part: it has no val part"
+    return every, f"of {data}, all of them: it has no val part"
 
 
-def of_run(folder: str, part: str | None) -> Asked:
-    """Photos that a run was trained or validated on. Raises UsageError, RunError."""
+def of_run(folder: str, part: str | None) -> Requested:
+    """Return photos that a run was trained or validated on. Raises UsageError, RunError."""
     if not Path(folder).exists():
         if folder.lower().endswith(".onnx"):
             raise InputError(f"there is no file {folder}", "`zoo export onnx RUN` makes one")
@@ -87,11 +87,11 @@ def of_run(folder: str, part: str | None) -> Asked:
         )
     parts = own if part == "all" else [part or "val"]
     photos = [(str(path), label) for each in parts for path, label in run.labelled(each)]
-    return Asked(photos, f"of {folder}, its {' and '.join(parts)} part{'s'[: len(parts) - 1]}")
+    return Requested(photos, f"of {folder}, its {' and '.join(parts)} part{'s'[: len(parts) - 1]}")
 
 
 def tells_several(member: str) -> bool:
-    """Whether this is a run of several labels a photo."""
+    """Return whether this is a run of several labels a photo."""
     if not Path(member, "run.json").exists():
         return False
     return Run.open(Path(member)).record.get("threshold") is not None
@@ -113,7 +113,7 @@ class Known:
 
 
 def known(photos: Photos, members: Sequence[str]) -> Known:
-    """Those of the photos that members were trained on.
+    """Return those of the photos that members were trained on.
 
     A photo is known by where it really is, by its absolute path, links followed; another one by
     its content, where a member has written down what that was. An exported file that lies in its
@@ -122,7 +122,7 @@ def known(photos: Photos, members: Sequence[str]) -> Known:
     place = Places()
     ours = [place.of(path) for path, _ in photos]
     wanted = set(ours)
-    trained = {member: trained_on(member) for member in members}
+    trained = {member: _trained_on(member) for member in members}
     places = {
         member: {place.of(str(path)) for path in paths} & wanted
         for member, (paths, _) in trained.items()
@@ -133,14 +133,14 @@ def known(photos: Photos, members: Sequence[str]) -> Known:
     copies: dict[str, str] = {}
     if every := frozenset().union(*contents.values()):
         rest = dict.fromkeys(path for path, _ in photos if path not in there)
-        copies = {path: digest for path, digest in digests_of(rest) if digest in every}
+        copies = {path: digest for path, digest in _digests_of(rest) if digest in every}
     found = set(copies.values())
     by = tuple(member for member in trained if places[member] or contents[member] & found)
     return Known(frozenset(there | copies.keys()), by, len(copies))
 
 
-def trained_on(member: str) -> tuple[list[Path], list[str]]:
-    """The photos of a run's training and the sha256 of their content.
+def _trained_on(member: str) -> tuple[list[Path], list[str]]:
+    """Return the photos of a run's training and the sha256 of their content.
 
     Nothing where that is not known, as of a model's name.
     """
@@ -164,7 +164,7 @@ class Places:
         self.resolved = cache(os.path.realpath)
 
     def of(self, path: str) -> str:
-        """The real path of a file, or of FILE#N in a container."""
+        """Return the real path of a file, or of FILE#N in a container."""
         file, mark, number = path.rpartition("#")
         if mark and number.isdecimal():
             return f"{self.resolved(file)}#{number}"
@@ -175,7 +175,7 @@ class Places:
 
 
 def unseen(photos: Photos, members: Sequence[str]) -> tuple[Photos, Known]:
-    """The photos that no member was trained on, and what is known of the others.
+    """Return the photos that no member was trained on, and what is known of the others.
 
     Raises DataError where none is left.
     """
@@ -193,19 +193,17 @@ def unseen(photos: Photos, members: Sequence[str]) -> tuple[Photos, Known]:
 AT_ONCE = 16  # files a thread is given
 
 
-def digests_of(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """(path, sha256 in hex) of each file that can be read, in order; each is read once."""
+def _digests_of(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield (path, sha256 in hex) of each file that can be read, in order; each is read once."""
     workers = cores()
     with ThreadPoolExecutor(workers, "zoo-hash") as pool:
-        for found in ordered(pool, look_at, batched(paths, AT_ONCE), 4 * workers):
+        for found in ordered(pool, _hashed, batched(paths, AT_ONCE), 4 * workers):
             yield from found
 
 
-def look_at(paths: list[str]) -> list[tuple[str, str]]:
+def _hashed(paths: list[str]) -> list[tuple[str, str]]:
     found = []
     for path in paths:
-        try:
+        with suppress(ImageError):  # which is told of where it is measured
             found.append((path, hashlib.sha256(read_bytes(path)).hexdigest()))
-        except ImageError:  # is told of where it is measured
-            continue
     return found

@@ -15,13 +15,13 @@ PARTS = (*TRAIN_NAMES, *VAL_NAMES)
 
 
 def known(item: Input) -> str:
-    """The first folder below the one that was named (train and val are passed over), or nothing.
+    """Return the first folder below the one that was named (but train and val), or nothing.
 
     Of a picture in a container the label that lies in it or beside it.
     """
     file, _, number = item.file.rpartition("#")
     if number.isdecimal() and container.is_container(file):
-        names = inside(file)
+        names = _inside(file)
         return names[int(number)] if int(number) < len(names) else ""
     if item.file == item.shown:  # named alone, by a list or a pattern
         return ""
@@ -32,8 +32,8 @@ def known(item: Input) -> str:
 
 
 @lru_cache(maxsize=16)
-def inside(file: str) -> tuple[str, ...]:
-    """The classes of a container's pictures, as training has them; none where nothing says."""
+def _inside(file: str) -> tuple[str, ...]:
+    """Return the classes of a container's pictures, as in training; none where nothing says."""
     path = Path(file)
     try:
         if container.BATCH.fullmatch(path.name):

@@ -1,7 +1,7 @@
 """What `zoo predict` is pointed at: a folder, a file, a glob, a list of paths or stdin.
 
 A file with many pictures (IDX, CIFAR-10's batches) stands for all of them, as FILE#N. Lists are
-read as lists.py says; @FILE is a list whatever its suffix.
+read as path_lists.py says; @FILE is a list whatever its suffix.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-from zoo.data import container, left_out, lists
+from zoo.data import container, ignored, path_lists
 from zoo.data.decode import looks_like_image
-from zoo.data.index import is_folder
+from zoo.data.folders import is_folder
 from zoo.data.names import on_disk
 from zoo.errors import DataError
 from zoo.text import TEXT
@@ -50,7 +49,7 @@ class Inputs:
 
 
 def find(target: str, stdin: IO[str]) -> Inputs:
-    """Every picture of a folder at any depth; every line of a list. Raises DataError.
+    """Return every picture of a folder at any depth; every line of a list. Raises DataError.
 
     In a folder only what looks like a picture (by suffix, else by its first bytes) is an input;
     whatever is named in a list, a glob or alone is one, picture or not. A line of a list is one
@@ -58,31 +57,35 @@ def find(target: str, stdin: IO[str]) -> Inputs:
     """
     if target == "-":
         stream = getattr(stdin, "buffer", None) or BytesIO(stdin.read().encode(**TEXT))
-        return Inputs(listed(stream, "stdin"))
+        return Inputs(_listed(stream, "stdin"))
     if not os.path.lexists(target):
         target = on_disk(target) or target
     if os.path.isdir(target):
-        return in_folder(target)
+        return _in_folder(target)
     place = target[1:] if target.startswith("@") and not os.path.lexists(target) else target
     a_list = place != target or Path(target).suffix.lower() in LIST_SUFFIXES
     if a_list and os.path.isfile(place):
-        with reading(place) as file:
-            found = list(listed(file, place, os.path.dirname(place)))
+        try:
+            with open(place, "rb") as file:
+                found = list(_listed(file, place, os.path.dirname(place)))
+        except OSError as error:
+            what = f"{place} cannot be read: {error.strerror}"
+            raise DataError(what, "check its permissions") from None
         if not found:
             raise DataError(f"{place} lists no paths", "give one path a line")
         return Inputs(iter(found), len(found))
     if os.path.isfile(target):
-        return Inputs(inside(target, target), count(target))
-    if in_container(target):
+        return Inputs(_inside(target, target), count(target))
+    if _in_container(target):
         return Inputs(iter([Input(target, target)]), 1)
-    return matching(target)
+    return _matching(target)
 
 
-def in_folder(folder: str) -> Inputs:
-    """Every picture below a folder."""
+def _in_folder(folder: str) -> Inputs:
+    """Return every picture below a folder."""
     found = Inputs(iter(()))
-    found.each = below(folder, "", found, ())
-    found.total = sum(1 for _ in below(folder, "", Inputs(iter(())), ()))
+    found.each = _below(folder, "", found, ())
+    found.total = sum(1 for _ in _below(folder, "", Inputs(iter(())), ()))
     if not found.total:
         run = os.path.isfile(os.path.join(folder, "run.json"))
         swapped = "it is a run: the model comes first, and then the pictures"
@@ -91,15 +94,15 @@ def in_folder(folder: str) -> Inputs:
     return found
 
 
-def matching(pattern: str) -> Inputs:
-    """The files that a pattern matches, but in folders of systems that it does not name."""
+def _matching(pattern: str) -> Inputs:
+    """Return the files that a pattern matches, but in folders of systems that it does not name."""
     named = [part.casefold() for part in pattern.split("/")]
     found = Inputs(iter(()))
     matches = []
     for name in sorted(glob.glob(pattern, recursive=True)):
         folders = [part for part in name.split("/")[:-1] if part.casefold() not in named]
-        if any(map(left_out.is_system, folders)):
-            found.passed.append((name, left_out.SYSTEM))
+        if any(map(ignored.is_system, folders)):
+            found.passed.append((name, ignored.SYSTEM))
         elif not os.path.isdir(name):
             matches.append(name)
     if not matches:
@@ -107,30 +110,19 @@ def matching(pattern: str) -> Inputs:
             f"{pattern} does not exist, and matches no file as a pattern",
             "give a folder, a picture, a pattern in quotes, a .txt with a path a line, or -",
         )
-    found.each = (item for name in matches for item in inside(name, name))
+    found.each = (item for name in matches for item in _inside(name, name))
     found.total = sum(map(count, matches))
     return found
 
 
-def listed(stream: IO[bytes], name: str, beside: str = "") -> Iterator[Input]:
-    """The paths of a list, each under the name of its file."""
-    return (Input(path, path) for path in lists.paths_in(stream, name, beside))
+def _listed(stream: IO[bytes], name: str, beside: str = "") -> Iterator[Input]:
+    """Yield the paths of a list, each under the name of its file."""
+    return (Input(path, path) for path in path_lists.paths_in(stream, name, beside))
 
 
-@contextmanager
-def reading(path: str) -> Iterator[IO[bytes]]:
-    try:
-        with open(path, "rb") as file:
-            yield file
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror}", "check its permissions"
-        ) from None
-
-
-def inside(file: str, shown: str) -> Iterator[Input]:
-    """The pictures of a container; the file itself where it is none, or damaged."""
-    box = opened(file)
+def _inside(file: str, shown: str) -> Iterator[Input]:
+    """Yield the pictures of a container; the file itself where it is none, or damaged."""
+    box = _opened(file)
     if box is None:
         yield Input(file, shown)
         return
@@ -139,13 +131,13 @@ def inside(file: str, shown: str) -> Iterator[Input]:
 
 
 def count(file: str) -> int:
-    """How many inputs a file is."""
-    box = opened(file)
+    """Return how many inputs a file is."""
+    box = _opened(file)
     return 1 if box is None else len(box)
 
 
-def opened(file: str) -> container.Container | None:
-    """None for a picture, and for a damaged container: its row will say what is wrong."""
+def _opened(file: str) -> container.Container | None:
+    """Return None for a picture, and for a damaged container: its row will say what is wrong."""
     if looks_like_image(file):
         return None
     try:
@@ -154,16 +146,16 @@ def opened(file: str) -> container.Container | None:
         return None
 
 
-def in_container(target: str) -> bool:
-    """Whether this is FILE#N with a container FILE, be there such a picture or not."""
+def _in_container(target: str) -> bool:
+    """Return whether this is FILE#N with a container FILE, be there such a picture or not."""
     file, _, number = target.rpartition("#")
     return number.isdecimal() and container.is_container(file)
 
 
-def below(
+def _below(
     root: str, relative: str, found: Inputs, above: tuple[tuple[int, int], ...]
 ) -> Iterator[Input]:
-    """Pictures below a folder, sorted; a loop of links ends. What has no row goes to `found`."""
+    """Yield pictures below a folder, sorted; a loop of links ends. The rest goes to `found`."""
     folder = os.path.join(root, relative)
     try:
         status = os.stat(folder)
@@ -184,14 +176,14 @@ def below(
         check()
         shown = f"{relative}/{entry.name}" if relative else entry.name
         is_dir = is_folder(entry)
-        if why := left_out.reason(entry.name, is_dir):
+        if why := ignored.reason(entry.name, is_dir):
             if is_dir or looks_like_image(entry.path):
                 found.passed.append((shown, why))
         elif is_dir:
-            yield from below(root, shown, found, (*above, here))
+            yield from _below(root, shown, found, (*above, here))
         elif looks_like_image(entry.path):
             yield Input(entry.path, shown)
         elif container.is_container(entry.path):
-            yield from inside(entry.path, shown)
+            yield from _inside(entry.path, shown)
         else:
             found.skipped.append(shown)

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo import catalog
-from zoo import device as devices
+from zoo import catalog, device
 from zoo.catalog import Preprocess
 from zoo.data.preprocess import normalise
+from zoo.data.samples import evenly
 from zoo.data.views import framed_view, plain_view
 from zoo.engine import Array, Engine
-from zoo.engine.open import spread
 from zoo.engine.pipeline import answers
 from zoo.engine.select import choose_for_network
-from zoo.errors import ImageError, InputError, RunError, UsageError
+from zoo.errors import ConversionError, ImageError, InputError, RunError, UsageError, WriteError
 from zoo.machine import cores
 from zoo.metrics import sigmoid, softmax
 from zoo.predict.inputs import Input
@@ -28,7 +27,7 @@ from zoo.run import Run
 
 if TYPE_CHECKING:
     from zoo.device import Device
-    from zoo.network import Network
+    from zoo.network import Network, Progress
 
 ROUNDING = 1e-2  # of probabilities, and of their sum, in a file that says that it gives such
 
@@ -50,7 +49,7 @@ class Prediction:
 
     @property
     def answer(self) -> tuple[str, ...]:
-        """What the picture is said to show: a class, or of a multi-label network any number."""
+        """Return what the picture is said to show: a class, or several of a multi-label network."""
         if self.reached is None:
             return self.labels[:1]
         return tuple(name for name, _ in self.reached)
@@ -80,7 +79,7 @@ class Predictor:
             )
 
     def rows(self, inputs: Iterable[Input], top: int = 1) -> Iterator[Prediction]:
-        """One Prediction for each input, in order, in constant memory."""
+        """Yield one Prediction for each input, in order, in constant memory."""
         top = min(top, len(self.classes))
         for item, result in answers(inputs, lambda item: self.load(item.file), self.engine):
             scores = result if isinstance(result, ImageError) else self.probabilities(result)
@@ -115,124 +114,116 @@ class Predictor:
         return result
 
     def reached(self, scores: Array) -> tuple[tuple[str, float], ...] | None:
-        """In the order of the classes."""
+        """Return the classes that reach the threshold, in their order."""
         if self.threshold is None:
             return None
         pairs = zip(self.classes, scores.tolist(), strict=True)
         return tuple((name, score) for name, score in pairs if score >= self.threshold)
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a network is opened, as the flags of a command say it.
+
+    weights, seed: of a model's name. precision: None is that of a run's training, else fp32.
+    trusts: a network that was changed after its run was finished is used all the same.
+    """
+
+    weights: str | None = None
+    device: str = "auto"
+    precision: str | None = None
+    engine: str = "auto"
+    seed: int = 0
+    trusts: bool = False
+
+
+AS_IT_IS = Opening()
+
+
 def open_predictor(
     name: str,
-    *,
-    choice: str | None = None,
-    device: str = "auto",
-    precision: str | None = None,
-    engine: str = "auto",
+    how: Opening = AS_IT_IS,
     photos: Sequence[Input] = (),
-    progress: Callable[[int, int | None], None] | None = None,
-    trusts: bool = False,
+    progress: Progress | None = None,
 ) -> Predictor:
-    """A Predictor for a run folder, an .onnx file or a model's name; the latter take `choice`.
+    """Return a Predictor for a run folder, an .onnx file or a model's name.
 
-    photos: what int8 is calibrated on where it is no run that has its training photos. trusts: a
-    network that was changed after the run was finished is used all the same.
+    photos: what int8 is calibrated on where it is no run that has its training photos. progress:
+    of a download. Raises UsageError, InputError and what opening the engine raises.
     """
     if name.lower().endswith(".onnx"):
-        if not os.path.isfile(name):
-            raise InputError(f"there is no file {name}", "`zoo export onnx RUN` makes one")
-        other = engine not in ("auto", "onnxruntime")
-        if precision not in (None, "fp32") or choice or device not in ("auto", "cpu") or other:
-            raise UsageError(
-                "an exported file has its own weights and runs on the CPU as it is",
-                "leave --weights, --device, --engine and --precision out",
-            )
-        if not trusts:
-            from zoo.network import must_be_exported
+        return _exported(name, how)
+    from zoo.engine.open import open_engine
+    from zoo.network_ref import classifier_of_name, classifier_of_run
 
-            must_be_exported(Path(name))
-        return of_onnx(Path(name))
-    from zoo import network_ref
-    from zoo.engine import open
-
-    run = opened_run(name, choice, labels=True, trusts=trusts)
-    asked = precision or (run.record["precision"] if run else "fp32")
-    place = devices.choose(device, asked)
-    kind, why = choose_for_network(engine, place.name, place.precision)
-    subject = (
-        network_ref.ref_of_run(run) if run else network_ref.ref_of_name(name, choice, 0, progress)
-    )
-    if photos and not subject.photos:
-        subject = replace(subject, photos=tuple(Path(item.file) for item in photos))
-    if not subject.classes:
+    run = _run(name, how, labels=True)
+    place = _place(how, run)
+    kind, why = choose_for_network(how.engine, place.name, place.precision)
+    asked = classifier_of_run(run) if run else classifier_of_name(name, how.weights, progress)
+    if not asked.classes:
         raise UsageError(
-            f"{name} with {choice} knows no classes", "fine-tune it first, or give weights"
+            f"{name} with {how.weights} knows no classes", "fine-tune it first, or give weights"
         )
-    ready, note = open.engine_of(subject, kind, place)
-    about = "; ".join(filter(None, (described(place, run), note or why, subject.note)))
-    preprocess = subject.preprocess
+    ref, preprocess = asked.ref, asked.ref.preprocess
     must_normalise(preprocess, name)
-    return Predictor(
-        ready,
-        subject.classes,
-        lambda file: plain_view(file, preprocess),
-        True,
-        about,
-        subject.threshold,
-    )
+    if photos and not ref.photos:
+        ref = replace(ref, photos=tuple(Path(item.file) for item in photos))
+    # Whatever cannot be written, torch needs none of it.
+    ready = open_engine(ref, kind, place, forgiven=(ConversionError, WriteError))
+    engine = f"torch: {ready.note}" if ready.note else why
+    about = "; ".join(filter(None, (_described(place, run), engine, asked.note)))
+
+    def load(file: str) -> Array:
+        return plain_view(file, preprocess)
+
+    return Predictor(ready.engine, asked.classes, load, True, about, asked.threshold)
 
 
-def opened_run(name: str, choice: str | None, *, labels: bool, trusts: bool = False) -> Run | None:
-    """The finished run of a folder, or None for the name of a model that is there.
+def open_network(
+    name: str, how: Opening = AS_IT_IS, progress: Progress | None = None
+) -> tuple[Network, Device, str]:
+    """Return the network of a run folder or of a model's name, where it runs, and that in words."""
+    from zoo import network
+
+    run = _run(name, how, labels=False)
+    place = _place(how, run)
+    if run:
+        net = network.of_run(run)
+    else:
+        net = network.pretrained(name, how.weights, seed=how.seed, progress=progress)
+    must_normalise(net.preprocess, name)
+    return net, place, "; ".join(filter(None, (_described(place, run), net.said_of_file)))
+
+
+def _run(name: str, how: Opening, *, labels: bool) -> Run | None:
+    """Return the finished run of a folder, or None for the name of a model that is there.
 
     labels: it is asked for classes, which an autoencoder has not.
     """
     if not is_run(name):
         check_name(name)
         if labels and not catalog.of_library(name) and catalog.find(name).task == "reconstruct":
-            raise no_classes(f"{name} is an autoencoder", "RUN")
+            raise _no_classes(f"{name} is an autoencoder", "RUN")
         return None
-    run = Run.open(Path(name), trusts=trusts).finished()
-    if choice:
+    run = Run.open(Path(name), trusts=how.trusts).finished()
+    if how.weights:
         raise UsageError(f"{name} is a run, with weights of its own", "leave --weights out")
     if labels and run.record.get("task") == "reconstruct":
-        raise no_classes(f"{name} is a run of {run.record['model']}", name)
+        raise _no_classes(f"{name} is a run of {run.record['model']}", name)
     return run
 
 
-def described(place: Device, run: Run | None) -> str:
-    """Where it runs, and what the run has found out about that."""
+def _place(how: Opening, run: Run | None) -> Device:
+    return device.choose(how.device, how.precision or (run.record["precision"] if run else "fp32"))
+
+
+def _described(place: Device, run: Run | None) -> str:
+    """Return where it runs, and what the run has found out about that."""
     about = f"{place.name} {place.precision}: {place.reason}"
     own = run and run.record["precision"] == place.precision
     if run and own and (agreement := run.record.get("agreement_with_fp32")):
         about += f"; the run agrees with fp32 on {100 * agreement:.1f} % of its val photos"
     return about
-
-
-def open_network(
-    name: str,
-    *,
-    choice: str | None = None,
-    device: str = "auto",
-    precision: str | None = None,
-    seed: int = 0,
-    progress: Callable[[int, int | None], None] | None = None,
-    trusts: bool = False,
-) -> tuple[Network, Device, str]:
-    """The network of a run folder or of a model's name, where it runs, and that in words.
-
-    seed: of `choice` none.
-    """
-    from zoo import network
-
-    run = opened_run(name, choice, labels=False, trusts=trusts)
-    place = devices.choose(device, precision or (run.record["precision"] if run else "fp32"))
-    if run:
-        net = network.of_run(run)
-    else:
-        net = network.pretrained(name, choice, seed=seed, progress=progress)
-    must_normalise(net.preprocess, name)
-    return net, place, "; ".join(filter(None, (described(place, run), net.said_of_file)))
 
 
 def must_normalise(preprocess: Preprocess, name: str) -> None:
@@ -254,7 +245,7 @@ def is_run(name: str) -> bool:
     return os.path.isdir(name) and (name not in catalog.ROWS or Path(name, "run.json").exists())
 
 
-def no_classes(what: str, run: str) -> UsageError:
+def _no_classes(what: str, run: str) -> UsageError:
     """The error of an autoencoder that is asked for classes."""
     return UsageError(
         f"{what}: it gives pictures back and knows no classes",
@@ -273,36 +264,44 @@ def check_name(name: str) -> None:
     catalog.library_name(name) if library else catalog.find(name)
 
 
-def of_onnx(path: Path) -> Predictor:
-    """An exported file; no torch. It crops and resizes by itself.
+def _exported(name: str, how: Opening) -> Predictor:
+    """Return the Predictor of an exported file; no torch. It crops and resizes by itself.
 
     What it is given is framed so that it does so to the pixels that the run sees: photos of many
     megapixels are decoded small, as for the run.
     """
     from zoo.engine.onnx import OnnxEngine, OnnxModel
+    from zoo.network import must_be_exported
 
+    path, plain = Path(name), how.engine in ("auto", "onnxruntime")
+    if not os.path.isfile(name):
+        raise InputError(f"there is no file {name}", "`zoo export onnx RUN` makes one")
+    plain = plain and how.precision in (None, "fp32") and how.device in ("auto", "cpu")
+    if how.weights or not plain:
+        raise UsageError(
+            "an exported file has its own weights and runs on the CPU as it is",
+            "leave --weights, --device, --engine and --precision out",
+        )
+    if not how.trusts:
+        must_be_exported(path)
     model = OnnxModel(path, threads=1)
     if model.task == "reconstruct":
-        raise no_classes(f"{path} is an exported autoencoder", "RUN")
-    preprocess = model.preprocess
-    must_normalise(preprocess, str(path))
+        raise _no_classes(f"{path} is an exported autoencoder", "RUN")
+    preprocess, logits = model.preprocess, model.input == "tensor"
+    must_normalise(preprocess, name)
 
-    def raw(file: str) -> Array:
+    def load(file: str) -> Array:
+        if logits:
+            return normalise(plain_view(file, preprocess), preprocess)
         return framed_view(file, preprocess)
 
-    def normalised(file: str) -> Array:
-        return normalise(plain_view(file, preprocess), preprocess)
-
-    tensor = model.input == "tensor"
-    engine = OnnxEngine(model, workers=cores())
-    load = normalised if tensor else raw
-    about = f"{model.name}, no torch"
-    return Predictor(engine, model.classes, load, tensor, about, model.threshold)
+    engine, about = OnnxEngine(model, workers=cores()), f"{model.name}, no torch"
+    return Predictor(engine, model.classes, load, logits, about, model.threshold)
 
 
 def val_photos(name: str, count: int) -> list[Input]:
-    """Up to so many val photos of a run, spread over the list, that are still where they were."""
+    """Return up to so many val photos of a run, from all over the list, that are still there."""
     if not is_run(name):
         return []
     photos = [path for path in Run.open(Path(name)).photos("val") if path.is_file()]
-    return [Input(str(path), str(path)) for path in spread(photos, count)]
+    return [Input(str(path), str(path)) for path in evenly(photos, count)]

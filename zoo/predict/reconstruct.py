@@ -15,7 +15,7 @@ from zoo.engine import Array, Engine
 from zoo.engine.pipeline import answers
 from zoo.errors import ImageError, UsageError
 from zoo.predict.inputs import Input
-from zoo.predict.predictor import open_network
+from zoo.predict.predictor import Opening, open_network
 from zoo.run import Run
 
 
@@ -52,7 +52,7 @@ class Reconstructor:
     about: str
 
     def rows(self, inputs: Iterable[Input]) -> Iterator[Reconstruction]:
-        """One Reconstruction for each input, in order, in constant memory."""
+        """Yield one Reconstruction for each input, in order, in constant memory."""
 
         def load(seen: Seen) -> Array:
             seen.pixels = plain_view(seen.item.file, self.preprocess)
@@ -75,7 +75,7 @@ class Reconstructor:
 
 
 def open_reconstructor(folder: str, device: str = "auto", *, trusts: bool = False) -> Reconstructor:
-    """The Reconstructor of an autoencoder's run. Raises UsageError for a classifier's."""
+    """Return the Reconstructor of an autoencoder's run. Raises UsageError for a classifier's."""
     from zoo.engine.torch import TorchEngine
 
     about = Run.open(Path(folder)).finished().record
@@ -86,12 +86,12 @@ def open_reconstructor(folder: str, device: str = "auto", *, trusts: bool = Fals
             f"`zoo embed {folder} FOLDER` writes what it makes of each picture; "
             "`zoo train autoencoder PHOTOS` makes a run that reconstructs",
         )
-    net, place, text = open_network(folder, device=device, trusts=trusts)
+    net, place, text = open_network(folder, Opening(device=device, trusts=trusts))
     return Reconstructor(TorchEngine(net.chain, net.preprocess, place), net.preprocess, text)
 
 
 def to_pixels(values: Array, preprocess: Preprocess) -> Array:
-    """C x S x S values of a network to the nearest uint8 S x S x C; the opposite of normalise."""
+    """Return C x S x S values of a network as the nearest uint8 S x S x C; undoes normalise."""
     mean = np.array(preprocess.mean, np.float32).reshape(-1, 1, 1)
     std = np.array(preprocess.std, np.float32).reshape(-1, 1, 1)
     bytes_ = np.rint((values * std + mean) * 255).clip(0, 255).astype(np.uint8)

@@ -21,7 +21,7 @@ class Kept:
 
 
 def check(below: float | None) -> None:
-    """Raises UsageError for what is no probability, before anything is computed."""
+    """Raise UsageError for what is no probability, before anything is computed."""
     if below is not None and not 0 < below <= 1:
         raise UsageError(
             f"--reject-below {below:g}: a probability is above 0 and at most 1",
@@ -30,7 +30,7 @@ def check(below: float | None) -> None:
 
 
 def check_several(model: str, below: float | None) -> None:
-    """Raises UsageError for a multi-label network, whose answer has no one probability."""
+    """Raise UsageError for a multi-label network, whose answer has no one probability."""
     if below is not None:
         raise UsageError(
             f"--reject-below {below:g}: {model} tells several labels a picture, each with a "
@@ -40,14 +40,15 @@ def check_several(model: str, below: float | None) -> None:
 
 
 def rejecting(rows: Iterable[Prediction], below: float) -> Iterator[Prediction]:
-    """The same rows; those whose first probability is below get the status `rejected`."""
+    """Yield the same rows; those whose first probability is below get the status `rejected`."""
     for row in rows:
         rejected = row.status == "ok" and row.probabilities[0] < below
         yield replace(row, status="rejected") if rejected else row
 
 
 def kept(folder: Path, below: float) -> Kept | None:
-    """What risk_coverage.csv of a run says of this threshold; nothing where there is none to read.
+    """Return what risk_coverage.csv of a run says of this threshold; nothing where there is none to
+    read.
 
     Its thresholds fall, so that the last one that is not below P is of the photos kept at P.
     """

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from zoo.data.samples import SEPARATOR
 from zoo.disk import writing
@@ -26,21 +26,22 @@ from zoo.watch import undoing
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 GROUP = 10_000
 
-Row = dict[str, Any]
+Cell = str | float | list[str] | list[float] | None
+Row = dict[str, Cell]
 Write = Callable[[Row], None]
 
 
 def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES, flag: str = "-o") -> None:
-    """Raises UsageError for a place or a suffix that is none, before anything is computed."""
+    """Raise UsageError for a place or a suffix that is none, before anything is computed."""
     if path is None:
         return
+    if path.is_dir():
+        raise UsageError(f"{flag} {path} is a folder", "give a file name")
     if path.suffix.lower() not in suffixes:
         raise UsageError(
             f"{flag} {path}: the suffix '{path.suffix}' names no format",
-            f"use one of {', '.join(suffixes)}",
+            f"use one of {', '.join(suffixes)}, as in {path.stem or 'output'}{suffixes[0]}",
         )
-    if path.is_dir():
-        raise UsageError(f"{flag} {path} is a folder", "give a file name")
     if not path.parent.is_dir():
         raise UsageError(f"{flag} {path}: there is no folder {path.parent}", "make it first")
     if path.suffix.lower() == ".parquet":
@@ -54,7 +55,7 @@ def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES, flag: str = "
 
 
 def check_safe(safe: bool, path: Path | None) -> None:
-    """Raises UsageError where a CSV for a spreadsheet is wanted of what is none."""
+    """Raise UsageError where a CSV for a spreadsheet is wanted of what is none."""
     if safe and path is not None and path.suffix.lower() != ".csv":
         raise UsageError(
             f"--csv-safe with -o {path}: that is no CSV",
@@ -62,7 +63,7 @@ def check_safe(safe: bool, path: Path | None) -> None:
         )
 
 
-def columns(top: int, several: bool = False) -> list[str]:
+def _columns(top: int, several: bool = False) -> list[str]:
     names = ["path", "status", "label", "probability"]
     first, what = (1, "class") if several else (2, "label")
     for rank in range(first, top + 1 if top > 1 else 0):
@@ -70,7 +71,7 @@ def columns(top: int, several: bool = False) -> list[str]:
     return [*names, "error"]
 
 
-def row(prediction: Prediction, names: list[str]) -> Row:
+def _row(prediction: Prediction, names: list[str]) -> Row:
     values: Row = dict.fromkeys(names)
     values |= {"path": prediction.path, "status": prediction.status}
     values["error"] = prediction.error or None
@@ -99,15 +100,15 @@ def write(
     several: bool = False,
     safe: bool = False,
 ) -> int:
-    """Writes every row; returns how many. What is unfinished stays behind as PATH.partial.
+    """Write every row; return how many. What is unfinished stays behind as PATH.partial.
 
     several: the predictions are a multi-label network's. safe: for a spreadsheet.
     """
-    names, count = columns(top, several), 0
+    names, count = _columns(top, several), 0
     if path is None:
-        with csv_rows(stdout, names, safe) as put:
+        with _csv_rows(stdout, names, safe) as put:
             for prediction in rows:
-                put(row(prediction, names))
+                put(_row(prediction, names))
                 count += 1
         return count
     partial = path.with_name(path.name + ".partial")
@@ -115,10 +116,10 @@ def write(
         with (
             undoing(lambda: partial.unlink(missing_ok=True)),  # its last line may be half a one
             writing(path),
-            opened(partial, names, several, safe) as put,
+            _opened(partial, names, several, safe) as put,
         ):
             for prediction in rows:
-                put(row(prediction, names))
+                put(_row(prediction, names))
                 count += 1
         with writing(path):
             os.replace(partial, path)
@@ -132,54 +133,54 @@ def write(
 
 
 @contextmanager
-def opened(path: Path, names: list[str], several: bool, safe: bool) -> Iterator[Write]:
+def _opened(path: Path, names: list[str], several: bool, safe: bool) -> Iterator[Write]:
     suffix = path.with_suffix("").suffix.lower()  # behind it is .partial
     if suffix == ".parquet":
-        with parquet_rows(path, names, several) as put:
+        with _parquet_rows(path, names, several) as put:
             yield put
         return
     with open(path, "w", newline="", encoding="utf-8") as file:
         if suffix == ".csv":
-            with csv_rows(file, names, safe) as put:
+            with _csv_rows(file, names, safe) as put:
                 yield put
         else:
-            yield lambda values: print(json.dumps(shown(values)), file=file)
+            yield lambda values: print(json.dumps(_shown(values)), file=file)
         file.flush()
         os.fsync(file.fileno())
 
 
 @contextmanager
-def csv_rows(file: IO[str], names: list[str], safe: bool) -> Iterator[Write]:
+def _csv_rows(file: IO[str], names: list[str], safe: bool) -> Iterator[Write]:
     how = {"safe": safe, "screen": as_data(file)}
     file.write(csv_line(names, **how))
 
     def put(values: Row) -> None:
-        file.write(csv_line((cell(values[name]) for name in names), **how))
+        file.write(csv_line((_text(values[name]) for name in names), **how))
 
     yield put
 
 
-def shown(values: Row) -> Row:
-    """A row whose texts any encoding can hold."""
-    return {name: show(value) for name, value in values.items()}
+def _shown(values: Row) -> Row:
+    """Return a row whose texts any encoding can hold."""
+    return {name: _show(value) for name, value in values.items()}
 
 
-def show(value: Any) -> Any:
+def _show(value: Cell) -> Cell:
     if isinstance(value, list):
-        return [show(each) for each in value]
+        return [show_name(each) if isinstance(each, str) else each for each in value]  # type: ignore[return-value]
     return show_name(value) if isinstance(value, str) else value
 
 
-def cell(value: Any) -> Any:
-    """A value as it stands in a CSV."""
+def _text(value: Cell) -> str | None:
+    """Return a value as it stands in a CSV."""
     if isinstance(value, list):
-        return SEPARATOR.join(map(cell, value))
+        return SEPARATOR.join(_text(each) or "" for each in value)
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
 @contextmanager
-def parquet_rows(path: Path, names: list[str], several: bool) -> Iterator[Write]:
-    """Row groups of GROUP rows."""
+def _parquet_rows(path: Path, names: list[str], several: bool) -> Iterator[Write]:
+    """Write row groups of GROUP rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -190,7 +191,7 @@ def parquet_rows(path: Path, names: list[str], several: bool) -> Iterator[Write]
     waiting: list[Row] = []
 
     def put(values: Row) -> None:
-        waiting.append(shown(values))
+        waiting.append(_shown(values))
         if len(waiting) >= GROUP:
             flush()
 

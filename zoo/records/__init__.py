@@ -38,8 +38,9 @@ SIDE = 4096  # pixels of a network's input
 HEAD = re.compile(r"linear|mlp:[1-9][0-9]{0,4}")
 
 
-def _preprocess(value: dict[str, Any], where: str) -> None:
-    """What the fields say together."""
+def _preprocess(value: object, where: str) -> None:
+    """Check what the fields say together."""
+    assert isinstance(value, dict)
     channels = value.get("channels", 3)
     if channels not in (1, 3):
         raise Wrong(f"{where}.channels", channels, "1 or 3")
@@ -99,7 +100,7 @@ SPEC = fields(
 )
 
 
-def _variant(value: Any, where: str) -> None:
+def _variant(value: object, where: str) -> None:
     if isinstance(value, str):
         NAME(value, where)
     else:
@@ -183,16 +184,6 @@ RUN = fields(
 BEGUN = ("model", "classes", "preprocess", "head", "data")
 RESUMED = (*BEGUN, "weights_sha256")
 
-LOCK = fields(
-    {
-        "pid": whole(0, 2**31 - 1),
-        "host": NAME,
-        "system": NAME,
-        "began": NAME,
-        "token": text(64, re.compile("[0-9a-f]{1,64}"), "hexadecimal digits"),
-    },
-    ("pid", "host", "system", "began", "token"),
-)
 EPOCH = fields({"epoch": whole(0, 10**6)}, ("epoch",))
 PROGRESS = fields(
     {

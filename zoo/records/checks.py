@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
-Check = Callable[[Any, str], None]
+Check = Callable[[object, str], None]
 
 
 class Wrong(ValueError):
     """A value that is not what may stand there."""
 
-    def __init__(self, where: str, value: Any, wanted: str) -> None:
+    def __init__(self, where: str, value: object, wanted: str) -> None:
         super().__init__(f"{where} is {shown(value)}, not {wanted}")
 
 
-def shown(value: Any) -> str:
-    """A value in an error message, cut short."""
+def shown(value: object) -> str:
+    """Return a value as an error message shows it, cut short."""
     try:
         text = repr(value)
     except ValueError:  # an integer of more digits than Python writes
@@ -34,7 +33,7 @@ def shown(value: Any) -> str:
 def text(most: int = 1000, like: re.Pattern[str] | None = None, wanted: str = "") -> Check:
     wanted = wanted or f"text of at most {most:,} characters"
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, str) or len(value) > most or "\0" in value:
             raise Wrong(where, value, wanted)
         if like is not None and like.fullmatch(value) is None:
@@ -48,7 +47,7 @@ def text(most: int = 1000, like: re.Pattern[str] | None = None, wanted: str = ""
 
 
 def word(*words: str) -> Check:
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, str) or value not in words:
             raise Wrong(where, value, " or ".join(words))
 
@@ -56,7 +55,7 @@ def word(*words: str) -> Check:
 
 
 def whole(low: int, high: int) -> Check:
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if type(value) is not int or not low <= value <= high:
             raise Wrong(where, value, f"a whole number from {low:,} to {high:,}")
 
@@ -64,24 +63,28 @@ def whole(low: int, high: int) -> Check:
 
 
 def number(low: float, high: float) -> Check:
-    """From low to high, and no NaN."""
+    """Take a number from low to high, and no NaN."""
 
-    def check(value: Any, where: str) -> None:
-        if type(value) not in (int, float) or not low <= value <= high:
+    def check(value: object, where: str) -> None:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not low <= value <= high
+        ):
             raise Wrong(where, value, f"a number from {low:g} to {high:g}")
 
     return check
 
 
-def measured(value: Any, where: str) -> None:
-    """A number that is only shown: NaN and infinity are what came of a measurement."""
+def measured(value: object, where: str) -> None:
+    """Take a number that is only shown: NaN and infinity are what came of a measurement."""
     if type(value) is float or (type(value) is int and abs(value) < 2**63):
         return
     raise Wrong(where, value, "a number")
 
 
 def maybe(inner: Check) -> Check:
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if value is not None:
             inner(value, where)
 
@@ -89,10 +92,10 @@ def maybe(inner: Check) -> Check:
 
 
 def items(inner: Check, least: int = 0, most: int = 1000, *, once: bool = False) -> Check:
-    """A list. once: no value twice."""
+    """Take a list. once: no value twice."""
     size = f"{least:,} to {most:,}"
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, list | tuple):
             raise Wrong(where, value, f"a list of {size}")
         if not least <= len(value) <= most:
@@ -107,10 +110,10 @@ def items(inner: Check, least: int = 0, most: int = 1000, *, once: bool = False)
 
 
 def names(inner: Check, most: int = 1000) -> Check:
-    """Names with a value each."""
+    """Take names with a value each."""
     name = text(200)
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, dict) or len(value) > most:
             raise Wrong(where, value, "an object")
         for key, each in value.items():
@@ -121,9 +124,9 @@ def names(inner: Check, most: int = 1000) -> Check:
 
 
 def fields(known: Mapping[str, Check], needed: tuple[str, ...] = ()) -> Check:
-    """An object; fields that are not known are passed over."""
+    """Take an object; fields that are not known are passed over."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, dict):
             raise Wrong(where, value, "an object")
         for key in needed:
@@ -137,7 +140,7 @@ def fields(known: Mapping[str, Check], needed: tuple[str, ...] = ()) -> Check:
 
 
 def both(*checks: Check) -> Check:
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         for each in checks:
             each(value, where)
 

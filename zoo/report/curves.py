@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from zoo.disk import replacing, writing
 from zoo.metrics import BINS, Array, aurc, calibration_error, reliability, risk_coverage
+from zoo.report.figure import figure_in, legend
 
-INCHES, DOTS = (11.0, 5.0), 120
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INCHES = (11.0, 5.0)
 COLOURS = 10
 
 
@@ -27,27 +29,19 @@ class Line:
 
 
 def draw(path: Path, lines: Sequence[Line], title: str) -> None:
-    """The reliability diagram and the risk-coverage curve. Replaces the file, whole or not at all.
+    """Draw the reliability diagram and the risk-coverage curve. Replaces the file as a whole.
 
     Guo et al. 2017, arXiv:1706.04599, figure 1; Geifman, El-Yaniv 2017, arXiv:1705.08500, figure 1.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=INCHES, dpi=DOTS, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    draw_reliability(left, lines)
-    draw_risk(right, lines)
-    figure.suptitle(title, parse_math=False)
-    with replacing(path) as temporary, writing(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # letters that the font has not
-        with open(temporary, "wb") as file:
-            canvas.print_png(file)  # type: ignore[no-untyped-call]
+    with figure_in(path, INCHES) as figure:
+        left, right = figure.subplots(1, 2)
+        _draw_reliability(left, lines)
+        _draw_risk(right, lines)
+        figure.suptitle(title, parse_math=False)
 
 
-def draw_reliability(axes: Any, lines: Sequence[Line]) -> None:
-    """A dot for each bin that has photos, the larger the more; on the diagonal is as it says."""
+def _draw_reliability(axes: Axes, lines: Sequence[Line]) -> None:
+    """Draw a dot for each bin that has photos, the larger the more."""
     axes.plot([0, 1], [0, 1], color="#999999", linestyle="--", linewidth=1)
     entries = []
     for number, line in enumerate(lines):
@@ -60,11 +54,11 @@ def draw_reliability(axes: Any, lines: Sequence[Line]) -> None:
         entries.append((f"{line.name}: ECE {100 * ece:.1f} %", colour))
     axes.set(xlim=(0, 1), ylim=(0, 1.02), title=f"Reliability, {BINS} bins")
     axes.set(xlabel="probability of the answer", ylabel="share of right answers")
-    legend(axes, entries, "lower right")
+    _legend(axes, entries, "lower right")
 
 
-def draw_risk(axes: Any, lines: Sequence[Line]) -> None:
-    """A step for each threshold, from the surest photo to all."""
+def _draw_risk(axes: Axes, lines: Sequence[Line]) -> None:
+    """Draw a step for each threshold, from the surest photo to all."""
     entries = []
     for number, line in enumerate(lines):
         _, kept, risk = risk_coverage(line.probability, line.correct)
@@ -75,15 +69,13 @@ def draw_risk(axes: Any, lines: Sequence[Line]) -> None:
     highest = max(float(np.max(risk_coverage(x.probability, x.correct)[2])) for x in lines)
     axes.set(xlim=(0, 100), ylim=(0, 105 * highest or 1), title="Risk and coverage")
     axes.set(xlabel="photos answered, the surest first (%)", ylabel="wrong among them (%)")
-    legend(axes, entries, "upper left")
+    _legend(axes, entries, "upper left")
 
 
-def legend(axes: Any, entries: Sequence[tuple[str, str]], place: str) -> None:
-    """Names as they are: `_` and `$`, which matplotlib takes for its own, included."""
+def _legend(
+    axes: Axes, entries: Sequence[tuple[str, str]], place: Literal["lower right", "upper left"]
+) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=colour) for _, colour in entries]
-    made = axes.legend(handles, [str(number) for number in range(len(entries))], loc=place)
-    for text, (name, _) in zip(made.get_texts(), entries, strict=True):
-        text.set_parse_math(False)
-        text.set_text(name.encode("utf-8", "replace").decode()[-60:])
+    legend(axes, handles, [name[-60:] for name, _ in entries], place)

@@ -41,10 +41,10 @@ class PairFolder:
     def add(
         self, path: str, mse: float, mae: float, before: Array, after: Array, *, draw: bool
     ) -> None:
-        """A row of the table, and a picture of the pair where wanted."""
+        """Add a row to the table, and a picture of the pair where wanted."""
         name = ""
         if draw:
-            pair = side_by_side(before, after)
+            pair = _side_by_side(before, after)
             name = self.name(path) + ".png"
             pair.save(self.folder / name)
             self.pairs += 1
@@ -56,7 +56,7 @@ class PairFolder:
         self.table.write(csv_line((path, "error", "", "", "", error)))
 
     def name(self, path: str) -> str:
-        """The path, or its last part if it is absolute, as a file's name no other pair has."""
+        """Return the path, or its last part if it is absolute, as a file's name of its own."""
         stem = path if "#" in path else os.path.splitext(path)[0]
         stem = os.path.basename(stem) if os.path.isabs(stem) else stem
         plain = re.sub(r"[^\w.-]+", "_", stem).strip("._")[-80:] or "picture"
@@ -70,7 +70,7 @@ class PairFolder:
 
 @contextmanager
 def pair_folder(path: Path) -> Iterator[PairFolder]:
-    """A folder that appears whole, or not at all. Raises RunError where there is one already."""
+    """Make a folder that appears whole, or not at all. Raises RunError where there is one."""
     refuse(path)
     temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.partial")
     with unfinished(temporary), writing(path):
@@ -82,7 +82,7 @@ def pair_folder(path: Path) -> Iterator[PairFolder]:
             file.flush()
             os.fsync(file.fileno())
         if made.tiles:
-            sheet(made.tiles).save(temporary / "sheet.png")
+            _sheet(made.tiles).save(temporary / "sheet.png")
         refuse(path)
         os.rename(temporary, path)
 
@@ -94,24 +94,24 @@ def refuse(path: Path) -> None:
         )
 
 
-def side_by_side(before: Array, after: Array) -> Image.Image:
-    """Two pictures S x S x C with a gap; small ones enlarged by nearest neighbour."""
+def _side_by_side(before: Array, after: Array) -> Image.Image:
+    """Draw two pictures S x S x C with a gap; small ones enlarged by nearest neighbour."""
     factor = max(1, SIDE // max(before.shape[:2]))
-    left, right = (enlarged(pixels, factor) for pixels in (before, after))
+    left, right = (_enlarged(pixels, factor) for pixels in (before, after))
     canvas = Image.new(left.mode, (left.width + GAP + right.width, left.height), paper(left.mode))
     canvas.paste(left, (0, 0))
     canvas.paste(right, (left.width + GAP, 0))
     return canvas
 
 
-def enlarged(pixels: Array, factor: int) -> Image.Image:
+def _enlarged(pixels: Array, factor: int) -> Image.Image:
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     size = (image.width * factor, image.height * factor)
     return image.resize(size, Image.Resampling.NEAREST)
 
 
-def sheet(tiles: list[Image.Image]) -> Image.Image:
-    """All pairs in one picture, row by row, about as wide as high."""
+def _sheet(tiles: list[Image.Image]) -> Image.Image:
+    """Draw all pairs in one picture, row by row, about as wide as high."""
     width, height = tiles[0].width + 3 * GAP, tiles[0].height + 3 * GAP
     across = max(1, min(len(tiles), round((len(tiles) * height / width) ** 0.5)))
     down = -(-len(tiles) // across)

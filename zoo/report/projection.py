@@ -33,7 +33,7 @@ class Projection:
 
 
 def project(rows: Array, method: str = "pca", seed: int = 0) -> Projection:
-    """N x D to N x 2. Raises UsageError for fewer than FEWEST rows, or another method."""
+    """Bring N x D to N x 2. Raises UsageError for fewer than FEWEST rows, or another method."""
     if method not in METHODS:
         raise UsageError(f"--map {method}", f"one of: {', '.join(METHODS)}")
     if len(rows) < FEWEST:
@@ -44,7 +44,7 @@ def project(rows: Array, method: str = "pca", seed: int = 0) -> Projection:
 
 
 def pca(rows: Array, seed: int) -> Projection:
-    components, shares = principal(rows, 2, seed)
+    components, shares = _principal(rows, 2, seed)
     points = np.zeros((len(rows), 2))
     points[:, : components.shape[1]] = components
     first, second = (*shares, 0.0, 0.0)[:2]
@@ -58,7 +58,7 @@ def pca(rows: Array, seed: int) -> Projection:
 def tsne(rows: Array, seed: int) -> Projection:
     from sklearn.manifold import TSNE
 
-    few, _ = principal(rows, COMPONENTS, seed)
+    few, _ = _principal(rows, COMPONENTS, seed)
     perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
     small = few.shape[1] < 2 or not few[:, :2].std(axis=0).all()
     model = TSNE(
@@ -72,8 +72,8 @@ def tsne(rows: Array, seed: int) -> Projection:
     return Projection("tsne", np.asarray(points), names)
 
 
-def principal(rows: Array, most: int, seed: int) -> tuple[Array, tuple[float, ...]]:
-    """Up to `most` principal components of each row, and their shares of the variance."""
+def _principal(rows: Array, most: int, seed: int) -> tuple[Array, tuple[float, ...]]:
+    """Return up to `most` principal components of each row, and their shares of the variance."""
     from sklearn.decomposition import PCA
 
     count = min(most, len(rows), rows.shape[1])

@@ -11,14 +11,18 @@ grey, as the padding of `fit = "pad"` is.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache, lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
 
 from zoo.catalog import Preprocess
 from zoo.data.preprocess import Pixels, fill, to_array
 from zoo.data.views import AREA, JITTER, RATIO, generator
+
+if TYPE_CHECKING:
+    import torch
 
 Kind = Literal["none", "light", "trivial", "randaugment", "autoaugment"]
 
@@ -32,35 +36,34 @@ def augmented(
     image: Image.Image,
     preprocess: Preprocess,
     kind: Kind,
+    key: tuple[int, int, str],
     *,
-    seed: int,
-    epoch: int,
-    digest: str,
     flip: bool = True,
 ) -> Pixels:
-    """An upright picture in the Preprocess' mode, changed anew in each epoch: uint8 H W C."""
+    """Return an upright picture in the Preprocess' mode, changed anew: uint8 H W C.
+
+    key: seed, epoch and the digest of the photo's content.
+    """
     import torch
 
-    change = transforms(kind, preprocess, flip)
-    own = torch.Generator().manual_seed(
-        int(generator("augment", seed, epoch, digest).integers(2**63))
-    )
-    with draws_from()(own):
+    change = _transforms(kind, preprocess, flip)
+    draws = torch.Generator().manual_seed(int(generator("augment", *key).integers(2**63)))
+    with _draws_from()(draws):
         return to_array(change(image), preprocess)
 
 
 @lru_cache(8)
-def transforms(
+def _transforms(
     kind: Kind, preprocess: Preprocess, flip: bool
 ) -> Callable[[Image.Image], Image.Image]:
-    """A random resized crop, a mirror image in half of the cases, and what `kind` adds to them."""
+    """Return a random resized crop, a mirror image in half of the cases, and what `kind` adds."""
     from torchvision.transforms import InterpolationMode, v2
 
     crop = v2.RandomResizedCrop(
         preprocess.size, AREA, RATIO, InterpolationMode(preprocess.interpolation)
     )
     moved = {"interpolation": InterpolationMode.BILINEAR, "fill": fill(preprocess)}
-    more: dict[str, Callable[[], Any]] = {
+    more = {
         "light": lambda: v2.ColorJitter(JITTER, JITTER, JITTER),
         "trivial": lambda: v2.TrivialAugmentWide(**moved),
         "randaugment": lambda: v2.RandAugment(**moved),
@@ -73,21 +76,17 @@ def transforms(
 
 
 @cache
-def draws_from() -> Callable[[Any], Any]:
-    """The context in which this thread's random torch functions draw from the generator given."""
+def _draws_from() -> Callable[[torch.Generator], AbstractContextManager[object]]:
+    """Make the context in which this thread's random torch functions draw from a generator."""
     from torch.overrides import TorchFunctionMode
 
     class DrawsFrom(TorchFunctionMode):
-        def __init__(self, own: Any) -> None:
+        def __init__(self, draws: torch.Generator) -> None:
             super().__init__()
-            self.own = own
+            self.draws = draws
 
-        def __torch_function__(
-            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            kwargs = dict(kwargs or {})
-            if function.__name__ in DRAWS:
-                kwargs.setdefault("generator", self.own)
-            return function(*args, **kwargs)
+        def __torch_function__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            more = {"generator": self.draws} if function.__name__ in DRAWS else {}
+            return function(*args, **more | (kwargs or {}))
 
     return DrawsFrom

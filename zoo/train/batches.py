@@ -1,4 +1,4 @@
-"""Where the trained part's input comes from: features in memory, or photos decoded on the way.
+"""The batches of a training: from features in memory, or from photos decoded on the way.
 
 Both give, for an epoch and a step, the same rows on every run: the order is f(seed, epoch), a
 photo's view f(seed, photo, number).
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from zoo.features.standardise import Scaling
 
+T = TypeVar("T")
 EVAL_BATCH = 256
 VAL_BATCH = 32  # the same of photos
 EVAL_BYTES = 64 << 20  # of features that are evaluated at once: what comes of them is larger
@@ -43,7 +45,7 @@ Photo = tuple[str, int | list[float], bytes]
 SMALL = 64  # pixels of a side up to which pictures are trained on whole
 
 
-class Source(Protocol):
+class Batches(Protocol):
     """Input of the trained part. `labels` are the training rows', `val_labels` the val photos'.
 
     N class numbers, or N x K of 0 and 1 where a photo has several labels.
@@ -53,17 +55,17 @@ class Source(Protocol):
     val_labels: Array
 
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
-        """One batch for each array of row numbers in `order`, on the device."""
+        """Yield one batch for each array of row numbers in `order`, on the device."""
 
     def val(self) -> Iterator[torch.Tensor]:
-        """The validation photos in order, in batches."""
+        """Yield the validation photos in order, in batches."""
 
-    def on_test(self) -> Source | None:
-        """The same with the test photos in the place of the val photos; None without any."""
+    def on_test(self) -> Batches | None:
+        """Return the same with the test photos in the place of the val photos; None without any."""
 
 
 def order(seed: int, epoch: int, labels: Array, batch_size: int, *, balanced: bool) -> list[Array]:
-    """The row numbers of each step of an epoch; with `balanced`, classes are drawn evenly.
+    """Return the row numbers of each step of an epoch; with `balanced`, classes are drawn evenly.
 
     A row that would be alone in the last step joins the one before: of one row there is no
     variance for a norm to take.
@@ -80,12 +82,19 @@ def order(seed: int, epoch: int, labels: Array, batch_size: int, *, balanced: bo
 
 
 def steps(count: int, batch_size: int) -> int:
-    """How many steps an epoch of so many rows has."""
-    alone = batch_size > 1 and count > 1 and count % batch_size == 1
-    return max(1, math.ceil(count / batch_size) - alone)
+    """Return how many steps an epoch of so many rows has."""
+    one_left = batch_size > 1 and count > 1 and count % batch_size == 1
+    return max(1, math.ceil(count / batch_size) - one_left)
 
 
-class FeatureSource:
+def parts(count: int, size: int) -> list[slice]:
+    """Divide rows into parts of about a size, none with a single row: a norm has no use for it."""
+    number = count if size == 1 else max(1, math.ceil((count - 1) / size))
+    ends = [round(count * part / number) for part in range(number + 1)]
+    return [slice(*pair) for pair in pairwise(ends)]
+
+
+class FeatureBatches:
     """Rows of the FeatureCache; K views of a photo are K rows, which all are in each epoch.
 
     turns: K where a photo is one row instead, of which each epoch has the next view.
@@ -105,14 +114,13 @@ class FeatureSource:
         self.test = test
         self.turns = 0
 
-    def on_test(self) -> FeatureSource | None:
-        """Return the same source with the test photos in the place of the val photos."""
+    def on_test(self) -> FeatureBatches | None:
         if self.test is None:
             return None
-        return FeatureSource(self.features, self.labels, *self.test, self.device)
+        return FeatureBatches(self.features, self.labels, *self.test, self.device)
 
-    def in_turn(self, views: int) -> FeatureSource:
-        """The same features with a view of each photo in an epoch."""
+    def in_turn(self, views: int) -> FeatureBatches:
+        """Return the same features with a view of each photo in an epoch."""
         twin = copy.copy(self)
         twin.labels, twin.turns = self.labels[::views], views
         return twin
@@ -121,161 +129,170 @@ class FeatureSource:
         for rows in order:
             if self.turns:
                 rows = rows * self.turns + (epoch - 1) % self.turns
-            yield on_device(self.features.gather(rows.tolist()), self.device)
+            yield _on_device(self.features.gather(rows.tolist()), self.device)
 
     def val(self) -> Iterator[torch.Tensor]:
         each = 4 * int(np.prod(self.val_features.shape))
         size = max(1, min(EVAL_BATCH, EVAL_BYTES // each))
         for rows in batched(range(len(self.val_features)), size):
-            yield on_device(self.val_features.gather(rows), self.device)
+            yield _on_device(self.val_features.gather(rows), self.device)
 
 
-def on_device(rows: Array, device: Device) -> torch.Tensor:
-    """Features, channels last: once here, not in each convolution that reads them."""
+def _on_device(rows: Array, device: Device) -> torch.Tensor:
+    """Return features channels last: once here, not in each convolution that reads them."""
     import torch
 
-    batch = on_the_way(rows, device).to(device.torch, non_blocking=True)
+    batch = _pinned(rows, device).to(device.torch, non_blocking=True)
     return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
 
 
-def on_the_way(rows: Array, device: Device) -> torch.Tensor:
-    """Rows as a tensor that CUDA copies while Python goes on: in memory that stays where it is."""
+def _pinned(rows: Array, device: Device) -> torch.Tensor:
+    """Return a tensor that CUDA copies while Python goes on: in memory that stays where it is."""
     import torch
 
     batch = torch.from_numpy(rows)
     return batch.pin_memory() if device.torch.type == "cuda" else batch
 
 
-class PhotoSource:
-    """Photos decoded in threads beside the training; for networks that train from the pixels.
+@dataclass(frozen=True, slots=True)
+class Photos:
+    """The photos of each split; root: the folder that their paths begin in."""
+
+    root: Path
+    train: Sequence[Photo]
+    val: Sequence[Photo]
+    test: Sequence[Photo] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What photos are changed by from epoch to epoch.
 
     views: 1 is the plain view in every epoch; K cycles through K views; 0 draws new ones for ever.
-    augment: torchvision's transforms in the views' place. workers: threads, of which the pixels do
-    not depend.
+    augment: torchvision's transforms in the views' place. strength: of the distortion.
+    """
+
+    views: int
+    seed: int
+    flip: bool
+    distort: Kind = "none"
+    strength: float = 1.0
+    augment: augments.Kind = "none"
+
+
+class PhotoBatches:
+    """Photos decoded in threads beside the training; for networks that train from the pixels.
+
+    workers: threads, of which the pixels do not depend.
     """
 
     def __init__(
         self,
-        root: Path,
-        train: Sequence[Photo],
-        val: Sequence[Photo],
+        photos: Photos,
         preprocess: Preprocess,
+        changes: Changes,
         device: Device,
-        *,
-        test: Sequence[Photo] = (),
-        views: int,
-        seed: int,
-        flip: bool,
-        distortion: tuple[Kind, float] = ("none", 1.0),
-        augment: augments.Kind = "none",
         workers: int | None = None,
     ) -> None:
         from zoo.engine.torch import Normalise
 
-        self.root, self.preprocess, self.seed, self.flip = root, preprocess, seed, flip
-        self.photos, self.val_photos, self.views = train, val, views
-        self.test_photos = test
-        self.labels = np.array([label for _, label, _ in train])
-        self.val_labels = np.array([label for _, label, _ in val])
+        self.photos, self.preprocess, self.changes = photos, preprocess, changes
+        self.labels, self.val_labels = (
+            np.array([label for _, label, _ in part]) for part in (photos.train, photos.val)
+        )
         self.device, self.normalise = device, Normalise(preprocess, device)
-        self.distortion, self.augment, self.workers = distortion, augment, workers or cores()
+        self.workers = workers or cores()
         self.plain: dict[bytes, Array] = {}  # decoded photos, where view 0 is used again
 
-    def on_test(self) -> PhotoSource | None:
-        """Return the same source over the test photos; see FeatureSource."""
-        if not self.test_photos:
+    def on_test(self) -> PhotoBatches | None:
+        if not self.photos.test:
             return None
         twin = copy.copy(self)
-        twin.val_photos = self.test_photos
-        twin.val_labels = np.array([label for _, label, _ in self.test_photos])
+        twin.photos = replace(self.photos, val=self.photos.test)
+        twin.val_labels = np.array([label for _, label, _ in self.photos.test])
         return twin
 
     def pixels(self, photo: Photo, number: int, epoch: int | None = None) -> Array:
-        """epoch: of the transforms; None for a view."""
-        path, _, digest = photo
+        """Return a view of a photo; with `epoch`, what the transforms make of it in that epoch."""
+        (path, _, digest), changes = photo, self.changes
         if epoch is None and number == 0 and digest in self.plain:
             return self.plain[digest]
-        data = read_bytes(self.root / path)
-        key: Any = {"seed": self.seed, "digest": digest.hex(), "flip": self.flip}
+        data = read_bytes(self.photos.root / path)
+        seed, name, flip = changes.seed, digest.hex(), changes.flip
         if epoch is None:
-            return view_of(data, self.preprocess, number, **key)
-        image = decode(data, mode(self.preprocess))
-        return augments.augmented(image, self.preprocess, self.augment, epoch=epoch, **key)
-
-    def batches(
-        self,
-        photos: Sequence[Photo],
-        order: Sequence[Array],
-        number: int,
-        epoch: int | None = None,
-    ) -> Iterator[torch.Tensor]:
-        """epoch: of the transforms and distortions; None for pictures as they are."""
-        kind, strength = self.distortion
-        changed = epoch if self.augment != "none" else None
-
-        def batch(rows: Array) -> torch.Tensor:
-            pixels = np.stack([self.pixels(photos[row], number, changed) for row in rows])
-            if epoch is not None:
-                chosen, key = rows.tolist(), {"seed": self.seed, "epoch": epoch}
-                pixels = distort(pixels, chosen, kind=kind, strength=strength, **key)
-            return on_the_way(pixels, self.device)
-
-        with ThreadPoolExecutor(self.workers, "zoo-photos") as pool:
-            for pixels in ordered(pool, batch, order, 2 * self.workers):
-                yield self.normalise(pixels)
+            return view_of(data, self.preprocess, number, seed=seed, digest=name, flip=flip)
+        image, key = decode(data, mode(self.preprocess)), (seed, epoch, name)
+        return augments.augmented(image, self.preprocess, changes.augment, key, flip=flip)
 
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
-        number = self.view_in(epoch)[0]
-        return self.batches(self.photos, order, number, epoch)
+        number, changed = self.view_in(epoch)
+        seed, kind, strength = self.changes.seed, self.changes.distort, self.changes.strength
+
+        def batch(rows: Array) -> Array:
+            numbers, photos = rows.tolist(), self.photos.train
+            pixels = np.stack([self.pixels(photos[row], number, changed) for row in numbers])
+            return distort(pixels, numbers, kind=kind, seed=seed, epoch=epoch, strength=strength)
+
+        return self.loaded(batch, order)
 
     def view_in(self, epoch: int) -> tuple[int, int | None]:
-        """The number of the view, and the epoch where torchvision's transforms take its place."""
-        number = epoch if self.views == 0 else (epoch - 1) % self.views
-        return number, epoch if self.augment != "none" else None
+        """Return the view's number, and the epoch where transforms take its place."""
+        views, augment = self.changes.views, self.changes.augment
+        number = epoch if views == 0 else (epoch - 1) % views
+        return number, epoch if augment != "none" else None
 
     def val(self) -> Iterator[torch.Tensor]:
         size = EVAL_BATCH if self.preprocess.size <= SMALL else VAL_BATCH
-        rows = [np.array(batch) for batch in batched(range(len(self.val_photos)), size)]
-        return self.batches(self.val_photos, rows, 0)
+        photos = batched(self.photos.val, size)
+        return self.loaded(lambda some: np.stack([self.pixels(each, 0) for each in some]), photos)
+
+    def loaded(self, batch: Callable[[T], Array], items: Iterable[T]) -> Iterator[torch.Tensor]:
+        """Yield what `batch` makes of each item in threads, normalised on the device."""
+
+        def load(item: T) -> torch.Tensor:
+            return _pinned(batch(item), self.device)
+
+        with ThreadPoolExecutor(self.workers, "zoo-photos") as pool:
+            for pixels in ordered(pool, load, items, 2 * self.workers):
+                yield self.normalise(pixels)
 
     def pixels_of(self, split: str) -> Iterator[Array]:
-        """The plain views of a split in order, uint8 N H W C, in batches."""
-        photos = self.photos if split == "train" else self.val_photos
-        for rows in batched(range(len(photos)), EVAL_BATCH):
-            yield np.stack([self.pixels(photos[row], 0) for row in rows])
+        """Yield the plain views of a split in order, uint8 N H W C, in batches."""
+        photos = self.photos.train if split == "train" else self.photos.val
+        for some in batched(photos, EVAL_BATCH):
+            yield np.stack([self.pixels(each, 0) for each in some])
 
 
-class PrefixSource:
+class FrozenBatches:
     """Photos through the frozen part in every epoch, where its output is not kept.
 
     By the engine that would compute what is kept, so that room on a disk changes no bit. The val
     photos' features are kept, where they take little memory: they do not change.
     """
 
-    def __init__(self, photos: PhotoSource, engine: Engine, device: Device) -> None:
+    def __init__(self, photos: PhotoBatches, engine: Engine, device: Device) -> None:
         self.photos, self.engine, self.device = photos, engine, device
         self.labels, self.val_labels = photos.labels, photos.val_labels
         self.kept: list[torch.Tensor] = []
         self.scaling: Scaling | None = None
 
-    def on_test(self) -> PrefixSource | None:
-        """Return the same source over the test photos; see FeatureSource."""
+    def on_test(self) -> FrozenBatches | None:
         photos = self.photos.on_test()
         if photos is None:
             return None
-        twin = PrefixSource(photos, self.engine, self.device)
+        twin = FrozenBatches(photos, self.engine, self.device)
         twin.scaling = self.scaling
         return twin
 
     def some(self) -> Array:
-        """Features of photos of all classes, plain views: what a scaling is taken from."""
+        """Return features of photos of all classes, plain views: what a scaling is taken from."""
         chosen = np.linspace(0, len(self.labels) - 1, min(SOME, len(self.labels))).astype(int)
-        return np.stack(list(self.rows(self.photos.photos, chosen.tolist(), 0)))
+        return np.stack(list(self.rows(self.photos.photos.train, chosen.tolist(), 0)))
 
     def rows(
         self, photos: Sequence[Photo], chosen: Sequence[int], number: int, epoch: int | None = None
     ) -> Iterator[Array]:
-        """The features of these photos, one by one, in order; number, epoch: of the view."""
+        """Yield the features of these photos one by one; number, epoch: as `pixels` has them."""
 
         def load(row: int) -> Array:
             return self.photos.pixels(photos[row], number, epoch)
@@ -287,24 +304,22 @@ class PrefixSource:
 
     def batches(self, rows: Iterator[Array], sizes: Sequence[int]) -> Iterator[torch.Tensor]:
         for size in sizes:
-            features = on_device(np.stack(list(islice(rows, size))), self.device)
+            features = _on_device(np.stack(list(islice(rows, size))), self.device)
             yield features if self.scaling is None else self.scaling.scaled(features)
 
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
         number, changed = self.photos.view_in(epoch)
         rows = np.concatenate(order).tolist() if order else []
-        features = self.rows(self.photos.photos, rows, number, changed)
+        features = self.rows(self.photos.photos.train, rows, number, changed)
         return self.batches(features, [len(rows) for rows in order])
 
     def val(self) -> Iterator[torch.Tensor]:
         if self.kept:
-            return iter(self.kept)
-        return self.first_val()
-
-    def first_val(self) -> Iterator[torch.Tensor]:
+            yield from self.kept
+            return
         kept: list[torch.Tensor] = []
         room, count = memory() // 8, len(self.val_labels)
-        features = self.rows(self.photos.val_photos, range(count), 0)
+        features = self.rows(self.photos.photos.val, range(count), 0)
         sizes = [min(VAL_BATCH, count - done) for done in range(0, count, VAL_BATCH)]
         for batch in self.batches(features, sizes):
             room -= batch.nbytes

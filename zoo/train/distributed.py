@@ -1,11 +1,11 @@
-"""The processes that torchrun starts for one training, and what they tell each other.
+"""The ranks: processes that torchrun starts for one training, and what they tell each other.
 
 All have the same network and take the same steps; each computes the gradients of its share of a
 batch, and the sum of all is the gradient of the batch. One all-reduce a step carries them in one
 piece. DistributedDataParallel sums them during the backward pass instead, but a batch that goes
 through in parts, or again in halves for want of memory, has several of those, and not as many in
-every process. The first process alone writes and talks. Without torchrun a team is one process,
-which tells itself everything, and torch.distributed is not imported.
+every rank. The main rank alone writes and talks. Without torchrun there is one rank, which tells
+itself everything, and torch.distributed is not imported.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from zoo.metrics import Array
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
+    from torch.distributed.distributed_c10d import PrefixStore
 
 MEETING = timedelta(minutes=5)
 # For the slowest of them, as with its share of the features; one that died is noticed at once.
@@ -35,129 +35,129 @@ MOMENTS = 3.0  # seconds
 FEWEST = 2  # rows of a share: of one row there is no variance for a norm to take
 
 
-class Team:
-    """This process, number `rank` of `world`. store: where one leaves word of its failure."""
+class Ranks:
+    """This process, number `rank` of `world`. store: where one leaves word of its failure.
 
-    def __init__(self, rank: int = 0, world: int = 1, store: Any = None) -> None:
+    Every rank must call the collective methods, in the same order. They raise TeamError where
+    another rank is not there any more.
+    """
+
+    def __init__(self, rank: int = 0, world: int = 1, store: PrefixStore | None = None) -> None:
         self.rank, self.world, self.store = rank, world, store
 
     @property
-    def first(self) -> bool:
+    def main(self) -> bool:
         return self.rank == 0
 
     @property
-    def alone(self) -> bool:
+    def single(self) -> bool:
         return self.world == 1
 
     def share(self, rows: Array) -> Array:
-        """Return this process's rows of a step; none where there are too few for all."""
+        """Return this rank's rows of a step; none where there are too few for all."""
         sharing = min(self.world, max(1, len(rows) // FEWEST))
         return rows[self.rank :: sharing] if self.rank < sharing else rows[:0]
 
-    # Words. Every process must call these, in the same order.
-
-    def from_first(self, *values: float) -> tuple[float, ...]:
-        """The first process's numbers, in all."""
-        if self.alone:
+    def broadcast(self, *values: float) -> tuple[float, ...]:
+        """Return the main rank's numbers, in all."""
+        if self.single:
             return values
         import torch
+        from torch import distributed
 
         told = torch.tensor(values, dtype=torch.float64)
-        with self.talking() as dist:
-            dist.broadcast(told, 0)
+        with self._noticing():
+            distributed.broadcast(told, 0)
         return tuple(told.tolist())
 
-    def most(self, value: float) -> float:
-        """The largest of all processes' numbers."""
-        if self.alone:
+    def all_reduce_max(self, value: float) -> float:
+        """Return the largest of all ranks' numbers."""
+        if self.single:
             return value
         import torch
+        from torch import distributed
 
         told = torch.tensor([value], dtype=torch.float64)
-        with self.talking() as dist:
-            dist.all_reduce(told, dist.ReduceOp.MAX)
+        with self._noticing():
+            distributed.all_reduce(told, distributed.ReduceOp.MAX)
         return float(told)
 
-    def everyone(self, record: Any) -> list[Any]:
-        """What each process has to say, as JSON, by rank."""
-        if self.alone:
+    def all_gather(self, record: Any) -> list[Any]:
+        """Return what each rank has to say, by rank; it goes through JSON."""
+        if self.single:
             return [record]
         import torch
+        from torch import distributed
 
         said = json.dumps(record).encode()
-        longest = int(self.most(len(said)))
+        longest = int(self.all_reduce_max(len(said)))
         mine = torch.from_numpy(np.frombuffer(said.ljust(longest), np.uint8).copy())
         texts = [torch.empty_like(mine) for _ in range(self.world)]
-        with self.talking() as dist:
-            dist.all_gather(texts, mine)
+        with self._noticing():
+            distributed.all_gather(texts, mine)
         return [json.loads(text.numpy().tobytes()) for text in texts]
 
-    def wait(self) -> None:
-        """For all to come here."""
-        self.most(0.0)
+    def barrier(self) -> None:
+        """Wait for all to come here."""
+        self.all_reduce_max(0.0)
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
-        """First the first process, then the others: what is wrong for all is said once."""
-        if not self.first:
-            self.wait()
+    def main_first(self) -> Iterator[None]:
+        """Let the main rank through first, then the others: what is wrong for all is said once."""
+        if not self.main:
+            self.barrier()
         yield
-        if self.first:
-            self.wait()
+        if self.main:
+            self.barrier()
 
-    # Networks.
-
-    def spread(self, model: nn.Module) -> None:
-        """All have the first process's network."""
-        if self.alone:
+    def broadcast_model(self, model: nn.Module) -> None:
+        """Give all the main rank's network."""
+        if self.single:
             return
-        with self.talking() as dist:
+        from torch import distributed
+
+        with self._noticing():
             for tensor in model.state_dict().values():
                 whole = tensor.contiguous()
-                dist.broadcast(whole, 0)
+                distributed.broadcast(whole, 0)
                 tensor.copy_(whole)
 
-    def summed(self, model: nn.Module, loss: float, share: float) -> float:
-        """The loss of the whole batch, its gradients left in the parameters of all.
+    def all_reduce_gradients(self, model: nn.Module, loss: float, share: float) -> float:
+        """Return the loss of the whole batch, its gradients left in the parameters of all.
 
-        loss: of this process's rows, as a part of the mean over all. share: of the rows; running
+        loss: of this rank's rows, as a part of the mean over all. share: of the rows; running
         statistics that are being taken become the mean by it.
         """
-        if self.alone:
+        if self.single:
             return loss
         import torch
+        from torch import distributed
 
         parameters = [each for each in model.parameters() if each.requires_grad]
         there = [float(each.grad is not None) for each in parameters]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        statistics = running(model)
+        statistics = _running(model)
         numbers = torch.tensor([loss, *there], device=parameters[0].device)
         parts = [*gradients, *(share * each for each in statistics), numbers]
         flat = torch.cat([part.reshape(-1) for part in parts])
-        with self.talking() as dist:
-            dist.all_reduce(flat)
+        with self._noticing():
+            distributed.all_reduce(flat)
         sums = torch.split(flat, [part.numel() for part in parts])
+        for tensor, value in zip([*gradients, *statistics], sums, strict=False):
+            tensor.copy_(value.view(tensor.shape))
         total, *used = sums[-1].tolist()
-        for parameter, gradient, value, some in zip(
-            parameters, gradients, sums, used, strict=False
-        ):
-            gradient.copy_(value.view(gradient.shape))
+        for parameter, gradient, some in zip(parameters, gradients, used, strict=True):
             parameter.grad = gradient if some else None
-        for statistic, value in zip(statistics, sums[len(gradients) :], strict=False):
-            statistic.copy_(value.view(statistic.shape))
         return float(total)
 
     # Failures.
 
     @contextmanager
-    def talking(self) -> Iterator[Any]:
-        """torch.distributed. Raises TeamError where another process is not there any more."""
-        import torch.distributed
-
+    def _noticing(self) -> Iterator[None]:
         try:
-            yield torch.distributed
+            yield
         except RuntimeError as error:
-            code = self.failure()
+            code = self._failure()
             if code is not None:
                 raise TeamError("", exit_code=code) from None
             raise TeamError(
@@ -165,23 +165,23 @@ class Team:
                 "`torchrun --max-restarts 3 …` starts all of them again, where they were",
             ) from error
 
-    def failure(self) -> int | None:
-        """The exit code of the process that failed first and could say so."""
+    def _failure(self) -> int | None:
+        """Return the exit code of the rank that failed first and could say so."""
+        assert self.store is not None
         try:
-            if not self.store.check(["failed"]):
-                return None
-            return int(self.store.get("failed"))
+            return int(self.store.get("failed")) if self.store.check(["failed"]) else None
         except RuntimeError:  # the process that kept the word is gone as well
             return None
 
     def must_say(self, what: str, code: int) -> bool:
-        """Leaves word of this process's failure; whether the first process does not say the same.
+        """Leave word of this rank's failure; return whether the main rank does not say the same.
 
         What is wrong for all is found by all within moments.
         """
+        assert self.store is not None
         try:
             self.store.compare_set("failed", "", str(code))
-            if self.first:
+            if self.main:
                 self.store.set("said", what)
                 return True
             until = time.monotonic() + MOMENTS
@@ -189,16 +189,16 @@ class Team:
                 if time.monotonic() > until:
                     return True
                 time.sleep(0.05)
-            return bool(self.store.get("said").decode() != what)
+            return self.store.get("said").decode() != what
         except RuntimeError:  # the process that keeps the words is gone
             return True
 
 
-ALONE = Team()
+SINGLE = Ranks()
 
 
-def running(model: nn.Module) -> list[torch.Tensor]:
-    """The statistics that norms take from the batches of a training."""
+def _running(model: nn.Module) -> list[torch.Tensor]:
+    """Return the statistics that norms take from the batches of a training."""
     from torch.nn.modules.batchnorm import _BatchNorm
 
     norms = [part for part in model.modules() if isinstance(part, _BatchNorm) and part.training]
@@ -207,23 +207,23 @@ def running(model: nn.Module) -> list[torch.Tensor]:
 
 
 @contextmanager
-def meeting() -> Iterator[Team]:
-    """The team that torchrun has made this process a part of.
+def torchrun() -> Iterator[Ranks]:
+    """Give the ranks that torchrun has made this process one of; a single one without torchrun.
 
     A failure ends all processes with the exit code of the first; it alone says why, the others
     raise a TeamError without words.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "RANK" not in os.environ:
-        yield ALONE
+        yield SINGLE
         return
-    team = meet()
+    ranks = _init()
     try:
-        yield team
+        yield ranks
     except TeamError as error:
-        raise error if team.first else TeamError("", exit_code=error.exit_code) from None
+        raise error if ranks.main else TeamError("", exit_code=error.exit_code) from None
     except Exception as error:
         code = getattr(error, "exit_code", 1)
-        if team.must_say(str(error), code) and (team.first or not isinstance(error, Interrupted)):
+        if ranks.must_say(str(error), code) and (ranks.main or not isinstance(error, Interrupted)):
             raise
         raise TeamError("", exit_code=code) from None
     import torch.distributed
@@ -231,8 +231,8 @@ def meeting() -> Iterator[Team]:
     torch.distributed.destroy_process_group()
 
 
-def meet() -> Team:
-    """Raises UsageError where the environment is not torchrun's, TeamError where one is missing."""
+def _init() -> Ranks:
+    """Join the ranks. UsageError without torchrun's environment, TeamError if one is missing."""
     import torch
     from torch import distributed
     from torch.distributed.distributed_c10d import PrefixStore
@@ -258,4 +258,4 @@ def meet() -> Team:
     except RuntimeError as error:
         what = f"process {os.environ['RANK']} has not met the others: {error}"
         raise TeamError(what, "where a machine has several networks: GLOO_SOCKET_IFNAME") from None
-    return Team(rank, world, store)
+    return Ranks(rank, world, store)

@@ -7,11 +7,11 @@ loses none that metrics.jsonl has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from zoo.disk import atomic, writing
 from zoo.errors import UsageError
@@ -21,20 +21,20 @@ KINDS = ("csv", "tensorboard")
 EVENTS = "events.out.tfevents.*"
 TAGS = {"train_loss": "loss/train", "val_loss": "loss/val", "lr": "rate", "seconds": "seconds"}
 
-Record = dict[str, Any]
+Record = Mapping[str, object]
 
 
 class Logger(Protocol):
     def add(self, record: Record) -> None:
-        """One epoch, as `Epoch.to_dict` gives it. Raises WriteError."""
+        """Write an epoch, as `Epoch.to_dict` gives it. Raises WriteError."""
 
     def close(self) -> None: ...
 
 
 def kinds(log: str | None) -> tuple[str, ...]:
-    """`csv,tensorboard` as ("csv", "tensorboard"). Raises UsageError, also for a missing package.
+    """Return `csv,tensorboard` as ("csv", "tensorboard"); called before anything is computed.
 
-    Called before anything is computed; imports nothing.
+    Imports nothing. Raises UsageError, also for a missing package.
     """
     names = tuple(dict.fromkeys(word.strip() for word in log.split(","))) if log else ()
     if unknown := [name for name in names if name not in KINDS]:
@@ -52,13 +52,12 @@ def kinds(log: str | None) -> tuple[str, ...]:
 
 @contextmanager
 def logging(log: str | None, folder: Path, done: Sequence[Record]) -> Iterator[list[Logger]]:
-    """The loggers of a run folder. done: the lines of metrics.jsonl that a resumed run keeps."""
+    """Give a run folder's loggers. done: the lines of metrics.jsonl that a resumed run keeps."""
     loggers: list[Logger] = []
     try:
         for name in kinds(log):
-            loggers.append(
-                CsvLogger(folder, done) if name == "csv" else TensorBoardLogger(folder, done)
-            )
+            make = CsvLogger if name == "csv" else TensorBoardLogger
+            loggers.append(make(folder, done))
         yield loggers
     finally:
         for logger in loggers:
@@ -73,30 +72,28 @@ class CsvLogger:
         self.columns = list(dict.fromkeys(name for record in done for name in record))
         if done:
             with atomic(self.path) as file:
-                file.write(self.lines(self.columns, *map(self.cells, done)).encode())
+                lines = [csv_line(self.columns), *map(self.line, done)]
+                file.write("".join(lines).encode())
         else:
             with writing(self.path):
                 self.path.unlink(missing_ok=True)
 
     def add(self, record: Record) -> None:
-        header = [] if self.columns else [list(record)]
+        header = "" if self.columns else csv_line(record)
         self.columns = self.columns or list(record)
         with writing(self.path), open(self.path, "a", encoding="utf-8", newline="") as file:
-            file.write(self.lines(*header, self.cells(record)))
+            file.write(header + self.line(record))
 
-    def cells(self, record: Record) -> list[Any]:
-        return [cell(record.get(name)) for name in self.columns]
-
-    def lines(self, *rows: Sequence[Any]) -> str:
-        return "".join(map(csv_line, rows))
+    def line(self, record: Record) -> str:
+        """Return a row of the table; a list, as that of the notes, becomes `a; b`."""
+        values = [record.get(name) for name in self.columns]
+        return csv_line(
+            "; ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            for value in values
+        )
 
     def close(self) -> None:
         pass
-
-
-def cell(value: Any) -> Any:
-    """A list as `a; b`: notes are one."""
-    return "; ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
 class TensorBoardLogger:
@@ -109,7 +106,7 @@ class TensorBoardLogger:
         with writing(self.folder):
             for old in self.folder.glob(EVENTS):
                 old.unlink()
-            self.writer: Any = SummaryWriter(str(self.folder))
+            self.writer = SummaryWriter(str(self.folder))
         for record in done:
             self.add(record)
 

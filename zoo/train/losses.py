@@ -3,50 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo.data.index import DatasetIndex
-from zoo.metrics import label_report, report, sigmoid
+from zoo.metrics import Array, label_report, report, sigmoid
 from zoo.models.head import last_layer
-from zoo.train.batches import Source
-from zoo.train.records import Scores
+from zoo.train.batches import Batches
+from zoo.train.records import LoopSettings, Scores
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from zoo.train.records import Settings
+
+class Loss:
+    """The loss of a training, and how the validation photos are scored."""
+
+    def __init__(self, settings: LoopSettings, batches: Batches, device: torch.device) -> None: ...
+
+    def mean(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Array) -> torch.Tensor:
+        """Return the mean over a batch; `rows` are the numbers of its training rows."""
+        raise NotImplementedError
+
+    def weight(self, rows: Array) -> float:
+        """Return what these rows count in the mean over a larger batch."""
+        return float(len(rows))
+
+    def evaluate(self, model: nn.Module, batches: Batches) -> Scores:
+        """Score all validation photos. The model is put in eval mode."""
+        raise NotImplementedError
 
 
-class Task(Protocol):
-    def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
-        """The mean over the batch; `rows` are the numbers of its training rows."""
+class _OfLabels(Loss):
+    """A loss against the labels of the batches, which are put on the device."""
 
-    def weight(self, rows: Any) -> float:
-        """What these rows count in the mean over a larger batch."""
-
-    def evaluate(self, model: nn.Module, source: Source) -> Scores:
-        """The scores of the whole validation part. The model is put in eval mode."""
-
-
-class Classify:
-    """Cross-entropy over the classes; a network's auxiliary heads are added where it has them.
-
-    A class's weight belongs to its photos: it multiplies the whole loss of each, smoothing too.
-    """
-
-    def __init__(self, settings: Settings, source: Source, device: Any) -> None:
+    def __init__(self, settings: LoopSettings, batches: Batches, device: torch.device) -> None:
         import torch
 
         weights = settings.class_weights
         self.classes, self.smoothing = settings.classes, settings.label_smoothing
         self.class_weights = torch.tensor(weights, device=device) if weights else None
-        self.labels = torch.from_numpy(source.labels).long().to(device)
-        self.val_labels = torch.from_numpy(source.val_labels).long().to(device)
+        dtype = torch.float32 if batches.labels.ndim > 1 else torch.int64
+        self.labels, self.val_labels = (
+            torch.from_numpy(labels).to(dtype).to(device)
+            for labels in (batches.labels, batches.val_labels)
+        )
 
-    def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
+    def outputs(self, model: nn.Module, batches: Batches) -> torch.Tensor:
+        """Return what the network gives for all validation photos, N x K."""
+        import torch
+
+        model.eval()
+        with torch.inference_mode():
+            return torch.cat([model(inputs) for inputs in batches.val()]).float()
+
+
+class CrossEntropy(_OfLabels):
+    """Cross-entropy over the classes; a class's weight multiplies the whole loss of its photos."""
+
+    def mean(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Array) -> torch.Tensor:
         from torch.nn.functional import cross_entropy
 
         labels, each, smoothing = self.labels[rows.tolist()], self.class_weights, self.smoothing
@@ -56,45 +73,32 @@ class Classify:
         losses = cross_entropy(outputs, labels, label_smoothing=smoothing, reduction="none")
         return (each[labels] * losses).sum() / each[labels].sum()
 
-    def weight(self, rows: Any) -> float:
+    def weight(self, rows: Array) -> float:
         if self.class_weights is None:
             return float(len(rows))
         return float(self.class_weights[self.labels[rows.tolist()]].sum())
 
-    def evaluate(self, model: nn.Module, source: Source) -> Scores:
-        import torch
+    def evaluate(self, model: nn.Module, batches: Batches) -> Scores:
+        from torch.nn.functional import cross_entropy
 
-        model.eval()
-        with torch.inference_mode():
-            scores = torch.cat([model(inputs) for inputs in source.val()]).float()
-            loss = float(torch.nn.functional.cross_entropy(scores, self.val_labels))
+        scores = self.outputs(model, batches)
         outputs = np.asarray(scores.cpu().numpy())
-        found = report(outputs.argmax(axis=1), source.val_labels, self.classes)
-        return Scores(loss, found, outputs=outputs)
+        found = report(outputs.argmax(axis=1), batches.val_labels, self.classes)
+        return Scores(float(cross_entropy(scores, self.val_labels)), found, outputs=outputs)
 
 
-class MultiLabel:
-    """Yes or no for each class: binary cross-entropy, the mean over photos and classes.
+class BinaryCrossEntropy(_OfLabels):
+    """Yes or no for each class: the mean over photos and classes.
 
-    Settings.class_weights are what a photo of a class counts more than one without it, whatever
-    its label is smoothed to. label_smoothing goes to the two answers, half each, as among the
-    classes of Classify.
+    class_weights are what a photo of a class counts more than one without it, whatever its label
+    is smoothed to. label_smoothing goes to the two answers, half each.
     """
 
-    def __init__(self, settings: Settings, source: Source, device: Any) -> None:
-        import torch
-
-        weights = settings.class_weights
-        self.classes, self.smoothing = settings.classes, settings.label_smoothing
-        self.class_weights = torch.tensor(weights, device=device) if weights else None
-        self.targets = torch.from_numpy(source.labels).float().to(device)
-        self.val_targets = torch.from_numpy(source.val_labels).float().to(device)
-
-    def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
+    def mean(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Array) -> torch.Tensor:
         import torch
         from torch.nn.functional import binary_cross_entropy_with_logits
 
-        targets, each = self.targets[rows.tolist()], self.class_weights
+        targets, each = self.labels[rows.tolist()], self.class_weights
         if not self.smoothing:
             return binary_cross_entropy_with_logits(outputs, targets, pos_weight=each)
         # Not by pos_weight: a photo without the label has a smoothed share of it too.
@@ -102,71 +106,58 @@ class MultiLabel:
         targets = targets * (1 - self.smoothing) + self.smoothing / 2
         return binary_cross_entropy_with_logits(outputs, targets, weight)
 
-    def weight(self, rows: Any) -> float:
-        return float(len(rows))
-
-    def evaluate(self, model: nn.Module, source: Source) -> Scores:
-        import torch
+    def evaluate(self, model: nn.Module, batches: Batches) -> Scores:
         from torch.nn.functional import binary_cross_entropy_with_logits
 
-        model.eval()
-        with torch.inference_mode():
-            scores = torch.cat([model(inputs) for inputs in source.val()]).float()
-            loss = float(binary_cross_entropy_with_logits(scores, self.val_targets))
+        scores = self.outputs(model, batches)
         outputs = np.asarray(scores.cpu().numpy())
-        found = label_report(sigmoid(outputs), source.val_labels, self.classes)
+        found = label_report(sigmoid(outputs), batches.val_labels, self.classes)
+        loss = float(binary_cross_entropy_with_logits(scores, self.val_labels))
         return Scores(loss, labels=found, outputs=outputs)
 
 
-class Reconstruct:
+class Reconstruction(Loss):
     """The input itself is the target."""
 
-    def __init__(self, settings: Settings, source: Source, device: Any) -> None:
+    def __init__(self, settings: LoopSettings, batches: Batches, device: torch.device) -> None:
         from torch.nn import functional
 
-        losses: dict[str, Any] = {
+        losses: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
             "mse": functional.mse_loss,
             "mae": functional.l1_loss,
             "bce": functional.binary_cross_entropy,
         }
         self.criterion = losses["mse" if settings.loss == "auto" else settings.loss]
 
-    def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
-        value: torch.Tensor = self.criterion(outputs, inputs)
-        return value
+    def mean(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Array) -> torch.Tensor:
+        return self.criterion(outputs, inputs)
 
-    def weight(self, rows: Any) -> float:
-        return float(len(rows))
-
-    def evaluate(self, model: nn.Module, source: Source) -> Scores:
+    def evaluate(self, model: nn.Module, batches: Batches) -> Scores:
         import torch
 
         model.eval()
         sums, count = np.zeros(3), 0
         with torch.inference_mode():
-            for inputs in source.val():
+            for inputs in batches.val():
                 outputs = model(inputs)
                 error = outputs - inputs
-                values = (
-                    self.criterion(outputs, inputs),
-                    error.square().mean(),
-                    error.abs().mean(),
-                )
+                loss = self.criterion(outputs, inputs)
+                values = (loss, error.square().mean(), error.abs().mean())
                 sums += len(inputs) * np.array([float(value) for value in values])
                 count += len(inputs)
         loss, mse, mae = (sums / count).tolist()
         return Scores(loss, mse=mse, mae=mae)
 
 
-TASKS: dict[str, Callable[..., Task]] = {
-    "classify": Classify,
-    "multilabel": MultiLabel,
-    "reconstruct": Reconstruct,
+LOSSES: dict[str, type[Loss]] = {
+    "classify": CrossEntropy,
+    "multilabel": BinaryCrossEntropy,
+    "reconstruct": Reconstruction,
 }
 
 
 def begin(chain: nn.Module, head: str, index: DatasetIndex, weights: object) -> None:
-    """The last layer's bias gives each class its share of the training photos from the start.
+    """Give the last layer's bias each class's share of the training photos from the start.
 
     Labels are rare; from one half on, most of a short training would go into learning that (Lin et
     al. 2017, "Focal Loss for Dense Object Detection", arXiv:1708.02002, section 3.3). weights: of

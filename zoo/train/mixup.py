@@ -35,7 +35,7 @@ class Mixed(NamedTuple):
 def mix(
     inputs: torch.Tensor, key: tuple[object, ...], mixup: float = 0.0, cutmix: float = 0.0
 ) -> Mixed:
-    """A batch mixed with a permutation of itself, f(key); `inputs` stay as they are.
+    """Return a batch mixed with a permutation of itself, f(key); `inputs` stay as they are.
 
     mixup, cutmix: alpha; one of them may be 0. cutmix is for N C H W; raises UsageError.
     """
@@ -52,14 +52,14 @@ def mix(
     if not pasted:
         return Mixed(torch.lerp(others, inputs, share), partner, share)
     height, width = inputs.shape[-2:]
-    top, bottom, left, right = box(height, width, share, random)
+    top, bottom, left, right = _box(height, width, share, random)
     mixed = inputs.clone()
     mixed[..., top:bottom, left:right] = others[..., top:bottom, left:right]
     return Mixed(mixed, partner, 1 - (bottom - top) * (right - left) / (height * width))
 
 
 def check_cutmix(shape: tuple[int, ...]) -> None:
-    """Raises UsageError where the trained part's input, of this shape, has no place for a box."""
+    """Raises UsageError where an input of this shape has no place for a box."""
     if len(shape) != 3 or min(shape[1:]) < 2:
         raise UsageError(
             f"cutmix on an input of {' x '.join(map(str, shape))}: there is no picture to paste in",
@@ -67,10 +67,10 @@ def check_cutmix(shape: tuple[int, ...]) -> None:
         )
 
 
-def box(
+def _box(
     height: int, width: int, share: float, random: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """Top, bottom, left, right of a box of 1 - share of the area before it is clipped."""
+    """Return top, bottom, left, right of a box of 1 - share of the area before it is clipped."""
     side = math.sqrt(1 - share)
     down, across = int(height * side), int(width * side)
     y, x = int(random.integers(height)), int(random.integers(width))

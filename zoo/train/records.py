@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoo.metrics import Array, LabelReport, Report
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+    from zoo.train.optimizers import Optimizer
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class LoopSettings:
     """What the loop needs to know of the recipe, with every choice made.
 
     first, epochs: its epochs are those from `first` to `epochs`. lr is the peak rate of new
@@ -63,8 +66,7 @@ class Epoch:
     """One line of metrics.jsonl; `best` says that this epoch is the best so far.
 
     accuracy and macro_f1 of classes, map in its place of several labels a photo, mse of
-    reconstructions. notes: what happened on the way that
-    a person should know.
+    reconstructions. notes: what happened on the way that a person should know.
     """
 
     epoch: int
@@ -79,12 +81,12 @@ class Epoch:
     best: bool
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
 
 @dataclass(slots=True)
-class Progress:
+class TrainState:
     """Where training stands: epoch and step that come next, and what is known so far.
 
     seconds, cpu_seconds: spent by the processes before this one. trained: seconds of steps and
@@ -107,8 +109,21 @@ class Progress:
     retreats: int = 0
     at_once: int = 0
     best_epoch: int = 0
-    best_score: tuple[float, float] = (-math.inf, 0.0)
+    best_score: tuple[float, ...] = (-math.inf, 0.0)
     best_state: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Training:
+    """What a step changes and a checkpoint holds.
+
+    averaged: what is evaluated and kept, the running mean of the weights or the model itself.
+    """
+
+    model: nn.Module
+    averaged: nn.Module
+    optimizer: Optimizer
+    state: TrainState
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +140,8 @@ class Scores:
     mae: float | None = None
     outputs: Array | None = None
 
-    def rank(self, best: str) -> tuple[float, float]:
-        """Larger is better; of epochs that are equally right the one with the smaller loss."""
+    def rank(self, best: str) -> tuple[float, ...]:
+        """Return what is larger for a better epoch; of equally right ones the smaller loss wins."""
         if best == "loss":
             return (-self.loss, 0.0)
         return (getattr(self.report or self.labels, best), -self.loss)

@@ -9,98 +9,118 @@ from __future__ import annotations
 
 import gc
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from zoo.device import trim
 from zoo.errors import OutOfMemory, TrainingError, UsageError
+from zoo.metrics import Array
+from zoo.train.records import LoopSettings, Training
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
-
-    from zoo.train.records import Progress, Settings
 
 IN_A_ROW, RETREATS, SLOWER = 3, 2, 0.1
+# What torch says where memory has run out; in the second line oneDNN, and cuBLAS or cuDNN.
+WORDS = ("not enough memory", "can't allocate memory", "cannot allocate memory",
+         "could not create a primitive", "could not create a memory", "alloc_failed")  # fmt: skip
 
 
-class Guard:
-    """Watches the steps of one training; what it says goes into `notes`."""
+class Recovery:
+    """Watches the steps of one training; what it has to say goes into `notes`."""
 
-    def __init__(self, model: nn.Module, progress: Progress, settings: Settings) -> None:
-        self.model, self.progress, self.settings = model, progress, settings
+    def __init__(self, training: Training, settings: LoopSettings) -> None:
+        self.training, self.settings = training, settings
         self.notes: list[str] = []
-        self.kept: list[torch.Tensor] = []
+        self.buffers: list[torch.Tensor] = []
 
-    def before_step(self) -> None:
-        """Remembers the running statistics: a forward pass moves them, good or bad."""
-        self.kept = [buffer.clone() for buffer in self.model.buffers()]
+    def remember(self) -> None:
+        """Remember the running statistics: a forward pass moves them, good or bad."""
+        self.buffers = [buffer.clone() for buffer in self.training.model.buffers()]
 
     def undo(self) -> None:
+        """Put the running statistics back to what they were before the step."""
         import torch
 
         with torch.no_grad():
-            for buffer, before in zip(self.model.buffers(), self.kept, strict=True):
+            for buffer, before in zip(self.training.model.buffers(), self.buffers, strict=True):
                 buffer.copy_(before)
 
-    def skip(self, loss: float) -> bool:
-        """Counts a step that was not taken; whether it is time to go back."""
-        progress = self.progress
+    def skip(self, loss: float) -> None:
+        """Count a step whose loss was not finite. After three in a row, go back."""
+        state = self.training.state
         self.undo()
-        progress.skipped += 1
-        progress.in_a_row += 1
-        where = f"epoch {progress.epoch}, step {progress.step + 1}"
+        state.skipped, state.in_a_row = state.skipped + 1, state.in_a_row + 1
+        where = f"epoch {state.epoch}, step {state.step + 1}"
         self.notes.append(f"the loss was {loss} in {where}: the step was left out")
-        return progress.in_a_row >= IN_A_ROW
+        if state.in_a_row >= IN_A_ROW:
+            self.retreat(loss, f"in {where}")
 
     def retreat(self, loss: float, where: str) -> None:
-        """Puts the best weights back, at a tenth of the rate. Raises TrainingError at the end."""
-        progress = self.progress
-        if progress.retreats == RETREATS:
+        """Go back to the best weights, at a tenth of the rate; TrainingError the third time."""
+        training, state = self.training, self.training.state
+        if state.retreats == RETREATS:
             raise TrainingError(
                 f"the loss became {loss} {where}, after {RETREATS} attempts at a lower rate",
                 f"try a lower rate: --lr {self.settings.lr * SLOWER**3:g}; --clip 1 may help too",
             )
-        self.model.load_state_dict(progress.best_state)
-        progress.retreats += 1
-        progress.in_a_row = 0
-        which = f"epoch {progress.best_epoch}" if progress.best_epoch else "the start"
+        for model in {training.model, training.averaged}:
+            model.load_state_dict(state.best_state)
+        training.optimizer.state.clear()
+        state.retreats, state.in_a_row = state.retreats + 1, 0
+        which = f"epoch {state.best_epoch}" if state.best_epoch else "the start"
         self.notes.append(
             f"the loss became {loss} {where}: back to the weights of {which}, at a tenth of the "
-            f"rate ({self.settings.lr * SLOWER**progress.retreats:g})"
+            f"rate ({self.settings.lr * SLOWER**state.retreats:g})"
         )
 
+    def within_memory(self, rows: Array, backward: Callable[[int], float]) -> float:
+        """Return what `backward` does with as many of the rows at once as fit in memory.
+
+        Raises OutOfMemory where one is too many, UsageError where torch.compile has failed.
+        """
+        from zoo.models.auxiliary import heads_of
+
+        state, batch_size = self.training.state, self.settings.batch_size
+        while True:
+            try:
+                return backward(state.at_once or batch_size)
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    _refuse_compiler(error)
+                    raise
+                self.halve(min(len(rows), batch_size), error)
+            for head in heads_of(self.training.model):
+                head.scores = None
+            _empty_cache()  # here, where the error no longer holds what it was about
+
     def halve(self, rows: int, error: Exception) -> None:
-        """Fewer rows at once from here on. Raises OutOfMemory where one is too many."""
-        progress = self.progress
-        at_once = min(rows, progress.at_once or rows)
+        """Take fewer rows at once from here on. Raises OutOfMemory where one is too many."""
+        state = self.training.state
+        at_once = min(rows, state.at_once or rows)
         if at_once == 1:
             raise OutOfMemory(
                 f"out of memory with one photo at a time: {error}",
                 "resume it where there is more; or cut later, or use a smaller network",
             ) from error
         self.undo()
-        progress.at_once = math.ceil(at_once / 2)
+        state.at_once = math.ceil(at_once / 2)
         self.notes.append(
-            f"out of memory with {at_once} photos at once: {progress.at_once} at a time from here "
+            f"out of memory with {at_once} photos at once: {state.at_once} at a time from here "
             f"on, steps are of {self.settings.step_rows} as before"
         )
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Whether this is torch saying so: but for CUDA's allocator it raises a plain RuntimeError."""
+def _out_of_memory(error: Exception) -> bool:
+    """Return whether memory ran out: but for CUDA's allocator torch raises a RuntimeError."""
     import torch
 
-    words = ["not enough memory", "can't allocate memory", "cannot allocate memory"]
-    words += ["could not create a primitive", "could not create a memory"]  # oneDNN
-    words += ["alloc_failed"]  # cuBLAS, cuDNN
-    text = str(error).lower()
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        word in text for word in words
-    )
+    known, text = isinstance(error, (torch.OutOfMemoryError, MemoryError)), str(error).lower()
+    return known or any(word in text for word in WORDS)
 
 
-def refuse_compiler(error: Exception) -> None:
-    """Raises UsageError where it was torch.compile that failed."""
+def _refuse_compiler(error: Exception) -> None:
+    """Raise UsageError where it was torch.compile that failed."""
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         why = str(error).strip().splitlines()[0]
         raise UsageError(
@@ -108,12 +128,11 @@ def refuse_compiler(error: Exception) -> None:
         ) from error
 
 
-def empty_cache(device: Any) -> None:
-    """Memory that is free is given back, so that whoever asks the system for some gets it."""
+def _empty_cache() -> None:
+    """Give back memory that is free, so that whoever asks the system for some gets it."""
     import torch
 
     gc.collect()  # frames of the step that failed hold on to each other
-    if device.type == "cuda":
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    else:
-        trim()
+    trim()

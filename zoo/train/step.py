@@ -1,77 +1,98 @@
-"""The gradients of a step: of the batch in parts, mixed where asked for, summed over processes."""
+"""One step of a training: forward, loss, backward, all-reduce, clip, optimizer.
+
+`Step.take` and `Step.backward` are all of it. What is done where a loss is not finite, or where
+memory ends, stands around them in recovery.py.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from zoo.device import seed_all
+from zoo.device import autocast, seed_all
 from zoo.errors import TeamError
-from zoo.train.distributed import Team
-from zoo.train.losses import Task
-from zoo.train.records import Progress, Settings
-from zoo.train.recovery import Guard, empty_cache, out_of_memory, refuse_compiler
+from zoo.metrics import Array
+from zoo.train.batches import parts
+from zoo.train.distributed import Ranks
+from zoo.train.losses import Loss
+from zoo.train.mixup import mix
+from zoo.train.optimizers import average
+from zoo.train.records import LoopSettings, Training
+from zoo.train.recovery import Recovery
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 
-class Gradients:
-    """What a batch says of the network's weights; it is left in the parameters."""
+class Batch(NamedTuple):
+    """The training rows of a step: all of them, and those of this rank with their inputs."""
+
+    rows: Array
+    own: Array
+    inputs: torch.Tensor | None  # None where this rank has no row
+
+
+class Step:
+    """Takes the steps of one training."""
 
     def __init__(
-        self, model: nn.Module, task: Task, settings: Settings, device: Any, team: Team
+        self, training: Training, loss: Loss, settings: LoopSettings, ranks: Ranks
     ) -> None:
-        from zoo.models.auxiliary import AuxiliaryHead
+        from zoo.models.auxiliary import heads_of
 
-        self.model, self.task, self.settings = model, task, settings
-        self.device, self.team = device, team
-        self.heads = [part for part in model.modules() if isinstance(part, AuxiliaryHead)]
+        self.training, self.loss, self.settings, self.ranks = training, loss, settings, ranks
+        self.recovery = Recovery(training, settings)
+        self.heads = heads_of(training.model)
 
-    def of_step(self, inputs: torch.Tensor | None, rows: Any, share: Any, guard: Guard) -> float:
-        """The loss of the batch, its gradients left in the parameters, of all processes alike."""
-        self.model.zero_grad()
-        loss = 0.0
-        if inputs is not None:
-            loss = self.of_share(inputs, share, self.task.weight(rows), guard)
+    def take(self, batch: Batch, rate: float, done: int) -> float | None:
+        """Take a step at this rate, after `done` others, and return the mean loss of the batch.
+
+        None where the loss was not finite: nothing has moved then.
+        """
+        from torch.nn.utils import clip_grad_norm_
+
+        model, optimizer = self.training.model, self.training.optimizer
+        self.recovery.remember()
+        loss = self.recovery.within_memory(batch.own, lambda at_once: self.backward(batch, at_once))
         try:
-            return self.team.summed(self.model, loss, len(share) / len(rows))
+            loss = self.ranks.all_reduce_gradients(model, loss, len(batch.own) / len(batch.rows))
         except TeamError:
-            guard.undo()  # the state is that before the step: it may be saved
+            self.recovery.undo()  # the state is that before the step: it may be saved
             raise
+        if not math.isfinite(loss):
+            self.recovery.skip(loss)
+            return None
+        if self.settings.clip:
+            clip_grad_norm_(model.parameters(), self.settings.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        optimizer.step()
+        self.training.state.in_a_row = 0
+        if self.training.averaged is not model:
+            average(self.training.averaged, model, self.settings.ema, done)
+        return loss
 
-    def of_share(self, inputs: torch.Tensor, rows: Any, weight: float, guard: Guard) -> float:
-        """What these rows add to the mean over a batch of this weight, gradients as well."""
-        while True:
-            try:
-                return self.in_parts(inputs, rows, weight, guard.progress)
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    refuse_compiler(error)
-                    raise
-                guard.halve(min(len(rows), self.settings.batch_size), error)
-            for head in self.heads:
-                head.scores = None
-            empty_cache(self.device)  # here, where the error no longer holds what it was about
+    def backward(self, batch: Batch, at_once: int) -> float:
+        """Leave the gradients of this rank's rows in the parameters, computed in parts.
 
-    def in_parts(self, inputs: torch.Tensor, rows: Any, weight: float, progress: Progress) -> float:
-        settings = self.settings
-        own = [self.team.rank] if self.team.rank else []
-        seed_all("step", settings.seed, progress.epoch, progress.step, *own)  # dropout
-        self.model.zero_grad()
-        inputs, partners, share = self.mixed(inputs, rows, progress)
-        total = 0.0
-        for part in parts(len(rows), progress.at_once or settings.batch_size):
-            with self.precision():
-                outputs = self.model(inputs[part])
-            loss = share * self.part_of(weight, outputs, inputs[part], rows[part])
-            if partners is not None:
-                other = self.part_of(weight, outputs, inputs[part], partners[part])
+        at_once: rows of a part. Return what the rows add to the mean loss over the whole batch.
+        """
+        model, settings, state = self.training.model, self.settings, self.training.state
+        model.zero_grad()
+        if batch.inputs is None:
+            return 0.0
+        now, rank = (settings.seed, state.epoch, state.step), self.ranks.rank
+        seed_all("step", *now, *([rank] if rank else []))  # dropout
+        inputs, partner, share = batch.inputs, None, 1.0
+        if settings.mixup or settings.cutmix:
+            inputs, partner, share = mix(inputs, ("mix", *now), settings.mixup, settings.cutmix)
+        weight, total = self.loss.weight(batch.rows), 0.0
+        for part in parts(len(batch.own), at_once):
+            with autocast(inputs.device, settings.bf16):
+                outputs = model(inputs[part])
+            loss = share * self.added(outputs, inputs[part], batch.own[part], weight)
+            if partner is not None:
+                other = self.added(outputs, inputs[part], batch.own[partner[part]], weight)
                 loss = loss + (1 - share) * other
             # Before the loss is looked at: a GPU then has work while Python waits for the number.
             loss.backward()  # type: ignore[no-untyped-call]
@@ -80,44 +101,16 @@ class Gradients:
                 break
         return total
 
-    def part_of(self, weight: float, *part: Any) -> torch.Tensor:
-        """What outputs, inputs and rows of a part add to the mean over rows of this weight."""
-        return self.loss(*part) * (self.task.weight(part[-1]) / weight)
+    def added(
+        self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Array, weight: float
+    ) -> torch.Tensor:
+        """Return what these rows add to the mean loss over rows of this weight."""
+        return self.mean(outputs, inputs, rows) * (self.loss.weight(rows) / weight)
 
-    def loss(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Any) -> torch.Tensor:
-        """Return the loss of the outputs and of heads that exist in training only."""
-        return self.task.loss(outputs.float(), inputs, rows) + self.auxiliary(inputs, rows)
-
-    def auxiliary(self, inputs: torch.Tensor, rows: Any) -> torch.Tensor | float:
-        """The losses of heads that exist in training only."""
+    def mean(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Array) -> torch.Tensor:
+        """Return the mean loss of the outputs and of heads that exist in training only."""
         from zoo.models.auxiliary import WEIGHT
 
-        kept = [head.scores for head in self.heads if head.scores is not None]
-        return WEIGHT * sum(self.task.loss(scores.float(), inputs, rows) for scores in kept)
-
-    def mixed(
-        self, inputs: torch.Tensor, rows: Any, progress: Progress
-    ) -> tuple[torch.Tensor, Any, float]:
-        """The batch mixed with others of it where asked for, whose rows, and the own share."""
-        settings = self.settings
-        if not settings.mixup and not settings.cutmix:
-            return inputs, None, 1.0
-        from zoo.train.mixup import mix
-
-        key = ("mix", settings.seed, progress.epoch, progress.step)
-        inputs, partner, share = mix(inputs, key, settings.mixup, settings.cutmix)
-        return inputs, np.asarray(rows)[np.asarray(partner)], share
-
-    def precision(self) -> Any:
-        import torch
-
-        if not self.settings.bf16:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
-
-def parts(count: int, size: int) -> list[slice]:
-    """So many rows in parts of about a size, none with a row alone: a norm has no use for it."""
-    number = count if size == 1 else max(1, math.ceil((count - 1) / size))
-    ends = [round(count * part / number) for part in range(number + 1)]
-    return [slice(*pair) for pair in itertools.pairwise(ends)]
+        scores = [head.scores for head in self.heads if head.scores is not None]
+        beside = sum(self.loss.mean(each.float(), inputs, rows) for each in scores)
+        return self.loss.mean(outputs.float(), inputs, rows) + WEIGHT * beside

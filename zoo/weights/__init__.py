@@ -1,29 +1,27 @@
 """The store: find, download, verify, read and load weights. No other room opens a weights file.
 
-folders.py   the cache, private
 hashes.py    sha256, pins, and "is it still the file that was checked?"
 choice.py    what `--weights CHOICE` means
 store.py     where a file is looked for, and what it must hash to
-lock.py      one process at a time downloads a file
 fetch.py     one URL to one file, whole or not at all
 partial.py   what has arrived so far, for a later try
-http.py       one URL to one open body
-inventory.py     what is kept: list, verify, remove
-header.py    the header of a safetensors file, checked to the last byte
-tensors.py   types and bytes of that format
-pickles.py   what a torch file asks for, read without running it
+http.py      one URL to one open body
+inventory.py what is kept: list, verify, remove
+header.py    the safetensors format, checked to the last byte
+tensors.py   types and bytes of torch's tensors in it
 convert_worker.py  a torch file to safetensors, in a process of its own
+stand_ins.py  classes of ours in place of those beside the weights
 convert.py   which is started, limited and checked here
 arrays.py    the same for safetensors and numpy, without torch
-read.py     a file to named tensors and back
+read.py      a file to named tensors and back
 wrapped.py   which of them are the network's: keys and prefixes that trainers put before names
-fit.py       named tensors into a chain
+load.py      named tensors into a chain
 """
 
+from zoo.disk import cache_folder
 from zoo.weights.arrays import digest_of_file, read_arrays, save_arrays, shapes
 from zoo.weights.choice import check_file, choose
-from zoo.weights.fetch import fetch
-from zoo.weights.folders import cache_folder
+from zoo.weights.fetch import Source, fetch
 from zoo.weights.hashes import hash_of
 from zoo.weights.load import load
 from zoo.weights.read import check, read, save
@@ -31,6 +29,7 @@ from zoo.weights.store import find, held
 from zoo.weights.tensors import digest_of_state
 
 __all__ = [
+    "Source",
     "cache_folder",
     "check",
     "check_file",

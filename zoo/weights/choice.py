@@ -13,7 +13,7 @@ RUN_FILE = "model.safetensors"
 
 
 def choose(spec: ModelSpec, choice: str | None) -> Weights | Path | None:
-    """What `--weights CHOICE` means for this row: its own weights, a file, or none.
+    """Return what `--weights CHOICE` means for this row: its own weights, a file, or none.
 
     Nothing chosen is the row's default. Raises WeightsError for a word that means nothing here.
     """
@@ -41,7 +41,7 @@ def choose(spec: ModelSpec, choice: str | None) -> Weights | Path | None:
 
 
 def check_file(choice: str) -> None:
-    """Raises WeightsError for the name of a file that is not there, whatever the model."""
+    """Raise WeightsError for the name of a file that is not there, whatever the model."""
     named = "/" in choice or os.sep in choice or choice.lower().endswith(SUFFIXES)
     if named and not os.path.exists(os.path.expanduser(choice)):
         raise WeightsError(

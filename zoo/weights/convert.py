@@ -26,11 +26,10 @@ from io import BufferedRandom, BufferedReader
 from pathlib import Path
 
 from zoo import __version__
-from zoo.disk import replacing, warn, writing
+from zoo.disk import cache_folder, make_private, replacing, warn, writing
 from zoo.errors import CacheError, ReaderDied, WeightsError, WriteError
 from zoo.watch import check, undoing, unheard
-from zoo.weights.folders import cache_folder, make_private
-from zoo.weights.hashes import pin, pin_of
+from zoo.weights.hashes import Reader, pin, pin_of
 from zoo.weights.header import HEADER_BYTES, BadHeader, entries
 from zoo.weights.tensors import shown
 
@@ -39,6 +38,7 @@ HINT = (
     "torch.save(model.state_dict(), FILE) writes it"
 )
 REFUSED, NOT_WRITTEN, LIMIT = 2, 4, 3  # exit codes of convert_worker.py
+NOT_STARTED = -1000
 # Limits of the child. Memory is over what it maps once torch is imported; the tensors of a file
 # exist at most three times there: as read, as one run of bytes each, and on their way out.
 MEMORY, TIMES = 1 << 30, 4
@@ -53,10 +53,7 @@ PROGRAM = (
     "import sys; n = int(sys.argv[1]) + 2; sys.path += sys.argv[2:n]; "
     "from zoo.weights.convert_worker import main; sys.exit(main(sys.argv[n:]))"
 )
-Reader = BufferedReader | BufferedRandom
-
-
-MAKERS = ("convert_worker.py", "pickles.py", "tensors.py", "header.py")
+MAKERS = ("convert_worker.py", "stand_ins.py", "tensors.py", "header.py")
 
 
 def converted_path(digest: str) -> Path:
@@ -65,7 +62,7 @@ def converted_path(digest: str) -> Path:
 
 @functools.cache
 def _code() -> str:
-    """A hash of what converts: another one may find other tensors in the same file."""
+    """Return a hash of what converts: another one may find other tensors in the same file."""
     digest = hashlib.sha256(f"{__version__} {torch_version()}".encode())
     for name in MAKERS:
         digest.update(Path(__file__).with_name(name).read_bytes())
@@ -73,7 +70,7 @@ def _code() -> str:
 
 
 def converted(file: BufferedReader, path: Path, digest: str) -> Reader:
-    """The tensors of an open torch file with this sha256, as an open safetensors file.
+    """Return the tensors of an open torch file with this sha256, as an open safetensors file.
 
     Raises WeightsError for what is not weights, ReaderDied where the child came to a limit.
     """
@@ -93,7 +90,7 @@ def converted(file: BufferedReader, path: Path, digest: str) -> Reader:
 
 
 def _open_kept(kept: Path) -> BufferedReader | None:
-    """What an earlier process has converted, if it is whole and nobody else could have put it."""
+    """Open what an earlier process has converted, if it is whole and nobody else could write it."""
     try:
         if os.name == "posix" and os.stat(kept.parent).st_mode & stat.S_IWOTH:
             return None
@@ -159,7 +156,7 @@ def _by_child(file: BufferedReader, result: BufferedRandom, path: Path) -> None:
         if code != 0:
             raise _failure(code, said, path)
         result.seek(0)  # the child has moved it
-        entries(result, os.fstat(result.fileno()).st_size)
+        entries(result)
         result.seek(0)
     except BaseException as error:
         result.close()
@@ -170,7 +167,8 @@ def _by_child(file: BufferedReader, result: BufferedRandom, path: Path) -> None:
 
 def _failure(code: int, said: str, path: Path) -> WeightsError | WriteError:
     if code == REFUSED:
-        return WeightsError(f"{path} {said}", HINT)
+        what, _, hint = said.partition("|")
+        return WeightsError(f"{path} {what}", hint or HINT)
     if code == NOT_WRITTEN:
         return WriteError(f"cannot write what is in {path} to {cache_folder()}: {said}")
     what = f"{path} was given up: the process that read it {_end(code, said)}"
@@ -180,15 +178,18 @@ def _failure(code: int, said: str, path: Path) -> WeightsError | WriteError:
 def _run(
     file: BufferedReader, result: BufferedRandom, limits: list[int], wall: float
 ) -> tuple[int, str]:
-    """The exit code of the child, and the last line that it said."""
+    """Return the exit code of the child, and the last line that it said."""
     paths = _paths()
     words = [sys.executable, "-I", "-c", PROGRAM, str(len(paths)), *paths, *map(str, limits)]
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment |= dict.fromkeys(THREADS, "1")
-    with unheard():
-        child = subprocess.Popen(
-            words, stdin=file, stdout=result, stderr=subprocess.PIPE, env=environment
-        )
+    try:
+        with unheard():
+            child = subprocess.Popen(
+                words, stdin=file, stdout=result, stderr=subprocess.PIPE, env=environment
+            )
+    except OSError as error:
+        return NOT_STARTED, error.strerror or str(error)
     with child, undoing(child.kill):
         timer = threading.Timer(wall, child.kill)
         timer.start()
@@ -207,7 +208,7 @@ def _run(
 
 
 def _paths() -> list[str]:
-    """Where the child finds zoo and torch, which `-I` may have taken from its path."""
+    """Return where the child finds zoo and torch, which `-I` may have taken from its path."""
     found = find_spec("torch")
     origin = found.origin if found else None
     places = [Path(__file__).parents[2], *([Path(origin).parents[1]] if origin else [])]
@@ -215,6 +216,8 @@ def _paths() -> list[str]:
 
 
 def _end(code: int, said: str) -> str:
+    if code == NOT_STARTED:
+        return f"could not be started: {said}"
     if code == LIMIT:
         return f"needed more memory than {TIMES} times the file and {MEMORY >> 30} GB"
     if code >= 0:

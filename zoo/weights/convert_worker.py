@@ -5,6 +5,9 @@ process opens no other file of a user and needs no network: where the kernel let
 root or with user namespaces) it has none, elsewhere this is silently left out. Limits: memory
 (over what is mapped once torch is imported, which differs by gigabytes between its builds; only
 where /proc tells), processor time, bytes written. It dies with its parent.
+
+What reads is `torch.load(weights_only=True)`, which runs no code. Settings that trainers save
+beside the weights are passed over: see stand_ins.py.
 """
 
 from __future__ import annotations
@@ -12,19 +15,20 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import itertools
 import os
+import pickletools
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterator
 from io import BufferedReader
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from zoo.weights import pickles
 from zoo.weights.header import TENSORS
-from zoo.weights.pickles import Nothing, Refused, asks_for
-from zoo.weights.tensors import INSIDE, shown, types, write
+from zoo.weights.stand_ins import INERT, Array, Nothing
+from zoo.weights.tensors import shown, types, write
 
 if TYPE_CHECKING:
     import torch
@@ -32,10 +36,16 @@ if TYPE_CHECKING:
 WRITTEN, REFUSED, LIMIT, NOT_WRITTEN = 0, 2, 3, 4
 DEEPEST = 8  # dicts in dicts
 NO_MEMORY_SAID = ("can't allocate memory", "not enough memory", "bad_alloc", "bad allocation")
+LEGACY_PICKLES = 4  # torch.save before 1.6: a magic number, a protocol, a machine, the object
+OF_ARRAYS = "torch.save({n: torch.from_numpy(a) for n, a in state.items()}, FILE) makes tensors"
+
+
+class Refused(Exception):
+    """Why a file is not weights, in a few words that follow its name; behind a bar what to do."""
 
 
 def main(arguments: list[str]) -> int:
-    """arguments: the limits, as bytes of memory, seconds, and bytes written."""
+    """Convert stdin to stdout. arguments: limits, as bytes of memory, seconds, bytes written."""
     memory, seconds, written = map(int, arguments)
     target = os.dup(1)
     os.dup2(2, 1)  # a stray print is not part of the file
@@ -44,14 +54,11 @@ def main(arguments: list[str]) -> int:
     source = open(0, "rb", closefd=False)  # noqa: SIM115
     size = os.fstat(0).st_size
     try:
-        _limit_memory(memory)
         source.seek(0)
-        asked = pickles.check(source, size)
-        _limit_memory(None)
         import torch  # noqa: F401  before the limit: it maps gigabytes that it never uses
 
-        _limit_memory(memory, for_good=True)
-        tensors = state_dict(source, size, asked)
+        _limit_memory(memory)
+        tensors = state_dict(source, size)
         with open(target, "wb") as file:
             write(file, tensors)
     except Refused as error:
@@ -69,17 +76,14 @@ def main(arguments: list[str]) -> int:
     return WRITTEN
 
 
-def state_dict(
-    file: BufferedReader, size: int, asked: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, torch.Tensor]:
-    """The tensors of a torch file, and nothing but tensors. Raises Refused and MemoryError.
+def state_dict(file: BufferedReader, size: int) -> dict[str, torch.Tensor]:
+    """Return the tensors of a torch file, and nothing else. Raises Refused and MemoryError.
 
-    Those of dicts in dicts are called by the keys on the way, with INSIDE between them. asked: the
-    globals of the file, with their keys.
+    Those of dicts in dicts are called by the keys on the way, with dots between.
     """
     import torch
 
-    stand_ins: Any = [(stand_in, name) for name, stand_in in pickles.INERT.items()]
+    stand_ins: list[Any] = [(stand_in, name) for name, stand_in in INERT.items()]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
             warnings.simplefilter("ignore")  # about old formats and TorchScript: refused anyway
@@ -88,7 +92,7 @@ def state_dict(
     except Exception as error:  # a hostile file chooses which one
         if isinstance(error, MemoryError) or _is_memory(error):
             raise MemoryError from error
-        raise Refused(_why_not_loaded(error, asked)) from None
+        raise Refused(_why_not_loaded(str(error), file)) from None
     return _plain_tensors(found, size)
 
 
@@ -96,22 +100,65 @@ def _is_memory(error: Exception) -> bool:
     return any(said in str(error) for said in NO_MEMORY_SAID)
 
 
-def _why_not_loaded(error: Exception, asked: Mapping[str, str]) -> str:
-    named = re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", str(error))
+def _why_not_loaded(said: str, file: BufferedReader) -> str:
+    named = re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", said)
     if named is not None:
-        return asks_for(named[1], asked.get(named[1], ""))
+        key = _key_of(named[1], file)
+        where = f" (it stands under {shown(key)!r})" if key else ""
+        return f"asks for {shown(named[1])}, which is code: refused, nothing was run{where}"
+    if "TorchScript" in said:
+        return "is a TorchScript program, not weights"
+    if "data.pkl" in said:
+        return "is a zip archive, not weights"
     return "cannot be read: it is damaged, cut short, or holds more than tensors"
 
 
-def _plain_tensors(found: Any, size: int) -> dict[str, torch.Tensor]:
+def _key_of(name: str, file: BufferedReader) -> str:
+    """Return the last text before a name that a file asks for: of what torch.save writes, its key.
+
+    Reads the pickle's instructions and runs none.
+    """
+    text, before = "", ""
+    texts: dict[object, str] = {}  # those that come again, by their number
+    with contextlib.suppress(Exception):  # it is refused already
+        for code, argument, _ in _instructions(file):
+            if code.name == "GLOBAL" and str(argument).split()[-1] == name.rpartition(".")[2]:
+                return text
+            if code.name == "BINUNICODE":
+                text = str(argument)
+            elif code.name in ("BINPUT", "LONG_BINPUT") and before == "BINUNICODE":
+                texts[argument] = text
+            elif code.name in ("BINGET", "LONG_BINGET"):
+                text = texts.get(argument, text)
+            before = code.name
+    return ""
+
+
+def _instructions(
+    file: BufferedReader,
+) -> Iterator[tuple[pickletools.OpcodeInfo, object, int | None]]:
+    file.seek(0)
+    if zipfile.is_zipfile(file):
+        archive = zipfile.ZipFile(file)
+        (main,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+        return pickletools.genops(archive.open(main))
+    file.seek(0)
+    pickles = (pickletools.genops(file) for _ in range(LEGACY_PICKLES))
+    return itertools.chain.from_iterable(pickles)
+
+
+def _plain_tensors(found: object, size: int) -> dict[str, torch.Tensor]:
     """Refuse all but ordinary tensors whose bytes really are in the file."""
     import torch
 
     if not isinstance(found, dict):
         kind = "an object" if isinstance(found, Nothing) else f"a {type(found).__name__}"
         raise Refused(f"holds no state dict but {kind}")
-    allowed, total, tensors = {*types().values()}, 0, dict[str, torch.Tensor]()
+    allowed, total, tensors, arrays = {*types().values()}, 0, dict[str, torch.Tensor](), 0
     for name, value in _named(found, set()):
+        if isinstance(value, Array):
+            arrays += 1
+            continue
         if name in tensors or len(tensors) == TENSORS:
             raise Refused(f"holds {shown(name)} twice, or more than {TENSORS} tensors")
         strided = value.layout is torch.strided and value.device.type == "cpu"
@@ -122,6 +169,8 @@ def _plain_tensors(found: Any, size: int) -> dict[str, torch.Tensor]:
             raise Refused(f"claims more bytes than it has: {shown(name)}")
         total += value.nbytes
         tensors[name] = value.detach()
+    if not tensors and arrays:
+        raise Refused(f"holds {arrays} arrays of NumPy's and no tensor|{OF_ARRAYS}")
     if not tensors:
         raise Refused("holds no state dict: there is no tensor with a name in it")
     if total > 4 * size:
@@ -130,9 +179,9 @@ def _plain_tensors(found: Any, size: int) -> dict[str, torch.Tensor]:
 
 
 def _named(
-    inside: dict[Any, Any], seen: set[int], way: tuple[str, ...] = ()
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of a dict and of the dicts in it; whatever else it holds is passed over.
+    inside: dict[object, object], seen: set[int], way: tuple[str, ...] = ()
+) -> Iterator[tuple[str, torch.Tensor | Array]]:
+    """Yield what a dict and the dicts in it hold of tensors and arrays, and pass over the rest.
 
     Methods of dict itself: a file may give an OrderedDict attributes of any name.
     """
@@ -142,8 +191,8 @@ def _named(
     for key, value in dict.items(inside):
         if not isinstance(key, str):  # the numbers of an optimizer's state
             continue
-        if isinstance(value, torch.Tensor):
-            yield INSIDE.join((*way, key)), value
+        if isinstance(value, torch.Tensor | Array):
+            yield ".".join((*way, key)), value
         elif isinstance(value, dict) and id(value) not in seen and len(way) < DEEPEST:
             yield from _named(value, seen, (*way, key))
 
@@ -152,7 +201,7 @@ def _named(
 
 
 def _cut_off() -> None:
-    """No network, no more rights than now, no life after the parent: where the kernel allows."""
+    """Give up the network, further rights and life after the parent, where the kernel allows."""
     if not sys.platform.startswith("linux"):
         return
     with contextlib.suppress(OSError, AttributeError):
@@ -174,13 +223,11 @@ def _limit(seconds: int, written: int) -> None:
                 resource.setrlimit(what, (limit, limit))
 
 
-def _limit_memory(more: int | None, *, for_good: bool = False) -> None:
-    """Allow so many bytes of address space more than is mapped now; None: as many as before."""
+def _limit_memory(more: int) -> None:
+    """Allow so many bytes of address space more than is mapped now, once and for all."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
-        limit = hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        if more is not None:
-            with open("/proc/self/statm") as file:
-                limit = int(file.read().split()[0]) * resource.getpagesize() + more
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit if for_good else hard))
+        with open("/proc/self/statm") as file:
+            limit = int(file.read().split()[0]) * resource.getpagesize() + more
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

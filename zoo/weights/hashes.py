@@ -11,11 +11,13 @@ import os
 import re
 import time
 from collections.abc import Iterable
-from io import BufferedReader
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
 
 from zoo.disk import opened, replacing
 from zoo.errors import WeightsError
+
+Reader = BufferedReader | BufferedRandom
 
 # What was hashed in this process: the file as it was then, and its sha256.
 _hashed: dict[Path, tuple[tuple[int, ...], str]] = {}
@@ -44,14 +46,14 @@ def remember(path: Path, digest: str) -> None:
     _hashed[path] = ((), digest)
 
 
-def must_be_as_hashed(file: BufferedReader, path: Path) -> None:
+def must_be_as_hashed(file: Reader, path: Path) -> None:
     """Refuse an open file that was swapped for another after `hash_of` had looked at it."""
     if path in _hashed:
         hash_of_open(file, path)
 
 
-def hash_of_open(file: BufferedReader, path: Path) -> str:
-    """The sha256 of a file that is open, which must be the one that `hash_of` saw, if it did.
+def hash_of_open(file: Reader, path: Path) -> str:
+    """Return the sha256 of an open file, which must be the one that `hash_of` saw, if it did.
 
     Leaves it at its start.
     """
@@ -67,13 +69,13 @@ def hash_of_open(file: BufferedReader, path: Path) -> str:
     return digest
 
 
-def _identity(file: BufferedReader) -> tuple[int, ...]:
+def _identity(file: Reader) -> tuple[int, ...]:
     at = os.fstat(file.fileno())
     return at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns
 
 
-def _settled(file: BufferedReader) -> tuple[int, ...]:
-    """The identity to remember; none for a file so new that a change would not move its times."""
+def _settled(file: Reader) -> tuple[int, ...]:
+    """Return the identity to remember; none for a file too new for a change to move its times."""
     identity = _identity(file)
     return identity if time.time_ns() - max(identity[3:]) > 1_000_000_000 else ()
 
@@ -82,7 +84,7 @@ def _settled(file: BufferedReader) -> tuple[int, ...]:
 
 
 def line_of(name: str, dtype: str, shape: Iterable[int], digest: str) -> str:
-    """A tensor as its hash says it: all that is of it, its bytes by their sha256."""
+    """Return a tensor as its hash says it: all that is of it, its bytes by their sha256."""
     return json.dumps([name, dtype, list(shape), digest])
 
 
@@ -102,7 +104,7 @@ def pin_path(path: Path) -> Path:
 
 
 def pin_of(path: Path) -> str:
-    """The pinned sha256 of a file; empty where there is none."""
+    """Return the pinned sha256 of a file; empty where there is none."""
     try:
         text = pin_path(path).read_text("utf-8", "replace")[:200]
     except FileNotFoundError:

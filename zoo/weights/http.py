@@ -135,12 +135,12 @@ def _next(here: str, location: str, status: int) -> str:
 
 
 def _brief(url: str) -> str:
-    """For messages: without the query, which may be long, and signed."""
+    """Return an address for messages, without the query, which may be long, and signed."""
     return url.partition("?")[0]
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port. Raises Unreachable where that is no web address."""
+    """Return scheme, host and port. Raises Unreachable where that is no web address."""
     try:
         parts = urlsplit(url)
         origin = parts.scheme, parts.hostname, parts.port
@@ -157,13 +157,13 @@ def _length(reply: Message) -> int | None:
 
 
 def _validator(reply: Message) -> str:
-    """The file's ETag, or its date; empty where the server gives none that is exact."""
+    """Return the file's ETag, or its date; empty where the server gives none that is exact."""
     tag, date = reply.get("ETag", ""), reply.get("Last-Modified", "")
     return tag if re.fullmatch(r'"[!#-~]{1,64}"', tag) else date[:40] if date.isascii() else ""
 
 
 def _linked_sha256(reply: Message) -> str:
-    """The sha256 of a large file as the hub states it, before it redirects to its storage."""
+    """Return the sha256 that the hub states of a large file before it redirects to its storage."""
     text = reply.get("X-Linked-Etag", "").strip('"').lower()
     return text if re.fullmatch("[0-9a-f]{64}", text) else ""
 

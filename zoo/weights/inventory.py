@@ -6,14 +6,12 @@ import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from zoo import catalog
-from zoo.disk import writing
+from zoo.disk import cache_folder, writing
 from zoo.errors import WeightsError, nearest
 from zoo.weights.choice import SUFFIXES
 from zoo.weights.convert import converted_path
-from zoo.weights.folders import cache_folder
 from zoo.weights.hashes import hash_of, pin_of, pin_path
 from zoo.weights.read import check
 from zoo.weights.store import about_path
@@ -36,7 +34,7 @@ class Item:
     licence: str
     state: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {**asdict(self), "path": str(self.path)}
 
 
@@ -45,7 +43,7 @@ def weights_folder() -> Path:
 
 
 def items() -> list[Item]:
-    """Everything in the folder of weights, by name, and nothing of it opened."""
+    """Return everything in the folder of weights, by name, and nothing of it opened."""
     folder = weights_folder()
     if not folder.is_dir():
         return []
@@ -82,7 +80,7 @@ def _item(path: Path, rows: dict[str, tuple[str, catalog.Weights]]) -> Item:
 
 
 def _state(path: Path, checked: bool = False) -> str:
-    """What kind of file it is by its name; empty for pins and whatever is not ours."""
+    """Return what kind of file it is by its name; empty for pins and whatever is not ours."""
     if path.name.endswith(".partial"):
         return "partial"
     if path.name.rpartition(".")[2].startswith("bad"):
@@ -103,7 +101,7 @@ def _about(name: str) -> dict[str, str]:
 
 
 def named(names: list[str]) -> list[Item]:
-    """The items of these files or models; all of them, or WeightsError with the nearest names."""
+    """Return the items of these files or models; WeightsError, with near names, if one lacks."""
     have, chosen = items(), []
     for name in names:
         found = [item for item in have if name in (item.file, item.model)]
@@ -119,7 +117,7 @@ def named(names: list[str]) -> list[Item]:
 
 
 def verify(item: Item) -> str:
-    """What is wrong with a file, hashed anew and opened; empty if nothing is."""
+    """Return what is wrong with a file, hashed anew and opened; empty if nothing is."""
     if item.state not in ("verified", "unknown"):
         return ""
     try:

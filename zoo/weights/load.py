@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from zoo.catalog.spec import ModelSpec, published_name
 from zoo.errors import WeightsError
 from zoo.weights import wrapped
-from zoo.weights.read import must_be_finite, read_all
+from zoo.weights.read import must_be_finite, read
 from zoo.weights.tensors import shown
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def load(chain: nn.Sequential, spec: ModelSpec, path: Path, *, except_head: bool
     except_head = except_head or not (spec.num_classes or spec.task == "reconstruct")
     own = chain.state_dict()
     wanted = {n: tensor for n, tensor in own.items() if not (except_head and _in_head(n, spec))}
-    found = read_all(path)
+    found = read(path, finite=False)
 
     def as_own(group: Tensors) -> tuple[Tensors, str]:
         return _with_head(_as_in_chain(group, spec, own), wanted, own, spec)
@@ -79,7 +79,7 @@ def _names_in_files(wanted: Tensors, spec: ModelSpec) -> set[str]:
 def _with_head(
     found: Tensors, wanted: Tensors, own: Tensors, spec: ModelSpec
 ) -> tuple[Tensors, str]:
-    """The same with the head under the chain's name, or without one where none is wanted; words.
+    """Call the head as the chain does, or leave it out where none is wanted; and say what it was.
 
     A layer under another name is the head where no other layer is too much, the file has none of
     the chain's name, and it takes in what the chain's does.
@@ -102,12 +102,12 @@ def _with_head(
 
 
 def _takes(tensor: torch.Tensor) -> tuple[int, ...]:
-    """The shape, but for the number of classes."""
+    """Return the shape, but for the number of classes."""
     return tuple(tensor.shape[1:])
 
 
 def _misfits(wanted: Tensors, found: Tensors) -> dict[str, str]:
-    """What is wrong, by tensor: other shapes and types first, then missing, then unexpected."""
+    """Return what is wrong, by tensor: shapes and types first, then missing, then unexpected."""
     import torch
 
     floats = (torch.float16, torch.bfloat16, torch.float64)

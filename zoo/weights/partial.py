@@ -1,9 +1,8 @@
 """What has arrived of a file so far, so that a later try, or a later process, goes on from there.
 
-It lies beside the file as `.NAME~VALIDATOR~HOST-PID-X.partial`: whose it is and which version of
-the file it is a part of. A process writes to a partial of its own alone. One whose owner is gone
-is taken over by renaming it, which only one can do. No lock is needed for this: locks silently do
-nothing on some shared file systems.
+It lies beside the file as `.NAME~VALIDATOR~X.partial`: the validator says which version of the
+file it is a part of. Whoever fetches a file holds its lock (`zoo.lock.in_turn`), so a part that
+lies there is nobody's, and is taken over under a name of one's own.
 """
 
 from __future__ import annotations
@@ -13,43 +12,68 @@ import binascii
 import contextlib
 import hashlib
 import os
-import platform
-import re
 import secrets
-import time
 from pathlib import Path
+from typing import IO
 
-from zoo.disk import writing
+from zoo.disk import sync, writing
 
 WORTH = 1 << 20  # bytes; less is fetched again rather than kept
-FORGOTTEN = 600.0  # seconds without a byte: longer than any live download is silent
 BLOCK = 1 << 20
-
-_mine: set[Path] = set()  # of this process, being written
 
 
 class Partial:
-    """An open partial file: its bytes are hashed as they come."""
+    """What has arrived of one file; its bytes are hashed as they come.
 
-    def __init__(self, path: Path, validator: str) -> None:
-        self.path, self.validator = path, validator
-        self.file = path.open("r+b")
+    known: the file's full hash is, so that a part of unknown version will do.
+    """
+
+    def __init__(self, destination: Path, *, known: bool) -> None:
+        self.destination, self.known = destination, known
+        self._forget()
+        with contextlib.suppress(OSError):
+            self._take_over()
+
+    def _forget(self) -> None:
+        self.path: Path | None = None
+        self.file: IO[bytes] | None = None
+        self.validator, self.size, self.resumed = "", 0, False
         self.sha256, self.md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-        self.size, self.resumed = 0, False
+
+    def _take_over(self) -> None:
+        """Go on with the largest part that is left of the file, and remove the others."""
+        start = _start(self.destination)
+        parts = [
+            path
+            for path in self.destination.parent.iterdir()
+            if path.name.startswith(start) and path.suffix == ".partial"
+        ]
+        sizes = {path: path.stat().st_size for path in parts if self.known or _validator(path)}
+        best = max(sizes, key=sizes.__getitem__, default=None)
+        for path in parts:
+            if path != best or sizes[path] < WORTH:
+                path.unlink()
+        if best is not None:
+            self._open(best.rename(_name(self.destination, _validator(best))))
+            self.resumed = True
+
+    def begin(self, validator: str) -> None:
+        """Make a place for a file that starts anew; one that goes on has it."""
+        if self.file is None:
+            path = _name(self.destination, validator)
+            with writing(self.destination):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                self._open(path)
+
+    def _open(self, path: Path) -> None:
+        self.path, self.validator, self.file = path, _validator(path), path.open("r+b")
         while block := self.file.read(BLOCK):
             self._count(block)
-        self.resumed = self.size > 0
-
-    @classmethod
-    def new(cls, destination: Path, validator: str) -> Partial:
-        path = _name(destination, validator)
-        with writing(destination):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            _mine.add(path)
-            return cls(path, validator)
 
     def write(self, block: bytes) -> None:
-        self.file.write(block)
+        assert self.file is not None
+        with writing(self.destination):
+            self.file.write(block)
         self._count(block)
 
     def _count(self, block: bytes) -> None:
@@ -57,110 +81,46 @@ class Partial:
         self.md5.update(block)
         self.size += len(block)
 
-    def become(self, destination: Path) -> None:
+    def become(self) -> None:
         """Take the name of the file, on the disk for good."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
-        os.replace(self.path, destination)
-        _mine.discard(self.path)
+        assert self.file is not None
+        assert self.path is not None
+        try:
+            with writing(self.destination):
+                self.file.flush()
+                os.fsync(self.file.fileno())
+                self.file.close()
+                os.replace(self.path, self.destination)
+        finally:
+            self.drop()
         with contextlib.suppress(OSError):  # not every file system syncs a folder
-            folder = os.open(destination.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync(self.destination.parent, os.O_RDONLY)
 
     def drop(self) -> None:
         with contextlib.suppress(OSError):
-            self.file.close()
+            if self.file is not None:
+                self.file.close()
         with contextlib.suppress(OSError):
-            self.path.unlink()
-        _mine.discard(self.path)
+            if self.path is not None:
+                self.path.unlink()
+        self._forget()
 
-    def leave(self, *, known: bool) -> None:
+    def leave(self) -> None:
         """Keep it for a later process, if that can tell that it is of the same file."""
-        if self.size < WORTH or not (known or self.validator):
-            return self.drop()
+        if self.size < WORTH or not (self.known or self.validator):
+            self.drop()
         with contextlib.suppress(OSError):
-            self.file.close()
-        _mine.discard(self.path)
-
-
-def adopt(destination: Path, *, known: bool) -> Partial | None:
-    """The largest part that nobody is writing any more; the others are removed.
-
-    known: the file's full hash is, so that a part of unknown version will do.
-    """
-    left = [path for path in orphans(destination.parent) if _is_of(path, destination)]
-    usable = [path for path in left if known or _validator(path)]
-    best = max(usable, key=_size, default=None)
-    for path in left:
-        if path != best or _size(path) < WORTH:
-            with contextlib.suppress(OSError):
-                path.unlink()
-    if best is None:
-        return None
-    own = _name(destination, _validator(best))
-    try:
-        os.rename(best, own)  # exactly one process can
-    except OSError:
-        return None
-    _mine.add(own)
-    with contextlib.suppress(OSError):
-        return Partial(own, _validator(own))
-    return None
-
-
-def orphans(folder: Path) -> list[Path]:
-    """The partial files in a folder that no process is writing."""
-    try:
-        found = [path for path in folder.iterdir() if path.name.endswith(".partial")]
-    except OSError:
-        return []
-    return [path for path in found if path not in _mine and _is_orphan(path)]
-
-
-def _is_orphan(path: Path) -> bool:
-    owner = re.search(r"~(\w*)-(\d+)-\w+\.partial$", path.name)
-    if owner is not None and owner[1] == _host() and not _lives(int(owner[2])):
-        return True
-    try:
-        return time.time() - path.stat().st_mtime > FORGOTTEN
-    except OSError:
-        return False
-
-
-def _lives(pid: int) -> bool:
-    if pid == os.getpid():
-        return False  # of ours, and not among those being written
-    if os.name != "posix":  # os.kill would end it
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
-
-
-def _host() -> str:
-    return re.sub(r"\W", "", platform.node())[:24]
+            if self.file is not None:
+                self.file.close()
 
 
 def _start(destination: Path) -> str:
     return f".{destination.name[:80]}~"
 
 
-def _is_of(path: Path, destination: Path) -> bool:
-    return path.name.startswith(_start(destination)) and path.name.count("~") >= 2
-
-
 def _name(destination: Path, validator: str) -> Path:
     code = base64.urlsafe_b64encode(validator.encode()).decode().rstrip("=")
-    owner = f"{_host()}-{os.getpid()}-{secrets.token_hex(3)}"
-    return destination.with_name(f"{_start(destination)}{code}~{owner}.partial")
+    return destination.with_name(f"{_start(destination)}{code}~{secrets.token_hex(6)}.partial")
 
 
 def _validator(path: Path) -> str:
@@ -169,10 +129,3 @@ def _validator(path: Path) -> str:
         return base64.urlsafe_b64decode(code + "=" * (-len(code) % 4)).decode("ascii")
     except (binascii.Error, ValueError):
         return ""
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

@@ -7,57 +7,42 @@ its own (convert.py); only safetensors is read here.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import closing
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.disk import opened, replacing, writing
 from zoo.errors import WeightsError
-from zoo.weights.convert import HINT, Reader, converted
-from zoo.weights.hashes import hash_of_open, must_be_as_hashed
-from zoo.weights.header import BadHeader, Entry, entries, looks_like_safetensors
-from zoo.weights.pickles import LEGACY, ZIP
-from zoo.weights.tensors import INSIDE, shown, types, write
+from zoo.weights.convert import HINT, converted
+from zoo.weights.hashes import Reader, hash_of_open, must_be_as_hashed
+from zoo.weights.header import fill, looks_like_safetensors, reading
+from zoo.weights.tensors import shown, types, write
 
 if TYPE_CHECKING:
     import torch
+
+# How a torch file begins; before 1.6 with torch's magic number, pickled with protocol 2.
+ZIP, LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 def read(path: Path, *, finite: bool = True) -> dict[str, torch.Tensor]:
     """Return the tensors of a `.safetensors`, `.pth` or `.pt` file, on the CPU.
 
-    Of a torch file with dicts in it: those of its only dict with tensors, or of its `state_dict`
-    or `model`. finite: NaN and infinity are refused. A `module.` before every name (DataParallel)
-    is taken off. Raises WeightsError.
+    Those of dicts in a torch file are called by all keys that lead to them, with dots between.
+    finite: NaN and infinity are refused. Raises WeightsError.
     """
-    tensors = _read(path)
+    import torch
+
+    known, tensors = types(), {}
+    with reading(path, _open(path), HINT) as (file, found):
+        for entry in found:
+            raw = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
+            fill(file, entry, raw.numpy().data)
+            tensors[entry.name] = raw.view(known[entry.dtype]).reshape(entry.shape)
     if finite:
         must_be_finite(tensors, path)
-    keys = {name.rpartition(INSIDE)[0] for name in tensors}
-    key = next((key for key in ("state_dict", "model") if key in keys), "")
-    if len(keys) == 1 or key:
-        start = (key or keys.pop()) + INSIDE
-        tensors = {
-            name.removeprefix(start): tensor
-            for name, tensor in tensors.items()
-            if name.startswith(start) or start == INSIDE
-        }
-    return _without_prefix(tensors, "module.")
-
-
-def read_all(path: Path) -> dict[str, torch.Tensor]:
-    """Return all tensors, called by all keys that lead to them, with dots between.
-
-    What they hold is not looked at: see `must_be_finite`. Raises WeightsError.
-    """
-    tensors = _read(path)
-    joined = {name.replace(INSIDE, "."): tensor for name, tensor in tensors.items()}
-    if len(joined) < len(tensors):
-        raise _foreign(path, "has two tensors of the same name")
-    return joined
+    return tensors
 
 
 def must_be_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
@@ -68,18 +53,10 @@ def must_be_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
             )
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    with closing(_open(path, path.suffix)) as file:
-        return _tensors(file, path)
-
-
-def check(path: Path, suffix: str = "") -> None:
-    """Refuse what `read` would refuse, short of looking at the numbers. Converts a torch file.
-
-    suffix: of the name it is going to have, where that is another.
-    """
-    with closing(_open(path, suffix or path.suffix)) as file:
-        _entries(file, path)
+def check(path: Path) -> None:
+    """Refuse what `read` would refuse, short of looking at the numbers. Converts a torch file."""
+    with reading(path, _open(path), HINT):
+        pass
 
 
 def save(
@@ -97,64 +74,39 @@ def save(
         write(file, tensors, metadata)
 
 
-def _open(path: Path, suffix: str) -> Reader:
-    """The file as safetensors: itself, or what a torch file was converted to."""
+def _open(path: Path) -> Reader:
+    """Open a file as safetensors: itself, or what a torch file was converted to."""
+    file = None
     try:
         file = opened(path)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    try:
-        if _is_safetensors(file, path, suffix):
-            must_be_as_hashed(file, path)
-            return file
-        result = converted(file, path, hash_of_open(file, path))
-    except OSError as error:
-        file.close()
-        raise _unreadable(path, error) from error
-    except BaseException:
-        file.close()
+        start = file.read(64)
+        file.seek(0)
+        digest = _digest(file, path, start)
+    except BaseException as error:
+        if file is not None:
+            file.close()
+        if isinstance(error, OSError):
+            what = f"cannot read {path}: {error.strerror or error}"
+            raise WeightsError(what, "is it the file of the weights?") from error
         raise
-    file.close()
-    return result
+    if not digest:
+        return file
+    with file:
+        return converted(file, path, digest)
 
 
-def _is_safetensors(file: BufferedReader, path: Path, suffix: str) -> bool:
-    """Whether it is; False for a torch file, WeightsError for any other."""
-    start = file.read(64)
-    file.seek(0)
+def _digest(file: BufferedReader, path: Path, start: bytes) -> str:
+    """Return the sha256 of a torch file; nothing for safetensors, WeightsError for any other."""
     if looks_like_safetensors(start):
-        return True
+        must_be_as_hashed(file, path)
+        return ""
     if not start:
         raise _foreign(path, "is empty")
-    if suffix.lower() == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         raise _foreign(path, "is not a safetensors file, whatever its name says")
     if not start.startswith((ZIP, LEGACY)):
         raise _foreign(path, f"is not a weights file: it is {_kind(start)}")
-    return False
-
-
-def _entries(file: Reader, path: Path) -> list[Entry]:
-    try:
-        return entries(file, os.fstat(file.fileno()).st_size)
-    except BadHeader as error:
-        raise _foreign(path, f"is not a good safetensors file: {error}") from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _tensors(file: Reader, path: Path) -> dict[str, torch.Tensor]:
-    """Straight from the file that was checked: no second open, no copy."""
-    import torch
-
-    known, tensors = types(), {}
-    for entry in _entries(file, path):
-        raw = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
-        if file.readinto(raw.numpy().data) != raw.numel():
-            raise _foreign(path, "was cut short while it was read")
-        if entry.dtype == "BOOL" and raw.numel() and raw.max() > 1:
-            raise _foreign(path, f"holds a truth that is neither 0 nor 1: {shown(entry.name)}")
-        tensors[entry.name] = raw.view(known[entry.dtype]).reshape(entry.shape)
-    return tensors
+    return hash_of_open(file, path)
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
@@ -163,12 +115,6 @@ def _is_finite(tensor: torch.Tensor) -> bool:
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     return bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
-
-
-def _without_prefix(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    if not all(name.startswith(prefix) for name in tensors):
-        return tensors
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
 def _kind(start: bytes) -> str:
@@ -182,8 +128,3 @@ def _kind(start: bytes) -> str:
 
 def _foreign(path: Path, why: str) -> WeightsError:
     return WeightsError(f"{path} {why}", HINT)
-
-
-def _unreadable(path: Path, error: OSError) -> WeightsError:
-    what = f"cannot read {path}: {error.strerror or error}"
-    return WeightsError(what, "is it the file of the weights?")

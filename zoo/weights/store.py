@@ -9,6 +9,7 @@ hash is pinned in `FILE.sha256` when the file is first seen.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -19,13 +20,12 @@ from urllib.parse import quote
 from urllib.request import url2pathname
 
 from zoo.catalog.spec import Weights
-from zoo.disk import replacing
+from zoo.disk import cache_folder, make_private, replacing
 from zoo.errors import CacheError, WeightsError, WriteError
-from zoo.weights.fetch import Progress, Unreachable, fetch
-from zoo.weights.folders import cache_folder, make_private
+from zoo.lock import in_turn
+from zoo.weights.fetch import Progress, Source, fetch
 from zoo.weights.hashes import hash_of, is_full, pin, pin_of, pin_path
-from zoo.weights.lock import alone
-from zoo.weights.partial import orphans
+from zoo.weights.http import Unreachable
 
 HUB = "https://huggingface.co"
 SHIPPED = Path(__file__).parent / "shipped"  # files of the package, each named after its recipe
@@ -52,57 +52,48 @@ def find(
         return _of_user(folder / name, weights)
     if os.path.isfile(SHIPPED / name):
         return _of_package(SHIPPED / name, weights)
-    kept = kept_path(weights)
-    offline = offline or is_offline()
+    kept, sources, why = kept_path(weights), [], "offline"
+    if not (offline or is_offline()):
+        sources, why = [mirror and f"{mirror}/{quote(name)}", weights.url], "it has no known source"
     if os.path.isfile(kept):
         if not _damage(kept, weights):
             return kept
-    elif offline:
-        raise _nowhere(weights, kept, "offline")
+    elif not any(sources):
+        raise _nowhere(weights, kept, why)
     try:
-        with alone(name, say):
-            return _fetched(weights, kept, mirror, offline, progress, say, model)
+        make_private(kept.parent)
+        with in_turn(kept, say):
+            if not _is_right(kept, weights, say):  # another process may have fetched it meanwhile
+                digest = _fetched(weights, kept, [url for url in sources if url], progress, why)
+                note_about(kept, weights, model, digest)
+            return kept
     except WriteError as error:
         raise CacheError(error.what, f"{error.hint}: ZOO_CACHE=FOLDER names one") from error
 
 
 def _fetched(
-    weights: Weights,
-    kept: Path,
-    mirror: str,
-    offline: bool,
-    progress: Progress | None,
-    say: Callable[[str], None] | None,
-    model: str,
-) -> Path:
-    """The file from the network, if no other process has fetched it meanwhile."""
-    if os.path.isfile(kept):
-        damage = _damage(kept, weights)
-        if not damage:
-            return kept
-        note = _move_aside(kept, damage)
-        if say is not None:
-            say(note)
-    if offline:
-        raise _nowhere(weights, kept, "offline")
+    weights: Weights, kept: Path, sources: list[str], progress: Progress | None, why: str
+) -> str:
+    """Download the file from the first place that has one, and return its sha256.
+
+    why: there are no sources.
+    """
     failures = []
-    for url in filter(None, (mirror and f"{mirror}/{quote(kept.name)}", weights.url)):
+    for url in sources:
         try:
-            digest = _download(url, kept, weights, progress)
+            return _download(url, kept, weights, progress)
         except Unreachable as error:
             failures.append(error.what + (f", {error.hint}" if error.hint else ""))
-        else:
-            note_about(kept, weights, model, digest)
-            return kept
-    raise _nowhere(weights, kept, "; ".join(failures) or "it has no known source")
+    raise _nowhere(weights, kept, "; ".join(failures) or why)
 
 
-def is_offline() -> bool:
-    return os.environ.get("ZOO_OFFLINE", "0").lower() not in ("", "0", "false", "no")
+def is_offline(variable: str = "ZOO_OFFLINE") -> bool:
+    """Return whether the environment forbids the network; HF_HUB_OFFLINE forbids the hub alone."""
+    return os.environ.get(variable, "0").lower() not in ("", "0", "false", "no")
 
 
 def held(weights: Weights) -> Path | None:
-    """Where the file already lies on this machine, unverified; None if it is to be fetched."""
+    """Return where the file lies on this machine already, unverified; None if it does not."""
     name = plain(weights.file)
     folder, _ = _place_or_mirror()
     own = [folder / name] if folder is not None else []
@@ -128,7 +119,7 @@ def plain(name: str) -> str:
 
 
 def _place_or_mirror() -> tuple[Path | None, str]:
-    """What $ZOO_WEIGHTS names: a folder, or the address of a mirror."""
+    """Return what $ZOO_WEIGHTS names: a folder, or the address of a mirror."""
     place = os.environ.get("ZOO_WEIGHTS", "").strip()
     if not place:
         return None, ""
@@ -148,7 +139,7 @@ def _place_or_mirror() -> tuple[Path | None, str]:
 
 
 def _of_package(path: Path, weights: Weights) -> Path:
-    """A file that came with the package: verified, too."""
+    """Verify a file that came with the package."""
     damage = _compare(path, weights.sha256, weights.bytes)
     if damage:
         raise WeightsError(f"{path}: {damage}", "install zoo anew")
@@ -156,7 +147,7 @@ def _of_package(path: Path, weights: Weights) -> Path:
 
 
 def _of_user(path: Path, weights: Weights) -> Path:
-    """A file in the user's own folder: verified, and never written, moved or replaced."""
+    """Verify a file in the user's own folder, which is never written, moved or replaced."""
     pinned = pin_of(path) or pin_of(kept_path(weights)) if not is_full(weights.sha256) else ""
     damage = _compare(path, pinned or weights.sha256, weights.bytes)
     if damage:
@@ -168,7 +159,7 @@ def _of_user(path: Path, weights: Weights) -> Path:
 
 
 def _damage(kept: Path, weights: Weights) -> str:
-    """What is wrong with a cached file, if anything. Pins a file seen for the first time."""
+    """Return what is wrong with a cached file, if anything. Pins a file seen for the first time."""
     wanted = _wanted(kept, weights)
     damage = _compare(kept, wanted, weights.bytes)
     if not damage and not is_full(weights.sha256) and not pin_of(kept):
@@ -178,7 +169,7 @@ def _damage(kept: Path, weights: Weights) -> str:
 
 
 def _wanted(kept: Path, weights: Weights) -> str:
-    """The full sha256 where known, else the prefix that the catalogue has (or nothing)."""
+    """Return the full sha256 where known, else the prefix that the catalogue has, or nothing."""
     known = weights.sha256.lower()
     pinned = "" if is_full(known) else pin_of(kept)
     return pinned if pinned.startswith(known) and pinned else known
@@ -199,18 +190,20 @@ def kept_path(weights: Weights) -> Path:
     return cache_folder() / "weights" / weights.file
 
 
-def _move_aside(kept: Path, damage: str) -> str:
-    aside, count = kept.with_name(f"{kept.name}.bad"), 1
-    while aside.exists():
-        count += 1
-        aside = kept.with_name(f"{kept.name}.bad{count}")
-    try:
-        os.replace(kept, aside)
-    except FileNotFoundError:  # another process was quicker, where locks do nothing
-        pass
-    except OSError as error:
-        raise WeightsError(f"{kept}: {damage}", "remove it; it cannot be moved aside") from error
-    return f"{kept}: {damage}; moved to {aside.name}"
+def _is_right(kept: Path, weights: Weights, say: Callable[[str], None] | None) -> bool:
+    """Return whether the file is there and right; move a damaged one aside, and say so."""
+    damage = _damage(kept, weights) if os.path.isfile(kept) else ""
+    if damage:
+        names = (f"{kept.name}.bad{n if n > 1 else ''}" for n in itertools.count(1))
+        aside = next(path for name in names if not (path := kept.with_name(name)).exists())
+        try:
+            os.replace(kept, aside)
+        except OSError as error:
+            hint = "remove it; it cannot be moved aside"
+            raise WeightsError(f"{kept}: {damage}", hint) from error
+        if say is not None:
+            say(f"{kept}: {damage}; moved to {aside.name}")
+    return os.path.isfile(kept)
 
 
 def note_about(kept: Path, weights: Weights, model: str, digest: str) -> None:
@@ -236,12 +229,14 @@ def about_path(name: str) -> Path:
 
 
 def _download(url: str, kept: Path, weights: Weights, progress: Progress | None) -> str:
-    make_private(kept.parent)
-    _tidy(kept.parent)
+    for path in kept.parent.glob(".*.partial"):  # of files that nobody has asked for again
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > STALE:
+                path.unlink()
     url, token = _at_hub(url)
     wanted = _wanted(kept, weights)
     try:
-        digest = fetch(url, kept, sha256=wanted, size=weights.bytes, token=token, progress=progress)
+        digest = fetch(Source(url, wanted, size=weights.bytes, token=token), kept, progress)
     except Unreachable:
         raise
     except WeightsError as error:
@@ -254,20 +249,16 @@ def _download(url: str, kept: Path, weights: Weights, progress: Progress | None)
     return digest
 
 
-def _tidy(folder: Path) -> None:
-    """Remove the parts of files that nobody has asked for again."""
-    for path in orphans(folder):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > STALE:
-                path.unlink()
-
-
 def _at_hub(url: str) -> tuple[str, str]:
-    """HF_ENDPOINT in place of the hub, with HF_TOKEN; other addresses get no token."""
+    """Put HF_ENDPOINT in place of the hub, with the user's token; no other address gets one."""
     if not url.startswith(HUB + "/"):
         return url, ""
+    if is_offline("HF_HUB_OFFLINE"):
+        raise Unreachable(f"{url} is not asked, for HF_HUB_OFFLINE is set")
+    from huggingface_hub import get_token
+
     endpoint = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or HUB
-    token = os.environ.get("HF_TOKEN", "").strip()
+    token = get_token() or ""
     if not re.fullmatch("[!-~]*", token):  # urllib would print it in its complaint
         raise WeightsError("HF_TOKEN is not a token", "printable ASCII without spaces")
     return endpoint + url[len(HUB) :], token

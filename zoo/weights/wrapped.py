@@ -39,12 +39,12 @@ class Choice:
 
 
 def behind(found: Mapping[str, torch.Tensor], prefix: str) -> Tensors:
-    """The tensors whose names begin so, called by the rest of their names."""
+    """Return the tensors whose names begin so, called by the rest of their names."""
     return {n.removeprefix(prefix): t for n, t in found.items() if n.startswith(prefix)}
 
 
 def prefixes(names: Collection[str], known: Collection[str]) -> list[str]:
-    """What stands before known names, the prefix of the most first, the shorter first of equals."""
+    """Return what stands before known names, the most frequent first, of equals the shorter."""
     counts: Counter[str] = Counter()
     for name in names:
         at = 0
@@ -59,7 +59,7 @@ def prefixes(names: Collection[str], known: Collection[str]) -> list[str]:
 def choose(
     found: Mapping[str, torch.Tensor], known: Collection[str], fits: Callable[[Tensors], bool]
 ) -> Choice:
-    """The prefix behind which everything fits, or else the one behind which most names are known.
+    """Find the prefix behind which everything fits, or else most names are known.
 
     Averaged weights come before plain ones: they are what trainers evaluate and publish.
     """

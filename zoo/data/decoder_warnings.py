@@ -13,10 +13,9 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
@@ -110,27 +109,30 @@ class Listening:
 
     pass_on = staticmethod(warnings.warn)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(warnings, name)
 
-    def warn(self, message: Any, category: Any = None, stacklevel: int = 1, **more: Any) -> None:
+    def warn(
+        self, message: str, category: type[Warning] | None = None, stacklevel: int = 1
+    ) -> None:
         if not note(str(message)):
-            self.pass_on(message, category, stacklevel + 1, **more)
+            self.pass_on(message, category, stacklevel + 1)
 
 
-def keep_record(record: logging.LogRecord) -> bool:
-    """A logging filter: what nobody listens to goes on."""
+def _keep_record(record: logging.LogRecord) -> bool:
+    """Filter a log: what nobody listens to goes on."""
     return not note(record.getMessage())
 
 
 for module in (Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin):
     module.warnings = Listening()  # type: ignore[attr-defined]
-logging.getLogger(TiffImagePlugin.__name__).addFilter(keep_record)
+logging.getLogger(TiffImagePlugin.__name__).addFilter(_keep_record)
 
 
 # libtiff, in C.
 
-HANDLERS: list[Any] = []  # what libtiff calls must stay in memory
+Handler = Callable[[bytes, int, int], None]
+HANDLERS: list[object] = []  # what libtiff calls must stay in memory
 ONCE = threading.Lock()
 
 
@@ -141,12 +143,12 @@ def listen_to_libtiff() -> None:
             return
         HANDLERS.append(None)
         try:
-            install()
+            _install()
         except (ImportError, OSError, AttributeError):
             return
 
 
-def install() -> None:
+def _install() -> None:
     """Replace libtiff's two handlers: void handler(const char *module, const char *form, va_list).
 
     A va_list is a pointer, or is handed over by one, on all platforms that have the symbols.
@@ -161,9 +163,9 @@ def install() -> None:
     for name in ("TIFFSetWarningHandler", "TIFFSetErrorHandler"):
         replace = getattr(tiff, name)
         replace.argtypes, replace.restype = (kind,), ctypes.c_void_p
-        before: list[Any] = []
+        before: list[Handler] = []
 
-        def handler(where: bytes, form: int, values: int, before: list[Any] = before) -> None:
+        def handler(where: bytes, form: int, values: int, before: list[Handler] = before) -> None:
             if HERE.said is None:
                 for other in before:
                     other(where, form, values)

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from zoo.text import count
+
 HEAD = 64  # bytes that tell a format
 TIFF_MAGIC = (b"II*\0", b"MM\0*")
 AVIF_BRANDS = (b"avif", b"avis")
@@ -32,7 +34,7 @@ class Kind:
 
     @property
     def reason(self) -> str:
-        """What the row of such a photo says."""
+        """Return what the row of such a photo says."""
         return f"{self.name}, a format that is not read: convert it to JPEG, as with {self.convert}"
 
 
@@ -102,7 +104,5 @@ def kind(path: Path | str, head: bytes, *, read: bool) -> Kind | None:
 def counted(kinds: Iterable[Kind]) -> str:
     """Return how many photos there are of each format, as `12 HEIC photos and 1 RAW photo`."""
     counts = Counter(each.name for each in kinds)
-    parts = [
-        f"{count:,} {name} photo{'' if count == 1 else 's'}" for name, count in counts.most_common()
-    ]
+    parts = [count(number, f"{name} photo") for name, number in counts.most_common()]
     return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))

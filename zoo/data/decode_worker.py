@@ -1,4 +1,4 @@
-"""The process that zoo.data.apart starts: photos come by stdin, raw pixels go by stdout.
+"""The process that zoo.data.decode_process starts: photos come by stdin, raw pixels go by stdout.
 
 With the pixels goes what the decoder has said of the photo: the other process knows its name.
 
@@ -14,15 +14,15 @@ import json
 import os
 import signal
 import sys
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import AvifImagePlugin
 
 from zoo.catalog.spec import Preprocess
-from zoo.data import heard
-from zoo.data.apart import ANSWER, QUESTION
+from zoo.data import decoder_warnings
 from zoo.data.decode import decoded
+from zoo.data.decode_process import ANSWER, QUESTION, Job
 from zoo.data.preprocess import Pixels
 from zoo.data.structure import check
 from zoo.data.views import view_here
@@ -45,17 +45,17 @@ def main() -> None:
     with contextlib.suppress(BrokenPipeError):
         while head := source.read(QUESTION.size):
             length, size = QUESTION.unpack(head)
-            words = json.loads(source.read(length))
-            _answer(words, source.read(size), target)
+            job: Job = json.loads(source.read(length))
+            _answer(job, source.read(size), target)
             gc.collect()  # an error may hold its photo in a circle
 
 
-def _answer(words: dict[str, Any], data: bytes, target: BinaryIO) -> None:
+def _answer(job: Job, data: bytes, target: BinaryIO) -> None:
     said: list[str] = []
     try:
-        _limit(words["memory"], words["seconds"])
-        heard.HERE.said = said
-        pixels = _pixels(words, data)
+        _limit(job["memory"], job["seconds"])
+        decoder_warnings.HERE.said = said
+        pixels = _pixels(job, data)
         _limit(None, 0)
     except MemoryError:
         os._exit(NO_MEMORY)
@@ -70,12 +70,11 @@ def _answer(words: dict[str, Any], data: bytes, target: BinaryIO) -> None:
     target.flush()
 
 
-def _pixels(words: dict[str, Any], data: bytes) -> Pixels:
+def _pixels(job: Job, data: bytes) -> Pixels:
     checked = check(data)
-    if "view" in words:
-        preprocess = Preprocess.from_dict(words["preprocess"])
-        return view_here(checked, preprocess, **words["view"])
-    with decoded(checked, words["mode"], lambda width, height: 1.0) as picture:
+    if "view" in job:
+        return view_here(checked, Preprocess.from_dict(job["preprocess"]), job["view"])
+    with decoded(checked, job["mode"], lambda width, height: 1.0) as picture:
         pixels = np.asarray(picture.complete().image)
     return pixels if pixels.ndim == 3 else pixels[..., None]
 

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from zoo.data import heard
+from zoo.data import decoder_warnings
 from zoo.errors import ImageError
 
 WHITE_IS_ZERO, BITS = "white is zero", "bits"  # keys of `info`
 SPREAD = {"L;2": 85, "L;4": 17}  # Pillow's factors from 2 and 4 bits to 8
 HIGH_BYTES, LOW_BYTES = "RGB;16B", "RGB;16L"  # of RGB in 16 bits, of which Pillow takes one
 DARK = 16.0  # floats up to here, and above 1, are neither 0 to 1 nor a photo of 0 to 255
+Values = np.ndarray[tuple[int, ...], np.dtype[Any]]
 AT_ONCE = 1 << 20  # values that are scaled at a time
 ADVICE = "save it as 8 or 16 bits, or as floats from 0 to 1"
 
@@ -61,37 +62,37 @@ class Tiff(TiffImagePlugin.TiffImageFile):
 
 
 def opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
-    """The picture of a file's bytes, not yet decoded, with what its numbers mean in `info`."""
+    """Return the undecoded picture of a file's bytes, with what its numbers mean in `info`."""
     if "TIFF" in formats and data.startswith(tuple(TiffImagePlugin.PREFIXES)):
-        heard.listen_to_libtiff()
+        decoder_warnings.listen_to_libtiff()
         return Tiff(BytesIO(data))
     image = Image.open(BytesIO(data), formats=formats)
     key = image.info.get("transparency")
     if isinstance(key, int) and image.format == "PNG":
-        image.info["transparency"] = key * SPREAD.get(raw_mode(image), 1)
+        image.info["transparency"] = key * SPREAD.get(_raw_mode(image), 1)
     return image
 
 
 def load(image: Image.Image, data: bytes) -> None:
-    """Decodes the picture of these bytes in place. Raises ImageError for bytes with a sign."""
-    deep = image.format == "PNG" and raw_mode(image) == HIGH_BYTES
+    """Decode the picture of these bytes in place. Raises ImageError for bytes with a sign."""
+    deep = image.format == "PNG" and _raw_mode(image) == HIGH_BYTES
     image.load()
     if deep and "transparency" in image.info:
-        clear_colour(image, data)
+        _clear_colour(image, data)
     if isinstance(image, Tiff) and image.signed and image.mode == "L":
-        low, high = extremes(np.asarray(image).view(np.int8))
+        low, high = _extremes(np.asarray(image).view(np.int8))
         if low < 0:
             raise ImageError(f"values from {low:g} to {high:g}: none is below black; {ADVICE}")
 
 
-def raw_mode(image: Image.Image) -> str:
-    """How the pixels of a PNG that is not yet decoded are stored, in Pillow's words."""
+def _raw_mode(image: Image.Image) -> str:
+    """Return how the pixels of a PNG that is not yet decoded are stored, in Pillow's words."""
     tiles = getattr(image, "tile", [])
     return str(tiles[0].args) if tiles else ""
 
 
-def clear_colour(image: Image.Image, data: bytes) -> None:
-    """Gives the pixels of the transparent colour, all 16 bits of it, an alpha of 0.
+def _clear_colour(image: Image.Image, data: bytes) -> None:
+    """Give the pixels of the transparent colour, all 16 bits of it, an alpha of 0.
 
     A second decoding has the low bytes; such files are rare.
     """
@@ -109,7 +110,7 @@ def wide(image: Image.Image) -> bool:
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """A picture of more than 8 bits as grey, with alpha where it has a transparent value.
+    """Return a picture of more than 8 bits as grey, with alpha where it has a transparent value.
 
     16 bits are divided by 257, 12 by 4095 / 255. Integers of 32 bits and those with a sign have no
     range of their own: up to 255 they are bytes, up to 65535 as those of 16 bits. Floats are from
@@ -118,7 +119,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "I" and isinstance(image, Tiff) and not image.signed:
         values = values.view(np.uint32)
-    scale = factor(values, image)
+    scale = _factor(values, image)
     grey = np.empty(values.shape, np.uint8)
     rows = max(1, AT_ONCE // max(1, values.shape[1]))
     for at in range(0, len(values), rows):
@@ -132,9 +133,9 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return Image.merge("LA", (Image.fromarray(grey), Image.fromarray(alpha)))
 
 
-def factor(values: np.ndarray[Any, Any], image: Image.Image) -> float:
-    """What the values are multiplied by to lie in 0 to 255. Raises ImageError."""
-    low, high = extremes(values)
+def _factor(values: Values, image: Image.Image) -> float:
+    """Return what the values are multiplied by to lie in 0 to 255. Raises ImageError."""
+    low, high = _extremes(values)
     if not np.isfinite((low, high)).all() or low < 0:
         raise ImageError(f"values from {low:g} to {high:g}: neither 0 to 1 nor 0 to 255; {ADVICE}")
     if image.mode == "F":
@@ -148,6 +149,6 @@ def factor(values: np.ndarray[Any, Any], image: Image.Image) -> float:
     return 255 / 4095 if image.info.get(BITS) == 12 else 1 / 257
 
 
-def extremes(values: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """The least and the largest value; NaN where one is."""
+def _extremes(values: Values) -> tuple[float, float]:
+    """Return the least and the largest value; NaN where one is."""
     return float(values.min()), float(values.max())

@@ -19,11 +19,11 @@ import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
-from zoo.data import heard
+from zoo.data import decoder_warnings
 from zoo.data.limits import UNKNOWN, WHOLE, check_bytes, check_pixels, max_bytes, room
 from zoo.data.structure import Checked
 from zoo.errors import ImageError
@@ -38,7 +38,7 @@ QUESTION = struct.Struct("<QQ")  # bytes of what is to be done, as JSON, and of 
 # Bytes of the pixels, their shape, and bytes of what was said of them, as JSON, which comes first;
 # with a shape of zeros: bytes of the reason why there are none.
 ANSWER = struct.Struct("<QIIII")
-PROGRAM = "import sys; sys.path[:0] = sys.argv[1:]; from zoo.data.child import main; main()"
+PROGRAM = "import sys; sys.path[:0] = sys.argv[1:]; from zoo.data.decode_worker import main; main()"
 # The environment of the child: nothing of the user's that it does not need.
 KEPT = (
     "PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "LANG", "ZOO_MAX_PIXELS",
@@ -46,8 +46,30 @@ KEPT = (
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
-def decoded(checked: Checked, job: dict[str, Any], *, whole: bool) -> Pixels:
-    """Return what zoo.data.child makes of the photo: uint8, H x W x C. Raises ImageError.
+class Which(TypedDict):
+    """Which view of a photo is wanted; see zoo.data.views."""
+
+    number: int
+    seed: int
+    digest: str
+    flip: bool
+
+
+class Job(TypedDict, total=False):
+    """What the other process does with a photo, and within which limits.
+
+    mode: of the whole picture, or else view and preprocess of one view. memory: in bytes.
+    """
+
+    mode: str
+    view: Which
+    preprocess: dict[str, object]
+    memory: int
+    seconds: float
+
+
+def decoded(checked: Checked, job: Job, *, whole: bool) -> Pixels:
+    """Return what zoo.data.decode_worker makes of the photo: uint8, H x W x C. Raises ImageError.
 
     whole: all its pixels come back.
     """
@@ -58,11 +80,11 @@ def decoded(checked: Checked, job: dict[str, Any], *, whole: bool) -> Pixels:
     if whole:
         count += 8 * width * height
     memory = count + 2 * len(checked.data) + MEMORY
-    words = {**job, "memory": memory, "seconds": SECONDS}
+    job = {**job, "memory": memory, "seconds": SECONDS}
     with _places, room().taken(count):
         child = _take()
         try:
-            answer = child.ask(words, checked.data)
+            answer = child.ask(job, checked.data)
         except BaseException:
             child.end()
             raise
@@ -90,7 +112,7 @@ class Child:
             env=environment,
         )
 
-    def ask(self, words: dict[str, Any], data: bytes) -> Pixels | str:
+    def ask(self, job: Job, data: bytes) -> Pixels | str:
         """Return the pixels, or why there are none. Raises ImageError where the child has died."""
         source, target = self.process.stdout, self.process.stdin
         assert source is not None
@@ -100,7 +122,7 @@ class Child:
         timer.start()
         began = time.monotonic()
         try:
-            head = json.dumps(words).encode()
+            head = json.dumps(job).encode()
             for part in (QUESTION.pack(len(head), len(data)), head, data):
                 target.write(part)
             target.flush()
@@ -113,11 +135,11 @@ class Child:
             timer.cancel()
         if len(found) < length:
             self.process.kill()
-            raise ImageError(self._why(time.monotonic() - began, words["memory"]))
+            raise ImageError(self._why(time.monotonic() - began, job["memory"]))
         if not shape:
             return found.decode("utf-8", "replace")
         for message in said:
-            heard.note(message)
+            decoder_warnings.note(message)
         return np.frombuffer(found, np.uint8).reshape(shape)
 
     def _why(self, took: float, memory: int) -> str:
@@ -148,9 +170,9 @@ def _answer(head: bytes) -> tuple[int, tuple[int, ...], int]:
     length, *shape, told = ANSWER.unpack(head)
     limit = 4 * max_bytes() if shape[0] else SAID
     if max(length - limit, told - SAID) > 0:
-        raise ValueError("an answer that is too long for zoo.data.child")
+        raise ValueError("an answer that is too long for zoo.data.decode_worker")
     if shape[0] and length != shape[0] * shape[1] * shape[2]:
-        raise ValueError("no answer of zoo.data.child")
+        raise ValueError("no answer of zoo.data.decode_worker")
     return length, tuple(shape) if shape[0] else (), told
 
 
@@ -172,7 +194,7 @@ def _place(name: str) -> Path:
     return Path(found.origin).parents[1]
 
 
-def close() -> None:
+def _close() -> None:
     """End the processes that wait for work."""
     with _lock:
         children, _idle[:] = list(_idle), []
@@ -183,4 +205,4 @@ def close() -> None:
 _lock = threading.Lock()
 _idle: list[Child] = []
 _places = threading.BoundedSemaphore(min(MOST, cores()))
-atexit.register(close)
+atexit.register(_close)

@@ -20,7 +20,7 @@ BRACKETS = ("[]", "()", "{}")
 CALLS = ("array(", "set(", "frozenset(")
 
 
-def listed(cell: str) -> list[str] | None:
+def _listed(cell: str) -> list[str] | None:
     """Return what is in a list as Python, NumPy, JSON or Postgres write it, or None."""
     text = cell.strip()
     call = text.startswith(CALLS) and text.endswith(")")
@@ -48,7 +48,7 @@ def fault(label: str, group: str, names: Iterable[str]) -> tuple[str, str] | Non
                     "`.astype(str)`); a class that is called so takes a folder, or a column of 0 "
                     "and 1",
                 )
-    inside = listed(label)
+    inside = _listed(label)
     if inside is not None:
         return (
             f"the label {label[:80]} is a list as Python or JSON write it",

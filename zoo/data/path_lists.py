@@ -61,21 +61,23 @@ def paths_in(stream: IO[bytes], name: str, beside: str = "") -> Iterator[str]:
     name: of the list, for the error. beside: the folder in which a path is looked for that is not
     there as it is. A path that is not UTF-8 keeps its bytes.
     """
-    lines = split_lines(decoded(stream, name))
+    lines = _split_lines(_decoded(stream, name))
     for first in lines:
         mark, rest = separator(first)
         if mark and not rest:
             named = column(lines, mark, name)
-        elif mark := header_mark(first):
+        elif mark := _header_mark(first):
             named = column(itertools.chain([first], lines), mark, name)
         else:
-            named = itertools.chain.from_iterable(map(one_or_more, itertools.chain([first], lines)))
-        yield from filter(None, (found(path, beside) for path in named))
+            named = itertools.chain.from_iterable(
+                map(_one_or_more, itertools.chain([first], lines))
+            )
+        yield from filter(None, (_found(path, beside) for path in named))
 
 
-def header_mark(line: str) -> str:
+def _header_mark(line: str) -> str:
     """Return what parts the fields of a CSV's first line, if one is `path`; else nothing."""
-    if exists(line.strip()):
+    if _exists(line.strip()):
         return ""
     for mark in ",;\t":
         with suppress(csv.Error):
@@ -85,23 +87,23 @@ def header_mark(line: str) -> str:
     return ""
 
 
-def one_or_more(line: str) -> list[str]:
+def _one_or_more(line: str) -> list[str]:
     """Return the names in what is between two marks; other marks are in it where a list is torn."""
-    whole = "\0" not in line and ("\n" not in line or exists(line))
+    whole = "\0" not in line and ("\n" not in line or _exists(line))
     return [line] if whole else re.split("[\0\n]", line)
 
 
-def decoded(stream: IO[bytes], name: str) -> Iterator[str]:
+def _decoded(stream: IO[bytes], name: str) -> Iterator[str]:
     """Yield the text in pieces, as it comes in."""
     head = b""
-    while len(head) < 4 and (more := piece(stream)):
+    while len(head) < 4 and (more := _piece(stream)):
         head += more
     encoding = encoding_of(head)
     errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     try:
         yield decoder.decode(head)
-        while more := piece(stream):
+        while more := _piece(stream):
             yield decoder.decode(more)
         yield decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
@@ -111,12 +113,12 @@ def decoded(stream: IO[bytes], name: str) -> Iterator[str]:
         ) from None
 
 
-def piece(stream: IO[bytes]) -> bytes:
+def _piece(stream: IO[bytes]) -> bytes:
     """Return what is there by now: a list that is still written is worked on meanwhile."""
     return bytes(getattr(stream, "read1", stream.read)(CHUNK))
 
 
-def split_lines(pieces: Iterator[str]) -> Iterator[str]:
+def _split_lines(pieces: Iterator[str]) -> Iterator[str]:
     """Yield the lines; of a text with zero bytes in its first line what is between those."""
     text, mark = "", ""
     for more in pieces:
@@ -127,7 +129,7 @@ def split_lines(pieces: Iterator[str]) -> Iterator[str]:
             *whole, text = text.split(mark)
             yield from whole
     if text:
-        one = bool(mark) or exists(text)  # else line ends of an old macOS, as Excel writes them
+        one = bool(mark) or _exists(text)  # else line ends of an old macOS, as Excel writes them
         yield from [text] if one else text.split("\r")
 
 
@@ -157,9 +159,9 @@ def column(lines: Iterator[str], mark: str, name: str) -> Iterator[str]:
 # Paths
 
 
-def found(path: str, beside: str) -> str:
+def _found(path: str, beside: str) -> str:
     """Return the path of the file that is meant; without blanks around it where there is none."""
-    if "\\" not in path and exists(path):
+    if "\\" not in path and _exists(path):
         return path
     bare = path.strip(" \t\r\ufeff\u200b")
     inner = bare
@@ -175,12 +177,12 @@ def found(path: str, beside: str) -> str:
 def there(path: str) -> str | None:
     """Return the path of a file that is there: by its bytes, as it is, in another Unicode form."""
     for each in dict.fromkeys((read_name(path), path)):
-        if exists(each):
+        if _exists(each):
             return each
     return on_disk(path)
 
 
-def exists(path: str) -> bool:
+def _exists(path: str) -> bool:
     try:
         return os.path.lexists(path)
     except ValueError:  # a zero byte

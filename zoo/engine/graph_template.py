@@ -1,11 +1,11 @@
-"""Graphs without weights: what an exporter took seconds for, once per architecture.
+"""Graph templates: graphs without weights, which an exporter takes seconds for.
 
-A skeleton is an ONNX model whose weights are named as in the state dict and have shapes but no
+A template is an ONNX model whose weights are named as in the state dict and have shapes but no
 numbers. Filled with the tensors of a file it is the network, without torch. Those of the
-catalogue's networks lie beside this file (`python -m benchmarks.skeletons` makes them anew), others
-are made at their first export and kept in $ZOO_CACHE/graphs.
+catalogue's networks lie beside this file (`python -m benchmarks.graph_templates` makes them anew),
+others are made at their first export and kept in $ZOO_CACHE/graphs.
 
-How many classes there are is no part of a skeleton: a tensor's shape is that of the file, and the
+How many classes there are is no part of a template: a tensor's shape is that of the file, and the
 graph is read again with it.
 """
 
@@ -18,22 +18,23 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from zoo import __version__
 from zoo.disk import cache_folder, read_sealed, write_sealed
 from zoo.engine import Array, graph
 from zoo.engine.compiled import made_of, version_of
-from zoo.errors import ParityError, WeightsError, WriteError, ZooError
+from zoo.errors import ParityError, WeightsError, WriteError, ZooError, first_line
 
 if TYPE_CHECKING:
+    import onnx
     from torch import nn
 
     from zoo.catalog.spec import ModelSpec, Preprocess
 
 FORMAT = 1  # count up when what is made of a chain changes
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto, TensorProto
-SHIPPED = Path(__file__).with_name("skeletons")
+SHIPPED = Path(__file__).with_name("graph_templates")
 
 
 class Place(NamedTuple):
@@ -50,21 +51,20 @@ def key_of(
     preprocess: Preprocess,
     outputs: Sequence[str],
 ) -> str:
-    """The name of a skeleton. head: as a run's record has it; how wide it is does not matter.
+    """Return the name of a template. head: as a run's record has it; its width does not matter.
 
     Of a library's model with all that it is built from: a run's record says that.
     """
-    model = row.name
-    facts: list[Any] = [FORMAT, sorted(variant.items()), head.partition(":")[0], list(outputs)]
+    facts: list[object] = [FORMAT, sorted(variant.items()), head.partition(":")[0], list(outputs)]
     facts += [preprocess.channels, preprocess.size]
     if row.builder == "library":
         facts.append(made_of(row))
     number = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
-    return re.sub(r"[^\w.-]", "-", model) + f"-{number}"
+    return re.sub(r"[^\w.-]", "-", row.name) + f"-{number}"
 
 
 def find(key: str) -> bytes | None:
-    """The skeleton of this key, shipped or kept; a damaged one is not there."""
+    """Return the template of this key, shipped or kept; a damaged one is not there."""
     with contextlib.suppress(OSError):
         return (SHIPPED / f"{key}.onnx").read_bytes()
     return read_sealed(folder() / key)
@@ -75,28 +75,36 @@ def folder() -> Path:
     return cache_folder() / "graphs" / f"{__version__}-torch-{version_of('torch')}"
 
 
-def keep(key: str, skeleton: bytes) -> None:
-    """Where nothing can be written the next export makes it again."""
+def keep(key: str, template: bytes) -> None:
+    """Keep a template; where nothing can be written the next export makes it again."""
     with contextlib.suppress(WriteError):
-        write_sealed(folder() / key, skeleton)
+        write_sealed(folder() / key, template)
 
 
 # Filling one, without torch.
 
 
-def fill(model: Any, state: Mapping[str, Array]) -> None:
-    """Puts the numbers of a state dict into an onnx.ModelProto, where it has none yet.
+def filled(template: bytes, state: Mapping[str, Array]) -> onnx.ModelProto:
+    """Return the network: a template with the numbers of a state dict.
 
     Raises WeightsError where a tensor is missing or has another rank; a wrong size shows when the
     model is loaded.
     """
-    for tensor, array in missing(model, state):
-        tensor.dims[:] = array.shape
+    import onnx
+
+    model = onnx.load_from_string(template)
+    for tensor, array in _missing(model, state):
         tensor.raw_data = array.tobytes()
+    return model
 
 
-def missing(model: Any, state: Mapping[str, Array]) -> Iterator[tuple[Any, Array]]:
-    """The tensors of a model that have no numbers yet, with theirs in float32; see `fill`."""
+def _missing(
+    model: onnx.ModelProto, state: Mapping[str, Array]
+) -> Iterator[tuple[onnx.TensorProto, Array]]:
+    """Yield the tensors of a model that have no numbers yet, with theirs in float32.
+
+    Their shapes in the model are then those of the state; see `filled`.
+    """
     import numpy as np
 
     for tensor in model.graph.initializer:
@@ -109,22 +117,24 @@ def missing(model: Any, state: Mapping[str, Array]) -> Iterator[tuple[Any, Array
                 f"{tensor.name} {what}, the network's graph expects {list(tensor.dims)}",
                 "was the run made by another version of zoo?",
             )
+        tensor.dims[:] = array.shape
         yield tensor, np.asarray(array, np.float32, order="C")
 
 
-def write_filled(path: Path, model: Any, state: Mapping[str, Array]) -> dict[str, Place]:
-    """Writes what `fill` and SerializeToString would give, and returns where each tensor begins.
+def write_filled(
+    path: Path, model: onnx.ModelProto, state: Mapping[str, Array]
+) -> dict[str, Place]:
+    """Write what `filled` and SerializeToString would give; return where each tensor begins.
 
     In the format's own words, since protobuf would hold the weights in memory three times over:
     a message in a message is its field's number, its length and its bytes. model is left with
     the shapes. Raises WeightsError.
     """
-    pieces: list[tuple[str, bytes, Any]] = []
-    for tensor, array in missing(model, state):
-        tensor.dims[:] = array.shape
+    pieces: list[tuple[str, bytes, memoryview]] = []
+    for tensor, array in _missing(model, state):
         content = array.reshape(-1).view("u1").data
-        head = tensor.SerializeToString() + framed(RAW_DATA, len(content))
-        pieces.append((tensor.name, framed(INITIALIZER, len(head) + len(content)) + head, content))
+        head = tensor.SerializeToString() + _framed(RAW_DATA, len(content))
+        pieces.append((tensor.name, _framed(INITIALIZER, len(head) + len(content)) + head, content))
     hollow = type(model)()
     hollow.CopyFrom(model)
     del hollow.graph.initializer[:]
@@ -134,7 +144,7 @@ def write_filled(path: Path, model: Any, state: Mapping[str, Array]) -> dict[str
     total = len(graph_itself) + sum(len(head) + len(content) for _, head, content in pieces)
     places = {}
     with path.open("wb") as file:
-        file.write(hollow.SerializeToString() + framed(GRAPH, total) + graph_itself)
+        file.write(hollow.SerializeToString() + _framed(GRAPH, total) + graph_itself)
         for name, head, content in pieces:
             file.write(head)
             places[name] = Place(file.tell(), len(content))
@@ -142,8 +152,8 @@ def write_filled(path: Path, model: Any, state: Mapping[str, Array]) -> dict[str
     return places
 
 
-def framed(field: int, length: int) -> bytes:
-    """What stands before the bytes of a field: its number and kind, and the length; base 128."""
+def _framed(field: int, length: int) -> bytes:
+    """Return what stands before the bytes of a field: number and kind, and the length; base 128."""
     found = bytearray([field << 3 | 2])
     while length > 127:
         found.append(length & 127 | 128)
@@ -152,13 +162,14 @@ def framed(field: int, length: int) -> bytes:
     return bytes(found)
 
 
-def refer(model: Any, state: Mapping[str, Array], path: Path, places: Mapping[str, Place]) -> bytes:
-    """A model whose weights are those in a file that `write_filled` has written.
+def refer(
+    model: onnx.ModelProto, state: Mapping[str, Array], path: Path, places: Mapping[str, Place]
+) -> bytes:
+    """Return a model whose weights are those in a file that `write_filled` has written.
 
     It can be run where that file is: the name in it has no folder.
     """
-    for tensor, array in missing(model, state):
-        tensor.dims[:] = array.shape
+    for tensor, _ in _missing(model, state):
         tensor.data_location = tensor.EXTERNAL
         where = {"location": path.name, **places[tensor.name]._asdict()}
         for key, value in where.items():
@@ -170,37 +181,29 @@ def refer(model: Any, state: Mapping[str, Array], path: Path, places: Mapping[st
 
 
 def make(chain: nn.Module, channels: int, size: int, outputs: Sequence[str]) -> bytes:
-    """The skeleton of a chain, proved on the chain's own weights.
+    """Return the template of a chain, proved on the chain's own weights.
 
     Traced with other weights than the chain has, so that a number that went from them into the
     graph shows. Raises ParityError where the network is not all in its state dict.
     """
-    import onnx
-    import torch
-
     chain = graph.on_cpu(chain)
-    graph.refuse_huge(chain)
+    graph.refuse_huge(graph.size_of(chain))
     try:
-        kept = torch.onnx.TrainingMode.PRESERVE
-        model = graph.traced(
-            shaken(chain), channels, size, outputs, training=kept, do_constant_folding=False
-        )
-        skeleton = stripped(model, set(chain.state_dict()))
+        model = graph.traced(_shaken(chain), channels, size, outputs, plain=True)
+        template = _stripped(model, set(chain.state_dict()))
         state = {name: tensor.numpy() for name, tensor in chain.state_dict().items()}
-        filled = onnx.load_from_string(skeleton)
-        fill(filled, state)
-        apart = graph.difference(filled.SerializeToString(), chain, channels, size)
+        apart = graph.difference(filled(template, state).SerializeToString(), chain, channels, size)
     except ZooError:
         raise
     except Exception as error:  # of the exporter's and the runtime's there are many types
-        raise ParityError(f"no graph of the network: {str(error).splitlines()[0][:160]}") from error
+        raise ParityError(f"no graph of the network: {first_line(error)}") from error
     if not apart <= graph.AGREES:
         raise ParityError(f"the network's graph differs from it by {apart:.1g}")
-    return skeleton
+    return template
 
 
-def shaken(chain: nn.Module) -> nn.Module:
-    """A copy in which no two tensors are equal: the exporter would make one of them."""
+def _shaken(chain: nn.Module) -> nn.Module:
+    """Return a copy in which no two tensors are equal: the exporter would make one of them."""
     import torch
 
     twin = copy.deepcopy(chain)
@@ -215,8 +218,8 @@ def shaken(chain: nn.Module) -> nn.Module:
     return twin
 
 
-def stripped(model: bytes, names: set[str]) -> bytes:
-    """The graph without numbers, and without what only a reader of the graph would want."""
+def _stripped(model: bytes, names: set[str]) -> bytes:
+    """Return the graph without numbers, and without what only a reader of the graph would want."""
     import onnx
 
     proto = onnx.load_from_string(model)

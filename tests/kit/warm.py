@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MODULES = ("torch", "torch.utils.flop_counter", "torch.nested._internal.nested_tensor",
            "torch.fx.experimental._constant_symnode", "numpy.random", "PIL.JpegImagePlugin",
            "PIL.PngImagePlugin", "zoo.cli", "zoo.finetune.job", "zoo.finetune.plan",

@@ -1,6 +1,6 @@
 """The graphs without weights that are shipped, made anew from the catalogue's networks.
 
-python -m benchmarks.skeletons [NAME ...]
+python -m benchmarks.graph_templates [NAME ...]
 """
 
 from __future__ import annotations
@@ -9,30 +9,30 @@ import sys
 
 from zoo import catalog, models
 from zoo.catalog import ModelSpec
-from zoo.engine import skeleton
+from zoo.engine import graph_template
 
 LARGEST = 100_000  # bytes of one that is shipped
 
 
 def shipped_key(row: ModelSpec) -> str:
     """Of the network as it is, or with a linear head for other classes: the same graph."""
-    return skeleton.key_of(row, {}, "linear", row.preprocess, ("logits",))
+    return graph_template.key_of(row, {}, "linear", row.preprocess, ("logits",))
 
 
 def made(row: ModelSpec) -> bytes:
     chain, preprocess = models.build(row), row.preprocess
-    return skeleton.make(chain, preprocess.channels, preprocess.size, ("logits",))
+    return graph_template.make(chain, preprocess.channels, preprocess.size, ("logits",))
 
 
 def main() -> None:
-    skeleton.SHIPPED.mkdir(exist_ok=True)
+    graph_template.SHIPPED.mkdir(exist_ok=True)
     for name in sys.argv[1:] or catalog.ROWS:
         row = catalog.find(name)
         if row.task != "classify":
             continue
         content = made(row)
         if len(content) <= LARGEST:
-            (skeleton.SHIPPED / f"{shipped_key(row)}.onnx").write_bytes(content)
+            (graph_template.SHIPPED / f"{shipped_key(row)}.onnx").write_bytes(content)
         print(f"{name}: {len(content)} bytes" + " (not shipped)" * (len(content) > LARGEST))
 
 

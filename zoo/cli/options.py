@@ -1,0 +1,129 @@
+"""The flags of a command as the fields of one frozen record, which `options` tells typer of.
+
+`top: int = flag("Classes in a row.", default=1, min=1)` is `--top`. A field of a Literal takes
+its values only. What several commands have is said once, in SHARED.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import MISSING, Field, field, fields
+from typing import Annotated, Any, Literal, TypeVar
+
+import typer
+
+from zoo.errors import UsageError
+from zoo.settings import OUTPUT, table
+
+NETWORK = "Network"
+SHARED: dict[str, tuple[str, str, object]] = {  # help, section, default
+    "trust_changed": ("Use a run's network that was changed after training.", NETWORK, False),
+    "weights": (
+        "Weights for a model given by name: a tag of `zoo info MODEL`, or a file.", NETWORK, None
+    ),
+    "csv_safe": (
+        "Put ' before text that a spreadsheet takes for a formula (= + - @) in a CSV.",
+        OUTPUT, False,
+    ),
+    "json": ("Print the result as JSON on stdout.", OUTPUT, False),
+}  # fmt: skip
+TrustChanged = Annotated[
+    bool, typer.Option("--trust-changed", help=SHARED["trust_changed"][0])
+]  # for a command without a record
+R = TypeVar("R")
+
+
+def flag(
+    help: str,
+    section: str = OUTPUT,
+    default: object = None,
+    *,
+    names: tuple[str, ...] = (),
+    min: int | None = None,
+    hidden: bool = False,
+) -> Any:
+    """Declare a field as a flag. section: its heading in --help. names: other than the field's."""
+    told = not any(default is one for one in (None, False, MISSING))
+    said = f" Default: {default}." if told else ""
+    about = {"help": help + said, "rich_help_panel": section, "min": min, "hidden": hidden}
+    return field(default=default, metadata={"names": names, "show_default": False, **about})
+
+
+def shared(name: str) -> Any:
+    """Declare a field as a flag that several commands have."""
+    return flag(*SHARED[name])
+
+
+def setting(name: str) -> Any:
+    """Declare a field as a setting of the table, None where it is not given; but for the device."""
+    one = table()[name]
+    if name == "device":
+        return flag(one.about, one.section, one.default)
+    return flag(one.described, one.section)
+
+
+def output(help: str, default: object = None) -> Any:
+    """Declare a field as the place of what a command writes."""
+    return flag(help, default=default, names=("-o", "--output"))
+
+
+def argument(help: str, default: object = MISSING) -> Any:
+    """Declare a field as a word that is given by its place."""
+    return field(default=default, metadata={"help": help})
+
+
+def pictures() -> Any:
+    """Declare a field as the pictures that a command is pointed at."""
+    return argument("Folder, picture, 'glob', list.txt with a path a line, or - (stdin).")
+
+
+def options(function: Callable[..., R]) -> Callable[..., R]:
+    """Give a function that takes a record of flags a parameter for each field, for typer."""
+    hints = typing.get_type_hints(function)
+    (record,) = (kind for name, kind in hints.items() if name != "return")
+    kinds = typing.get_type_hints(record)
+    parameters = [_parameter(one, kinds[one.name]) for one in fields(record)]
+
+    def command(**given: object) -> R:
+        for one in fields(record):
+            _check(one, _choices(kinds[one.name]), given[one.name])
+        return function(record(**given))
+
+    command.__doc__ = function.__doc__
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    return command
+
+
+def _parameter(one: Field[object], kind: object) -> inspect.Parameter:
+    default = ... if one.default is MISSING else one.default
+    about = dict(one.metadata)
+    if "names" in about:
+        names = about.pop("names") or ("--" + one.name.replace("_", "-"),)  # no --no-name
+        told = typer.Option(default, *names, **about)
+    else:
+        told = typer.Argument(default, **about)
+    kind = str | None if _choices(kind) else kind
+    return inspect.Parameter(
+        one.name, inspect.Parameter.KEYWORD_ONLY, default=told, annotation=kind
+    )
+
+
+def _choices(kind: object) -> tuple[str, ...]:
+    """Return the values of a Literal inside a type, or nothing."""
+    if typing.get_origin(kind) is Literal:
+        return typing.get_args(kind)
+    return next(filter(None, map(_choices, typing.get_args(kind))), ())
+
+
+def _check(one: Field[object], choices: tuple[str, ...], value: object) -> None:
+    """Raises UsageError for a value that is none of the choices."""
+    if choices and value is not None and value not in choices:
+        *first, last = choices
+        default = one.metadata["help"].partition(" Default: ")[2].rstrip(".")
+        raise UsageError(
+            f"--{one.name} {value}: there is no such {one.name}",
+            f"it is {', '.join(first)} or {last}; leave --{one.name} out for {default}",
+        )

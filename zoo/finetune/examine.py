@@ -1,0 +1,167 @@
+"""A network of which nothing is known yet is built, with torch, and looked at."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from zoo import device, network
+from zoo.catalog import ModelSpec
+from zoo.engine.open import state_sha256, tensors_of
+from zoo.errors import UsageError
+from zoo.finetune.facts import CutFacts, NetworkFacts
+from zoo.models.cut import Cut, before, cut, feature_shape, halves, is_linear, listed, only_head
+from zoo.models.head import last_layer
+from zoo.network import Network, Progress
+from zoo.recipe import Recipe, unfreezings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def build(
+    recipe: Recipe, classes: int, progress: Progress | None = None
+) -> tuple[Network, Network]:
+    """Return the network that the recipe starts from, and the one to train, in eval mode.
+
+    A network to be trained whole from random weights is made for the classes at once; any other
+    gets a new head, so that what is frozen does not depend on the classes.
+    """
+    whole = recipe.task == "reconstruct"
+    scratch = not recipe.freeze and recipe.head == "linear"
+    name, variant, seed = recipe.model, dict(recipe.variant), recipe.seed
+    if scratch and not whole and (recipe.weights or "").lower() == "none":
+        start = network.untrained(name, classes, variant=variant, seed=seed)
+    else:
+        start = network.pretrained(
+            name, recipe.weights, variant=variant, except_head=True, seed=seed, progress=progress
+        )
+    start.chain.eval()
+    if whole or (scratch and not start.trained and start.spec.task == "classify"):
+        return start, start
+    device.seed_all("head", recipe.seed)
+    chain, spec = network.with_head(start.chain, start.spec, classes, recipe.head)
+    return start, replace(start, chain=chain.eval(), spec=spec)
+
+
+def training_chain(net: Network, classes: int, seed: int) -> nn.Sequential:
+    """Return the whole chain, with the heads that exist in training only; stages are shared."""
+    if not net.row.auxiliary:
+        return net.chain
+    module, function = net.row.auxiliary.rsplit(".", 1)
+    add = getattr(importlib.import_module(module), function)
+    device.seed_all("auxiliary", seed)
+    chain: nn.Sequential = add(net.chain, classes)
+    return chain
+
+
+def examine(
+    recipe: Recipe, classes: int, progress: Progress | None
+) -> tuple[NetworkFacts, Network]:
+    """Return the facts of a network, and the network. Raises UsageError, UnknownStage."""
+    start, net = build(recipe, classes, progress)
+    last = None if recipe.task == "reconstruct" else last_layer(net.chain, net.spec.head)
+    per_class = _count(last) // classes if last else 0
+    parts = [cut(net.chain, name) if name else None for name in _cuts(recipe, net)]
+    each = [_behind(one, net, classes) for one in parts]
+    _check_growth(recipe, net.chain, [found.parameters for found in each])
+    less = per_class * classes
+    facts = NetworkFacts(
+        row=net.row,
+        variant=net.variant,
+        origin=net.origin,
+        preprocess=net.preprocess,
+        weights_sha256=state_sha256(start.chain),
+        head=net.spec.head,
+        per_class=per_class,
+        why=_why_there(net.row, parts[0]) if parts[0] else "",
+        cuts=tuple(replace(found, parameters=found.parameters - less) for found in each),
+    )
+    return facts, net
+
+
+def _cuts(recipe: Recipe, net: Network) -> list[str | None]:
+    """Return the last frozen stage of each phase, None where everything is trained."""
+    if not recipe.freeze:
+        return [None]
+    found = [recipe.cut or net.spec.cut]
+    for _, stage in unfreezings(recipe):
+        if stage != "all":
+            halves(net.chain, stage)  # says what there is, where this is not
+        found.append(before(net.chain, stage) if stage != "all" else "")
+    return [name or None for name in found]
+
+
+def _behind(parts: Cut | None, net: Network, classes: int) -> CutFacts:
+    """Return what a cut leaves to train; all parameters are counted, those of each class too."""
+    from torch import nn
+
+    model = parts.trainable if parts else training_chain(net, classes, 0)
+    named, own = list(model.named_parameters()), f"{net.spec.head}."
+    found = CutFacts(
+        name=None,
+        boundary=None,
+        shape=(),
+        tensors="",
+        frozen="",
+        trained="all",
+        parameters=_count(model),
+        kind="deeper",
+        dense=bool(parts) and all(parameter.ndim <= 2 for _, parameter in named),
+        norm=any(isinstance(part, nn.BatchNorm1d) for part in model.modules()),
+        old=any(not name.startswith(own) for name, _ in named),
+    )
+    if parts is None:
+        return found
+    shape = feature_shape(parts, net.preprocess)
+    linear = is_linear(parts, net.chain, net.spec.head, shape)
+    head = only_head(parts, net.chain, net.spec)
+    return replace(
+        found,
+        name=parts.name,
+        boundary=parts.boundary,
+        shape=shape,
+        tensors=tensors_of(parts.frozen),
+        frozen=_frozen_in_words(parts),
+        trained=_trained_in_words(parts),
+        kind="linear" if linear else "head" if head else "deeper",
+    )
+
+
+def _check_growth(recipe: Recipe, chain: nn.Sequential, counts: list[int]) -> None:
+    """Raises UsageError where a phase trains no more than the one before it."""
+    for number, (_, stage) in enumerate(unfreezings(recipe), start=1):
+        if counts[number] <= counts[number - 1]:
+            raise UsageError(
+                f"--unfreeze {stage}: that is trained before already",
+                f"stages: {listed(chain)}, or all; each must lie before those trained so far",
+            )
+
+
+def _frozen_in_words(parts: Cut) -> str:
+    names = [name for name, _ in parts.frozen.named_children()]
+    if "." in parts.boundary:
+        names[-1] = f"up to {parts.boundary}"
+    shown = f"{names[0]} … {names[-1]}" if len(names) > 1 else names[0]
+    return f"{shown}: {_count(parts.frozen):,} parameters"
+
+
+def _trained_in_words(parts: Cut) -> str:
+    names = [name for name, _ in parts.trainable.named_children()]
+    if "." in parts.boundary and names[0] == parts.boundary.split(".")[0]:
+        names[0] += f" behind {parts.boundary}"
+    return ", ".join(names)
+
+
+def _why_there(row: ModelSpec, parts: Cut) -> str:
+    """Return why a network is cut where its row says."""
+    if row.task == "reconstruct":
+        return "the encoder, up to its code"
+    chained = row.stages != ("backbone", "head")
+    convolutional = any("Conv" in type(part).__name__ for part in parts.frozen.modules())
+    return "the last convolutional stage" if chained and convolutional else "all but the head"
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,200 @@
+"""What a job needs beside its plan: the network, and a pass over the photos that has begun.
+
+Where the network is known from an earlier run and its frozen part compiled, the pass over the
+photos needs no torch, and training in steps does: so the pass runs in a thread while torch is
+imported and the network built. It computes nothing that the job would not: the job finds what is
+kept and does the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zoo.data.index import DatasetIndex
+from zoo.engine.compiled import find, made_of
+from zoo.engine.open import NetworkRef, Opened, open_engine
+from zoo.errors import ZooError
+from zoo.features.cache import FeatureCache, cache_of
+from zoo.features.compute import Progress, Views, compute
+from zoo.finetune import facts
+from zoo.finetune.facts import CutFacts
+from zoo.finetune.phases import Phase
+from zoo.finetune.plan import Plan, look, plan_of
+from zoo.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zoo.models.cut import Cut
+    from zoo.network import Network
+    from zoo.network import Progress as Loading
+
+POLL = 0.05  # seconds
+
+
+def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False) -> Prepared:
+    """Return the plan, with the network where it had to be built to be known.
+
+    begin: the pass over the photos may begin; `with` ends it. Raises any of the input errors.
+    """
+    asked = look(recipe, progress)
+    classes = len(asked.index.classes)
+    known, net = facts.recall(asked.recipe, classes), None
+    if known is None:
+        from zoo.finetune.examine import examine
+
+        known, net = examine(asked.recipe, classes, progress)
+        facts.keep(known, asked.recipe, classes, net.source)
+    prepared = Prepared(plan_of(asked, known), net)
+    if begin and net is None:
+        prepared.ahead = _begun(prepared)
+    return prepared
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A plan and what goes with it. built: None until somebody needs it, see `network`."""
+
+    plan: Plan
+    built: Network | None = None
+    ahead: Ahead | None = None
+    begun: bool = False  # the last layer's bias is set, for several labels
+
+    def network(self) -> Network:
+        """Return the network to train, in eval mode; it is built once."""
+        plan = self.plan
+        if self.built is None:
+            from zoo.finetune.examine import build
+
+            _, self.built = build(plan.recipe, len(plan.index.classes))
+        if plan.recipe.task == "multilabel" and not self.begun:
+            from zoo.train import losses
+
+            losses.begin(self.built.chain, plan.facts.head, plan.index, plan.class_weights)
+        self.begun = True
+        return self.built
+
+    def parts(self, cut: CutFacts) -> Cut:
+        """Return the two parts of the network, the frozen one frozen."""
+        from zoo.models.cut import cut as divide
+
+        assert cut.name is not None, "nothing is frozen"
+        parts = divide(self.network().chain, cut.name)
+        parts.freeze()
+        return parts
+
+    def trained(self, phase: Phase) -> nn.Sequential:
+        """Return what a phase trains."""
+        from zoo.finetune.examine import training_chain
+
+        if not phase.whole:
+            return self.parts(phase.cut).trainable
+        net = self.network()
+        net.chain.requires_grad_(True)
+        return training_chain(net, len(self.plan.index.classes), self.plan.recipe.seed)
+
+    def ref(self, cut: CutFacts) -> NetworkRef:
+        """Return the frozen part of a cut, for an engine; without the chain until it is built."""
+        plan = self.plan
+        made = made_of(plan.facts.row, plan.facts.variant)
+        chain = self.parts(cut).frozen if self.built else None
+        build = None if chain is None else lambda: chain
+        where = (plan.recipe.model, made, cut.tensors, cut.boundary, plan.preprocess)
+        return NetworkRef(*where, build)
+
+    def settle(self) -> None:
+        """Build the network where the job needs it: to train it, or to compile its frozen part."""
+        quick = self.plan.solved_only and self.graph_is_used
+        if not quick or find(self.ref(self.plan.cut).key(), state=True) is None:
+            self.network()
+
+    @property
+    def graph_is_used(self) -> bool:
+        """Whether this process, the only one, runs the frozen part without torch."""
+        place = self.plan.device
+        return self.plan.engine == "openvino" and place.is_cpu and "RANK" not in os.environ
+
+    def __enter__(self) -> Prepared:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what has begun; what it has computed is kept."""
+        if self.ahead:
+            self.ahead.stop()
+
+
+def _begun(prepared: Prepared) -> Ahead | None:
+    """Return the pass that a training in steps will ask for, begun, where that can be told."""
+    plan = prepared.plan
+    if plan.solved_only or not (plan.phases[0].kept and prepared.graph_is_used):
+        return None
+    part = prepared.ref(plan.cut)
+    if find(part.key()) is None:
+        return None
+    try:
+        return Ahead(
+            part, open_engine(part, plan.engine, plan.device, plan.recipe.workers), plan.index
+        )
+    except (ZooError, OSError):
+        return None
+
+
+class Stopped(Exception):
+    """Nobody waits for the pass any more."""
+
+
+class Ahead:
+    """A pass over the plain view of all photos, in a thread.
+
+    Whatever ends it is no news: the job meets it again, where it is told.
+    """
+
+    def __init__(self, part: NetworkRef, ready: Opened, index: DatasetIndex) -> None:
+        self.part, self.ready = part, ready
+        self.cache: FeatureCache = cache_of(part, ready)
+        self.index = index
+        self.computed, self.done, self.total = 0, 0, 1
+        self.seconds = 0.0
+        self.given_up = False
+        self.thread = threading.Thread(target=self.run, name="zoo-ahead", daemon=True)
+        self.thread.start()
+
+    def run(self) -> None:
+        began = time.perf_counter()
+        work = [(sample, Views()) for sample in self.index.samples]
+        place = (self.part.preprocess, self.index.root)
+        try:
+            found = compute(self.cache, self.ready.engine, *place, work, self.count)
+        except Exception:  # the job meets it again, and tells it
+            return
+        finally:
+            self.seconds = time.perf_counter() - began
+        self.computed = found.computed
+
+    def count(self, done: int, total: int) -> None:
+        if self.given_up:
+            raise Stopped
+        self.done, self.total = done, total
+
+    def wait(self, progress: Progress) -> None:
+        """Wait until the pass is over. progress may raise, and ends it."""
+        try:
+            while self.thread.is_alive():
+                progress(self.done, self.total)
+                self.thread.join(POLL)
+        finally:
+            self.stop()
+
+    def taken(self) -> int:
+        """Return how many views it has computed, told once."""
+        computed, self.computed = self.computed, 0
+        return computed
+
+    def stop(self) -> None:
+        """What is computed is kept."""
+        self.given_up = True
+        self.thread.join()

@@ -1,0 +1,95 @@
+"""The tables of a finished run: what each photo and each class got, and what confidence says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from zoo.data.index import DatasetIndex
+from zoo.data.samples import SEPARATOR
+from zoo.finetune.events import Finished
+from zoo.head.temperature import answers
+from zoo.metrics import THRESHOLD, Array, LabelReport, Report, risk_coverage, sigmoid
+from zoo.run import Run, write_csv
+from zoo.train.records import Scores
+
+ANSWERS = ("path", "label", "predicted", "probability", "correct")
+Row = dict[str, str | int | float | None]
+
+
+def write_answers(run: Run, index: DatasetIndex, part: str, outputs: Array) -> None:
+    """Write val.csv or test.csv: what the network says of each photo, in the order of the index.
+
+    outputs: N x K, with the temperature in them. probability: of each predicted label.
+    """
+    rows = _labels if index.multilabel else _classes
+    write_csv(run.path(f"{part}.csv"), ANSWERS, rows(index, part, outputs))
+
+
+def _classes(index: DatasetIndex, part: str, outputs: Array) -> Iterator[Sequence[object]]:
+    samples, classes = index.of(part), index.classes
+    labels = np.array([sample.label for sample in samples])
+    told = zip(samples, outputs.argmax(axis=1), *answers(outputs, labels), strict=True)
+    for sample, guess, probability, right in told:
+        label = classes[sample.label]
+        yield sample.path, label, classes[guess], f"{probability:.6g}", int(right)
+
+
+def _labels(index: DatasetIndex, part: str, outputs: Array) -> Iterator[Sequence[object]]:
+    for sample, values in zip(index.of(part), sigmoid(outputs), strict=True):
+        told = [k for k, value in enumerate(values.tolist()) if value >= THRESHOLD]
+        names = SEPARATOR.join(index.classes[k] for k in told)
+        shares = SEPARATOR.join(f"{values[k]:.6g}" for k in told)
+        yield sample.path, index.named(sample), names, shares, int(set(told) == set(sample.labels))
+
+
+def write_risk_coverage(run: Run, probability: Array, correct: Array) -> None:
+    """Write risk_coverage.csv: what share of the val photos reaches each threshold, and errs."""
+    found = zip(*risk_coverage(probability, correct), strict=True)
+    rows = (
+        (f"{threshold:.9g}", f"{kept / len(correct):.6g}", f"{risk:.6g}", int(kept))
+        for threshold, kept, risk in found
+    )
+    write_csv(run.path("risk_coverage.csv"), ("threshold", "coverage", "risk", "kept"), rows)
+
+
+def write_results(run: Run, done: Finished) -> None:
+    """Write what the val photos say: run.json's `results`, classes.csv and confusion.csv."""
+    results, report = measured(done.scores), done.scores.report
+    if report:  # who is taken for whom
+        names = [score.name for score in report.classes]
+        table = ([name, *row] for name, row in zip(names, report.confusion, strict=True))
+        write_csv(run.path("confusion.csv"), ("true \\ predicted", *names), table)
+    if found := report or done.scores.labels:
+        del results["classes"]
+        rows = class_table(found)
+        header = ["class", *list(rows[0])[1:]]
+        write_csv(run.path("classes.csv"), header, (row.values() for row in rows))
+        run.update(classes_table=rows)
+    if done.calibration:
+        run.update(calibration=asdict(done.calibration))
+    if done.baseline:
+        results |= {"pca_components": done.baseline.components, "pca_mse": done.baseline.mse}
+    run.update(results=results)
+
+
+def measured(scores: Scores) -> dict[str, object]:
+    """Return the numbers that run.json has of scores, those of each class among them."""
+    found = scores.report or scores.labels
+    if found is None:
+        return {"mse": scores.mse, "mae": scores.mae}
+    names = ("accuracy", "macro_f1") if scores.report else ("map", "macro_f1", "exact")
+    return {name: getattr(found, name) for name in names} | {"classes": class_table(found)}
+
+
+def class_table(found: Report | LabelReport) -> list[Row]:
+    """Return a record for each class; of one without a photo nothing was measured: None."""
+    return [
+        {
+            key: value if score.photos or key in ("name", "photos") else None
+            for key, value in asdict(score).items()
+        }
+        for score in found.classes
+    ]
