@@ -1,4 +1,4 @@
-"""Pictures in containers: IDX and CIFAR-10's batches, whole, damaged and lying."""
+"""Pictures in containers: IDX whole, damaged and lying."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kit import Answer
-from kit.data import grey, idx, in_turn, write_batches, write_idx
+from kit.data import grey, idx, in_turn, write_idx, write_parquet
 from PIL import Image
 
 from zoo.data import container
@@ -48,13 +48,6 @@ def test_a_picture_in_colour(tmp_path: Path) -> None:
     assert image.mode == "L"
 
 
-def test_a_record_of_cifar10_is_three_planes(tmp_path: Path) -> None:
-    write_batches(tmp_path)
-    records = np.fromfile(tmp_path / "data_batch_2.bin", np.uint8).reshape(-1, 3073)
-    pixels = np.asarray(decode(read_bytes(tmp_path / "data_batch_2.bin#4")))
-    assert np.array_equal(pixels[..., 1].ravel(), records[4, 1025:2049])
-
-
 def test_a_file_that_has_such_a_name_itself_comes_first(tmp_path: Path) -> None:
     write_idx(tmp_path, "train", end="")
     literal = tmp_path / "train-images-idx3-ubyte#3"
@@ -80,8 +73,8 @@ def test_an_address_in_what_is_no_container_is_a_missing_file(tmp_path: Path) ->
 
 def test_a_whole_container_is_no_picture_and_says_how_to_name_one(tmp_path: Path) -> None:
     write_idx(tmp_path, "train")
-    write_batches(tmp_path)
-    for name in ("train-images-idx3-ubyte.gz", "data_batch_1.bin"):
+    write_parquet(tmp_path / "a.parquet", [b"x", b"y"], ["a", "b"])
+    for name in ("train-images-idx3-ubyte.gz", "a.parquet"):
         with pytest.raises(ImageError, match="pictures in one file: name one"):
             read_bytes(tmp_path / name)
 
@@ -140,13 +133,6 @@ def test_a_gzip_in_two_parts_is_read_as_one(tmp_path: Path) -> None:
     whole = idx(grey())
     (tmp_path / "two.gz").write_bytes(gzip.compress(whole[:100]) + gzip.compress(whole[100:]))
     assert len(container.load(tmp_path / "two.gz")) == 12
-
-
-@pytest.mark.parametrize("size", [0, 1, 3072, 3073 * 2 + 1])
-def test_a_damaged_batch_is_an_error(tmp_path: Path, size: int) -> None:
-    (write_batches(tmp_path) / "data_batch_2.bin").write_bytes(bytes(size))
-    with pytest.raises(DataError, match=r"data_batch_2\.bin has .* bytes"):
-        scan(tmp_path)
 
 
 def test_pictures_without_their_labels_are_an_error(tmp_path: Path) -> None:
@@ -252,27 +238,6 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
     path.write_bytes(data)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert scan(tmp_path).fingerprint != before
-
-
-def test_batches_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    write_batches(tmp_path)
-    os.rename(tmp_path / "data_batch_2.bin", tmp_path / "data_batch_10.bin")
-    (tmp_path / "data_batch_9.bin").write_bytes((tmp_path / "test_batch.bin").read_bytes())
-    index = scan(tmp_path)
-    names = [sample.path.split("#")[0] for sample in index.of("train")]
-    assert list(dict.fromkeys(names)) == [f"data_batch_{n}.bin" for n in (1, 9, 10)]
-    assert len(index.of("val")) == 6
-    assert index.classes == ("0", "1", "2")
-
-
-def test_batches_have_the_names_of_their_own_list(tmp_path: Path) -> None:
-    write_batches(tmp_path)
-    names = tmp_path / "batches.meta.txt"
-    names.write_text("cat\r\ndog\r\n owl \r\n\r\n")
-    assert scan(tmp_path).classes == ("cat", "dog", "owl")
-    names.write_text("cat\ndog\n")
-    with pytest.raises(DataError, match=r"2 different names, labels go up to 2"):
-        scan(tmp_path)
 
 
 @pytest.mark.parametrize("folder", ["fashion-mnist", "FashionMNIST", "FashionMNIST/raw"])

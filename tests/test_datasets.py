@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import io
 import os
 import stat
 import subprocess
 import sys
-import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from kit import ROOT, names
-from kit.data import tree, write_batches, write_idx
+from kit.data import tree, write_idx
 
-from zoo.catalog.datasets import CIFAR10, FASHION_MNIST, MNIST, ROWS, DataFile, DataSet, called
+from zoo.catalog.datasets import FASHION_MNIST, MNIST, ROWS, DataFile, DataSet, called
 from zoo.data.index import scan
-from zoo.datasets import locate, unpack
+from zoo.datasets import locate
 from zoo.errors import DataError
 
 
@@ -94,32 +91,6 @@ def digits(server: Server, apart: Path) -> dict[str, DataSet]:
     return {"digits": row, "mnist": MNIST}
 
 
-def packed(members: dict[str, bytes | tarfile.TarInfo]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in members.items():
-            if isinstance(content, tarfile.TarInfo):
-                content.name = name
-                tar.addfile(content)
-            else:
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-@pytest.fixture
-def batches(server: Server, apart: Path) -> dict[str, DataSet]:
-    """A row of one archive with three batches, which the server has."""
-    write_batches(apart / "made")
-    contents = {f"bin/{path.name}": path.read_bytes() for path in (apart / "made").iterdir()}
-    archive = packed({"bin/readme.html": b"<html>", **contents})
-    members = tuple(file_of(name, data) for name, data in contents.items())
-    server.files["all.tar.gz"] = archive
-    file = file_of("all.tar.gz", archive, urls=(address(server, "all.tar.gz"),), members=members)
-    return {"batches": DataSet("batches", "Batches", "paper", "MIT", ("a", "b", "c"), (file,))}
-
-
 # Where
 
 
@@ -151,11 +122,11 @@ def test_a_file_of_that_name_is_no_folder_of_photos(digits: dict[str, DataSet]) 
     assert locate("digits", rows=digits).is_dir()
 
 
-@pytest.mark.parametrize("text", ["mnits", "fashionmnist", "cifar-10", "a/b", "x" * 5000, "Mnist"])
+@pytest.mark.parametrize("text", ["mnits", "fashionmnist", "a/b", "x" * 5000, "Mnist"])
 def test_what_is_neither_is_an_error_with_the_nearest(text: str) -> None:
     with pytest.raises(DataError, match="does not exist") as error:
         locate(text)
-    assert "mnist, fashion-mnist, cifar10" in error.value.hint
+    assert "mnist, fashion-mnist" in error.value.hint
     if text not in ("a/b", "x" * 5000):
         assert "did you mean" in error.value.hint
 
@@ -265,86 +236,6 @@ def test_an_md5_is_enough_and_is_checked(digits: dict[str, DataSet], server: Ser
     assert locate("digits", rows=rows(server.files[row.files[0].name]))
 
 
-# Archives
-
-
-def test_an_archive_is_unpacked_and_not_kept(
-    batches: dict[str, DataSet], server: Server, apart: Path
-) -> None:
-    folder = locate("batches", rows=batches)
-    assert names(folder) == ["data_batch_1.bin", "data_batch_2.bin", "test_batch.bin"]
-    assert len(scan(folder).samples) == 18
-    assert locate("batches", rows=batches, offline=True) == folder
-    (folder / "test_batch.bin").unlink()
-    assert locate("batches", rows=batches) == folder
-    assert server.asked == ["all.tar.gz"] * 2
-
-
-def test_an_archive_of_the_user_is_unpacked_into_the_cache(
-    batches: dict[str, DataSet], server: Server, apart: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ZOO_DATA", str(apart))
-    place = apart / "batches"
-    place.mkdir()
-    (place / "all.tar.gz").write_bytes(server.files["all.tar.gz"])
-    folder = locate("batches", rows=batches)
-    assert folder == apart / "cache" / "data" / "batches"
-    assert names(place) == ["all.tar.gz"]
-    assert server.asked == []
-    (folder / "test_batch.bin").unlink()
-    (place / "all.tar.gz").write_bytes(server.files["all.tar.gz"][:-1])
-    with pytest.raises(DataError, match=r"from ZOO_DATA\): has"):
-        locate("batches", rows=batches)
-
-
-def link(kind: bytes, to: str) -> tarfile.TarInfo:
-    info = tarfile.TarInfo()
-    info.type, info.linkname = kind, to
-    return info
-
-
-HOSTILE: dict[str, dict[str, bytes | tarfile.TarInfo]] = {
-    "climbs": {"../one.bin": b"data", "one.bin": b"data"},
-    "climbs inside": {"a/../../one.bin": b"data", "one.bin": b"data"},
-    "absolute": {"/one.bin": b"data", "one.bin": b"data"},
-    "link out": {"x": link(tarfile.SYMTYPE, "/etc"), "one.bin": b"data"},
-    "link in its place": {"one.bin": link(tarfile.SYMTYPE, "/etc/passwd")},
-    "hard link": {"one.bin": link(tarfile.LNKTYPE, "other")},
-    "pipe": {"one.bin": link(tarfile.FIFOTYPE, "")},
-    "device": {"one.bin": link(tarfile.CHRTYPE, "")},
-    "folder": {"one.bin": link(tarfile.DIRTYPE, "")},
-    "another size": {"one.bin": b"longer"},
-    "other bytes": {"one.bin": b"dada"},
-    "missing": {"two.bin": b"data"},
-    "nothing": {},
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_archive_writes_nothing(apart: Path, name: str) -> None:
-    archive, folder = apart / "x.tar.gz", apart / "out" / "deep"
-    folder.mkdir(parents=True)
-    archive.write_bytes(packed(HOSTILE[name]))
-    file = DataFile("x.tar.gz", 0, "", members=(file_of("one.bin", b"data"),))
-    with pytest.raises(DataError) as error:
-        unpack(archive, file, folder)
-    assert error.value.hint
-    assert str(archive) in error.value.what
-    assert [path for path in (apart / "out").rglob("*") if path != folder] == []
-    assert not (apart / "one.bin").exists()
-
-
-def test_a_broken_archive_is_an_error(apart: Path) -> None:
-    noise = np.random.default_rng(0).bytes(100_000)
-    whole = packed({"one.bin": noise})
-    file = DataFile("x.tar.gz", 0, "", members=(file_of("one.bin", noise),))
-    for data in (b"", b"x", whole[:100], whole[: len(whole) // 2], whole[:50_000] + bytes(50_000)):
-        (apart / "x.tar.gz").write_bytes(data)
-        with pytest.raises(DataError, match=r"x\.tar\.gz"):
-            unpack(apart / "x.tar.gz", file, apart / "here")
-    assert names(apart / "here") == []
-
-
 # The rows
 
 
@@ -355,7 +246,7 @@ def test_every_row_is_whole(row: DataSet) -> None:
     assert row.source
     assert row.licence
     assert len(set(row.classes)) == len(row.classes) == 10
-    for file in (*row.files, *row.parts):
+    for file in row.files:
         assert len(file.sha256) == 64
         assert set(file.sha256) <= set("0123456789abcdef")
         assert file.bytes > 0
@@ -363,7 +254,7 @@ def test_every_row_is_whole(row: DataSet) -> None:
     for file in row.files:
         assert len(file.md5) == 32
         assert all(url.endswith(f"/{file.name}") for url in file.urls)
-    assert len({part.sha256 for part in row.parts}) == len(row.parts)
+    assert len({file.sha256 for file in row.files}) == len(row.files)
 
 
 def test_md5_are_torchvision_s() -> None:
@@ -374,7 +265,6 @@ def test_md5_are_torchvision_s() -> None:
         for file in row.files:
             assert set(file.urls) <= {mirror + file.name for mirror in theirs.mirrors}
     assert list(FASHION_MNIST.classes) == datasets.FashionMNIST.classes
-    assert CIFAR10.files[0].name == "cifar-10-binary.tar.gz"
 
 
 def test_mnist_s_hashes_are_those_of_the_files(shared: Path) -> None:
@@ -386,8 +276,6 @@ def test_mnist_s_hashes_are_those_of_the_files(shared: Path) -> None:
 
 
 def test_folders_are_known_by_their_names() -> None:
-    for name in ("cifar10", "CIFAR-10", "cifar-10-batches-bin"):
-        assert called(name) is CIFAR10
     assert called("FashionMNIST") is FASHION_MNIST
     assert called("photos") is called("") is None
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 from kit import ROOT, Answer, Command
-from kit.hostile import LEGACY_START, as_zip, corpus, inside, parsed_once
+from kit.hostile import LEGACY_START, as_zip, corpus, inside
 
 from zoo.catalog import ROWS
 from zoo.errors import ReaderDied, WeightsError
@@ -137,7 +137,6 @@ def test_no_hostile_file_runs_by_any_way_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     inside(monkeypatch)
-    parsed_once(monkeypatch)
     monkeypatch.setenv("ZOO_WEIGHTS", "")  # and back to what it was, at the end
     files = corpus(canary)
     assert len(files) >= 60

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 from kit import ROOT, Answer, Command, names
-from kit.hostile import inside, parsed_once
+from kit.hostile import inside
 from kit.serving import Server, serving
 
 from zoo import catalog, models
@@ -37,7 +37,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     inside(monkeypatch)
-    parsed_once(monkeypatch)
     return tmp_path / "cache"
 
 

@@ -27,7 +27,6 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from kit import Answer, Watcher, settings, tune
-from kit.hostile import parsed_once
 
 from zoo import catalog, records
 from zoo.cli import main
@@ -66,13 +65,6 @@ def bearable(answer: Answer) -> Answer:
         assert [line.partition(":")[0] for line in said] == ["error", "hint"], answer.err
         assert max(map(len, said)) < 1500, answer.err
     return answer
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        parsed_once(patch)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tarfile
-import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from zoo.catalog.datasets import ROWS, DataFile, DataSet
 from zoo.data.names import on_disk
 from zoo.data.split import LAYOUT
-from zoo.disk import atomic, writing
+from zoo.disk import writing
 from zoo.errors import DataError, WeightsError, nearest
 from zoo.lock import in_turn
 from zoo.weights import Source, cache_folder, fetch
@@ -66,59 +64,35 @@ def _of_user(row: DataSet) -> Path | None:
     if not os.path.isdir(os.path.expanduser(place)):
         raise DataError(f"ZOO_DATA is {place}: no such folder", "unset it, or name a folder")
     folder = Path(place).expanduser().absolute() / row.name
-    absent = [part for part in row.parts if not _place(folder, part).exists()]
+    absent = [file.name for file in row.files if not (folder / file.name).exists()]
     if not absent:
-        for part in row.parts:
-            if damage := _damage(_place(folder, part), part):
+        for file in row.files:
+            if damage := _damage(folder / file.name, file):
                 raise DataError(
-                    f"{_place(folder, part)} (from ZOO_DATA): {damage}",
+                    f"{folder / file.name} (from ZOO_DATA): {damage}",
                     f"replace it, or unset ZOO_DATA to have {row.name} downloaded",
                 )
         return folder
-    archives = [file for file in row.files if file.members and (folder / file.name).exists()]
-    if archives:
-        return _unpacked_from(folder, row, archives)
-    if len(absent) < len(row.parts):
-        names = ", ".join(_place(folder, part).name for part in absent)
+    if len(absent) < len(row.files):
         raise DataError(
-            f"{folder} (from ZOO_DATA) lacks {names}",
+            f"{folder} (from ZOO_DATA) lacks {', '.join(absent)}",
             f"add what is missing, or unset ZOO_DATA to have {row.name} downloaded",
         )
     return None
-
-
-def _unpacked_from(place: Path, row: DataSet, archives: list[DataFile]) -> Path:
-    """The folder of the cache, with what the user's archives hold."""
-    folder = _folder(row)
-    for file in archives:
-        if any(_damage(_place(folder, part), part) for part in file.members):
-            if damage := _damage(place / file.name, file):
-                raise DataError(f"{place / file.name} (from ZOO_DATA): {damage}", "replace it")
-            unpack(place / file.name, file, folder)
-    return folder
 
 
 def _cached(row: DataSet, progress: Progress | None, offline: bool) -> Path:
     """The folder of the cache; what is missing or damaged in it is downloaded."""
     folder = cache_folder() / "data" / row.name
     for file in row.files:
-        damaged = _damaged(folder, file)
+        damaged = _damage(folder / file.name, file)
         if damaged and offline:
-            raise _nowhere(row, file, f"offline, and {damaged[0]}")
+            raise _nowhere(row, file, f"offline, and {folder / file.name} {damaged}")
         if damaged:
             with in_turn(_folder(row) / file.name):
-                if _damaged(folder, file):  # no other process has fetched it meanwhile
+                if _damage(folder / file.name, file):  # no other process has fetched it meanwhile
                     _download(row, file, folder, progress)
     return folder
-
-
-def _damaged(folder: Path, file: DataFile) -> list[str]:
-    """What is wrong with a file, or with those that are taken out of it."""
-    return [
-        f"{_place(folder, part)} {damage}"
-        for part in file.members or (file,)
-        if (damage := _damage(_place(folder, part), part))
-    ]
 
 
 def _folder(row: DataSet) -> Path:
@@ -127,10 +101,6 @@ def _folder(row: DataSet) -> Path:
     with writing(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
-
-
-def _place(folder: Path, file: DataFile) -> Path:
-    return folder / PurePosixPath(file.name).name
 
 
 # Files
@@ -156,7 +126,7 @@ def _damage(path: Path, file: DataFile) -> str:
 
 
 def _download(row: DataSet, file: DataFile, folder: Path, progress: Progress | None) -> None:
-    """One file from the first of its addresses that gives the right one; an archive is unpacked."""
+    """Fetch a file from the first of its addresses that gives the right one."""
     failures = []
     path = folder / file.name
     for url in file.urls:
@@ -166,16 +136,11 @@ def _download(row: DataSet, file: DataFile, folder: Path, progress: Progress | N
             failures.append(error.what)
             continue
         damage = _damage(path, file)
-        try:
-            if not damage and file.members:
-                unpack(path, file, folder)
-        finally:
-            if damage or file.members:
-                with suppress(OSError):
-                    path.unlink()
         if not damage:
             return
         failures.append(f"{url} {damage}")
+        with suppress(OSError):
+            path.unlink()
     raise _nowhere(row, file, "; ".join(failures) or "it has no known source")
 
 
@@ -185,53 +150,3 @@ def _nowhere(row: DataSet, file: DataFile, why: str) -> DataError:
         f"put it into a folder {row.name} and set ZOO_DATA to the folder above; it comes from "
         f"{file.urls[0] if file.urls else row.source}",
     )
-
-
-def unpack(archive: Path, file: DataFile, folder: Path) -> None:
-    """Takes the members of a tar out of it, one by one, and nothing else. Raises DataError.
-
-    No path in the archive says where a file goes: each has its own name in `folder`.
-    """
-    wanted = {member.name: member for member in file.members}
-    try:
-        with tarfile.open(archive, "r:*") as tar:
-            for info in tar:
-                _check_member(archive, info)
-                member = wanted.pop(info.name.removeprefix("./"), None)
-                if member is not None:
-                    _take(tar, info, member, archive, folder)
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{archive} cannot be unpacked: {error}", "remove it to have it downloaded again"
-        ) from None
-    if wanted:
-        raise DataError(f"{archive} lacks {', '.join(wanted)}", f"expected {file.name}, unchanged")
-
-
-def _check_member(archive: Path, info: tarfile.TarInfo) -> None:
-    """Refuses an archive in which anything could lie elsewhere, or is neither file nor folder."""
-    path = PurePosixPath(info.name)
-    if path.is_absolute() or ".." in path.parts or "\\" in info.name:
-        raise DataError(f"{archive} has a member {info.name!a}, outside of it", "do not use it")
-    if not (info.isreg() or info.isdir()):
-        raise DataError(f"{archive} has a link or device {info.name!a} in it", "do not use it")
-
-
-def _take(
-    tar: tarfile.TarFile, info: tarfile.TarInfo, member: DataFile, archive: Path, folder: Path
-) -> None:
-    source = tar.extractfile(info) if info.isreg() and info.size == member.bytes else None
-    if source is None:
-        raise DataError(
-            f"{archive}: {info.name} has {info.size:,} bytes, not {member.bytes:,}",
-            "remove the archive to have it downloaded again",
-        )
-    data = source.read()
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != member.sha256:
-        raise DataError(
-            f"{archive}: {info.name} has sha256 {digest}, not {member.sha256}",
-            "remove the archive to have it downloaded again",
-        )
-    with atomic(_place(folder, member)) as out:
-        out.write(data)

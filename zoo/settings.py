@@ -100,8 +100,8 @@ class Recipe:
         WHAT, MISSING,
     )
     data: str = row(
-        "Folder of photos (CLASS/*.jpg or {train,val}/CLASS/*.jpg) or of IDX files, a CSV or "
-        "Parquet manifest, or mnist, fashion-mnist, cifar10.",
+        "Folder of photos (CLASS/*.jpg or {train,val}/CLASS/*.jpg), of IDX files, or of Parquet "
+        "with photos inside; a CSV or Parquet manifest, or mnist, fashion-mnist.",
         WHAT, MISSING,
     )
     task: Literal["classify", "multilabel", "reconstruct"] | None = row(

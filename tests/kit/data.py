@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +49,7 @@ def tree(root: Path) -> str:
     return digest.hexdigest()
 
 
-# IDX and CIFAR-10's batches.
+# IDX.
 
 
 def idx(values: np.ndarray, kind: int = 0x08) -> bytes:
@@ -75,15 +77,26 @@ def write_idx(root: Path, part: str, count: int = 12, classes: int = 3, end: str
     return root
 
 
-def write_batches(root: Path, count: int = 6) -> Path:
-    """Write data_batch_1, data_batch_2 and test_batch in CIFAR-10's binary format."""
-    root.mkdir(parents=True, exist_ok=True)
-    for number, name in enumerate(("data_batch_1", "data_batch_2", "test_batch")):
-        random = np.random.default_rng(number)
-        pixels = random.integers(0, 256, (count, 3072), dtype=np.uint8)
-        records = np.concatenate([in_turn(count)[:, None], pixels], axis=1)
-        (root / f"{name}.bin").write_bytes(records.tobytes())
-    return root
+# Parquet with photos inside.
+
+
+def write_parquet(
+    path: Path, cells: Sequence[bytes | None], labels: Sequence[object], names: Sequence[str] = ()
+) -> Path:
+    """Write what Hugging Face's data sets are: an image {bytes, path} and a label a row."""
+    import pyarrow
+    from pyarrow import parquet
+
+    label: dict[str, object] = {"_type": "ClassLabel", "names": list(names)}
+    about = {"info": {"features": {"image": {"_type": "Image"}, "label": label}}}
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    pictures = [{"bytes": cell, "path": f"{n}.png"} for n, cell in enumerate(cells)]
+    columns = {"image": pyarrow.array(pictures, kind), "label": pyarrow.array(labels)}
+    metadata = {"huggingface": json.dumps(about)} if names else {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pyarrow.table(columns).replace_schema_metadata(metadata)
+    parquet.write_table(table, path, row_group_size=5)
+    return path
 
 
 # Tables.

@@ -187,13 +187,3 @@ def inside(patch: pytest.MonkeyPatch) -> None:
         return 0, ""
 
     patch.setattr(convert, "_run", run)
-
-
-def parsed_once(patch: pytest.MonkeyPatch) -> None:
-    """typer builds all commands anew at each call: most of the time of a test with hundreds."""
-    from typer import main
-
-    from zoo.cli import app
-
-    command = main.get_command(app)
-    patch.setattr(main, "get_command", lambda _: command)

@@ -1,1 +1,1 @@
-"""The verb `bench`: what this machine makes of a network, and what it could make of it."""
+"""The verb `bench`: how fast a network runs here, engine by engine, and what holds a job up."""

@@ -1,28 +1,61 @@
-"""One network in one engine, in a process of its own: images/s, latency and memory."""
+"""A network in each engine: images/s, latency and memory.
+
+Every engine has a process of its own, so that its memory and its settings are its own.
+"""
 
 from __future__ import annotations
 
-import itertools
+import multiprocessing
 import os
+import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import cycle, takewhile
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.bench.subject import Subject
+from zoo import catalog, network
+from zoo.catalog import Preprocess
+from zoo.disk import scratch
 from zoo.engine import Array, Engine
+from zoo.engine.select import choose_for_network, why_not
+from zoo.errors import InputError, UsageError, ZooError
 from zoo.machine import cores
+from zoo.run import Run
+from zoo.watch import check, undoing, unheard
 
 if TYPE_CHECKING:
-    from zoo.catalog import Preprocess
+    from torch import nn
 
-STORED, ONNX = "bench", "network.onnx"  # what is converted, under the folder given
-BATCH = 8  # of ONNX Runtime, as of the others
+STORED = "bench"  # the graph's name in a cache that is removed at the end
+POLL = 0.1  # seconds
 PICTURES = 32
 Call = Callable[[Array], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A network and how it is measured; another process can be given it, which builds it.
+
+    kind: model, run or onnx. macs: multiply-adds for one picture, None where not known. trusts: a
+    network that was changed after its run was finished is measured too.
+    """
+
+    name: str
+    kind: str
+    preprocess: Preprocess
+    macs: int | None
+    precision: str = "fp32"
+    trusts: bool = False
+    device: str = "cpu"
+    engine: str = ""
+    seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +63,8 @@ class Measured:
     """What an engine does; or why it cannot.
 
     images_per_second: many pictures, all cores. latency, slowest: seconds of one picture at a time
-    on all cores, median and the 95th percentile. memory: bytes of the process at most, libraries
-    included; on a GPU those of the GPU. converting: seconds spent once for each network; opening:
-    in each process.
+    on all cores, median and 95th percentile. memory: most bytes of the process, libraries included;
+    on a GPU the GPU's. converting: seconds spent once for a network; opening: in each process.
     """
 
     engine: str
@@ -47,184 +79,217 @@ class Measured:
     hint: str = ""
 
 
-def convert(subject: Subject, engine: str, precision: str, place: Path) -> float:
-    """Writes what the engine opens into the folder, by torch; the seconds that it took."""
+def find(name: str, *, trusts: bool = False) -> Job:
+    """Return what a name is. Raises UnknownModel, RunError, InputError or WeightsError."""
+    if name.lower().endswith(".onnx"):
+        from zoo.engine.onnx import OnnxModel
+
+        if not os.path.isfile(name):
+            raise InputError(f"there is no file {name}", "`zoo export onnx RUN` makes one")
+        if not trusts:
+            network.must_be_exported(Path(name))
+        model = OnnxModel(Path(name))
+        known = catalog.ROWS.get(catalog.base(model.about.get("zoo.model", "")))
+        return Job(name, "onnx", model.preprocess, known.macs if known else None)
+    if os.path.isdir(name) and (name not in catalog.ROWS or Path(name, "run.json").exists()):
+        run = Run.open(Path(name), trusts=trusts).finished()
+        network.model_file(run)
+        preprocess = Preprocess.from_dict(run.record["preprocess"])
+        macs = network.recorded(run.record).macs or None
+        return Job(name, "run", preprocess, macs, run.record["precision"], trusts)
+    if catalog.of_library(name):
+        from zoo import models
+
+        row = models.resolve(name)
+    else:
+        row = catalog.find(name)
+    return Job(name, "model", row.preprocess, row.macs or None)
+
+
+def here(job: Job, wanted: str | None) -> list[str]:
+    """Return the engine that was asked for, else all that are here, the preferred one first."""
+    if job.kind == "onnx":
+        if wanted not in (None, "onnxruntime") or job.precision != "fp32":
+            raise UsageError(
+                f"{job.name} is an exported file: it runs in onnxruntime as it is",
+                "leave --engine and --precision out",
+            )
+        return ["onnxruntime"]
+    if wanted is not None:
+        return [choose_for_network(wanted, job.device, job.precision)[0]]
+    return ["torch"] if why_not(job.device) else ["openvino", "torch"]
+
+
+# One engine.
+
+
+def measure(job: Job) -> Measured:
+    """Measure one engine in a process of its own; one that fails is a row with its error.
+
+    A network is converted in one process and measured in the next, which has no torch for that.
+    """
+    converted = Measured(job.engine)
+    with scratch("bench") as place:
+        if job.engine == "openvino":
+            converted = _apart(_converted, job, place)
+        found = converted if converted.error else _apart(_measured, job, place)
+    return replace(found, converting=converted.converting)
+
+
+def _apart(work: Callable[[Job], Measured], job: Job, cache: Path) -> Measured:
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(sender, work, job, cache), daemon=True)
+    with unheard():
+        process.start()
+    sender.close()
+    try:
+        with undoing(process.kill):
+            while not receiver.poll(POLL):
+                check()
+            return receiver.recv()  # type: ignore[no-any-return]
+    except EOFError:
+        process.join()
+        check()
+        why = f"the process of {job.engine} ended with {process.exitcode} and no answer"
+        hint = "perhaps the memory was not enough: choose a smaller network"
+        return Measured(job.engine, error=why, hint=hint)
+    finally:
+        process.kill()
+        process.join()
+
+
+def _child(sender: Connection, work: Callable[[Job], Measured], job: Job, cache: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a library's thread may not have the mask
+    os.environ["ZOO_CACHE"] = str(cache)
+    try:
+        if job.kind != "onnx":
+            choose_for_network(job.engine, job.device, job.precision)
+        found = work(job)
+    except ZooError as error:
+        found = Measured(job.engine, error=error.what, hint=error.hint)
+    except Exception as error:  # a library's
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        found = Measured(job.engine, error=text, hint="another --engine may run it")
+    sender.send(found)
+
+
+def _chain(job: Job) -> nn.Sequential:
+    """Build it; a model's name has random weights, which cost as much as others."""
+    if job.kind == "run":
+        return network.of_run(Run.open(Path(job.name), trusts=job.trusts).finished()).chain
+    return network.pretrained(job.name, "none").chain
+
+
+def _converted(job: Job) -> Measured:
+    from zoo.engine import compiled
+    from zoo.engine.graph import to_onnx
+    from zoo.engine.quantise import quantise
+
+    began, chain, quantised = time.perf_counter(), _chain(job), None
+    side, channels = job.preprocess.size, job.preprocess.channels
+    if job.precision == "int8":  # calibrated on noise: speed is all that is wanted of it
+        noise = np.random.default_rng(0).standard_normal((8, channels, side, side), np.float32)
+        quantised = quantise(to_onnx(chain, channels, side), noise)
+    compiled.make(STORED, chain, job.preprocess, quantised=quantised)
+    return Measured(job.engine, converting=time.perf_counter() - began)
+
+
+def _measured(job: Job) -> Measured:
+    """Spend two thirds of the time on many pictures, one third on single ones."""
+    side, channels = job.preprocess.size, job.preprocess.channels
     began = time.perf_counter()
-    CONVERT[engine](subject, precision, place)
-    return time.perf_counter() - began
+    engine, single, shape, kind = OPEN[job.engine](job, (side, side, channels))
+    opening, random = time.perf_counter() - began, np.random.default_rng(0)
+    noise: list[Array] = [
+        random.integers(0, 256, shape, np.uint8).astype(kind) for _ in range(PICTURES)
+    ]
+    _forward(engine, noise, 0)  # the first call prepares
+    rate = _forward(engine, noise, 2 * job.seconds / 3)
+    one, times = single(), [0.0]
+    while sum(times) < job.seconds / 3 or len(times) < 3:
+        began = time.perf_counter()
+        one(noise[len(times) % PICTURES][None])
+        times.append(time.perf_counter() - began)
+    middle, slowest = np.percentile(times[2:], (50, 95)).tolist()
+    memory = _memory(job.device)
+    return Measured(job.engine, engine.name, rate, middle, slowest, memory, opening=opening)
 
 
-def measure(
-    subject: Subject, engine: str, precision: str, device: str, seconds: float, photo: str,
-    place: Path,
-) -> Measured:  # fmt: skip
-    """Two thirds of the time for many pictures, one for single ones. place: of `convert`."""
-    pictures = subject.pictures(photo, PICTURES)
-    began = time.perf_counter()
-    many, one = OPEN[engine](subject, precision, device, place)
-    opening = time.perf_counter() - began
-    rate = throughput(many, pictures, 2 * seconds / 3)
-    times = latencies(one, pictures, seconds / 3)
-    middle, slowest = np.percentile(times, (50, 95)).tolist()
-    return Measured(engine, many.name, rate, middle, slowest, memory(device), opening=opening)
-
-
-def throughput(engine: Engine, pictures: list[Array], seconds: float) -> float:
-    """Images per second, with as many threads as the engine takes."""
+def _forward(engine: Engine, pictures: list[Array], seconds: float) -> float:
+    """Return images per second, with as many threads as the engine takes."""
     from zoo.engine.pipeline import forward
 
-    def run(stop: float) -> int:
-        def each() -> Iterator[Array]:
-            first = engine.batch * engine.workers
-            for number, picture in enumerate(itertools.cycle(pictures)):
-                if number >= first and time.perf_counter() >= stop:
-                    return
-                yield picture
+    began, first = time.perf_counter(), engine.batch * engine.workers
 
-        return sum(1 for _ in forward(each(), lambda picture: picture, engine))
+    def goes_on(item: tuple[int, Array]) -> bool:
+        return item[0] < first or time.perf_counter() < began + seconds
 
-    run(0.0)  # the first call prepares
-    began = time.perf_counter()
-    done = run(began + seconds)
+    items = takewhile(goes_on, enumerate(cycle(pictures)))
+    done = sum(1 for _ in forward(items, lambda item: item[1], engine))
     return done / (time.perf_counter() - began)
 
 
-def latencies(one: Call, pictures: list[Array], seconds: float) -> list[float]:
-    """Seconds of each call with one picture, after a first one that is not counted."""
-    one(pictures[0][None])
-    times: list[float] = []
-    stop = time.perf_counter() + seconds
-    for picture in itertools.cycle(pictures):
-        began = time.perf_counter()
-        if times and began >= stop:
-            return times
-        one(picture[None])
-        times.append(time.perf_counter() - began)
-    raise AssertionError("there are pictures")
-
-
-def memory(device: str) -> int:
+def _memory(device: str) -> int:
     """Return the most memory that this process has had, in bytes."""
     if device.startswith("cuda"):
         import torch
 
         return int(torch.cuda.max_memory_allocated(device))
-    try:
+    with suppress(OSError, StopIteration):  # getrusage counts what the parent had before the exec
         lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        import resource
-        import sys
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    import resource
 
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-# Each engine: what runs many pictures, and what runs one on all cores.
+# Each engine for many pictures, what runs one picture on all cores, and what they take.
+
+Shape = tuple[int, ...]
+Opened = tuple[Engine, Callable[[], Call], Shape, type[np.generic]]
 
 
-def of_torch(subject: Subject, precision: str, device: str, place: Path) -> tuple[Engine, Call]:
-    from zoo import device as devices
+def _torch(job: Job, shape: Shape) -> Opened:
+    from zoo import device
     from zoo.engine.torch import TorchEngine
 
-    chosen = devices.choose(device, precision)
-    engine = TorchEngine(subject.chain(), subject.preprocess, chosen)
-    single = TorchEngine(subject.chain(), subject.preprocess, chosen)
-    single.batch = 1
-    return engine, single
+    engine = TorchEngine(_chain(job), job.preprocess, device.choose(job.device, job.precision))
+
+    def single() -> Call:
+        engine.batch = 1
+        return engine
+
+    return engine, single, shape, np.uint8
 
 
-def to_openvino(subject: Subject, precision: str, place: Path) -> None:
-    """Into a store of its own, so that the user's has nothing of this."""
+def _openvino(job: Job, shape: Shape) -> Opened:
     from zoo.engine import compiled
+    from zoo.engine.openvino import PRECISIONS, reshape, runtime
 
-    os.environ["ZOO_CACHE"] = str(place)  # of this process, which ends with it
-    quantised = in_int8(subject) if precision == "int8" else None
-    compiled.make(STORED, subject.chain(), subject.preprocess, quantised=quantised)
-
-
-def of_openvino(subject: Subject, precision: str, device: str, place: Path) -> tuple[Engine, Call]:
-    from zoo.engine import compiled
-    from zoo.engine.openvino import runtime
-
-    os.environ["ZOO_CACHE"] = str(place)
     found = compiled.find(STORED)
     assert found is not None, "it was converted a moment ago"
-    core = runtime().Core()
-    model = core.read_model(found.folder / compiled.GRAPH)
-    shape = model.input(0).partial_shape
-    shape[0] = 1
-    model.reshape(shape)
-    settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": cores(),
-    }
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
-    return found.engine(precision), lambda pixels: request.infer([pixels], share_inputs=True)[0]
+
+    def single() -> Call:
+        core = runtime().Core()
+        reshape(model := core.read_model(found.folder / compiled.GRAPH), 1)
+        how = {"INFERENCE_PRECISION_HINT": PRECISIONS[job.precision], "PERFORMANCE_HINT": "LATENCY"}
+        request = core.compile_model(model, "CPU", how).create_infer_request()
+        return lambda pixels: request.infer([pixels], share_inputs=True)[0]
+
+    return found.engine(job.precision), single, shape, np.uint8
 
 
-def to_onnx(subject: Subject, precision: str, place: Path) -> None:
-    model = in_int8(subject) if precision == "int8" else subject.onnx()
-    (place / ONNX).write_bytes(model)
-
-
-def of_onnxruntime(
-    subject: Subject, precision: str, device: str, place: Path
-) -> tuple[Engine, Call]:
+def _exported(job: Job, shape: Shape) -> Opened:
     from zoo.engine.onnx import OnnxEngine, OnnxModel
 
-    if subject.file is not None:
-        many = OnnxEngine(OnnxModel(subject.file, threads=1), cores())
-        return many, OnnxModel(subject.file).run
-    engine = Session(place / ONNX, subject.preprocess, threads=1)
-    return engine, Session(place / ONNX, subject.preprocess, threads=cores())
+    model = OnnxModel(Path(job.name), threads=1)
+    photo = model.input == "image"  # of any size; else what a chain takes
+    shape = (375, 500, 3) if photo else (shape[2], *shape[:2])
+    engine = OnnxEngine(model, workers=cores())
+    kind = np.uint8 if photo else np.float32
+    return engine, lambda: OnnxModel(Path(job.name)).run, shape, kind
 
 
-class Session:
-    """A chain in ONNX Runtime; see `Engine`. zoo itself runs only exported files in it."""
-
-    decoders = 0
-    batch = BATCH
-
-    def __init__(self, model: Path, preprocess: Preprocess, threads: int) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        providers = ["CPUExecutionProvider"]
-        self.session: Any = onnxruntime.InferenceSession(str(model), options, providers=providers)
-        self.workers = cores()
-        self.name = f"onnxruntime {onnxruntime.__version__} cpu"
-        self.mean = 255 * np.array(preprocess.mean, np.float32)
-        self.scale = 1 / (255 * np.array(preprocess.std, np.float32))
-
-    def start_worker(self) -> None:
-        pass
-
-    def __call__(self, pixels: Array) -> Array:
-        values = (pixels - self.mean) * self.scale
-        tensor = np.ascontiguousarray(values.transpose(0, 3, 1, 2), np.float32)
-        return self.session.run(None, {"tensor": tensor})[0]  # type: ignore[no-any-return]
-
-
-def in_int8(subject: Subject) -> bytes:
-    """Calibrated on noise: speed is all that is asked of it."""
-    from zoo.engine.quantise import quantise
-
-    side, channels = subject.preprocess.size, subject.preprocess.channels
-    noise = np.random.default_rng(0).standard_normal((BATCH, channels, side, side), np.float32)
-    model: bytes = quantise(subject.onnx(), noise)
-    return model
-
-
-OPEN: dict[str, Callable[[Subject, str, str, Path], tuple[Engine, Call]]] = {
-    "openvino": of_openvino,
-    "torch": of_torch,
-    "onnxruntime": of_onnxruntime,
-}
-CONVERT: dict[str, Callable[[Subject, str, Path], None]] = {
-    "openvino": to_openvino,
-    "onnxruntime": to_onnx,
-}
+OPEN = {"torch": _torch, "openvino": _openvino, "onnxruntime": _exported}

@@ -1,33 +1,29 @@
-"""How quickly photos come in: the user's, or a few that look like photos to a decoder."""
+"""How quickly photos are decoded, and whether that or the network holds a job up."""
 
 from __future__ import annotations
 
-import itertools
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from zoo.bench.engines import Measured
 from zoo.catalog import Preprocess
-from zoo.data.decode import looks_like_image
-from zoo.data.ignored import in_system
+from zoo.data.index import scan
 from zoo.data.views import plain_view
 from zoo.disk import scratch
 from zoo.errors import DataError, ImageError
 from zoo.machine import cores
 
-MOST = 64  # photos that are decoded, again and again
-WIDTH, HEIGHT, QUALITY = 500, 375, 90
+PHOTOS, DECODE_SECONDS = 64, 1.5
 
 
-@dataclass(frozen=True, slots=True)
-class Decoding:
+class Decoding(NamedTuple):
     """photos_per_second: from file to the network's input, with a thread for each core."""
 
     photos_per_second: float
@@ -36,55 +32,59 @@ class Decoding:
     median_bytes: int
 
 
-@contextmanager
-def found(folder: Path | None) -> Iterator[tuple[list[Path], str]]:
-    """Paths of photos and what they are. Raises DataError where the folder has none."""
-    if folder is not None:
-        if not folder.is_dir():
-            raise DataError(f"--photos {folder}: there is no such folder", "give one with photos")
-        every = (
-            path
-            for path in folder.rglob("*")
-            if not (path.name.startswith(".") or in_system(path.relative_to(folder).as_posix()))
-        )
-        paths = list(itertools.islice((path for path in every if looks_like_image(path)), MOST))
-        if not paths:
-            raise DataError(f"no photos in {folder}", "give a folder with photos at any depth")
-        yield paths, f"{len(paths)} of {folder}"
-        return
+class Advice(NamedTuple):
+    """part: decode or forward; its share of the time of both; photos_per_second: of a whole job."""
+
+    part: str
+    share: float
+    photos_per_second: float
+    text: str
+
+
+def decoded(folder: Path | None, preprocess: Preprocess, seconds: float) -> Decoding:
+    """Decode photos over and over: some of the folder's, else a few that are made up."""
     with scratch("bench") as place:
-        made = [generated(place / f"{number}.jpg", number) for number in range(8)]
-        yield made, f"made up: {WIDTH} x {HEIGHT}, JPEG of quality {QUALITY}"
+        index = scan(folder or _made_up(place), task="reconstruct")
+        some = index.samples[:PHOTOS]
+
+        def decodes(path: str) -> bool:
+            with suppress(ImageError):
+                plain_view(index.root / path, preprocess)
+                return True
+            return False
+
+        done, began, took = 0, time.perf_counter(), 0.0
+        with ThreadPoolExecutor(cores()) as pool:
+            while took < min(seconds, DECODE_SECONDS):
+                done += sum(pool.map(decodes, [sample.path for sample in some]))
+                took = time.perf_counter() - began
+    if not done:
+        raise DataError(f"{folder}: none of the photos can be read", "give other photos")
+    source = f"{len(some)} of {folder}" if folder else "made up: 500 x 375, JPEG of quality 90"
+    return Decoding(done / took, cores(), source, sorted(s.bytes for s in some)[len(some) // 2])
 
 
-def generated(path: Path, number: int) -> Path:
-    """Soft shapes under fine noise: some 50 kB, as a photo of this size has."""
-    random = np.random.default_rng(number)
-    rough = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8))
-    soft = np.asarray(rough.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC), np.float32)
-    noise = random.normal(0, 8, (HEIGHT, WIDTH, 1))
-    Image.fromarray(np.uint8(np.clip(soft + noise, 0, 255))).save(path, quality=QUALITY)
-    return path
+def _made_up(folder: Path) -> Path:
+    """Write soft shapes under fine noise: some 50 kB each, as photos of this size have."""
+    for number in range(8):
+        random = np.random.default_rng(number)
+        rough = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8))
+        soft = np.asarray(rough.resize((500, 375), Image.Resampling.BICUBIC), np.float32)
+        pixels = np.clip(soft + random.normal(0, 8, (375, 500, 1)), 0, 255)
+        Image.fromarray(np.uint8(pixels)).save(folder / f"{number}.jpg", quality=90)
+    return folder
 
 
-def measure(paths: Sequence[Path], source: str, preprocess: Preprocess, seconds: float) -> Decoding:
-    """Decodes the photos over and over. Raises DataError where none can be decoded."""
-    good = [path for path in paths if readable(path, preprocess)]
-    if not good:
-        raise DataError(f"none of the photos can be read, as {paths[0]}", "give a folder of photos")
-    threads = cores()
-    done, began, took = 0, time.perf_counter(), 0.0
-    with ThreadPoolExecutor(threads) as pool:
-        while took < seconds:
-            done += sum(1 for _ in pool.map(lambda path: plain_view(path, preprocess), good))
-            took = time.perf_counter() - began
-    sizes = sorted(os.path.getsize(path) for path in good)
-    return Decoding(done / took, threads, source, sizes[len(sizes) // 2])
-
-
-def readable(path: Path, preprocess: Preprocess) -> bool:
-    try:
-        plain_view(path, preprocess)
-    except ImageError:
-        return False
-    return True
+def advise(rows: Sequence[Measured], photos: Decoding, device: str) -> Advice:
+    """Return which part of a job takes most of its time, and what would help."""
+    decode = 1 / photos.photos_per_second
+    forward = min(1 / row.images_per_second for row in rows if not row.error)
+    # On a CPU both need the same cores; beside a GPU one waits for the other.
+    whole = decode + forward if device == "cpu" else max(decode, forward)
+    part, text = "forward", "a smaller network (`zoo list --sort macs`), bf16 or a GPU is quicker"
+    if decode > forward:
+        part, text = "decode", "more cores decode more photos; a quicker network would not help"
+        if photos.median_bytes > 500_000:
+            text = "these photos hold more than a network sees: smaller copies decode faster"
+    share = max(decode, forward) / (decode + forward)
+    return Advice(part, share, 1 / whole, text)

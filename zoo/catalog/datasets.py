@@ -1,8 +1,7 @@
 """Data sets that are known by name: where they come from and what their files must hash to.
 
-The sha256 of MNIST were taken from the four files as distributed; those of Fashion-MNIST and
-CIFAR-10 are those that TensorFlow Datasets and others verify. The MD5 are torchvision's, and of
-CIFAR-10's own page.
+The sha256 of MNIST were taken from the four files as distributed; those of Fashion-MNIST are those
+that TensorFlow Datasets and others verify. The MD5 are torchvision's.
 """
 
 from __future__ import annotations
@@ -12,17 +11,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """One file, and what it must be. urls: where it is, the best first.
-
-    members: of an archive, the files that are taken out of it; `name` is then their path in it.
-    """
+    """One file, and what it must be. urls: where it is, the best first."""
 
     name: str
     bytes: int
     sha256: str
     md5: str = ""
     urls: tuple[str, ...] = ()
-    members: tuple[DataFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +31,9 @@ class DataSet:
     classes: tuple[str, ...]
     files: tuple[DataFile, ...]
 
-    @property
-    def parts(self) -> tuple[DataFile, ...]:
-        """Return the files that are read in the end: members of archives, and what is none."""
-        return tuple(part for file in self.files for part in (file.members or (file,)))
-
 
 def _idx(hosts: tuple[str, ...], *rows: tuple[str, int, str, str]) -> tuple[DataFile, ...]:
-    """Return files (name, bytes, sha256, md5) that lie beside each other on every host."""
+    """Files (name, bytes, sha256, md5) that lie beside each other on every host."""
     return tuple(
         DataFile(name, size, sha256, md5, tuple(f"{host}/{name}" for host in hosts))
         for name, size, sha256, md5 in rows
@@ -126,51 +116,18 @@ FASHION_MNIST = DataSet(
     ),
 )  # fmt: skip
 
-_BATCHES = (
-    ("data_batch_1.bin", "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
-    ("data_batch_2.bin", "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
-    ("data_batch_3.bin", "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
-    ("data_batch_4.bin", "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
-    ("data_batch_5.bin", "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
-    ("test_batch.bin", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
-)
-
-CIFAR10 = DataSet(
-    name="cifar10",
-    title="CIFAR-10: 60,000 photos of animals and vehicles, 32 x 32, RGB",
-    source="Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
-    licence="none stated; cite the report",
-    classes=(
-        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-    ),
-    files=(
-        DataFile(
-            "cifar-10-binary.tar.gz",  # never the pickled version
-            170_052_171,
-            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-            "c32a1d4ab5d03f1284b67883e8d87530",
-            ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
-            tuple(
-                DataFile(f"cifar-10-batches-bin/{name}", 30_730_000, sha256)
-                for name, sha256 in _BATCHES
-            ),
-        ),
-    ),
-)  # fmt: skip
-
-ROWS: dict[str, DataSet] = {row.name: row for row in (MNIST, FASHION_MNIST, CIFAR10)}
+ROWS: dict[str, DataSet] = {row.name: row for row in (MNIST, FASHION_MNIST)}
 
 
 def holding(sha256: str) -> DataSet | None:
-    """Return the data set of which this is a file."""
+    """The data set of which this is a file."""
     for row in ROWS.values():
-        if any(part.sha256 == sha256 for part in row.parts):
+        if any(file.sha256 == sha256 for file in row.files):
             return row
     return None
 
 
 def called(folder: str) -> DataSet | None:
-    """Return the data set that a folder is named after: `FashionMNIST`, `cifar-10-batches-bin`."""
-    words = folder.lower().removesuffix("-batches-bin")
-    plain = "".join(filter(str.isalnum, words))
+    """Return the data set that a folder is named after, as `FashionMNIST`."""
+    plain = "".join(filter(str.isalnum, folder.lower()))
     return next((row for row in ROWS.values() if row.name.replace("-", "") == plain), None)

@@ -107,33 +107,40 @@ def unsupported_kind(path: Path | str) -> unsupported.Kind | None:
 def read_bytes(path: Path | str) -> bytes:
     """Return the bytes of a regular file, or of the picture FILE#N in a container.
 
-    A file that has such a name itself comes first. Raises ImageError.
+    A file that has such a name itself comes first. Raises ImageError, also for none and for more
+    than MAX_BYTES.
     """
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(_not_a_file(path, status.st_mode))
-        if status.st_size == 0:
-            raise ImageError("the file is empty")
-        if status.st_size > MAX_BYTES:
-            raise ImageError(f"{status.st_size / 1e6:.0f} MB is more than {MAX_BYTES / 1e6:.0f} MB")
+        _check_length(status.st_size, "the file")
         with open(path, "rb") as file:
             data = file.read()
     except FileNotFoundError as error:
         inside = _in_container(os.fspath(path))
-        if inside is not None:
-            return inside
-        raise ImageError(f"cannot be read: {error.strerror}") from None
+        if inside is None:
+            raise ImageError(f"cannot be read: {error.strerror}") from None
+        _check_length(len(inside), "the cell")
+        data = inside
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from None
     except ValueError:  # a zero byte, of a list that is no text
         raise ImageError("cannot be read: no file has such a name") from None
-    if data[0] < 0x20 and container.is_container(path):  # no picture begins like this but AVIF
+    # No picture begins like this but AVIF.
+    if (data[0] < 0x20 or data[:4] == b"PAR1") and container.is_container(path):
         raise ImageError(_whole_container(path))
     head = data[: unsupported.HEAD]
     if (kind := unsupported.kind(path, head, read=_begins_well(head))) is not None:
         raise ImageError(kind.reason)
     return data
+
+
+def _check_length(length: int, what: str) -> None:
+    if length == 0:
+        raise ImageError(f"{what} is empty")
+    if length > MAX_BYTES:
+        raise ImageError(f"{length / 1e6:.0f} MB is more than {MAX_BYTES / 1e6:.0f} MB")
 
 
 def _not_a_file(path: Path | str, mode: int) -> str:

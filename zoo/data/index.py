@@ -2,7 +2,7 @@
 
 samples.py    the records          split.py     what is put aside for validation
 folders.py    class folders        manifest.py  a table of paths and labels, read by table.py
-packed.py     many pictures in one file, as container.py reads them: MNIST, CIFAR-10
+packed.py     many pictures in one file, as container.py reads them: IDX, Parquet
 copies.py     photos with the same content
 """
 
@@ -32,7 +32,7 @@ def scan(
     contents: Contents | None = None,
     keep_copies: bool = False,
 ) -> DatasetIndex:
-    """Return the index of class folders, of a folder with IDX files or CIFAR-10, or of a manifest.
+    """Return the index of class folders, of IDX files, of photos in Parquet, or of a manifest.
 
     Where there is no val part, a share `val_fraction` of each class is put aside for it; which
     photos is a function of the seed and their paths, so adding photos moves few others.
@@ -72,7 +72,7 @@ def labelled(
         parts = packed.labelled(root)
         parts = folders.labelled(root, skipped) if parts is None else parts
     elif _is_manifest(root):
-        parts, root = manifest.labelled(root, several), root.parent
+        parts, root = packed.labelled(root) or manifest.labelled(root, several), root.parent
     else:
         raise _no_data(root)
     return {
@@ -94,7 +94,8 @@ def _listed(root: Path, task: str | None) -> DatasetIndex:
         return packed.scan_packed(root) or _noted_unsupported(look(root))
     if _is_manifest(root):
         several = {"classify": False, "multilabel": True}.get(task or "")
-        return _noted_unsupported(manifest.scan_manifest(root, several))
+        packs = None if several else packed.scan_packed(root)
+        return packs or _noted_unsupported(manifest.scan_manifest(root, several))
     raise _no_data(root)
 
 
@@ -104,7 +105,8 @@ def _is_manifest(path: Path) -> bool:
 
 def _no_data(root: Path) -> DataError:
     problem = "is not a folder" if root.exists() else "does not exist"
-    hint = f"give a folder with {LAYOUT} or IDX files, or a manifest ({', '.join(SUFFIXES)})"
+    kinds = f"{LAYOUT}, IDX or Parquet files"
+    hint = f"give a folder with {kinds}, or a manifest ({', '.join(SUFFIXES)})"
     return DataError(f"{root} {problem}", hint)
 
 

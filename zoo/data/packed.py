@@ -1,150 +1,204 @@
-"""A folder with many pictures in few files: IDX as MNIST is distributed, CIFAR-10's batches.
+"""Data with many pictures in few files: IDX as MNIST is distributed, Parquet with photos inside.
 
-`train-*` or `data_batch_*` is the training part, `t10k-*`, `test-*`, `val-*` or `test_batch` the
-val part. Classes are the labels that occur in training, as numbers in their order; a data set that
-is known (by the hash of its labels, else by its folder's name) gives them names.
+`train-*` is the training part, `t10k-*`, `test-*`, `val-*` or `validation-*` the val part; Parquet
+without such names is one part. Classes are the labels that occur in training: names in their order,
+or numbers, to which an IDX data set that is known (by the hash of its labels, else by its folder's
+name) gives names.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from zoo.catalog import datasets
-from zoo.data.container import BATCH, Bytes, load, read_labels
+from zoo.data.container import is_container, load
 from zoo.data.folders import listing
-from zoo.data.samples import DatasetIndex, Photos, Sample
-from zoo.data.split import check_classes, not_measured
+from zoo.data.idx import read_labels
+from zoo.data.parquet import LAYOUT, Photos
+from zoo.data.samples import DatasetIndex, Sample
+from zoo.data.split import PARTS, check_classes, not_measured
 from zoo.errors import DataError
 
 IDX = re.compile(r"(train|t10k|test|val)[-._](images|labels)[-._]idx[134][-._]ubyte(\.gz)?")
-TRAIN_BATCH = re.compile(r"data_batch_([0-9]{1,3})\.bin")
-TEST_BATCH = "test_batch.bin"
-NAMES = "batches.meta.txt"
+VAL_PARTS = ("val", "t10k", "test")  # the first that is there is used
+PARQUET = re.compile(r"([a-z]+)[-._0-9].*\.parquet")
 EXPECTED = "train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz, and t10k-… likewise"
+
+Label = int | str
+
+
+def ordered(labels: Iterable[Label]) -> list[Label]:
+    """Return numbers in their order, names in string order."""
+    return sorted(labels, key=lambda label: (0, label) if isinstance(label, str) else (label, ""))
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """One file of pictures, its labels, and the files (name, sha256) that it was read from."""
+    """One file of pictures, their labels, and the files (name, sha256) that it was read from."""
 
     name: str
-    labels: Bytes
+    labels: Sequence[Label | None]
     bytes: int  # of a picture
     files: tuple[tuple[str, str], ...]
 
     @property
-    def values(self) -> list[int]:
-        """Return the labels that occur."""
-        return [int(value) for value in np.unique(self.labels)]
+    def values(self) -> list[Label]:
+        """Return the labels that occur, in their order."""
+        return ordered({label for label in self.labels if label is not None})
 
-    def samples(self, known: dict[int, int], split: str) -> list[Sample]:
-        """Return the samples. known: from the number in the file to that of the class."""
+    def samples(self, known: dict[Label, int], split: str) -> list[Sample]:
+        """known: from the label in the file to the number of the class."""
         return [
             Sample(f"{self.name}#{n}", known[label], split, self.bytes)
-            for n, label in enumerate(self.labels.tolist())
-            if split != "test" or label in known
+            for n, label in enumerate(self.labels)
+            if label in known
         ]
+
+    def others(self, known: dict[Label, int]) -> list[tuple[str, str]]:
+        """Return the pictures (path, label) whose label is not known, or that have none."""
+        pairs = ((n, label) for n, label in enumerate(self.labels) if label not in known)
+        return [(f"{self.name}#{n}", "" if label is None else str(label)) for n, label in pairs]
+
+
+def parts_in(root: Path) -> tuple[Path, list[Packed], list[Packed], list[Packed]] | None:
+    """Return the folder and the train, val and test part of IDX or Parquet; None for others.
+
+    root: a folder, or one Parquet file. Without another val part the test part is the val part.
+    """
+    if root.is_file():
+        return (root.parent, [parquet_part(root)], [], []) if is_container(root) else None
+    names = [entry.name for entry in listing(root)]
+    found = idx_parts(root, names) or parquet_parts(root, names)
+    return (root, *found) if found else None
 
 
 def scan_packed(root: Path) -> DatasetIndex | None:
-    """Return the index of a folder with IDX files or CIFAR-10's batches, None for another folder.
+    """Return the index of such data, None for others.
 
     Without a val part the samples have no split. The data set's own test part is the val part
     where there is no other, as its published accuracies are on it; else it is for the end.
     """
-    names = [entry.name for entry in listing(root)]
-    parts = _parts_of(root, names)
-    if not parts:
+    found = parts_in(root)
+    if found is None:
         return None
-    if "val" not in parts and "test" in parts:
-        parts["val"] = parts.pop("test")
-    values = _labels_of(parts["train"])
-    classes, notes = class_names(root, values, parts["train"])
-    check_classes(root, classes, f"{parts['train'][0].name} holds one label only; two are needed")
+    folder, train, val, test = found
+    values = ordered({label for part in train for label in part.values})
+    if not values:
+        raise DataError(f"{folder / train[0].name} has no labels", f"expected {LAYOUT}")
+    classes, notes = class_names(folder, values, train)
+    check_classes(root, classes, f"{train[0].name} holds one label only; two are needed")
     known = {value: number for number, value in enumerate(values)}
-    _check_val(root, parts.get("val", []), values)
-    order = sorted(parts, key=("train", "val", "test").index)
-    samples = []
-    for part in order:
-        split = "" if "val" not in parts else part
-        samples += [each for one in parts[part] for each in one.samples(known, split)]
-    files = tuple(file for part in order for one in parts[part] for file in one.files)
-    used = {name for name, _ in files} | {NAMES}
-    skipped = [(name, _why_not(name)) for name in names if name not in used]
-    strange = [
-        (f"{part.name}#{n}", str(label))
-        for part in parts.get("test", [])
-        for n, label in enumerate(part.labels.tolist())
-        if label not in known
+    check_val(folder, val, values)
+    parts = [("train" if val else "", train), ("val", val), ("test", test)]
+    samples = [
+        each for split, some in parts for part in some for each in part.samples(known, split)
     ]
+    files = tuple(file for part in (*train, *val, *test) for file in part.files)
+    used, skipped = {name for name, _ in files}, []
+    if root.is_dir():
+        names = [entry.name for entry in listing(root)]
+        skipped = [(name, why_not(name)) for name in names if name not in used]
+    for part in (*train, *val):
+        skipped += [(path, "has no label") for path, _ in part.others(known)]
+    strange = [each for part in test for each in part.others(known)]
     notes += not_measured(strange, skipped)
-    return DatasetIndex(root, classes, tuple(samples), tuple(skipped), tuple(notes), files)
+    return DatasetIndex(folder, classes, tuple(samples), tuple(skipped), tuple(notes), files, root)
 
 
-def labelled(root: Path) -> dict[str, Photos] | None:
-    """Return (path, class) of the photos of each part, for measuring; None for another folder.
+def labelled(root: Path) -> dict[str, list[tuple[str, str]]] | None:
+    """For measuring: (path, class) of the photos of each part; None for another folder.
 
-    A part is what its name says, so MNIST's t10k and CIFAR-10's test_batch are test.
+    A part is what its name says, so MNIST's t10k is test.
     """
-    parts = _parts_of(root, [entry.name for entry in listing(root)])
-    if not parts:
+    found = parts_in(root)
+    if found is None:
         return None
-    values = _labels_of(parts["train"])
-    known = dict(zip(values, class_names(root, values, parts["train"])[0], strict=True))
-    found = {}
-    for name, part in parts.items():
-        _check_val(root, part, values)
-        labels = [(one.name, n, k) for one in part for n, k in enumerate(one.labels.tolist())]
-        found[name] = [(f"{file}#{n}", known[label]) for file, n, label in labels]
-    return found
+    folder, train, val, test = found
+    parts = {"train": train, "val": val, "test": test}
+    if val and not is_val(val[0].name):
+        parts |= {"val": [], "test": val}
+    values = ordered({label for part in train for label in part.values})
+    known = dict(zip(values, class_names(folder, values, train)[0], strict=True))
+    check_val(folder, [*val, *test], values)
+    if root.is_file():
+        parts = {"": train}
+    photos = {
+        name: [
+            (f"{one.name}#{n}", known[label])
+            for one in part
+            for n, label in enumerate(one.labels)
+            if label is not None
+        ]
+        for name, part in parts.items()
+    }
+    return {name: some for name, some in photos.items() if some}
 
 
-def _labels_of(parts: Sequence[Packed]) -> list[int]:
-    return sorted({label for part in parts for label in part.values})
+def is_val(name: str) -> bool:
+    return name.lower().startswith("val")
 
 
-def _why_not(name: str) -> str:
+def why_not(name: str) -> str:
     if name.startswith("."):
         return "name begins with a dot"
-    if IDX.fullmatch(name.lower()) or BATCH.fullmatch(name):
+    if IDX.fullmatch(name.lower()):
         return "another file of this part is used"
     return "no part of the data set"
 
 
-def _parts_of(root: Path, names: Sequence[str]) -> dict[str, list[Packed]]:
-    """Return the parts that the names tell: train, val, test; none in another folder.
-
-    The training batches of CIFAR-10 are in the order of their numbers.
-    """
+def idx_parts(
+    root: Path, names: Sequence[str]
+) -> tuple[list[Packed], list[Packed], list[Packed]] | None:
+    """Return the train, val and test part of a folder with IDX files."""
     found: dict[tuple[str, str], str] = {}  # (train, images) -> name; as distributed first
     for name in sorted(names, key=lambda name: (not name.lower().endswith(".gz"), name)):
-        if match := IDX.fullmatch(name.lower()):
+        match = IDX.fullmatch(name.lower())
+        if match:
             found.setdefault((match[1], match[2]), name)
-    images = [part for part, kind in found if kind == "images"]
-    if images and "train" not in images:
-        what = f"{root} has {min(found.values())}, but no pictures to train on"
-        raise DataError(what, f"expected {EXPECTED}")
-    if images:
-        test = "t10k" if "t10k" in images else "test"
-        words = {"train": "train", "val": "val", "test": test}
-        return {p: [idx_part(root, word, found)] for p, word in words.items() if word in images}
-    batches = [(int(match[1]), match[0]) for match in map(TRAIN_BATCH.fullmatch, names) if match]
-    if not batches:
-        return {}
-    parts = {"train": [cifar_part(root, name) for _, name in sorted(batches)]}
-    if TEST_BATCH in names:
-        parts["test"] = [cifar_part(root, TEST_BATCH)]
-    return parts
+    there = [part for part in VAL_PARTS if (part, "images") in found]
+    if not there and ("train", "images") not in found:
+        return None
+    if ("train", "images") not in found:
+        raise DataError(
+            f"{root} has {min(found.values())}, but no pictures to train on",
+            f"expected {EXPECTED}",
+        )
+    parts = [idx_part(root, part, found) for part in there[: 2 if there[:1] == ["val"] else 1]]
+    return [idx_part(root, "train", found)], parts[:1], parts[1:]
+
+
+def parquet_parts(
+    root: Path, names: Sequence[str]
+) -> tuple[list[Packed], list[Packed], list[Packed]] | None:
+    """Return the train, val and test part of a folder with Parquet files that hold photos."""
+    found: dict[str, list[Packed]] = {}
+    for name in sorted(name for name in names if name.lower().endswith(".parquet")):
+        if is_container(root / name):
+            match = PARQUET.fullmatch(name.lower())
+            part = next((part for part, of in PARTS.items() if match and match[1] in of), "")
+            found.setdefault(part, []).append(parquet_part(root / name))
+    if not found:
+        return None
+    train = found.get("train", found.get("", []))
+    if not train:
+        first = next(iter(found.values()))[0].name
+        raise DataError(f"{root} has {first}, but no photos to train on", "add train-….parquet")
+    val, test = found.get("val", []), found.get("test", [])
+    return (train, val, test) if val else (train, test, [])
+
+
+def parquet_part(path: Path) -> Packed:
+    box = load(path)
+    assert isinstance(box, Photos)
+    return Packed(path.name, box.labels, box.bytes, ((path.name, sha256(path)),))
 
 
 def idx_part(root: Path, part: str, found: dict[tuple[str, str], str]) -> Packed:
-    """Return pictures and labels of one part. Raises DataError where they do not fit together."""
+    """Pictures and labels of one part. Raises DataError where they do not fit together."""
     images = found[part, "images"]
     if (part, "labels") not in found:
         raise DataError(f"{root / images} has no labels beside it", f"expected {EXPECTED}")
@@ -155,42 +209,31 @@ def idx_part(root: Path, part: str, found: dict[tuple[str, str], str]) -> Packed
             f"{root / names[0]} has {len(box):,} pictures, {names[1]} {len(labels):,} labels",
             "the two belong together: one label for each picture",
         )
-    return Packed(images, labels, box.bytes, tuple((name, sha256(root / name)) for name in names))
-
-
-def cifar_part(root: Path, name: str) -> Packed:
-    box = load(root / name)
-    assert box.labels is not None
-    return Packed(name, box.labels, box.bytes, ((name, sha256(root / name)),))
+    return Packed(
+        images, labels.tolist(), box.bytes, tuple((name, sha256(root / name)) for name in names)
+    )
 
 
 def class_names(
-    root: Path, values: Sequence[int], train: Sequence[Packed]
+    root: Path, values: Sequence[Label], train: Sequence[Packed]
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Return names of the labels, and a note that says whose; the numbers where unknown."""
-    path = root / NAMES
-    if path.is_file() and BATCH.fullmatch(train[0].name):
-        text = path.read_text(encoding="utf-8", errors="replace")[:100_000]
-        names = tuple(filter(None, map(str.strip, text.splitlines())))
-        if values[-1] >= len(names) or len(set(names)) < len(names):
-            raise DataError(
-                f"{path} has {len(set(names))} different names, labels go up to {values[-1]}",
-                "one name a line, the first for label 0; or remove it to have the numbers",
-            )
-        return tuple(names[value] for value in values), []
+    """Names of the labels, and a note that says whose; the numbers themselves where unknown."""
+    numbers = [value for value in values if isinstance(value, int)]
+    if not numbers:
+        return tuple(map(str, values)), []
     row = next(filter(None, (datasets.holding(file[1]) for file in train[0].files)), None)
     parent = root.absolute().parent if root.absolute().name == "raw" else root.absolute()
     row = row or datasets.called(parent.name)
-    if row is None or values[-1] >= len(row.classes):
+    if row is None or numbers[-1] >= len(row.classes):
         return tuple(map(str, values)), []
-    classes = tuple(row.classes[value] for value in values)
-    numbers = classes == tuple(map(str, values))
-    return classes, [] if numbers else [f"the names of the classes are those of {row.name}"]
+    classes = tuple(row.classes[value] for value in numbers)
+    same = classes == tuple(map(str, values))
+    return classes, [] if same else [f"the names of the classes are those of {row.name}"]
 
 
-def _check_val(root: Path, val: Sequence[Packed], values: Sequence[int]) -> None:
+def check_val(root: Path, val: Sequence[Packed], values: Sequence[Label]) -> None:
     for part in val:
-        unknown = sorted(set(part.values) - set(values))
+        unknown = ordered(set(part.values) - set(values))
         if unknown:
             raise DataError(
                 f"{root / part.name} has labels that training has not: "

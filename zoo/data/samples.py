@@ -91,7 +91,7 @@ class DatasetIndex:
 
     @property
     def val_is_test(self) -> bool:
-        """Return whether the val part is the test part of IDX files or of CIFAR-10's batches."""
+        """Return whether the val part is the test part of IDX or Parquet files."""
         # Of those only: a folder of photos may well begin with "test".
         held = next((sample.path for sample in self.samples if sample.split == "val"), "")
         return bool(self.containers) and held.startswith(("t10k", "test"))

@@ -9,7 +9,7 @@ Where it begins, in the order of the story:
     job              the story: for each phase inputs and a fit, then results and repetitions
     inputs           the batches of a phase: features computed once, or photos in each epoch;
                      `readable` says which photos are left out, `sharing` divides the pass
-    fit              a phase: a head that is solved for, or a training in steps
+    fit              a phase: a head that `solve` finds, or a training in steps
     journal          what a run goes on from: epochs, checkpoints, and why it stopped
     results          the temperature, the saved network, its scores; `tables`, `agreement` with
                      fp32, `pca_baseline` of reconstructions

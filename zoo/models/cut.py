@@ -189,16 +189,6 @@ def before(chain: nn.Sequential, name: str) -> str:
     return names[at - 1] if at else ""
 
 
-def places(chain: nn.Sequential) -> list[str]:
-    """Where the chain can be cut, in order, inside its stages too; of parts with parameters."""
-    found = []
-    for name, stage in chain.named_children():
-        inner = list(stage.named_children()) if _is_chain(stage) else []
-        parts = [(f"{name}.{child}", part) for child, part in inner] or [(name, stage)]
-        found += [place for place, part in parts if any(True for _ in part.parameters())]
-    return found
-
-
 def _is_chain(stage: nn.Module) -> bool:
     """Whether it runs its children one after the other, and does nothing else."""
     from torch import nn

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from zoo.data import container, packed
 from zoo.data.names import plain
+from zoo.data.parquet import Photos
 from zoo.data.split import TRAIN_NAMES, VAL_NAMES
 from zoo.errors import DataError
 from zoo.predict.inputs import Input
@@ -36,17 +37,16 @@ def _inside(file: str) -> tuple[str, ...]:
     """Return the classes of a container's pictures, as in training; none where nothing says."""
     path = Path(file)
     try:
-        if container.BATCH.fullmatch(path.name):
-            part = packed.cifar_part(path.parent, path.name)
-        else:
-            match = packed.IDX.fullmatch(path.name.lower())
-            if match is None or match[2] != "images":
-                return ()
-            labels = path.name.replace("images", "labels").replace("idx3", "idx1")
-            found = {(match[1], "images"): path.name, (match[1], "labels"): labels}
-            part = packed.idx_part(path.parent, match[1], found)
+        if isinstance(box := container.load(file), Photos):
+            return tuple("" if label is None else str(label) for label in box.labels)
+        match = packed.IDX.fullmatch(path.name.lower())
+        if match is None or match[2] != "images":
+            return ()
+        labels = path.name.replace("images", "labels").replace("idx3", "idx1")
+        found = {(match[1], "images"): path.name, (match[1], "labels"): labels}
+        part = packed.idx_part(path.parent, match[1], found)
         names, _ = packed.class_names(path.parent, part.values, [part])
     except (DataError, OSError):
         return ()
     named = dict(zip(part.values, names, strict=True))
-    return tuple(named[label] for label in part.labels.tolist())
+    return tuple(named[label] for label in part.labels if label is not None)

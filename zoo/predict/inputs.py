@@ -1,7 +1,7 @@
 """What `zoo predict` is pointed at: a folder, a file, a glob, a list of paths or stdin.
 
-A file with many pictures (IDX, CIFAR-10's batches) stands for all of them, as FILE#N. Lists are
-read as path_lists.py says; @FILE is a list whatever its suffix.
+A file with many pictures (IDX, Parquet with photos inside) stands for all of them, as FILE#N. Lists
+are read as path_lists.py says; @FILE is a list whatever its suffix.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows of many numbers as points in a plane: PCA, or t-SNE from scikit-learn.
+"""Rows of many numbers as points in a plane: PCA, or t-SNE from scikit-learn (the extra `tsne`).
 
 t-SNE: van der Maaten, Hinton 2008, "Visualizing Data using t-SNE", JMLR 9. As there, it begins
 with principal components; it keeps neighbours together, and distances between groups mean nothing.
@@ -6,7 +6,6 @@ with principal components; it keeps neighbours together, and distances between g
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ METHODS = ("pca", "tsne")
 FEWEST = 3  # rows
 COMPONENTS = 50  # that t-SNE works on
 PERPLEXITY = 30.0
+EXACT = 4096  # rows or columns, the fewer of the two
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -56,8 +56,13 @@ def pca(rows: Array, seed: int) -> Projection:
 
 
 def tsne(rows: Array, seed: int) -> Projection:
-    from sklearn.manifold import TSNE
-
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError:
+        raise UsageError(
+            "--map tsne takes scikit-learn, which is not installed",
+            "`pip install 'zoo-transfer[tsne]'` installs it; or leave --map out for pca",
+        ) from None
     few, _ = _principal(rows, COMPONENTS, seed)
     perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
     small = few.shape[1] < 2 or not few[:, :2].std(axis=0).all()
@@ -73,13 +78,28 @@ def tsne(rows: Array, seed: int) -> Projection:
 
 
 def _principal(rows: Array, most: int, seed: int) -> tuple[Array, tuple[float, ...]]:
-    """Return up to `most` principal components of each row, and their shares of the variance."""
-    from sklearn.decomposition import PCA
+    """Return up to `most` principal components of each row, and their shares of the variance.
 
-    count = min(most, len(rows), rows.shape[1])
-    model = PCA(n_components=count, random_state=seed)
-    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore")  # rows that are all equal have no variance to share
-        components = model.fit_transform(rows.astype(np.float64))
-    shares = np.nan_to_num(model.explained_variance_ratio_)
-    return components, tuple(float(share) for share in shares)
+    Of each component the number that is farthest from 0 is positive. seed: of where the search for
+    them begins, among rows and columns too many for the exact way.
+    """
+    from scipy.linalg import eigh
+    from scipy.sparse.linalg import svds
+
+    centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
+    count, wide = min(most, *rows.shape), len(rows) < rows.shape[1]
+    if min(rows.shape) > EXACT and centred.any():
+        start = np.random.default_rng(seed).standard_normal(min(rows.shape))
+        left, lengths, _ = svds(centred, k=count, v0=start)
+        components, variance = left * lengths, lengths**2
+    else:
+        products = centred @ centred.T if wide else centred.T @ centred
+        last = [len(products) - count, len(products) - 1]
+        variance, vectors = eigh(products, subset_by_index=last)
+        variance = variance.clip(0)
+        components = vectors * np.sqrt(variance) if wide else centred @ vectors
+    components, variance = components[:, ::-1], variance[::-1]
+    farthest = np.abs(components).argmax(axis=0)
+    components = components * np.where(components[farthest, range(count)] < 0, -1.0, 1.0)
+    total = float((centred**2).sum()) or 1.0  # rows that are all equal have nothing to share
+    return components, tuple(float(each) / total for each in variance)

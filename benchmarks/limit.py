@@ -1,4 +1,7 @@
-"""The most that this machine computes: an ideal convolution, measured on the spot.
+"""The most that this machine computes: `python -m benchmarks.limit [--precision bf16]`.
+
+An ideal convolution, measured on the spot; `benchmarks.peak` measures bare multiply-adds. A network
+of M mult-adds that makes R images/s (`zoo bench`) computes at 2 M R operations per second.
 
 Nobody has a compiler at hand, so it is no loop of bare multiply-adds. The convolution comes to the
 same within two percent where both were measured (AVX-512: fp32, bf16 and int8 alike), since its
@@ -13,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.measure import arguments
 from zoo.machine import cores
 
 CHANNELS, SIDE, DEPTH = 512, 28, 4
@@ -121,3 +125,17 @@ def best(once: Any, seconds: float, rounds: int = 3) -> float:
             took = time.perf_counter() - began
         rates.append(done * OPERATIONS / took / 1e9)
     return max(rates)
+
+
+def main() -> None:
+    flags = arguments(__doc__)
+    flags.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "int8"))
+    flags.add_argument("--device", default="cpu")
+    flags.add_argument("--seconds", type=float, default=1.5)
+    given = flags.parse_args()
+    found = measure(given.precision, given.seconds, given.device)
+    print(f"{found.gflops:,.0f} GFLOP/s in {found.precision}: {found.how}")
+
+
+if __name__ == "__main__":
+    main()
