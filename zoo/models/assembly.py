@@ -25,7 +25,7 @@ Variant = Mapping[str, str | float]
 def resolve(name: str) -> ModelSpec:
     """Return the row of the catalogue, or one made for `torchvision/NAME` or `timm/NAME[.TAG]`.
 
-    Raises UnknownModel with the nearest names.
+    `sizes.sized` has it for pictures of another size. Raises UnknownModel with the nearest names.
     """
     if catalog.of_library(name):
         kind, rest = catalog.library_name(name)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import math
 import re
+import sys
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
 from zoo.catalog.spec import Fit, ModelSpec, Preprocess, Weights, interpolation
 from zoo.errors import UnknownModel
@@ -84,15 +85,45 @@ def row(name: str, chosen: list[str]) -> ModelSpec:
     )
 
 
-def construct(name: str, num_classes: int) -> nn.Module:
-    """Return the model with random weights; the name is a plain one, see `library_name`."""
+def construct(name: str, num_classes: int, size: int | None = None) -> nn.Module:
+    """Return the model with random weights; the name is a plain one, see `library_name`.
+
+    size: of the pictures where it is not the model's own; networks that take any are not told.
+    """
     import timm
 
     # With pictures of one size the rotary positions are numbers that are kept, and not computed
     # anew in each pass: only then are the blocks a chain.
     create = functools.partial(timm.create_model, name, pretrained=False, num_classes=num_classes)
-    model: nn.Module = create(dynamic_img_size=False) if family(name) == "eva" else create()
+    if family(name) == "eva":
+        create = functools.partial(create, dynamic_img_size=False)
+    model: nn.Module
+    if size not in (None, config(name).input_size[-1]):
+        try:
+            model = create(img_size=size)
+            return model
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise
+    model = create()
     return model
+
+
+def resampled(name: str, model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return published tensors with positions for the model's size, as timm's own loader does."""
+    import timm
+
+    module = sys.modules[timm.models.model_entrypoint(name.partition(".")[0]).__module__]
+    convert = getattr(module, "checkpoint_filter_fn", None)
+    found: dict[str, Tensor] = convert(dict(tensors), model) if convert else tensors
+    return found
+
+
+def better_size(name: str, tag: str) -> int:
+    """Return the size at which these weights were published as better than at their own; else 0."""
+    found = config(f"{name.partition('.')[0]}.{tag}" if tag else name)
+    side = (found.test_input_size or (0,))[-1]
+    return side if side > found.input_size[-1] else 0
 
 
 def family(name: str) -> str:

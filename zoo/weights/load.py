@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,18 +18,28 @@ if TYPE_CHECKING:
     from torch import nn
 
     Tensors = dict[str, torch.Tensor]
+    Resample = Callable[[Tensors], Tensors]
 
 NAMED = 5  # tensors in an error message
 MOST = 0.5  # of the network's names: so many behind a prefix, and it is the one that is meant
+_RESAMPLED = "its positions, resampled for this size of pictures"
 COUNTER = "num_batches_tracked"  # of BatchNorm; files from before torch 0.4.1 lack it
 
 
-def load(chain: nn.Sequential, spec: ModelSpec, path: Path, *, except_head: bool = False) -> str:
+def load(
+    chain: nn.Sequential,
+    spec: ModelSpec,
+    path: Path,
+    *,
+    except_head: bool = False,
+    resample: Resample | None = None,
+) -> str:
     """Load a weights file into `chain`, all of it or nothing; return what of the file was taken.
 
     Which is nothing where all of it was. except_head: whatever the file holds for `spec.head` is
-    left out, and the chain's own is kept. Floats of 16 and 64 bits become those of the chain;
-    other types must be equal. Raises WeightsError that names up to five tensors that differ.
+    left out, and the chain's own is kept. resample: takes tensors of other shapes, under their
+    published names, to the chain's size of pictures. Floats of 16 and 64 bits become those of the
+    chain; other types must be equal. Raises WeightsError that names up to five tensors that differ.
     """
     except_head = except_head or not (spec.num_classes or spec.task == "reconstruct")
     own = chain.state_dict()
@@ -35,7 +47,13 @@ def load(chain: nn.Sequential, spec: ModelSpec, path: Path, *, except_head: bool
     found = read(path, finite=False)
 
     def as_own(group: Tensors) -> tuple[Tensors, str]:
-        return _with_head(_as_in_chain(group, spec, own), wanted, own, spec)
+        named = _as_in_chain(group, spec, own)
+        if resample is None or not _of_other_shapes(named, wanted):
+            return _with_head(named, wanted, own, spec)
+        with suppress(Exception):  # a library's own conversions raise anything
+            named = _as_in_chain(resample(group), spec, own)
+        found, note = _with_head(named, wanted, own, spec)
+        return found, "; ".join(filter(None, (_RESAMPLED, note)))
 
     def fits(group: Tensors) -> bool:
         return not _misfits(wanted, as_own(group)[0])
@@ -52,6 +70,10 @@ def load(chain: nn.Sequential, spec: ModelSpec, path: Path, *, except_head: bool
     values = {n: taken[n].to(own[n].dtype) for n in wanted if n in taken}
     chain.load_state_dict({**own, **values}, strict=True)
     return "; ".join(filter(None, (choice.note, note, _rounded(taken, values))))
+
+
+def _of_other_shapes(found: Tensors, wanted: Tensors) -> bool:
+    return any(name in found and found[name].shape != wanted[name].shape for name in wanted)
 
 
 def _in_head(name: str, spec: ModelSpec) -> bool:
