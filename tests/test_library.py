@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from zoo import models
 from zoo.catalog import ModelSpec, Preprocess
+from zoo.catalog.spec import published_name
 from zoo.errors import UnknownModel, UsageError
 from zoo.models import library, structure
 
@@ -24,10 +25,10 @@ CHAINS = [
     ("torchvision/mobilenet_v2", "features avgpool flatten classifier", "features", "classifier.1"),
     ("torchvision/efficientnet_b0", "features avgpool flatten classifier", "features",
      "classifier.1"),
-    ("torchvision/convnext_tiny", "features avgpool classifier", "features", "classifier.2"),
+    ("torchvision/convnext_tiny", "features avgpool classifier", "classifier.1", "classifier.2"),
     ("torchvision/resnet18",
      "conv1 bn1 relu maxpool layer1 layer2 layer3 layer4 avgpool flatten fc", "layer4", "fc"),
-    pytest.param("torchvision/vit_b_16", "backbone head", "backbone", "head",
+    pytest.param("torchvision/vit_b_16", "embed blocks norm pool head", "norm", "head",
                  marks=pytest.mark.slow),
     ("timm/mobilenetv2_100", "conv_stem bn1 blocks conv_head bn2 global_pool classifier", "bn2",
      "classifier"),
@@ -35,9 +36,10 @@ CHAINS = [
      "layer4", "fc"),
     ("timm/efficientnet_b0", "conv_stem bn1 blocks conv_head bn2 global_pool classifier", "bn2",
      "classifier"),
-    ("timm/vit_tiny_patch16_224", "backbone head", "backbone", "head"),
-    ("timm/convnext_atto", "stem stages norm_pre head", "stages", "head.fc"),
-    pytest.param("torchvision/vgg11", "features avgpool flatten classifier", "features",
+    ("timm/vit_tiny_patch16_224", "embed blocks norm pool head", "norm", "head"),
+    ("timm/convnext_atto", "stem stages norm_pre pool head", "pool", "head"),
+    ("timm/swin_tiny_patch4_window7_224", "patch_embed layers norm pool head", "norm", "head"),
+    pytest.param("torchvision/vgg11", "features avgpool flatten classifier", "classifier.5",
                  "classifier.6", marks=pytest.mark.slow),
 ]  # fmt: skip
 LONG_CHAINS = [  # as above, without the stages between
@@ -55,13 +57,8 @@ def shared() -> Path:
 
 def published(spec: ModelSpec, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A library's tensors under the chain's names."""
-    if not spec.published_head:
-        return state
-    old = f"{spec.published_head}."
-    return {
-        f"head.{key[len(old) :]}" if key.startswith(old) else f"backbone.{key}": tensor
-        for key, tensor in state.items()
-    }
+    names = models.build(spec).state_dict()
+    return {name: state[published_name(name, spec.published)] for name in names}
 
 
 def assert_equal_to_the_library(spec: ModelSpec) -> None:
@@ -72,7 +69,7 @@ def assert_equal_to_the_library(spec: ModelSpec) -> None:
     chain.load_state_dict(published(spec, model.state_dict()), strict=True)
     assert type(chain) is nn.Sequential
     assert tuple(models.stages(chain)) == spec.stages
-    side = spec.preprocess.size if spec.published_head else 128  # a split may have a fixed size
+    side = spec.preprocess.size if spec.published else 128  # a split may have a fixed size
     x = torch.randn(2, 3, side, side)
     with torch.inference_mode():
         assert torch.equal(chain(x.clone()), model(x.clone()))
@@ -99,10 +96,19 @@ def test_inceptions_leave_auxiliary_heads_and_the_rescaling_out(name, first, las
     assert_equal_to_the_library(spec)
 
 
-def test_published_head_is_where_the_library_keeps_it():
-    assert models.resolve("torchvision/vit_b_16").published_head == "heads.head"
-    assert models.resolve("timm/vit_tiny_patch16_224").published_head == "head"
-    assert models.resolve("timm/resnet18").published_head == ""
+def test_stages_that_are_no_children_say_what_files_call_their_tensors():
+    def in_file(model: str, tensor: str) -> str:
+        return published_name(tensor, models.resolve(model).published)
+
+    assert in_file("timm/resnet18", "layer1.0.bn1.weight") == "layer1.0.bn1.weight"
+    vit = "timm/vit_tiny_patch16_224"
+    assert in_file(vit, "embed.cls_token") == "cls_token"
+    assert in_file(vit, "blocks.3.attn.qkv.weight") == "blocks.3.attn.qkv.weight"
+    assert in_file("timm/convnext_atto", "pool.norm.weight") == "head.norm.weight"
+    assert in_file("timm/convnext_atto", "head.weight") == "head.fc.weight"
+    theirs = "encoder.layers.encoder_layer_3.ln_1.weight"
+    assert in_file("torchvision/vit_b_16", "blocks.3.ln_1.weight") == theirs
+    assert in_file("torchvision/vit_b_16", "head.bias") == "heads.head.bias"
 
 
 class Toy(nn.Module):
@@ -144,7 +150,7 @@ def test_a_chain_is_proved_and_not_guessed():
     assert toy_structure("plain").stages == ("body", "pool", "flatten", "head")
     for how in ("hidden relu", "hidden dropout", "keeps a constant"):
         found = toy_structure(how)
-        assert found == structure.Structure(("backbone", "head"), "backbone", "head", "head"), how
+        assert (found.stages, found.cut, found.head) == (("backbone", "head"), "backbone", "head")
     with pytest.raises(structure.NotAChain, match="more than its last layer"):
         toy_structure("scaled")
     with pytest.raises(structure.NotAChain, match="a tuple and not one tensor"):

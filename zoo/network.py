@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from zoo import catalog, weights
 from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.device import seed_all
-from zoo.errors import RunError, WeightsError, first_line
+from zoo.errors import RunError, UsageError, WeightsError, first_line
 from zoo.records import EDITED
 from zoo.run import Run
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from zoo.weights.load import Resample
 
 Progress = Callable[[int, int | None], None]
 Variant = dict[str, str | float]
@@ -52,7 +54,7 @@ class Network:
 
 
 def pretrained(
-    name: str,
+    model: str | ModelSpec,
     choice: str | None = None,
     *,
     variant: Variant | None = None,
@@ -62,16 +64,20 @@ def pretrained(
 ) -> Network:
     """Return a model of the catalogue or of a library with the weights that `--weights` names.
 
-    variant: keywords of the builder. except_head: a file whose head has other classes will do.
-    seed: of `none`, see `untrained`. Raises UnknownModel, UsageError and WeightsError.
+    model: its name; or its row, whose size of pictures is asked for. variant: keywords of the
+    builder. except_head: a file whose head has other classes will do. seed: of `none`, see
+    `untrained`. Raises UnknownModel, UsageError and WeightsError.
     """
     from zoo import models
 
-    spec = models.resolve(name)
+    sized = isinstance(model, ModelSpec)
+    spec = models.resolve(model) if isinstance(model, str) else model
     variant = catalog.check_variant(spec, variant or {})
-    chosen = _chosen(spec, name, choice)
+    chosen = _chosen(spec, choice)
     if isinstance(chosen, Path) and is_run_file(chosen):
-        return of_run(Run.open(chosen.parent).finished(), expected=name, variant=variant)
+        run = Run.open(chosen.parent).finished()
+        net = of_run(run, expected=spec.name, variant=variant)
+        return _of_size(run, net, spec.preprocess.size) if sized else net
     if chosen is None:
         return _drawn(spec, None, variant, seed)
     seed_all("weights", seed)
@@ -83,7 +89,8 @@ def pretrained(
         like, path = spec.default_weights, chosen
         origin = {"tag": "file", "file": str(path.absolute())}
     chain = models.build(spec, variant=variant)
-    taken = weights.load(chain, spec, path, except_head=except_head)
+    resample = _resampling(spec) if sized else None
+    taken = weights.load(chain, spec, path, except_head=except_head, resample=resample)
     if taken and isinstance(chosen, Path):
         origin["taken"] = taken
     preprocess = like.preprocess if like else spec.preprocess
@@ -91,20 +98,49 @@ def pretrained(
     return Network(spec, spec, chain, preprocess, names, origin, variant=variant, source=path)
 
 
-def _chosen(spec: ModelSpec, name: str, choice: str | None) -> Weights | Path | None:
+def _resampling(spec: ModelSpec) -> Resample | None:
+    """Return what takes published weights to the row's size of pictures."""
+    if spec.builder != "library":
+        return None
+    from zoo.models import library
+
+    return lambda tensors: library.resampled(spec, tensors)
+
+
+def _of_size(run: Run, net: Network, size: int) -> Network:
+    """Return a run's network for pictures of another size. Raises UsageError."""
+    from zoo.models.meter import passes
+
+    resized = replace(net.preprocess, size=size)
+    try:
+        passes(net.chain, resized)
+    except Exception:  # the networks' own have no common type
+        raise UsageError(
+            f"the network of {run.folder} takes {net.preprocess.size} x {net.preprocess.size} "
+            f"pixels, and not {size} x {size}",
+            "leave --size out, or start from the published weights",
+        ) from None
+    return replace(net, preprocess=resized)
+
+
+def _chosen(spec: ModelSpec, choice: str | None) -> Weights | Path | None:
     """Return what `--weights` names. Raises WeightsError where a default is not there either."""
     chosen = weights.choose(spec, choice)
     if chosen is None and choice is None:
         raise WeightsError(
-            f"{name} has no pretrained weights",
+            f"{spec.name} has no pretrained weights",
             "give some with --weights FILE or RUN, or train it from scratch: "
-            f"`zoo train {name} PHOTOS`",
+            f"`zoo train {spec.name} PHOTOS`",
         )
     return chosen
 
 
 def untrained(
-    name: str, classes: int | None = None, *, variant: Variant | None = None, seed: int = 0
+    model: str | ModelSpec,
+    classes: int | None = None,
+    *,
+    variant: Variant | None = None,
+    seed: int = 0,
 ) -> Network:
     """Return a model with weights drawn from the seed, for as many classes as its row unless told.
 
@@ -112,7 +148,7 @@ def untrained(
     """
     from zoo import models
 
-    spec = models.resolve(name)
+    spec = models.resolve(model) if isinstance(model, str) else model
     return _drawn(spec, classes, catalog.check_variant(spec, variant or {}), seed)
 
 
@@ -296,6 +332,9 @@ def recorded(about: dict[str, Any]) -> ModelSpec:
     catalog.library_name(said["name"])
     known = {field.name: said[field.name] for field in fields(ModelSpec) if field.name in said}
     lists = {key: tuple(known.get(key, ())) for key in ("stages", "ignore")}
+    lists["published"] = tuple((ours, theirs) for ours, theirs in said.get("published", ()))
+    if head := said.get("published_head"):  # as versions before 0.1 say it
+        lists["published"] = (("backbone.", ""), ("head.", f"{head}."))
     preprocess = Preprocess.from_dict(said["preprocess"])
     return ModelSpec(**{**known, **lists, "preprocess": preprocess, "weights": (), "variants": ()})
 

@@ -17,7 +17,7 @@ from zoo.engine import Array
 from zoo.engine.compiled import made_of
 from zoo.engine.open import NetworkRef
 from zoo.engine.quantise import CALIBRATION
-from zoo.errors import WeightsError, WriteError
+from zoo.errors import UsageError, WeightsError, WriteError
 from zoo.network import Progress
 from zoo.run import Run
 
@@ -88,6 +88,22 @@ def _must_be_head(weight: Array, bias: Array, classes: int, path: Path, stage: s
         )
 
 
+def _must_give_classes(name: str, choice: str | None) -> None:
+    """Raises UsageError for a library's model without a classifier, unless a run gives it one."""
+    from zoo import models
+
+    spec = models.resolve(name)
+    if spec.num_classes:
+        return
+    chosen = weights.choose(spec, choice)
+    if not (isinstance(chosen, Path) and network.is_run_file(chosen)):
+        raise UsageError(
+            f"{name} gives features, not classes",
+            f"`zoo finetune {name} PHOTOS` fits a head for your classes; `zoo embed {name} PHOTOS` "
+            "writes the features",
+        )
+
+
 def classifier_of_name(name: str, choice: str | None, progress: Progress | None) -> Classifier:
     """Return the network of a model's name; the catalogue's are not built for it."""
     if not catalog.of_library(name):
@@ -104,6 +120,8 @@ def classifier_of_name(name: str, choice: str | None, progress: Progress | None)
                 lambda: network.pretrained(name, choice, progress=progress).chain,
             )
             return Classifier(ref, network.class_names(chosen.classes, row.num_classes))
+    else:
+        _must_give_classes(name, choice)
     net = network.pretrained(name, choice, progress=progress)
     made, tensors = made_of(net.spec, net.variant), weights.digest_of_state(net.chain.state_dict())
     ref = NetworkRef(name, made, tensors, None, net.preprocess, lambda: net.chain)

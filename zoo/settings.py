@@ -119,8 +119,8 @@ class Recipe:
         WHAT, True, on=("finetune", "lr"),
     )
     cut: str | None = row(
-        "Last frozen stage, as layer3; layer4.1 cuts inside a stage. Default: the last "
-        "convolutional one.",
+        "Last frozen stage, as layer3; layer4.1 or blocks.10 cuts inside a stage. Default: "
+        "the last one before the head.",
         WHAT, on=("finetune", "lr"),
     )
     variant: Mapping[str, str | float] = row(
@@ -269,6 +269,11 @@ class Recipe:
     )
     distort_strength: float = row(
         "Factor on the distortions.", PHOTOS, 1.0, on=("train",), gt=0, le=4
+    )
+    size: int | None = row(
+        "Height and width of the input in pixels, as 288, where the network takes others than its "
+        "own. Default: as the weights were trained.",
+        PHOTOS, ge=8, le=4096,
     )
     fit: Literal["crop", "pad", "squash"] | None = row(
         "How a photo becomes a square. Default: as the weights were trained.", PHOTOS

@@ -76,6 +76,17 @@ class Weights:
         return round(self.mebibytes * 2**20)
 
 
+Published = tuple[tuple[str, str], ...]
+
+
+def published_name(name: str, published: Published) -> str:
+    """Return what a tensor of a chain is called in published files: the first prefix that fits."""
+    for ours, theirs in published:
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    return name
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """One row of the catalogue.
@@ -90,8 +101,8 @@ class ModelSpec:
     much; training keeps every layer's output and takes several times more. The scratch space of
     the libraries that compute (cuDNN, oneDNN) is not in it. 0: not measured.
     ignore: prefixes of tensors that published files hold and this chain does not (auxiliary
-    heads). published_head: only where the chain is `backbone` + `head`: the head's dotted name in
-    the library's own model, under which published files keep it.
+    heads). published: where a stage is no child of the library's own model, how its tensors are
+    called in published files: pairs of a prefix here and the prefix there, see `published_name`.
     task: `reconstruct` is an autoencoder: its chain gives values in [0, 1] in the shape of its
     input, `code` names the last stage of its encoder, `cut` is that stage, and `head` is empty.
     variants: what the builder can be asked to do otherwise, as (keyword, choices), the default
@@ -114,7 +125,7 @@ class ModelSpec:
     preprocess: Preprocess = field(default_factory=Preprocess)
     weights: tuple[Weights, ...] = ()
     ignore: tuple[str, ...] = ()
-    published_head: str = ""
+    published: Published = ()
     note: str = ""
     task: Task = "classify"
     code: str = ""

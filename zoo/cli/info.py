@@ -88,6 +88,11 @@ def _show_classes(spec: ModelSpec, as_json: bool) -> None:
     from zoo.catalog import classes
 
     listed = spec.default_weights.classes if spec.default_weights else ""
+    if not spec.num_classes and spec.task == "classify":
+        raise UsageError(
+            f"{spec.name} gives features, not classes",
+            f"`zoo finetune {spec.name} PHOTOS` fits a head for your classes",
+        )
     if listed not in classes.LISTS:
         what = f"the list '{listed}', whose names are not in zoo" if listed else "no classes yet"
         raise UsageError(
@@ -110,7 +115,7 @@ def _about(spec: ModelSpec) -> list[tuple[str, str]]:
     else:
         purpose = [
             ("classes", _describe_classes(spec)),
-            ("head", f"{spec.head}, replaced by a new one for your classes"),
+            ("head", _describe_head(spec)),
         ]
     return [
         ("paper", spec.paper),
@@ -128,11 +133,19 @@ def _describe_classes(spec: ModelSpec) -> str:
     from zoo.catalog import classes
 
     listed = spec.default_weights.classes if spec.default_weights else ""
+    if not spec.num_classes:
+        return "none: it gives features, to fine-tune a head on or for `zoo embed`"
     if listed not in classes.LISTS:
         return f"{spec.num_classes:,}"
     names = classes.names(listed)
     ends = f"{names[0]} … {names[-1]}"
     return f"{spec.num_classes:,}: {listed}, {ends}; --classes lists them with their WordNet ids"
+
+
+def _describe_head(spec: ModelSpec) -> str:
+    if not spec.num_classes:
+        return f"{spec.head}, a new one for your classes; its weights have none"
+    return f"{spec.head}, replaced by a new one for your classes"
 
 
 def _describe_memory(spec: ModelSpec) -> str:

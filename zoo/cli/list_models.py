@@ -199,7 +199,9 @@ COLUMNS: dict[str, Callable[[ModelSpec], str]] = {
     "mult-adds": lambda row: text.short(row.macs or None),
     "memory": lambda row: size(row.memory),
     "input": lambda row: f"{row.preprocess.size} px",  # always square
-    "classes": lambda row: str(row.num_classes or "-"),
+    "classes": lambda row: str(
+        row.num_classes or ("-" if row.task == "reconstruct" else "features")
+    ),
     "top-1": _of_weights(lambda weights: accuracy(weights.acc1)),
     "top-5": _of_weights(lambda weights: accuracy(weights.acc5)),
     "file": _of_weights(lambda weights: size(weights.size)),

@@ -47,7 +47,7 @@ def lines(plan: Plan) -> list[Line]:
         Line("photos", *_about_photos(plan)),
         *_about_task(plan),
         *_about_parts(plan),
-        Line("input", *_about_input(plan.preprocess)),
+        Line("input", *_about_input(plan.preprocess, plan.facts.better)),
         Line("views", str(plan.views) if plan.views else "new in each epoch", reasons["views"]),
         *_about_mirrors(plan),
         *_about_features(plan),
@@ -161,10 +161,14 @@ def _about_phase(plan: Plan, phase: Phase) -> Line:
     return Line(f"epoch {phase.first}", what, "; ".join(filter(None, (*how, phase.why))))
 
 
-def _about_input(preprocess: Preprocess) -> tuple[str, str]:
+def _about_input(preprocess: Preprocess, better: int) -> tuple[str, str]:
+    """Return the size, and how a photo comes to it. better: the size that was published as such."""
     kind = "grey" if preprocess.channels == 1 else "RGB"
     how = f"centre {preprocess.crop:.3g}" if preprocess.fit == "crop" else preprocess.fit
-    return f"{preprocess.size} x {preprocess.size} {kind}", f"{how}, {preprocess.interpolation}"
+    how = f"{how}, {preprocess.interpolation}"
+    if better > preprocess.size:
+        how += f"; published as better at {better}, and slower: --size {better}"
+    return f"{preprocess.size} x {preprocess.size} {kind}", how
 
 
 def _about_features(plan: Plan) -> list[Line]:

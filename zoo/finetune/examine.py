@@ -6,7 +6,7 @@ import importlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from zoo import device, network
+from zoo import device, models, network
 from zoo.catalog import ModelSpec
 from zoo.engine.open import state_sha256, tensors_of
 from zoo.errors import UsageError
@@ -19,6 +19,8 @@ from zoo.recipe import Recipe, unfreezings
 if TYPE_CHECKING:
     from torch import nn
 
+_A_LAYER = 2  # tensors: a weight and a bias
+
 
 def build(
     recipe: Recipe, classes: int, progress: Progress | None = None
@@ -30,12 +32,12 @@ def build(
     """
     whole = recipe.task == "reconstruct"
     scratch = not recipe.freeze and recipe.head == "linear"
-    name, variant, seed = recipe.model, dict(recipe.variant), recipe.seed
+    model, variant, seed = _model(recipe), dict(recipe.variant), recipe.seed
     if scratch and not whole and (recipe.weights or "").lower() == "none":
-        start = network.untrained(name, classes, variant=variant, seed=seed)
+        start = network.untrained(model, classes, variant=variant, seed=seed)
     else:
         start = network.pretrained(
-            name, recipe.weights, variant=variant, except_head=True, seed=seed, progress=progress
+            model, recipe.weights, variant=variant, except_head=True, seed=seed, progress=progress
         )
     start.chain.eval()
     if whole or (scratch and not start.trained and start.spec.task == "classify"):
@@ -43,6 +45,24 @@ def build(
     device.seed_all("head", recipe.seed)
     chain, spec = network.with_head(start.chain, start.spec, classes, recipe.head)
     return start, replace(start, chain=chain.eval(), spec=spec)
+
+
+def _model(recipe: Recipe) -> str | ModelSpec:
+    """Return the model's name, or its row for another size of pictures. Raises UsageError."""
+    if recipe.size is None:
+        return recipe.model
+    from zoo.models.sizes import sized
+
+    return sized(models.resolve(recipe.model), recipe.size)
+
+
+def _better_size(net: Network) -> int:
+    """Return the size at which its weights were published as better than at their own, or 0."""
+    if not net.trained or net.row.builder != "library" or net.origin["tag"] == "run":
+        return 0
+    from zoo.models import library
+
+    return library.better_size(net.row, net.origin["tag"])
 
 
 def training_chain(net: Network, classes: int, seed: int) -> nn.Sequential:
@@ -77,6 +97,7 @@ def examine(
         per_class=per_class,
         why=_why_there(net.row, parts[0]) if parts[0] else "",
         cuts=tuple(replace(found, parameters=found.parameters - less) for found in each),
+        better=_better_size(net),
     )
     return facts, net
 
@@ -158,9 +179,38 @@ def _why_there(row: ModelSpec, parts: Cut) -> str:
     """Return why a network is cut where its row says."""
     if row.task == "reconstruct":
         return "the encoder, up to its code"
-    chained = row.stages != ("backbone", "head")
-    convolutional = any("Conv" in type(part).__name__ for part in parts.frozen.modules())
-    return "the last convolutional stage" if chained and convolutional else "all but the head"
+    stages = _with_weights(parts.frozen)
+    if row.stages == ("backbone", "head") or not stages:
+        return "all but the head"
+    normed = _only_norms(stages[-1]) and len(stages) > 1
+    last = stages[-2] if normed else stages[-1]
+    kinds = " ".join(type(part).__name__.lower() for part in last.modules())
+    what = "the last layer before the head"
+    if any(parameter.ndim > 2 for parameter in last.parameters()) and "att" not in kinds:
+        what = "the last convolutional stage"
+        normed = normed and not any(True for _ in stages[-1].buffers())  # BatchNorm is part of it
+    elif "blocks" in row.stages:
+        what = "the last block"
+    elif len(list(last.parameters())) > _A_LAYER:
+        what = "the last stage"
+    return f"{what} and its norm" if normed else what
+
+
+def _with_weights(chain: nn.Sequential) -> list[nn.Module]:
+    """Return the parts of the chain that have parameters; those of a plain chain one by one."""
+    from torch import nn
+
+    found: list[nn.Module] = []
+    for part in chain:
+        if type(part) is nn.Sequential:
+            found += _with_weights(part)
+        elif _count(part):
+            found.append(part)
+    return found
+
+
+def _only_norms(part: nn.Module) -> bool:
+    return all(parameter.ndim == 1 for parameter in part.parameters())
 
 
 def _count(module: nn.Module) -> int:

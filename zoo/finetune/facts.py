@@ -64,7 +64,8 @@ class NetworkFacts:
 
     row: of the model as the catalogue or its library has it. origin: where the weights are from, as
     run.json has it. preprocess: of the weights. head: the stage of the new head. per_class:
-    parameters of the last layer for each class. why: the reason of the row's own cut.
+    parameters of the last layer for each class. why: the reason of the row's own cut. better: the
+    size of pictures at which the weights were published as better than at their own, or 0.
     """
 
     row: ModelSpec
@@ -76,6 +77,7 @@ class NetworkFacts:
     per_class: int
     why: str
     cuts: tuple[CutFacts, ...]
+    better: int = 0
 
     @property
     def trained(self) -> bool:
@@ -128,7 +130,8 @@ def _words(recipe: Recipe) -> list[object]:
     seed = recipe.seed if choice is not None and choice.lower() == "none" else None
     library = recipe.model.partition("/")[0] if catalog.of_library(recipe.model) else ""
     versions = [version_of(name) for name in ("zoo", "torch", library) if name]
-    return [FORMAT, versions, recipe.model, choice, seed, recipe.cut, recipe.variant]
+    words = [FORMAT, versions, recipe.model, choice, seed, recipe.cut, recipe.variant]
+    return [*words, recipe.size] if recipe.size else words
 
 
 def _kept_as(*about: object) -> Path:

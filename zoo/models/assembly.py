@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from torch import nn
 from zoo import catalog
 from zoo.catalog.spec import ModelSpec
 from zoo.errors import UsageError
+from zoo.models import pieces
 from zoo.models.meter import StageInfo, measure
 
 __all__ = ["StageInfo", "build", "describe", "replace_head", "resolve", "stages"]
@@ -25,7 +25,7 @@ Variant = Mapping[str, str | float]
 def resolve(name: str) -> ModelSpec:
     """Return the row of the catalogue, or one made for `torchvision/NAME` or `timm/NAME[.TAG]`.
 
-    Raises UnknownModel with the nearest names.
+    `sizes.sized` has it for pictures of another size. Raises UnknownModel with the nearest names.
     """
     if catalog.of_library(name):
         kind, rest = catalog.library_name(name)
@@ -46,7 +46,9 @@ def build(
     `load_state_dict(..., assign=True)`; those of a library cannot (some keep constants outside
     their state dict).
     """
-    classes = spec.num_classes if num_classes is None else num_classes
+    classes = num_classes
+    if classes is None:  # a head on features that come without one is a place to put a new one
+        classes = spec.num_classes or int(spec.builder == "library")
     if classes < 1 and spec.task == "classify":
         raise UsageError(f"a model with {classes} classes", "give 1 class or more")
     if spec.builder == "library":
@@ -90,7 +92,9 @@ def replace_head(
     old = chain.get_submodule(spec.head)
     first = old[0] if isinstance(old, nn.Sequential) else old  # an `mlp:H` of an earlier run
     if isinstance(first, nn.Linear):
-        return _swap(chain, spec.head, _fresh_head(first.in_features, num_classes, kind, first))
+        return pieces.swap(
+            chain, spec.head, _fresh_head(first.in_features, num_classes, kind, first)
+        )
     assert isinstance(old, nn.Conv2d), "a row's head is a Linear or a 1 x 1 convolution"
     names = stages(chain)
     before = names[: names.index(spec.head.split(".")[0])]
@@ -130,12 +134,3 @@ def _fresh_head(
         nn.Dropout(0.5),  # as before the last layers of AlexNet and VGG
         linear(int(width), num_classes),  # N K
     )
-
-
-def _swap(module: M, path: str, new: nn.Module) -> M:
-    """Return a shallow copy of `module` with another child at the dotted `path`."""
-    name, _, rest = path.partition(".")
-    twin = copy.copy(module)
-    twin._modules = dict(module._modules)
-    twin._modules[name] = _swap(module.get_submodule(name), rest, new) if rest else new
-    return twin

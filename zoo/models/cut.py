@@ -43,13 +43,14 @@ def cut(chain: nn.Sequential, name: str) -> Cut:
 
     Raises UnknownStage with the list of what there is.
     """
-    frozen, trainable = halves(chain, name)
-    boundary = name
-    rest = list(trainable.named_children())
-    while len(rest) > 1 and nothing_to_train(rest[0][1]):
-        boundary, stage = rest.pop(0)
-        frozen.add_module(boundary, stage)
-    if not any(True for _ in chained(rest).parameters()):
+    halves(chain, name)  # raises where there is no such stage
+    steps = _steps(chain)
+    at = max(at for at, (place, _) in enumerate(steps) if f"{place}.".startswith(f"{name}."))
+    while at + 2 < len(steps) and nothing_to_train(steps[at + 1][1]):
+        at += 1
+    boundary = _whole(chain, steps[at][0])
+    frozen, trainable = halves(chain, boundary)
+    if not any(True for _ in trainable.parameters()):
         stages = list(chain)
         early = [
             at for at in range(len(stages)) if not all(map(nothing_to_train, stages[at + 1 :]))
@@ -58,7 +59,26 @@ def cut(chain: nn.Sequential, name: str) -> Cut:
             f"a cut after '{name}' leaves nothing to train",
             f"cut earlier: {listed(chain[: len(early)])}",
         )
-    return Cut(name, boundary, frozen, chained(rest))
+    return Cut(name, boundary, frozen, trainable)
+
+
+def _steps(chain: nn.Sequential, prefix: str = "") -> list[tuple[str, nn.Module]]:
+    """Return what runs one after the other, inside stages that are chains themselves, too."""
+    found: list[tuple[str, nn.Module]] = []
+    for name, stage in chain.named_children():
+        inner = _steps(cast("nn.Sequential", stage), f"{prefix}{name}.") if _is_chain(stage) else []
+        found += inner or [(f"{prefix}{name}", stage)]
+    return found
+
+
+def _whole(chain: nn.Sequential, place: str) -> str:
+    """Return the stage that this place is the end of, if it is the end of one."""
+    while "." in place:
+        stage, _, last = place.rpartition(".")
+        if [name for name, _ in chain.get_submodule(stage).named_children()][-1] != last:
+            break
+        place = stage
+    return place
 
 
 def chained(children: Iterable[tuple[str, nn.Module]]) -> nn.Sequential:
@@ -73,15 +93,20 @@ def listed(chain: nn.Sequential) -> str:
 
 def nothing_to_train(stage: nn.Module) -> bool:
     """Whether a stage gives the same answer in every epoch: no parameters, no chance."""
-    from torch import nn
 
     if any(True for _ in stage.parameters()) or any(True for _ in stage.buffers()):
         return False
-    chance = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
-    return not any(
-        isinstance(part, chance) or "drop" in type(part).__name__.lower()
-        for part in stage.modules()
-    )
+    return not any(_by_chance(part) for part in stage.modules())
+
+
+def _by_chance(part: nn.Module) -> bool:
+    """Return whether a part drops some numbers by chance, or looks at the rest of its batch."""
+    from torch import nn
+
+    if isinstance(part, nn.modules.batchnorm._NormBase):
+        return True
+    drops = "drop" in type(part).__name__.lower()
+    return drops and getattr(part, "p", getattr(part, "drop_prob", 1.0)) != 0
 
 
 def only_head(parts: Cut, chain: nn.Sequential, spec: ModelSpec) -> bool:
@@ -95,12 +120,11 @@ def is_linear(parts: Cut, chain: nn.Sequential, stage: str, shape: tuple[int, ..
     from torch import nn
 
     head = chain.get_submodule(stage)
-    width = int(np.prod(shape))
-    only = sum(p.numel() for p in parts.trainable.parameters())
+    silent = (nn.Sequential, nn.Flatten, nn.Identity, nn.modules.dropout._DropoutNd)
     return (
         isinstance(head, nn.Linear)
-        and head.in_features == width
-        and only == sum(p.numel() for p in head.parameters())
+        and head.in_features == int(np.prod(shape))
+        and all(part is head or isinstance(part, silent) for part in parts.trainable.modules())
     )
 
 

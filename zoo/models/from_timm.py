@@ -1,4 +1,4 @@
-"""What timm knows of its classifiers before one is built: weights, licences, papers, pixels.
+"""What timm knows of its models before one is built: weights, licences, papers, pixels.
 
 timm's package has no accuracies, no sizes of files and no counts: those are not guessed.
 Nothing is downloaded or loaded: `pretrained=True` would unpickle whatever lies in a cache.
@@ -6,11 +6,13 @@ Nothing is downloaded or loaded: `pretrained=True` would unpickle whatever lies 
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+import sys
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
 from zoo.catalog.spec import Fit, ModelSpec, Preprocess, Weights, interpolation
 from zoo.errors import UnknownModel
@@ -63,14 +65,12 @@ def row(name: str, chosen: list[str]) -> ModelSpec:
     cut, head and counts are found by building the model. Raises UnknownModel where pictures are
     not square.
     """
-    import timm
-
     arch = name.partition(".")[0]
     found, paper = config(name), _paper(name)
     weights = [_weights(arch, tag) for tag in chosen]
     return ModelSpec(
         name=f"timm/{name}",
-        family=timm.models.model_entrypoint(arch).__module__.rpartition(".")[2],
+        family=family(name),
         builder="library",
         paper=paper,
         year=_year(paper),
@@ -79,18 +79,59 @@ def row(name: str, chosen: list[str]) -> ModelSpec:
         stages=(),
         cut="",
         head="",
-        num_classes=found.num_classes,
+        num_classes=_count(name, found),
         preprocess=_preprocess(name, found),
         weights=tuple(one for one in weights if one is not None),
     )
 
 
-def construct(name: str, num_classes: int) -> nn.Module:
-    """Return the model with random weights; the name is a plain one, see `library_name`."""
+def construct(name: str, num_classes: int, size: int | None = None) -> nn.Module:
+    """Return the model with random weights; the name is a plain one, see `library_name`.
+
+    size: of the pictures where it is not the model's own; networks that take any are not told.
+    """
     import timm
 
-    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
+    # With pictures of one size the rotary positions are numbers that are kept, and not computed
+    # anew in each pass: only then are the blocks a chain.
+    create = functools.partial(timm.create_model, name, pretrained=False, num_classes=num_classes)
+    if family(name) == "eva":
+        create = functools.partial(create, dynamic_img_size=False)
+    model: nn.Module
+    if size not in (None, config(name).input_size[-1]):
+        try:
+            model = create(img_size=size)
+            return model
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise
+    model = create()
     return model
+
+
+def resampled(name: str, model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return published tensors with positions for the model's size, as timm's own loader does."""
+    import timm
+
+    module = sys.modules[timm.models.model_entrypoint(name.partition(".")[0]).__module__]
+    convert = getattr(module, "checkpoint_filter_fn", None)
+    found: dict[str, Tensor] = convert(dict(tensors), model) if convert else tensors
+    return found
+
+
+def better_size(name: str, tag: str) -> int:
+    """Return the size at which these weights were published as better than at their own; else 0."""
+    found = config(f"{name.partition('.')[0]}.{tag}" if tag else name)
+    side = (found.test_input_size or (0,))[-1]
+    return side if side > found.input_size[-1] else 0
+
+
+def family(name: str) -> str:
+    """Return the file of timm that builds the model."""
+    import timm
+
+    entry = timm.models.model_entrypoint(name.partition(".")[0])
+    return entry.__module__.rpartition(".")[2]
 
 
 def _paper(name: str) -> str:
@@ -108,17 +149,28 @@ def _weights(arch: str, tag: str) -> Weights | None:
     """Return one tag's row; None where only timm's own loaders read the file's format."""
     name = f"{arch}.{tag}" if tag else arch
     found = config(name)
-    if not found.hf_hub_id or found.hf_hub_filename or not found.num_classes:
+    if not found.hf_hub_id or found.hf_hub_filename:
         return None
     return Weights(
         tag=tag,
         url=f"https://huggingface.co/{found.hf_hub_id}/resolve/main/model.safetensors",
         file=f"timm--{name}.safetensors",
-        classes=_class_list(tag, found.num_classes),
+        classes=_class_list(tag, _count(name, found)),
         licence=found.license or "",
         source=f"https://huggingface.co/{found.hf_hub_id}",
         preprocess=_preprocess(name, found),
     )
+
+
+def _count(name: str, found: PretrainedCfg) -> int:
+    """Return how many classes these weights tell apart; none where they give features.
+
+    What CLIP and the Perception Encoder call their head projects the features beside those of a
+    text.
+    """
+    tag = name.partition(".")[2] or found.tag or ""
+    joint = "clip" in name or "clip" in tag or "_pe_core_" in name
+    return 0 if joint and not _class_list(tag, found.num_classes) else int(found.num_classes)
 
 
 def _class_list(tag: str, count: int) -> str:

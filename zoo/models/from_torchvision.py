@@ -6,9 +6,10 @@ Nothing is downloaded or loaded: `weights=` would unpickle whatever lies in a ca
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
 from zoo.catalog.spec import ModelSpec, Preprocess, Weights, interpolation
 
@@ -71,13 +72,27 @@ def row(name: str) -> ModelSpec:
     )
 
 
-def construct(name: str, num_classes: int) -> nn.Module:
-    """Return the model with random weights."""
+def construct(name: str, num_classes: int, size: int | None = None) -> nn.Module:
+    """Return the model with random weights. size: of the pictures, where it is not its own."""
     from torchvision import models
 
-    options = _OPTIONS.get(name, {})
+    options: dict[str, object] = {**_OPTIONS.get(name, {})}
+    if size is not None and name.startswith("vit_"):
+        options["image_size"] = size
     made: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **options)
     return made
+
+
+def resampled(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return published tensors with positions for the model's size, by torchvision's own means."""
+    from torchvision.models import VisionTransformer
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
+    if not isinstance(model, VisionTransformer):
+        return tensors
+    side, patch = model.image_size, model.patch_size
+    found: dict[str, Tensor] = interpolate_embeddings(side, patch, OrderedDict(tensors))
+    return found
 
 
 def _paper(doc: str) -> tuple[str, int]:

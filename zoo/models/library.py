@@ -15,7 +15,7 @@ from functools import cache
 from typing import NoReturn
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from zoo.catalog import library_name
 from zoo.catalog.conditions import matches
@@ -23,7 +23,10 @@ from zoo.catalog.spec import ModelSpec
 from zoo.errors import UnknownModel, nearest
 from zoo.models import from_timm, from_torchvision
 from zoo.models.meter import measure, meta_twin
-from zoo.models.structure import NotAChain, assemble, find_structure
+from zoo.models.pieces import ON_FEATURES, on_features
+from zoo.models.structure import NotAChain, Structure, assemble, features_structure, find_structure
+
+CLASSES = 11  # of the head under which a model without a classifier is measured
 
 
 @cache
@@ -48,7 +51,8 @@ def timm_spec(name: str) -> ModelSpec:
     if tag and tag not in tags:
         _refuse("timm", name, [f"{arch}.{other}" for other in tags] or [arch])
     ordered = sorted(tags, key=lambda other: other != tag) if tag else tags
-    return _with_structure(from_timm.row(name, ordered), from_timm.config(name).classifier)
+    row = from_timm.row(name, ordered)
+    return _with_structure(row, _head_hint(row))
 
 
 def names(library: str) -> list[str]:
@@ -74,9 +78,8 @@ def _torchvision_row(name: str) -> ModelSpec:
 def _timm_rows(found: list[str]) -> Iterable[ModelSpec]:
     for name in found:
         _, _, rest = name.partition("/")
-        if from_timm.config(rest).num_classes:
-            with suppress(UnknownModel):  # not square
-                yield from_timm.row(rest, [rest.partition(".")[2]])
+        with suppress(UnknownModel):  # not square
+            yield from_timm.row(rest, [rest.partition(".")[2]])
 
 
 def measured(row: ModelSpec) -> ModelSpec:
@@ -94,55 +97,99 @@ def build(spec: ModelSpec, num_classes: int) -> nn.Sequential:
     known = from_timm.architectures() if library == "timm" else from_torchvision.names()
     if (rest.partition(".")[0] if library == "timm" else rest) not in known:
         _refuse(library, rest, known)
-    model = _construct(spec.name, num_classes)
+    if spec.published == ON_FEATURES:
+        return on_features(_construct(spec.name, 0, spec.preprocess.size), num_classes)
+    model = _construct(spec.name, num_classes, spec.preprocess.size)
     try:
-        return assemble(model, spec.stages, spec.published_head)
+        return assemble(model, spec.stages, spec.published)
     except (KeyError, AttributeError) as error:
         raise UnknownModel(
             f"{spec.name} has no stage {error}", "was run.json edited? Train anew"
         ) from error
 
 
-def _construct(name: str, num_classes: int) -> nn.Module:
+def measured_anew(row: ModelSpec) -> ModelSpec:
+    """Return a full row whose size was changed with what is found at that size."""
+    return _with_structure(row, _head_hint(row))
+
+
+def resampled(spec: ModelSpec, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return published tensors, under their names, with positions for the row's size."""
+    library, rest = library_name(spec.name)
+    model = skeleton(spec, spec.num_classes)
+    if library == "timm":
+        return from_timm.resampled(rest, model, tensors)
+    return from_torchvision.resampled(model, tensors)
+
+
+def better_size(spec: ModelSpec, tag: str) -> int:
+    """Return the size at which a tag's weights were published as better; 0 where none is."""
+    library, rest = library_name(spec.name)
+    known = {one.tag for one in spec.weights}
+    return from_timm.better_size(rest, tag if tag in known else "") if library == "timm" else 0
+
+
+def _construct(name: str, num_classes: int, size: int | None = None) -> nn.Module:
     library, rest = library_name(name)
     construct = from_timm.construct if library == "timm" else from_torchvision.construct
-    return construct(rest, num_classes)
+    return construct(rest, num_classes, size)
+
+
+def _head_hint(row: ModelSpec) -> object:
+    library, rest = library_name(row.name)
+    return from_timm.config(rest).classifier if library == "timm" else None
 
 
 def _with_structure(row: ModelSpec, head_hint: object) -> ModelSpec:
     """Return the row with what only the model tells: stages, cut, head and all that is counted."""
-    if row.num_classes < 1:
-        raise UnknownModel(
-            f"{row.name} gives features, not classes",
-            f"choose a classifier: `zoo list 'timm/*{row.family}*'`",
-        )
+    classes = row.num_classes or CLASSES
     try:
-        found = find_structure(lambda: _skeleton(row), head_hint, row.num_classes, row.preprocess)
+        found = find_structure(lambda: skeleton(row, classes), head_hint, classes, row.preprocess)
     except NotAChain as error:
-        raise UnknownModel(
-            f"{row.name} cannot be used: {error}", "choose another model: `zoo list`"
-        ) from error
-    chain = assemble(_skeleton(row), found.stages, found.published_head)
+        row, found = _on_features(row, error)
+    row = replace(
+        row, stages=found.stages, cut=found.cut, head=found.head, published=found.published
+    )
+    if found.published == ON_FEATURES:
+        chain = on_features(skeleton(row, 0), classes)
+    else:
+        chain = assemble(skeleton(row, classes), found.stages, found.published)
     infos = measure(chain, row.preprocess)
+    head = (
+        0 if row.num_classes else sum(p.numel() for p in chain.get_submodule(row.head).parameters())
+    )
     return replace(
         row,
-        stages=found.stages,
-        cut=found.cut,
-        head=found.head,
-        published_head=found.published_head,
-        params=sum(info.params for info in infos),
+        params=sum(info.params for info in infos) - head,
         macs=sum(info.macs for info in infos),
         activations=max(info.activations for info in infos),
     )
 
 
-def _skeleton(row: ModelSpec) -> nn.Module:
-    """Return the model on the meta device: shapes and no data."""
+def _on_features(row: ModelSpec, why: NotAChain) -> tuple[ModelSpec, Structure]:
+    """Return the row of a model that is used without its classifier. Raises UnknownModel."""
+    try:
+        if not row.name.startswith("timm/"):
+            raise why
+        whole, bare = skeleton(row, row.num_classes or CLASSES), skeleton(row, 0)
+        found = features_structure(bare, row.preprocess)
+    except Exception as error:  # the models' own errors have no common type
+        raise UnknownModel(
+            f"{row.name} cannot be used: {why}" + ("" if error is why else f"; {error}"),
+            "choose another model: `zoo list`",
+        ) from error
+    extra = whole.state_dict().keys() - bare.state_dict().keys()
+    return replace(row, num_classes=0, ignore=(*row.ignore, *sorted(extra))), found
+
+
+def skeleton(row: ModelSpec, classes: int) -> nn.Module:
+    """Return the model for the row's size on the meta device: shapes and no data."""
+    size = row.preprocess.size
     try:
         with torch.device("meta"):
-            return _construct(row.name, row.num_classes)
+            return _construct(row.name, classes, size)
     except Exception:  # a constructor that computes with its tensors
-        return meta_twin(_construct(row.name, row.num_classes))
+        return meta_twin(_construct(row.name, classes, size))
 
 
 def _refuse(library: str, name: str, known: list[str], other_task: bool = False) -> NoReturn:

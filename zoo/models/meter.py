@@ -39,7 +39,7 @@ class StageInfo:
 def measure(chain: nn.Sequential, preprocess: Preprocess) -> list[StageInfo]:
     """Return one record per stage, in order; shapes are of one picture, without N."""
     side = preprocess.size
-    twin = meta_twin(chain).eval()
+    twin = meta_twin(chain).eval().requires_grad_(False)  # the counter asks for gradients else
     picture = x = torch.empty(1, preprocess.channels, side, side, device="meta")
     memory = Live([*twin.parameters(), *twin.buffers()])
     memory.add(picture)

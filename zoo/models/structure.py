@@ -4,8 +4,8 @@ A model and the chain of its children are both run on the meta device, where ten
 no data, and every operator is written down with what it was given. The chain is accepted only if
 the two records are the same, operator by operator and operand by operand, in eval and in train
 mode: then the outputs are equal for every input, to the last bit. That costs milliseconds whatever
-the size of the model. A model whose children are not a chain becomes `backbone` (itself without
-its head) and `head`, proved in the same way.
+the size of the model. Where the children are not a chain, the stages of `pieces` are tried, and at
+last `backbone` (the model without its head) and `head`, all proved in the same way.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from zoo.catalog.spec import Preprocess
+from zoo.catalog.spec import Preprocess, Published, published_name
+from zoo.models import pieces
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """The stages of a chain, its default cut, its head; see ModelSpec for `published_head`."""
+    """The stages of a chain, its default cut, its head; see ModelSpec for `published`."""
 
     stages: tuple[str, ...]
     cut: str
     head: str
-    published_head: str = ""
+    published: Published = ()
 
 
 class NotAChain(Exception):
@@ -59,32 +60,54 @@ def _find(
     if warm:
         model.eval()(x)
     proof = _Proof(model, x)
-    for stages in _forms(model, head):
-        chain = assemble(model, stages, "")
-        if list(chain.state_dict()) == proof.keys and proof.holds(chain):
-            return Structure(stages, _cut(chain, head), head)
-    split = assemble(model, ("backbone", "head"), head)
-    if not _has_parameters(split[0]) or not proof.holds(split):
-        raise NotAChain(f"its answer is more than its last layer ({head}) on top of the rest")
-    return Structure(("backbone", "head"), "backbone", "head", head)
+    for stages, published in _forms(model, head):
+        chain = assemble(model, stages, published)
+        if proof.holds(chain, published):
+            name = "head" if published else head
+            return Structure(stages, _cut(chain, name), name, published)
+    raise NotAChain(f"its answer is more than its last layer ({head}) on top of the rest")
 
 
-def assemble(model: nn.Module, stages: tuple[str, ...], published_head: str) -> nn.Sequential:
-    """Return the chain of these stages; those that the model does not have are inserted.
+def features_structure(model: nn.Module, preprocess: Preprocess) -> Structure:
+    """Return the whole model under a new head, as its own classifier is more than one layer.
 
-    With `published_head` the model itself becomes the backbone, and loses that layer.
+    model: without its classifier, on the meta device. Raises NotAChain where its features are not
+    one row a picture.
     """
-    if published_head:
-        head = model.get_submodule(published_head)
-        parent, _, name = published_head.rpartition(".")
-        setattr(model.get_submodule(parent), name, nn.Identity())
-        return nn.Sequential(OrderedDict(backbone=model, head=head))
-    made: dict[str, nn.Module] = {
-        "flatten": nn.Flatten(),
-        "avgpool": nn.AdaptiveAvgPool2d((1, 1)),
-        **dict(model.named_children()),
-    }
-    return nn.Sequential(OrderedDict((name, made[name]) for name in stages))
+    x = torch.empty(2, preprocess.channels, preprocess.size, preprocess.size, device="meta")
+    with torch.no_grad():
+        features = model.eval()(x)
+    shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+    if shape != (2, pieces.width(model)):
+        raise NotAChain(f"without its classifier it gives {shape}, and not a row of features")
+    return Structure(("backbone", "head"), "backbone", "head", pieces.ON_FEATURES)
+
+
+def assemble(model: nn.Module, stages: tuple[str, ...], published: Published) -> nn.Sequential:
+    """Return the chain of these stages; those that the model does not have are inserted."""
+    head = dict(published).get("head.", "").rstrip(".")
+    if not published:
+        made: dict[str, nn.Module] = {
+            "flatten": nn.Flatten(),
+            "avgpool": nn.AdaptiveAvgPool2d((1, 1)),
+            **dict(model.named_children()),
+        }
+        return nn.Sequential(OrderedDict((name, made[name]) for name in stages))
+    forms = {form[0]: form[1] for form in _pieced(model, head)}
+    if stages not in forms:
+        raise KeyError(stages[0])
+    return forms[stages]
+
+
+def _pieced(
+    model: nn.Module, head: str
+) -> Iterator[tuple[tuple[str, ...], nn.Sequential, Published]]:
+    """Yield the forms whose stages are no children of the model, finest first."""
+    for form in (pieces.pooled, pieces.tokens, pieces.backbone):
+        found = form(model, head)
+        if found:
+            chain, published = found
+            yield tuple(name for name, _ in chain.named_children()), chain, published
 
 
 def _head_name(model: nn.Module, hint: object, num_classes: int) -> str:
@@ -101,8 +124,17 @@ def _gives(module: nn.Module, num_classes: int) -> bool:
     return isinstance(module, nn.Linear) and module.out_features == num_classes
 
 
-def _forms(model: nn.Module, head: str) -> Iterator[tuple[str, ...]]:
-    """Return the ways in which the model's children, in order, may be a chain, finest first."""
+def _forms(model: nn.Module, head: str) -> Iterator[tuple[tuple[str, ...], Published]]:
+    """Yield the ways in which the model may be a chain, the finest first."""
+    pieced = [(stages, published) for stages, _, published in _pieced(model, head)]
+    yield from pieced[:-1]
+    for stages in _rows_of_children(model, head):
+        yield stages, ()
+    yield pieced[-1]
+
+
+def _rows_of_children(model: nn.Module, head: str) -> Iterator[tuple[str, ...]]:
+    """Yield the model's children, in order, with the pooling that its forward may add."""
     children = tuple(name for name, _ in model.named_children())
     at = children.index(head.split(".")[0])
     if not any(_has_parameters(model.get_submodule(name)) for name in children[:at]):
@@ -118,10 +150,20 @@ def _forms(model: nn.Module, head: str) -> Iterator[tuple[str, ...]]:
 
 
 def _cut(chain: nn.Sequential, head: str) -> str:
-    """Return the last stage with parameters before the one that holds the head."""
+    """Return the last place with parameters before the head; in the head's own stage, all of it.
+
+    What that stage has before the layer (norm, a hidden layer with its ReLU) was trained, too.
+    """
+    top, _, inner = head.partition(".")
+    own = chain.get_submodule(top)
+    if type(own) is nn.Sequential and isinstance(chain.get_submodule(head), nn.Linear):
+        inside = [name for name, _ in own.named_children()]
+        first = own[: inside.index(inner)] if inner in inside else nn.Sequential()
+        if _has_parameters(first):
+            return f"{top}.{inside[len(first) - 1]}"
     cut = ""
     for name, stage in chain.named_children():
-        if name == head.split(".")[0]:
+        if name == top:
             break
         if _has_parameters(stage):
             cut = name
@@ -148,7 +190,15 @@ class _Proof:
         with suppress(Exception):  # some cannot train on a batch of 2: then neither can the chain
             self._train = self._record([model.train()])
 
-    def holds(self, chain: nn.Sequential) -> bool:
+    def holds(self, chain: nn.Sequential, published: Published) -> bool:
+        """Whether the chain has the model's tensors, under these names, and computes the same."""
+        names = [published_name(name, published) for name in chain.state_dict()]
+        if (sorted(names) if published else names) != (
+            sorted(self.keys) if published else self.keys
+        ):
+            return False
+        if not any(_has_parameters(stage) for stage in list(chain)[:-1]):
+            return False
         try:
             if self._record(chain.eval()) != self._eval:
                 return False

@@ -130,6 +130,8 @@ def _default_stage(net: Network) -> tuple[str, str]:
             f"{net.spec.name} has no stage before its head {net.spec.head}",
             f"name one with --stage: {', '.join(dict(net.chain.named_children()))}",
         )
+    if not net.spec.num_classes:
+        return stage, "the features that the model gives"
     return stage, f"what the head {net.spec.head} sees"
 
 

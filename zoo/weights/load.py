@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.catalog.spec import ModelSpec
+from zoo.catalog.spec import ModelSpec, published_name
 from zoo.errors import WeightsError
 from zoo.weights import wrapped
 from zoo.weights.read import must_be_finite, read
@@ -16,25 +18,42 @@ if TYPE_CHECKING:
     from torch import nn
 
     Tensors = dict[str, torch.Tensor]
+    Resample = Callable[[Tensors], Tensors]
 
 NAMED = 5  # tensors in an error message
 MOST = 0.5  # of the network's names: so many behind a prefix, and it is the one that is meant
+_RESAMPLED = "its positions, resampled for this size of pictures"
 COUNTER = "num_batches_tracked"  # of BatchNorm; files from before torch 0.4.1 lack it
 
 
-def load(chain: nn.Sequential, spec: ModelSpec, path: Path, *, except_head: bool = False) -> str:
+def load(
+    chain: nn.Sequential,
+    spec: ModelSpec,
+    path: Path,
+    *,
+    except_head: bool = False,
+    resample: Resample | None = None,
+) -> str:
     """Load a weights file into `chain`, all of it or nothing; return what of the file was taken.
 
     Which is nothing where all of it was. except_head: whatever the file holds for `spec.head` is
-    left out, and the chain's own is kept. Floats of 16 and 64 bits become those of the chain;
-    other types must be equal. Raises WeightsError that names up to five tensors that differ.
+    left out, and the chain's own is kept. resample: takes tensors of other shapes, under their
+    published names, to the chain's size of pictures. Floats of 16 and 64 bits become those of the
+    chain; other types must be equal. Raises WeightsError that names up to five tensors that differ.
     """
+    except_head = except_head or not (spec.num_classes or spec.task == "reconstruct")
     own = chain.state_dict()
     wanted = {n: tensor for n, tensor in own.items() if not (except_head and _in_head(n, spec))}
     found = read(path, finite=False)
 
     def as_own(group: Tensors) -> tuple[Tensors, str]:
-        return _with_head(_as_in_chain(group, spec, own), wanted, own, spec)
+        named = _as_in_chain(group, spec, own)
+        if resample is None or not _of_other_shapes(named, wanted):
+            return _with_head(named, wanted, own, spec)
+        with suppress(Exception):  # a library's own conversions raise anything
+            named = _as_in_chain(resample(group), spec, own)
+        found, note = _with_head(named, wanted, own, spec)
+        return found, "; ".join(filter(None, (_RESAMPLED, note)))
 
     def fits(group: Tensors) -> bool:
         return not _misfits(wanted, as_own(group)[0])
@@ -53,6 +72,10 @@ def load(chain: nn.Sequential, spec: ModelSpec, path: Path, *, except_head: bool
     return "; ".join(filter(None, (choice.note, note, _rounded(taken, values))))
 
 
+def _of_other_shapes(found: Tensors, wanted: Tensors) -> bool:
+    return any(name in found and found[name].shape != wanted[name].shape for name in wanted)
+
+
 def _in_head(name: str, spec: ModelSpec) -> bool:
     return name.startswith(spec.head + ".")
 
@@ -60,8 +83,9 @@ def _in_head(name: str, spec: ModelSpec) -> bool:
 def _as_in_chain(found: Tensors, spec: ModelSpec, own: Tensors) -> Tensors:
     """Leave out what this chain has no place for, and call the rest as the chain does."""
     found = {name: t for name, t in found.items() if not name.startswith(spec.ignore)}
-    if spec.published_head:
-        renamed = {_chain_name(name, spec): tensor for name, tensor in found.items()}
+    if spec.published:
+        ours = {published_name(name, spec.published): name for name in own}
+        renamed = {ours.get(name, name): tensor for name, tensor in found.items()}
         # Our own run files have the chain's names already. Counted, because a library's model
         # may well have a part that is called `backbone` or `head`.
         if len(renamed.keys() & own.keys()) > len(found.keys() & own.keys()):
@@ -69,20 +93,9 @@ def _as_in_chain(found: Tensors, spec: ModelSpec, own: Tensors) -> Tensors:
     return {name: t for name, t in found.items() if name in own or not name.endswith(COUNTER)}
 
 
-def _chain_name(name: str, spec: ModelSpec) -> str:
-    if name.startswith(spec.published_head + "."):
-        return spec.head + name.removeprefix(spec.published_head)
-    return f"backbone.{name}"
-
-
 def _names_in_files(wanted: Tensors, spec: ModelSpec) -> set[str]:
-    """Return what the wanted tensors may be called in a file: as in the chain, or as published."""
-    names = set(wanted)
-    if spec.published_head:
-        names |= {name.removeprefix("backbone.") for name in wanted}
-        heads = [name.removeprefix(spec.head) for name in wanted if _in_head(name, spec)]
-        names |= {spec.published_head + rest for rest in heads}
-    return names
+    """What the wanted tensors may be called in a file: as in the chain, or as published."""
+    return set(wanted) | {published_name(name, spec.published) for name in wanted}
 
 
 def _with_head(

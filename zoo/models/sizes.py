@@ -1,0 +1,72 @@
+"""A network for pictures of another size than its own: its row, or which sizes it takes.
+
+Convolutions with a pooling behind them take any size that leaves a map at their end. Transformers
+are built anew by their library for another size, and their positions are resampled by it when
+published weights are loaded (`library.resampled`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+
+import torch
+
+from zoo.catalog.spec import ModelSpec
+from zoo.errors import UsageError
+from zoo.models import assembly
+from zoo.models.meter import passes
+
+_STEPS = (32, 16, 14)  # of sizes that networks take: pixels that make a place of the last map
+
+
+@cache
+def sized(spec: ModelSpec, size: int) -> ModelSpec:
+    """Return the row for pictures of size x size. Raises UsageError with those that it takes."""
+    if size == spec.preprocess.size:
+        return spec
+    row = _of_size(spec, size)
+    if not _takes(row):
+        known = ", ".join(map(str, sorted({spec.preprocess.size, *_near(spec, size)})))
+        raise UsageError(
+            f"{spec.name} takes no pictures of {size} x {size} pixels",
+            f"it takes {known}; leave --size out for {spec.preprocess.size}",
+        )
+    if spec.builder != "library":
+        return row
+    from zoo.models import library
+
+    return library.measured_anew(row)
+
+
+def _of_size(spec: ModelSpec, size: int) -> ModelSpec:
+    """Return the row with the size in its own Preprocess and in those of its weights."""
+    weights = [replace(one, preprocess=replace(one.preprocess, size=size)) for one in spec.weights]
+    return replace(spec, preprocess=replace(spec.preprocess, size=size), weights=tuple(weights))
+
+
+def _takes(row: ModelSpec) -> bool:
+    """Return whether the network can be built for the row's size and gets through one picture."""
+    try:
+        if row.builder == "library":
+            from zoo.models import library
+
+            model = library.skeleton(row, row.num_classes)
+        else:
+            with torch.device("meta"):
+                model = assembly.build(row)
+        passes(model, row.preprocess)
+    except Exception:  # the networks' own errors have no common type
+        return False
+    return True
+
+
+def _near(spec: ModelSpec, size: int) -> Iterator[int]:
+    """Yield the nearest sizes that the network takes, below and above."""
+    for step in _STEPS:
+        below = size // step * step
+        taken = [n for n in (below, below + step) if n > 0 and _takes(_of_size(spec, n))]
+        if taken:
+            yield from taken
+            return
