@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import catalog, weights
+from zoo import catalog, network_published, weights
 from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.device import seed_all
 from zoo.errors import RunError, WeightsError, first_line
 from zoo.records import EDITED
 from zoo.run import Run
+from zoo.weights import Repository
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,23 +76,49 @@ def pretrained(
     if chosen is None:
         return _drawn(spec, None, variant, seed)
     seed_all("weights", seed)
-    if isinstance(chosen, Weights):  # first: a missing file is told before a network is built
-        like: Weights | None = chosen
-        path = weights.find(chosen, progress=progress, model=spec.name)
-        origin = {"tag": chosen.tag, "file": chosen.file, "licence": chosen.licence}
-    else:
+    spec, start = _start(spec, chosen, progress)  # first: a missing file is told before building
+    chain = models.build(spec, variant=variant)
+    taken = weights.load(chain, spec, start.path, except_head=except_head)
+    if taken and not isinstance(chosen, Weights):
+        start.origin["taken"] = taken
+    preprocess = start.preprocess or spec.preprocess
+    if isinstance(chosen, Repository):
+        network_published.must_take(chain, preprocess, spec.name, chosen)
+    return Network(spec, spec, chain, preprocess, start.names, start.origin, variant=variant,
+                   source=start.path)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A file of weights and what is known of it."""
+
+    path: Path
+    origin: dict[str, Any]
+    preprocess: Preprocess | None
+    names: tuple[str, ...]
+
+
+def _start(
+    spec: ModelSpec, chosen: Weights | Path | Repository, progress: Progress | None
+) -> tuple[ModelSpec, _Start]:
+    """Return the file to start from, and the row of the network that it is for."""
+    labels: tuple[str, ...] = ()
+    if isinstance(chosen, Path):
         like, path = spec.default_weights, chosen
         origin = {"tag": "file", "file": str(path.absolute())}
-    chain = models.build(spec, variant=variant)
-    taken = weights.load(chain, spec, path, except_head=except_head)
-    if taken and isinstance(chosen, Path):
-        origin["taken"] = taken
-    preprocess = like.preprocess if like else spec.preprocess
-    names = class_names(like.classes if like else "", spec.num_classes)
-    return Network(spec, spec, chain, preprocess, names, origin, variant=variant, source=path)
+    elif isinstance(chosen, Weights):
+        like, path = chosen, weights.find(chosen, progress=progress, model=spec.name)
+        origin = {"tag": like.tag, "file": like.file, "licence": like.licence}
+    else:
+        config, path = weights.fetched(chosen, progress)
+        (spec, like), labels = network_published.row_of(spec, config, chosen), config.labels
+        kept = path.name if chosen.folder is None else str(path.absolute())
+        origin = {"tag": like.tag, "file": kept, "licence": like.licence}
+    names = labels or class_names(like.classes if like else "", spec.num_classes)
+    return spec, _Start(path, origin, like.preprocess if like else None, names)
 
 
-def _chosen(spec: ModelSpec, name: str, choice: str | None) -> Weights | Path | None:
+def _chosen(spec: ModelSpec, name: str, choice: str | None) -> Weights | Path | Repository | None:
     """Return what `--weights` names. Raises WeightsError where a default is not there either."""
     chosen = weights.choose(spec, choice)
     if chosen is None and choice is None:

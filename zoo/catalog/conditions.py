@@ -18,10 +18,10 @@ class Wanted:
     """Conditions on a row; those that are None ask for nothing.
 
     pattern: a glob (`resnet*`) or a part of the name, see `is_named`. max_memory: bytes of a
-    forward pass of one picture, see ModelSpec. min_acc1 (percent) and licence look at the weights that are used unless
-    others are asked for, since those are what a list shows. licence: `permissive` (Apache, BSD,
-    MIT, CC-BY, CC0, unrestricted use) or the start of a licence's name; a row without weights
-    passes `permissive`.
+    forward pass of one picture, see ModelSpec. min_acc1 (percent) and licence look at the weights
+    that are used unless others are asked for, since those are what a list shows. licence:
+    `permissive` (Apache, BSD, MIT, CC-BY, CC0, unrestricted use) or the start of a licence's name;
+    a row without weights passes `permissive`.
     trained: rows with published weights only. What is not known meets no condition.
     """
 

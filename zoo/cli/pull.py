@@ -79,8 +79,12 @@ def choose(name: str, tag: str | None) -> tuple[ModelSpec, Weights]:
     else:
         spec = catalog.find(name)
     from zoo import weights
+    from zoo.network_published import row_of
 
     chosen = weights.choose(spec, tag)
+    if isinstance(chosen, weights.Repository) and chosen.folder is None:
+        config, _ = weights.fetched(chosen)
+        _, chosen = row_of(spec, config, chosen)
     if not isinstance(chosen, Weights):
         raise WeightsError(
             f"{name} has no published weights" + (f" '{tag}'" if tag else ""),
