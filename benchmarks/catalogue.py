@@ -16,11 +16,12 @@ from __future__ import annotations
 import argparse
 import csv
 import gc
+import json
 import re
 import resource
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -30,7 +31,9 @@ import torch
 from torch import nn
 
 from zoo.catalog import libraries
+from zoo.catalog.shelves import WORTH_TRYING
 from zoo.catalog.spec import ModelSpec, Weights
+from zoo.disk import replacing
 from zoo.models import library
 from zoo.models.meter import measure
 
@@ -99,7 +102,7 @@ def measured(row: ModelSpec) -> Counts:
 
 
 def _write(rows: list[ModelSpec], known: dict[str, Counts], made: dict[str, str]) -> None:
-    libraries.write([_filled(row, known.get(_unit(row))) for row in rows], made)
+    write_table([_filled(row, known.get(_unit(row))) for row in rows], made)
 
 
 def _filled(row: ModelSpec, counts: Counts | None) -> ModelSpec:
@@ -123,10 +126,12 @@ def _unit(row: ModelSpec) -> str:
     return f"{row.name.partition('.')[0]} {row.num_classes} {row.preprocess.size}"
 
 
-def _cheap_first(unit: tuple[str, ModelSpec]) -> tuple[int, int, str]:
+def _cheap_first(unit: tuple[str, ModelSpec]) -> tuple[bool, int, int, str]:
+    """Return what small networks come first by; before them what a plain list shows."""
     row = unit[1]
     found = [place for place, word in enumerate(LATE) if word and word in row.name]
-    return max(found, default=LATE.index("")), row.preprocess.size, row.name
+    late = max(found, default=LATE.index(""))
+    return row.name not in WORTH_TRYING, late, row.preprocess.size, row.name
 
 
 @contextmanager
@@ -140,6 +145,54 @@ def _seconds(most: int) -> Iterator[None]:
         yield
     finally:
         signal.alarm(0)
+
+
+# The table
+
+
+def write_table(rows: Iterable[ModelSpec], made: Mapping[str, str]) -> None:
+    """Write the table anew."""
+    kinds: list[str] = []
+    lines = ["\t".join(line) for row in rows for line in _lines(row, kinds)]
+    head = json.dumps({"made": dict(made), "preprocess": [json.loads(kind) for kind in kinds]})
+    with replacing(libraries.TABLE) as temporary:
+        temporary.write_text(
+            "\n".join([head, "\t".join(libraries.COLUMNS), *lines]) + "\n", "utf-8"
+        )
+
+
+def _lines(row: ModelSpec, kinds: list[str]) -> Iterator[list[str]]:
+    for one in row.weights or (None,):
+        how = one.preprocess if one else row.preprocess
+        kind = json.dumps({key: how.to_dict()[key] for key in libraries.KEPT})
+        if kind not in kinds:
+            kinds.append(kind)
+        begin = [row.name, row.family, row.paper, row.year, row.num_classes, how.size,
+                 kinds.index(kind), row.params, row.macs, row.activations]  # fmt: skip
+        end: list[object] = [""] * 8
+        if one:
+            url, source = one.url, one.source
+            if row.name.startswith("timm/"):
+                url, source = (
+                    url.removeprefix(libraries.HUB).removesuffix("/resolve/main/model.safetensors"),
+                    "",
+                )
+                url = "" if url == row.name else url
+            end = [
+                one.tag,
+                url,
+                source,
+                one.classes,
+                one.licence,
+                one.acc1,
+                one.acc5,
+                one.mebibytes,
+            ]
+        yield [_said(value) for value in begin] + [_said(value) for value in end]
+
+
+def _said(value: object) -> str:
+    return "" if value in (None, 0) and value is not False else str(value)
 
 
 # Accuracies

@@ -36,7 +36,7 @@ MAY: dict[str, set[str]] = {
     "engine": ENGINE,
     "network": {"catalog", "device", "models", "network_published", "records", "run", "weights"},
     "network_published": {"catalog", "models", "weights"},
-    "network_ref": LOW | {"engine", "network", "records", "run", "weights"},
+    "network_ref": LOW | {"engine", "network", "network_published", "records", "run", "weights"},
     "features": LOW | {"engine", "weights"},
     "train": ENGINE | {"engine", "features", "metrics"},
     "finetune": VERB,

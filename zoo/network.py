@@ -76,7 +76,9 @@ def pretrained(
     if chosen is None:
         return _drawn(spec, None, variant, seed)
     seed_all("weights", seed)
-    spec, start = _start(spec, chosen, progress)  # first: a missing file is told before building
+    spec, start = network_published.start(
+        spec, chosen, progress
+    )  # first: a missing file is told before building
     chain = models.build(spec, variant=variant)
     taken = weights.load(chain, spec, start.path, except_head=except_head)
     if taken and not isinstance(chosen, Weights):
@@ -86,36 +88,6 @@ def pretrained(
         network_published.must_take(chain, preprocess, spec.name, chosen)
     return Network(spec, spec, chain, preprocess, start.names, start.origin, variant=variant,
                    source=start.path)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """A file of weights and what is known of it."""
-
-    path: Path
-    origin: dict[str, Any]
-    preprocess: Preprocess | None
-    names: tuple[str, ...]
-
-
-def _start(
-    spec: ModelSpec, chosen: Weights | Path | Repository, progress: Progress | None
-) -> tuple[ModelSpec, _Start]:
-    """Return the file to start from, and the row of the network that it is for."""
-    labels: tuple[str, ...] = ()
-    if isinstance(chosen, Path):
-        like, path = spec.default_weights, chosen
-        origin = {"tag": "file", "file": str(path.absolute())}
-    elif isinstance(chosen, Weights):
-        like, path = chosen, weights.find(chosen, progress=progress, model=spec.name)
-        origin = {"tag": like.tag, "file": like.file, "licence": like.licence}
-    else:
-        config, path = weights.fetched(chosen, progress)
-        (spec, like), labels = network_published.row_of(spec, config, chosen), config.labels
-        kept = path.name if chosen.folder is None else str(path.absolute())
-        origin = {"tag": like.tag, "file": kept, "licence": like.licence}
-    names = labels or class_names(like.classes if like else "", spec.num_classes)
-    return spec, _Start(path, origin, like.preprocess if like else None, names)
 
 
 def _chosen(spec: ModelSpec, name: str, choice: str | None) -> Weights | Path | Repository | None:
@@ -154,17 +126,6 @@ def _drawn(spec: ModelSpec, classes: int | None, variant: Variant, seed: int) ->
 def is_run_file(path: Path) -> bool:
     """Whether this is the network of a run, and not another file that lies beside a run.json."""
     return path.name == "model.safetensors" and (path.parent / "run.json").exists()
-
-
-def class_names(listed: str, count: int) -> tuple[str, ...]:
-    """Return the names of a list of the catalogue, or numbers where there is no such list."""
-    from zoo.catalog import classes
-    from zoo.errors import ZooError
-
-    try:
-        return classes.names(listed)
-    except ZooError:
-        return tuple(str(number) for number in range(count))
 
 
 def of_run(run: Run, expected: str | None = None, variant: Variant | None = None) -> Network:

@@ -1,10 +1,16 @@
-"""The row of weights that were published with a config: what timm's registry says to it."""
+"""The file that a network starts from and what is known of it: its row, its classes, its pixels.
+
+Of weights that were published with a config.json, timm's registry has a say in it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from zoo import weights as store
 from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.errors import WeightsError, first_line, nearest
 from zoo.weights.repository import Config, Repository
@@ -13,7 +19,49 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+Progress = Callable[[int, int | None], None]
 _PREPARED = ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A file of weights and what is known of it."""
+
+    path: Path
+    origin: dict[str, Any]
+    preprocess: Preprocess | None
+    names: tuple[str, ...]
+
+
+def start(
+    spec: ModelSpec, chosen: Weights | Path | Repository, progress: Progress | None
+) -> tuple[ModelSpec, Start]:
+    """Return the file to start from, and the row of the network that it is for."""
+    labels: tuple[str, ...] = ()
+    if isinstance(chosen, Path):
+        like, path = spec.default_weights, chosen
+        origin = {"tag": "file", "file": str(path.absolute())}
+    elif isinstance(chosen, Weights):
+        like, path = chosen, store.find(chosen, progress=progress, model=spec.name)
+        origin = {"tag": like.tag, "file": like.file, "licence": like.licence}
+    else:
+        config, path = store.fetched(chosen, progress)
+        (spec, like), labels = row_of(spec, config, chosen), config.labels
+        kept = path.name if chosen.folder is None else str(path.absolute())
+        origin = {"tag": like.tag, "file": kept, "licence": like.licence}
+    names = labels or class_names(like.classes if like else "", spec.num_classes)
+    return spec, Start(path, origin, like.preprocess if like else None, names)
+
+
+def class_names(listed: str, count: int) -> tuple[str, ...]:
+    """Return the names of a list of the catalogue, or numbers where there is no such list."""
+    from zoo.catalog import classes
+    from zoo.errors import ZooError
+
+    try:
+        return classes.names(listed)
+    except ZooError:
+        return tuple(str(number) for number in range(count))
 
 
 def row_of(spec: ModelSpec, config: Config, source: Repository) -> tuple[ModelSpec, Weights]:

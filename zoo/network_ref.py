@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo import catalog, network, records, weights
+from zoo import catalog, network, network_published, records, weights
 from zoo.catalog import Preprocess, Weights
 from zoo.data.samples import evenly
 from zoo.disk import read_sealed, write_sealed
@@ -103,7 +103,7 @@ def classifier_of_name(name: str, choice: str | None, progress: Progress | None)
                 chosen.preprocess,
                 lambda: network.pretrained(name, choice, progress=progress).chain,
             )
-            return Classifier(ref, network.class_names(chosen.classes, row.num_classes))
+            return Classifier(ref, network_published.class_names(chosen.classes, row.num_classes))
     net = network.pretrained(name, choice, progress=progress)
     made, tensors = made_of(net.spec, net.variant), weights.digest_of_state(net.chain.state_dict())
     ref = NetworkRef(name, made, tensors, None, net.preprocess, lambda: net.chain)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -16,12 +16,12 @@ from pathlib import Path
 from zoo.catalog.spec import ModelSpec, Preprocess, Weights
 
 TABLE = Path(__file__).with_name("libraries.tsv")
-_HUB = "https://huggingface.co/"
-_COLUMNS = (
+HUB = "https://huggingface.co/"
+COLUMNS = (
     "model", "family", "paper", "year", "classes", "size", "preprocess", "params", "macs",
     "activations", "tag", "url", "source", "list", "licence", "acc1", "acc5", "mebibytes",
 )  # fmt: skip
-_KEPT = ("crop", "fit", "interpolation", "mean", "std", "channels")  # of a Preprocess, but its size
+KEPT = ("crop", "fit", "interpolation", "mean", "std", "channels")  # of a Preprocess, but its size
 
 
 def read(names: Collection[str] | None = None) -> tuple[ModelSpec, ...]:
@@ -80,7 +80,7 @@ def _weights(line: list[str]) -> Weights:
     file = url.rpartition("/")[2]
     if name.startswith("timm/"):
         hub = url or name
-        file, source = f"timm--{name[5:]}.safetensors", f"{_HUB}{hub}"
+        file, source = f"timm--{name[5:]}.safetensors", f"{HUB}{hub}"
         url = f"{source}/resolve/main/model.safetensors"
     sha256 = re.search(r"-([0-9a-f]{8,})\.pth$", file)
     return Weights(
@@ -101,50 +101,3 @@ def _weights(line: list[str]) -> Weights:
 @cache
 def _preprocess(size: str, kind: str) -> Preprocess:
     return Preprocess.from_dict({"size": int(size), **_table()[1][int(kind or 0)]})
-
-
-def write(rows: Iterable[ModelSpec], made: Mapping[str, str]) -> None:
-    """Write the table anew."""
-    from zoo.disk import replacing
-
-    kinds: list[str] = []
-    lines = ["\t".join(line) for row in rows for line in _lines(row, kinds)]
-    head = json.dumps({"made": dict(made), "preprocess": [json.loads(kind) for kind in kinds]})
-    with replacing(TABLE) as temporary:
-        temporary.write_text("\n".join([head, "\t".join(_COLUMNS), *lines]) + "\n", "utf-8")
-    _table.cache_clear()
-    _preprocess.cache_clear()
-
-
-def _lines(row: ModelSpec, kinds: list[str]) -> Iterator[list[str]]:
-    for one in row.weights or (None,):
-        how = one.preprocess if one else row.preprocess
-        kind = json.dumps({key: how.to_dict()[key] for key in _KEPT})
-        if kind not in kinds:
-            kinds.append(kind)
-        begin = [row.name, row.family, row.paper, row.year, row.num_classes, how.size,
-                 kinds.index(kind), row.params, row.macs, row.activations]  # fmt: skip
-        end: list[object] = [""] * 8
-        if one:
-            url, source = one.url, one.source
-            if row.name.startswith("timm/"):
-                url, source = (
-                    url.removeprefix(_HUB).removesuffix("/resolve/main/model.safetensors"),
-                    "",
-                )
-                url = "" if url == row.name else url
-            end = [
-                one.tag,
-                url,
-                source,
-                one.classes,
-                one.licence,
-                one.acc1,
-                one.acc5,
-                one.mebibytes,
-            ]
-        yield [_said(value) for value in begin] + [_said(value) for value in end]
-
-
-def _said(value: object) -> str:
-    return "" if value in (None, 0) and value is not False else str(value)

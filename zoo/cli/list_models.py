@@ -79,11 +79,16 @@ def command(flags: Flags) -> None:
         raise _nothing(wanted, rows)
 
 
+def shelved() -> list[tuple[str, list[ModelSpec]]]:
+    """Return the rows of a plain list in groups, each with its heading."""
+    others = catalog.libraries.read(shelves.WORTH_TRYING)
+    teaching = [row.name for row in LECTURES]
+    return shelves.shelves(catalog.ROWS, teaching, {row.name: row for row in others})
+
+
 def _show_shelves(flags: Flags) -> None:
     """Print the rows of a plain list, with a heading above each group for the person."""
-    teaching = [row.name for row in LECTURES]
-    others = catalog.libraries.read(shelves.WORTH_TRYING)
-    groups = shelves.shelves(catalog.ROWS, teaching, {row.name: row for row in others})
+    groups = shelved()
     rows = [row for _, shelf in groups for row in shelf]
     if flags.json:
         print_json([record(row) for row in rows])
@@ -97,7 +102,7 @@ def _show_shelves(flags: Flags) -> None:
         for _ in shelf:
             out(lines.pop(0))
     sys.stdout.flush()
-    more = len(catalog.libraries.names()) - len(others)
+    more = len(catalog.libraries.names()) - len(groups[0][1])
     talk(f"{more:,} more: zoo list 'timm/*vit*', zoo list --max-params 5M --sort acc1")
     talk(_freshness())
 

@@ -22,7 +22,8 @@ NETWORK = "Network"
 SHARED: dict[str, tuple[str, str, object]] = {  # help, section, default
     "trust_changed": ("Use a run's network that was changed after training.", NETWORK, False),
     "weights": (
-        "Weights for a model given by name: a tag of `zoo info MODEL`, or a file.", NETWORK, None
+        "Weights for a model given by name: a tag of `zoo info MODEL`, a file, a folder with "
+        "timm's config.json, or hf-hub:ORG/NAME.", NETWORK, None
     ),
     "csv_safe": (
         "Put ' before text that a spreadsheet takes for a formula (= + - @) in a CSV.",
