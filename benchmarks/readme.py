@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo import catalog
-from zoo.cli.list_models import HEADER, cells
+from zoo.cli.list_models import HEADER, cells, shelved
 from zoo.recipe import table
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +31,8 @@ def results(name: str) -> Any:
 
 
 def catalogue() -> str:
-    made = markdown(HEADER, [cells(row) for row in catalog.ROWS.values()])
+    rows = [row for _, shelf in shelved() for row in shelf]
+    made = markdown(HEADER, [cells(row) for row in rows])
     return made + (
         "\n\nmemory: a forward pass of one picture in float32, parameters and activations. "
         "top-1, top-5, file, licence: of the weights that are used unless others are asked for."

@@ -17,8 +17,9 @@ FILES = sorted((ROOT / "zoo").rglob("*.py"))
 FREE = {"", "errors", "text", "watch"}
 LOW = {"catalog", "data", "disk", "machine"}
 ENGINE = LOW | {"device", "models", "records", "weights"}
-VERB = ENGINE | {"datasets", "engine", "features", "head", "metrics", "network", "network_ref",
-                 "recipe", "run", "settings", "train"}  # fmt: skip
+VERB = ENGINE | {"datasets", "engine", "features", "head", "metrics", "network",
+                 "network_published", "network_ref", "recipe", "run", "settings",
+                 "train"}  # fmt: skip
 MAY: dict[str, set[str]] = {
     **{name: set() for name in (*FREE, "catalog", "disk", "machine", "settings")},
     "data": {"catalog", "disk", "machine"},
@@ -33,8 +34,9 @@ MAY: dict[str, set[str]] = {
     "weights": {"catalog", "disk", "lock", "machine"},
     "datasets": {"catalog", "data", "disk", "lock", "weights"},
     "engine": ENGINE,
-    "network": {"catalog", "device", "models", "records", "run", "weights"},
-    "network_ref": LOW | {"engine", "network", "records", "run", "weights"},
+    "network": {"catalog", "device", "models", "network_published", "records", "run", "weights"},
+    "network_published": {"catalog", "models", "weights"},
+    "network_ref": LOW | {"engine", "network", "network_published", "records", "run", "weights"},
     "features": LOW | {"engine", "weights"},
     "train": ENGINE | {"engine", "features", "metrics"},
     "finetune": VERB,

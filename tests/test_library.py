@@ -236,15 +236,6 @@ def test_lists_are_light_rows():
     assert {len(library.rows(name, "no such")) for name in ("timm", "torchvision")} == {0}
 
 
-def test_a_light_row_is_measured_on_demand():
-    (light,) = library.rows("timm", "mobilenetv2_100*")
-    full = library.measured(light)
-    assert full == models.resolve(light.name)
-    assert (full.params, full.weights[0]) == (3_504_872, light.weights[0])
-    assert full.memory == 4 * full.params + full.activations
-    assert 5_000_000 < full.activations < 20_000_000  # 96 x 112 x 112 in float32 is 4.8 MB
-
-
 def test_torchvisions_papers_and_counts_are_found_for_every_classifier():
     rows = library.rows("torchvision")
     assert len(rows) >= 80

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import catalog, weights
+from zoo import catalog, network_published, weights
 from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.device import seed_all
 from zoo.errors import RunError, UsageError, WeightsError, first_line
 from zoo.records import EDITED
 from zoo.run import Run
+from zoo.weights import Repository
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,21 +82,18 @@ def pretrained(
     if chosen is None:
         return _drawn(spec, None, variant, seed)
     seed_all("weights", seed)
-    if isinstance(chosen, Weights):  # first: a missing file is told before a network is built
-        like: Weights | None = chosen
-        path = weights.find(chosen, progress=progress, model=spec.name)
-        origin = {"tag": chosen.tag, "file": chosen.file, "licence": chosen.licence}
-    else:
-        like, path = spec.default_weights, chosen
-        origin = {"tag": "file", "file": str(path.absolute())}
+    # First: a missing file is told before a network is built.
+    spec, start = network_published.start(spec, chosen, progress)
     chain = models.build(spec, variant=variant)
     resample = _resampling(spec) if sized else None
-    taken = weights.load(chain, spec, path, except_head=except_head, resample=resample)
-    if taken and isinstance(chosen, Path):
-        origin["taken"] = taken
-    preprocess = like.preprocess if like else spec.preprocess
-    names = class_names(like.classes if like else "", spec.num_classes)
-    return Network(spec, spec, chain, preprocess, names, origin, variant=variant, source=path)
+    taken = weights.load(chain, spec, start.path, except_head=except_head, resample=resample)
+    if taken and not isinstance(chosen, Weights):
+        start.origin["taken"] = taken
+    preprocess = start.preprocess or spec.preprocess
+    if isinstance(chosen, Repository):
+        network_published.must_take(chain, preprocess, spec.name, chosen)
+    names, origin = start.names, start.origin
+    return Network(spec, spec, chain, preprocess, names, origin, variant, source=start.path)
 
 
 def _resampling(spec: ModelSpec) -> Resample | None:
@@ -123,7 +121,7 @@ def _of_size(run: Run, net: Network, size: int) -> Network:
     return replace(net, preprocess=resized)
 
 
-def _chosen(spec: ModelSpec, choice: str | None) -> Weights | Path | None:
+def _chosen(spec: ModelSpec, choice: str | None) -> Weights | Path | Repository | None:
     """Return what `--weights` names. Raises WeightsError where a default is not there either."""
     chosen = weights.choose(spec, choice)
     if chosen is None and choice is None:
@@ -163,17 +161,6 @@ def _drawn(spec: ModelSpec, classes: int | None, variant: Variant, seed: int) ->
 def is_run_file(path: Path) -> bool:
     """Whether this is the network of a run, and not another file that lies beside a run.json."""
     return path.name == "model.safetensors" and (path.parent / "run.json").exists()
-
-
-def class_names(listed: str, count: int) -> tuple[str, ...]:
-    """Return the names of a list of the catalogue, or numbers where there is no such list."""
-    from zoo.catalog import classes
-    from zoo.errors import ZooError
-
-    try:
-        return classes.names(listed)
-    except ZooError:
-        return tuple(str(number) for number in range(count))
 
 
 def of_run(run: Run, expected: str | None = None, variant: Variant | None = None) -> Network:

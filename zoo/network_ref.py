@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo import catalog, network, records, weights
+from zoo import catalog, network, network_published, records, weights
 from zoo.catalog import Preprocess, Weights
 from zoo.data.samples import evenly
 from zoo.disk import read_sealed, write_sealed
@@ -119,7 +119,8 @@ def classifier_of_name(name: str, choice: str | None, progress: Progress | None)
                 chosen.preprocess,
                 lambda: network.pretrained(name, choice, progress=progress).chain,
             )
-            return Classifier(ref, network.class_names(chosen.classes, row.num_classes))
+            names = network_published.class_names(chosen.classes, row.num_classes)
+            return Classifier(ref, names)
     else:
         _must_give_classes(name, choice)
     net = network.pretrained(name, choice, progress=progress)

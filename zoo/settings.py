@@ -110,8 +110,9 @@ class Recipe:
         WHAT, on=TUNE,
     )
     weights: str | None = row(
-        "Weights to start from: a tag of `zoo info MODEL`, a file, a run folder, or none for "
-        "random ones. Default: the published ones.",
+        "Weights to start from: a tag of `zoo info MODEL`, a file, a run folder, a folder with "
+        "timm's config.json, hf-hub:ORG/NAME, or none for random ones. Default: the published "
+        "ones.",
         WHAT, on=("finetune", "lr"),
     )
     freeze: bool = row(

@@ -18,6 +18,7 @@ class Asked(NamedTuple):
     path: str
     range: str
     if_range: str
+    authorization: str
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -27,12 +28,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        asked = Asked(self.path, self.headers.get("Range", ""), self.headers.get("If-Range", ""))
+        asked = Asked(self.path, self.headers.get("Range", ""), self.headers.get("If-Range", ""),
+                      self.headers.get("Authorization", ""))  # fmt: skip
         self.server.asked.append(asked)
         kind = self.path.strip("/").split("/")[0]
         count = len(self.server.asked)
         data, tag = self.server.data, self.server.tag
-        if kind == "no-range":
+        if self.server.files is not None:
+            found = self.server.files.get(self.path)
+            self.send_error(404) if found is None else self.part(found, tag)
+        elif kind == "no-range":
             self.answer(data, tag)
         elif kind == "no-tag":
             self.part(data, "")
@@ -111,6 +116,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.data, self.tag = data, f'"{hashlib.md5(data).hexdigest()}"'
         self.asked: list[Asked] = []
         self.pause = 0.0
+        self.files: dict[str, bytes] | None = None  # by path, instead of the kinds
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 

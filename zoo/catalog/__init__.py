@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from zoo.catalog import libraries
 from zoo.catalog.classics import CLASSICS
 from zoo.catalog.conditions import SORT_KEYS, Wanted, order
 from zoo.catalog.lectures import LECTURES
@@ -15,6 +16,7 @@ from zoo.catalog.spec import ModelSpec, Preprocess, Weights
 from zoo.errors import UnknownModel, UsageError, nearest
 
 __all__ = [
+    "LIBRARIES",
     "ROWS",
     "SORT_KEYS",
     "ModelSpec",
@@ -23,15 +25,20 @@ __all__ = [
     "Weights",
     "base",
     "check_variant",
+    "everything",
     "find",
+    "full_name",
+    "libraries",
     "library_name",
     "of_library",
+    "others_named",
     "search",
 ]
 
 # No other characters: `hf_hub:`, `local-dir:` and paths are no names of models.
 LIBRARY_NAME = re.compile(r"(torchvision|timm)/\w[\w-]{0,99}(\.[\w-]{1,99})?", re.ASCII)
 
+LIBRARIES = ("torchvision", "timm")
 _ALL = (*LECTURES, *CLASSICS)
 ROWS: dict[str, ModelSpec] = {row.name: row for row in _ALL}
 if len(ROWS) != len(_ALL):
@@ -40,7 +47,7 @@ if len(ROWS) != len(_ALL):
 
 def of_library(name: str) -> bool:
     """Return whether the name is one of a library's models, which takes seconds to look up."""
-    return name.startswith(("torchvision/", "timm/"))
+    return name.partition("/")[0] in LIBRARIES and "/" in name
 
 
 def library_name(name: str) -> tuple[str, str]:
@@ -59,6 +66,32 @@ def library_name(name: str) -> tuple[str, str]:
     return library, rest
 
 
+def full_name(name: str) -> str:
+    """Return the name with its library before it, where only a library has a model of that name.
+
+    The catalogue's own come first, then torchvision's, then timm's; what nobody has stays as it is.
+    """
+    if of_library(name) or base(name) in ROWS or "/" in name:
+        return name
+    return next(iter(others_named(name)), name)
+
+
+def others_named(name: str) -> list[str]:
+    """Return the libraries' models of this name, as `torchvision/NAME` and `timm/NAME`."""
+    known = set(libraries.names())
+    known |= {one.partition(".")[0] for one in known}
+    return [full for library in LIBRARIES if (full := f"{library}/{name}") in known]
+
+
+def everything() -> list[ModelSpec]:
+    """Return all rows: the catalogue's own, then what is known of torchvision's and timm's others.
+
+    torchvision's that are among our own are not there twice.
+    """
+    rows = [row for row in libraries.read() if row.name.partition("/")[2] not in ROWS]
+    return [*ROWS.values(), *rows]
+
+
 def base(name: str) -> str:
     """Return the model's name without the tag of its weights: `lenet` for `lenet/mnist`."""
     return name if of_library(name) else name.partition("/")[0]
@@ -71,7 +104,8 @@ def find(name: str) -> ModelSpec:
     """
     row = ROWS.get(base(name))
     if row is None:
-        close = nearest(name.lower(), ROWS)
+        bare = [one.partition("/")[2].partition(".")[0] for one in libraries.names()]
+        close = nearest(name.lower(), list(dict.fromkeys([*ROWS, *bare])))
         raise UnknownModel(
             f"there is no model called '{name}'" + (f"; {close}" if close else ""),
             _instead_of(name),
@@ -97,7 +131,7 @@ def _instead_of(name: str) -> str:
         return f"it is a run: name its network, and start from it with --weights {name}"
     if os.path.exists(name):
         return "it is on this disk: does the model come first, and then the photos?"
-    return "run `zoo list` for the catalogue; torchvision/NAME and timm/NAME give any other"
+    return "run `zoo list` for the catalogue; `zoo list 'timm/*mobile*'` looks into timm's"
 
 
 def check_variant(row: ModelSpec, given: Mapping[str, str | float]) -> dict[str, str | float]:

@@ -11,19 +11,17 @@ from zoo.catalog.spec import ModelSpec
 from zoo.errors import UsageError, nearest
 
 PERMISSIVE = ("apache", "bsd", "mit", "isc", "cc0", "cc-by-4", "cc-by-3", "unrestricted")
-# Fields of a library's row that are known only when its model has been measured.
-MEASURED = ("params", "macs", "memory")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Conditions on a row; those that are None ask for nothing.
 
-    pattern: a glob (`resnet*`) or a part of the name. max_memory: bytes of a forward pass of one
-    picture, see ModelSpec. min_acc1 (percent) and licence look at the weights that are used unless
-    others are asked for, since those are what a list shows. licence: `permissive` (Apache, BSD,
-    MIT, CC-BY, CC0, unrestricted use) or the start of a licence's name; a row without weights
-    passes `permissive`.
+    pattern: a glob (`resnet*`) or a part of the name, see `is_named`. max_memory: bytes of a
+    forward pass of one picture, see ModelSpec. min_acc1 (percent) and licence look at the weights
+    that are used unless others are asked for, since those are what a list shows. licence:
+    `permissive` (Apache, BSD, MIT, CC-BY, CC0, unrestricted use) or the start of a licence's name;
+    a row without weights passes `permissive`.
     trained: rows with published weights only. What is not known meets no condition.
     """
 
@@ -39,7 +37,7 @@ class Wanted:
 
     def meets(self, row: ModelSpec) -> bool:
         return (
-            (self.pattern is None or matches(row.name, self.pattern))
+            (self.pattern is None or is_named(row.name, self.pattern))
             and (self.family is None or row.family == self.family.lower())
             and (self.task is None or row.task == self.task.lower())
             and _at_most(row.params, self.max_params)
@@ -49,14 +47,6 @@ class Wanted:
             and (self.licence is None or _licensed(row, self.licence.lower()))
             and (row.weights != () or not self.trained)
         )
-
-    def measures(self, sort: str | None) -> list[str]:
-        """Return the measured fields that these conditions and this order look at."""
-        return [
-            field
-            for field in MEASURED
-            if field == sort or getattr(self, f"max_{field}") is not None
-        ]
 
 
 def order(rows: Iterable[ModelSpec], sort: str | None) -> list[ModelSpec]:
@@ -79,6 +69,14 @@ def matches(name: str, pattern: str) -> bool:
     """Return whether a glob, or a part of a name, meets this name."""
     name, pattern = name.lower(), pattern.lower()
     return fnmatchcase(name, pattern) if set(pattern) & set("*?[") else pattern in name
+
+
+def is_named(name: str, pattern: str) -> bool:
+    """Return whether a model's name meets a pattern, which may leave the library's name out."""
+    library, slash, rest = name.partition("/")
+    if pattern.lower().startswith(f"{library}/"):
+        return not slash or matches(rest, pattern.partition("/")[2])
+    return matches(name, pattern) or (slash != "" and matches(rest, pattern))
 
 
 def _at_most(value: int, limit: int | None) -> bool:

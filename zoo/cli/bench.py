@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.cli.console import Screen, out, print_json, table, talk
+from zoo.cli.names import full_name
 from zoo.cli.options import TrustChanged
 from zoo.errors import UsageError, ZooError
 from zoo.text import percent, short
@@ -49,7 +50,7 @@ def command(
     from zoo.bench import engines
     from zoo.bench.photos import advise, decoded
 
-    subject = engines.find(model, trusts=trust_changed)
+    subject = engines.find(full_name(model), trusts=trust_changed)
     if device == "auto" and (engine == "openvino" or subject.kind == "onnx"):
         device = "cpu"  # where they run
     precision, device = precision or subject.precision, devices.choose(device).name

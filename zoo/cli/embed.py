@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from zoo.cli.console import Screen, print_json, talk
-from zoo.cli.options import NETWORK, argument, flag, options, output, pictures, setting, shared
+from zoo.cli.options import (
+    NETWORK,
+    flag,
+    network,
+    options,
+    output,
+    pictures,
+    setting,
+    shared,
+)
 from zoo.cli.predict import Tally
 from zoo.errors import UsageError
 from zoo.text import count, percent
@@ -26,7 +35,7 @@ MAP_VALUES = 2**26  # of the features that a map is made from: 256 MB
 
 @dataclass(frozen=True)
 class Flags:
-    model: str = argument("A run folder, or a model of `zoo list`.")
+    model: str = network("A run folder, or a model of `zoo list`.")
     inputs: str = pictures()
     stage: str | None = flag(
         "Stage whose output is written, as layer3; `zoo info MODEL` lists them. Default: the last "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from zoo.cli.console import Screen, print_json, print_table, talk, warn_unreadable
-from zoo.cli.options import argument, flag, options, setting, shared
+from zoo.cli.options import flag, network, options, setting, shared
 from zoo.errors import UsageError
 from zoo.settings import DATA
 from zoo.text import count, percent
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Flags:
-    models: list[str] = argument("Run folders, .onnx files, or one model's name.")
+    models: list[str] = network("Run folders, .onnx files, or one model's name.")
     data: str | None = flag(
         "Labelled photos, as for `zoo finetune`. Default: those of the first run.", DATA
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from zoo.cli import flags
 from zoo.cli.console import Screen, print_json, put, talk
+from zoo.cli.names import with_full_name
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> N
     """Plan, print the plan, and carry it out in a new run folder."""
     from zoo.train.distributed import torchrun
 
+    settings = with_full_name(settings)
     with Screen() as screen, torchrun() as ranks:
         from zoo.finetune import begin, checks
         from zoo.finetune.describe import lines

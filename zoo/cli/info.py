@@ -11,7 +11,7 @@ from zoo.catalog import ModelSpec
 from zoo.cli import info_file
 from zoo.cli.console import out, print_json, table
 from zoo.cli.list_models import accuracy, record, size, weights_record
-from zoo.cli.options import argument, flag, options, shared
+from zoo.cli.options import flag, network, options, shared
 from zoo.errors import RunError, UsageError
 from zoo.text import short
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Flags:
-    model: str = argument("A model, torchvision/NAME, timm/NAME, a run folder or an .onnx file.")
+    model: str = network("A model, torchvision/NAME, timm/NAME, a run folder or an .onnx file.")
     classes: bool = flag("Print the classes of its weights, in order.", default=False)
     json: bool = shared("json")
 

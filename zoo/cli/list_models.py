@@ -1,23 +1,26 @@
-"""zoo list: the catalogue, at once; and what torchvision and timm have beside it."""
+"""zoo list: the catalogue and what is known of torchvision's and timm's models, at once."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 
 from zoo import catalog, text
-from zoo.catalog import ModelSpec, Wanted
-from zoo.cli.console import Screen, out, print_json, table, talk
+from zoo.catalog import ModelSpec, Wanted, shelves
+from zoo.catalog.lectures import LECTURES
+from zoo.cli.console import out, print_json, table, talk
 from zoo.cli.options import argument, flag, options, shared
-from zoo.errors import UnknownModel, UsageError, nearest
+from zoo.errors import UsageError, nearest
 
 WHICH = "Which models"
-LIBRARIES = ("torchvision", "timm")
 TASKS = ("classify", "reconstruct")
-MOST_MEASURED = 100  # models of a library that are built, without data, to be measured
+SOME = 30  # names that an error lists
 NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kMGB]?)", re.IGNORECASE)
 BYTES = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kMG]?)B?", re.IGNORECASE)
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
@@ -52,8 +55,15 @@ class Flags:
 
 @options
 def command(flags: Flags) -> None:
-    """List the catalogue: networks with their size, memory, accuracy, weights and licence."""
+    """List networks with their size, memory, accuracy, weights and licence.
+
+    Alone it shows those worth trying and the catalogue's own. With a pattern, a condition or an
+    order it looks into torchvision's and timm's as well, as this version knows them.
+    """
     wanted = _conditions(flags)
+    if wanted == Wanted() and flags.sort is None:
+        _show_shelves(flags)
+        return
     rows, found = _select(wanted, flags.sort)
     column = SORTED.get(flags.sort or "")
     if column and found and all(cells(row, [column]) == ("-",) for row in found):
@@ -61,9 +71,50 @@ def command(flags: Flags) -> None:
     if flags.json:
         print_json([record(row) for row in found])
     elif found:
-        _show(found, flags.wide, is_library=wanted.pattern is not None and "/" in found[0].name)
+        columns = _columns(found, flags.wide)
+        out("\n".join(_lines(found, columns)))
+        if any(row.builder == "library" for row in found):
+            talk(_freshness())
     else:
         raise _nothing(wanted, rows)
+
+
+def shelved() -> list[tuple[str, list[ModelSpec]]]:
+    """Return the rows of a plain list in groups, each with its heading."""
+    others = catalog.libraries.read(shelves.WORTH_TRYING)
+    teaching = [row.name for row in LECTURES]
+    return shelves.shelves(catalog.ROWS, teaching, {row.name: row for row in others})
+
+
+def _show_shelves(flags: Flags) -> None:
+    """Print the rows of a plain list, with a heading above each group for the person."""
+    groups = shelved()
+    rows = [row for _, shelf in groups for row in shelf]
+    if flags.json:
+        print_json([record(row) for row in rows])
+        return
+    columns = _columns(rows, flags.wide)
+    header, *lines = _lines(rows, columns)
+    out(header)
+    for title, shelf in groups:
+        sys.stdout.flush()
+        talk(f"{title}:")
+        for _ in shelf:
+            out(lines.pop(0))
+    sys.stdout.flush()
+    more = len(catalog.libraries.names()) - len(groups[0][1])
+    talk(f"{more:,} more: zoo list 'timm/*vit*', zoo list --max-params 5M --sort acc1")
+    talk(_freshness())
+
+
+def _freshness() -> str:
+    """Return what the rows of the libraries were made from, and what an empty place means."""
+    made = catalog.libraries.made_from()
+    known = " and ".join(f"{name} {made[name]}" for name in catalog.LIBRARIES if name in made)
+    return (
+        f"made from {known}; - is not known. Of timm, accuracies are those that it publishes, at "
+        "its test size, and a file is as large as its tensors in float32"
+    )
 
 
 def _conditions(flags: Flags) -> Wanted:
@@ -95,52 +146,27 @@ def amount(flag: str, text: str | None, form: re.Pattern[str], right: str) -> in
 def _library(pattern: str | None) -> str:
     """Return the library whose models a pattern names, or nothing."""
     library, slash, _ = (pattern or "").partition("/")
-    return library if slash and library in LIBRARIES else ""
+    return library if slash and library in catalog.LIBRARIES else ""
 
 
 def _select(wanted: Wanted, sort: str | None) -> tuple[list[ModelSpec], list[ModelSpec]]:
     """Return all rows that were looked at, and those that are wanted."""
-    catalog.search([], sort)  # a wrong key is told before seconds are spent
-    library, pattern = _library(wanted.pattern), wanted.pattern or ""
-    if not library:
-        rows = list(catalog.ROWS.values())
-        return rows, catalog.search(rows, sort, **asdict(wanted))
+    catalog.search([], sort)  # a wrong key is told first
+    if library := _library(wanted.pattern):
+        rows = [row for row in catalog.libraries.read() if row.name.startswith(f"{library}/")]
+        if not catalog.search(rows, pattern=wanted.pattern):
+            rows = _ask(library, wanted.pattern or "")
+    else:
+        rows = catalog.everything()
+    return rows, catalog.search(rows, sort, **asdict(wanted))
+
+
+def _ask(library: str, pattern: str) -> list[ModelSpec]:
+    """Return what the installed library has: it may be newer than what is known of it."""
     from zoo.models import library as libraries
 
     talk(f"asking {library} …")
-    rows = libraries.rows(library, pattern.partition("/")[2])
-    conditions = asdict(wanted) | {"pattern": None}
-    if fields := wanted.measures(sort):
-        free = {**conditions, **{f"max_{field}": None for field in fields}}
-        rows = _measured(pattern, catalog.search(rows, **free), fields)
-    return rows, catalog.search(rows, sort, **conditions)
-
-
-def _measured(pattern: str, rows: list[ModelSpec], fields: Sequence[str]) -> list[ModelSpec]:
-    """Return the rows with these fields filled in, without the models that cannot be a chain.
-
-    Raises UsageError where too many would have to be built.
-    """
-    from zoo.models import library
-
-    lacking = [row for row in rows if not all(getattr(row, field) for field in fields)]
-    if len(lacking) > MOST_MEASURED:
-        raise UsageError(
-            f"{' and '.join(fields)} of {len(lacking)} models like '{pattern}' are known "
-            f"only once each is built; at most {MOST_MEASURED} are, for one list",
-            "narrow the pattern or add a condition, as in `zoo list 'timm/resnet18*' …`",
-        )
-    measured, refused = {}, []
-    with Screen() as screen:
-        for count, row in enumerate(lacking):
-            screen.progress("measured", count, len(lacking))
-            try:
-                measured[row.name] = library.measured(row)
-            except UnknownModel:
-                refused.append(row.name)
-    if refused:
-        talk(f"left out, since `zoo` cannot use them: {', '.join(refused)}")
-    return [measured.get(row.name, row) for row in rows if row.name not in refused]
+    return libraries.rows(library, pattern.partition("/")[2])
 
 
 def _nothing(wanted: Wanted, rows: Sequence[ModelSpec]) -> UsageError:
@@ -159,19 +185,19 @@ def _nothing(wanted: Wanted, rows: Sequence[ModelSpec]) -> UsageError:
     ):
         if value is not None and not any(one.lower().startswith(value.lower()) for one in known):
             close = nearest(value, known)
+            some = f"one of: {', '.join(sorted(known))}" if len(known) <= SOME else ""
             return UsageError(
                 f"no model fits: no {what} here is '{value}'" + (f"; {close}" if close else ""),
-                f"one of: {', '.join(sorted(known))}",
+                some or f"`zoo list --wide` shows the {what} of each",
             )
     return UsageError("no model fits these conditions", "leave one out; `zoo list` shows all")
 
 
 def _known_names(pattern: str) -> list[str]:
-    if not (library := _library(pattern)):
-        return list(catalog.ROWS)
-    from zoo.models import library as libraries
-
-    return libraries.names(library)
+    if library := _library(pattern):
+        known = catalog.libraries.names()
+        return list(dict.fromkeys(n.partition(".")[0] for n in known if n.startswith(library)))
+    return list(catalog.ROWS)
 
 
 # What is shown of a row
@@ -190,6 +216,24 @@ def _of_weights(show: Callable[[catalog.Weights], str]) -> Callable[[ModelSpec],
     return lambda row: (show(row.default_weights) if row.default_weights else "") or "-"
 
 
+@cache
+def held() -> frozenset[str]:
+    """Return the names of the files of weights that are on this machine; none of them is opened."""
+    from zoo.disk import cache_folder
+
+    folder = os.environ.get("ZOO_WEIGHTS", "").strip().removeprefix("file://")
+    found: set[str] = set()
+    for place in (cache_folder() / "weights", os.path.expanduser(folder) if folder else None):
+        with suppress(OSError):
+            found.update(os.listdir(place) if place else ())
+    return frozenset(found)
+
+
+def _outputs(row: ModelSpec) -> str:
+    """Return how many classes a network tells apart; some give features and no classes."""
+    return str(row.num_classes or ("features" if row.builder == "library" else "-"))
+
+
 COLUMNS: dict[str, Callable[[ModelSpec], str]] = {
     "model": lambda row: row.name,
     "family": lambda row: row.family,
@@ -199,19 +243,18 @@ COLUMNS: dict[str, Callable[[ModelSpec], str]] = {
     "mult-adds": lambda row: text.short(row.macs or None),
     "memory": lambda row: size(row.memory),
     "input": lambda row: f"{row.preprocess.size} px",  # always square
-    "classes": lambda row: str(
-        row.num_classes or ("-" if row.task == "reconstruct" else "features")
-    ),
+    "classes": lambda row: _outputs(row),
     "top-1": _of_weights(lambda weights: accuracy(weights.acc1)),
     "top-5": _of_weights(lambda weights: accuracy(weights.acc5)),
     "file": _of_weights(lambda weights: size(weights.size)),
     "licence": _of_weights(lambda weights: weights.licence),
+    "here": lambda row: "yes" if any(one.file in held() for one in row.weights) else "-",
     "weights": lambda row: ", ".join(each.tag for each in row.weights) or "-",
     "paper": lambda row: row.paper or "-",
 }
 HEADER = ("model", "year", "params", "mult-adds", "memory", "input", "top-1", "top-5", "file",
           "licence")  # fmt: skip
-TEXT = ("model", "family", "task", "licence", "weights", "paper")
+TEXT = ("model", "family", "task", "licence", "here", "weights", "paper")
 SORTED = {"acc1": "top-1", "acc5": "top-5", "size": "file", "year": "year"}  # may be unknown
 DROPPED = ("top-5", "file", "year", "mult-adds", "licence", "input")  # first to last
 
@@ -225,25 +268,26 @@ def _lines(rows: Sequence[ModelSpec], columns: Sequence[str]) -> list[str]:
     return table([cells(row, columns) for row in rows], columns, right)
 
 
-def _show(rows: Sequence[ModelSpec], wide: bool, is_library: bool) -> None:
-    """Print the table; on a narrow terminal without the columns that are least wanted.
+def _columns(rows: Sequence[ModelSpec], wide: bool) -> list[str]:
+    """Return the columns to show; on a narrow terminal without those that are least wanted.
 
-    A library's rows get only the columns of which something is known.
+    Some are shown only where they tell something: `classes` and `here`.
     """
-    columns = list(COLUMNS) if wide else [*HEADER, *(["classes"] if is_library else [])]
-    if is_library:
-        columns = [name for name in columns if any(cells(row, [name]) != ("-",) for row in rows)]
+    columns = list(COLUMNS) if wide else list(HEADER)
+    if not wide:
+        if any(row.builder == "library" and row.num_classes != 1000 for row in rows):
+            columns.insert(columns.index("input") + 1, "classes")
+        if any(cells(row, ["here"]) == ("yes",) for row in rows):
+            columns.append("here")
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     drop = [] if wide else [column for column in DROPPED if column in columns]
     left_out = []
     while drop and len(max(_lines(rows, columns), key=len)) > width:
         left_out.append(drop.pop(0))
         columns.remove(left_out[-1])
-    out("\n".join(_lines(rows, columns)))
     if left_out:
         talk(f"left out: {', '.join(left_out)}; --wide shows all columns")
-    if is_library and not all(row.activations for row in rows):
-        talk("what is not shown is known once a model is built: zoo info MODEL")
+    return columns
 
 
 def record(row: ModelSpec) -> dict[str, object]:
@@ -251,10 +295,11 @@ def record(row: ModelSpec) -> dict[str, object]:
     return {
         **asdict(row),
         **{key: getattr(row, key) or None for key in ("year", "params", "macs", "activations")},
+        "features": _outputs(row) == "features",
         "weights": [weights_record(each) for each in row.weights],
         "memory": row.memory or None,
     }
 
 
 def weights_record(weights: catalog.Weights) -> dict[str, object]:
-    return {**asdict(weights), "size": weights.size}
+    return {**asdict(weights), "size": weights.size, "here": weights.file in held()}

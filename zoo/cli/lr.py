@@ -14,6 +14,7 @@ from zoo.cli import flags
 from zoo.cli.console import Screen, out, print_json, table, talk
 from zoo.cli.finetune import show_lines
 from zoo.cli.finetune_report import show_features
+from zoo.cli.names import with_full_name
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def command(
 
     _check_output(output)
     settings = flags.given(given)
-    ours = recipes.make(settings, recipe, "lr")
+    ours = with_full_name(recipes.make(settings, recipe, "lr"))
     with Screen() as screen:
         from zoo.finetune import lr_finder
         from zoo.finetune.prepare import prepare

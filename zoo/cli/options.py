@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
+from zoo.cli.names import full_name
 from zoo.errors import UsageError
 from zoo.settings import OUTPUT, table
 
@@ -21,7 +22,8 @@ NETWORK = "Network"
 SHARED: dict[str, tuple[str, str, object]] = {  # help, section, default
     "trust_changed": ("Use a run's network that was changed after training.", NETWORK, False),
     "weights": (
-        "Weights for a model given by name: a tag of `zoo info MODEL`, or a file.", NETWORK, None
+        "Weights for a model given by name: a tag of `zoo info MODEL`, a file, a folder with "
+        "timm's config.json, or hf-hub:ORG/NAME.", NETWORK, None
     ),
     "csv_safe": (
         "Put ' before text that a spreadsheet takes for a formula (= + - @) in a CSV.",
@@ -74,6 +76,11 @@ def argument(help: str, default: object = MISSING) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+def network(help: str) -> Any:
+    """Declare a field as a word that may name a model without its library: see `full_name`."""
+    return field(metadata={"help": help, "network": True})
+
+
 def pictures() -> Any:
     """Declare a field as the pictures that a command is pointed at."""
     return argument("Folder, picture, 'glob', list.txt with a path a line, or - (stdin).")
@@ -89,6 +96,8 @@ def options(function: Callable[..., R]) -> Callable[..., R]:
     def command(**given: object) -> R:
         for one in fields(record):
             _check(one, _choices(kinds[one.name]), given[one.name])
+            if "network" in one.metadata:
+                given[one.name] = _full(given[one.name])
         return function(record(**given))
 
     command.__doc__ = function.__doc__
@@ -97,12 +106,19 @@ def options(function: Callable[..., R]) -> Callable[..., R]:
     return command
 
 
+def _full(given: object) -> object:
+    """Return the name, or the names, with their libraries."""
+    if isinstance(given, list):
+        return [full_name(name) for name in given]
+    return full_name(str(given))
+
+
 def _parameter(one: Field[object], kind: object) -> inspect.Parameter:
     default = ... if one.default is MISSING else one.default
-    about = dict(one.metadata)
+    about = {key: value for key, value in one.metadata.items() if key != "network"}
     if "names" in about:
-        names = about.pop("names") or ("--" + one.name.replace("_", "-"),)  # no --no-name
-        told = typer.Option(default, *names, **about)
+        words = about.pop("names") or ("--" + one.name.replace("_", "-"),)  # no --no-name
+        told = typer.Option(default, *words, **about)
     else:
         told = typer.Argument(default, **about)
     kind = str | None if _choices(kind) else kind

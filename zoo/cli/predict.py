@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from zoo.cli.console import Screen, talk
-from zoo.cli.options import argument, flag, options, output, pictures, setting, shared
+from zoo.cli.options import flag, network, options, output, pictures, setting, shared
 from zoo.errors import DataError, DisagreementError
 from zoo.settings import HARDWARE
 from zoo.text import count, percent, printable
@@ -28,7 +28,7 @@ Row = TypeVar("Row", bound="Prediction | Embedding")
 
 @dataclass(frozen=True)
 class Flags:
-    model: str = argument("A run folder, a model of `zoo list`, or an .onnx file.")
+    model: str = network("A run folder, a model of `zoo list`, or an .onnx file.")
     inputs: str = pictures()
     weights: str | None = shared("weights")
     trust_changed: bool = shared("trust_changed")

@@ -13,6 +13,7 @@ import typer
 from zoo import catalog
 from zoo.catalog import ModelSpec, Weights
 from zoo.cli.console import Screen, out, print_json, table, talk
+from zoo.cli.names import full_name
 from zoo.errors import UsageError, WeightsError
 from zoo.text import count, printable
 
@@ -57,7 +58,7 @@ def command(
     if offline:
         os.environ["ZOO_OFFLINE"] = "1"
     with Screen() as screen:
-        chosen = [choose(name, weights) for name in dict.fromkeys(models)]
+        chosen = [choose(full_name(name), weights) for name in dict.fromkeys(models)]
         found = [pulled(spec, row, screen) for spec, row in chosen]
         for one in found if to else ():
             copy(one, Path(str(to)))
@@ -78,8 +79,12 @@ def choose(name: str, tag: str | None) -> tuple[ModelSpec, Weights]:
     else:
         spec = catalog.find(name)
     from zoo import weights
+    from zoo.network_published import row_of
 
     chosen = weights.choose(spec, tag)
+    if isinstance(chosen, weights.Repository) and chosen.folder is None:
+        config, _ = weights.fetched(chosen)
+        _, chosen = row_of(spec, config, chosen)
     if not isinstance(chosen, Weights):
         raise WeightsError(
             f"{name} has no published weights" + (f" '{tag}'" if tag else ""),

@@ -10,6 +10,7 @@ import typer
 
 from zoo import catalog
 from zoo.cli.console import Screen, print_json, print_table, talk, warn_unreadable
+from zoo.cli.names import full_name
 from zoo.cli.options import argument, flag, options, output, shared
 from zoo.errors import UsageError
 from zoo.settings import DATA, PHOTOS
@@ -45,14 +46,15 @@ def command(flags: Flags) -> None:
     from zoo.predict.writers import check
 
     check(flags.output, (".csv",))
-    _check_names(flags.models)
+    chosen = ",".join(full_name(one.strip()) for one in (flags.models or "").split(",")) or None
+    _check_names(chosen)
     with Screen() as screen:
         from zoo.finetune import rank
 
         ranking = rank.prepare(
             flags.data, folds=flags.folds, seed=flags.seed, views=flags.views, watch=screen
         )
-        rows = rank.in_order(_ranked(ranking, flags.models, screen))
+        rows = rank.in_order(_ranked(ranking, chosen, screen))
     if flags.output is not None:
         _write(flags.output, rows)
     if flags.json:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.cli.console import Screen, print_json, print_table, talk
-from zoo.cli.options import argument, flag, options, output, setting, shared
+from zoo.cli.options import argument, flag, network, options, output, setting, shared
 from zoo.errors import ZooError
 from zoo.settings import DATA, WHAT, table
 from zoo.text import percent
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Flags:
-    model: str = argument(table()["model"].about)
+    model: str = network(table()["model"].about)
     data: str = argument("Photos, as `zoo finetune` takes them.")
     settings: list[str] = argument("NAME=VALUE,VALUE… as in penalty=0.1,1 head=linear,mlp:128.")
     output: Path = output("Folder of the runs.", MISSING)

@@ -148,6 +148,8 @@ def _place(recipe: Recipe, classes: int, source: Path | None) -> Path:
     content = [weights.hash_of(source)] if source else []
     if source and is_run_file(source):  # its record says what the network is
         content.append(weights.hash_of(source.with_name("run.json")))
+    elif source and (config := weights.config_beside(source)):
+        content.append(weights.hash_of(config))
     stages = [stage for _, stage in unfreezings(recipe)]
     if recipe.freeze and recipe.head == "linear" and not stages:
         return _kept_as(_words(recipe), content)
@@ -162,10 +164,11 @@ def _source(recipe: Recipe) -> Path | None:
         return None
     found: Weights | Path | None
     if not catalog.of_library(recipe.model):
-        found = weights.choose(catalog.find(recipe.model), choice)
+        chosen = weights.choose(catalog.find(recipe.model), choice)
+        found = None if isinstance(chosen, weights.Repository) else chosen
     elif choice is not None and os.path.exists(os.path.expanduser(choice)):
         path = Path(os.path.expanduser(choice))
-        found = path / "model.safetensors" if path.is_dir() else path
+        found = weights.file_in(path) if path.is_dir() else path
     else:  # what the library calls its weights does not change with a version of it
         name = read_sealed(_kept_as("file", _words(recipe)))
         found = Weights("", "", name.decode()) if name else None

@@ -12,6 +12,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from zoo.catalog.spec import Fit, ModelSpec, Preprocess, Weights, interpolation
@@ -80,7 +81,7 @@ def row(name: str, chosen: list[str]) -> ModelSpec:
         cut="",
         head="",
         num_classes=_count(name, found),
-        preprocess=_preprocess(name, found),
+        preprocess=preprocess(name, found),
         weights=tuple(one for one in weights if one is not None),
     )
 
@@ -126,6 +127,18 @@ def better_size(name: str, tag: str) -> int:
     return side if side > found.input_size[-1] else 0
 
 
+def pooling(arch: str) -> str:
+    """Return how a model pools its features, by timm's word; empty where it has no word for it."""
+    try:
+        with torch.device("meta"):
+            model = construct(arch, 1)
+    except Exception:  # a constructor that computes with its tensors
+        model = construct(arch, 1)
+    found = getattr(model, "global_pool", "")
+    found = getattr(found, "pool_type", found)
+    return found if isinstance(found, str) else ""
+
+
 def family(name: str) -> str:
     """Return the file of timm that builds the model."""
     import timm
@@ -155,10 +168,10 @@ def _weights(arch: str, tag: str) -> Weights | None:
         tag=tag,
         url=f"https://huggingface.co/{found.hf_hub_id}/resolve/main/model.safetensors",
         file=f"timm--{name}.safetensors",
-        classes=_class_list(tag, _count(name, found)),
+        classes=class_list(tag, _count(name, found)),
         licence=found.license or "",
         source=f"https://huggingface.co/{found.hf_hub_id}",
-        preprocess=_preprocess(name, found),
+        preprocess=preprocess(name, found),
     )
 
 
@@ -170,10 +183,10 @@ def _count(name: str, found: PretrainedCfg) -> int:
     """
     tag = name.partition(".")[2] or found.tag or ""
     joint = "clip" in name or "clip" in tag or "_pe_core_" in name
-    return 0 if joint and not _class_list(tag, found.num_classes) else int(found.num_classes)
+    return 0 if joint and not class_list(tag, found.num_classes) else int(found.num_classes)
 
 
-def _class_list(tag: str, count: int) -> str:
+def class_list(tag: str, count: int) -> str:
     """Return the list of names that these outputs follow, or nothing where that is not known."""
     if count == 1000 and "in1k" in tag:
         return "imagenet1k"
@@ -181,7 +194,8 @@ def _class_list(tag: str, count: int) -> str:
     return known.get(count, "")
 
 
-def _preprocess(name: str, found: PretrainedCfg) -> Preprocess:
+def preprocess(name: str, found: PretrainedCfg) -> Preprocess:
+    """Return how pictures are prepared. Raises UnknownModel where they are not square."""
     channels, height, width = found.input_size
     if height != width:
         raise UnknownModel(

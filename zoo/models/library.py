@@ -65,7 +65,7 @@ def rows(library: str, pattern: str = "") -> list[ModelSpec]:
     """Return rows of the classifiers with such names, with what the library knows by itself.
 
     pattern: a glob or a part of a name, without the library's. What only the model can tell is
-    empty (stages, activations; of timm also parameters and multiply-adds): see `measured`.
+    empty (stages, activations; of timm also parameters and multiply-adds).
     """
     found = [name for name in names(library) if matches(name.partition("/")[2], pattern)]
     return list(_timm_rows(found) if library == "timm" else map(_torchvision_row, found))
@@ -80,12 +80,6 @@ def _timm_rows(found: list[str]) -> Iterable[ModelSpec]:
         _, _, rest = name.partition("/")
         with suppress(UnknownModel):  # not square
             yield from_timm.row(rest, [rest.partition(".")[2]])
-
-
-def measured(row: ModelSpec) -> ModelSpec:
-    """Return the row in full, from the model built without data. UnknownModel if no chain."""
-    library, rest = library_name(row.name)
-    return timm_spec(rest) if library == "timm" else torchvision_spec(rest)
 
 
 def build(spec: ModelSpec, num_classes: int) -> nn.Sequential:

@@ -6,6 +6,7 @@ store.py     where a file is looked for, and what it must hash to
 fetch.py     one URL to one file, whole or not at all
 partial.py   what has arrived so far, for a later try
 http.py      one URL to one open body
+repository.py  weights with timm's config.json: a folder, or a repository of the Hub
 inventory.py what is kept: list, verify, remove
 header.py    the safetensors format, checked to the last byte
 tensors.py   types and bytes of torch's tensors in it
@@ -25,18 +26,23 @@ from zoo.weights.fetch import Source, fetch
 from zoo.weights.hashes import hash_of
 from zoo.weights.load import load
 from zoo.weights.read import check, read, save
+from zoo.weights.repository import Repository, config_beside, fetched, file_in
 from zoo.weights.store import find, held
 from zoo.weights.tensors import digest_of_state
 
 __all__ = [
+    "Repository",
     "Source",
     "cache_folder",
     "check",
     "check_file",
     "choose",
+    "config_beside",
     "digest_of_file",
     "digest_of_state",
     "fetch",
+    "fetched",
+    "file_in",
     "find",
     "hash_of",
     "held",

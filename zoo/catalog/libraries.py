@@ -1,0 +1,103 @@
+"""What is known of the models of torchvision and timm without importing either: libraries.tsv.
+
+The table is made by `python -m benchmarks.catalogue` from one version of each; its first line says
+which. What is not known is empty there: 0 or None here. The installed versions may have more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+
+from zoo.catalog.spec import ModelSpec, Preprocess, Weights
+
+TABLE = Path(__file__).with_name("libraries.tsv")
+HUB = "https://huggingface.co/"
+COLUMNS = (
+    "model", "family", "paper", "year", "classes", "size", "preprocess", "params", "macs",
+    "activations", "tag", "url", "source", "list", "licence", "acc1", "acc5", "mebibytes",
+)  # fmt: skip
+KEPT = ("crop", "fit", "interpolation", "mean", "std", "channels")  # of a Preprocess, but its size
+
+
+def read(names: Collection[str] | None = None) -> tuple[ModelSpec, ...]:
+    """Return the rows in the table's order, or those of these names."""
+    _, _, lines = _table()
+    found = [line.split("\t") for line in lines]
+    groups = groupby(found, key=lambda line: line[0])
+    return tuple(_row(list(each)) for name, each in groups if names is None or name in names)
+
+
+def made_from() -> Mapping[str, str]:
+    """Return the versions of the libraries that the table was made from."""
+    return _table()[0]
+
+
+def names() -> list[str]:
+    """Return every model of the table once, as `torchvision/NAME` or `timm/ARCH.TAG`."""
+    return list(dict.fromkeys(line.partition("\t")[0] for line in _table()[2]))
+
+
+@cache
+def _table() -> tuple[dict[str, str], list[dict[str, object]], list[str]]:
+    """Return versions, kinds of preprocessing and the lines of the rows."""
+    try:
+        first, _, *lines = TABLE.read_text("utf-8").splitlines()
+    except (FileNotFoundError, ValueError):
+        return {}, [], []
+    head = json.loads(first)
+    return head["made"], head["preprocess"], lines
+
+
+def _row(lines: list[list[str]]) -> ModelSpec:
+    """Return the row of a model, which has a line for each set of weights, or one without."""
+    name, family, paper, year, classes, size, kind, params, macs, activations, *_ = lines[0]
+    return ModelSpec(
+        name=name,
+        family=family,
+        builder="library",
+        paper=paper,
+        year=int(year or 0),
+        params=int(params or 0),
+        macs=int(macs or 0),
+        stages=(),
+        cut="",
+        head="",
+        num_classes=int(classes or 0),
+        preprocess=_preprocess(size, kind),
+        weights=tuple(_weights(line) for line in lines if line[10] or line[11]),
+        activations=int(activations or 0),
+    )
+
+
+def _weights(line: list[str]) -> Weights:
+    name, size, kind = line[0], line[5], line[6]
+    tag, url, source, listed, licence, acc1, acc5, mebibytes = line[10:]
+    file = url.rpartition("/")[2]
+    if name.startswith("timm/"):
+        hub = url or name
+        file, source = f"timm--{name[5:]}.safetensors", f"{HUB}{hub}"
+        url = f"{source}/resolve/main/model.safetensors"
+    sha256 = re.search(r"-([0-9a-f]{8,})\.pth$", file)
+    return Weights(
+        tag=tag,
+        url=url,
+        file=file,
+        sha256=sha256[1] if sha256 else "",
+        classes=listed,
+        acc1=float(acc1) if acc1 else None,
+        acc5=float(acc5) if acc5 else None,
+        licence=licence,
+        source=source,
+        preprocess=_preprocess(size, kind),
+        mebibytes=float(mebibytes) if mebibytes else None,
+    )
+
+
+@cache
+def _preprocess(size: str, kind: str) -> Preprocess:
+    return Preprocess.from_dict({"size": int(size), **_table()[1][int(kind or 0)]})

@@ -1,0 +1,33 @@
+"""A model's name without its library: which network is taken, said to the person."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from zoo import catalog
+from zoo.cli.console import talk
+
+if TYPE_CHECKING:
+    from zoo.recipe import Recipe
+
+
+def full_name(name: str) -> str:
+    """Return the name with its library, and say so; a path that is there stays what it is.
+
+    MODEL=WEIGHTS keeps its weights.
+    """
+    bare, given, choice = name.partition("=")
+    whole = catalog.full_name(bare)
+    if whole == bare or os.path.exists(name):
+        return name
+    others = [other for other in catalog.others_named(bare) if other != whole]
+    also = f"; there is {', '.join(others)} as well" if others else ""
+    talk(f"{bare}: taken as {whole}{also}")
+    return whole + given + choice
+
+
+def with_full_name(settings: Recipe) -> Recipe:
+    """Return the settings with the model's whole name."""
+    return replace(settings, model=full_name(settings.model))
