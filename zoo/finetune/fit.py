@@ -10,7 +10,7 @@ from zoo.finetune.choices import layer_decay
 from zoo.finetune.events import Note
 from zoo.finetune.inputs import AnyBatches, Inputs
 from zoo.finetune.journal import Journal
-from zoo.finetune.solve import Head
+from zoo.head.layers import Layer
 from zoo.recipe import table
 from zoo.train.loop import Loop
 from zoo.train.records import LoopSettings, Scores
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a phase gives: a head, K x D and K, that was solved for alone, or who trained.
+    """What a phase gives: a head that was found alone, or who trained.
 
     scores: of the val photos; test: of the test photos, after the last phase. The outputs in both
     are from before the temperature.
@@ -32,7 +32,7 @@ class Fitted:
 
     scores: Scores
     test: Scores | None = None
-    head: Head | None = None
+    head: Layer | None = None
     loop: Loop | None = None
 
 

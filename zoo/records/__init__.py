@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.disk import opened
+from zoo.head.kinds import PATTERN, WANTED
 from zoo.records.checks import (
     Check,
     Wrong,
@@ -35,7 +36,7 @@ DEEPEST = 20  # levels of nesting in it
 CLASSES = 1_000_000
 OUTPUTS = 30_000  # of a library's network: the largest list of classes (ImageNet-21k) has 21,843
 SIDE = 4096  # pixels of a network's input
-HEAD = re.compile(r"linear|mlp:[1-9][0-9]{0,4}")
+HEAD = re.compile(PATTERN)
 
 
 def _preprocess(value: object, where: str) -> None:
@@ -155,7 +156,7 @@ RUN = fields(
         "best_by": NAME,
         "best_epoch": maybe(COUNT),
         "variant": names(_variant),
-        "head": text(20, HEAD, "linear or mlp:N"),
+        "head": text(30, HEAD, WANTED),
         "linear_head": NAME,
         "cut": maybe(NAME),
         "boundary": maybe(NAME),
