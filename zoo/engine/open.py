@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,18 +28,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo.engine.compiled import Compiled
+    from zoo.head.layers import Layer
 
 FEATURES = 3  # count up when decode, views or resize change
 FORGIVEN: tuple[type[ZooError], ...] = (ConversionError, CacheError)
-
-
-class Scorer(Protocol):
-    """A head: how many features it takes, and K scores of the D features of a picture."""
-
-    @property
-    def columns(self) -> int: ...
-
-    def scores(self, features: Array) -> Array: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +50,7 @@ class NetworkRef:
     boundary: str | None
     preprocess: Preprocess
     build: Callable[[], nn.Sequential] | None = field(repr=False)
-    head: Scorer | None = None
+    head: Layer | None = None
     photos: tuple[Path, ...] = ()
 
     def key(self, precision: str = "fp32") -> str:
@@ -150,7 +142,7 @@ def _quantised(ref: NetworkRef, chain: nn.Sequential) -> bytes:
 class _WithHead:
     """An engine for the frozen part with a head behind it; see `Engine`."""
 
-    def __init__(self, engine: Engine, head: Scorer) -> None:
+    def __init__(self, engine: Engine, head: Layer) -> None:
         self.engine, self.head = engine, head
         self.batch, self.workers, self.decoders = engine.batch, engine.workers, engine.decoders
         self.name, self.start_worker = engine.name, engine.start_worker

@@ -15,6 +15,7 @@ Where it begins, in the order of the story:
                      fp32, `pca_baseline` of reconstructions
     repeats          the same again with other seeds or on folds
     rank, sweep, lr_finder   commands of their own over the same parts
+    add_class        a class more for a finished run; `kept_features` are those of its photos
     events           what is told on the way
 
 Whoever is new here reads these files in this order, in 20 minutes or so:

@@ -268,6 +268,7 @@ def record(plan: Plan) -> dict[str, Any]:
         "variant": facts.variant,
         "head": plan.recipe.head,
         "views": plan.views,
+        "view_seed": plan.view_seed,
         "flip": plan.recipe.flip,
         "cut": cut.name,
         "boundary": cut.boundary,

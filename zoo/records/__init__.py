@@ -158,6 +158,10 @@ RUN = fields(
         "variant": names(_variant),
         "head": text(30, HEAD, WANTED),
         "linear_head": NAME,
+        "views": whole(0, 1000),
+        "view_seed": whole(0, 2**64),
+        "penalty": number(0, 1e6),
+        "made_from": fields({"run": PLACE, "model_sha256": SHA256, "class": text(4000)}),
         "cut": maybe(NAME),
         "boundary": maybe(NAME),
         "phases": items(
