@@ -23,6 +23,10 @@ SHARED: dict[str, tuple[str, str, object]] = {  # help, section, default
     "weights": (
         "Weights for a model given by name: a tag of `zoo info MODEL`, or a file.", NETWORK, None
     ),
+    "tta": (
+        "Views of each picture (the plain one and random crops, the same each time); the answer is "
+        "the mean of their probabilities.", NETWORK, 1,
+    ),
     "csv_safe": (
         "Put ' before text that a spreadsheet takes for a formula (= + - @) in a CSV.",
         OUTPUT, False,
@@ -53,7 +57,7 @@ def flag(
 
 def shared(name: str) -> Any:
     """Declare a field as a flag that several commands have."""
-    return flag(*SHARED[name])
+    return flag(*SHARED[name], min=1 if name == "tta" else None)
 
 
 def setting(name: str) -> Any:

@@ -59,6 +59,7 @@ def lines(plan: Plan) -> list[Line]:
         *([Line("engine", plan.engine, reasons["engine"])] if plan.cut.name else []),
         Line("precision", place.precision, _about_precision(plan)),
         _about_training(plan),
+        *([Line("head rows", "", reasons["rows"])] if reasons["rows"] else []),
         Line("kept", KEPT[plan.best], reasons["best"]),
         *([Line("balance", plan.balance, reasons["balance"])] if by_class else []),
         *_about_evidence(plan.recipe),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from zoo.finetune import solve
+from zoo.finetune import head_rows, solve
 from zoo.finetune.choices import layer_decay
 from zoo.finetune.events import Note
 from zoo.finetune.inputs import AnyBatches, Inputs
@@ -46,6 +46,9 @@ def phase(inputs: Inputs, journal: Journal, number: int, before: Fitted | None) 
     batches = inputs.batches(plan.phases[number])
     if plan.solved_only:
         return Fitted(*solve.only(inputs, journal, batches)) if inputs.ranks.main else None
+    if number == 0 and not plan.phases[0].solved:
+        chain, classes = inputs.prepared.network().chain, inputs.index.classes
+        head_rows.take(chain, plan.facts, classes, plan.recipe.head, inputs.scaling)
     loop = loop_of(inputs, plan.phases[number], batches)
     journal.follow(loop, number, before.loop if before else None)
     last = number == len(plan.phases) - 1

@@ -19,7 +19,7 @@ from zoo.data.index import DatasetIndex, scan
 from zoo.device import Device
 from zoo.errors import DataError
 from zoo.features.digests import contents
-from zoo.finetune import checks
+from zoo.finetune import checks, head_rows
 from zoo.finetune.choices import (
     MIRRORS,
     balancing,
@@ -136,6 +136,8 @@ def plan_of(asked: Asked, facts: NetworkFacts) -> Plan:
         best, best_why = "optimum", "no epoch is chosen on the val photos"
         if kind_of(recipe.head).computed:
             best = "computed"
+    at_once = phases[0].solved
+    reasons["rows"] = head_rows.told(facts, index.classes, recipe.head, at_once)
     balance, class_weights, balance_why = balancing(recipe, index)
     reasons |= {
         "lr": rate_in_words(recipe, facts.trained, scales_features(phases)),
