@@ -16,27 +16,38 @@ FILES = sorted((ROOT / "zoo").rglob("*.py"))
 # Which rooms a room may import, besides itself; lazy and typing imports count. FREE: for all.
 FREE = {"", "errors", "text", "watch"}
 LOW = {"catalog", "data", "disk", "machine"}
-ENGINE = LOW | {"device", "models", "records", "weights"}
+ENGINE = LOW | {"device", "head", "models", "records", "weights"}
 VERB = ENGINE | {"datasets", "engine", "features", "head", "metrics", "network",
                  "network_published", "network_ref", "recipe", "run", "settings",
                  "train"}  # fmt: skip
 MAY: dict[str, set[str]] = {
-    **{name: set() for name in (*FREE, "catalog", "disk", "machine", "settings")},
+    **{name: set() for name in (*FREE, "catalog", "disk", "machine")},
+    "settings": {"head"},
     "data": {"catalog", "disk", "machine"},
     "device": {"data", "machine"},
-    "models": {"catalog"},
+    "models": {"catalog", "head"},
     "head": {"data", "metrics"},
     "metrics": {"catalog", "data"},
-    "records": {"disk"},
+    "records": {"disk", "head"},
     "recipe": {"disk", "records", "settings"},
     "lock": {"disk"},
     "run": {"data", "disk", "lock", "records"},
     "weights": {"catalog", "disk", "lock", "machine"},
     "datasets": {"catalog", "data", "disk", "lock", "weights"},
     "engine": ENGINE,
-    "network": {"catalog", "device", "models", "network_published", "records", "run", "weights"},
+    "network": {
+        "catalog",
+        "device",
+        "head",
+        "models",
+        "network_published",
+        "records",
+        "run",
+        "weights",
+    },
     "network_published": {"catalog", "models", "weights"},
-    "network_ref": LOW | {"engine", "network", "network_published", "records", "run", "weights"},
+    "network_ref": LOW
+    | {"engine", "head", "network", "network_published", "records", "run", "weights"},
     "features": LOW | {"engine", "weights"},
     "train": ENGINE | {"engine", "features", "metrics"},
     "finetune": VERB,

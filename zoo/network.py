@@ -11,6 +11,7 @@ from zoo import catalog, network_published, weights
 from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.device import seed_all
 from zoo.errors import RunError, UsageError, WeightsError, first_line
+from zoo.head.kinds import kind_of
 from zoo.records import EDITED
 from zoo.run import Run
 from zoo.weights import Repository
@@ -182,7 +183,8 @@ def of_run(run: Run, expected: str | None = None, variant: Variant | None = None
     else:
         names = tuple(about["classes"])
         _must_have_head(run, chain, row)
-        chain, spec = with_head(chain, row, len(names), about["head"])
+        kind, rows = about["head"], _reference_rows(file)
+        chain, spec = with_head(chain, row, len(names), kind, rows)
     weights.load(chain, spec, file)
     preprocess = Preprocess.from_dict(about["preprocess"])
     if row.builder == "library" or preprocess != row.preprocess:
@@ -259,15 +261,21 @@ def _must_hold(run: Run, path: Path) -> None:
     Before a network is built: a list of a million names would take all of the memory.
     """
     rows = {shape[0] for shape in weights.shapes(path).values() if shape}
-    classes, hidden = len(run.record["classes"]), run.record["head"].partition(":")[2]
+    classes, kind = len(run.record["classes"]), kind_of(run.record["head"])
     wanted = {f"classes lists {classes:,} names": classes}
-    if hidden:
-        wanted[f"head is mlp:{hidden}"] = int(hidden)
+    if kind.word == "mlp":
+        wanted[f"head is mlp:{kind.number}"] = kind.number
     for said, count in wanted.items():
-        if count not in rows:
+        if count not in rows and not (kind.word == "knn" and count <= max(rows, default=0)):
             raise RunError(
                 f"{run.path('run.json')}: {said}, and {path.name} has no layer of {count:,}", EDITED
             )
+
+
+def _reference_rows(path: Path) -> int:
+    """Return how many rows a head of nearest neighbours has in a file; 1 where there is none."""
+    found = [shape for name, shape in weights.shapes(path).items() if name.endswith(".labels")]
+    return found[-1][0] if found and len(found[-1]) == 1 and found[-1][0] else 1
 
 
 def _must_have_head(run: Run, chain: nn.Sequential, row: ModelSpec) -> None:
@@ -327,14 +335,17 @@ def recorded(about: dict[str, Any]) -> ModelSpec:
 
 
 def with_head(
-    chain: nn.Sequential, spec: ModelSpec, classes: int, kind: str
+    chain: nn.Sequential, spec: ModelSpec, classes: int, kind: str, rows: int = 1
 ) -> tuple[nn.Sequential, ModelSpec]:
-    """Return the chain with a fresh head for so many classes, and the row that describes it."""
+    """Return the chain with a fresh head for so many classes, and the row that describes it.
+
+    rows: of a head of nearest neighbours.
+    """
     from torch import nn
 
     from zoo import models
 
-    fresh = models.replace_head(chain, spec, classes, kind)
+    fresh = models.replace_head(chain, spec, classes, kind, rows)
     new = spec.task == "reconstruct" or isinstance(chain.get_submodule(spec.head), nn.Conv2d)
     head = "head" if new else spec.head
     return fresh, replace(spec, head=head, stages=tuple(models.stages(fresh)), task="classify")

@@ -13,11 +13,13 @@ from zoo import catalog, network, network_published, records, weights
 from zoo.catalog import Preprocess, Weights
 from zoo.data.samples import evenly
 from zoo.disk import read_sealed, write_sealed
-from zoo.engine import Array
 from zoo.engine.compiled import made_of
 from zoo.engine.open import NetworkRef
 from zoo.engine.quantise import CALIBRATION
 from zoo.errors import UsageError, WeightsError, WriteError
+from zoo.head import layers
+from zoo.head.kinds import Kind, kind_of
+from zoo.head.layers import Layer
 from zoo.network import Progress
 from zoo.run import Run
 
@@ -38,17 +40,19 @@ class Classifier:
 
 
 def classifier_of_run(run: Run) -> Classifier:
-    """Return the network of a finished run: its frozen part and a linear head, else all of it."""
+    """Return the network of a finished run: its frozen part and a head behind it, else all of it.
+
+    The head is apart where it was found without training in steps.
+    """
     about = run.record
     (path, digest), stage = network.model_file(run), about.get("linear_head")
     names, row, variant = tuple(about["classes"]), network.recorded(about), about.get("variant", {})
     made, tensors = made_of(row, variant, about["head"]), f"file {digest}"
     boundary, head = None, None
     if stage and about.get("model_sha256") == digest:
-        last = [f"{stage}.weight", f"{stage}.bias"]
-        arrays = weights.read_arrays(path, last)
-        head = (arrays[last[0]], arrays[last[1]])
-        _must_be_head(*head, len(names), run.path("run.json"), stage)
+        kind = kind_of(about["head"])
+        last = [f"{stage}.{name}" for name in layers.names_of(kind)]
+        head = _head_of(run, kind, path, stage)
         run.check(records.fields({}), ("boundary",))
         made, tensors, boundary = made_of(row, variant), _tensors_of(path, last), about["boundary"]
     ref = NetworkRef(
@@ -78,14 +82,19 @@ def _tensors_of(path: Path, without: Sequence[str]) -> str:
     return found
 
 
-def _must_be_head(weight: Array, bias: Array, classes: int, path: Path, stage: str) -> None:
-    """Raises WeightsError for a stage, named by that run.json, that gives other classes."""
-    if weight.ndim != 2 or weight.shape[:1] != (classes,) or bias.shape != (classes,):
-        shapes = " and ".join(" x ".join(map(str, part.shape)) for part in (weight, bias))
+def _head_of(run: Run, kind: Kind, path: Path, stage: str) -> Layer:
+    """Return the head of a run's file. Raises WeightsError where the stage gives other classes."""
+    classes = len(run.record["classes"])
+    names = {f"{stage}.{name}": name for name in layers.names_of(kind)}
+    arrays = weights.read_arrays(path, names)
+    try:
+        return layers.of_arrays(kind, {names[n]: each for n, each in arrays.items()}, classes)
+    except ValueError as error:
         raise WeightsError(
-            f"{path}: linear_head is {stage}, which gives no {classes} classes: {shapes} numbers",
+            f"{run.path('run.json')}: linear_head is {stage}, which gives no {classes} classes: "
+            f"{error} numbers",
             "run.json and model.safetensors are not of one training: make the run anew",
-        )
+        ) from error
 
 
 def _must_give_classes(name: str, choice: str | None) -> None:

@@ -14,6 +14,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from zoo.head.kinds import PATTERN, WANTED
+
 WHAT, HEAD, DEEPER = "What to train", "Head", "Deeper training"
 DATA, PHOTOS, HARDWARE, OUTPUT = "Data", "Photos", "Hardware", "Output"
 SECTIONS = (WHAT, HEAD, DEEPER, DATA, PHOTOS, HARDWARE, OUTPUT)
@@ -130,9 +132,12 @@ class Recipe:
         WHAT, {}, on=FIT,
     )
     head: str = row(
-        "New head: linear, or mlp:512 with one hidden layer of 512.",
-        HEAD, "linear", on=("finetune", "lr"),
-        pattern=(r"linear|mlp:[1-9][0-9]{0,4}", "`linear` or `mlp:N`, as in mlp:512"),
+        "New head: linear, solved for; mlp:512, one hidden layer of 512; prototype, class means by "
+        "Mahalanobis distance, or prototype:cosine; knn:20, the 20 nearest training photos vote.",
+        HEAD, "linear", on=("finetune", "lr"), pattern=(PATTERN, WANTED),
+        elsewhere={
+            "lr": "New head: linear, or mlp:512 with one hidden layer of 512. Default: linear."
+        },
     )
     optimizer: Literal["auto", "lbfgs", "adamw", "adam", "sgd"] = row(
         "How the head is trained: lbfgs computes the optimum of a linear head on kept features, "

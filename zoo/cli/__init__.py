@@ -16,6 +16,7 @@ from typer.exceptions import Abort, Exit, TyperException
 
 from zoo import __version__, watch
 from zoo.cli import (
+    add_class,
     bench,
     compare,
     demo,
@@ -56,7 +57,7 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., object]]] = {
     },
     "Train": {
         "finetune": finetune.command, "train": train.command, "rank": rank.command,
-        "sweep": sweep.command, "lr": lr.command,
+        "sweep": sweep.command, "lr": lr.command, "add-class": add_class.command,
     },
     "Use": {
         "predict": predict.command, "evaluate": evaluate.command, "embed": embed.command,

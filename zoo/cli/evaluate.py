@@ -13,7 +13,7 @@ from zoo.settings import DATA
 from zoo.text import count, percent
 
 if TYPE_CHECKING:
-    from zoo.metrics import Report
+    from zoo.metrics import LabelReport, Report
     from zoo.predict.evaluate import Evaluation, LabelEvaluation
     from zoo.predict.evaluation_set import Known
 
@@ -29,6 +29,7 @@ class Flags:
     )
     trust_changed: bool = shared("trust_changed")
     device: str = setting("device")
+    tta: int = shared("tta")
     plot: Path | None = flag("PNG to draw the reliability and risk-coverage curves in.")
     json: bool = shared("json")
 
@@ -48,6 +49,8 @@ def command(flags: Flags) -> None:
     with Screen() as screen:
         found = _evaluated(flags, _photos(flags.models, flags.data, flags.part), screen)
     warn_unreadable(found.errors)
+    if flags.tta > 1:
+        _show_gain(flags, found)
     _show(flags.models, found, flags.json)
     if flags.plot is not None and not isinstance(found, LabelEvaluation):
         _draw(flags.plot, flags.models, found)
@@ -59,7 +62,7 @@ def _evaluated(
     from zoo.predict.evaluate import evaluate, evaluate_several
     from zoo.predict.predictor import Opening, open_predictor
 
-    how = Opening(device=flags.device, trusts=flags.trust_changed)
+    how = Opening(device=flags.device, trusts=flags.trust_changed, views=flags.tta)
     members = [open_predictor(name, how, progress=screen.bytes) for name in flags.models]
     _show_names(photos, members[0].classes)
     several = any(member.threshold is not None for member in members)
@@ -133,6 +136,28 @@ def _copied(trained: Known) -> str:
     if not trained.copies:
         return ""
     return f" ({trained.copies:,} recognised by content, as copies of photos of the training)"
+
+
+def _show_gain(flags: Flags, found: Evaluation | LabelEvaluation) -> None:
+    """Say what several views gain over the plain one, of the same photos."""
+    plains: tuple[Report | LabelReport, ...] = found.plain
+    means: tuple[Report | LabelReport, ...] = found.members
+    for name, plain, mean in zip(flags.models, plains, means, strict=True):
+        what, before, now = _figures(plain, mean)
+        talk(
+            f"{name}: {what} {percent(now, 2)} with the mean over {flags.tta} views, "
+            f"{percent(before, 2)} with the plain one: {100 * (now - before):+.2f} points on "
+            f"{count(found.photos, 'photo')}"
+        )
+
+
+def _figures(plain: Report | LabelReport, mean: Report | LabelReport) -> tuple[str, float, float]:
+    """Return what is compared, of the plain view and of the mean."""
+    from zoo.metrics import LabelReport
+
+    if isinstance(plain, LabelReport) or isinstance(mean, LabelReport):
+        return "mAP", plain.to_dict()["map"], mean.to_dict()["map"]
+    return "accuracy", plain.accuracy, mean.accuracy
 
 
 def _show(models: list[str], found: Evaluation | LabelEvaluation, json: bool) -> None:

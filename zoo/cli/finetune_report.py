@@ -72,7 +72,7 @@ def show_epoch(epoch: Epoch, epochs: int, best: str) -> None:
     for note in epoch.notes:
         talk(note)
     if shown or epoch.epoch == epochs or epoch.epoch % max(1, epochs // 30) == 0:
-        mark = "  best" if shown and best != "optimum" else ""
+        mark = "  best" if shown and best not in ("optimum", "computed") else ""
         first = epoch.accuracy if epoch.map is None else epoch.map
         scores = (
             f"{percent(first):>8}  {percent(epoch.macro_f1):>8}"
@@ -192,6 +192,7 @@ def show_val(event: Finished, run: Run) -> None:
     chosen = {
         "last": "nothing was chosen on it but the temperature",
         "optimum": "nothing was chosen on it but the temperature",
+        "computed": "nothing was chosen on it but the temperature",
     }
     use = chosen.get(run.record["best_by"], "the epoch was chosen on it, which flatters")
     talk(f"val: {figure} on {count(data['val'], 'photo')}, {where}; {use}")
@@ -217,7 +218,11 @@ def missing(report: Report | LabelReport) -> str:
 
 def which_epoch(event: Finished, run: Run) -> str:
     epoch = f"epoch {event.best_epoch}"
-    known = {"last": f"{epoch}, the last", "optimum": "the optimum on the training photos"}
+    known = {
+        "last": f"{epoch}, the last",
+        "optimum": "the optimum on the training photos",
+        "computed": "computed from the training photos",
+    }
     these = "the val photos" if event.test else "these photos"
     return known.get(run.record["best_by"], f"{epoch}, the best on {these}")
 

@@ -25,6 +25,10 @@ SHARED: dict[str, tuple[str, str, object]] = {  # help, section, default
         "Weights for a model given by name: a tag of `zoo info MODEL`, a file, a folder with "
         "timm's config.json, or hf-hub:ORG/NAME.", NETWORK, None
     ),
+    "tta": (
+        "Views of each picture (the plain one and random crops, the same each time); the answer is "
+        "the mean of their probabilities.", NETWORK, 1,
+    ),
     "csv_safe": (
         "Put ' before text that a spreadsheet takes for a formula (= + - @) in a CSV.",
         OUTPUT, False,
@@ -55,7 +59,7 @@ def flag(
 
 def shared(name: str) -> Any:
     """Declare a field as a flag that several commands have."""
-    return flag(*SHARED[name])
+    return flag(*SHARED[name], min=1 if name == "tta" else None)
 
 
 def setting(name: str) -> Any:

@@ -41,6 +41,7 @@ class Flags:
         HARDWARE,
         "auto",
     )
+    tta: int = shared("tta")
     force: bool = flag("Go on where bf16 or int8 disagrees with fp32.", HARDWARE, False)
     output: Path | None = output("File to write: .csv, .jsonl or .parquet. Default: CSV on stdout.")
     top: int = flag("Classes in a row, the likeliest first.", default=1, min=1)
@@ -112,7 +113,12 @@ def _opened(flags: Flags, found: inputs.Inputs, screen: Screen) -> Predictor:
     from zoo.predict import predictor, reject
 
     how = predictor.Opening(
-        flags.weights, flags.device, flags.precision, flags.engine, trusts=flags.trust_changed
+        flags.weights,
+        flags.device,
+        flags.precision,
+        flags.engine,
+        trusts=flags.trust_changed,
+        views=flags.tta,
     )
     other = _compared_with(flags)
     photos = _first_pictures(flags.model, found) if other else []

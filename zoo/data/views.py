@@ -107,6 +107,16 @@ def view_here(checked: Checked, preprocess: Preprocess, which: decode_process.Wh
         return view(picture, preprocess, **which)
 
 
+def numbered_view(
+    path: Path | str, number: int, *, preprocess: Preprocess, flip: bool = True
+) -> Pixels:
+    """Return a view of a file under the seed 0: uint8, H x W x C. Raises ImageError."""
+    with decoder_warnings.photo(str(path)), file_room(path):
+        data = read_bytes(path)
+        digest = hashlib.sha256(data).hexdigest()
+        return view_of(data, preprocess, number, digest=digest, flip=flip)
+
+
 def plain_view(path: Path | str, preprocess: Preprocess) -> Pixels:
     """Return view 0 of a file: uint8, H x W x C. Raises ImageError."""
     with decoder_warnings.photo(str(path)), file_room(path):

@@ -25,6 +25,7 @@ from zoo.disk import cache_folder, read_sealed, write_sealed
 from zoo.engine import Array, graph
 from zoo.engine.compiled import made_of, version_of
 from zoo.errors import ParityError, WeightsError, WriteError, ZooError, first_line
+from zoo.head.kinds import kind_of
 
 if TYPE_CHECKING:
     import onnx
@@ -55,7 +56,7 @@ def key_of(
 
     Of a library's model with all that it is built from: a run's record says that.
     """
-    facts: list[object] = [FORMAT, sorted(variant.items()), head.partition(":")[0], list(outputs)]
+    facts: list[object] = [FORMAT, sorted(variant.items()), kind_of(head).graph, list(outputs)]
     facts += [preprocess.channels, preprocess.size]
     if row.builder == "library":
         facts.append(made_of(row))

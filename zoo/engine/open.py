@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo.engine.compiled import Compiled
+    from zoo.head.layers import Layer
 
 FEATURES = 3  # count up when decode, views or resize change
 FORGIVEN: tuple[type[ZooError], ...] = (ConversionError, CacheError)
@@ -39,8 +40,8 @@ class NetworkRef:
 
     made_of, tensors: what the graph is computed from, see `compiled.key_of`. boundary: the last
     stage in the graph, None for all of them. build: makes the chain with torch, up to the boundary,
-    or of a network with a `head` all of it; None where it is not here. head: K x D and K of the
-    linear layer behind the boundary. photos: what int8 is calibrated on.
+    or of a network with a `head` all of it; None where it is not here. head: what gives scores of
+    the features behind the boundary. photos: what int8 is calibrated on.
     """
 
     model: str
@@ -49,7 +50,7 @@ class NetworkRef:
     boundary: str | None
     preprocess: Preprocess
     build: Callable[[], nn.Sequential] | None = field(repr=False)
-    head: tuple[Array, Array] | None = None
+    head: Layer | None = None
     photos: tuple[Path, ...] = ()
 
     def key(self, precision: str = "fp32") -> str:
@@ -104,7 +105,7 @@ def _compiled(ref: NetworkRef, device: Device, workers: int) -> Opened:
     """Raises ConversionError where the chain cannot be compiled, CacheError."""
     compiled = find(ref.key(device.precision)) or _made(ref, device.precision)
     ready = compiled.engine(device.precision, workers)
-    return Opened(ready if ref.head is None else _WithHead(ready, *ref.head), compiled)
+    return Opened(ready if ref.head is None else _WithHead(ready, ref.head), compiled)
 
 
 def _made(ref: NetworkRef, precision: str) -> Compiled:
@@ -139,24 +140,24 @@ def _quantised(ref: NetworkRef, chain: nn.Sequential) -> bytes:
 
 
 class _WithHead:
-    """An engine for the frozen part with a linear head behind it; see `Engine`."""
+    """An engine for the frozen part with a head behind it; see `Engine`."""
 
-    def __init__(self, engine: Engine, weight: Array, bias: Array) -> None:
-        self.engine, self.weight, self.bias = engine, weight.T, bias
+    def __init__(self, engine: Engine, head: Layer) -> None:
+        self.engine, self.head = engine, head
         self.batch, self.workers, self.decoders = engine.batch, engine.workers, engine.decoders
         self.name, self.start_worker = engine.name, engine.start_worker
 
     def __call__(self, pixels: Array) -> Array:
         features = self.engine(pixels)
         rows = features.reshape(len(features), -1)
-        if rows.shape[1] != len(self.weight):
+        if rows.shape[1] != self.head.columns:
             raise RunError(
                 f"the frozen part gives {rows.shape[1]:,} numbers, and the head in "
-                f"model.safetensors takes {len(self.weight):,}",
+                f"model.safetensors takes {self.head.columns:,}",
                 EDITED,
             )
         # Row by row: what stands beside a picture in a batch changes no bit of its answer.
-        return np.stack([row @ self.weight for row in rows]) + self.bias
+        return np.stack([self.head.scores(row) for row in rows])
 
 
 # What features and tensors are called.

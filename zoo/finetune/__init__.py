@@ -5,6 +5,7 @@ Where it begins, in the order of the story:
     facts, examine   what planning must know of a network: kept, or found with torch
     plan, phases     what will be done, from facts, photos and settings; `choices` has the reasons,
                      `checks` what is refused, `describe` the words
+    head_rows        rows of a run's head for classes that the new run shares with it
     prepare, begin   the network and the run folder for a plan
     job              the story: for each phase inputs and a fit, then results and repetitions
     inputs           the batches of a phase: features computed once, or photos in each epoch;
@@ -15,6 +16,7 @@ Where it begins, in the order of the story:
                      fp32, `pca_baseline` of reconstructions
     repeats          the same again with other seeds or on folds
     rank, sweep, lr_finder   commands of their own over the same parts
+    add_class        a class more for a finished run; `kept_features` are those of its photos
     events           what is told on the way
 
 Whoever is new here reads these files in this order, in 20 minutes or so:

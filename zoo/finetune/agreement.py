@@ -16,6 +16,7 @@ from zoo.engine.select import choose
 from zoo.errors import DisagreementError, ImageError
 from zoo.features.compute import Views, compute
 from zoo.finetune.inputs import Inputs
+from zoo.head.layers import Layer
 from zoo.head.solver import scores_of
 from zoo.metrics import ENOUGH, THRESHOLD, Array, sigmoid
 
@@ -32,7 +33,7 @@ def same_answers(ours: Array, theirs: Array, several: bool) -> float:
     return float(np.mean(same))
 
 
-def of_head(inputs: Inputs, weight: Array, bias: Array, outputs: Array) -> float | None:
+def of_head(inputs: Inputs, layer: Layer, outputs: Array) -> float | None:
     """Return the share for a solved head on the features of fp32; None of a run in fp32.
 
     outputs: of all val photos, N x K, in the plan's precision; up to COMPARED of them count.
@@ -50,7 +51,7 @@ def of_head(inputs: Inputs, weight: Array, bias: Array, outputs: Array) -> float
     found = compute(cache, exact.engine, plan.preprocess, root, work, inputs.progress)
     there = [row for row in rows if val[row].path in found.keys]
     features = cache.rows([found.keys[val[row].path][0] for row in there])
-    share = same_answers(outputs[there], scores_of(features.flat(), weight, bias), False)
+    share = same_answers(outputs[there], scores_of(features.flat(), layer), False)
     if share < ENOUGH and not plan.recipe.force:
         raise DisagreementError(
             f"{plan.device.precision} gives the class that fp32 gives on {100 * share:.1f} % of "

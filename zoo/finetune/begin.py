@@ -11,6 +11,7 @@ from zoo.data.index import DatasetIndex
 from zoo.disk import replacing, writing
 from zoo.errors import RunError
 from zoo.features.digests import digest_of
+from zoo.finetune.choices import COMPUTED
 from zoo.finetune.describe import record
 from zoo.finetune.job import Job
 from zoo.finetune.plan import Plan
@@ -42,7 +43,9 @@ def resumable(plan: Plan) -> Recipe:
         paths = {}
     if plan.facts.origin["tag"] in ("file", "run"):
         paths["weights"] = plan.facts.origin["file"]
-    return replace(plan.recipe, **paths | {"optimizer": plan.solver})
+    if plan.solver != COMPUTED:
+        paths["optimizer"] = plan.solver
+    return replace(plan.recipe, **paths)
 
 
 def recipe_of(run: Run) -> Recipe:

@@ -13,6 +13,8 @@ from zoo.errors import UsageError
 from zoo.finetune.choices import default, solver_of
 from zoo.finetune.facts import CutFacts, NetworkFacts
 from zoo.finetune.phases import Phase, check_order
+from zoo.head.kinds import kind_of
+from zoo.head.neighbours import must_fit
 from zoo.recipe import Recipe, unfreezings
 from zoo.train.distributed import Ranks
 from zoo.train.mixup import check_cutmix
@@ -66,11 +68,21 @@ def check_mixing(recipe: Recipe, phases: tuple[Phase, ...], preprocess: Preproce
 
 def check_steps(recipe: Recipe) -> None:
     """Raises UsageError for what can be said of the training before the network is known."""
-    if recipe.freeze and recipe.head == "linear":
+    if (recipe.freeze and recipe.head == "linear") or kind_of(recipe.head).computed:
         solver_of(recipe, linear=True, kept=True)
     begins = [epoch for epoch, _ in unfreezings(recipe)]
     if recipe.schedule != "head-then-all":
         check_order(recipe, [1, *begins])
+
+
+def check_neighbours(recipe: Recipe, cut: CutFacts, rows: int) -> None:
+    """Raises UsageError for a head of nearest neighbours that its photos are too few or many for.
+
+    rows: views of photos to train on.
+    """
+    kind = kind_of(recipe.head)
+    if kind.word == "knn":
+        must_fit(rows, cut.feature_bytes // 4, kind.number)
 
 
 def check_share(recipe: Recipe, index: DatasetIndex) -> None:

@@ -15,12 +15,14 @@ from zoo.data.views import small_and_grey
 from zoo.device import Device
 from zoo.errors import UsageError
 from zoo.finetune.facts import NetworkFacts
+from zoo.head.kinds import kind_of
 from zoo.metrics import Array
 from zoo.recipe import Recipe, table
 from zoo.text import size
 from zoo.train.batches import SMALL
 
 T = TypeVar("T")
+COMPUTED = "computed"  # stands for the solver of a head that is written down from features
 Choice = tuple[T, str]  # with its reason
 
 RATE = 1e-3
@@ -137,6 +139,9 @@ def solver_of(recipe: Recipe, linear: bool, kept: bool) -> Choice[str]:
 
     linear: it is one layer on the features. kept: those are on disk.
     """
+    if kind_of(recipe.head).computed:
+        return _computed(recipe, _whats_missing(recipe, linear, kept) if not linear or not kept
+                         or recipe.task != "classify" else "")  # fmt: skip
     able = linear and kept and recipe.task == "classify" and recipe.balance != "sampler"
     if recipe.optimizer == "lbfgs" and not able:
         raise UsageError(
@@ -151,6 +156,29 @@ def solver_of(recipe: Recipe, linear: bool, kept: bool) -> Choice[str]:
             "leave it out; --weight-decay is the one of training in steps",
         )
     return solver, why
+
+
+def _computed(recipe: Recipe, missing: str) -> Choice[str]:
+    """Return that nothing is trained, and why. Raises UsageError for what would do nothing."""
+    head, kind = recipe.head, kind_of(recipe.head)
+    if missing or not recipe.freeze:
+        raise UsageError(
+            f"--head {head} is computed from kept features of photos with one class each, and "
+            f"{missing or 'everything is trained'}",
+            "leave the other settings out, or use --head linear or mlp:512",
+        )
+    idle = ("optimizer", "penalty", "label_smoothing", *_OF_STEPS)
+    named = [name for name in idle if getattr(recipe, name) != default(name)]
+    named += ["balance"] * (recipe.balance not in ("auto", "none"))
+    if named:
+        flag = {"optimizer": "solver"}.get(named[0], named[0]).replace("_", "-")
+        raise UsageError(
+            f"--{flag} with --head {head} would do nothing: the head is computed, not trained",
+            f"leave --{flag} out, or use --head linear or mlp:512",
+        )
+    if kind.word == "knn":
+        return COMPUTED, "the nearest training photos vote: nothing is trained"
+    return COMPUTED, "a mean of the features for each class: nothing is trained"
 
 
 def _chosen_solver(recipe: Recipe, able: bool, missing: str) -> Choice[str]:
@@ -264,6 +292,8 @@ def balancing(recipe: Recipe, index: DatasetIndex) -> tuple[str, tuple[float, ..
     if kind == "auto":
         kind = "weights" if ratio > _IMBALANCE else "none"
         why = f"the largest class has {ratio:.1f} times the photos of the smallest"
+    if kind_of(recipe.head).computed:
+        return "none", None, "a head that is computed counts its photos as they are"
     if recipe.task == "multilabel":
         return _of_labels(recipe, counts, len(index.of("train")))
     values = counts.sum() / (len(counts) * counts)

@@ -13,6 +13,8 @@ from zoo.finetune.choices import RATE
 from zoo.finetune.facts import CutFacts, NetworkFacts
 from zoo.finetune.phases import Phase
 from zoo.finetune.plan import Plan
+from zoo.head.kinds import kind_of
+from zoo.head.neighbours import size_of
 from zoo.metrics import THRESHOLD
 from zoo.network import record_of
 from zoo.recipe import Recipe
@@ -20,6 +22,7 @@ from zoo.text import count as plural
 from zoo.text import size
 from zoo.weights import cache_folder
 
+EXPORTED = 2**31  # bytes of an ONNX file
 KEPT = {
     "accuracy": "epoch of best accuracy",
     "map": "epoch of best mAP",
@@ -27,6 +30,7 @@ KEPT = {
     "loss": "epoch of lowest loss",
     "last": "last epoch",
     "optimum": "the optimum",
+    "computed": "the head as computed",
 }
 
 
@@ -55,6 +59,7 @@ def lines(plan: Plan) -> list[Line]:
         *([Line("engine", plan.engine, reasons["engine"])] if plan.cut.name else []),
         Line("precision", place.precision, _about_precision(plan)),
         _about_training(plan),
+        *([Line("head rows", "", reasons["rows"])] if reasons["rows"] else []),
         Line("kept", KEPT[plan.best], reasons["best"]),
         *([Line("balance", plan.balance, reasons["balance"])] if by_class else []),
         *_about_evidence(plan.recipe),
@@ -144,8 +149,17 @@ def _about_parts(plan: Plan) -> list[Line]:
 
 
 def _about_trained(plan: Plan, cut: CutFacts) -> str:
+    if kind_of(plan.recipe.head).word == "knn":
+        rows, columns = _references(plan), cut.feature_bytes // 4
+        text = f"{plan.facts.head}: {rows:,} x {columns:,} features of training photos"
+        return f"{text}, {size(size_of(rows, columns))}"
     count = f"{plan.facts.parameters(cut, len(plan.index.classes)):,} parameters"
     return f"{cut.trained}: {count}" if cut.name else f"all {count}"
+
+
+def _references(plan: Plan) -> int:
+    """Return how many rows a head of nearest neighbours keeps."""
+    return len(plan.index.of("train")) * plan.views
 
 
 def _about_phase(plan: Plan, phase: Phase) -> Line:
@@ -189,6 +203,13 @@ def _about_features(plan: Plan) -> list[Line]:
 def _about_training(plan: Plan) -> Line:
     """Return who trains the first phase, how long, and why."""
     recipe, reasons = plan.recipe, plan.reasons
+    kind = kind_of(recipe.head)
+    if kind.word == "knn":
+        how = f"{kind.number} nearest by cosine, whitened"
+        return Line("training", how, f"{reasons['solver']}; {_exportable(plan)}")
+    if kind.computed:
+        how = "by cosine" if kind.metric == "cosine" else "by Mahalanobis, one covariance"
+        return Line("training", f"class means, {how}", reasons["solver"])
     if plan.phases[0].solved:
         penalty = f"penalty {recipe.penalty:g}" if recipe.penalty else "penalty by cross-validation"
         smooth = f", label smoothing {recipe.label_smoothing:g}" * (recipe.label_smoothing > 0)
@@ -201,6 +222,14 @@ def _about_training(plan: Plan) -> Line:
         ", ".join((f"{plan.solver} {plan.phases[0].lr:g}", *_extras(recipe), epochs)),
         f"{reasons['solver']}; {reasons['lr']}; {reasons['threads']}",
     )
+
+
+def _exportable(plan: Plan) -> str:
+    """Return whether the network with its rows fits into an exported file."""
+    own = size_of(_references(plan), plan.cut.feature_bytes // 4)
+    if own + 4 * plan.facts.row.params > EXPORTED:
+        return "WARNING: too large to be exported, an ONNX file holds 2 GB"
+    return f"the exported file has these {size(own)}, too"
 
 
 def _extras(recipe: Recipe) -> list[str]:
@@ -243,6 +272,9 @@ def record(plan: Plan) -> dict[str, Any]:
         "best_by": plan.best,
         "variant": facts.variant,
         "head": plan.recipe.head,
+        "views": plan.views,
+        "view_seed": plan.view_seed,
+        "flip": plan.recipe.flip,
         "cut": cut.name,
         "boundary": cut.boundary,
         "phases": [phase.record() for phase in plan.phases],

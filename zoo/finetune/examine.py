@@ -11,6 +11,7 @@ from zoo.catalog import ModelSpec
 from zoo.engine.open import state_sha256, tensors_of
 from zoo.errors import UsageError
 from zoo.finetune.facts import CutFacts, NetworkFacts
+from zoo.head.kinds import kind_of
 from zoo.models.cut import Cut, before, cut, feature_shape, halves, is_linear, listed, only_head
 from zoo.models.head import last_layer
 from zoo.network import Network, Progress
@@ -43,7 +44,8 @@ def build(
     if whole or (scratch and not start.trained and start.spec.task == "classify"):
         return start, start
     device.seed_all("head", recipe.seed)
-    chain, spec = network.with_head(start.chain, start.spec, classes, recipe.head)
+    kind = "linear" if kind_of(recipe.head).computed else recipe.head  # as far as it is planned
+    chain, spec = network.with_head(start.chain, start.spec, classes, kind)
     return start, replace(start, chain=chain.eval(), spec=spec)
 
 
@@ -95,7 +97,7 @@ def examine(
         weights_sha256=state_sha256(start.chain),
         head=net.spec.head,
         per_class=per_class,
-        why=_why_there(net.row, parts[0]) if parts[0] else "",
+        why=_why_there(recipe, net.row, parts[0]) if parts[0] else "",
         cuts=tuple(replace(found, parameters=found.parameters - less) for found in each),
         better=_better_size(net),
     )
@@ -106,7 +108,10 @@ def _cuts(recipe: Recipe, net: Network) -> list[str | None]:
     """Return the last frozen stage of each phase, None where everything is trained."""
     if not recipe.freeze:
         return [None]
-    found = [recipe.cut or net.spec.cut]
+    last = net.spec.cut
+    if kind_of(recipe.head).computed:  # on what the head sees, whatever the network could train
+        last = before(net.chain, net.spec.head)
+    found = [recipe.cut or last]
     for _, stage in unfreezings(recipe):
         if stage != "all":
             halves(net.chain, stage)  # says what there is, where this is not
@@ -175,8 +180,10 @@ def _trained_in_words(parts: Cut) -> str:
     return ", ".join(names)
 
 
-def _why_there(row: ModelSpec, parts: Cut) -> str:
-    """Return why a network is cut where its row says."""
+def _why_there(recipe: Recipe, row: ModelSpec, parts: Cut) -> str:
+    """Return why a network is cut where its row says, or before the head."""
+    if kind_of(recipe.head).computed:
+        return "all but the head"
     if row.task == "reconstruct":
         return "the encoder, up to its code"
     stages = _with_weights(parts.frozen)

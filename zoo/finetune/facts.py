@@ -20,6 +20,7 @@ from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.disk import read_sealed, write_sealed
 from zoo.engine.compiled import version_of
 from zoo.errors import WriteError, ZooError
+from zoo.head.kinds import kind_of
 from zoo.network import is_run_file, record_of, recorded
 from zoo.recipe import Recipe, unfreezings
 
@@ -151,7 +152,10 @@ def _place(recipe: Recipe, classes: int, source: Path | None) -> Path:
     elif source and (config := weights.config_beside(source)):
         content.append(weights.hash_of(config))
     stages = [stage for _, stage in unfreezings(recipe)]
-    if recipe.freeze and recipe.head == "linear" and not stages:
+    computed = kind_of(recipe.head).computed
+    if recipe.freeze and computed and recipe.cut is None:
+        return _kept_as(_words(recipe), content, "before the head")
+    if recipe.freeze and (recipe.head == "linear" or computed) and not stages:
         return _kept_as(_words(recipe), content)
     other = [recipe.freeze, recipe.head, recipe.task == "reconstruct", stages, classes]
     return _kept_as(_words(recipe), content, other)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from zoo.finetune import solve
+from zoo.finetune import head_rows, solve
 from zoo.finetune.choices import layer_decay
 from zoo.finetune.events import Note
 from zoo.finetune.inputs import AnyBatches, Inputs
 from zoo.finetune.journal import Journal
-from zoo.finetune.solve import Head
+from zoo.head.layers import Layer
 from zoo.recipe import table
 from zoo.train.loop import Loop
 from zoo.train.records import LoopSettings, Scores
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a phase gives: a head, K x D and K, that was solved for alone, or who trained.
+    """What a phase gives: a head that was found alone, or who trained.
 
     scores: of the val photos; test: of the test photos, after the last phase. The outputs in both
     are from before the temperature.
@@ -32,7 +32,7 @@ class Fitted:
 
     scores: Scores
     test: Scores | None = None
-    head: Head | None = None
+    head: Layer | None = None
     loop: Loop | None = None
 
 
@@ -46,6 +46,9 @@ def phase(inputs: Inputs, journal: Journal, number: int, before: Fitted | None) 
     batches = inputs.batches(plan.phases[number])
     if plan.solved_only:
         return Fitted(*solve.only(inputs, journal, batches)) if inputs.ranks.main else None
+    if number == 0 and not plan.phases[0].solved:
+        chain, classes = inputs.prepared.network().chain, inputs.index.classes
+        head_rows.take(chain, plan.facts, classes, plan.recipe.head, inputs.scaling)
     loop = loop_of(inputs, plan.phases[number], batches)
     journal.follow(loop, number, before.loop if before else None)
     last = number == len(plan.phases) - 1

@@ -20,6 +20,7 @@ from zoo.finetune.describe import record
 from zoo.finetune.fit import loop_of
 from zoo.finetune.inputs import Inputs
 from zoo.finetune.prepare import Prepared
+from zoo.head.kinds import kind_of
 from zoo.metrics import Array
 from zoo.recipe import Recipe
 from zoo.run import Run
@@ -66,6 +67,11 @@ def in_steps(recipe: Recipe) -> Recipe:
         raise UsageError(
             "a range test is of one cut, the recipe has several (unfreeze, or head-then-all)",
             "leave both out; --cut STAGE or --no-freeze says which part is meant",
+        )
+    if kind_of(recipe.head).computed:
+        raise UsageError(
+            f"--head {recipe.head} is computed from features, without steps and so without a rate",
+            "leave it out, or give --head linear or mlp:512",
         )
     steps = recipe.optimizer if recipe.optimizer not in ("auto", "lbfgs") else "adamw"
     return replace(recipe, optimizer=steps, penalty=None, seeds=1, folds=None)

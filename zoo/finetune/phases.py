@@ -16,6 +16,7 @@ from zoo.catalog import Preprocess
 from zoo.data.index import DatasetIndex
 from zoo.errors import UsageError
 from zoo.finetune.choices import (
+    COMPUTED,
     RATE,
     Choice,
     Room,
@@ -31,6 +32,7 @@ from zoo.train.param_groups import PRETRAINED
 from zoo.weights import cache_folder
 
 _HEAD_SHARE = 3  # a head that is trained in steps has a third of the epochs
+_AT_ONCE = ("lbfgs", COMPUTED)
 # The solver of the phases behind a head that was solved.
 _LATER_SOLVER = {"lbfgs": "adamw"}
 # Of the peak rate, in the phases behind a head that was trained in steps at the whole of it.
@@ -66,8 +68,8 @@ class Phase:
 
     @property
     def solved(self) -> bool:
-        """Whether the optimum is computed; else it is trained in steps."""
-        return self.solver == "lbfgs"
+        """Whether the head is solved for, or computed; else it is trained in steps."""
+        return self.solver in _AT_ONCE
 
     def record(self) -> dict[str, object]:
         """Return what run.json says of it."""
@@ -91,7 +93,7 @@ def phases_of(
     kept, _ = keeping(first.feature_bytes * rows, views, room)
     solver, why = solver_of(recipe, first.kind == "linear", kept and first.name is not None)
     found: list[Phase] = []
-    for (begins, ends), cut in zip(_spans(recipe, solver == "lbfgs"), facts.cuts, strict=True):
+    for (begins, ends), cut in zip(_spans(recipe, solver in _AT_ONCE), facts.cuts, strict=True):
         needed = cut.feature_bytes * rows
         kept, kept_why = keeping(needed, views, room)
         room = room.less(needed * kept)
@@ -140,7 +142,7 @@ def _views_of(
     kind = "head" if first.kind != "deeper" else "deeper"
     if unfreezings(recipe):
         kind = "deeper"
-    elif first.name and solver_of(recipe, first.kind == "linear", True)[0] == "lbfgs":
+    elif first.name and solver_of(recipe, first.kind == "linear", True)[0] in _AT_ONCE:
         kind = "solved"
     frozen, photos = first.name is not None, len(index.of("train"))
     views, why = view_count(recipe, frozen, preprocess, photos, kind)

@@ -19,7 +19,7 @@ from zoo.data.index import DatasetIndex, scan
 from zoo.device import Device
 from zoo.errors import DataError
 from zoo.features.digests import contents
-from zoo.finetune import checks
+from zoo.finetune import checks, head_rows
 from zoo.finetune.choices import (
     MIRRORS,
     balancing,
@@ -31,6 +31,7 @@ from zoo.finetune.choices import (
 )
 from zoo.finetune.facts import CutFacts, NetworkFacts
 from zoo.finetune.phases import Phase, phases_of, rows_of, scales_features
+from zoo.head.kinds import kind_of
 from zoo.recipe import Recipe
 from zoo.train.loggers import kinds
 
@@ -133,6 +134,10 @@ def plan_of(asked: Asked, facts: NetworkFacts) -> Plan:
     best, best_why = epoch_kept(recipe, index)
     if all(phase.solved for phase in phases):
         best, best_why = "optimum", "no epoch is chosen on the val photos"
+        if kind_of(recipe.head).computed:
+            best = "computed"
+    at_once = phases[0].solved
+    reasons["rows"] = head_rows.told(facts, index.classes, recipe.head, at_once)
     balance, class_weights, balance_why = balancing(recipe, index)
     reasons |= {
         "lr": rate_in_words(recipe, facts.trained, scales_features(phases)),
@@ -157,6 +162,7 @@ def plan_of(asked: Asked, facts: NetworkFacts) -> Plan:
         reasons=asked.reasons | reasons,
     )
     checks.check_batches(plan.cut, len(index.of("train")) * max(1, views), recipe)
+    checks.check_neighbours(recipe, plan.cut, len(index.of("train")) * views)
     checks.check_mixing(recipe, phases, preprocess)
     checks.check_old(recipe, facts)
     return plan

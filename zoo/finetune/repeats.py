@@ -19,7 +19,7 @@ from zoo import device, records
 from zoo.data.folds import folds_of
 from zoo.data.index import DatasetIndex
 from zoo.errors import ZooError
-from zoo.finetune.choices import balancing
+from zoo.finetune.choices import COMPUTED, balancing
 from zoo.finetune.describe import record
 from zoo.finetune.events import Evidence, Note
 from zoo.finetune.inputs import Inputs
@@ -131,7 +131,9 @@ def _again(
     """
     plan, index = prepared.plan, index.without_test()
     seed = plan.recipe.seed if seed is None else seed
-    once: dict[str, Any] = {"seeds": 1, "folds": None, "optimizer": plan.solver, "log": None}
+    once: dict[str, Any] = {"seeds": 1, "folds": None, "log": None}
+    if plan.solver != COMPUTED:
+        once["optimizer"] = plan.solver
     recipe = replace(plan.recipe, **once, seed=seed)
     if plan.fresh is None:  # random from the first layer on: another seed is another network
         twin = prepare(recipe)

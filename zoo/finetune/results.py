@@ -13,6 +13,7 @@ from zoo.finetune.events import Finished, Tested
 from zoo.finetune.fit import Fitted
 from zoo.finetune.inputs import Inputs
 from zoo.finetune.pca_baseline import baseline_of
+from zoo.head.layers import Layer
 from zoo.head.temperature import FEWEST, Calibration, answers, fit, folds_of
 from zoo.metrics import THRESHOLD, Array, calibration_error, sigmoid
 from zoo.models.head import fold_temperature, obstacle
@@ -30,9 +31,9 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
     place, baseline = run.path("model.safetensors"), None
     if fitted.head:
         assert fitted.scores.outputs is not None
-        agrees = agreement.of_head(inputs, *fitted.head, fitted.scores.outputs)
+        agrees = agreement.of_head(inputs, fitted.head, fitted.scores.outputs)
         calibration = calibrate(inputs, fitted)
-        weights.save_arrays(_state(inputs, *fitted.head, calibration), place, about)
+        weights.save_arrays(_state(inputs, fitted.head, calibration), place, about)
         run.update(linear_head=plan.facts.head)
     else:
         assert loop is not None
@@ -99,9 +100,7 @@ def confidence(
     return found
 
 
-def _state(
-    inputs: Inputs, weight: Array, bias: Array, calibration: Calibration | None
-) -> dict[str, Array]:
+def _state(inputs: Inputs, layer: Layer, calibration: Calibration | None) -> dict[str, Array]:
     """Return the tensors of the network as it was, with the new head."""
     prepared, opened, head = inputs.prepared, inputs.opened, inputs.plan.facts.head
     if prepared.built is None and opened and opened.compiled:
@@ -109,8 +108,9 @@ def _state(
     else:
         chain = prepared.network().chain
         state = {n: value.cpu().numpy() for n, value in chain.state_dict().items()}
-    divisor = np.float32(calibration.temperature if calibration else 1.0)
-    return state | {f"{head}.weight": weight / divisor, f"{head}.bias": bias / divisor}
+    rest = {name: array for name, array in state.items() if not name.startswith(f"{head}.")}
+    layer = layer.divided(calibration.temperature if calibration else 1.0)
+    return rest | {f"{head}.{name}": array for name, array in layer.arrays.items()}
 
 
 def _test(run: Run, index: DatasetIndex, scores: Scores, calibration: Calibration | None) -> Tested:

@@ -1,8 +1,9 @@
-"""The one place where a head is solved for: its optimum on the features of the training photos."""
+"""The one place where a head is found at once: solved for, or computed, on kept features."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +11,10 @@ import numpy as np
 from zoo.errors import TrainingError
 from zoo.finetune.inputs import AnyBatches, Inputs
 from zoo.finetune.journal import Journal
-from zoo.head.folds import alike
-from zoo.head.solver import loss_of, scores_of
+from zoo.head.folds import Photos, alike
+from zoo.head.kinds import kind_of
+from zoo.head.layers import Layer, Linear
+from zoo.head.solver import loss_of, one_thread, scores_of
 from zoo.metrics import Array, report
 from zoo.train.batches import FeatureBatches
 from zoo.train.records import Epoch, Scores
@@ -21,20 +24,51 @@ if TYPE_CHECKING:
     from zoo.head.solver import Solution
     from zoo.train.loop import Loop
 
-Head = tuple[Array, Array]  # K x D and K
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A head, how it was found in words, and the penalty of one that was solved for."""
+
+    layer: Layer
+    reason: str
+    penalty: float | None = None
+
+
+def find(inputs: Inputs, source: FeatureBatches) -> Found:
+    """Return the head of the recipe's kind on the training features of a source; no torch."""
+    kind = kind_of(inputs.plan.recipe.head)
+    if not kind.computed:
+        best = solve(inputs, source)
+        return Found(Linear(best.weight, best.bias), best.reason, best.penalty)
+    from zoo.head import neighbours, prototype
+
+    labels, features = source.labels, source.features.flat()
+    photos = Photos.of(_groups(inputs), labels)
+    with one_thread():
+        if kind.word == "knn":
+            return Found(*neighbours.neighbours(features, labels, photos, kind.number))
+        if kind.metric == "cosine":
+            return Found(*prototype.cosine(features, labels, photos))
+        return Found(*prototype.mahalanobis(features, labels, photos))
+
+
+def _groups(inputs: Inputs) -> Array:
+    """Return the photo of each row to train on."""
+    train = inputs.index.of("train")
+    return alike([inputs.digests[sample.path] for sample in train], inputs.plan.views)
 
 
 def solve(inputs: Inputs, source: FeatureBatches) -> Solution:
-    """Return the head that is best on the training features of a source. Needs no torch."""
+    """Return the linear head that is best on the training features of a source. Needs no torch."""
     from zoo.head.softmax_regression import Targets
     from zoo.head.solver import Search
     from zoo.head.solver import solve as optimum
 
-    plan, train = inputs.plan, inputs.index.of("train")
+    plan = inputs.plan
     targets = Targets(
         source.labels,
         len(inputs.index.classes),
-        alike([inputs.digests[sample.path] for sample in train], plan.views),
+        _groups(inputs),
         np.array(inputs.class_weights) if inputs.class_weights else None,
         plan.recipe.label_smoothing,
     )
@@ -44,7 +78,7 @@ def solve(inputs: Inputs, source: FeatureBatches) -> Solution:
 
 def only(
     inputs: Inputs, journal: Journal, source: AnyBatches
-) -> tuple[Scores, Scores | None, Head]:
+) -> tuple[Scores, Scores | None, Layer]:
     """Return the scores of the val and of the test photos, and the head that has them.
 
     Nothing else is trained, so it takes no torch. Raises TrainingError.
@@ -52,15 +86,17 @@ def only(
     assert isinstance(source, FeatureBatches)
     journal.begin(0)
     started = time.perf_counter()
-    found = solve(inputs, source)
-    scores = _scores(source, found, inputs.index.classes)
+    found = find(inputs, source)
+    scores = _scores(source, found.layer, inputs.index.classes)
     assert scores.report is not None
     if not np.isfinite(scores.outputs).all():  # type: ignore[arg-type]
         raise TrainingError(
             "the features of the val photos hold values that are not finite",
             "use --precision fp32",
         )
-    outputs = scores_of(source.features.flat(), found.weight, found.bias)
+    if found.penalty is not None:
+        inputs.run.update(penalty=found.penalty)
+    outputs = scores_of(source.features.flat(), found.layer)
     epoch = Epoch(
         epoch=1,
         train_loss=loss_of(outputs, source.labels),
@@ -76,13 +112,13 @@ def only(
     )
     journal.log(epoch)
     on_test = source.on_test()
-    test = _scores(on_test, found, inputs.index.classes) if on_test else None
-    return scores, test, (found.weight, found.bias)
+    test = _scores(on_test, found.layer, inputs.index.classes) if on_test else None
+    return scores, test, found.layer
 
 
-def _scores(source: FeatureBatches, found: Solution, classes: tuple[str, ...]) -> Scores:
+def _scores(source: FeatureBatches, layer: Layer, classes: tuple[str, ...]) -> Scores:
     """Return what the val photos of a source say of a head."""
-    outputs = scores_of(source.val_features.flat(), found.weight, found.bias)
+    outputs = scores_of(source.val_features.flat(), layer)
     labels = source.val_labels
     return Scores(
         loss_of(outputs, labels),

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.head.folds import Photos
+from zoo.head.layers import Layer
 from zoo.head.softmax_regression import Heads, Poll, Problem, Rows, Targets, minimise, softmax
 from zoo.metrics import Array
 
@@ -165,10 +166,10 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def scores_of(features: Array, weight: Array, bias: Array) -> Array:
+def scores_of(features: Array, layer: Layer) -> Array:
     """Return the scores of features N x D, N x K float32; the same bits on any number of cores."""
     with one_thread():
-        return np.asarray(features @ weight.T + bias)
+        return layer.scores(features)
 
 
 def loss_of(scores: Array, labels: Array) -> float:

@@ -13,7 +13,9 @@ from torch import nn
 from zoo import catalog
 from zoo.catalog.spec import ModelSpec
 from zoo.errors import UsageError
+from zoo.head.kinds import kind_of
 from zoo.models import pieces
+from zoo.models.computed import Cosine, Neighbours
 from zoo.models.meter import StageInfo, measure
 
 __all__ = ["StageInfo", "build", "describe", "replace_head", "resolve", "stages"]
@@ -73,12 +75,12 @@ def describe(chain: nn.Sequential, spec: ModelSpec) -> list[StageInfo]:
 
 
 def replace_head(
-    chain: nn.Sequential, spec: ModelSpec, num_classes: int, kind: str = "linear"
+    chain: nn.Sequential, spec: ModelSpec, num_classes: int, kind: str = "linear", rows: int = 1
 ) -> nn.Sequential:
     """Return a chain with a fresh last layer for `num_classes`; other modules are the same objects.
 
-    kind: `linear`, or `mlp:H` for a hidden layer of H units before the last. Draws from torch's
-    global generator. The chain given is left as it was.
+    kind: see `head/kinds.py`; rows: of a knn head. Draws from torch's global generator. The chain
+    given is left as it was.
 
     Where the head is a 1 x 1 convolution (SqueezeNet), its whole stage and what follows give way
     to `avgpool`, `flatten`, `head`. SqueezeNet ends in ReLU over the class scores and then a mean:
@@ -88,24 +90,25 @@ def replace_head(
     An autoencoder keeps its encoder, code included, and gets `head`: the decoder is gone.
     """
     if spec.task == "reconstruct":
-        return _classifier(chain, spec.code, num_classes, kind)
+        return _classifier(chain, spec.code, num_classes, (kind, rows))
     old = chain.get_submodule(spec.head)
     first = old[0] if isinstance(old, nn.Sequential) else old  # an `mlp:H` of an earlier run
-    if isinstance(first, nn.Linear):
-        return pieces.swap(
-            chain, spec.head, _fresh_head(first.in_features, num_classes, kind, first)
-        )
+    if isinstance(first, nn.Linear | Neighbours):
+        fresh = _fresh_head(first.in_features, num_classes, (kind, rows), first)
+        return pieces.swap(chain, spec.head, fresh)
     assert isinstance(old, nn.Conv2d), "a row's head is a Linear or a 1 x 1 convolution"
     names = stages(chain)
     before = names[: names.index(spec.head.split(".")[0])]
     kept = OrderedDict((name, chain.get_submodule(name)) for name in before)
     kept.setdefault("avgpool", nn.AdaptiveAvgPool2d((1, 1)))  # N C 1 1
     kept["flatten"] = nn.Flatten()  # N C
-    kept["head"] = _fresh_head(old.in_channels, num_classes, kind, old)  # N K
+    kept["head"] = _fresh_head(old.in_channels, num_classes, (kind, rows), old)  # N K
     return nn.Sequential(kept)
 
 
-def _classifier(chain: nn.Sequential, code: str, num_classes: int, kind: str) -> nn.Sequential:
+def _classifier(
+    chain: nn.Sequential, code: str, num_classes: int, kind: tuple[str, int]
+) -> nn.Sequential:
     """Return the stages up to the code, and a head on it as it is: ReLU would lose half."""
     last = chain.get_submodule(code)
     assert isinstance(last, nn.Linear), "a row's code is a Linear"
@@ -118,19 +121,21 @@ def _classifier(chain: nn.Sequential, code: str, num_classes: int, kind: str) ->
 
 
 def _fresh_head(
-    features: int, num_classes: int, kind: str, old: nn.Linear | nn.Conv2d
+    features: int, num_classes: int, kind: tuple[str, int], old: nn.Linear | nn.Conv2d | Neighbours
 ) -> nn.Module:
-    linear = partial(nn.Linear, device=old.weight.device, dtype=old.weight.dtype)
-    if kind == "linear":
+    """Return a head of a kind. kind: its name, and the rows of a knn head. Raises UsageError."""
+    (name, rows), like = kind, old.weight
+    linear = partial(nn.Linear, device=like.device, dtype=like.dtype)
+    asked = kind_of(name)
+    if asked.layer == "linear":
         return linear(features, num_classes)
-    word, _, width = kind.partition(":")
-    if word != "mlp" or not width.isdecimal() or int(width) < 1:
-        raise UsageError(
-            f"a head '{kind}'", "give `linear`, or `mlp:H` with H units, as in mlp:512"
-        )
+    if asked.layer == "cosine":
+        return Cosine(features, num_classes, device=like.device, dtype=like.dtype)
+    if asked.layer == "knn":
+        return Neighbours(features, num_classes, asked.number, rows).to(like.device, like.dtype)
     return nn.Sequential(
-        linear(features, int(width)),  # N H
+        linear(features, asked.number),  # N H
         nn.ReLU(),
         nn.Dropout(0.5),  # as before the last layers of AlexNet and VGG
-        linear(int(width), num_classes),  # N K
+        linear(asked.number, num_classes),  # N K
     )

@@ -40,7 +40,8 @@ class Evaluation:
     """One report for each member, and the committee's where there are several.
 
     errors: unreadable photos with their reasons; they are in no report. answers: of each member,
-    and of the committee behind them. paths: of the photos that these are of.
+    and of the committee behind them. paths: of the photos that these are of. plain: of members
+    that ask several views, what the plain one alone says.
     """
 
     members: tuple[Report, ...]
@@ -49,6 +50,7 @@ class Evaluation:
     errors: tuple[tuple[str, str], ...]
     answers: tuple[Answers, ...]
     paths: tuple[str, ...]
+    plain: tuple[Report, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,14 @@ class LabelEvaluation:
     committee: LabelReport | None
     photos: int
     errors: tuple[tuple[str, str], ...]
+    plain: tuple[LabelReport, ...] = ()
 
 
 def evaluate(members: Sequence[Predictor], photos: Photos, progress: ProgressFn) -> Evaluation:
     """Measure members on photos (path, class). Raises DataError for a class they do not know."""
     classes = members[0].classes
     known = _known_classes(members, {label for _, label in photos})
-    tables, readable, errors = _ask(members, photos, progress)
+    tables, plain, readable, errors = _ask(members, photos, progress)
     labels = np.array([classes.index(known[label]) for _, label in photos])[readable]
     answers = tuple(_answers_of(table[readable], labels) for table in tables)
     reports = tuple(report(each.predicted, labels, classes) for each in answers)
@@ -76,6 +79,7 @@ def evaluate(members: Sequence[Predictor], photos: Photos, progress: ProgressFn)
         errors,
         answers,
         tuple(path for (path, _), well in zip(photos, readable, strict=True) if well),
+        tuple(report(table[readable].argmax(axis=1), labels, classes) for table in plain),
     )
 
 
@@ -94,25 +98,29 @@ def evaluate_several(
         )
     labels = [labels_in(cell) for _, cell in photos]
     known = _known_classes(members, {name for cell in labels for name in cell})
-    tables, readable, errors = _ask(members, photos, progress)
+    tables, plain, readable, errors = _ask(members, photos, progress)
     marked = [{known[name] for name in cell} for cell in labels]
     truth = np.array([[name in cell for name in classes] for cell in marked])[readable]
     reports = tuple(label_report(table[readable], truth, classes, threshold) for table in tables)
     committee = reports[-1] if len(members) > 1 else None
-    return LabelEvaluation(reports[: len(members)], committee, int(readable.sum()), errors)
+    single = tuple(label_report(table[readable], truth, classes, threshold) for table in plain)
+    return LabelEvaluation(reports[: len(members)], committee, int(readable.sum()), errors, single)
 
 
 def _ask(
     members: Sequence[Predictor], photos: Photos, progress: ProgressFn
-) -> tuple[list[Array], Array, tuple[tuple[str, str], ...]]:
-    """Return N x K probabilities of members, then of the committee; what is readable; errors."""
+) -> tuple[list[Array], list[Array], Array, tuple[tuple[str, str], ...]]:
+    """Return N x K probabilities of members, then of the committee; what is readable; errors.
+
+    Second those by the plain view alone, of members that ask several.
+    """
     classes = members[0].classes
     inputs = [Input(path, path) for path, _ in photos]
     errors: dict[str, str] = {}
-    tables = []
+    tables, single = [], []
     total = len(members) * len(photos)
     for number, member in enumerate(members):
-        table = np.full((len(photos), len(classes)), np.nan)
+        table, plain = (np.full((len(photos), len(classes)), np.nan) for _ in range(2))
         same = matching(member.classes, classes)
         column = {name: classes.index(kind) for name, kind in same.items()}
         for at, row in enumerate(member.rows(inputs, len(classes))):
@@ -120,8 +128,12 @@ def _ask(
                 errors[row.path] = row.error
             else:
                 table[at, [column[name] for name in row.labels]] = row.probabilities
+                if row.plain is not None:
+                    plain[at, [column[name] for name in member.classes]] = row.plain
             progress(number * len(photos) + at + 1, total)
         tables.append(table)
+        if member.views > 1:
+            single.append(plain)
     readable = ~np.isnan(np.sum(tables, axis=(0, 2)))
     if not readable.any():
         reason = next(iter(errors.values()), "there is none")
@@ -131,7 +143,7 @@ def _ask(
         )
     if len(tables) > 1:
         tables.append(np.mean(tables, axis=0))
-    return tables, readable, tuple(sorted(errors.items()))
+    return tables, single, readable, tuple(sorted(errors.items()))
 
 
 def _answers_of(table: Array, labels: Array) -> Answers:

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,14 @@ from zoo import catalog, device
 from zoo.catalog import Preprocess
 from zoo.data.preprocess import normalise
 from zoo.data.samples import evenly
-from zoo.data.views import framed_view, plain_view
+from zoo.data.views import framed_view, numbered_view, plain_view
 from zoo.engine import Array, Engine
 from zoo.engine.pipeline import answers
 from zoo.engine.select import choose_for_network
 from zoo.errors import ConversionError, ImageError, InputError, RunError, UsageError, WriteError
 from zoo.machine import cores
 from zoo.metrics import sigmoid, softmax
+from zoo.predict import views
 from zoo.predict.inputs import Input
 from zoo.run import Run
 
@@ -37,7 +39,8 @@ class Prediction:
     """One row: the top classes with their probabilities, or the error that took their place.
 
     status: ok, error, or rejected: the first probability is below what was asked for. reached: of
-    a multi-label network the classes that reach its threshold, with their probabilities.
+    a multi-label network the classes that reach its threshold, with their probabilities. plain: K
+    probabilities by the plain view alone, where they are the mean over several.
     """
 
     path: str
@@ -46,6 +49,7 @@ class Prediction:
     probabilities: tuple[float, ...] = ()
     error: str = ""
     reached: tuple[tuple[str, float], ...] | None = None
+    plain: Array | None = None
 
     @property
     def answer(self) -> tuple[str, ...]:
@@ -60,7 +64,8 @@ class Predictor:
     """An engine that gives class scores, and what stands before and behind it.
 
     load: a file to the engine's uint8 (or float) array. logits: whether softmax is still to come,
-    or the sigmoid. threshold: of a multi-label network, whose classes are told one by one.
+    or the sigmoid. threshold: of a multi-label network, whose classes are told one by one. views:
+    how many each picture is asked by, view: one of them by its number.
     """
 
     engine: Engine
@@ -69,6 +74,8 @@ class Predictor:
     logits: bool
     about: str
     threshold: float | None = None
+    views: int = 1
+    view: Callable[[str, int], Array] | None = None
 
     def __post_init__(self) -> None:
         """Raises InputError for a threshold that is no probability."""
@@ -81,8 +88,7 @@ class Predictor:
     def rows(self, inputs: Iterable[Input], top: int = 1) -> Iterator[Prediction]:
         """Yield one Prediction for each input, in order, in constant memory."""
         top = min(top, len(self.classes))
-        for item, result in answers(inputs, lambda item: self.load(item.file), self.engine):
-            scores = result if isinstance(result, ImageError) else self.probabilities(result)
+        for item, scores, plain in self._asked(inputs):
             if isinstance(scores, ImageError):
                 yield Prediction(item.shown, "error", error=str(scores))
                 continue
@@ -93,10 +99,25 @@ class Predictor:
                 tuple(self.classes[k] for k in best[:top]),
                 tuple(float(scores[k]) for k in best[:top]),
                 reached=self.reached(scores),
+                plain=plain,
             )
 
-    def probabilities(self, result: Array) -> Array | ImageError:
+    def _asked(
+        self, inputs: Iterable[Input]
+    ) -> Iterator[tuple[Input, Array | ImageError, Array | None]]:
+        """Yield each input with K probabilities, the mean over its views, and the plain view's."""
+        if self.view is None or self.views == 1:
+            for item, result in answers(inputs, lambda item: self.load(item.file), self.engine):
+                yield item, self.probabilities(result), None
+            return
+        for item, own in views.of_each(inputs, self.views, self.view, self.engine):
+            each = [self.probabilities(result) for result in own]
+            yield item, views.mean(each), None if isinstance(each[0], ImageError) else each[0]
+
+    def probabilities(self, result: Array | ImageError) -> Array | ImageError:
         """Return the K probabilities of a picture, or why there are none. Raises InputError."""
+        if isinstance(result, ImageError):
+            return result
         if result.shape != (len(self.classes),):
             raise InputError(
                 f"the network gives {' x '.join(map(str, result.shape))} numbers a picture and "
@@ -126,7 +147,8 @@ class Opening:
     """How a network is opened, as the flags of a command say it.
 
     weights, seed: of a model's name. precision: None is that of a run's training, else fp32.
-    trusts: a network that was changed after its run was finished is used all the same.
+    trusts: a network that was changed after its run was finished is used all the same. views: of
+    each picture, whose probabilities' mean is taken.
     """
 
     weights: str | None = None
@@ -135,6 +157,7 @@ class Opening:
     engine: str = "auto"
     seed: int = 0
     trusts: bool = False
+    views: int = 1
 
 
 AS_IT_IS = Opening()
@@ -173,10 +196,16 @@ def open_predictor(
     engine = f"torch: {ready.note}" if ready.note else why
     about = "; ".join(filter(None, (_described(place, run), engine, asked.note)))
 
+    flip = bool(run.record.get("flip", True)) if run else True
+
     def load(file: str) -> Array:
         return plain_view(file, preprocess)
 
-    return Predictor(ready.engine, asked.classes, load, True, about, asked.threshold)
+    if how.views > 1:
+        about += f"; the mean over {how.views} views"
+    ours = (ready.engine, asked.classes, load, True, about, asked.threshold)
+    view = partial(numbered_view, preprocess=preprocess, flip=flip)
+    return Predictor(*ours, how.views, view)
 
 
 def open_network(
@@ -273,6 +302,11 @@ def _exported(name: str, how: Opening) -> Predictor:
     from zoo.engine.onnx import OnnxEngine, OnnxModel
     from zoo.network import must_be_exported
 
+    if how.views > 1:
+        raise UsageError(
+            f"--tta {how.views} with {name}: an exported file crops by itself, to the plain view",
+            "leave --tta out, or name the run that it was exported from",
+        )
     path, plain = Path(name), how.engine in ("auto", "onnxruntime")
     if not os.path.isfile(name):
         raise InputError(f"there is no file {name}", "`zoo export onnx RUN` makes one")

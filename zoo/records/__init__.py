@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.disk import opened
+from zoo.head.kinds import PATTERN, WANTED
 from zoo.records.checks import (
     Check,
     Wrong,
@@ -35,7 +36,7 @@ DEEPEST = 20  # levels of nesting in it
 CLASSES = 1_000_000
 OUTPUTS = 30_000  # of a library's network: the largest list of classes (ImageNet-21k) has 21,843
 SIDE = 4096  # pixels of a network's input
-HEAD = re.compile(r"linear|mlp:[1-9][0-9]{0,4}")
+HEAD = re.compile(PATTERN)
 
 
 def _preprocess(value: object, where: str) -> None:
@@ -155,8 +156,12 @@ RUN = fields(
         "best_by": NAME,
         "best_epoch": maybe(COUNT),
         "variant": names(_variant),
-        "head": text(20, HEAD, "linear or mlp:N"),
+        "head": text(30, HEAD, WANTED),
         "linear_head": NAME,
+        "views": whole(0, 1000),
+        "view_seed": whole(0, 2**64),
+        "penalty": number(0, 1e6),
+        "made_from": fields({"run": PLACE, "model_sha256": SHA256, "class": text(4000)}),
         "cut": maybe(NAME),
         "boundary": maybe(NAME),
         "phases": items(
