@@ -323,8 +323,8 @@ def test_no_fold_measures_on_a_copy_or_on_the_test_part(three: Path, tmp_path: P
     tune(tmp_path / "run", chosen)
     for fold in (1, 2, 3):
         run = Run.open(tmp_path / f"run/repeats/fold-{fold}")
-        assert len(run.listed("train")) + len(run.listed("val")) == 18
-        assert not run.listed("test")
+        assert len(run.photos("train")) + len(run.photos("val")) == 18
+        assert not run.photos("test")
         assert "test" not in run.record
 
 

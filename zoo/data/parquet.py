@@ -130,8 +130,8 @@ def _column(schema: pyarrow.Schema) -> str | None:
 
     for field in schema:
         kind = field.type
-        if pyarrow.types.is_struct(kind) and (at := kind.get_field_index("bytes")) >= 0:
-            inside = kind.field(at).type
+        if pyarrow.types.is_struct(kind) and {"bytes", "path"} <= {each.name for each in kind}:
+            inside = kind.field("bytes").type
             if pyarrow.types.is_binary(inside) or pyarrow.types.is_large_binary(inside):
                 return str(field.name)
     return None
