@@ -98,6 +98,10 @@ class Recipe:
     model: str = row(
         "Network to start from: a name of `zoo list`, torchvision/NAME or timm/NAME.",
         WHAT, MISSING,
+        elsewhere={
+            "finetune": "Network to start from: a name of `zoo list`, torchvision/NAME or "
+            "timm/NAME; auto tries several and takes one."
+        },
     )
     data: str = row(
         "Folder of photos (CLASS/*.jpg or {train,val}/CLASS/*.jpg), of IDX files, or of Parquet "
@@ -210,6 +214,10 @@ class Recipe:
     minutes: float | None = row(
         "Train for so many minutes at most; the rate falls within that time.",
         DEEPER, on=FIT, gt=0, le=1e6,
+        elsewhere={
+            "finetune": "Train for so many minutes at most; the rate falls within that time. With "
+            "the model auto: choose it in so many."
+        },
     )
     clip: float | None = row("Largest norm of the gradients of a step, as 1.0.", DEEPER, gt=0)
     accumulate: int = row(

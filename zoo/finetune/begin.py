@@ -28,7 +28,7 @@ def start(prepared: Prepared, folder: Path, watch: Watch, ranks: Ranks = SINGLE)
     if not ranks.main:
         return Job(prepared, Seen(folder, record(plan)), watch, ranks)
     of_team = {"processes": ranks.world, "launch": launch()} if launch() else {}
-    with Run.creating(folder, {**record(plan), **of_team}) as run:
+    with Run.creating(folder, {**record(plan), **prepared.about, **of_team}) as run:
         with replacing(run.path("recipe.toml")) as file, writing(file):
             resumable(plan).save(file)
         run.save_index(plan.index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -17,7 +16,7 @@ from zoo.errors import UsageError
 from zoo.finetune.facts import NetworkFacts
 from zoo.metrics import Array
 from zoo.recipe import Recipe, table
-from zoo.text import size
+from zoo.text import BYTES, amount, size
 from zoo.train.batches import SMALL
 
 T = TypeVar("T")
@@ -212,21 +211,16 @@ class Room:
 def budget(recipe: Recipe, free: int) -> Room:
     """Return the room for kept features. Raises UsageError."""
     text = recipe.cache_budget or f"{_BUDGET} %"
-    match = re.fullmatch(r"([0-9.]+)\s*(%|[kMGT]?B)", text.strip())
-    try:
-        number = float(match[1]) if match else -1.0
-    except ValueError:
-        number = -1.0
-    if match is None or number < 0 or (match[2] == "%" and number > 100):
+    share, number = amount(text, {"%": 1.0}), amount(text, BYTES)
+    if number is None and (share is None or share > 100):
         raise UsageError(
             f"--cache-budget {text} is no amount of disk",
             "give a number with B, kB, MB, GB or TB, or a share of the free disk up to 100%, "
             "as 20GB or 50%",
         )
-    if match[2] == "%":
-        return Room(int(free * number / 100), f"{number:g} % of the {size(free)} that are free")
-    unit = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}[match[2]]
-    return Room(int(number * unit), "--cache-budget")
+    if share is not None:
+        return Room(int(free * share / 100), f"{share:g} % of the {size(free)} that are free")
+    return Room(int(number or 0), "--cache-budget")
 
 
 def keeping(needed: int, views: int, room: Room) -> Choice[bool]:

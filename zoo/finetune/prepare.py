@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zoo.data.index import DatasetIndex
@@ -57,11 +57,15 @@ def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False
 
 @dataclass(slots=True)
 class Prepared:
-    """A plan and what goes with it. built: None until somebody needs it, see `network`."""
+    """A plan and what goes with it. built: None until somebody needs it, see `network`.
+
+    about: what run.json says besides the plan.
+    """
 
     plan: Plan
     built: Network | None = None
     ahead: Ahead | None = None
+    about: dict[str, object] = field(default_factory=dict)
     begun: bool = False  # the last layer's bias is set, for several labels
 
     def network(self) -> Network:
