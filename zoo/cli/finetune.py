@@ -80,7 +80,7 @@ def begin(
             return
         with ranks.main_first():
             prepared = prepare(settings, screen.bytes, begin=not dry_run)
-        prepared.about = about
+        prepared.about |= about
         with prepared:
             checks.check_team(settings, ranks)
             if ranks.main:

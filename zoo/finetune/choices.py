@@ -109,6 +109,9 @@ def view_count(
         moved = "" if recipe.distort == "none" else f", with {recipe.distort} distortions"
         return 1, f"pictures this small are seen whole{moved}"
     crops = "crops, mirrored and not" if recipe.flip else "crops, not mirrored"
+    if recipe.teacher:
+        number = min(_VIEWS["deeper"], recipe.epochs)
+        return number, "one in each epoch, in turn; the teacher sees each once; --views"
     if not frozen:
         return 0, "random crops, mirrored" if recipe.flip else "random crops"
     if kind == "head":
@@ -252,6 +255,8 @@ def balancing(recipe: Recipe, index: DatasetIndex) -> tuple[str, tuple[float, ..
 
     Of several labels a photo a class's weight is what a photo with it counts more than one without.
     """
+    if recipe.teacher:
+        return "none", None, "the teacher's answers are learned, however many of a class"
     counts = np.array(index.counts("train"), float)
     ratio = counts.max() / counts.min()
     kind, why = recipe.balance, "as asked for"

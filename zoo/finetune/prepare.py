@@ -24,6 +24,7 @@ from zoo.finetune import facts
 from zoo.finetune.facts import CutFacts
 from zoo.finetune.phases import Phase
 from zoo.finetune.plan import Plan, look, plan_of
+from zoo.finetune.teacher import Teacher
 from zoo.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False
         known, net = examine(asked.recipe, classes, progress)
         facts.keep(known, asked.recipe, classes, net.source)
     prepared = Prepared(plan_of(asked, known), net)
+    if recipe.teacher:
+        prepared.about["teacher"] = Teacher.of(recipe.teacher).record(recipe, asked.index)
     if begin and net is None:
         prepared.ahead = _begun(prepared)
     return prepared
