@@ -192,6 +192,14 @@ def check_idle(recipe: Recipe) -> None:
         ("augment", recipe.distort != "none", "does not go with distort"),
         ("seeds", pixels, "is of classes, not of pixels"),
         ("folds", pixels, "is of classes, not of pixels"),
+        ("teacher", recipe.freeze, "is of a network that is trained whole: freeze = false"),
+        ("temperature", not recipe.teacher, "is of `zoo distill`"),
+        ("truth", not recipe.teacher, "is of `zoo distill`"),
+        ("label_smoothing", recipe.teacher and not recipe.truth, "is of labels, not of a teacher"),
+        ("balance", recipe.teacher, "is of labels, not of a teacher"),
+        ("augment", recipe.teacher, "draws photos that the teacher has not seen"),
+        ("seeds", recipe.teacher, "is of labels, not of a teacher"),
+        ("folds", recipe.teacher, "is of labels, not of a teacher"),
     )
     for name, useless, why in idle:
         value = getattr(recipe, name)

@@ -19,7 +19,9 @@ from zoo.head.kinds import PATTERN, WANTED
 WHAT, HEAD, DEEPER = "What to train", "Head", "Deeper training"
 DATA, PHOTOS, HARDWARE, OUTPUT = "Data", "Photos", "Hardware", "Output"
 SECTIONS = (WHAT, HEAD, DEEPER, DATA, PHOTOS, HARDWARE, OUTPUT)
-TUNE, FIT, EVERY = ("finetune",), ("finetune", "train"), ("finetune", "train", "lr")
+TUNE, FIT = ("finetune",), ("finetune", "train", "distill")
+_NAMED = ("finetune", "train", "lr")  # `zoo distill` has words of its own for these
+EVERY, DISTILL = (*_NAMED, "distill"), ("distill",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,14 @@ class Recipe:
 
     # fmt: off
     model: str = row(
-        "Network to start from: a name of `zoo list`, torchvision/NAME or timm/NAME.",
-        WHAT, MISSING,
+        "Network to start from: a name of `zoo list`, torchvision/NAME or timm/NAME; for "
+        "finetune also auto, which tries several and takes one.",
+        WHAT, MISSING, on=_NAMED,
     )
     data: str = row(
         "Folder of photos (CLASS/*.jpg or {train,val}/CLASS/*.jpg), of IDX files, or of Parquet "
         "with photos inside; a CSV or Parquet manifest, or mnist, fashion-mnist.",
-        WHAT, MISSING,
+        WHAT, MISSING, on=_NAMED,
     )
     task: Literal["classify", "multilabel", "reconstruct"] | None = row(
         "What is learned: classify gives each photo one class, multilabel several or none, "
@@ -115,7 +118,7 @@ class Recipe:
         "Weights to start from: a tag of `zoo info MODEL`, a file, a run folder, a folder with "
         "timm's config.json, hf-hub:ORG/NAME, or none for random ones. Default: the published "
         "ones.",
-        WHAT, on=("finetune", "lr"),
+        WHAT, on=("finetune", "lr", "distill"),
     )
     freeze: bool = row(
         "Freeze the stages up to the cut, or train every stage.",
@@ -154,6 +157,15 @@ class Recipe:
     )
     label_smoothing: float = row(
         "Share of each label that is spread over all classes, as 0.1.", HEAD, 0.0, ge=0, lt=1
+    )
+    teacher: str | None = row("Run whose answers `zoo distill` learns.", WHAT, on=())
+    temperature: float = row(
+        "What a teacher's scores and the network's are divided by where they are compared.",
+        DEEPER, 4.0, on=DISTILL, gt=0, le=100,
+    )
+    truth: float = row(
+        "Share of the photos' own labels in what is learned from a teacher, as 0.1.",
+        DEEPER, 0.0, on=DISTILL, ge=0, lt=1,
     )
     balance: Literal["auto", "none", "weights", "sampler"] = row(
         "How rare classes count: weights makes them count more in the loss, sampler shows them "
@@ -214,7 +226,8 @@ class Recipe:
         "Stop after so many epochs without a better one.", DEEPER, on=FIT, ge=1, le=100_000
     )
     minutes: float | None = row(
-        "Train for so many minutes at most; the rate falls within that time.",
+        "Train for so many minutes at most; the rate falls within that time. With the model auto: "
+        "choose it in so many.",
         DEEPER, on=FIT, gt=0, le=1e6,
     )
     clip: float | None = row("Largest norm of the gradients of a step, as 1.0.", DEEPER, gt=0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import IO, TypedDict
 
 _WRITTEN = r"ud[89a-f][0-9a-f]{2}|u005c"
@@ -76,6 +76,15 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} GB"
+
+
+BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+
+
+def amount(text: str, units: Mapping[str, float]) -> float | None:
+    """Return the number that `20MB` or `10 ms` is in these units; None for anything else."""
+    match = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*(\S+)", text.strip(), re.ASCII)
+    return float(match[1]) * units[match[2]] if match and match[2] in units else None
 
 
 def short(number: float | None) -> str:

@@ -266,17 +266,13 @@ def _torch(job: Job, shape: Shape) -> Opened:
 
 def _openvino(job: Job, shape: Shape) -> Opened:
     from zoo.engine import compiled
-    from zoo.engine.openvino import PRECISIONS, reshape, runtime
+    from zoo.engine.openvino import one_at_a_time
 
     found = compiled.find(STORED)
     assert found is not None, "it was converted a moment ago"
 
     def single() -> Call:
-        core = runtime().Core()
-        reshape(model := core.read_model(found.folder / compiled.GRAPH), 1)
-        how = {"INFERENCE_PRECISION_HINT": PRECISIONS[job.precision], "PERFORMANCE_HINT": "LATENCY"}
-        request = core.compile_model(model, "CPU", how).create_infer_request()
-        return lambda pixels: request.infer([pixels], share_inputs=True)[0]
+        return one_at_a_time(found.folder / compiled.GRAPH, job.precision)
 
     return found.engine(job.precision), single, shape, np.uint8
 

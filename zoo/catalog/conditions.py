@@ -87,7 +87,13 @@ def _licensed(row: ModelSpec, licence: str) -> bool:
     weights = row.default_weights
     if weights is None:
         return licence == "permissive"
-    return weights.licence.lower().startswith(PERMISSIVE if licence == "permissive" else licence)
+    return licensed(weights.licence, licence)
+
+
+def licensed(stated: str, wanted: str) -> bool:
+    """Return whether a licence is of the kind that is wanted, as `Wanted` has it."""
+    wanted = wanted.lower()
+    return stated.lower().startswith(PERMISSIVE if wanted == "permissive" else wanted)
 
 
 def _published(row: ModelSpec, field: str) -> float | None:

@@ -20,6 +20,7 @@ from zoo.cli import (
     bench,
     compare,
     demo,
+    distill,
     embed,
     evaluate,
     export,
@@ -58,6 +59,7 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., object]]] = {
     "Train": {
         "finetune": finetune.command, "train": train.command, "rank": rank.command,
         "sweep": sweep.command, "lr": lr.command, "add-class": add_class.command,
+        "distill": distill.command,
     },
     "Use": {
         "predict": predict.command, "evaluate": evaluate.command, "embed": embed.command,

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.cli import flags
+from zoo.cli import auto, flags
 from zoo.cli.console import Screen, print_json, put, talk
 from zoo.cli.names import with_full_name
 from zoo.errors import UsageError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zoo.train.distributed import Ranks
 
 
-@flags.settings("finetune")
+@flags.settings("finetune", auto.Flags)
 def command(
     output: flags.RunFolder = None,
     recipe: flags.RecipeFile = None,
@@ -34,24 +34,42 @@ def command(
     """Retrain a network's head on your photos; everything goes into a run folder.
 
     Prints the plan with the reason of every choice, then trains. The path of the run is all that
-    goes to stdout. Ctrl-C leaves a run that --resume finishes.
+    goes to stdout. Ctrl-C leaves a run that --resume finishes. With the model auto several networks
+    are tried on the training photos first, as `zoo rank` does it, and the best is taken.
     """
     from zoo import recipe as recipes
 
     chosen = flags.given(given)
     if resume is None:
-        begin(recipes.make(chosen, recipe), output, dry_run, json)
+        wanted = auto.taken_from(chosen)
+        begin(recipes.make(chosen, recipe), output, dry_run, json, wanted)
     else:
         own = {"output": output, "recipe": recipe, "dry_run": dry_run or None}
         continue_run(resume, [*chosen, *flags.given(own)], json)
 
 
-def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> None:
-    """Plan, print the plan, and carry it out in a new run folder."""
+def begin(
+    settings: Recipe,
+    output: Path | None,
+    dry_run: bool,
+    json: bool,
+    wanted: auto.Flags = auto.NOTHING,
+) -> None:
+    """Plan, print the plan, and carry it out in a new run folder. wanted: where auto chooses."""
     from zoo.train.distributed import torchrun
 
     settings = with_full_name(settings)
     with Screen() as screen, torchrun() as ranks:
+        about: dict[str, object] = {}
+        if settings.model == auto.NAME:
+            if output is not None and output.exists():
+                _place(settings, output)  # it is refused
+            picked = auto.pick(settings, wanted, dry_run, screen, ranks)
+            if picked is None:
+                return
+            settings, about["choice"] = picked
+        else:
+            auto.refuse(wanted)
         from zoo.finetune import begin, checks
         from zoo.finetune.describe import lines
         from zoo.finetune.prepare import prepare
@@ -64,6 +82,7 @@ def begin(settings: Recipe, output: Path | None, dry_run: bool, json: bool) -> N
             return
         with ranks.main_first():
             prepared = prepare(settings, screen.bytes, begin=not dry_run)
+        prepared.about |= about
         with prepared:
             checks.check_team(settings, ranks)
             if ranks.main:

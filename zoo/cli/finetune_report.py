@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zoo.cli.console import table, talk
-from zoo.text import count, percent
+from zoo.text import count, percent, size
 
 if TYPE_CHECKING:
     from zoo.cli.console import Screen
     from zoo.finetune.events import FeaturesDone, Finished
     from zoo.finetune.plan import Plan
+    from zoo.finetune.teacher import Distilled
     from zoo.metrics import ClassScore, LabelReport, LabelScore, Report
     from zoo.recipe import Recipe
     from zoo.run import Run
@@ -34,6 +35,7 @@ class Story:
     def show(self, event: object) -> None:
         """Print what there is to say of an event."""
         from zoo.finetune.events import FeaturesDone, Finished, Note
+        from zoo.finetune.teacher import Distilled
         from zoo.train.records import Epoch
 
         recipe = self.plan.recipe
@@ -45,11 +47,27 @@ class Story:
             show_features(event, recipe)
         elif isinstance(event, Finished):
             show_report(event, self.run)
+        elif isinstance(event, Distilled):
+            self.screen.close()
+            show_distilled(event)
         elif isinstance(event, Epoch):
             if not self.header:
                 talk(f"epoch  train loss  val loss  {SCORES[recipe.task or 'classify']}")
                 self.header = True
             show_epoch(event, recipe.epochs, self.plan.best)
+
+
+def show_distilled(event: Distilled) -> None:
+    """Print the student beside its teacher."""
+    pairs = (("teacher", event.teacher), ("student", event.student))
+    rows = [
+        (name, one.model, percent(one.accuracy), size(one.bytes), f"{one.latency:.1f}")
+        for name, one in pairs
+    ]
+    for line in table(rows, ("", "network", "accuracy", "size", "ms/photo"), right="  rrr"):
+        talk(line)
+    where = f"on the teacher's {count(event.photos, 'val photo')}"
+    talk(f"both say the same of {percent(event.agreement)} {where}")
 
 
 def show_features(event: FeaturesDone, recipe: Recipe) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from zoo.cli.options import parameters
 from zoo.settings import OUTPUT, Setting, table
 
 # Flags that are no settings of a recipe.
@@ -34,8 +35,11 @@ FEW = 7  # flags, --help among them, that need no sections
 Function = Callable[..., Any]
 
 
-def settings(command: str) -> Callable[[Function], Function]:
-    """Give a function a flag for each setting of this command, in the place of its `**flags`."""
+def settings(command: str, *records: type) -> Callable[[Function], Function]:
+    """Give a function a flag for each setting of this command, in the place of its `**flags`.
+
+    records: of further flags, as `options` takes them.
+    """
 
     def add(function: Function) -> Function:
         own = inspect.signature(function, eval_str=True).parameters.values()
@@ -46,7 +50,8 @@ def settings(command: str) -> Callable[[Function], Function]:
             inspect.Parameter(one.name, keyword, default=None, annotation=flag(one, command))
             for one in taken
         ]
-        signature = inspect.Signature([*theirs, *ours])
+        more = [one for record in records for one in parameters(record)]
+        signature = inspect.Signature([*theirs, *more, *ours])
         function.__signature__ = signature  # type: ignore[attr-defined]
         function.__annotations__ = {
             one.name: one.annotation for one in signature.parameters.values()

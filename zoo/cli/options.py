@@ -94,8 +94,7 @@ def options(function: Callable[..., R]) -> Callable[..., R]:
     """Give a function that takes a record of flags a parameter for each field, for typer."""
     hints = typing.get_type_hints(function)
     (record,) = (kind for name, kind in hints.items() if name != "return")
-    kinds = typing.get_type_hints(record)
-    parameters = [_parameter(one, kinds[one.name]) for one in fields(record)]
+    kinds, own = typing.get_type_hints(record), parameters(record)
 
     def command(**given: object) -> R:
         for one in fields(record):
@@ -105,8 +104,8 @@ def options(function: Callable[..., R]) -> Callable[..., R]:
         return function(record(**given))
 
     command.__doc__ = function.__doc__
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    command.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in own}
     return command
 
 
@@ -115,6 +114,12 @@ def _full(given: object) -> object:
     if isinstance(given, list):
         return [full_name(name) for name in given]
     return full_name(str(given))
+
+
+def parameters(record: type) -> list[inspect.Parameter]:
+    """Return how typer is told of each field of a record of flags."""
+    kinds = typing.get_type_hints(record)
+    return [_parameter(one, kinds[one.name]) for one in fields(record)]
 
 
 def _parameter(one: Field[object], kind: object) -> inspect.Parameter:

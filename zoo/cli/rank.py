@@ -47,7 +47,7 @@ def command(flags: Flags) -> None:
 
     check(flags.output, (".csv",))
     chosen = ",".join(full_name(one.strip()) for one in (flags.models or "").split(",")) or None
-    _check_names(chosen)
+    check_names(chosen)
     with Screen() as screen:
         from zoo.finetune import rank
 
@@ -67,7 +67,7 @@ def command(flags: Flags) -> None:
         raise typer.Exit(1)
 
 
-def _check_names(models: str | None) -> None:
+def check_names(models: str | None) -> None:
     """Raises UnknownModel for a slip of the pen, before a minute is spent."""
     for name in (models or "").split(","):
         name = name.partition("=")[0].strip()
@@ -92,17 +92,14 @@ def _ranked(ranking: Ranking, models: str | None, screen: Screen) -> list[Ranked
 
 def _choose(models: str | None) -> list[str]:
     """Return the names of --models, or of what is here, and say how many are not."""
-    from zoo.finetune import rank
+    from zoo.finetune import backbones
 
-    every = [row.name for row in rank.pretrained()]
+    every = [row.name for row in backbones.pretrained()]
     if models == "all":
         return every
     if models is not None:
-        names = [name.strip() for name in models.split(",") if name.strip()]
-        if not names:
-            raise UsageError("--models names no model", f"as in --models {','.join(every[1:3])}")
-        return list(dict.fromkeys(names))
-    names = rank.here()
+        return listed(models)
+    names = backbones.here()
     if more := len([name for name in every if name not in names]):
         talk(
             f"{count(len(names), 'model')} with weights on this machine; {more} more by "
@@ -111,6 +108,14 @@ def _choose(models: str | None) -> list[str]:
     if not names:
         raise UsageError("no pretrained weights are on this machine", "`zoo pull resnet50`")
     return names
+
+
+def listed(models: str) -> list[str]:
+    """Return the names of --models, each once. Raises UsageError where there is none."""
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    if not names:
+        raise UsageError("--models names no model", "as in --models resnet18,vgg16=WEIGHTS")
+    return list(dict.fromkeys(names))
 
 
 def _progress(row: Ranked) -> str:

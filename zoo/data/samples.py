@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from zoo.errors import DataError
 
@@ -55,8 +55,10 @@ class DatasetIndex:
     containers: (path, sha256) of the files with many pictures. source: what was scanned, which a
     resumed run scans again; the root, unless it is a manifest. multilabel: a photo may have
     several classes, or none. groups: path -> group, of photos that a split must not tear apart.
-    drawn: the split was not the data's own. Samples of a test part are behind all others: they are
-    measured on at the end, and nothing is chosen by them.
+    drawn: the split was not the data's own. taught: the classes are those of a teacher, of which
+    some may have no photo; with `labels` the labels are its answers, 0 until it was asked.
+    Samples of a test part are behind all others: they are measured on at the end, and nothing is
+    chosen by them.
     """
 
     root: Path
@@ -69,6 +71,7 @@ class DatasetIndex:
     multilabel: bool = False
     groups: Mapping[str, str] = field(default_factory=dict)
     drawn: bool = False
+    taught: Literal["", "classes", "labels"] = ""
 
     def __post_init__(self) -> None:
         if self.source == Path():
@@ -145,7 +148,7 @@ class DatasetIndex:
             )
         smaller = replace(self, samples=kept, skipped=(*self.skipped, *sorted(bad.items())))
         for name, count in zip(self.classes, smaller.counts("train"), strict=True):
-            if count == 0:
+            if count == 0 and not self.taught:
                 raise DataError(
                     f"no photo of class '{name}' for training can be read",
                     "remove the class folder or replace its photos",

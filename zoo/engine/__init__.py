@@ -6,6 +6,7 @@ compiled.py        the store of graphs, in store.py's folders
 torch.py           a chain in torch, with fuse.py; openvino.py a graph; onnx.py an exported file
 graph.py           a chain to an ONNX graph; quantise.py that in int8
 graph_template.py  graphs without weights
+latency.py         how long one picture takes
 pipeline.py        photos through an engine, decoded beside it
 """
 

@@ -7,7 +7,7 @@ import json
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,6 +158,12 @@ class _WithHead:
             )
         # Row by row: what stands beside a picture in a batch changes no bit of its answer.
         return np.stack([self.head.scores(row) for row in rows])
+
+
+def without_head(ready: Opened) -> Opened:
+    """Return what runs the frozen part alone, where a linear head is behind it."""
+    engine = ready.engine
+    return replace(ready, engine=engine.engine) if isinstance(engine, _WithHead) else ready
 
 
 # What features and tensors are called.

@@ -10,6 +10,7 @@ import contextlib
 import importlib.metadata
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -125,6 +126,15 @@ class OpenVinoEngine:
         return np.array(
             result[0][: len(pixels)]
         )  # the request writes its next answer over this one
+
+
+def one_at_a_time(graph: Path, precision: str) -> Callable[[Array], Array]:
+    """Return what runs one picture of a graph on all cores; each answer is good until the next."""
+    core = runtime().Core()
+    reshape(model := core.read_model(graph), 1)
+    how = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
+    request = core.compile_model(model, "CPU", how).create_infer_request()
+    return lambda pixels: request.infer([pixels], share_inputs=True)[0]
 
 
 def reshape(model: openvino.Model, batch: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def start(prepared: Prepared, folder: Path, watch: Watch, ranks: Ranks = SINGLE)
     if not ranks.main:
         return Job(prepared, Seen(folder, record(plan)), watch, ranks)
     of_team = {"processes": ranks.world, "launch": launch()} if launch() else {}
-    with Run.creating(folder, {**record(plan), **of_team}) as run:
+    with Run.creating(folder, {**record(plan), **prepared.about, **of_team}) as run:
         with replacing(run.path("recipe.toml")) as file, writing(file):
             resumable(plan).save(file)
         run.save_index(plan.index)
@@ -43,6 +44,8 @@ def resumable(plan: Plan) -> Recipe:
         paths = {}
     if plan.facts.origin["tag"] in ("file", "run"):
         paths["weights"] = plan.facts.origin["file"]
+    if plan.recipe.teacher:
+        paths["teacher"] = os.path.abspath(plan.recipe.teacher)
     if plan.solver != COMPUTED:
         paths["optimizer"] = plan.solver
     return replace(plan.recipe, **paths)
@@ -63,7 +66,7 @@ def recipe_of(run: Run) -> Recipe:
 def resume(prepared: Prepared, run: Run, watch: Watch, ranks: Ranks = SINGLE) -> Job:
     """Return the same job in its folder. Raises RunError where photos or weights have changed."""
     plan = prepared.plan
-    before = run.begun().record
+    before: dict[str, Any] = run.begun().record
     index = plan.index if "test" in before["data"] else plan.index.without_test()
     if before["data"]["fingerprint"] != index.fingerprint:
         raise RunError(
@@ -75,6 +78,8 @@ def resume(prepared: Prepared, run: Run, watch: Watch, ranks: Ranks = SINGLE) ->
         raise RunError(
             f"the weights that {run.folder} started from have changed", "start a new run"
         )
+    if before.get("teacher") != prepared.about.get("teacher"):
+        raise RunError(f"the teacher of {run.folder} has changed", "start a new run")
     prepared.settle()
     job = Job(prepared, run if ranks.main else Seen(run.folder, before), watch, ranks)
     job.inputs.before = run.contents()

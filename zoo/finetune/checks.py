@@ -97,6 +97,11 @@ def check_share(recipe: Recipe, index: DatasetIndex) -> None:
 
 def check_team(recipe: Recipe, ranks: Ranks) -> None:
     """Raises UsageError for what is not divided among processes."""
+    if recipe.teacher and not ranks.single:
+        raise UsageError(
+            "a teacher under torchrun: its answers are not divided among processes",
+            "`zoo distill` without torchrun",
+        )
     for name, asked in (("seeds", recipe.seeds > 1), ("folds", recipe.folds)):
         if asked and not ranks.single:
             raise UsageError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -18,7 +17,7 @@ from zoo.finetune.facts import NetworkFacts
 from zoo.head.kinds import kind_of
 from zoo.metrics import Array
 from zoo.recipe import Recipe, table
-from zoo.text import size
+from zoo.text import BYTES, amount, size
 from zoo.train.batches import SMALL
 
 T = TypeVar("T")
@@ -112,6 +111,9 @@ def view_count(
         moved = "" if recipe.distort == "none" else f", with {recipe.distort} distortions"
         return 1, f"pictures this small are seen whole{moved}"
     crops = "crops, mirrored and not" if recipe.flip else "crops, not mirrored"
+    if recipe.teacher:
+        number = min(_VIEWS["deeper"], recipe.epochs)
+        return number, "one in each epoch, in turn; the teacher sees each once; --views"
     if not frozen:
         return 0, "random crops, mirrored" if recipe.flip else "random crops"
     if kind == "head":
@@ -240,21 +242,16 @@ class Room:
 def budget(recipe: Recipe, free: int) -> Room:
     """Return the room for kept features. Raises UsageError."""
     text = recipe.cache_budget or f"{_BUDGET} %"
-    match = re.fullmatch(r"([0-9.]+)\s*(%|[kMGT]?B)", text.strip())
-    try:
-        number = float(match[1]) if match else -1.0
-    except ValueError:
-        number = -1.0
-    if match is None or number < 0 or (match[2] == "%" and number > 100):
+    share, number = amount(text, {"%": 1.0}), amount(text, BYTES)
+    if number is None and (share is None or share > 100):
         raise UsageError(
             f"--cache-budget {text} is no amount of disk",
             "give a number with B, kB, MB, GB or TB, or a share of the free disk up to 100%, "
             "as 20GB or 50%",
         )
-    if match[2] == "%":
-        return Room(int(free * number / 100), f"{number:g} % of the {size(free)} that are free")
-    unit = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}[match[2]]
-    return Room(int(number * unit), "--cache-budget")
+    if share is not None:
+        return Room(int(free * share / 100), f"{share:g} % of the {size(free)} that are free")
+    return Room(int(number or 0), "--cache-budget")
 
 
 def keeping(needed: int, views: int, room: Room) -> Choice[bool]:
@@ -286,6 +283,8 @@ def balancing(recipe: Recipe, index: DatasetIndex) -> tuple[str, tuple[float, ..
 
     Of several labels a photo a class's weight is what a photo with it counts more than one without.
     """
+    if recipe.teacher:
+        return "none", None, "the teacher's answers are learned, however many of a class"
     counts = np.array(index.counts("train"), float)
     ratio = counts.max() / counts.min()
     kind, why = recipe.balance, "as asked for"

@@ -50,6 +50,7 @@ def lines(plan: Plan) -> list[Line]:
         Line("model", _about_model(plan), _about_weights(plan.facts)),
         Line("photos", *_about_photos(plan)),
         *_about_task(plan),
+        *_about_teacher(plan),
         *_about_parts(plan),
         Line("input", *_about_input(plan.preprocess, plan.facts.better)),
         Line("views", str(plan.views) if plan.views else "new in each epoch", reasons["views"]),
@@ -131,6 +132,20 @@ def _about_task(plan: Plan) -> list[Line]:
     most = max(len(sample.labels) for sample in plan.index.samples)
     reason = f"the photos have {plural(most, 'label')} at most: yes or no for each class"
     return [Line("task", "multilabel", f"{reason}, by binary cross-entropy")]
+
+
+def _about_teacher(plan: Plan) -> list[Line]:
+    """Return nothing where the labels are learned."""
+    recipe, index = plan.recipe, plan.index
+    if recipe.teacher is None:
+        return []
+    labels = "the photos' labels are for measuring"
+    if index.taught == "labels":
+        labels = "the photos have no labels of its classes: its answers stand for them"
+    elif recipe.truth:
+        labels = f"the photos' labels are {100 * recipe.truth:g} % of what is learned"
+    how = f"its answers to each view are learned, at a temperature of {recipe.temperature:g}"
+    return [Line("teacher", recipe.teacher, f"{how}; {labels}")]
 
 
 def _about_parts(plan: Plan) -> list[Line]:

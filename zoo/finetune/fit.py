@@ -116,7 +116,7 @@ def settings_of(
         "best": plan.best,
         "classes": index.classes,
         "fresh": plan.fresh,
-        "task": recipe.task or "classify",
+        "task": "distil" if recipe.teacher else recipe.task or "classify",
         "optimizer": phase.solver if not phase.solved else "adamw",
         "schedule": "cosine" if recipe.schedule == "head-then-all" else recipe.schedule,
         "bf16": plan.device.precision == "bf16" and not small,

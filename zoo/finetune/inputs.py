@@ -21,6 +21,8 @@ from zoo.finetune.phases import Phase
 from zoo.finetune.prepare import Prepared
 from zoo.finetune.readable import check_contents, readable
 from zoo.finetune.sharing import shared
+from zoo.finetune.teacher import Teacher, relabelled
+from zoo.metrics import Array
 from zoo.models.cut import first_layer
 from zoo.run import Run
 from zoo.train.batches import Changes, FeatureBatches, FrozenBatches, Photo, PhotoBatches, Photos
@@ -150,6 +152,7 @@ class Inputs:
         for bad in self.ranks.all_gather(found.bad):  # a file may fail one process alone
             found.bad |= bad
         self._looked_at(found, started)
+        answers = self._taught()
 
         def photos(part: str) -> list[Photo]:
             pairs = zip(self.index.of(part), self.index.targets(part), strict=True)
@@ -169,10 +172,30 @@ class Inputs:
             plan.device,
             recipe.workers,
         )
-        source.plain = plain
+        source.plain, source.answers = plain, answers
         return source
 
     # What both have found out.
+
+    def _taught(self) -> Array | None:
+        """Return what the teacher says of the training photos' views, where there is one.
+
+        Photos without labels get the classes that it takes them for.
+        """
+        plan, recipe = self.plan, self.plan.recipe
+        if recipe.teacher is None:
+            return None
+        teacher = Teacher.of(recipe.teacher, plan.device)
+        views = Views(tuple(range(plan.views)), plan.view_seed, bool(recipe.flip))
+        root, train = self.index.root, self.index.of("train")
+        logits = teacher.answers(root, train, views, self.progress)
+        if self.index.taught == "labels":
+            others = [sample for sample in self.index.samples if sample.split != "train"]
+            said = teacher.answers(root, others, Views(), self.progress)
+            samples, both = (*train, *others), np.concatenate([logits[:, 0], said[:, 0]])
+            self.index = relabelled(self.index, samples, both)
+            self.run.save_index(self.index, self.digests)
+        return logits
 
     def _looked_at(self, found: Pass, started: float) -> None:
         """Leave the unreadable photos out, write the index down, and tell of it."""

@@ -31,6 +31,7 @@ from zoo.finetune.choices import (
 )
 from zoo.finetune.facts import CutFacts, NetworkFacts
 from zoo.finetune.phases import Phase, phases_of, rows_of, scales_features
+from zoo.finetune.teacher import Teacher, taught
 from zoo.head.kinds import kind_of
 from zoo.recipe import Recipe
 from zoo.train.loggers import kinds
@@ -173,14 +174,20 @@ def index_of(recipe: Recipe, place: Path) -> DatasetIndex:
 
     Raises DataError.
     """
-    return scan(
-        place,
-        val_fraction=recipe.val_fraction,
-        seed=recipe.seed,
-        task=recipe.task,
-        contents=contents,
-        keep_copies=recipe.keep_duplicates,
-    )
+
+    def look(task: str | None) -> DatasetIndex:
+        return scan(
+            place,
+            val_fraction=recipe.val_fraction,
+            seed=recipe.seed,
+            task=task,
+            contents=contents,
+            keep_copies=recipe.keep_duplicates,
+        )
+
+    if recipe.teacher is None:
+        return look(recipe.task)
+    return taught(look, Teacher.of(recipe.teacher).classes, recipe)
 
 
 def _photos_of(recipe: Recipe, progress: Progress | None) -> DatasetIndex:

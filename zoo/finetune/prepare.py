@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zoo.data.index import DatasetIndex
@@ -24,6 +24,7 @@ from zoo.finetune import facts
 from zoo.finetune.facts import CutFacts
 from zoo.finetune.phases import Phase
 from zoo.finetune.plan import Plan, look, plan_of
+from zoo.finetune.teacher import Teacher
 from zoo.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False
         known, net = examine(asked.recipe, classes, progress)
         facts.keep(known, asked.recipe, classes, net.source)
     prepared = Prepared(plan_of(asked, known), net)
+    if recipe.teacher:
+        prepared.about["teacher"] = Teacher.of(recipe.teacher).record(recipe, asked.index)
     if begin and net is None:
         prepared.ahead = _begun(prepared)
     return prepared
@@ -57,11 +60,15 @@ def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False
 
 @dataclass(slots=True)
 class Prepared:
-    """A plan and what goes with it. built: None until somebody needs it, see `network`."""
+    """A plan and what goes with it. built: None until somebody needs it, see `network`.
+
+    about: what run.json says besides the plan.
+    """
 
     plan: Plan
     built: Network | None = None
     ahead: Ahead | None = None
+    about: dict[str, object] = field(default_factory=dict)
     begun: bool = False  # the last layer's bias is set, for several labels
 
     def network(self) -> Network:

@@ -8,17 +8,18 @@ the features are there already.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import catalog, datasets, device, weights
+from zoo import datasets, device
 from zoo.data.index import DatasetIndex, Sample, scan
+from zoo.device import Device
 from zoo.engine.compiled import made_of
-from zoo.engine.open import NetworkRef, open_engine, tensors_of
+from zoo.engine.latency import latency
+from zoo.engine.open import NetworkRef, Opened, open_engine, tensors_of
 from zoo.engine.select import choose
 from zoo.errors import (
     DataError,
@@ -31,20 +32,18 @@ from zoo.errors import (
 from zoo.features.cache import FeatureCache, cache_of
 from zoo.features.compute import Pass, Views, Work, compute
 from zoo.features.digests import contents
+from zoo.finetune.backbones import multiply_adds, named, opened, parted, seen
 from zoo.finetune.choices import mirrored
 from zoo.head.cross_validation import cross_validated
 from zoo.head.folds import alike
 from zoo.head.softmax_regression import Targets
 from zoo.head.solver import Search
 from zoo.metrics import Array
-from zoo.models.cut import Cut, cut, feature_shape, is_linear
-from zoo.run import Run
+from zoo.models.cut import Cut
 from zoo.watch import Watch, check
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from zoo.catalog import ModelSpec
+    from zoo.catalog.spec import Fit
     from zoo.network import Network
 
 TIMED = 16  # photos whose pass is timed anew, twice, where features were kept
@@ -56,9 +55,10 @@ class Ranked:
 
     model: as asked for. weights: their tag, or the name of their file.
     interval: half of the 95 % interval of the accuracy over the folds. ms: of the feature pass,
-    for a photo, decoded and run forward. parameters: of the network with its new head, float32.
-    best: no other is as accurate and faster. note: why the accuracy does not count. error: why
-    there is none.
+    for a photo, decoded and run forward. latency: milliseconds of one picture at a time, decoded
+    already, on all cores. macs: multiply-adds of a picture. parameters: of the network with its
+    new head, float32. best: no other is as accurate and faster. note: why the accuracy does not
+    count. error: why there is none. beyond: the limit that it does not keep: it was not tried.
     """
 
     model: str
@@ -71,6 +71,8 @@ class Ranked:
     photos: int = 0
     features: int = 0
     ms: float | None = None
+    latency: float | None = None
+    macs: int = 0
     forward_seconds: float = 0.0
     solve_seconds: float = 0.0
     seconds: float = 0.0
@@ -79,14 +81,37 @@ class Ranked:
     best: bool = False
     note: str = ""
     error: str = ""
+    beyond: str = ""
+
+    @property
+    def standard_error(self) -> float:
+        """Return that of the accuracy, over the folds."""
+        count = len(self.accuracies)
+        return float(np.std(self.accuracies, ddof=1)) / count**0.5 if count > 1 else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A network with its new head, and the engine of the part before it. row: what is known yet."""
+
+    name: str
+    start: Network
+    parts: Cut
+    part: NetworkRef
+    ready: Opened
+    row: Ranked
+
+
 @dataclass(slots=True)
 class Ranking:
-    """The contest: which photos, how tested. bad: photos that cannot be read, with the reason."""
+    """The contest: which photos, how tested. bad: photos that cannot be read, with the reason.
+
+    fit: how a photo becomes a square; None is as the weights were trained. beyond: says which
+    limit a row does not keep, before a photo is looked at. timed: the latency is measured.
+    """
 
     index: DatasetIndex
     folds: int
@@ -95,6 +120,10 @@ class Ranking:
     watch: Watch
     bad: dict[str, str] = field(default_factory=dict)
     flip: bool = True
+    fit: Fit | None = None
+    place: Device = field(default_factory=device.choose)
+    beyond: Callable[[Ranked], str] = field(default=lambda row: "")
+    timed: bool = False
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -114,17 +143,17 @@ class Ranking:
             yield replace(row, seconds=time.perf_counter() - started)
 
     def ranked(self, model: str) -> Ranked:
-        name, start = opened(model, self.seed)
-        chain, parts = parted(start, len(self.index.classes), self.seed)
+        backbone = self.opened(model)
+        if said := self.beyond(backbone.row):
+            return replace(backbone.row, beyond=said)
         began = time.perf_counter()
-        rows, labels, groups, ms = self.features(name, start, parts)
+        rows, labels, groups, ms = self.features(backbone)
         solving = time.perf_counter()
         targets = Targets(labels, len(self.index.classes), groups)
         found = cross_validated(rows, targets, Search(self.seed, self.folds), check)
         done = time.perf_counter()
-        return Ranked(
-            model=model,
-            weights=named(start),
+        return replace(
+            backbone.row,
             accuracy=found.accuracy,
             interval=found.interval,
             accuracies=found.accuracies,
@@ -135,24 +164,41 @@ class Ranking:
             ms=ms,
             forward_seconds=solving - began,
             solve_seconds=done - solving,
-            parameters=sum(parameter.numel() for parameter in chain.parameters()),
-            licence=start.origin.get("licence", ""),
-            note=seen(start, parts, self.index),
         )
 
-    def features(self, name: str, start: Network, parts: Cut) -> tuple[Array, Array, Array, float]:
+    def opened(self, model: str) -> Backbone:
+        """Build a network, cut it and open the engine of its frozen part."""
+
+        def progress(done: int, total: int | None) -> None:
+            self.watch.progress(f"weights of {model}", done, total)
+
+        name, start = opened(model, self.seed, progress)
+        preprocess = replace(start.preprocess, fit=self.fit or start.preprocess.fit)
+        start = replace(start, preprocess=preprocess)
+        chain, parts = parted(start, len(self.index.classes), self.seed)
+        kind, _ = choose("auto", self.place.name, self.place.precision)
+        made, tensors = made_of(start.row, start.variant), tensors_of(parts.frozen)
+        part = NetworkRef(name, made, tensors, parts.boundary, preprocess, lambda: parts.frozen)
+        ready = open_engine(part, kind, self.place)
+        shape = (preprocess.size, preprocess.size, preprocess.channels)
+        row = Ranked(
+            model=model,
+            weights=named(start),
+            latency=1000 * latency(ready, self.place.precision, shape) if self.timed else None,
+            macs=multiply_adds(chain, preprocess),
+            parameters=sum(parameter.numel() for parameter in chain.parameters()),
+            licence=str(start.origin.get("licence", "")),
+            note=seen(start, parts, self.index),
+        )
+        return Backbone(name, start, parts, part, ready, row)
+
+    def features(self, backbone: Backbone) -> tuple[Array, Array, Array, float]:
         """Rows, labels, groups of the rows of one content, and milliseconds for a view.
 
         The views of a photo are side by side.
         """
-        place = device.choose()
-        kind, _ = choose("auto", place.name, place.precision)
-        made, tensors = made_of(start.row, start.variant), tensors_of(parts.frozen)
-        where = (tensors, parts.boundary, start.preprocess)
-        part = NetworkRef(name, made, *where, lambda: parts.frozen)
-        ready = open_engine(part, kind, place)
-        engine = ready.engine
-        cache = cache_of(part, ready)
+        name, engine, preprocess = backbone.name, backbone.ready.engine, backbone.start.preprocess
+        cache = cache_of(backbone.part, backbone.ready)
         drawn = Views(tuple(range(self.views)), self.seed, self.flip)
         work = [(sample, drawn) for sample in self.samples]
 
@@ -161,7 +207,7 @@ class Ranking:
 
         def through(cache: FeatureCache, work: Work) -> tuple[Pass, float]:
             began = time.perf_counter()
-            found = compute(cache, engine, start.preprocess, self.index.root, work, progress)
+            found = compute(cache, engine, preprocess, self.index.root, work, progress)
             return found, 1000 * (time.perf_counter() - began) / max(1, found.computed)
 
         found, ms = through(cache, work)
@@ -198,6 +244,12 @@ class Unkept(FeatureCache):
 def prepare(data: str, *, folds: int, seed: int, views: int, watch: Watch) -> Ranking:
     """Look at the photos. Raises DataError."""
     index = scan(datasets.locate(data), seed=seed, contents=contents)
+    must_be_tested(index, data)
+    return Ranking(index, folds, seed, views, watch, flip=views == 1 or mirrored(index))
+
+
+def must_be_tested(index: DatasetIndex, data: str) -> None:
+    """Raises DataError for photos by which no backbone can be tested."""
     if index.multilabel:
         raise DataError(
             f"{data} has several labels a photo, and backbones are ranked by one class a photo",
@@ -208,71 +260,11 @@ def prepare(data: str, *, folds: int, seed: int, views: int, watch: Watch) -> Ra
             f"no class of {data} has two photos for training, so there is none to test on",
             "add photos to the classes",
         )
-    return Ranking(index, folds, seed, views, watch, flip=views == 1 or mirrored(index))
-
-
-# The backbones.
-
-
-def here() -> list[str]:
-    """The pretrained classifiers whose weights are on this machine already."""
-    from zoo.weights.inventory import items
-
-    names = [row.name for row in pretrained() if weights.held(row.weights[0])]
-    kept = [item.model for item in items() if item.state == "verified"]
-    return list(dict.fromkeys([*names, *filter(catalog.of_library, kept)]))
-
-
-def pretrained() -> list[ModelSpec]:
-    """Return the rows of the catalogue that have weights, and give classes."""
-    return [row for row in catalog.ROWS.values() if row.weights and row.task == "classify"]
-
-
-def opened(model: str, seed: int) -> tuple[str, Network]:
-    """MODEL, MODEL=WEIGHTS (a tag, a file, a run, none) or the folder of a run."""
-    from zoo import network
-
-    name, given, choice = model.partition("=")
-    if not given and (Path(model) / "run.json").exists():
-        run = Run.open(Path(model)).finished()
-        return run.record["model"], network.of_run(run)
-    return name, network.pretrained(name, choice if given else None, except_head=True, seed=seed)
-
-
-def parted(start: Network, classes: int, seed: int) -> tuple[nn.Sequential, Cut]:
-    """The network with a new linear head, cut as `zoo finetune` does it, or else at the head.
-
-    VGG and AlexNet are cut before three dense layers, of which only the last is new.
-    """
-    from zoo import network
-    from zoo.models.cut import before
-
-    device.seed_all("head", seed)
-    chain, spec = network.with_head(start.chain, start.spec, classes, "linear")
-    chain.eval()
-    parts = cut(chain, spec.cut)
-    if not is_linear(parts, chain, spec.head, feature_shape(parts, start.preprocess)):
-        parts = cut(chain, before(chain, spec.head))
-    return chain, parts
-
-
-def named(start: Network) -> str:
-    tag = start.origin["tag"]
-    return Path(start.origin["file"]).name if tag == "file" else str(tag)
-
-
-def seen(start: Network, parts: Cut, index: DatasetIndex) -> str:
-    """Whether these photos have taught the backbone more than its head."""
-    if start.origin["tag"] != "run":
-        return ""
-    about = Run.open(Path(start.origin["file"])).finished().record
-    same = about["data"]["root"] == str(index.root.absolute())
-    return "was trained on these photos" if same and about.get("boundary") != parts.boundary else ""
 
 
 def in_order(rows: Sequence[Ranked]) -> list[Ranked]:
     """Sort by accuracy, errors last, and the best trade-offs marked."""
-    counted = [row for row in rows if not row.error and not row.note]
+    counted = [row for row in rows if row.accuracy is not None and not row.note]
     marked = [replace(row, best=row in counted and not beaten(row, counted)) for row in rows]
     return sorted(marked, key=lambda row: (bool(row.error), -(row.accuracy or 0), row.ms or 0))
 

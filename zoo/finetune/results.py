@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from zoo.finetune.events import Finished, Tested
 from zoo.finetune.fit import Fitted
 from zoo.finetune.inputs import Inputs
 from zoo.finetune.pca_baseline import baseline_of
+from zoo.finetune.teacher import Teacher, compare
 from zoo.head.layers import Layer
 from zoo.head.temperature import FEWEST, Calibration, answers, fit, folds_of
 from zoo.metrics import THRESHOLD, Array, calibration_error, sigmoid
@@ -55,6 +56,10 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
         skipped_steps=loop.state.skipped if loop else 0,
         agreement_with_fp32=agrees,
     )
+    if plan.recipe.teacher:
+        beside = compare(Teacher.of(plan.recipe.teacher, plan.device), run, inputs.progress)
+        run.update(distilled=asdict(beside))
+        inputs.watch.tell(beside)
     return done
 
 

@@ -202,6 +202,8 @@ class PhotoBatches:
         )
         self.device, self.normalise = device, Normalise(preprocess, device)
         self.workers = workers or cores()
+        self.answers: Array | None = None  # a teacher's logits, photos x views x K
+        self.number = 0  # of the view that this epoch has
         self.plain: dict[bytes, Array] = {}  # decoded photos, where view 0 is used again
 
     def on_test(self) -> PhotoBatches | None:
@@ -226,6 +228,7 @@ class PhotoBatches:
 
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
         number, changed = self.view_in(epoch)
+        self.number = number
         seed, kind, strength = self.changes.seed, self.changes.distort, self.changes.strength
 
         def batch(rows: Array) -> Array:

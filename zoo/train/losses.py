@@ -10,7 +10,7 @@ import numpy as np
 from zoo.data.index import DatasetIndex
 from zoo.metrics import Array, label_report, report, sigmoid
 from zoo.models.head import last_layer
-from zoo.train.batches import Batches
+from zoo.train.batches import Batches, PhotoBatches
 from zoo.train.records import LoopSettings, Scores
 
 if TYPE_CHECKING:
@@ -87,6 +87,34 @@ class CrossEntropy(_OfLabels):
         return Scores(float(cross_entropy(scores, self.val_labels)), found, outputs=outputs)
 
 
+class Distillation(CrossEntropy):
+    """What a teacher answers, softened by a temperature T, with a share of the labels beside it.
+
+    T^2 KL(softmax(t / T) || softmax(s / T)), whose gradient is of the labels' size whatever T is
+    (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", arXiv:1503.02531,
+    section 2). The val photos are scored by their labels.
+    """
+
+    def __init__(self, settings: LoopSettings, batches: Batches, device: torch.device) -> None:
+        super().__init__(settings, batches, device)
+        assert isinstance(batches, PhotoBatches), "all of a network learns from a teacher"
+        self.batches, self.device = batches, device
+        self.temperature, self.truth = settings.temperature, settings.truth
+
+    def mean(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Array) -> torch.Tensor:
+        import torch
+        from torch.nn.functional import kl_div, log_softmax
+
+        answers, number = self.batches.answers, self.batches.number
+        assert answers is not None, "nobody teaches"
+        taught = torch.from_numpy(answers[rows, number]).to(self.device)
+        ours, theirs = (log_softmax(each / self.temperature, 1) for each in (outputs, taught))
+        loss = kl_div(ours, theirs, reduction="batchmean", log_target=True) * self.temperature**2
+        if not self.truth:
+            return loss
+        return (1 - self.truth) * loss + self.truth * super().mean(outputs, inputs, rows)
+
+
 class BinaryCrossEntropy(_OfLabels):
     """Yes or no for each class: the mean over photos and classes.
 
@@ -153,6 +181,7 @@ LOSSES: dict[str, type[Loss]] = {
     "classify": CrossEntropy,
     "multilabel": BinaryCrossEntropy,
     "reconstruct": Reconstruction,
+    "distil": Distillation,
 }
 
 

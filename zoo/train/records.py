@@ -39,6 +39,8 @@ class LoopSettings:
     fresh: str | None  # stage of the new head; None where every layer is new
     task: str = "classify"
     loss: str = "auto"
+    temperature: float = 1.0  # of a teacher's answers
+    truth: float = 0.0  # share of the labels beside them
     optimizer: str = "adamw"
     momentum: float = 0.0
     schedule: str = "cosine"

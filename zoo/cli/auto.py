@@ -1,0 +1,175 @@
+"""The network that `zoo finetune auto` takes: what is asked for, what is tried, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+from zoo.cli.console import Screen, table, talk
+from zoo.cli.options import flag
+from zoo.cli.rank import check_names, listed
+from zoo.errors import UsageError
+from zoo.text import BYTES, amount, count, percent, size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zoo.finetune.auto import Choice, Limits
+    from zoo.finetune.rank import Ranking
+    from zoo.recipe import Recipe
+    from zoo.train.distributed import Ranks
+
+NAME = "auto"
+_SECTION = "Choosing the network (MODEL is auto)"
+
+
+@dataclass(frozen=True)
+class Flags:
+    models: str | None = flag(
+        "Networks to try, as in resnet50,vgg16=WEIGHTS,RUN. Default: those whose weights are on "
+        "this machine, and with a network three more, which are pulled.",
+        _SECTION,
+    )
+    max_size: str | None = flag("Most bytes of its file, as 20MB. Default: any.", _SECTION)
+    max_latency: str | None = flag(
+        "Longest time of one photo on this machine, as 10ms. Default: any.", _SECTION
+    )
+    licence: str | None = flag(
+        "Licence of its weights: permissive, or the start of a name, as apache. Default: any.",
+        _SECTION,
+    )
+
+
+NOTHING = Flags()
+_UNITS = {"max_size": BYTES, "max_latency": {"ms": 1.0, "s": 1000.0}}  # milliseconds
+_AS_IN = {"max_size": "20MB", "max_latency": "10ms"}
+
+
+def taken_from(given: dict[str, object]) -> Flags:
+    """Take these flags out of those that were given."""
+    return replace(NOTHING, **{one.name: given.pop(one.name, None) for one in fields(Flags)})  # type: ignore[arg-type]
+
+
+def refuse(wanted: Flags) -> None:
+    """Raises UsageError for flags of auto where the network is named."""
+    for one in fields(Flags):
+        if value := getattr(wanted, one.name):
+            name = one.name.replace("_", "-")
+            raise UsageError(
+                f"--{name} {value} would do nothing: the network is named",
+                f"`zoo finetune {NAME} PHOTOS --{name} {value}` chooses one",
+            )
+
+
+def pick(
+    settings: Recipe, wanted: Flags, dry_run: bool, screen: Screen, ranks: Ranks
+) -> tuple[Recipe, dict[str, object]] | None:
+    """Return the recipe with the network that was chosen, and the record of the choice.
+
+    None of a dry run, which says what would be tried. Raises UsageError, WeightsError.
+    """
+    if not ranks.single:
+        raise UsageError(
+            "the model auto under torchrun: networks are not tried in several processes",
+            "choose with `zoo rank PHOTOS`, and name the network",
+        )
+    limits = _limits(wanted, settings)
+    check_names(wanted.models)
+    from zoo.finetune import auto
+    from zoo.finetune.backbones import meant
+
+    ranking = auto.ranking_of(settings, screen)
+    models = _models(wanted, limits)
+    if dry_run:
+        talk(f"{count(len(models), 'network')} would be tried: {', '.join(models)}")
+        talk("dry run: nothing was computed, nothing was written")
+        return None
+    choice = _chosen(ranking, models, limits, screen)
+    _show(choice)
+    model, weights = meant(choice.chosen)
+    return replace(settings, model=model, weights=weights, minutes=None), choice.record()
+
+
+def _chosen(ranking: Ranking, models: Sequence[str], limits: Limits, screen: Screen) -> Choice:
+    """Try the networks, and say each as it is there."""
+    from zoo.finetune import auto
+    from zoo.finetune.rank import Ranked
+
+    def show(row: object) -> None:
+        if isinstance(row, Ranked):
+            screen.close()
+            said = row.error or row.beyond or auto.in_words(row)
+            talk(f"tried      {row.model}: {said}, in {row.seconds:.1f} s")
+
+    talk(f"auto       {count(len(models), 'network')} to try on the training photos")
+    screen.show = show
+    return auto.choose(ranking, models, limits)
+
+
+def _limits(wanted: Flags, settings: Recipe) -> Limits:
+    """Raises UsageError for what is no size, or no time."""
+    from zoo.finetune.auto import Limits
+
+    numbers = {}
+    for name, units in _UNITS.items():
+        text = getattr(wanted, name)
+        numbers[name] = amount(text, units) if text is not None else None
+        if text is not None and not numbers[name]:
+            raise UsageError(
+                f"--{name.replace('_', '-')} {text} is no amount above 0",
+                f"give a number with {', '.join(units)}, as in {_AS_IN[name]}",
+            )
+    most = numbers["max_size"]
+    return Limits(
+        int(most) if most else None, numbers["max_latency"], wanted.licence, settings.minutes
+    )
+
+
+def _models(wanted: Flags, limits: Limits) -> list[str]:
+    """Return what is to be tried; say what of it is pulled first. Raises WeightsError."""
+    from zoo.finetune import backbones
+    from zoo.finetune.rank import Ranked
+
+    if wanted.models is not None and wanted.models != "all":
+        return listed(wanted.models)
+    if wanted.models == "all":
+        return [row.name for row in backbones.pretrained()]
+    here = backbones.here()
+    remote = backbones.to_pull(here)
+    rows = [Ranked(one.model, parameters=one.bytes // 4, licence=one.licence) for one in remote]
+    more = [one for one, row in zip(remote, rows, strict=True) if not limits.beyond(row)]
+    if not here and not more:
+        nearest = min(rows, key=limits.excess)
+        raise UsageError(
+            f"no network keeps the limits; the nearest is {nearest.model}: "
+            f"{limits.beyond(nearest)}",
+            "give a wider limit, or others with --models",
+        )
+    if more:
+        said = ", ".join(f"{one.model} ({size(one.bytes)})" for one in more)
+        whole = size(sum(one.bytes for one in more))
+        talk(f"pulled     {said}: {whole} at most; --offline tries what is here alone")
+    return [*here, *(one.model for one in more)]
+
+
+def _show(choice: Choice) -> None:
+    """Print the table of what was tried, and what is taken."""
+    from zoo.finetune.auto import bytes_of
+
+    rows = [
+        (
+            row.model.partition("=")[0],
+            percent(row.accuracy) if row.accuracy is not None else "",
+            f"± {100 * (row.interval or 0):.1f}" if row.accuracy is not None else "",
+            str(row.photos or ""),
+            size(bytes_of(row)) if row.parameters else "",
+            f"{row.latency:.1f}" if row.latency else "",
+            row.licence or "not stated",
+            choice.verdicts[row.model],
+        )
+        for row in choice.rows
+    ]
+    header = ("network", "accuracy", "95 %", "photos", "size", "ms", "licence", "verdict")
+    for line in table(rows, header, right=" rrrrr"):
+        talk(line)
+    talk(f"chosen     {choice.chosen}: {choice.why}")

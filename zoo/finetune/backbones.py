@@ -1,0 +1,145 @@
+"""The networks that may be chosen from: which are here, and each cut before a new linear head."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo import catalog, device, weights
+from zoo.catalog import Preprocess
+from zoo.data.index import DatasetIndex
+from zoo.errors import WeightsError
+from zoo.models.cut import Cut, cut, feature_shape, is_linear
+from zoo.run import Run
+from zoo.weights.store import is_offline
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zoo.catalog import ModelSpec
+    from zoo.network import Network, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Weights that are worth a pull. bytes: four for each parameter of the network."""
+
+    model: str
+    bytes: int
+    licence: str = "apache-2.0"
+
+
+# A small, a medium and a large one.
+_WORTH_IT = (
+    Remote("timm/mobilenetv4_conv_small", 15_096_096),
+    Remote("timm/efficientnet_b0", 21_154_192),
+    Remote("timm/vit_small_patch16_224", 88_202_656),
+)
+
+
+def to_pull(present: Collection[str]) -> list[Remote]:
+    """Return the short list of what is not here; nothing where there is no network to be used.
+
+    Raises WeightsError where nothing is here either.
+    """
+    offline = is_offline() or is_offline("HF_HUB_OFFLINE")
+    if offline and not present:
+        names = " or ".join(one.model for one in _WORTH_IT)
+        raise WeightsError(
+            "no pretrained weights are on this machine, and the network is not to be used",
+            f"`zoo pull {_WORTH_IT[0].model}` where there is one ({names}), or --models NAME=FILE "
+            "for weights of yours",
+        )
+    return [] if offline else [one for one in _WORTH_IT if one.model not in present]
+
+
+def here() -> list[str]:
+    """The pretrained classifiers whose weights are on this machine already."""
+    from zoo.weights.inventory import items
+
+    names = [row.name for row in pretrained() if weights.held(row.weights[0])]
+    kept = [item.model for item in items() if item.state == "verified"]
+    return list(dict.fromkeys([*names, *filter(catalog.of_library, kept)]))
+
+
+def pretrained() -> list[ModelSpec]:
+    """Return the rows of the catalogue that have weights, and give classes."""
+    return [row for row in catalog.ROWS.values() if row.weights and row.task == "classify"]
+
+
+def opened(model: str, seed: int, progress: Progress | None = None) -> tuple[str, Network]:
+    """MODEL, MODEL=WEIGHTS (a tag, a file, a run, none) or the folder of a run."""
+    from zoo import network
+
+    name, choice = meant(model)
+    if choice == model:
+        return name, network.of_run(Run.open(Path(model)).finished())
+    found = network.pretrained(name, choice, except_head=True, seed=seed, progress=progress)
+    return name, found
+
+
+def multiply_adds(chain: nn.Sequential, preprocess: Preprocess) -> int:
+    """Return those of one picture."""
+    from zoo.models.meter import measure
+
+    return sum(stage.macs for stage in measure(chain, preprocess))
+
+
+def parted(start: Network, classes: int, seed: int) -> tuple[nn.Sequential, Cut]:
+    """The network with a new linear head, cut as `zoo finetune` does it, or else at the head.
+
+    VGG and AlexNet are cut before three dense layers, of which only the last is new.
+    """
+    from zoo import network
+    from zoo.models.cut import before
+
+    device.seed_all("head", seed)
+    chain, spec = network.with_head(start.chain, start.spec, classes, "linear")
+    chain.eval()
+    parts = cut(chain, spec.cut)
+    if not is_linear(parts, chain, spec.head, feature_shape(parts, start.preprocess)):
+        parts = cut(chain, before(chain, spec.head))
+    return chain, parts
+
+
+def named(start: Network) -> str:
+    tag = start.origin["tag"]
+    return Path(start.origin["file"]).name if tag == "file" else str(tag)
+
+
+def seen(start: Network, parts: Cut, index: DatasetIndex) -> str:
+    """Whether these photos have taught the backbone more than its head."""
+    if start.origin["tag"] != "run":
+        return ""
+    about = Run.open(Path(start.origin["file"])).finished().record
+    same = about["data"]["root"] == str(index.root.absolute())
+    return "was trained on these photos" if same and about.get("boundary") != parts.boundary else ""
+
+
+def meant(model: str) -> tuple[str, str | None]:
+    """Return the model and the weights that MODEL, MODEL=WEIGHTS or the folder of a run mean."""
+    name, given, choice = model.partition("=")
+    if not given and (Path(model) / "run.json").exists():
+        return Run.open(Path(model)).finished().record["model"], model
+    return name, choice if given else None
+
+
+def cost(model: str) -> float:
+    """Return the bytes of a network's file, by which the cheap are tried first.
+
+    Those whose file is not here, and whose size is not known, are behind all others.
+    """
+    from zoo.weights.inventory import items
+
+    name, choice = meant(model)
+    if choice is not None and Path(choice).is_dir():
+        choice = str(Path(choice) / "model.safetensors")
+    if choice is not None and Path(choice).is_file():
+        return Path(choice).stat().st_size
+    if catalog.of_library(name):
+        return min((item.bytes for item in items() if item.model == name), default=inf)
+    found = weights.choose(catalog.find(name), choice)
+    return (found.size if isinstance(found, catalog.Weights) else 0) or inf
