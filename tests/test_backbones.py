@@ -348,7 +348,38 @@ def test_a_better_published_size_is_told(tmp_path, few):
 
 
 def test_a_plan_for_a_known_transformer_takes_no_torch(few, vit_file):
+    prepare(settings(VIT, few, weights=str(vit_file), size=96))  # finds out what is to be known
     words = f"{VIT!r}, {str(few)!r}, '--weights', {str(vit_file)!r}, '--size', '96', '--dry-run'"
-    code = f"from zoo.cli import main; main(['finetune', {words}])"
-    loaded(code)  # finds out what is to be known
-    assert not loaded(code) & {"torch", "timm", "torchvision"}
+    modules = loaded(f"from zoo.cli import main; main(['finetune', {words}])")
+    assert not modules & {"torch", "timm", "torchvision"}
+
+
+# Every family that people take today, from photos to a file that predicts
+
+
+FAMILIES = (
+    "vit_small_patch16_dinov3", "vit_small_patch14_dinov2", "vit_base_patch16_siglip_224",
+    "vit_base_patch16_clip_224", "vit_tiny_patch16_224", "deit3_small_patch16_224",
+    "eva02_tiny_patch14_224", "swin_tiny_patch4_window7_224", "convnext_tiny", "convnextv2_atto",
+    "efficientnetv2_rw_t", "efficientnet_b0", "mobilenetv4_conv_small", "mobilenetv3_small_100",
+    "regnety_002", "inception_v3", "coat_lite_tiny", "test_vit2", "test_vit3", "test_vit4",
+    "test_convnext", "test_efficientnet", "test_mambaout", "test_maxvit", "test_nfnet",
+    "test_byobnet",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_goes_from_photos_to_a_file_that_predicts(tmp_path, few, here, name):
+    run, file = tmp_path / "run", tmp_path / "run.onnx"
+    said = here("finetune", f"timm/{name}", few, "--weights", "none", "--views", "1", "-o", run)
+    assert said.code == 0, said.err
+    record = Run.open(run).record
+    assert [phase["solver"] for phase in record["phases"]] == ["lbfgs"]
+    spec = models.resolve(f"timm/{name}")
+    head = models.build(spec).get_submodule(spec.head)
+    width = getattr(head, "in_features", 0) or head.in_channels
+    assert record["feature_bytes"] <= 18 * 4 * width
+    assert here("export", "onnx", run, "-o", file).code == 0
+    ours, theirs = (csv_rows(here("predict", one, few).out) for one in (run, file))
+    assert [row["label"] for row in ours] == [row["label"] for row in theirs]
