@@ -348,4 +348,6 @@ def with_head(
     fresh = models.replace_head(chain, spec, classes, kind, rows)
     new = spec.task == "reconstruct" or isinstance(chain.get_submodule(spec.head), nn.Conv2d)
     head = "head" if new else spec.head
-    return fresh, replace(spec, head=head, stages=tuple(models.stages(fresh)), task="classify")
+    count = spec.num_classes or classes  # a row without classes has some now: files hold its head
+    row = replace(spec, head=head, stages=tuple(models.stages(fresh)), num_classes=count)
+    return fresh, replace(row, task="classify")
