@@ -138,9 +138,7 @@ class Recipe:
         "New head: linear, solved for; mlp:512, one hidden layer of 512; prototype, class means by "
         "Mahalanobis distance, or prototype:cosine; knn:20, the 20 nearest training photos vote.",
         HEAD, "linear", on=("finetune", "lr"), pattern=(PATTERN, WANTED),
-        elsewhere={
-            "lr": "New head: linear, or mlp:512 with one hidden layer of 512. Default: linear."
-        },
+        elsewhere={"lr": "New head: linear, or mlp:512 with a hidden layer. Default: linear."},
     )
     optimizer: Literal["auto", "lbfgs", "adamw", "adam", "sgd"] = row(
         "How the head is trained: lbfgs computes the optimum of a linear head on kept features, "

@@ -134,11 +134,9 @@ def plan_of(asked: Asked, facts: NetworkFacts) -> Plan:
     threads, threads_why = threads_of(recipe, facts, len(index.classes), asked.device)
     best, best_why = epoch_kept(recipe, index)
     if all(phase.solved for phase in phases):
-        best, best_why = "optimum", "no epoch is chosen on the val photos"
-        if kind_of(recipe.head).computed:
-            best = "computed"
-    at_once = phases[0].solved
-    reasons["rows"] = head_rows.told(facts, index.classes, recipe.head, at_once)
+        best = "computed" if kind_of(recipe.head).computed else "optimum"
+        best_why = "no epoch is chosen on the val photos"
+    reasons["rows"] = head_rows.told(facts, index.classes, recipe.head, phases[0].solved)
     balance, class_weights, balance_why = balancing(recipe, index)
     reasons |= {
         "lr": rate_in_words(recipe, facts.trained, scales_features(phases)),

@@ -2,7 +2,7 @@
 
 Whitened: features less their mean, by the inverse of a Cholesky factor of the covariance within
 classes, shrunk as in `prototype`. Cosines of plain features were 5 to 16 points behind the solved
-head on ten classes of clothes, these are beside it (`python -m benchmarks.heads_kinds`).
+head on ten classes of clothes, these are beside it (`python -m benchmarks.head_kinds`).
 
 Votes weighted by a softmax over cosines are those of Wu et al. 2018 ("Unsupervised Feature
 Learning via Non-Parametric Instance Discrimination", section 3.4), whose temperature is 0.07; here

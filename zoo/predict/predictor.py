@@ -148,8 +148,7 @@ class Opening:
 
     weights, seed: of a model's name. precision: None is that of a run's training, else fp32.
     trusts: a network that was changed after its run was finished is used all the same. views: of
-    each picture, whose probabilities' mean is taken.
-    """
+    each picture, whose probabilities' mean is taken."""
 
     weights: str | None = None
     device: str = "auto"
@@ -196,14 +195,14 @@ def open_predictor(
     engine = f"torch: {ready.note}" if ready.note else why
     about = "; ".join(filter(None, (_described(place, run), engine, asked.note)))
 
-    flip = bool(run.record.get("flip", True)) if run else True
+    flip = not run or bool(run.record.get("flip", True))
 
     def load(file: str) -> Array:
         return plain_view(file, preprocess)
 
     if how.views > 1:
         about += f"; the mean over {how.views} views"
-    ours = (ready.engine, asked.classes, load, True, about, asked.threshold)
+    ours = ready.engine, asked.classes, load, True, about, asked.threshold
     view = partial(numbered_view, preprocess=preprocess, flip=flip)
     return Predictor(*ours, how.views, view)
 
