@@ -36,8 +36,11 @@ ROUNDING = 1e-2  # of probabilities, and of their sum, in a file that says that 
 class Prediction:
     """One row: the top classes with their probabilities, or the error that took their place.
 
-    status: ok, error, or rejected: the first probability is below what was asked for. reached: of
+    status: ok, error, rejected: the first probability is below what was asked for, or unknown: it
+    is like no training photo. reached: of
     a multi-label network the classes that reach its threshold, with their probabilities.
+    features: D numbers that the head sees, where they were asked for. distance: how far they are
+    from the training photos (see zoo.head.distance). told: the classes of its prediction set.
     """
 
     path: str
@@ -46,6 +49,9 @@ class Prediction:
     probabilities: tuple[float, ...] = ()
     error: str = ""
     reached: tuple[tuple[str, float], ...] | None = None
+    features: Array | None = None
+    distance: float | None = None
+    told: tuple[str, ...] | None = None
 
     @property
     def answer(self) -> tuple[str, ...]:
@@ -61,6 +67,7 @@ class Predictor:
 
     load: a file to the engine's uint8 (or float) array. logits: whether softmax is still to come,
     or the sigmoid. threshold: of a multi-label network, whose classes are told one by one.
+    features: how many numbers the engine gives of a picture before its class scores.
     """
 
     engine: Engine
@@ -69,6 +76,7 @@ class Predictor:
     logits: bool
     about: str
     threshold: float | None = None
+    features: int = 0
 
     def __post_init__(self) -> None:
         """Raises InputError for a threshold that is no probability."""
@@ -82,6 +90,9 @@ class Predictor:
         """Yield one Prediction for each input, in order, in constant memory."""
         top = min(top, len(self.classes))
         for item, result in answers(inputs, lambda item: self.load(item.file), self.engine):
+            features = None
+            if self.features and not isinstance(result, ImageError):
+                features, result = result[: self.features], result[self.features :]
             scores = result if isinstance(result, ImageError) else self.probabilities(result)
             if isinstance(scores, ImageError):
                 yield Prediction(item.shown, "error", error=str(scores))
@@ -93,6 +104,7 @@ class Predictor:
                 tuple(self.classes[k] for k in best[:top]),
                 tuple(float(scores[k]) for k in best[:top]),
                 reached=self.reached(scores),
+                features=features,
             )
 
     def probabilities(self, result: Array) -> Array | ImageError:
@@ -126,7 +138,9 @@ class Opening:
     """How a network is opened, as the flags of a command say it.
 
     weights, seed: of a model's name. precision: None is that of a run's training, else fp32.
-    trusts: a network that was changed after its run was finished is used all the same.
+    trusts: a network that was changed after its run was finished is used all the same. features:
+    what the head sees is given, too, by a run of a frozen part and a linear head; see
+    `zoo.predict.features` for others.
     """
 
     weights: str | None = None
@@ -135,6 +149,7 @@ class Opening:
     engine: str = "auto"
     seed: int = 0
     trusts: bool = False
+    features: bool = False
 
 
 AS_IT_IS = Opening()
@@ -168,6 +183,9 @@ def open_predictor(
     must_normalise(preprocess, name)
     if photos and not ref.photos:
         ref = replace(ref, photos=tuple(Path(item.file) for item in photos))
+    width = 0
+    if how.features and ref.head is not None:
+        ref, width = replace(ref, features=True), ref.head[0].shape[1]
     # Whatever cannot be written, torch needs none of it.
     ready = open_engine(ref, kind, place, forgiven=(ConversionError, WriteError))
     engine = f"torch: {ready.note}" if ready.note else why
@@ -176,7 +194,7 @@ def open_predictor(
     def load(file: str) -> Array:
         return plain_view(file, preprocess)
 
-    return Predictor(ready.engine, asked.classes, load, True, about, asked.threshold)
+    return Predictor(ready.engine, asked.classes, load, True, about, asked.threshold, width)
 
 
 def open_network(

@@ -149,6 +149,7 @@ RUN = fields(
         ),
         "weights_sha256": SHA256,
         "model_sha256": SHA256,
+        "distance_sha256": SHA256,
         "classes": CLASS_NAMES,
         "task": word("classify", "multilabel", "reconstruct"),
         "threshold": maybe(SHARE),
