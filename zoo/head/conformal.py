@@ -6,7 +6,7 @@ Both hold for photos of the same kind as the val photos, whatever the network is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, log, log1p
 
 import numpy as np
 
@@ -122,3 +122,8 @@ def upper_bound(errors: int, count: int, chance: float) -> float:
     from scipy.special import betaincinv
 
     return 1.0 if errors >= count else float(betaincinv(errors + 1, count - errors, 1 - chance))
+
+
+def fewest(most: float) -> int:
+    """Return how many photos kept without an error promise this share of errors."""
+    return ceil(log((1 - CONFIDENCE) / TRIED) / log1p(-most))

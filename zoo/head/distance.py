@@ -113,7 +113,8 @@ def fit(features: Array, labels: Array, held_out: Array) -> Distance:
     some = np.array(evenly(np.argsort(labels, kind="stable").tolist(), PHOTOS))
     away = rows[some] - means[np.searchsorted(present, labels[some])]
     parts = _covariance(away, len(some) - len(present))
-    made = Distance(*(np.asarray(part, np.float32) for part in (means, *parts)), held)
+    directions, variances, rest = (np.asarray(part, np.float32) for part in parts)
+    made = Distance(np.asarray(means, np.float32), directions, variances, rest, held)
     return replace(made, known=np.sort(made.of(held_out)))
 
 

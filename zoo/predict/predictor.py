@@ -41,6 +41,7 @@ class Prediction:
     a multi-label network the classes that reach its threshold, with their probabilities.
     features: D numbers that the head sees, where they were asked for. distance: how far they are
     from the training photos (see zoo.head.distance). told: the classes of its prediction set.
+    file: where the picture is, which is called `path`.
     """
 
     path: str
@@ -52,6 +53,7 @@ class Prediction:
     features: Array | None = None
     distance: float | None = None
     told: tuple[str, ...] | None = None
+    file: str = ""
 
     @property
     def answer(self) -> tuple[str, ...]:
@@ -95,7 +97,7 @@ class Predictor:
                 features, result = result[: self.features], result[self.features :]
             scores = result if isinstance(result, ImageError) else self.probabilities(result)
             if isinstance(scores, ImageError):
-                yield Prediction(item.shown, "error", error=str(scores))
+                yield Prediction(item.shown, "error", error=str(scores), file=item.file)
                 continue
             best = np.argsort(-scores, kind="stable")
             yield Prediction(
@@ -105,6 +107,7 @@ class Predictor:
                 tuple(float(scores[k]) for k in best[:top]),
                 reached=self.reached(scores),
                 features=features,
+                file=item.file,
             )
 
     def probabilities(self, result: Array) -> Array | ImageError:
@@ -185,7 +188,8 @@ def open_predictor(
         ref = replace(ref, photos=tuple(Path(item.file) for item in photos))
     width = 0
     if how.features and ref.head is not None:
-        ref, width = replace(ref, features=True), ref.head[0].shape[1]
+        width = ref.head[0].shape[1]
+        ref = replace(ref, features=True)
     # Whatever cannot be written, torch needs none of it.
     ready = open_engine(ref, kind, place, forgiven=(ConversionError, WriteError))
     engine = f"torch: {ready.note}" if ready.note else why
