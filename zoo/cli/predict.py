@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 DOUBT, SORTING = "Doubt", "Sorting"
 AGREEMENT_PICTURES = 64
-RATE = 0.05  # of pictures of known classes that are called unknown
 REASONS, SHOWN = 1000, 3  # why rows are errors: so many are counted, so many are shown
 Row = TypeVar("Row", bound="Prediction | Embedding")
 
@@ -178,7 +177,7 @@ def _policy(flags: Flags) -> Policy:
     below, limit, unknown = flags.reject_below or 0.0, None, None
     most = policy.share("--max-error", flags.max_error)
     coverage = policy.share("--coverage", flags.coverage)
-    rate = policy.share("--unknown-rate", flags.unknown_rate) or RATE
+    rate = policy.share("--unknown-rate", flags.unknown_rate) or policy.RATE
     if most is not None:
         chosen = policy.max_error(policy.run_of(flags.model, f"--max-error {most:g}"), most)
         below = chosen.probability

@@ -24,6 +24,7 @@ from zoo.records import EDITED
 from zoo.run import DISTANCE, Run
 from zoo.text import TEXT, percent
 
+RATE = 0.05  # of pictures of known classes that are called unknown
 AGAIN = "fine-tune anew, its features are kept: `zoo finetune MODEL PHOTOS`"
 
 
