@@ -1,4 +1,4 @@
-"""zoo next: the photos of a folder that it is worth most to label next."""
+"""zoo next: photos of a folder to label next."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Flags:
 
 @options
 def command(flags: Flags) -> None:
-    """Name the photos that teach a network most: those it is unsure of, and no two alike.
+    """Name photos to label next: those that a network is unsure of, and no two alike.
 
-    A CSV on stdout, the most useful photo first. Those that the run was trained or validated on
+    A CSV on stdout, the least sure one first. Photos that the run was trained or validated on
     are left out, known by path or content.
     """
     from zoo.predict import inputs, policy, sorting, writers

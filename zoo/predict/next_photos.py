@@ -1,4 +1,4 @@
-"""The photos of a folder that it is worth most to label next."""
+"""Photos of a folder to label next: unsure ones, that differ."""
 
 from __future__ import annotations
 
