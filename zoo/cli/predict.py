@@ -20,7 +20,7 @@ from zoo.text import count, percent, printable
 if TYPE_CHECKING:
     from zoo.predict import inputs
     from zoo.predict.embed import Embedding
-    from zoo.predict.policy import Policy
+    from zoo.predict.policy import Policy, Unknown
     from zoo.predict.predictor import Prediction, Predictor
     from zoo.predict.sorting import Sorted
 
@@ -190,12 +190,21 @@ def _policy(flags: Flags) -> Policy:
         limit = policy.sets(policy.run_of(flags.model, f"--coverage {coverage:g}"), coverage)
         talk(f"sets: classes up to a sum of {limit:.4g}, for {percent(coverage)} of new photos")
     if flags.unknown:
-        unknown = policy.unknown(policy.run_of(flags.model, "--unknown"), rate)
+        unknown = _unknown(flags, rate)
         talk(
             f"unknown: further than {unknown.limit:.4g} from the training photos, as about "
             f"{percent(rate)} of new photos of the classes are"
         )
     return policy.Policy(flags.top, below, limit, unknown)
+
+
+def _unknown(flags: Flags, rate: float) -> Unknown:
+    """Return what tells unknown pictures, of a run or of a file that was exported with it."""
+    from zoo.predict import policy
+
+    if flags.model.lower().endswith(".onnx") and Path(flags.model).is_file():
+        return policy.unknown_of_file(flags.model, flags.unknown_rate)
+    return policy.unknown(policy.run_of(flags.model, "--unknown"), rate)
 
 
 def _opened(flags: Flags, found: inputs.Inputs, screen: Screen) -> Predictor:

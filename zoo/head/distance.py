@@ -45,7 +45,7 @@ class Distance:
 
         It is divided by the number of features, and so about 1 for a usual photo.
         """
-        centre, means, inside, weights, of_means = self._ready
+        centre, means, inside, weights, of_means = self.ready
         rows = _unit(features) - centre
         with one_thread():
             along = rows @ self.directions.T  # N x R
@@ -55,7 +55,7 @@ class Distance:
         return np.asarray(np.sqrt(nearest.clip(0) / features.shape[1]))
 
     @cached_property
-    def _ready(self) -> tuple[Array, Array, Array, Array, Array]:
+    def ready(self) -> tuple[Array, Array, Array, Array, Array]:
         """Return what does not depend on the photo, in double precision.
 
         The centre D, the means about it K x D and along the directions K x R, what a square along

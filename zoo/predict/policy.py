@@ -30,14 +30,19 @@ AGAIN = "fine-tune anew, its features are kept: `zoo finetune MODEL PHOTOS`"
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A distance from the training photos, and from which one on a photo is unknown."""
+    """A distance from the training photos, and from which one on a photo is unknown.
 
-    distance: Distance
+    distance: None where an exported file gives it, in the place of features.
+    """
+
+    distance: Distance | None
     limit: float
 
     def of(self, features: Array | None) -> float:
         """Return the distance of one photo."""
         assert features is not None
+        if self.distance is None:
+            return float(features[0])
         return float(self.distance.of(features[None])[0])
 
 
@@ -244,6 +249,27 @@ def unknown(run: Run, rate: float) -> Unknown:
             f"give --unknown-rate {np.ceil(100 / (count + 1)):g}% or more, or more val photos",
         )
     return Unknown(found, limit)
+
+
+def unknown_of_file(path: str, rate: str | None) -> Unknown:
+    """Return what tells unknown photos of an exported file. Raises UsageError, WeightsError.
+
+    rate: must not be given, as the file has one limit.
+    """
+    from zoo.engine.onnx import OnnxModel
+
+    limit = OnnxModel(Path(path), threads=1).distance_limit
+    if limit is None:
+        raise UsageError(
+            f"--unknown: {path} does not tell how far photos are from those of its training",
+            "export it anew, as `zoo export onnx RUN --unknown`",
+        )
+    if rate is not None:
+        raise UsageError(
+            f"--unknown-rate {rate}: {path} has one limit, of {percent(RATE)}",
+            "leave it out, or give the run",
+        )
+    return Unknown(None, limit)
 
 
 def _numbers(run: Run, table: str, names: tuple[str, ...]) -> Array:

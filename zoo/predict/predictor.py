@@ -317,8 +317,9 @@ def _exported(name: str, how: Opening) -> Predictor:
             return normalise(plain_view(file, preprocess), preprocess)
         return framed_view(file, preprocess)
 
-    engine, about = OnnxEngine(model, workers=cores()), f"{model.name}, no torch"
-    return Predictor(engine, model.classes, load, logits, about, model.threshold)
+    away = how.features and model.distance_limit is not None
+    engine, about = OnnxEngine(model, cores(), away), f"{model.name}, no torch"
+    return Predictor(engine, model.classes, load, logits, about, model.threshold, int(away))
 
 
 def val_photos(name: str, count: int) -> list[Input]:

@@ -201,6 +201,7 @@ ONNX = fields(
         "zoo.preprocess": PREPROCESS,
         "zoo.input": word("image", "tensor"),
         "zoo.threshold": SHARE,
+        "zoo.distance_limit": number(0, 1e9),
         "zoo.task": word("classify", "multilabel", "reconstruct"),
         "zoo.model": text(1000),
         "zoo.version": NAME,
