@@ -204,6 +204,29 @@ def deeper() -> str:
     return markdown(header, rows) + "\n\n" + told
 
 
+def doubt() -> str:
+    """Unknown pictures that are found, and sets that hold the true class."""
+    found = results("doubt")
+    rows = []
+    for row in found["rows"]:
+        sets = [
+            f"{100 * row['sets'][asked][0]:.1f} % ({row['sets'][asked][1]:.2f})"
+            if asked in row["sets"]
+            else "-"
+            for asked in ("0.8", "0.9", "0.95")
+        ]
+        shares = (row["accuracy"], row["rate"], row["found"], row["found_probability"])
+        accuracy, rate, caught, by_chance = (f"{100 * share:.1f} %" for share in shares)
+        both = f"{row['auroc']:.3f} ({row['auroc_probability']:.3f})"
+        name = f"{row['model'].partition('/')[2]}, {row['photos']}"
+        rows.append((name, accuracy, both, f"{caught} ({by_chance})", rate, *sets))
+    header = (
+        "network, photos", "right", "AUROC", "unknown found", "known called unknown",
+        "80 % sets", "90 % sets", "95 % sets",
+    )  # fmt: skip
+    return markdown(header, rows)
+
+
 def seconds(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
@@ -218,6 +241,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "heads": heads,
     "views": views,
     "deeper": deeper,
+    "doubt": doubt,
 }
 
 

@@ -19,7 +19,7 @@ from zoo.errors import UsageError
 from zoo.finetune import results
 from zoo.head import temperature
 from zoo.models import head
-from zoo.predict import reject
+from zoo.predict import policy
 from zoo.run import Run
 
 
@@ -283,10 +283,10 @@ def test_the_tables_of_a_run(tmp_path):
     assert [row["kept"] for row in curve] == ["1", "3", "4"]
     assert [row["coverage"] for row in curve] == ["0.25", "0.75", "1"]
     assert [row["risk"] for row in curve] == ["0", "0", "0.25"]
-    assert reject.kept(tmp_path, 0.8) == reject.Kept(0.75, 0.0)
-    assert reject.kept(tmp_path, 0.99) == reject.Kept(0.0, 0.0)
-    assert reject.kept(tmp_path, 0.1) == reject.Kept(1.0, 0.25)
-    assert reject.kept(tmp_path / "none", 0.1) is None
+    assert policy.kept(tmp_path, 0.8) == policy.Kept(0.75, 0.0)
+    assert policy.kept(tmp_path, 0.99) == policy.Kept(0.0, 0.0)
+    assert policy.kept(tmp_path, 0.1) == policy.Kept(1.0, 0.25)
+    assert policy.kept(tmp_path / "none", 0.1) is None
 
 
 # Rows that are refused
@@ -351,7 +351,7 @@ def test_a_threshold_that_is_no_probability(here, run, photos, value):
     assert f"--reject-below {value}: a probability is above 0 and at most 1" in answer.err
     assert "hint: give one, as --reject-below 0.8" in answer.err
     with pytest.raises(UsageError):
-        reject.check(float(value))
+        policy.check(float(value))
 
 
 # Measured again

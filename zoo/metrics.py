@@ -195,6 +195,16 @@ def aurc(probability: Array, correct: Array) -> float:
     return float((errors / numbers).mean()) if len(numbers) else 0.0
 
 
+def auroc(below: Array, above: Array) -> float:
+    """Return how often a number of the second kind exceeds one of the first; equal ones half.
+
+    The area under the ROC curve, by ranks. Mann, Whitney 1947, Annals of Mathematical Statistics.
+    """
+    order = np.sort(below)
+    less, most = (np.searchsorted(order, above, side) for side in ("left", "right"))
+    return float((less + most).mean() / 2 / max(1, len(below)))
+
+
 # Is one network better than another?
 
 

@@ -3,6 +3,7 @@
 recipe.toml           the resolved settings            index.csv    photos, classes, split, sha256
 run.json              the record: what, on what, how   skipped.csv  what was left out, and why
 metrics.jsonl         one line per epoch               model.safetensors  the network
+distance.safetensors  how far a photo is from those of the training (zoo.head.distance)
 checkpoint.safetensors  where an unfinished run goes on from, checkpoint-previous.safetensors  the
 one before it         lock         who works in the folder, as long as somebody does
 """
@@ -31,6 +32,7 @@ from zoo.text import TEXT, csv_line, read_name
 
 FORMAT = 1
 Record = dict[str, Any]  # run.json, or a line of metrics.jsonl
+DISTANCE = "distance.safetensors"
 CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
 TABLE = 4_000_000_000  # bytes of index.csv at most: the paths of 20 million photos
 LINES = 256_000_000  # of metrics.jsonl

@@ -28,6 +28,7 @@ from zoo.cli import (
     info,
     list_models,
     lr,
+    next_photos,
     predict,
     pull,
     rank,
@@ -63,7 +64,7 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., object]]] = {
     },
     "Use": {
         "predict": predict.command, "evaluate": evaluate.command, "embed": embed.command,
-        "reconstruct": reconstruct.command, "export": export.app,
+        "next": next_photos.command, "reconstruct": reconstruct.command, "export": export.app,
     },
     "Store": {"pull": pull.command, "weights": weights.app},
 }  # fmt: skip

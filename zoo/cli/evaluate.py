@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from zoo.metrics import LabelReport, Report
     from zoo.predict.evaluate import Evaluation, LabelEvaluation
     from zoo.predict.evaluation_set import Known
+    from zoo.predict.promises import Apart, Sets
+    from zoo.run import Run
+
+    Result = Evaluation | LabelEvaluation
+    Promised = dict[str, Sets | Apart]
+
+DOUBT = "Doubt"
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,16 @@ class Flags:
     )
     part: Literal["val", "test", "train", "all"] | None = flag(
         "Part of the photos: val, test, train or all. Default: val, or what there is.", DATA
+    )
+    coverage: str | None = flag(
+        "Measure prediction sets that are to hold the true class with this probability, as 0.95.",
+        DOUBT,
+    )
+    unknown: str | None = flag(
+        "Folder of pictures of none of the classes: measure how well they are told apart.", DOUBT
+    )
+    unknown_rate: str | None = flag(
+        "Share of pictures of known classes that may be called unknown. Default: 5%.", DOUBT
     )
     trust_changed: bool = shared("trust_changed")
     device: str = setting("device")
@@ -46,19 +64,73 @@ def command(flags: Flags) -> None:
     from zoo.predict.writers import check
 
     check(flags.plot, (".png",), "--plot")
+    run = _promising(flags)
     with Screen() as screen:
-        found = _evaluated(flags, _photos(flags.models, flags.data, flags.part), screen)
+        photos = _photos(flags.models, flags.data, flags.part)
+        found = _evaluated(flags, photos, screen)
+        more = _promised(flags, run, found, photos, screen) if run else {}
     warn_unreadable(found.errors)
     if flags.tta > 1:
         _show_gain(flags, found)
-    _show(flags.models, found, flags.json)
+    _show(flags.models, found, flags.json, more)
     if flags.plot is not None and not isinstance(found, LabelEvaluation):
         _draw(flags.plot, flags.models, found)
 
 
-def _evaluated(
-    flags: Flags, photos: list[tuple[str, str]], screen: Screen
-) -> Evaluation | LabelEvaluation:
+def _promising(flags: Flags) -> Run | None:
+    """Return the one run whose promises are to be measured, if any are. Raises UsageError."""
+    from zoo.predict.policy import run_of
+
+    names = {"--coverage": flags.coverage, "--unknown": flags.unknown}
+    given = [f"{name} {value}" for name, value in names.items() if value is not None]
+    if flags.unknown_rate is not None and flags.unknown is None:
+        raise UsageError(
+            f"--unknown-rate {flags.unknown_rate} without --unknown",
+            "give --unknown FOLDER as well",
+        )
+    if not given:
+        return None
+    if len(flags.models) > 1:
+        raise UsageError(f"{given[0]} is of one run, and here are several", "measure them apart")
+    return run_of(flags.models[0], given[0])
+
+
+def _promised(
+    flags: Flags, run: Run, found: Result, photos: list[tuple[str, str]], screen: Screen
+) -> Promised:
+    """Return what became of the run's promises, by name, and say on what it was measured."""
+    from zoo.predict import inputs, policy, promises
+    from zoo.predict.evaluate import Evaluation
+    from zoo.predict.predictor import Opening, open_predictor
+
+    more: Promised = {}
+    coverage = policy.share("--coverage", flags.coverage)
+    if coverage is not None:
+        assert isinstance(found, Evaluation)
+        more["sets"] = sets = promises.sets(run, found, coverage)
+        halves = ": each half by the limit of the other, in 20 ways" if sets.halves else ""
+        left = f", {sets.left_out:,} left out that the limit is from" if sets.left_out else ""
+        talk(f"sets of {percent(coverage)}, on {count(sets.photos, 'photo')}{left}{halves}")
+    if flags.unknown is not None:
+        rate = policy.share("--unknown-rate", flags.unknown_rate)
+        unknown = policy.unknown(run, policy.RATE if rate is None else rate)
+        how = Opening(device=flags.device, trusts=flags.trust_changed, features=True)
+        member, others = open_predictor(flags.models[0], how), inputs.find(flags.unknown, sys.stdin)
+
+        def progress(done: int, total: int) -> None:
+            screen.progress("distances", done, total)
+
+        more["unknown"] = apart = promises.apart(
+            member, unknown, photos, list(others.each), progress
+        )
+        talk(
+            f"further than {apart.limit:.4g}: {percent(apart.known)} of {apart.known_photos:,} "
+            f"known photos, {percent(apart.unknown)} of {apart.unknown_photos:,} in {flags.unknown}"
+        )
+    return more
+
+
+def _evaluated(flags: Flags, photos: list[tuple[str, str]], screen: Screen) -> Result:
     from zoo.predict.evaluate import evaluate, evaluate_several
     from zoo.predict.predictor import Opening, open_predictor
 
@@ -160,7 +232,7 @@ def _figures(plain: Report | LabelReport, mean: Report | LabelReport) -> tuple[s
     return "accuracy", plain.accuracy, mean.accuracy
 
 
-def _show(models: list[str], found: Evaluation | LabelEvaluation, json: bool) -> None:
+def _show(models: list[str], found: Result, json: bool, more: Promised) -> None:
     """Print a row for each network and for their committee."""
     from zoo.predict.evaluate import Evaluation
 
@@ -175,14 +247,32 @@ def _show(models: list[str], found: Evaluation | LabelEvaluation, json: bool) ->
     rows = [{"network": name} | more | report.to_dict()
             for name, more, report in zip(names, added, reports, strict=False)]  # fmt: skip
     if json:
-        print_json({"photos": found.photos, "results": rows})
+        of_run = {name: each.to_dict() for name, each in more.items()}
+        print_json({"photos": found.photos, "results": rows} | of_run)
         return
     cells = [
         (row["network"], str(found.photos),
          *(str(row[key]) if key == "wrong" else percent(row[key], 2) for key in scores.values()))
         for row in rows
     ]  # fmt: skip
-    print_table(cells, ("network", "photos", *scores), right=" rrrrr")
+    promised = _columns(more)
+    lines = [(*row, *promised.values()) for row in cells]
+    print_table(lines, ("network", "photos", *scores, *promised), right=" rrrrrrrrrr")
+
+
+def _columns(more: Promised) -> dict[str, str]:
+    """Return what a table has of promises, by the column."""
+    from zoo.predict.promises import Sets
+
+    found: dict[str, str] = {}
+    for each in more.values():
+        if isinstance(each, Sets):
+            found |= {"covered": percent(each.coverage), "classes a set": f"{each.size:.2f}"}
+        else:
+            shares = {"false alarms": each.known, "unknown found": each.unknown}
+            found["AUROC"] = f"{each.auroc:.4f}"
+            found |= {name: percent(value) for name, value in shares.items()}
+    return found
 
 
 def _wrong(report: Report) -> int:

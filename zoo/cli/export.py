@@ -40,6 +40,11 @@ class Flags:
         NETWORK,
         "image",
     )
+    unknown: bool = flag(
+        "Add an output `distance` from the training photos; the metadata say which is unusual.",
+        NETWORK,
+        False,
+    )
     int8: bool = flag("Compute in int8, measured beside fp32 first.", NETWORK, False)
     trust_changed: bool = shared("trust_changed")
     photos: Path | None = flag("Photos to compare on. Default: the run's validation photos.", PROOF)
@@ -71,6 +76,10 @@ def onnx(flags: Flags) -> None:
             f"--int8 of {run.folder}, an autoencoder: its agreement is measured by classes",
             "leave --int8 out",
         )
+    if flags.unknown and (flags.int8 or _is_autoencoder(run)):
+        raise UsageError(
+            "--unknown is an output of a classifier in fp32", "leave --unknown out, or --int8"
+        )
     default = "model-int8.onnx" if flags.int8 else "model.onnx"
     destination = flags.output or flags.run / default
     writers.check(destination, (".onnx",))
@@ -89,11 +98,12 @@ def _is_autoencoder(run: Run) -> bool:
 
 def _exported(run: Run, flags: Flags, destination: Path, screen: Screen) -> Exported | Rebuilt:
     """Write the file and return its proof."""
-    from zoo.export import int8, onnx, reconstruction
+    from zoo.export import distance, int8, onnx, reconstruction
     from zoo.export.records import Order
 
     photos = _photos_of_proof(run, flags.photos)
-    order = Order(photos, destination, flags.input, flags.count, flags.force, screen.say)
+    tail = distance.tail_of(run) if flags.unknown else None
+    order = Order(photos, destination, flags.input, flags.count, flags.force, screen.say, tail)
     if _is_autoencoder(run):
         return reconstruction.export_run(run, order)
     export = int8.export_run if flags.int8 else onnx.export_run
@@ -137,6 +147,8 @@ def _show_classes(proof: Exported) -> None:
         f"{proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on average), bare network "
         f"{proof.network_diff:.1e} on {proof.network_photos}"
     )
+    if proof.distance_diff is not None:
+        talk(f"output distance differs by {100 * proof.distance_diff:.2g} % at most")
     if proof.agree_run is not None:
         talk(
             f"the file computes in fp32, the run predicts in {proof.precision}: same class on "

@@ -6,21 +6,25 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from zoo.cli.console import Screen, talk
 from zoo.cli.options import flag, network, options, output, pictures, setting, shared
-from zoo.errors import DataError, DisagreementError
+from zoo.errors import DataError, DisagreementError, UsageError
 from zoo.settings import HARDWARE
 from zoo.text import count, percent, printable
 
 if TYPE_CHECKING:
     from zoo.predict import inputs
     from zoo.predict.embed import Embedding
+    from zoo.predict.policy import Policy, Unknown
     from zoo.predict.predictor import Prediction, Predictor
+    from zoo.predict.sorting import Sorted
 
+DOUBT, SORTING = "Doubt", "Sorting"
 AGREEMENT_PICTURES = 64
 REASONS, SHOWN = 1000, 3  # why rows are errors: so many are counted, so many are shown
 Row = TypeVar("Row", bound="Prediction | Embedding")
@@ -45,30 +49,64 @@ class Flags:
     force: bool = flag("Go on where bf16 or int8 disagrees with fp32.", HARDWARE, False)
     output: Path | None = output("File to write: .csv, .jsonl or .parquet. Default: CSV on stdout.")
     top: int = flag("Classes in a row, the likeliest first.", default=1, min=1)
-    reject_below: float | None = flag(
-        "Give no label, but `rejected`, below this probability, as 0.8."
-    )
     csv_safe: bool = shared("csv_safe")
     strict: bool = flag("Exit with 1 if a row is an error.", default=False)
+    reject_below: float | None = flag(
+        "Give no label, but `rejected`, below this probability, as 0.8.", DOUBT
+    )
+    max_error: str | None = flag(
+        "Reject below the probability above which at most this share of answers is wrong, as 5%: "
+        "an upper bound of 95 % confidence, from the run's val photos.",
+        DOUBT,
+    )
+    unknown: bool = flag(
+        "Give no label, but `unknown`, to pictures that are like no training photo, by the "
+        "distance of their features, which is a column.",
+        DOUBT,
+        False,
+    )
+    unknown_rate: str | None = flag(
+        "Share of pictures of known classes that may be called unknown. Default: 5%.", DOUBT
+    )
+    coverage: str | None = flag(
+        "Add a column `set`: the classes, as few as can be, that hold the true one with this "
+        "probability, as 0.95.",
+        DOUBT,
+    )
+    sort_into: Path | None = flag(
+        "Folder to make, with a link to each picture in a folder of its class; those without a "
+        "label are in _rejected, _unknown and _error.",
+        SORTING,
+    )
+    copy: bool = flag("Copy the pictures for --sort-into.", SORTING, False)
 
 
 @options
 def command(flags: Flags) -> int:
     """Name what every picture shows: a row each, in order, or the reason why there is none."""
-    from zoo.predict import inputs, reject, writers
+    from zoo.predict import inputs, policy, sorting, writers
 
-    reject.check(flags.reject_below)
-    writers.check(flags.output)
-    writers.check_safe(flags.csv_safe, flags.output)
+    _check(flags)
+    asked = _policy(flags)
     found = inputs.find(flags.inputs, sys.stdin)
     tally = Tally()
-    with Screen() as screen:
+    with Screen() as screen, ExitStack() as stack:
         ours = _opened(flags, found, screen)
-        top, several = min(flags.top, len(ours.classes)), ours.threshold is not None
-        rows = reject.rejecting(ours.rows(found.each, top), flags.reject_below or 0)
+        several = ours.threshold is not None
+        asked = replace(asked, top=min(flags.top, len(ours.classes)))
+        top = asked.top if asked.limit is None else len(ours.classes)
+        rows = asked.applied(ours.rows(found.each, top))
+        if flags.sort_into is not None:
+            place, flag = flags.sort_into, f"--sort-into {flags.sort_into}" if several else ""
+            policy.check_several(flags.model, flag)
+            folders = stack.enter_context(sorting.filling(place, flags.copy))
+            rows = folders.following(rows)
         counted = tally.counting(rows, found.total, screen)
-        writers.write(counted, flags.output, top, sys.stdout, several=several, safe=flags.csv_safe)
-    tally.show(flags.inputs, found, flags.output, flags.reject_below)
+        form = writers.Form(asked.top, several, flags.csv_safe, asked.columns)
+        writers.write(counted, flags.output, sys.stdout, form)
+    tally.show(flags.inputs, found, flags.output, asked)
+    if flags.sort_into is not None:
+        _show_sorted(folders, flags)
     if flags.reject_below is not None:
         _show_kept(flags.model, flags.reject_below)
     return 1 if flags.strict and tally.statuses["error"] else 0
@@ -91,7 +129,7 @@ class Tally:
             screen.progress("pictures", done, total)
 
     def show(
-        self, target: str, found: inputs.Inputs, output: Path | None, below: float | None = None
+        self, target: str, found: inputs.Inputs, output: Path | None, asked: Policy | None = None
     ) -> None:
         """Say how many rows there are and what has none. Raises DataError where there is no row."""
         rows, errors = self.statuses.total(), self.statuses["error"]
@@ -100,17 +138,79 @@ class Tally:
         about = [count(rows, "row") + (f" in {output}" if output else "")]
         if errors:
             about.append(f"{errors:,} of them {'an error' if errors == 1 else 'errors'}")
-        if below is not None:
-            about.append(f"{self.statuses['rejected']:,} rejected (below {below:g})")
+        if asked and asked.below:
+            about.append(f"{self.statuses['rejected']:,} rejected (below {asked.below:g})")
+        if asked and asked.unknown:
+            further = f"(further than {asked.unknown.limit:.4g})"
+            about.append(f"{self.statuses['unknown']:,} unknown {further}")
         talk(", ".join(about))
         show_left_out(found)
         for reason, many in self.reasons.most_common(SHOWN):
             talk(f"  {count(many, 'error')}: {reason}")
 
 
+def _check(flags: Flags) -> None:
+    """Raise UsageError for flags that are none, before anything is computed."""
+    from zoo.predict import policy, sorting, writers
+
+    policy.check(flags.reject_below)
+    writers.check(flags.output)
+    writers.check_safe(flags.csv_safe, flags.output)
+    for wrong, given, without in (
+        (flags.reject_below is not None and flags.max_error is not None,
+         "--max-error with --reject-below", "both are a threshold: leave one of them out"),
+        (flags.unknown_rate is not None and not flags.unknown,
+         f"--unknown-rate {flags.unknown_rate} without --unknown", "give --unknown as well"),
+        (flags.copy and flags.sort_into is None,
+         "--copy without --sort-into", "name the folder to copy into: --sort-into DIR"),
+    ):  # fmt: skip
+        if wrong:
+            raise UsageError(given, without)
+    if flags.sort_into is not None:
+        sorting.check(flags.sort_into, flags.inputs, "--sort-into")
+
+
+def _policy(flags: Flags) -> Policy:
+    """Return what is made of the answers, and say what the run's val photos promise of it."""
+    from zoo.head.conformal import CONFIDENCE
+    from zoo.predict import policy
+
+    below, limit, unknown = flags.reject_below or 0.0, None, None
+    most = policy.share("--max-error", flags.max_error)
+    coverage = policy.share("--coverage", flags.coverage)
+    rate = policy.share("--unknown-rate", flags.unknown_rate) or policy.RATE
+    if most is not None:
+        chosen = policy.max_error(policy.run_of(flags.model, f"--max-error {most:g}"), most)
+        below = chosen.probability
+        talk(
+            f"answers of {below:.4g} or more are kept: {chosen.kept:,} of the run's val photos, "
+            f"{chosen.errors:,} of them wrong; of new photos at most {percent(chosen.bound)}, with "
+            f"{percent(CONFIDENCE, 0)} confidence"
+        )
+    if coverage is not None:
+        limit = policy.sets(policy.run_of(flags.model, f"--coverage {coverage:g}"), coverage)
+        talk(f"sets: classes up to a sum of {limit:.4g}, for {percent(coverage)} of new photos")
+    if flags.unknown:
+        unknown = _unknown(flags, rate)
+        talk(
+            f"unknown: further than {unknown.limit:.4g} from the training photos, as about "
+            f"{percent(rate)} of new photos of the classes are"
+        )
+    return policy.Policy(flags.top, below, limit, unknown)
+
+
+def _unknown(flags: Flags, rate: float) -> Unknown:
+    """Return what tells unknown pictures, of a run or of a file that was exported with it."""
+    from zoo.predict import policy
+
+    if flags.model.lower().endswith(".onnx") and Path(flags.model).is_file():
+        return policy.unknown_of_file(flags.model, flags.unknown_rate)
+    return policy.unknown(policy.run_of(flags.model, "--unknown"), rate)
+
+
 def _opened(flags: Flags, found: inputs.Inputs, screen: Screen) -> Predictor:
     """Return what answers. Raises DisagreementError where it is not to be trusted."""
-    from zoo.predict import predictor, reject
+    from zoo.predict import policy, predictor
 
     how = predictor.Opening(
         flags.weights,
@@ -119,13 +219,15 @@ def _opened(flags: Flags, found: inputs.Inputs, screen: Screen) -> Predictor:
         flags.engine,
         trusts=flags.trust_changed,
         views=flags.tta,
+        features=flags.unknown,
     )
     other = _compared_with(flags)
     photos = _first_pictures(flags.model, found) if other else []
     ours = predictor.open_predictor(flags.model, how, photos, screen.bytes)
     about = count(len(ours.classes), "class", "classes")
     if ours.threshold is not None:
-        reject.check_several(flags.model, flags.reject_below)
+        below = flags.reject_below
+        policy.check_several(flags.model, "" if below is None else f"--reject-below {below:g}")
         about += f", labels are those with a probability of {ours.threshold:g} or more"
     talk(f"{ours.about}; {about}")
     if other:
@@ -212,11 +314,21 @@ def show_left_out(found: inputs.Inputs) -> None:
         talk(f"warning: {count(len(more_folders), 'more folder')} cannot be listed")
 
 
+def _show_sorted(folders: Sorted, flags: Flags) -> None:
+    """Say how many pictures are in each folder."""
+    counts = [f"{many:,} in {name}" for name, many in sorted(folders.counts.items())]
+    more = f" and {len(counts) - 20} folders more" if len(counts) > 20 else ""
+    what = "copies" if flags.copy else "links"
+    talk(f"{what} in {flags.sort_into}: {', '.join(counts[:20]) or 'none'}{more}")
+    if folders.missing:
+        talk(f"{count(folders.missing, 'picture')} not there, and in no folder")
+
+
 def _show_kept(model: str, below: float) -> None:
     """Say what the threshold does on photos whose classes are known."""
-    from zoo.predict import reject
+    from zoo.predict import policy
 
-    found = reject.kept(Path(model), below)
+    found = policy.kept(Path(model), below)
     if found and found.coverage:
         talk(
             f"of the run's val photos {below:g} keeps {percent(found.coverage)}, "

@@ -28,8 +28,9 @@ def metadata(about: Mapping[str, str]) -> Fields:
     for name in ("zoo.classes", "zoo.preprocess"):
         if name in said:
             said[name] = records.from_json(said[name])
-    if "zoo.threshold" in said:
-        said["zoo.threshold"] = float(said["zoo.threshold"])
+    for name in ("zoo.threshold", "zoo.distance_limit"):
+        if name in said:
+            said[name] = float(said[name])
     records.ONNX(said, "")
     return said
 
@@ -38,6 +39,7 @@ class OnnxModel:
     """An exported file: its task, classes, Preprocess and a session to run it.
 
     threshold: of a multi-label network, above which a class is a label of the picture.
+    distance_limit: of an output `distance` from the training photos, above which one is unknown.
     """
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
@@ -69,6 +71,7 @@ class OnnxModel:
         self.preprocess = Preprocess.from_dict(said["zoo.preprocess"])
         self.input: str = said["zoo.input"]  # "image" or "tensor"
         self.threshold: float | None = said.get("zoo.threshold")
+        self.distance_limit: float | None = said.get("zoo.distance_limit")
         self.task: str = said.get("zoo.task", "classify")
         if self.task == "multilabel" and self.threshold is None:
             self.refuse(path, "its metadata are damaged: zoo.threshold is not there")
@@ -85,6 +88,8 @@ class OnnxModel:
         outputs = self.session.get_outputs()
         if len(outputs) < count or any(one.type != "tensor(float)" for one in outputs[:count]):
             self.refuse(path, "it gives something else than a network that zoo exports")
+        if self.distance_limit is not None and len(outputs) != 2:
+            self.refuse(path, "zoo.distance_limit is there, and no output distance")
         shape = list(outputs[0].shape or ())
         if self.task != "reconstruct" and (len(shape) != 2 or shape[1] != len(self.classes)):
             width = shape[-1] if shape else "no"
@@ -122,11 +127,18 @@ class OnnxEngine:
     batch = 1
     decoders = 0
 
-    def __init__(self, model: OnnxModel, workers: int) -> None:
+    def __init__(self, model: OnnxModel, workers: int, distance: bool = False) -> None:
+        """distance: stands before the numbers of each picture."""
         self.model, self.workers, self.name = model, workers, model.name
+        self.distance = distance
 
     def start_worker(self) -> None:
         pass
 
     def __call__(self, pixels: Array) -> Array:
-        return self.model.run(pixels)
+        if not self.distance:
+            return self.model.run(pixels)
+        import numpy as np
+
+        answers, away = self.model.outputs(pixels)[:2]
+        return np.concatenate([away.reshape(-1, 1), answers], axis=1)

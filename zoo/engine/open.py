@@ -41,7 +41,8 @@ class NetworkRef:
     made_of, tensors: what the graph is computed from, see `compiled.key_of`. boundary: the last
     stage in the graph, None for all of them. build: makes the chain with torch, up to the boundary,
     or of a network with a `head` all of it; None where it is not here. head: what gives scores of
-    the features behind the boundary. photos: what int8 is calibrated on.
+    the features behind the boundary. photos: what int8 is calibrated on. features: each row gives
+    what leaves the boundary as well, before what the head makes of it.
     """
 
     model: str
@@ -52,6 +53,7 @@ class NetworkRef:
     build: Callable[[], nn.Sequential] | None = field(repr=False)
     head: Layer | None = None
     photos: tuple[Path, ...] = ()
+    features: bool = False
 
     def key(self, precision: str = "fp32") -> str:
         """Return the name of the graph; how a photo becomes a square is not in it."""
@@ -98,14 +100,30 @@ def open_engine(
     from zoo.engine.torch import TorchEngine
 
     assert ref.build is not None
-    return Opened(TorchEngine(ref.build(), ref.preprocess, device, workers), None, note)
+    chain = _with_features(ref) if ref.features else ref.build()
+    return Opened(TorchEngine(chain, ref.preprocess, device, workers), None, note)
+
+
+def _with_features(ref: NetworkRef) -> nn.Sequential:
+    """Return the chain of a network with a head that gives its features before its scores."""
+    from torch import nn
+
+    from zoo.models.cut import halves
+    from zoo.models.tap import Tap
+
+    assert ref.build is not None
+    assert ref.boundary is not None
+    first, rest = halves(ref.build().eval(), ref.boundary)
+    return nn.Sequential(Tap(first, (), rest))
 
 
 def _compiled(ref: NetworkRef, device: Device, workers: int) -> Opened:
     """Raises ConversionError where the chain cannot be compiled, CacheError."""
     compiled = find(ref.key(device.precision)) or _made(ref, device.precision)
     ready = compiled.engine(device.precision, workers)
-    return Opened(ready if ref.head is None else _WithHead(ready, ref.head), compiled)
+    if ref.head is not None:
+        return Opened(_WithHead(ready, ref.head, ref.features), compiled)
+    return Opened(ready, compiled)
 
 
 def _made(ref: NetworkRef, precision: str) -> Compiled:
@@ -140,10 +158,13 @@ def _quantised(ref: NetworkRef, chain: nn.Sequential) -> bytes:
 
 
 class _WithHead:
-    """An engine for the frozen part with a head behind it; see `Engine`."""
+    """An engine for the frozen part with a head behind it; see `Engine`.
 
-    def __init__(self, engine: Engine, head: Layer) -> None:
-        self.engine, self.head = engine, head
+    features: a row is D features, and then K scores.
+    """
+
+    def __init__(self, engine: Engine, head: Layer, features: bool = False) -> None:
+        self.engine, self.head, self.features = engine, head, features
         self.batch, self.workers, self.decoders = engine.batch, engine.workers, engine.decoders
         self.name, self.start_worker = engine.name, engine.start_worker
 
@@ -157,11 +178,12 @@ class _WithHead:
                 EDITED,
             )
         # Row by row: what stands beside a picture in a batch changes no bit of its answer.
-        return np.stack([self.head.scores(row) for row in rows])
+        scores = np.stack([self.head.scores(row) for row in rows])
+        return np.concatenate([rows, scores], axis=1) if self.features else scores
 
 
 def without_head(ready: Opened) -> Opened:
-    """Return what runs the frozen part alone, where a linear head is behind it."""
+    """Return what runs the frozen part alone, where a head is behind it."""
     engine = ready.engine
     return replace(ready, engine=engine.engine) if isinstance(engine, _WithHead) else ready
 

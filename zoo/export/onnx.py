@@ -24,11 +24,11 @@ from zoo.engine import Array, graph, graph_template
 from zoo.engine.open import open_engine
 from zoo.engine.select import choose
 from zoo.errors import DisagreementError, ParityError, WeightsError, ZooError, first_line
-from zoo.export import proof
+from zoo.export import distance, proof
 from zoo.export.contract import decoding
 from zoo.export.graph import joined
 from zoo.export.proof import About, Pictures, Recalled
-from zoo.export.records import Exported, Order
+from zoo.export.records import Exported, Fields, Order
 from zoo.machine import cores
 from zoo.metrics import ENOUGH
 from zoo.network import Network, model_file, of_run, recorded
@@ -151,16 +151,17 @@ def _write_stored(
     import onnx
 
     network, whole = onnx.load_from_string(stored), onnx.load_from_string(stored)
+    _add_distance(whole, order)
     if order.kind == "image":
         whole = joined(whole, about.preprocess, several=about.threshold is not None)
-    describe(whole, about, order.kind)
+    describe(whole, about, order.kind, order.tail.metadata if order.tail else {})
     graph.refuse_huge(sum(array.nbytes for array in state.values()))
     with replacing(order.destination) as path:
         try:
             with writing(path):
                 places = graph_template.write_filled(path, whole, state)
             bare = graph_template.refer(network, state, path, places)
-            result = proof.prove(path, order.kind, bare, recall, about)
+            result = _proved(path, bare, recall, about, order)
         except ZooError:
             raise
         except Exception as error:  # the runtime's have no common type: the graph cannot run
@@ -176,12 +177,27 @@ def _write_proved(
     order.say(f"comparing with ONNX Runtime on {len(pictures)} photos")
     reference = proof.computed(proof.torch_values(net.chain, net.preprocess, inputs), about)
     bare = network.SerializeToString()
+    _add_distance(network, order)
     if order.kind == "image":
         network = joined(network, about.preprocess, several=about.threshold is not None)
     with replacing(order.destination) as path:
-        write(network, about, order.kind, path)
-        result = proof.prove(path, order.kind, bare, Recalled(pictures, reference), about)
+        write(network, about, order.kind, path, order.tail.metadata if order.tail else {})
+        result = _proved(path, bare, Recalled(pictures, reference), about, order)
     return Exported(**(order.written() | result))
+
+
+def _add_distance(network: onnx.ModelProto, order: Order) -> None:
+    """Add the output `distance` to a network where it is asked for."""
+    if order.tail:
+        distance.append(network, order.tail)
+
+
+def _proved(path: Path, bare: bytes, recall: Recalled, about: About, order: Order) -> Fields:
+    """Return the proof of a file, and of its distances where it has them. Raises ParityError."""
+    result = proof.prove(path, order.kind, bare, recall, about)
+    if order.tail:
+        result["distance_diff"] = distance.check(path, order.kind, order.tail, recall, about)
+    return result
 
 
 def write(

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.export.distance import Tail
 
 Say = Callable[[str], None]
 Fields = dict[str, Any]  # of a record below, by name
@@ -21,7 +24,8 @@ class Order:
 
     kind: `image` for raw pictures of any size, `tensor` for the bare network. most: so many of the
     photos at most, else what each kind of export takes. force: a file that too often answers
-    otherwise than its run is taken all the same. say: is told what is being done.
+    otherwise than its run is taken all the same. say: is told what is being done. tail: the
+    distance from the training photos, as one more output.
     """
 
     photos: Sequence[Path]
@@ -30,6 +34,7 @@ class Order:
     most: int | None = None
     force: bool = False
     say: Say = _silent
+    tail: Tail | None = None
 
     def written(self) -> Fields:
         """Return what a record says of the file, once it is there."""
@@ -56,6 +61,7 @@ class Exported:
 
     odd_photos: of odd sizes and kinds (see zoo.export.contract), on which the file is beside its
     own network: odd_agree with an equal answer, odd_max_diff of a probability, on odd_worst.
+    distance_diff: by which share a distance from the training photos differs at most.
     """
 
     path: str
@@ -79,6 +85,7 @@ class Exported:
     odd_agree: int | None = None
     odd_max_diff: float | None = None
     odd_worst: str | None = None
+    distance_diff: float | None = None
 
     def to_dict(self) -> Fields:
         return asdict(self)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zoo.data.index import DatasetIndex
     from zoo.finetune.phases import Phase
     from zoo.finetune.plan import Plan
+    from zoo.head.distance import Distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +28,14 @@ class Fitted:
     """What a phase gives: a head that was found alone, or who trained.
 
     scores: of the val photos; test: of the test photos, after the last phase. The outputs in both
-    are from before the temperature.
+    are from before the temperature. distance: of a photo from those of the training.
     """
 
     scores: Scores
     test: Scores | None = None
     head: Layer | None = None
     loop: Loop | None = None
+    distance: Distance | None = None
 
 
 def phase(inputs: Inputs, journal: Journal, number: int, before: Fitted | None) -> Fitted | None:
@@ -45,7 +47,10 @@ def phase(inputs: Inputs, journal: Journal, number: int, before: Fitted | None) 
     plan = inputs.plan
     batches = inputs.batches(plan.phases[number])
     if plan.solved_only:
-        return Fitted(*solve.only(inputs, journal, batches)) if inputs.ranks.main else None
+        if not inputs.ranks.main:
+            return None
+        found = solve.only(inputs, journal, batches)
+        return Fitted(*found, distance=solve.distance(inputs, batches))
     if number == 0 and not plan.phases[0].solved:
         chain, classes = inputs.prepared.network().chain, inputs.index.classes
         head_rows.take(chain, plan.facts, classes, plan.recipe.head, inputs.scaling)

@@ -26,7 +26,7 @@ from zoo.finetune.inputs import Inputs
 from zoo.finetune.plan import index_of
 from zoo.finetune.prepare import Prepared, prepare
 from zoo.metrics import Array
-from zoo.run import Run
+from zoo.run import DISTANCE, Run
 from zoo.train import losses
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def _trained(inputs: Inputs, name: str, prepared: Prepared, carry_out: CarryOut)
             error.what = f"{name}: {error.what}"
             error.resume = error.resume and inputs.run.resume
             raise
-    run.path("model.safetensors").unlink(missing_ok=True)  # the numbers are what it was for
+    for name in ("model.safetensors", DISTANCE):  # the numbers are what it was for
+        run.path(name).unlink(missing_ok=True)
     run.check(records.fields({"results": records.fields({}, ("macro_f1",))}), ("results",))
     results: Results = dict(run.record["results"])
     what, value = ("mAP", results["map"]) if "map" in results else ("accuracy", results["accuracy"])

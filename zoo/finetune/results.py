@@ -18,7 +18,7 @@ from zoo.head.layers import Layer
 from zoo.head.temperature import FEWEST, Calibration, answers, fit, folds_of
 from zoo.metrics import THRESHOLD, Array, calibration_error, sigmoid
 from zoo.models.head import fold_temperature, obstacle
-from zoo.run import Run
+from zoo.run import DISTANCE, Run
 from zoo.train.records import Scores
 
 
@@ -36,6 +36,10 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
         calibration = calibrate(inputs, fitted)
         weights.save_arrays(_state(inputs, fitted.head, calibration), place, about)
         run.update(linear_head=plan.facts.head)
+        if fitted.distance is not None:
+            unknown = run.path(DISTANCE)
+            weights.save_arrays(fitted.distance.arrays(), unknown, about)
+            run.update(distance_sha256=weights.hash_of(unknown))
     else:
         assert loop is not None
         calibration = calibrate(inputs, fitted)

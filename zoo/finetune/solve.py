@@ -21,6 +21,7 @@ from zoo.train.records import Epoch, Scores
 from zoo.watch import stop
 
 if TYPE_CHECKING:
+    from zoo.head.distance import Distance
     from zoo.head.solver import Solution
     from zoo.train.loop import Loop
 
@@ -114,6 +115,16 @@ def only(
     on_test = source.on_test()
     test = _scores(on_test, found.layer, inputs.index.classes) if on_test else None
     return scores, test, found.layer
+
+
+def distance(inputs: Inputs, source: AnyBatches) -> Distance:
+    """Return how far photos are from those of the training, by the plain view of each."""
+    from zoo.head.distance import fit
+
+    assert isinstance(source, FeatureBatches)
+    plain = slice(None, None, inputs.plan.views)
+    features, labels = source.features.flat()[plain], source.labels[plain]
+    return fit(features, labels, source.val_features.flat())
 
 
 def _scores(source: FeatureBatches, layer: Layer, classes: tuple[str, ...]) -> Scores:

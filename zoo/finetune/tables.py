@@ -10,12 +10,14 @@ import numpy as np
 from zoo.data.index import DatasetIndex
 from zoo.data.samples import SEPARATOR
 from zoo.finetune.events import Finished
+from zoo.head.conformal import likelier
 from zoo.head.temperature import answers
-from zoo.metrics import THRESHOLD, Array, LabelReport, Report, risk_coverage, sigmoid
+from zoo.metrics import THRESHOLD, Array, LabelReport, Report, risk_coverage, sigmoid, softmax
 from zoo.run import Run, write_csv
 from zoo.train.records import Scores
 
 ANSWERS = ("path", "label", "predicted", "probability", "correct")
+LIKELIER = "likelier"  # the sum of the probabilities of the classes before the true one
 Row = dict[str, str | int | float | None]
 
 
@@ -25,16 +27,18 @@ def write_answers(run: Run, index: DatasetIndex, part: str, outputs: Array) -> N
     outputs: N x K, with the temperature in them. probability: of each predicted label.
     """
     rows = _labels if index.multilabel else _classes
-    write_csv(run.path(f"{part}.csv"), ANSWERS, rows(index, part, outputs))
+    header = ANSWERS if index.multilabel else (*ANSWERS, LIKELIER)
+    write_csv(run.path(f"{part}.csv"), header, rows(index, part, outputs))
 
 
 def _classes(index: DatasetIndex, part: str, outputs: Array) -> Iterator[Sequence[object]]:
     samples, classes = index.of(part), index.classes
     labels = np.array([sample.label for sample in samples])
-    told = zip(samples, outputs.argmax(axis=1), *answers(outputs, labels), strict=True)
-    for sample, guess, probability, right in told:
-        label = classes[sample.label]
-        yield sample.path, label, classes[guess], f"{probability:.6g}", int(right)
+    sums = likelier(softmax(outputs), labels)
+    told = zip(samples, outputs.argmax(axis=1), *answers(outputs, labels), sums, strict=True)
+    for sample, guess, probability, right, before in told:
+        words = (sample.path, classes[sample.label], classes[guess], f"{probability:.6g}")
+        yield *words, int(right), f"{before:.9g}"
 
 
 def _labels(index: DatasetIndex, part: str, outputs: Array) -> Iterator[Sequence[object]]:

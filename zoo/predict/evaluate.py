@@ -24,11 +24,16 @@ ProgressFn = Callable[[int, int], None]  # done, of how many
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The class number that each photo was given, its probability, and whether it is right."""
+    """The class number that each photo was given, its probability, and whether it is right.
+
+    probabilities: N x K; labels: the true class of each photo.
+    """
 
     predicted: Array
     probability: Array
     correct: Array
+    probabilities: Array
+    labels: Array
 
     @property
     def ece(self) -> float:
@@ -148,7 +153,7 @@ def _ask(
 
 def _answers_of(table: Array, labels: Array) -> Answers:
     predicted = table.argmax(axis=1)
-    return Answers(predicted, table.max(axis=1), predicted == labels)
+    return Answers(predicted, table.max(axis=1), predicted == labels, table, labels)
 
 
 def _known_classes(members: Sequence[Predictor], labels: set[str]) -> dict[str, str]:

@@ -112,8 +112,8 @@ class Known:
     copies: int = 0
 
 
-def known(photos: Photos, members: Sequence[str]) -> Known:
-    """Return those of the photos that members were trained on.
+def known(photos: Photos, members: Sequence[str], part: str = "train") -> Known:
+    """Return those of the photos that members were trained on, or whose val part they are of.
 
     A photo is known by where it really is, by its absolute path, links followed; another one by
     its content, where a member has written down what that was. An exported file that lies in its
@@ -122,7 +122,7 @@ def known(photos: Photos, members: Sequence[str]) -> Known:
     place = Places()
     ours = [place.of(path) for path, _ in photos]
     wanted = set(ours)
-    trained = {member: _trained_on(member) for member in members}
+    trained = {member: _trained_on(member, part) for member in members}
     places = {
         member: {place.of(str(path)) for path in paths} & wanted
         for member, (paths, _) in trained.items()
@@ -139,7 +139,7 @@ def known(photos: Photos, members: Sequence[str]) -> Known:
     return Known(frozenset(there | copies.keys()), by, len(copies))
 
 
-def _trained_on(member: str) -> tuple[list[Path], list[str]]:
+def _trained_on(member: str, part: str) -> tuple[list[Path], list[str]]:
     """Return the photos of a run's training and the sha256 of their content.
 
     Nothing where that is not known, as of a model's name.
@@ -154,7 +154,7 @@ def _trained_on(member: str) -> tuple[list[Path], list[str]]:
         if exported:  # beside a run.json that is not ours
             return [], []
         raise
-    return run.photos("train"), run.digests("train")
+    return run.photos(part), run.digests(part)
 
 
 class Places:

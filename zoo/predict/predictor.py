@@ -38,9 +38,12 @@ ROUNDING = 1e-2  # of probabilities, and of their sum, in a file that says that 
 class Prediction:
     """One row: the top classes with their probabilities, or the error that took their place.
 
-    status: ok, error, or rejected: the first probability is below what was asked for. reached: of
-    a multi-label network the classes that reach its threshold, with their probabilities. plain: K
-    probabilities by the plain view alone, where they are the mean over several.
+    status: ok, error, rejected: the first probability is below what was asked for, or unknown: it
+    is like no training photo. reached: of a multi-label network the classes that reach its
+    threshold, with their probabilities. plain: K probabilities by the plain view alone, where they
+    are the mean over several. features: D numbers that the head sees, where they were asked for.
+    distance: how far they are from the training photos (see zoo.head.distance). told: the classes
+    of its prediction set. file: where the picture is, which is called `path`.
     """
 
     path: str
@@ -50,6 +53,10 @@ class Prediction:
     error: str = ""
     reached: tuple[tuple[str, float], ...] | None = None
     plain: Array | None = None
+    features: Array | None = None
+    distance: float | None = None
+    told: tuple[str, ...] | None = None
+    file: str = ""
 
     @property
     def answer(self) -> tuple[str, ...]:
@@ -65,7 +72,8 @@ class Predictor:
 
     load: a file to the engine's uint8 (or float) array. logits: whether softmax is still to come,
     or the sigmoid. threshold: of a multi-label network, whose classes are told one by one. views:
-    how many each picture is asked by, view: one of them by its number.
+    how many each picture is asked by, view: one of them by its number. features: how many numbers
+    the engine gives of a picture before its class scores.
     """
 
     engine: Engine
@@ -76,6 +84,7 @@ class Predictor:
     threshold: float | None = None
     views: int = 1
     view: Callable[[str, int], Array] | None = None
+    features: int = 0
 
     def __post_init__(self) -> None:
         """Raises InputError for a threshold that is no probability."""
@@ -88,9 +97,9 @@ class Predictor:
     def rows(self, inputs: Iterable[Input], top: int = 1) -> Iterator[Prediction]:
         """Yield one Prediction for each input, in order, in constant memory."""
         top = min(top, len(self.classes))
-        for item, scores, plain in self._asked(inputs):
+        for item, scores, plain, features in self._asked(inputs):
             if isinstance(scores, ImageError):
-                yield Prediction(item.shown, "error", error=str(scores))
+                yield Prediction(item.shown, "error", error=str(scores), file=item.file)
                 continue
             best = np.argsort(-scores, kind="stable")
             yield Prediction(
@@ -100,19 +109,33 @@ class Predictor:
                 tuple(float(scores[k]) for k in best[:top]),
                 reached=self.reached(scores),
                 plain=plain,
+                features=features,
+                file=item.file,
             )
 
     def _asked(
         self, inputs: Iterable[Input]
-    ) -> Iterator[tuple[Input, Array | ImageError, Array | None]]:
-        """Yield each input with K probabilities, the mean over its views, and the plain view's."""
+    ) -> Iterator[tuple[Input, Array | ImageError, Array | None, Array | None]]:
+        """Yield each input with K probabilities, those of the plain view alone, and its features.
+
+        The probabilities are the mean over the views.
+        """
         if self.view is None or self.views == 1:
             for item, result in answers(inputs, lambda item: self.load(item.file), self.engine):
-                yield item, self.probabilities(result), None
+                features, scores = self._parted(result)
+                yield item, self.probabilities(scores), None, features
             return
         for item, own in views.of_each(inputs, self.views, self.view, self.engine):
-            each = [self.probabilities(result) for result in own]
-            yield item, views.mean(each), None if isinstance(each[0], ImageError) else each[0]
+            parted = [self._parted(result) for result in own]
+            each = [self.probabilities(scores) for _, scores in parted]
+            plain = None if isinstance(each[0], ImageError) else each[0]
+            yield item, views.mean(each), plain, parted[0][0]
+
+    def _parted(self, result: Array | ImageError) -> tuple[Array | None, Array | ImageError]:
+        """Return the features that the engine gives of a picture, if any, and its class scores."""
+        if not self.features or isinstance(result, ImageError):
+            return None, result
+        return result[: self.features], result[self.features :]
 
     def probabilities(self, result: Array | ImageError) -> Array | ImageError:
         """Return the K probabilities of a picture, or why there are none. Raises InputError."""
@@ -148,7 +171,9 @@ class Opening:
 
     weights, seed: of a model's name. precision: None is that of a run's training, else fp32.
     trusts: a network that was changed after its run was finished is used all the same. views: of
-    each picture, whose probabilities' mean is taken."""
+    each picture, whose probabilities' mean is taken. features: what the head sees is given, too, by
+    a run of a frozen part and a linear head; see `zoo.predict.features` for others.
+    """
 
     weights: str | None = None
     device: str = "auto"
@@ -157,6 +182,7 @@ class Opening:
     seed: int = 0
     trusts: bool = False
     views: int = 1
+    features: bool = False
 
 
 AS_IT_IS = Opening()
@@ -190,6 +216,10 @@ def open_predictor(
     must_normalise(preprocess, name)
     if photos and not ref.photos:
         ref = replace(ref, photos=tuple(Path(item.file) for item in photos))
+    width = 0
+    if how.features and ref.head is not None:
+        width = ref.head.columns
+        ref = replace(ref, features=True)
     # Whatever cannot be written, torch needs none of it.
     ready = open_engine(ref, kind, place, forgiven=(ConversionError, WriteError))
     engine = f"torch: {ready.note}" if ready.note else why
@@ -204,7 +234,7 @@ def open_predictor(
         about += f"; the mean over {how.views} views"
     ours = ready.engine, asked.classes, load, True, about, asked.threshold
     view = partial(numbered_view, preprocess=preprocess, flip=flip)
-    return Predictor(*ours, how.views, view)
+    return Predictor(*ours, how.views, view, width)
 
 
 def open_network(
@@ -328,8 +358,11 @@ def _exported(name: str, how: Opening) -> Predictor:
             return normalise(plain_view(file, preprocess), preprocess)
         return framed_view(file, preprocess)
 
-    engine, about = OnnxEngine(model, workers=cores()), f"{model.name}, no torch"
-    return Predictor(engine, model.classes, load, logits, about, model.threshold)
+    away = how.features and model.distance_limit is not None
+    engine, about = OnnxEngine(model, cores(), away), f"{model.name}, no torch"
+    return Predictor(
+        engine, model.classes, load, logits, about, model.threshold, features=int(away)
+    )
 
 
 def val_photos(name: str, count: int) -> list[Input]:

@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +26,7 @@ from zoo.watch import undoing
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 GROUP = 10_000
+NUMBERS = ("probability", "distance")  # how the names of columns of numbers begin
 
 Cell = str | float | list[str] | list[float] | None
 Row = dict[str, Cell]
@@ -63,18 +65,35 @@ def check_safe(safe: bool, path: Path | None) -> None:
         )
 
 
-def _columns(top: int, several: bool = False) -> list[str]:
-    names = ["path", "status", "label", "probability"]
-    first, what = (1, "class") if several else (2, "label")
-    for rank in range(first, top + 1 if top > 1 else 0):
-        names += [f"{what}_{rank}", f"probability_{rank}"]
-    return [*names, "error"]
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What rows look like: so many classes, of a multi-label network where `several`.
+
+    safe: for a spreadsheet. more: columns that a Policy adds.
+    """
+
+    top: int = 1
+    several: bool = False
+    safe: bool = False
+    more: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        names = ["path", "status", "label", "probability"]
+        first, what = (1, "class") if self.several else (2, "label")
+        for rank in range(first, self.top + 1 if self.top > 1 else 0):
+            names += [f"{what}_{rank}", f"probability_{rank}"]
+        return [*names, *self.more, "error"]
 
 
 def _row(prediction: Prediction, names: list[str]) -> Row:
     values: Row = dict.fromkeys(names)
     values |= {"path": prediction.path, "status": prediction.status}
     values["error"] = prediction.error or None
+    if "distance" in values:
+        values["distance"] = prediction.distance
+    if "set" in values:
+        values["set"] = None if prediction.told is None else list(prediction.told)
     pairs = zip(prediction.labels, prediction.probabilities, strict=True)
     if prediction.reached is not None:
         values["label"] = [name for name, _ in prediction.reached]
@@ -86,27 +105,16 @@ def _row(prediction: Prediction, names: list[str]) -> Row:
     for rank, (label, probability) in enumerate(pairs, start=1):
         suffix = "" if rank == 1 else f"_{rank}"
         values["label" + suffix], values["probability" + suffix] = label, probability
-    if prediction.status == "rejected":
+    if prediction.status in ("rejected", "unknown"):
         values["label"] = None
     return values
 
 
-def write(
-    rows: Iterable[Prediction],
-    path: Path | None,
-    top: int,
-    stdout: IO[str],
-    *,
-    several: bool = False,
-    safe: bool = False,
-) -> int:
-    """Write every row; return how many. What is unfinished stays behind as PATH.partial.
-
-    several: the predictions are a multi-label network's. safe: for a spreadsheet.
-    """
-    names, count = _columns(top, several), 0
+def write(rows: Iterable[Prediction], path: Path | None, stdout: IO[str], form: Form) -> int:
+    """Write every row; return how many. What is unfinished stays behind as PATH.partial."""
+    names, count = form.columns, 0
     if path is None:
-        with _csv_rows(stdout, names, safe) as put:
+        with _csv_rows(stdout, names, form.safe) as put:
             for prediction in rows:
                 put(_row(prediction, names))
                 count += 1
@@ -116,7 +124,7 @@ def write(
         with (
             undoing(lambda: partial.unlink(missing_ok=True)),  # its last line may be half a one
             writing(path),
-            _opened(partial, names, several, safe) as put,
+            _opened(partial, names, form) as put,
         ):
             for prediction in rows:
                 put(_row(prediction, names))
@@ -133,15 +141,15 @@ def write(
 
 
 @contextmanager
-def _opened(path: Path, names: list[str], several: bool, safe: bool) -> Iterator[Write]:
+def _opened(path: Path, names: list[str], form: Form) -> Iterator[Write]:
     suffix = path.with_suffix("").suffix.lower()  # behind it is .partial
     if suffix == ".parquet":
-        with _parquet_rows(path, names, several) as put:
+        with _parquet_rows(path, names, form.several) as put:
             yield put
         return
     with open(path, "w", newline="", encoding="utf-8") as file:
         if suffix == ".csv":
-            with _csv_rows(file, names, safe) as put:
+            with _csv_rows(file, names, form.safe) as put:
                 yield put
         else:
             yield lambda values: print(json.dumps(_shown(values)), file=file)
@@ -184,7 +192,9 @@ def _parquet_rows(path: Path, names: list[str], several: bool) -> Iterator[Write
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = [pa.float64() if name.startswith("probability") else pa.string() for name in names]
+    kinds = [pa.float64() if name.startswith(NUMBERS) else pa.string() for name in names]
+    if "set" in names:
+        kinds[names.index("set")] = pa.list_(pa.string())
     if several:
         kinds[2:4] = pa.list_(pa.string()), pa.list_(pa.float64())
     schema = pa.schema(list(zip(names, kinds, strict=True)))
