@@ -34,7 +34,7 @@ MAY: dict[str, set[str]] = {
     "datasets": {"catalog", "data", "disk", "lock", "weights"},
     "engine": ENGINE,
     "network": {"catalog", "device", "models", "records", "run", "weights"},
-    "network_ref": LOW | {"engine", "network", "records", "run", "weights"},
+    "network_ref": LOW | {"engine", "models", "network", "records", "run", "weights"},
     "features": LOW | {"engine", "weights"},
     "train": ENGINE | {"engine", "features", "metrics"},
     "finetune": VERB,
@@ -47,7 +47,7 @@ MAY: dict[str, set[str]] = {
 }
 # Files of models/ that build a network: they know the building blocks beside them only.
 ADAPTERS = {"__init__", "library", "from_torchvision", "from_timm", "structure", "meter", "tap",
-            "assembly", "cut", "head", "sizes"}  # fmt: skip
+            "assembly", "cut", "head", "sizes", "pieces"}  # fmt: skip
 # What may be imported where a file begins, besides the standard library and zoo.
 AT_TOP = {
     "data": {"numpy", "PIL"},

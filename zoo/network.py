@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 from zoo import catalog, weights
 from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.device import seed_all
-from zoo.errors import RunError, UsageError, WeightsError, first_line
+from zoo.errors import RunError, WeightsError, first_line
 from zoo.records import EDITED
 from zoo.run import Run
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from zoo.weights.load import Resample
 
 Progress = Callable[[int, int | None], None]
 Variant = dict[str, str | float]
@@ -69,15 +67,18 @@ def pretrained(
     `untrained`. Raises UnknownModel, UsageError and WeightsError.
     """
     from zoo import models
+    from zoo.models import sizes
 
-    sized = isinstance(model, ModelSpec)
     spec = models.resolve(model) if isinstance(model, str) else model
     variant = catalog.check_variant(spec, variant or {})
     chosen = _chosen(spec, choice)
     if isinstance(chosen, Path) and is_run_file(chosen):
         run = Run.open(chosen.parent).finished()
         net = of_run(run, expected=spec.name, variant=variant)
-        return _of_size(run, net, spec.preprocess.size) if sized else net
+        if isinstance(model, str):
+            return net
+        resized = sizes.resized(net.chain, net.preprocess, model.preprocess.size, str(run.folder))
+        return replace(net, preprocess=resized)
     if chosen is None:
         return _drawn(spec, None, variant, seed)
     seed_all("weights", seed)
@@ -89,38 +90,13 @@ def pretrained(
         like, path = spec.default_weights, chosen
         origin = {"tag": "file", "file": str(path.absolute())}
     chain = models.build(spec, variant=variant)
-    resample = _resampling(spec) if sized else None
+    resample = None if isinstance(model, str) else sizes.resampling(spec)
     taken = weights.load(chain, spec, path, except_head=except_head, resample=resample)
     if taken and isinstance(chosen, Path):
         origin["taken"] = taken
     preprocess = like.preprocess if like else spec.preprocess
     names = class_names(like.classes if like else "", spec.num_classes)
     return Network(spec, spec, chain, preprocess, names, origin, variant=variant, source=path)
-
-
-def _resampling(spec: ModelSpec) -> Resample | None:
-    """Return what takes published weights to the row's size of pictures."""
-    if spec.builder != "library":
-        return None
-    from zoo.models import library
-
-    return lambda tensors: library.resampled(spec, tensors)
-
-
-def _of_size(run: Run, net: Network, size: int) -> Network:
-    """Return a run's network for pictures of another size. Raises UsageError."""
-    from zoo.models.meter import passes
-
-    resized = replace(net.preprocess, size=size)
-    try:
-        passes(net.chain, resized)
-    except Exception:  # the networks' own have no common type
-        raise UsageError(
-            f"the network of {run.folder} takes {net.preprocess.size} x {net.preprocess.size} "
-            f"pixels, and not {size} x {size}",
-            "leave --size out, or start from the published weights",
-        ) from None
-    return replace(net, preprocess=resized)
 
 
 def _chosen(spec: ModelSpec, choice: str | None) -> Weights | Path | None:
