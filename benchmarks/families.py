@@ -83,9 +83,9 @@ def page(rows: list[dict[str, Any]], families: int) -> str:
     lines = [
         "# Families of timm",
         "",
-        "The smallest member of each family, with random weights: is the head the last layer",
-        "alone, so that it is solved for, how many bytes are kept of a view, and does the ONNX",
-        "file agree with the run. Made by `python -m benchmarks.families PHOTOS`.",
+        "The smallest member of each family, with random weights: is the head the last layer,",
+        "so that it is solved, how many bytes are kept of a view, and does the ONNX file agree",
+        "with the run. Made by `python -m benchmarks.families PHOTOS`.",
         "",
         f"{len(rows)} of {families} families tried, {len(planned)} planned and solved.",
         "",

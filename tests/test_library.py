@@ -209,8 +209,6 @@ def test_timm_row_and_its_tags():
         ("timm/resnet19", "did you mean timm/resnet"),
         ("timm/resnet18.a9_in1k", "did you mean timm/resnet18.a"),
         ("timm/vit_tiny_patch16_224.tv_in1k", "no model called 'timm/vit_tiny_.*.tv_in1k'"),
-        ("timm/vit_small_patch14_dinov2", "gives features, not classes"),
-        ("timm/deit_tiny_distilled_patch16_224", "its answer is more than its last layer"),
         ("hub/resnet50", "no model called 'hub/resnet50'"),
     ],
 )  # fmt: skip
@@ -218,6 +216,13 @@ def test_refusals_say_what_and_what_to_do(name, what):
     with pytest.raises(UnknownModel, match=what) as error:
         models.resolve(name)
     assert "zoo list" in error.value.hint
+
+
+def test_a_model_without_one_last_layer_is_a_backbone_under_a_new_head():
+    spec = models.resolve("timm/deit_tiny_distilled_patch16_224")
+    assert (spec.stages, spec.head, spec.num_classes) == (("backbone", "head"), "head", 0)
+    assert "head_dist.weight" in spec.ignore
+    assert models.resolve("timm/vit_small_patch14_dinov2").num_classes == 0
 
 
 def test_lists_are_light_rows():

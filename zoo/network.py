@@ -19,7 +19,6 @@ from zoo.weights import Repository
 if TYPE_CHECKING:
     from torch import nn
 
-
 Progress = Callable[[int, int | None], None]
 Variant = dict[str, str | float]
 
@@ -70,25 +69,25 @@ def pretrained(
     `untrained`. Raises UnknownModel, UsageError and WeightsError.
     """
     from zoo import models
+    from zoo.models import sizes
 
-    sized = isinstance(model, ModelSpec)
     spec = models.resolve(model) if isinstance(model, str) else model
     variant = catalog.check_variant(spec, variant or {})
     chosen = _chosen(spec, choice)
     if isinstance(chosen, Path) and is_run_file(chosen):
         run = Run.open(chosen.parent).finished()
         net = of_run(run, expected=spec.name, variant=variant)
-        if not sized:
+        if isinstance(model, str):
             return net
-        size = (net.preprocess, spec.preprocess.size)
-        return replace(net, preprocess=network_published.of_size(net.chain, *size, run.folder))
+        resized = sizes.resized(net.chain, net.preprocess, model.preprocess.size, str(run.folder))
+        return replace(net, preprocess=resized)
     if chosen is None:
         return _drawn(spec, None, variant, seed)
     seed_all("weights", seed)
     # First: a missing file is told before a network is built.
     spec, start = network_published.start(spec, chosen, progress)
     chain = models.build(spec, variant=variant)
-    resample = network_published.resampling(spec) if sized else None
+    resample = None if isinstance(model, str) else sizes.resampling(spec)
     taken = weights.load(chain, spec, start.path, except_head=except_head, resample=resample)
     if taken and not isinstance(chosen, Weights):
         start.origin["taken"] = taken

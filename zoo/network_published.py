@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import weights as store
 from zoo.catalog import ModelSpec, Preprocess, Weights
-from zoo.errors import UsageError, WeightsError, first_line, nearest
+from zoo.errors import WeightsError, first_line, nearest
 from zoo.weights.repository import Config, Repository
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from zoo.weights.load import Resample
 
 
 Progress = Callable[[int, int | None], None]
@@ -53,31 +51,6 @@ def start(
         origin = {"tag": like.tag, "file": kept, "licence": like.licence}
     names = labels or class_names(like.classes if like else "", spec.num_classes)
     return spec, Start(path, origin, like.preprocess if like else None, names)
-
-
-def resampling(spec: ModelSpec) -> Resample | None:
-    """Return what takes published weights to the row's size of pictures."""
-    if spec.builder != "library":
-        return None
-    from zoo.models import library
-
-    return lambda tensors: library.resampled(spec, tensors)
-
-
-def of_size(chain: nn.Sequential, preprocess: Preprocess, size: int, folder: Path) -> Preprocess:
-    """Return a run's Preprocess for pictures of another size. Raises UsageError."""
-    from zoo.models.meter import passes
-
-    resized = replace(preprocess, size=size)
-    try:
-        passes(chain, resized)
-    except Exception:  # the networks' own have no common type
-        raise UsageError(
-            f"the network of {folder} takes {preprocess.size} x {preprocess.size} pixels, and not "
-            f"{size} x {size}",
-            "leave --size out, or start from the published weights",
-        ) from None
-    return resized
 
 
 def class_names(listed: str, count: int) -> tuple[str, ...]:

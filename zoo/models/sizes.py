@@ -7,13 +7,14 @@ published weights are loaded (`library.resampled`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import torch
+from torch import Tensor, nn
 
-from zoo.catalog.spec import ModelSpec
+from zoo.catalog.spec import ModelSpec, Preprocess
 from zoo.errors import UsageError
 from zoo.models import assembly
 from zoo.models.meter import passes
@@ -38,6 +39,32 @@ def sized(spec: ModelSpec, size: int) -> ModelSpec:
     from zoo.models import library
 
     return library.measured_anew(row)
+
+
+def resized(chain: nn.Module, preprocess: Preprocess, size: int, of: str) -> Preprocess:
+    """Return a run's Preprocess at another size. Raises UsageError where its network takes none.
+
+    of: the run, for the message.
+    """
+    found = replace(preprocess, size=size)
+    try:
+        passes(chain, found)
+    except Exception:  # the networks' own errors have no common type
+        raise UsageError(
+            f"the network of {of} takes {preprocess.size} x {preprocess.size} pixels, and not "
+            f"{size} x {size}",
+            "leave --size out, or start from the published weights",
+        ) from None
+    return found
+
+
+def resampling(spec: ModelSpec) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
+    """Return what takes published weights to the row's size of pictures; None for own networks."""
+    if spec.builder != "library":
+        return None
+    from zoo.models import library
+
+    return partial(library.resampled, spec)
 
 
 def _of_size(spec: ModelSpec, size: int) -> ModelSpec:
