@@ -128,6 +128,8 @@ def _describe_classes(spec: ModelSpec) -> str:
     from zoo.catalog import classes
 
     listed = spec.default_weights.classes if spec.default_weights else ""
+    if not spec.num_classes:
+        return "none: it gives features, for a head of your own"
     if listed not in classes.LISTS:
         return f"{spec.num_classes:,}"
     names = classes.names(listed)
