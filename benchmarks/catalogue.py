@@ -41,8 +41,9 @@ MOST_SECONDS = 180  # of one model
 MOST_BYTES = 8 << 30  # a constructor that cannot do without data allocates all of it
 LATE = ("test_", "atto", "femto", "pico", "nano", "tiny", "small", "", "large", "huge", "giant",
         "7b")  # fmt: skip
-SAVED_EACH = 25
+SAVED_EACH = 50
 Counts = tuple[int, int, int, int]  # parameters, multiply-adds, bytes of activations, of tensors
+NOTHING: Counts = (0, 0, 0, 0)
 
 
 def main() -> None:
@@ -68,28 +69,39 @@ def main() -> None:
         }
     rows = [_with_accuracy(row, accuracies) for row in _of_torchvision(rows)]
     same = all(before.get(name) == made[name] for name in ("timm", "torchvision"))
-    known = {_unit(row): _counts(row) for row in old if row.activations} if same else {}
+    known = {_unit(row): _counts(row) for row in old} if same else {}
     _measure_all(rows, known, made, time.monotonic() + 60 * options.minutes)
 
 
 def _measure_all(
     rows: list[ModelSpec], known: dict[str, Counts], made: dict[str, str], until: float
 ) -> None:
-    units = {unit: row for row in rows if (unit := _unit(row)) not in known}
-    print(f"{len(units)} to measure, {len(known)} known")
-    for count, (unit, row) in enumerate(sorted(units.items(), key=_cheap_first), start=1):
-        if time.monotonic() > until:
-            break
-        try:
-            with _seconds(MOST_SECONDS):
-                known[unit] = measured(row)
-        except Exception as error:  # the models' own have no common type
-            print(f"{row.name}: {type(error).__name__}: {str(error)[:120]}", flush=True)
-        gc.collect()
-        if count % SAVED_EACH == 0:
-            print(count, row.name, flush=True)
-            _write(rows, known, made)
+    """Measure what is lacking and write the table: first what building a model tells, then all."""
+    worth = sorted(rows, key=lambda row: row.name in WORTH_TRYING)  # those decide who is first
+    units = sorted({_unit(row): row for row in worth}.items(), key=_cheap_first)
+    for measure_one, lacks in ((counted, 0), (measured, 2)):
+        left = [one for one in units if not known.get(one[0], NOTHING)[lacks]]
+        print(f"{len(left)} to be {measure_one.__name__}", flush=True)
+        for count, (unit, row) in enumerate(left, start=1):
+            if time.monotonic() > until:
+                break
+            try:
+                with _seconds(MOST_SECONDS):
+                    known[unit] = measure_one(row)
+            except Exception as error:  # the models' own have no common type
+                print(f"{row.name}: {type(error).__name__}: {str(error)[:120]}", flush=True)
+            gc.collect()
+            if count % SAVED_EACH == 0:
+                print(count, row.name, flush=True)
+                _write(rows, known, made)
     _write(rows, known, made)
+
+
+def counted(row: ModelSpec) -> Counts:
+    """Return the parameters and the bytes of a model that is built and not run."""
+    model = library._skeleton(row, row.num_classes)
+    tensors = sum(each.numel() * each.element_size() for each in model.state_dict().values())
+    return sum(each.numel() for each in model.parameters()), 0, 0, tensors
 
 
 def measured(row: ModelSpec) -> Counts:
@@ -106,14 +118,16 @@ def _write(rows: list[ModelSpec], known: dict[str, Counts], made: dict[str, str]
 
 
 def _filled(row: ModelSpec, counts: Counts | None) -> ModelSpec:
-    params, macs, activations, tensors = counts or (0, 0, 0, 0)
+    params, macs, activations, tensors = counts or NOTHING
     weights = tuple(
         replace(one, mebibytes=one.mebibytes or round(tensors / 2**20, 3) or None)
         for one in row.weights
     )
     if not counts:  # torchvision states some itself
         return replace(row, weights=weights)
-    return replace(row, params=params, macs=macs, activations=activations, weights=weights)
+    return replace(
+        row, params=params, macs=macs or row.macs, activations=activations, weights=weights
+    )
 
 
 def _counts(row: ModelSpec) -> Counts:

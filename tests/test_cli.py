@@ -125,8 +125,8 @@ def test_list_has_a_line_for_each_model(here: Here) -> None:
     answer = here("list")
     header, *lines = answer.out.splitlines()
     assert header.startswith("model")
-    assert [line.split()[0] for line in lines] == list(catalog.ROWS)
-    assert answer.err == ""
+    assert set(catalog.ROWS) < {line.split()[0] for line in lines}
+    assert answer.err.startswith("worth trying")
 
 
 @pytest.mark.parametrize(
@@ -142,20 +142,22 @@ def test_list_has_a_line_for_each_model(here: Here) -> None:
 )
 def test_list_filters(here: Here, words: list[str], names: set[str]) -> None:
     _, *lines = here("list", *words).out.splitlines()
-    assert {line.split()[0] for line in lines} == names
+    found = {line.split()[0] for line in lines}
+    assert {name for name in found if "/" not in name} == names  # our own
 
 
 def test_list_sorts(here: Here) -> None:
     _, *lines = here("list", "--sort", "params").out.splitlines()
-    params = [catalog.find(line.split()[0]).params for line in lines]
+    every = {row.name: row for row in catalog.everything()}
+    params = [every[line.split()[0]].params or float("inf") for line in lines]
     assert params == sorted(params)
-    assert len(params) == len(catalog.ROWS)
+    assert len(params) == len(every)
 
 
 def test_list_as_json_is_the_catalogue(here: Here) -> None:
     answer = here("list", "--json")
     found = json.loads(answer.out)
-    assert [row["name"] for row in found] == list(catalog.ROWS)
+    assert set(catalog.ROWS) < {row["name"] for row in found}
     (resnet,) = [row for row in found if row["name"] == "resnet50"]
     assert resnet["params"] == 25_557_032
     assert resnet["weights"][0]["tag"]
@@ -412,7 +414,7 @@ def test_a_real_process_says_the_same_with_the_same_code(zoo: Command, tmp_path:
     done = zoo("finetune", "resnet5", tmp_path)
     refused(Answer(done.returncode, done.stdout, done.stderr), "resnet50")
     done = zoo("list", "resnet18")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)  # what it was made from
     assert "resnet18" in done.stdout
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from kit import picture
+from kit import names, picture
 from kit.serving import Server, serving
 from safetensors.torch import save, save_file
 
@@ -195,7 +195,10 @@ def test_the_hub_is_not_asked_where_that_is_forbidden(hub: Server, monkeypatch):
 
 
 def test_pull_and_list_and_info_show_what_is_here(hub: Server, capsys):
-    assert main(["pull", "test_resnet", "--weights", "hf-hub:me/ants"]) == 0
+    stick = str(weights.cache_folder().parent / "stick")
+    words = ["pull", "test_resnet", "--weights", "hf-hub:me/ants", "--to", stick]
+    assert main(words) == 0
+    assert names(Path(stick)) == ["hf--me--ants.json", "hf--me--ants.safetensors"]
     capsys.readouterr()
     assert main(["weights", "list"]) == 0
     assert "hf--me--ants.safetensors" in capsys.readouterr().out
@@ -211,6 +214,8 @@ def test_pull_and_list_and_info_show_what_is_here(hub: Server, capsys):
     assert main(["info", "timm/test_resnet"]) == 0
     (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("r160_in1k (def")]
     assert line.split()[-1] == "yes"
+    assert main(["weights", "remove", "hf--me--ants.safetensors"]) == 0
+    assert not [name for name in names(weights.cache_folder() / "weights") if "ants" in name]
 
 
 @pytest.mark.parametrize("choice", ["hf-hub:", "hf-hub:me", "hf-hub:../x", "hf-hub:a/b/c"])

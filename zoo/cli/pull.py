@@ -123,6 +123,9 @@ def copy(one: Pulled, folder: Path) -> None:
 
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    if (config := weights.config_beside(Path(one.path))) is not None:
+        with replacing(folder / config.name) as temporary, writing(folder / config.name):
+            shutil.copyfile(config, temporary)
     with replacing(folder / one.file) as temporary, writing(folder / one.file):
         shutil.copyfile(one.path, temporary)
         if weights.hash_of(temporary) != one.sha256:

@@ -17,7 +17,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
-from zoo.catalog import library_name
+from zoo.catalog import libraries, library_name
 from zoo.catalog.conditions import matches
 from zoo.catalog.spec import ModelSpec
 from zoo.errors import UnknownModel, nearest
@@ -51,8 +51,21 @@ def timm_spec(name: str) -> ModelSpec:
     if tag and tag not in tags:
         _refuse("timm", name, [f"{arch}.{other}" for other in tags] or [arch])
     ordered = sorted(tags, key=lambda other: other != tag) if tag else tags
-    row = from_timm.row(name, ordered)
+    row = _with_accuracies(from_timm.row(name, ordered), arch)
     return _with_structure(row, _head_hint(row))
+
+
+def _with_accuracies(row: ModelSpec, arch: str) -> ModelSpec:
+    """Return the row with the accuracies that timm publishes, as far as the catalogue has them."""
+    known = {
+        one.tag: (one.acc1, one.acc5)
+        for found in libraries.read([f"timm/{arch}.{one.tag}" for one in row.weights])
+        for one in found.weights
+    }
+    found = ((one, known.get(one.tag, (None, None))) for one in row.weights)
+    return replace(
+        row, weights=tuple(replace(one, acc1=acc1, acc5=acc5) for one, (acc1, acc5) in found)
+    )
 
 
 def names(library: str) -> list[str]:

@@ -14,6 +14,7 @@ from zoo.weights.choice import SUFFIXES
 from zoo.weights.convert import converted_path
 from zoo.weights.hashes import hash_of, pin_of, pin_path
 from zoo.weights.read import check
+from zoo.weights.repository import config_beside
 from zoo.weights.store import about_path
 
 
@@ -135,6 +136,8 @@ def verify(item: Item) -> str:
 def remove(item: Item) -> int:
     """Take a file and all that was noted or made of it; the bytes that are free now."""
     made = [item.path, pin_path(item.path), about_path(item.file)]
+    if (config := config_beside(item.path)) is not None:
+        made += [config, pin_path(config), about_path(config.name)]
     if len(item.sha256) == 64:
         made += [converted_path(item.sha256), pin_path(converted_path(item.sha256))]
     free = 0
