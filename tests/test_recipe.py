@@ -48,7 +48,7 @@ def test_every_problem_is_in_one_error(tmp_path: Path) -> None:
     for part in (
         "unknown setting 'epoch' (did you mean epochs",
         "lr = '3e-4': ",
-        "head = 'mlp': expected `linear` or `mlp:N`",
+        "head = 'mlp': expected `linear`, `mlp:N`, `knn:K`",
         "batch_size = 0: ",
         "balance = 'so': ",
         "device = 'gpu': expected auto",
