@@ -198,6 +198,26 @@ def test_torch_gives_the_same_distances(here: Here, solved: Path, others: Path) 
     assert ours == pytest.approx(theirs, rel=1e-3)
 
 
+def test_an_exported_file_gives_the_distance_of_its_run(
+    here: Here, solved: Path, exported: Path, others: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "unknown.onnx"
+    answer = here("export", "onnx", solved, "--unknown", "-o", file, "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["distance_diff"] < 0.01
+    words = ["predict", solved, others, "--unknown"]
+    theirs, ours = csv_rows(here(*words).out), csv_rows(here("predict", file, *words[2:]).out)
+    assert [row["status"] for row in ours] == [row["status"] for row in theirs]
+    distances = [[float(row["distance"]) for row in rows] for rows in (ours, theirs)]
+    assert distances[0] == pytest.approx(distances[1], rel=0.01)
+    plain = [row["probability"] for row in csv_rows(here("predict", file, others).out)]
+    assert plain == [row["probability"] for row in ours]
+    assert here(*words[:1], file, *words[2:], "--unknown-rate", "10%").code == 2
+    answer = here("predict", exported, others, "--unknown")
+    assert answer.code == 2
+    assert "zoo export onnx RUN --unknown" in answer.err
+
+
 def test_sets_begin_with_the_answer(here: Here, solved: Path, others: Path, tmp_path: Path) -> None:
     words = ["predict", solved, others, "--coverage", "90%", "--top", "2"]
     answer = here(*words)
@@ -252,7 +272,6 @@ def test_what_is_no_run_or_has_no_distance_says_so(
     here: Here, run: Path, exported: Path, solved: Path, others: Path, tmp_path: Path
 ) -> None:
     for model, flag, what in (
-        (exported, "--unknown", "is no run"),
         ("lenet", "--unknown", "is no run"),
         (exported, "--coverage=0.5", "is no run"),
         (run, "--unknown", "does not know how far photos are"),  # it was trained in steps

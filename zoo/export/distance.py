@@ -6,9 +6,8 @@ unknown, as 5 % of known photos are. zoo.head.distance has the formula and its s
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from zoo.engine.open import open_engine
 from zoo.engine.select import choose
 from zoo.errors import ParityError, RunError, UsageError
 from zoo.export import proof
+from zoo.export.records import Tail
 from zoo.head.distance import Distance, needed
 from zoo.machine import cores
 from zoo.network_ref import classifier_of_run
@@ -34,19 +34,6 @@ if TYPE_CHECKING:
 RATE = 0.05
 PREFIX = "distance_"
 PHOTOS, DIFFERENCE = 16, 0.02  # compared, and by which share a distance may differ
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """A run's distance and limit. own: what the run finds for pixels N S S C."""
-
-    distance: Distance
-    limit: float
-    own: Callable[[Array], Array]
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        return {"zoo.distance_limit": f"{self.limit:.9g}"}
 
 
 def tail_of(run: Run) -> Tail:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.export.distance import Tail
+    from zoo.engine import Array
+    from zoo.head.distance import Distance
 
 Say = Callable[[str], None]
 Fields = dict[str, Any]  # of a record below, by name
@@ -16,6 +17,19 @@ Fields = dict[str, Any]  # of a record below, by name
 
 def _silent(text: str) -> None:
     pass
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """A run's distance and limit. own: what the run finds for pixels N S S C."""
+
+    distance: Distance
+    limit: float
+    own: Callable[[Array], Array]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {"zoo.distance_limit": f"{self.limit:.9g}"}
 
 
 @dataclass(frozen=True, slots=True)
