@@ -121,8 +121,7 @@ def test_a_dry_run_says_what_is_learned(here: Here, run: Path, flat: Path) -> No
     [
         (["--truth", "0.5"], "takes labels"),
         (["--temperature", "0"], "temperature"),
-        (["--balance", "weights"], "is of labels, not of a teacher"),
-        (["--augment", "light"], "the teacher has not seen"),
+        (["--label-smoothing", "0.1"], "is of labels, not of a teacher"),
         (["--student", "resnet5"], "did you mean"),
     ],
 )

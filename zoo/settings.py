@@ -144,10 +144,10 @@ class Recipe:
         "How the head is trained: lbfgs computes the optimum of a linear head on kept features, "
         "adamw, adam and sgd train in steps. Default: auto, lbfgs where it can, else adamw.",
         HEAD, "auto", flags=("--solver", "--optimizer"),
-        elsewhere={
-            "train": "How the network is trained: adamw, adam or sgd. Default: auto, adamw.",
-            "lr": "What takes the steps: adamw, adam or sgd. Default: auto, adamw.",
-        },
+        elsewhere=dict.fromkeys(
+            ("train", "distill", "lr"),
+            "What takes the steps of training: adamw, adam or sgd. Default: auto, adamw.",
+        ),
     )
     penalty: float | None = row(
         "Strength of the L2 penalty of lbfgs. Default: chosen by cross-validation.",
@@ -156,7 +156,7 @@ class Recipe:
     label_smoothing: float = row(
         "Share of each label that is spread over all classes, as 0.1.", HEAD, 0.0, ge=0, lt=1
     )
-    teacher: str | None = row("Run whose answers `zoo distill` learns.", WHAT, on=())
+    teacher: str | None = row("Run whose answers `zoo distill` learns.", WHAT, on=DISTILL)
     temperature: float = row(
         "What a teacher's scores and the network's are divided by where they are compared.",
         DEEPER, 4.0, on=DISTILL, gt=0, le=100,
@@ -168,7 +168,7 @@ class Recipe:
     balance: Literal["auto", "none", "weights", "sampler"] = row(
         "How rare classes count: weights makes them count more in the loss, sampler shows them "
         "more often. Default: auto, weights from a ratio of 3 to 1.",
-        HEAD, "auto",
+        HEAD, "auto", on=_NAMED,
     )
     calibrate: bool = row(
         "Fit a temperature on the validation photos and put it into the head.",
@@ -189,10 +189,10 @@ class Recipe:
         "How the learning rate falls; head-then-all trains the head first, then every stage at a "
         "lower rate.",
         DEEPER, "cosine", on=FIT,
-        elsewhere={
-            "train": "How the learning rate falls: cosine, exponential or constant. Default: "
-            "cosine."
-        },
+        elsewhere=dict.fromkeys(
+            ("train", "distill"),
+            "How the learning rate falls: cosine, exponential or constant. Default: cosine.",
+        ),
     )
     decay: float = row(
         "Factor on the learning rate in each epoch of the exponential schedule.",
@@ -279,7 +279,7 @@ class Recipe:
     )
     augment: Literal["none", "light", "trivial", "randaugment", "autoaugment"] = row(
         "Transforms of torchvision, new in each epoch, for stages that are trained.",
-        PHOTOS, "none",
+        PHOTOS, "none", on=_NAMED,
     )
     distort: Literal["none", "affine", "elastic"] = row(
         "Distort small pictures anew in each epoch.", PHOTOS, "none", on=("train",)

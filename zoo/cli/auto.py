@@ -99,7 +99,7 @@ def _chosen(ranking: Ranking, models: Sequence[str], limits: Limits, screen: Scr
         if isinstance(row, Ranked):
             screen.close()
             said = row.error or row.beyond or auto.in_words(row)
-            talk(f"tried      {row.model}: {said}, in {row.seconds:.1f} s")
+            talk(f"tried      {auto.name_of(row)}: {said}, in {row.seconds:.1f} s")
 
     talk(f"auto       {count(len(models), 'network')} to try on the training photos")
     screen.show = show
@@ -154,22 +154,33 @@ def _models(wanted: Flags, limits: Limits) -> list[str]:
 
 def _show(choice: Choice) -> None:
     """Print the table of what was tried, and what is taken."""
-    from zoo.finetune.auto import bytes_of
+    from zoo.finetune import auto
 
     rows = [
         (
-            row.model.partition("=")[0],
+            auto.name_of(row),
+            row.weights,
             percent(row.accuracy) if row.accuracy is not None else "",
             f"± {100 * (row.interval or 0):.1f}" if row.accuracy is not None else "",
             str(row.photos or ""),
-            size(bytes_of(row)) if row.parameters else "",
+            size(auto.bytes_of(row)) if row.parameters else "",
             f"{row.latency:.1f}" if row.latency else "",
             row.licence or "not stated",
             choice.verdicts[row.model],
         )
         for row in choice.rows
     ]
-    header = ("network", "accuracy", "95 %", "photos", "size", "ms", "licence", "verdict")
-    for line in table(rows, header, right=" rrrrr"):
+    header = (
+        "network",
+        "weights",
+        "accuracy",
+        "95 %",
+        "photos",
+        "size",
+        "ms",
+        "licence",
+        "verdict",
+    )
+    for line in table(rows, header, right="  rrrrr"):
         talk(line)
-    talk(f"chosen     {choice.chosen}: {choice.why}")
+    talk(f"chosen     {choice.chosen.partition('=')[0]}: {choice.why}")

@@ -11,7 +11,7 @@ from zoo.settings import WHAT
 
 @dataclass(frozen=True)
 class Flags:
-    teacher: str = argument("Run whose answers are learned.")
+    teacher: str = argument("Run whose answers are learned, as runs/a.")
     data: str = argument("Photos, with labels or without: a folder of pictures will do.")
     student: str = flag(
         "Network that learns them: a name of `zoo list`, torchvision/NAME or timm/NAME.",

@@ -50,6 +50,8 @@ class Story:
         elif isinstance(event, Distilled):
             self.screen.close()
             show_distilled(event)
+            if self.plan.index.taught == "labels":
+                talk("below, the teacher's answers stand for the labels that the photos lack")
         elif isinstance(event, Epoch):
             if not self.header:
                 talk(f"epoch  train loss  val loss  {SCORES[recipe.task or 'classify']}")

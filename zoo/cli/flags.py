@@ -38,19 +38,21 @@ Function = Callable[..., Any]
 def settings(command: str, *records: type) -> Callable[[Function], Function]:
     """Give a function a flag for each setting of this command, in the place of its `**flags`.
 
-    records: of further flags, as `options` takes them.
+    records: of further flags, as `options` takes them; theirs is a name that both have.
     """
+    more = [one for record in records for one in parameters(record)]
+    names = {one.name for one in more}
 
     def add(function: Function) -> Function:
         own = inspect.signature(function, eval_str=True).parameters.values()
-        taken = [one for one in table().values() if command in one.commands]
+        all_of_it = [one for one in table().values() if command in one.commands]
+        taken = [one for one in all_of_it if one.name not in names]
         keyword = inspect.Parameter.KEYWORD_ONLY
         ours = [one.replace(kind=keyword) for one in own if one.kind is not one.VAR_KEYWORD]
         theirs = [
             inspect.Parameter(one.name, keyword, default=None, annotation=flag(one, command))
             for one in taken
         ]
-        more = [one for record in records for one in parameters(record)]
         signature = inspect.Signature([*theirs, *more, *ours])
         function.__signature__ = signature  # type: ignore[attr-defined]
         function.__annotations__ = {

@@ -99,6 +99,11 @@ def bytes_of(row: Ranked) -> int:
     return 4 * row.parameters
 
 
+def name_of(row: Ranked) -> str:
+    """Return the name of a network without its weights."""
+    return row.model.partition("=")[0]
+
+
 class TimeIsUp(Exception):
     """The minutes are over."""
 
@@ -224,7 +229,7 @@ def _dropped(rows: Rows) -> dict[str, str]:
     if best is None:
         return {}
     least = (best.accuracy or 0) - (best.interval or 0)
-    said = f"dropped after {best.photos} photos: its interval lies below that of {best.model}"
+    said = f"dropped after {best.photos} photos: its interval lies below that of {name_of(best)}"
     return {row.model: said for row in able if (row.accuracy or 0) + (row.interval or 0) < least}
 
 
@@ -238,7 +243,7 @@ def _best(rows: Sequence[Ranked]) -> tuple[Ranked, str]:
     if taken is best:
         return taken, "the most accurate; none within one standard error takes fewer multiply-adds"
     return taken, (
-        f"{100 * _less(taken, best):.1f} points below {best.model}, within one standard error "
+        f"{100 * _less(taken, best):.1f} points below {name_of(best)}, within one standard error "
         f"({100 * _error(taken, best):.1f}), for {taken.macs / best.macs:.0%} of its multiply-adds"
     )
 
