@@ -94,8 +94,8 @@ def _trained(inputs: Inputs, name: str, prepared: Prepared, carry_out: CarryOut)
             error.what = f"{name}: {error.what}"
             error.resume = error.resume and inputs.run.resume
             raise
-    for name in ("model.safetensors", DISTANCE):  # the numbers are what it was for
-        run.path(name).unlink(missing_ok=True)
+    for file in ("model.safetensors", DISTANCE):  # the numbers are what it was for
+        run.path(file).unlink(missing_ok=True)
     run.check(records.fields({"results": records.fields({}, ("macro_f1",))}), ("results",))
     results: Results = dict(run.record["results"])
     what, value = ("mAP", results["map"]) if "map" in results else ("accuracy", results["accuracy"])
