@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from kit import Answer, Command, Watcher, names, settings, write_photos
+from PIL import Image
 
-from zoo.finetune import auto
+from zoo.finetune import auto, backbones
 from zoo.finetune.auto import Limits
 from zoo.finetune.rank import Ranked, Ranking
 
@@ -61,12 +62,37 @@ def test_the_choice_is_told_recorded_and_fine_tuned(
     assert (again.code, record(run)["choice"]) == (0, choice)
 
 
-def test_without_models_those_that_are_here_are_tried(here: Here, photos: Path) -> None:
-    answer = here("finetune", "auto", photos, "--dry-run")
+def test_a_dry_run_says_what_would_be_tried(here: Here, photos: Path) -> None:
+    answer = here("finetune", "auto", photos, "--models", TWO, "--dry-run")
     assert answer.code == 0, answer.err
-    assert "1 network would be tried: lenet\n" in answer.err
+    assert "2 networks would be tried: mlp=none, lenet\n" in answer.err
     assert "nothing was computed, nothing was written" in answer.err
     assert answer.out == ""
+
+
+def test_without_models_those_that_are_here_are_tried(here: Here, tmp_path: Path) -> None:
+    """A network that was taught digits on small grey pictures only."""
+    for kind in ("one", "two"):
+        (tmp_path / kind).mkdir()
+        for number in range(6):
+            grey = Image.new("L", (28, 28), 10 * number + 100 * (kind == "two"))
+            grey.save(tmp_path / kind / f"{number}.png")
+    answer = here("finetune", "auto", tmp_path, "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "1 network would be tried: lenet\n" in answer.err
+
+
+def test_no_weights_and_no_network_say_what_to_pull(
+    here: Here, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = here("finetune", "auto", photos)
+    assert answer.code == 2
+    assert "no pretrained weights for these photos are on this machine" in answer.err
+    assert "`zoo pull timm/mobilenetv4_conv_small`" in answer.err
+    monkeypatch.delenv("ZOO_OFFLINE")
+    assert [one.model for one in backbones.to_pull(["timm/efficientnet_b0"])] == [
+        "timm/mobilenetv4_conv_small", "timm/vit_small_patch16_224",
+    ]  # fmt: skip
 
 
 def test_a_limit_leaves_networks_out_before_a_photo_is_looked_at(
@@ -111,21 +137,6 @@ def test_flags_of_the_choice_need_one(here: Here, photos: Path) -> None:
     answer = here("finetune", "lenet", photos, "--max-size", "20MB")
     assert answer.code == 2
     assert "`zoo finetune auto PHOTOS --max-size 20MB`" in answer.err
-
-
-def test_no_weights_and_no_network_say_what_to_pull(
-    here: Here, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from zoo.finetune import backbones
-
-    with pytest.raises(backbones.WeightsError, match="no pretrained weights") as error:
-        backbones.to_pull([])
-    assert "`zoo pull timm/mobilenetv4_conv_small`" in error.value.hint
-    assert backbones.to_pull(["lenet"]) == []
-    monkeypatch.delenv("ZOO_OFFLINE")
-    assert [one.model for one in backbones.to_pull(["timm/efficientnet_b0"])] == [
-        "timm/mobilenetv4_conv_small", "timm/vit_small_patch16_224",
-    ]  # fmt: skip
 
 
 def test_hopeless_ones_are_dropped_after_a_few_photos(

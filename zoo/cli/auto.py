@@ -14,6 +14,7 @@ from zoo.text import BYTES, amount, count, percent, size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from zoo.data.index import DatasetIndex
     from zoo.finetune.auto import Choice, Limits
     from zoo.finetune.rank import Ranking
     from zoo.recipe import Recipe
@@ -79,7 +80,7 @@ def pick(
     from zoo.finetune.backbones import meant
 
     ranking = auto.ranking_of(settings, screen)
-    models = _models(wanted, limits)
+    models = _models(wanted, limits, ranking.index)
     if dry_run:
         talk(f"{count(len(models), 'network')} would be tried: {', '.join(models)}")
         talk("dry run: nothing was computed, nothing was written")
@@ -125,7 +126,7 @@ def _limits(wanted: Flags, settings: Recipe) -> Limits:
     )
 
 
-def _models(wanted: Flags, limits: Limits) -> list[str]:
+def _models(wanted: Flags, limits: Limits, index: DatasetIndex) -> list[str]:
     """Return what is to be tried; say what of it is pulled first. Raises WeightsError."""
     from zoo.finetune import backbones
     from zoo.finetune.rank import Ranked
@@ -134,7 +135,7 @@ def _models(wanted: Flags, limits: Limits) -> list[str]:
         return listed(wanted.models)
     if wanted.models == "all":
         return [row.name for row in backbones.pretrained()]
-    here = backbones.here()
+    here = backbones.fitting(backbones.here(), index)
     remote = backbones.to_pull(here)
     rows = [Ranked(one.model, parameters=one.bytes // 4, licence=one.licence) for one in remote]
     more = [one for one, row in zip(remote, rows, strict=True) if not limits.beyond(row)]

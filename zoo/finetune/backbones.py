@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -12,6 +12,7 @@ from zoo import catalog, device, weights
 from zoo.catalog import Preprocess
 from zoo.data.index import DatasetIndex
 from zoo.errors import WeightsError
+from zoo.finetune.choices import mirrored
 from zoo.models.cut import Cut, cut, feature_shape, is_linear
 from zoo.run import Run
 from zoo.weights.store import is_offline
@@ -49,7 +50,7 @@ def to_pull(present: Collection[str]) -> list[Remote]:
     if offline and not present:
         names = " or ".join(one.model for one in _WORTH_IT)
         raise WeightsError(
-            "no pretrained weights are on this machine, and the network is not to be used",
+            "no pretrained weights for these photos are on this machine, and it is to stay offline",
             f"`zoo pull {_WORTH_IT[0].model}` where there is one ({names}), or --models NAME=FILE "
             "for weights of yours",
         )
@@ -63,6 +64,14 @@ def here() -> list[str]:
     names = [row.name for row in pretrained() if weights.held(row.weights[0])]
     kept = [item.model for item in items() if item.state == "verified"]
     return list(dict.fromkeys([*names, *filter(catalog.of_library, kept)]))
+
+
+def fitting(names: Sequence[str], index: DatasetIndex) -> list[str]:
+    """Return those that may be tried on these photos: what was taught digits knows no colours."""
+    if not mirrored(index):  # small and grey themselves
+        return list(names)
+    rows = {row.name: row.weights[0].preprocess for row in pretrained()}
+    return [name for name in names if name not in rows or rows[name].channels > 1]
 
 
 def pretrained() -> list[ModelSpec]:
