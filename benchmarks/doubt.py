@@ -27,7 +27,8 @@ from zoo.metrics import Array, auroc
 from zoo.predict import policy
 from zoo.predict.inputs import find
 from zoo.predict.policy import Unknown
-from zoo.predict.predictor import Opening, Prediction, open_predictor
+from zoo.predict.predictor import Opening, open_predictor
+from zoo.predict.rows import Prediction
 from zoo.run import Run
 
 RESULTS = Path(__file__).parent / "results" / "doubt.json"

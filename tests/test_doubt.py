@@ -422,7 +422,7 @@ def test_names_of_classes_are_safe_as_folders() -> None:
 
 
 def test_classes_that_become_one_name_stay_apart(tmp_path: Path, others: Path) -> None:
-    from zoo.predict.predictor import Prediction
+    from zoo.predict.rows import Prediction
     from zoo.predict.sorting import filling
 
     file = str(others / "0.png")

@@ -276,7 +276,8 @@ def test_files_and_functions_stay_short() -> None:
     """About 300 lines and about 40: this is where about ends."""
     for file in FILES:
         text = file.read_text(encoding="utf-8")
-        assert text.count("\n") <= 340, file
+        table = file.name == "settings.py"  # a row for each setting
+        assert text.count("\n") <= (360 if table else 340), file
         for node in ast.walk(tree_of(file)):
             if isinstance(node, ast.FunctionDef):
                 first = node.body[0]

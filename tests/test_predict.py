@@ -27,8 +27,9 @@ from zoo.engine.torch import TorchEngine
 from zoo.errors import RunError
 from zoo.predict import agreement
 from zoo.predict.inputs import Input
-from zoo.predict.predictor import Prediction, check_name, open_predictor
+from zoo.predict.predictor import check_name, open_predictor
 from zoo.predict.reconstruct import Reconstructor
+from zoo.predict.rows import Prediction
 from zoo.text import read_name
 
 Here = Callable[..., Answer]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zoo.predict import inputs
     from zoo.predict.embed import Embedding
     from zoo.predict.policy import Policy, Unknown
-    from zoo.predict.predictor import Prediction, Predictor
+    from zoo.predict.rows import Prediction, Predictor
     from zoo.predict.sorting import Sorted
 
 DOUBT, SORTING = "Doubt", "Sorting"

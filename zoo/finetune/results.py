@@ -37,9 +37,8 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
         weights.save_arrays(_state(inputs, fitted.head, calibration), place, about)
         run.update(linear_head=plan.facts.head)
         if fitted.distance is not None:
-            unknown = run.path(DISTANCE)
-            weights.save_arrays(fitted.distance.arrays(), unknown, about)
-            run.update(distance_sha256=weights.hash_of(unknown))
+            weights.save_arrays(fitted.distance.arrays(), run.path(DISTANCE), about)
+            run.update(distance_sha256=weights.hash_of(run.path(DISTANCE)))
     else:
         assert loop is not None
         calibration = calibrate(inputs, fitted)
@@ -61,10 +60,15 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
         agreement_with_fp32=agrees,
     )
     if plan.recipe.teacher:
-        beside = compare(Teacher.of(plan.recipe.teacher, plan.device), run, inputs.progress)
-        run.update(distilled=asdict(beside))
-        inputs.watch.tell(beside)
+        _compare_with(Teacher.of(plan.recipe.teacher, plan.device), inputs)
     return done
+
+
+def _compare_with(teacher: Teacher, inputs: Inputs) -> None:
+    """Measure the run beside its teacher, and say so."""
+    beside = compare(teacher, inputs.run, inputs.progress)
+    inputs.run.update(distilled=asdict(beside))
+    inputs.watch.tell(beside)
 
 
 def calibrate(inputs: Inputs, fitted: Fitted) -> Calibration | None:

@@ -14,7 +14,8 @@ from zoo import __version__, weights
 from zoo.disk import digest_of, read_sealed, write_sealed
 from zoo.errors import WriteError
 from zoo.predict.inputs import Input
-from zoo.predict.predictor import Predictor, is_run
+from zoo.predict.predictor import is_run
+from zoo.predict.rows import Predictor
 
 
 def measured(

@@ -17,7 +17,7 @@ from zoo.data.samples import SEPARATOR, Photos, labels_in
 from zoo.errors import DataError, UsageError
 from zoo.metrics import Array, LabelReport, Report, calibration_error, label_report, report
 from zoo.predict.inputs import Input
-from zoo.predict.predictor import Predictor
+from zoo.predict.rows import Predictor
 
 ProgressFn = Callable[[int, int], None]  # done, of how many
 

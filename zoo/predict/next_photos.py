@@ -12,7 +12,8 @@ from zoo.errors import DataError
 from zoo.head import diversity
 from zoo.predict.embed import Wanted, open_embedder
 from zoo.predict.policy import Unknown
-from zoo.predict.predictor import Opening, Prediction, Predictor, open_predictor
+from zoo.predict.predictor import Opening, open_predictor
+from zoo.predict.rows import Prediction, Predictor
 
 LEAST, TIMES = 1000, 10  # photos that are chosen from: at least so many, and so many for each
 

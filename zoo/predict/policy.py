@@ -19,7 +19,8 @@ from zoo.errors import DataError, RunError, UsageError
 from zoo.head import conformal, distance
 from zoo.head.distance import Distance
 from zoo.metrics import Array
-from zoo.predict.predictor import Prediction, is_run
+from zoo.predict.predictor import is_run
+from zoo.predict.rows import Prediction
 from zoo.records import EDITED
 from zoo.run import DISTANCE, Run
 from zoo.text import TEXT, percent

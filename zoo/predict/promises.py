@@ -18,7 +18,7 @@ from zoo.predict import evaluation_set, policy
 from zoo.predict.evaluate import Evaluation
 from zoo.predict.inputs import Input
 from zoo.predict.policy import Unknown
-from zoo.predict.predictor import Predictor
+from zoo.predict.rows import Predictor
 from zoo.run import Run
 
 Counted = Callable[[int, int], None]  # done, of how many

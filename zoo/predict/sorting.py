@@ -17,7 +17,7 @@ from pathlib import Path
 from zoo.data.decode import decode, read_bytes
 from zoo.disk import unfinished, writing
 from zoo.errors import ImageError, UsageError
-from zoo.predict.predictor import Prediction
+from zoo.predict.rows import Prediction
 
 _UNSAFE = re.compile(r'[\x00-\x1f<>:"/\\|?*]|^[.\s]+|[.\s]+$')
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)

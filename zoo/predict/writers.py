@@ -20,7 +20,7 @@ from typing import IO
 from zoo.data.samples import SEPARATOR
 from zoo.disk import writing
 from zoo.errors import UsageError, ZooError
-from zoo.predict.predictor import Prediction
+from zoo.predict.rows import Prediction
 from zoo.text import as_data, csv_line, show_name
 from zoo.watch import undoing
 

@@ -1,0 +1,148 @@
+"""What answers: an engine with what stands before and behind it, and a row for each picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.engine import Array, Engine
+from zoo.engine.pipeline import answers
+from zoo.errors import ImageError, InputError
+from zoo.metrics import sigmoid, softmax
+from zoo.predict import views
+from zoo.predict.inputs import Input
+
+ROUNDING = 1e-2  # of probabilities, and of their sum, in a file that says that it gives such
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One row: the top classes with their probabilities, or the error that took their place.
+
+    status: ok, error, rejected: the first probability is below what was asked for, or unknown: it
+    is like no training photo. reached: of a multi-label network the classes that reach its
+    threshold, with their probabilities. plain: K probabilities by the plain view alone, where they
+    are the mean over several. features: D numbers that the head sees, where they were asked for.
+    distance: how far they are from the training photos (see zoo.head.distance). told: the classes
+    of its prediction set. file: where the picture is, which is called `path`.
+    """
+
+    path: str
+    status: str
+    labels: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    error: str = ""
+    reached: tuple[tuple[str, float], ...] | None = None
+    plain: Array | None = None
+    features: Array | None = None
+    distance: float | None = None
+    told: tuple[str, ...] | None = None
+    file: str = ""
+
+    @property
+    def answer(self) -> tuple[str, ...]:
+        """Return what the picture is said to show: a class, or several of a multi-label network."""
+        if self.reached is None:
+            return self.labels[:1]
+        return tuple(name for name, _ in self.reached)
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """An engine that gives class scores, and what stands before and behind it.
+
+    load: a file to the engine's uint8 (or float) array. logits: whether softmax is still to come,
+    or the sigmoid. threshold: of a multi-label network, whose classes are told one by one. views:
+    how many each picture is asked by, view: one of them by its number. features: how many numbers
+    the engine gives of a picture before its class scores.
+    """
+
+    engine: Engine
+    classes: tuple[str, ...]
+    load: Callable[[str], Array]
+    logits: bool
+    about: str
+    threshold: float | None = None
+    views: int = 1
+    view: Callable[[str, int], Array] | None = None
+    features: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises InputError for a threshold that is no probability."""
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise InputError(
+                f"the network's threshold is {self.threshold:g}, which is no probability",
+                "one is above 0 and at most 1: train or export it anew",
+            )
+
+    def rows(self, inputs: Iterable[Input], top: int = 1) -> Iterator[Prediction]:
+        """Yield one Prediction for each input, in order, in constant memory."""
+        top = min(top, len(self.classes))
+        for item, scores, plain, features in self._asked(inputs):
+            if isinstance(scores, ImageError):
+                yield Prediction(item.shown, "error", error=str(scores), file=item.file)
+                continue
+            best = np.argsort(-scores, kind="stable")
+            yield Prediction(
+                item.shown,
+                "ok",
+                tuple(self.classes[k] for k in best[:top]),
+                tuple(float(scores[k]) for k in best[:top]),
+                reached=self.reached(scores),
+                plain=plain,
+                features=features,
+                file=item.file,
+            )
+
+    def _asked(
+        self, inputs: Iterable[Input]
+    ) -> Iterator[tuple[Input, Array | ImageError, Array | None, Array | None]]:
+        """Yield each input with K probabilities, those of the plain view alone, and its features.
+
+        The probabilities are the mean over the views.
+        """
+        if self.view is None or self.views == 1:
+            for item, result in answers(inputs, lambda item: self.load(item.file), self.engine):
+                features, scores = self._parted(result)
+                yield item, self.probabilities(scores), None, features
+            return
+        for item, own in views.of_each(inputs, self.views, self.view, self.engine):
+            parted = [self._parted(result) for result in own]
+            each = [self.probabilities(scores) for _, scores in parted]
+            plain = None if isinstance(each[0], ImageError) else each[0]
+            yield item, views.mean(each), plain, parted[0][0]
+
+    def _parted(self, result: Array | ImageError) -> tuple[Array | None, Array | ImageError]:
+        """Return the features that the engine gives of a picture, if any, and its class scores."""
+        if not self.features or isinstance(result, ImageError):
+            return None, result
+        return result[: self.features], result[self.features :]
+
+    def probabilities(self, result: Array | ImageError) -> Array | ImageError:
+        """Return the K probabilities of a picture, or why there are none. Raises InputError."""
+        if isinstance(result, ImageError):
+            return result
+        if result.shape != (len(self.classes),):
+            raise InputError(
+                f"the network gives {' x '.join(map(str, result.shape))} numbers a picture and "
+                f"has the names of {len(self.classes)} classes",
+                "train or export it anew: its network and its record are not of one training",
+            )
+        if self.logits:
+            return softmax(result) if self.threshold is None else sigmoid(result)
+        least, most, total = float(result.min()), float(result.max()), float(result.sum())
+        if not (least >= -ROUNDING and most <= 1 + ROUNDING):
+            odd = most if most > 1 else least
+            return ImageError(f"the network gives {odd:g} as a probability")
+        if self.threshold is None and abs(total - 1) > ROUNDING:
+            return ImageError(f"the network gives probabilities whose sum is {total:g}, not 1")
+        return result
+
+    def reached(self, scores: Array) -> tuple[tuple[str, float], ...] | None:
+        """Return the classes that reach the threshold, in their order."""
+        if self.threshold is None:
+            return None
+        pairs = zip(self.classes, scores.tolist(), strict=True)
+        return tuple((name, score) for name, score in pairs if score >= self.threshold)
