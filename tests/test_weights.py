@@ -736,7 +736,11 @@ def test_published_names_and_our_own(tmp_path):
         parts = OrderedDict(backbone=nn.Sequential(OrderedDict(stem=nn.Linear(4, 8))))
         return nn.Sequential(parts | {"head": nn.Linear(8, 3)})
 
-    it, source, path = spec(head="head", published_head="fc.last"), made(), tmp_path / "x.pth"
+    it, source, path = (
+        spec(head="head", published=(("backbone.", ""), ("head.", "fc.last."))),
+        made(),
+        tmp_path / "x.pth",
+    )
     theirs = {"backbone.": "", "head.": "fc.last."}
     published = {
         re.sub(r"^(backbone\.|head\.)", lambda m: theirs[m[1]], name): tensor

@@ -84,7 +84,8 @@ def repository(choice: str) -> Repository | None:
             )
         return Repository(name)
     folder = Path(os.path.expanduser(choice))
-    if (folder / CONFIG).is_file() and not (folder / "run.json").exists():
+    # Unlike Path's own, these are False for a name too long to be one.
+    if os.path.isfile(folder / CONFIG) and not os.path.exists(folder / "run.json"):
         return Repository(folder=folder)
     return None
 
