@@ -99,7 +99,7 @@ def _measure_all(
 
 def counted(row: ModelSpec) -> Counts:
     """Return the parameters and the bytes of a model that is built and not run."""
-    model = library._skeleton(row, row.num_classes)
+    model = library.skeleton(row, row.num_classes)
     tensors = sum(each.numel() * each.element_size() for each in model.state_dict().values())
     return sum(each.numel() for each in model.parameters()), 0, 0, tensors
 
@@ -107,7 +107,7 @@ def counted(row: ModelSpec) -> Counts:
 def measured(row: ModelSpec) -> Counts:
     """Return what a model counts, as the library builds it for its own classes."""
     with torch.no_grad():
-        model = library._skeleton(row, row.num_classes)
+        model = library.skeleton(row, row.num_classes)
         (info,) = measure(nn.Sequential(model), row.preprocess)
     tensors = sum(each.numel() * each.element_size() for each in model.state_dict().values())
     return info.params, info.macs, info.activations, tensors
