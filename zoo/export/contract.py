@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -99,7 +98,7 @@ def odd_photos(paths: Sequence[Path], preprocess: Preprocess) -> list[Odd]:
     ]
 
 
-def _stored(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+def _stored(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     file = BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
