@@ -127,6 +127,7 @@ def test_hostile_bytes_in_a_cell_are_error_rows(here: Here, run: Path, tmp_path:
     assert "Traceback" not in answer.err
 
 
+@pytest.mark.slow
 def test_a_cell_has_the_limit_of_a_file(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", [bytes(MAX_BYTES + 1)], ["a"])
     with pytest.raises(ImageError, match="MB is more than"):
