@@ -10,6 +10,7 @@ import pytest
 from kit import CLASSES, write_photos
 from kit.data import labels, many, splits, touch, tree
 
+from zoo.data import folders
 from zoo.data.index import scan
 from zoo.errors import DataError
 
@@ -297,3 +298,9 @@ def test_a_class_name_that_is_not_utf8_is_refused(tmp_path: Path, photos: Path) 
     os.rename(os.fsencode(first), os.fsencode(tmp_path / "data") + b"/an\xff,ts")
     with pytest.raises(DataError, match="UTF-8"):
         scan(tmp_path / "data")
+
+
+def test_a_folder_that_is_gone_is_not_called_a_matter_of_permissions(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be listed") as refused:
+        folders.scan_pictures(tmp_path / "nowhere")
+    assert "that is there" in refused.value.hint

@@ -182,9 +182,9 @@ def listing(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        raise DataError(
-            f"{folder} cannot be listed: {error.strerror}", "check its permissions"
-        ) from None
+        gone = not os.path.isdir(folder)
+        hint = "give a folder of photos that is there" if gone else "check its permissions"
+        raise DataError(f"{folder} cannot be listed: {error.strerror}", hint) from None
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
