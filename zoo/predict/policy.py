@@ -120,10 +120,10 @@ def share(flag: str, text: str | None) -> float | None:
     except ValueError:
         value = -1.0
     if not 0 < value < 1:
-        usual = "95" if flag == "--coverage" else "10"
+        percent, share = ("95%", "0.95") if flag == "--coverage" else ("5%", "0.05")
         raise UsageError(
             f"{flag} {text}: that is no share between 0 and 1",
-            f"give one as {flag} {usual}% or {flag} 0.{usual}",
+            f"give one as {flag} {percent} or {flag} {share}",
         )
     return value
 
