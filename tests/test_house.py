@@ -54,8 +54,10 @@ MAY: dict[str, set[str]] = {
     "predict": VERB,
     "export": VERB,
     "bench": VERB,
-    "report": {"disk", "metrics"},
-    "cli": VERB | {"bench", "finetune", "predict", "export", "report"},
+    "explain": VERB,
+    "check": VERB,
+    "report": {"data", "disk", "metrics", "run"},
+    "cli": VERB | {"bench", "check", "explain", "finetune", "predict", "export", "report"},
     "__main__": {"cli"},
 }
 # Files of models/ that build a network: they know the building blocks beside them only.
@@ -77,13 +79,15 @@ AT_TOP = {
     "predict": {"numpy", "PIL"},
     "export": {"numpy", "PIL"},
     "report": {"numpy", "PIL"},
+    "explain": {"numpy", "PIL"},
+    "check": {"numpy", "PIL"},
     "bench": {"numpy", "PIL"},
     "cli": {"typer"},
 }
 # What a command that only reads the catalogue must not load.
 HEAVY = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "openvino", "rich",
          "numpy", "PIL", "pydantic", "safetensors", "huggingface_hub", "pyarrow", "matplotlib",
-         "sklearn", "scipy")  # fmt: skip
+         "sklearn", "scipy", "jinja2")  # fmt: skip
 
 
 class Import(NamedTuple):
