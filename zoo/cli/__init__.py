@@ -32,7 +32,9 @@ from zoo.cli import (
     predict,
     pull,
     rank,
+    recipes,
     reconstruct,
+    runs,
     sweep,
     train,
     weights,
@@ -55,7 +57,8 @@ app = typer.Typer(
 COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., object]]] = {
     "Look": {
         "list": list_models.command, "info": info.command, "compare": compare.command,
-        "bench": bench.command, "demo": demo.command,
+        "bench": bench.command, "demo": demo.command, "runs": runs.command,
+        "recipes": recipes.command,
     },
     "Train": {
         "finetune": finetune.command, "train": train.command, "rank": rank.command,
