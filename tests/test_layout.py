@@ -89,3 +89,45 @@ def test_runs_are_listed_newest_first_and_a_broken_one_is_named(say, tmp_path):
     shown = json.loads(say("runs runs --depth 1 --json", None).split("\nleft out")[0])
     assert [(one["run"], one["status"]) for one in shown] == [("runs/old", "finished")]
     assert "is no folder" in say("runs nowhere", None)
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("finetune a b --wd 1", "--weight-decay says"),
+        ("finetune a b --imgsz 96", "--size says"),
+        ("finetune a b --img_size=96", "--size says"),
+        ("finetune a b -b 3", "--batch-size says"),
+        ("finetune a b -e 3", "--epochs says"),
+        ("finetune a b --name x", "--output says"),
+        ("finetune a b --project x", "--output says"),
+        ("finetune a b --pretrained", "published weights are the default"),
+        ("finetune a b -j 4", "--workers says"),
+        ("finetune a b --dropout 0.1", "--variant dropout=P says"),
+        ("predict a b --imgsz 96", "a run has its size"),
+        ("predict a b --conf 0.4", "--reject-below says"),
+        ("predict a b --threshold 0.4", "--reject-below says"),
+        ("predict a b --topk 3", "--top says"),
+        ("predict a b --workers 3", "uses all cores"),
+        ("predict a b --batch 3", "finds the batch size by itself"),
+        ("predict a b --half", "--precision says"),
+        ("evaluate a --val-split 0.1", "run `zoo evaluate --help`"),
+        ("fit a b", "`zoo finetune` does that here"),
+        ("models", "`zoo list` does that here"),
+        ("run", "`zoo runs` does that here"),
+        ("eval a", "`zoo evaluate` does that here"),
+        ("val a", "`zoo evaluate` does that here"),
+        ("predcit a b", "did you mean predict?"),
+        ("export onx a", "did you mean onnx?"),
+        ("export no/where", "`zoo finetune MODEL PHOTOS -o FOLDER`"),
+        ("weights lst", "did you mean list?"),
+    ],
+)
+def test_a_word_of_another_tool_is_answered_in_ours(typed, hint, say):
+    assert hint in say(typed, None)
+
+
+def test_help_and_version_have_their_other_names(say):
+    assert say("help predict", None) == say("predict --help", None)
+    assert say("help", None) == say("--help", None)
+    assert say("-V", None) == say("--version", None)
