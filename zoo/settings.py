@@ -106,7 +106,7 @@ class Recipe:
     )
     data: str = row(
         "Folder of photos (CLASS/*.jpg or {train,val}/CLASS/*.jpg), of IDX files, or of Parquet "
-        "with photos inside; a CSV or Parquet manifest, or mnist, fashion-mnist.",
+        "with photos inside; a CSV or Parquet manifest, or mnist, fashion-mnist, xo.",
         WHAT, MISSING, on=_NAMED,
     )
     task: Literal["classify", "multilabel", "reconstruct"] | None = row(

@@ -1,4 +1,4 @@
-"""Small networks for grey pictures of 28 x 28: what lectures begin with, and what came before them.
+"""Small networks for small grey pictures: what lectures begin with, and what came before them.
 
 They have no published weights and train from scratch in minutes. What a row's variants change is
 said at the head of its file in zoo/models.
@@ -6,6 +6,7 @@ said at the head of its file in zoo/models.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from zoo.catalog.spec import ModelSpec, Preprocess
@@ -56,6 +57,23 @@ MLP = _row(
         _DROPOUT,
         ("initial", ("he", "normal")),
     ),
+)
+
+XO = _row(
+    "xo",
+    "xo.xo",
+    paper="Rohrer 2016, How do Convolutional Neural Networks work?",
+    year=2016,
+    params=56,
+    macs=1_347,
+    activations=1_500,
+    num_classes=2,
+    preprocess=replace(_FROM_BLACK_28, size=9),
+    stages=("conv1", "act1", "pool1", "pool2", "flatten", "fc"),
+    cut="pool2",
+    head="fc",
+    note="three filters of 3 x 3 tell an X from an O; `zoo train xo` draws its data",
+    variants=(("initial", ("random", "lecture")),),
 )
 
 CNN = _row(
@@ -196,6 +214,7 @@ AUTOENCODERS = (
 LECTURES: tuple[ModelSpec, ...] = (
     PERCEPTRON,
     MLP,
+    XO,
     *LOCALS,
     CNN,
     DANNET,
