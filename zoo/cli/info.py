@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo import catalog
 from zoo.catalog import ModelSpec
-from zoo.cli import info_file
+from zoo.cli import info_file, info_svg
 from zoo.cli.console import out, print_json, table
 from zoo.cli.list_models import accuracy, record, size, weights_record
 from zoo.cli.options import flag, network, options, shared
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 class Flags:
     model: str = network("A model, torchvision/NAME, timm/NAME, a run folder or an .onnx file.")
     classes: bool = flag("Print the classes of its weights, in order.", default=False)
+    svg: Path | None = flag("Draw its chain of stages, with the cut, into this file, as net.svg.")
     json: bool = shared("json")
 
 
@@ -33,14 +35,31 @@ def command(flags: Flags) -> None:
     For a run folder or an exported file: what it was trained from, and how good it is.
     """
     name = flags.model
-    if name.lower().endswith(".onnx"):
+    if flags.svg is not None:
+        _draw(name, flags.svg)
+    elif name.lower().endswith(".onnx"):
         info_file.show_onnx(name, flags.classes, flags.json)
-    elif os.path.exists(os.path.join(name, "run.json")) or (
-        os.path.isdir(name) and name not in catalog.ROWS
-    ):
+    elif _is_run(name):
         info_file.show_run(name, flags.classes, flags.json)
     else:
         _show_model(name, flags)
+
+
+def _is_run(name: str) -> bool:
+    named = os.path.isdir(name) and name not in catalog.ROWS
+    return named or os.path.exists(os.path.join(name, "run.json"))
+
+
+def _draw(name: str, file: Path) -> None:
+    """Write the drawing of a run or of a model; its path goes to stdout."""
+    info_svg.check(name, file)
+    if _is_run(name):
+        info_svg.draw_run(name, file)
+    else:
+        if not catalog.of_library(name):
+            _check_name(name)
+        info_svg.draw_model(name, file)
+    out(file)
 
 
 def _show_model(name: str, flags: Flags) -> None:
