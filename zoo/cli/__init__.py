@@ -23,6 +23,7 @@ from zoo.cli import (
     distill,
     embed,
     evaluate,
+    explain,
     export,
     finetune,
     info,
@@ -55,7 +56,7 @@ app = typer.Typer(
 COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., object]]] = {
     "Look": {
         "list": list_models.command, "info": info.command, "compare": compare.command,
-        "bench": bench.command, "demo": demo.command,
+        "explain": explain.command, "bench": bench.command, "demo": demo.command,
     },
     "Train": {
         "finetune": finetune.command, "train": train.command, "rank": rank.command,

@@ -112,6 +112,15 @@ def stage_shapes(net: Network) -> list[tuple[str, tuple[int, ...]]]:
     return found
 
 
+def shape_after(net: Network, stage: str) -> tuple[int, ...]:
+    """Return what leaves a stage for one picture, without N. Raises UnknownStage."""
+    import torch
+
+    first, _ = cut.halves(net.chain.eval(), stage)
+    with torch.inference_mode():
+        return tuple(first(_noise(net)).shape[1:])
+
+
 def device_of(chain: nn.Module) -> torch.device:
     """Return where the tensors of a chain are."""
     import torch
@@ -121,11 +130,8 @@ def device_of(chain: nn.Module) -> torch.device:
 
 def _tapped(net: Network, stage: str) -> Tapped:
     """Return the chain in two after the stage that was asked for. Raises UnknownStage."""
-    import torch
-
     first, rest = cut.halves(net.chain, stage)
-    with torch.inference_mode():
-        shape = tuple(first(_noise(net)).shape[1:])
+    shape = shape_after(net, stage)
     grid = None if _recurrent(first) else grid_of(shape, net.preprocess.size)
     if grid is None:
         try:
