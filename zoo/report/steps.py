@@ -171,7 +171,7 @@ def _draw_band(drawing: Drawing, band: _Band, pitch: float, y: float) -> float:
         return max(least, _draw_row(drawing, band, cell, y))
     many, high, wide = band.maps.shape
     across = max(1, int((AREA + GAP) // pitch))
-    row = high * cell + GAP + (14 if band.under else 0)
+    row: int = high * cell + GAP + (14 if band.under else 0)
     for number, values in enumerate(band.maps):
         x = LEFT + number % across * pitch + (pitch - GAP - wide * cell) / 2
         top = y + number // across * row
