@@ -180,8 +180,8 @@ def test_a_variant_that_a_row_lacks_is_refused():
         catalog.check_variant(row, {"dropout": 1})
     with pytest.raises(UsageError, match="vgg16_bn has no variant 'norm'"):
         catalog.check_variant(catalog.find("vgg16_bn"), {"norm": "batch"})
-    with pytest.raises(UsageError, match="resnet18 has no variant 'norm'") as error:
-        catalog.check_variant(catalog.find("resnet18"), {"norm": "batch"})
+    with pytest.raises(UsageError, match="alexnet has no variant 'norm'") as error:
+        catalog.check_variant(catalog.find("alexnet"), {"norm": "batch"})
     assert error.value.hint == "it has none: leave it out"
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from kit import csv_rows
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,6 +20,7 @@ from zoo.models.choices import ScaledTanh
 from zoo.models.googlenet_2014 import with_auxiliary
 from zoo.models.lenet import TABLE, Subsample, TableConv2d
 from zoo.models.local import Local2d
+from zoo.models.resnet import BasicBlock
 from zoo.network import Network, with_head
 
 
@@ -256,6 +259,47 @@ def test_resnet200_is_timms():
     assert {name: tensor.shape for name, tensor in ours.state_dict().items()} == shapes
 
 
+# --- residual networks without shortcuts -----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_plain_network_is_the_residual_one_without_its_additions(name):
+    with torch.device("meta"):
+        residual, plain = built(name), built(name, shortcut="none")
+    without = [key for key in residual.state_dict() if ".downsample." not in key]
+    assert list(plain.state_dict()) == without
+
+
+def test_plain_block_gives_what_its_convolutions_give():
+    block = BasicBlock(4, 8, 2, adds=False).eval()
+    x = torch.randn(2, 4, 6, 6)
+    inside = block.relu(block.bn1(block.conv1(x)))
+    assert torch.equal(block(x), block.bn2(block.conv2(inside)).relu())
+
+
+def test_published_weights_of_a_residual_network_are_refused_by_a_plain_one(here, photos):
+    for words in ([], ["--weights", "imagenet1k_v1"]):
+        said = here("finetune", "resnet18", photos, "--variant", "shortcut=none", *words)
+        assert said.code == 2
+        assert "were trained with shortcut=added" in said.err
+        assert "`zoo train resnet18 PHOTOS --variant shortcut=none`" in said.err
+
+
+@pytest.mark.slow
+def test_plain_network_is_trained_and_used_by_the_next_commands(here, photos, tmp_path):
+    run = tmp_path / "run"
+    words = ["--variant", "shortcut=none", "--size", 32, "--epochs", 1, "-o", run]
+    assert here("train", "resnet18", photos, *words).code == 0
+    assert json.loads((run / "run.json").read_text())["variant"] == {"shortcut": "none"}
+    assert "shortcut none" in here("info", run).out
+    assert here("predict", run, photos, "-o", tmp_path / "rows.csv").code == 0
+    assert len(csv_rows(tmp_path / "rows.csv")) == 36
+    assert here("export", "onnx", run).code == 0
+    said = here("finetune", "resnet18", photos, "--weights", run, "--variant", "shortcut=added")
+    assert said.code == 2
+    assert "has shortcut = none, not added" in said.err
+
+
 # --- new kinds of layers as ONNX -------------------------------------------------------------
 
 PUBLISHED = {"activation": "tanh", "pooling": "average", "connections": "table"}
@@ -270,6 +314,7 @@ slow = pytest.mark.slow
         ("lstm", {}),
         ("lenet", PUBLISHED),
         ("conv-autoencoder", {}),
+        ("resnet18", {"shortcut": "none"}),
         pytest.param("autoencoder", {}, marks=slow),
         pytest.param("dannet", {}, marks=slow),
         pytest.param("mlp", {"activation": "softplus", "norm": "layer"}, marks=slow),

@@ -24,6 +24,7 @@ __all__ = [
     "Wanted",
     "Weights",
     "base",
+    "check_published",
     "check_variant",
     "everything",
     "find",
@@ -148,6 +149,19 @@ def check_variant(row: ModelSpec, given: Mapping[str, str | float]) -> dict[str,
         if not known[name] and not (isinstance(value, int | float) and 0 <= value < 1):
             raise UsageError(f"{name} = {value!r} for {row.name}", "a number from 0 to below 1")
     return dict(given)
+
+
+def check_published(row: ModelSpec, variant: Mapping[str, str | float], tag: str) -> None:
+    """Raises UsageError where published weights are of another variant: they would compute else."""
+    for name, choices in row.variants:
+        if choices and variant.get(name, choices[0]) != choices[0]:
+            asked = f"{name}={variant[name]}"
+            raise UsageError(
+                f"--variant {asked} with the published weights {row.name}/{tag}: they were "
+                f"trained with {name}={choices[0]}, and make no sense in another network",
+                f"`zoo train {row.name} PHOTOS --variant {asked}` draws random ones, as --weights "
+                "none does; --weights takes a file or a run of this variant, too",
+            )
 
 
 def search(

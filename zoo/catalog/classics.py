@@ -247,6 +247,7 @@ def _resnet(name: str, params: int, macs: int, *weights: Weights) -> ModelSpec:
         head="fc",
         weights=weights,
         note="v1.5: stride in the 3x3 convolution" if bottleneck else "",
+        variants=(("shortcut", ("added", "none")),),
     )
 
 
