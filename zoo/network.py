@@ -180,10 +180,11 @@ def _recorded_as(run: Run, expected: str | None, variant: Variant) -> tuple[Mode
             f"`zoo finetune {about['model']} …`, or give weights of {expected}",
         )
     row, kept = recorded(about), dict(about.get("variant", {}))
+    usual = {knob.name: knob.usual for knob in row.variants}
     for name, value in variant.items():
-        if kept.get(name) != value:
+        if kept.get(name, usual.get(name)) != value:
             raise RunError(
-                f"{run.folder} has {name} = {kept.get(name, 'the default')}, not {value}",
+                f"{run.folder} has {name} = {kept.get(name, usual.get(name))}, not {value}",
                 f"leave --variant {name}=… out: a run's network is what it is",
             )
     return row, kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from zoo import catalog
@@ -11,7 +11,7 @@ from zoo.catalog import ModelSpec
 from zoo.cli import info_file
 from zoo.cli.console import out, print_json, table
 from zoo.cli.list_models import accuracy, record, size, weights_record
-from zoo.cli.options import flag, network, options, shared
+from zoo.cli.options import NETWORK, flag, network, options, shared
 from zoo.errors import RunError, UsageError
 from zoo.text import short
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Flags:
     model: str = network("A model, torchvision/NAME, timm/NAME, a run folder or an .onnx file.")
+    variant: list[str] | None = flag(
+        "Show this variant of a model, as kernels=16,32; give it again for another choice.", NETWORK
+    )
     classes: bool = flag("Print the classes of its weights, in order.", default=False)
     json: bool = shared("json")
 
@@ -33,6 +36,11 @@ def command(flags: Flags) -> None:
     For a run folder or an exported file: what it was trained from, and how good it is.
     """
     name = flags.model
+    if flags.variant and (name.lower().endswith(".onnx") or os.path.isdir(name)):
+        raise UsageError(
+            f"--variant {flags.variant[0]} for {name}: a network that is trained is what it is",
+            "leave it out, or give a model of `zoo list`",
+        )
     if name.lower().endswith(".onnx"):
         info_file.show_onnx(name, flags.classes, flags.json)
     elif os.path.exists(os.path.join(name, "run.json")) or (
@@ -46,13 +54,13 @@ def command(flags: Flags) -> None:
 def _show_model(name: str, flags: Flags) -> None:
     if not catalog.of_library(name):
         _check_name(name)
-    from zoo import models
+    from zoo import models, recipe
 
     spec = models.resolve(name)
     if flags.classes:
         _show_classes(spec, flags.json)
         return
-    stages = models.describe(models.build(spec), spec)
+    spec, stages = _described(spec, recipe.variants(flags.variant or ()))
     if flags.json:
         placed = [{**weights_record(one), "path": _path(one)} for one in spec.weights]
         print_json(
@@ -63,6 +71,19 @@ def _show_model(name: str, flags: Flags) -> None:
                    _about(spec))  # fmt: skip
     parts = (_stage_table(spec, stages), _variants(spec), _weights_table(spec), _origins(spec))
     out("\n" + "\n\n".join("\n".join(part) for part in parts if part))
+
+
+def _described(spec: ModelSpec, asked: dict[str, str | float]) -> tuple[ModelSpec, list[StageInfo]]:
+    """Return the stages of a variant of a model, and the row with what they count."""
+    from zoo import models
+
+    variant = catalog.check_variant(spec, asked)
+    stages = models.describe(models.build(spec, variant=variant), spec)
+    if not variant:
+        return spec, stages
+    sums = {name: sum(getattr(one, name) for one in stages) for name in ("params", "macs")}
+    peak, names = max(one.activations for one in stages), tuple(one.name for one in stages)
+    return replace(spec, **sums, activations=peak, stages=names), stages
 
 
 def _check_name(name: str) -> None:
@@ -159,10 +180,10 @@ def _describe_memory(spec: ModelSpec) -> str:
 def _variants(spec: ModelSpec) -> list[str]:
     """Return what can be chosen of the network; the first choice is the row's."""
     rows = [
-        (name, ", ".join(choices) if choices else "a number from 0 to below 1")
-        for name, choices in spec.variants
+        (f"{knob.name}={knob.usual}", knob.wanted.removeprefix("one of: "))
+        for knob in spec.variants
     ]
-    return table(rows, ("variant", "choices, the default first")) if rows else []
+    return table(rows, ("--variant", "or else")) if rows else []
 
 
 def _stage_table(spec: ModelSpec, stages: list[StageInfo]) -> list[str]:
