@@ -216,9 +216,10 @@ class Recipe:
         DEEPER, 0.0, on=FIT, ge=0, lt=1,
     )
     loss: Literal["auto", "cross_entropy", "mse", "mae", "bce"] = row(
-        "Loss of training in steps. Default: auto, cross_entropy of classes, bce of several "
-        "labels, mse of pixels.",
-        DEEPER, "auto", on=("train",),
+        "Loss of training in steps. Of classes also mse and mae of the probabilities, and bce of "
+        "each by itself. Default: auto, cross_entropy of classes, bce of several labels, mse of "
+        "pixels.",
+        DEEPER, "auto", on=_NAMED,
     )
     patience: int | None = row(
         "Stop after so many epochs without a better one.", DEEPER, on=FIT, ge=1, le=100_000

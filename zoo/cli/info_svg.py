@@ -24,15 +24,6 @@ def check(model: str, file: Path) -> None:
         )
 
 
-def draw_model(name: str, file: Path) -> None:
-    """Write the drawing of a model as --freeze would cut it."""
-    from zoo import models
-
-    spec = models.resolve(name)
-    stages = models.describe(models.build(spec), spec)
-    _write(file, spec.name, stages, spec.preprocess, spec.cut)
-
-
 def draw_run(folder: str, file: Path) -> None:
     """Write the drawing of a finished run's network, with the cut that it was trained with."""
     from dataclasses import replace
@@ -45,12 +36,13 @@ def draw_run(folder: str, file: Path) -> None:
     spec = replace(net.spec, preprocess=net.preprocess)
     title = f"{folder}: {run.record['model']}"
     cut = run.record.get("cut")
-    _write(file, title, models.describe(net.chain, spec), net.preprocess, cut)
+    draw(file, title, models.describe(net.chain, spec), net.preprocess, cut)
 
 
-def _write(
+def draw(
     file: Path, title: str, stages: list[StageInfo], preprocess: Preprocess, cut: str | None
 ) -> None:
+    """Write the drawing of these stages. cut: the last frozen stage, None where all is trained."""
     from zoo.disk import replacing, writing
     from zoo.report.chain import Stage, chain
 
@@ -62,7 +54,7 @@ def _write(
     for number, stage in enumerate(stages):
         shape = " x ".join(str(length) for length in stage.shape)
         parameters = f"{short(stage.params)} parameters" if stage.params else ""
-        state = "" if at is None else "frozen" if number <= at else "trained"
+        state = "frozen" if at is not None and number <= at else "trained"
         kind = f"{stage.kind}, cut after {cut}" if number == at and cut != top else stage.kind
         lines = tuple(filter(None, (kind, shape, parameters)))
         boxes.append(Stage(stage.name, lines, state if stage.params or state == "frozen" else ""))

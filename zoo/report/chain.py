@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zoo.report.drawing import Drawing, fitting
 
-ACROSS = 6  # boxes in a row
+ACROSS = 6  # boxes in a row at most
 WIDE, HIGH, GAP, BETWEEN = 138, 78, 26, 44  # pixels of a box, between boxes, between rows
 EDGE, TOP = 34, 84
 
@@ -24,14 +24,15 @@ class Stage:
 def chain(title: str, about: str, stages: Sequence[Stage], cut: int | None) -> Drawing:
     """Return the drawing. cut: number of the last frozen stage, None where there is no cut."""
     rows = -(-len(stages) // ACROSS)
-    width = 2 * EDGE + min(ACROSS, max(4, len(stages))) * (WIDE + GAP) - GAP
+    across = max(4, -(-len(stages) // rows))
+    width = 2 * EDGE + across * (WIDE + GAP) - GAP
     drawing = Drawing(width, TOP + rows * (HIGH + BETWEEN) + 18, title)
     drawing.words((EDGE, 28), fitting(title, 17, width - 2 * EDGE, bold=True), 17, bold=True)
     drawing.words((EDGE, 52), fitting(about, 11.5, width - 2 * EDGE), 11.5, "soft")
     for number, stage in enumerate(stages):
-        x, y = _place(number)
+        x, y = _place(number, across)
         if number:
-            _arrow(drawing, number)
+            _arrow(drawing, number, across)
         fill = {"frozen": "cold", "trained": "warm"}.get(stage.state, "box")
         drawing.box((x, y, WIDE, HIGH), fill, "line")
         drawing.words((x + 10, y + 15), fitting(stage.name, 13, WIDE - 16, True), 13, bold=True)
@@ -39,24 +40,24 @@ def chain(title: str, about: str, stages: Sequence[Stage], cut: int | None) -> D
             place = (x + 10, y + 33 + 15 * at)
             drawing.words(place, fitting(line, 10.5, WIDE - 16), 10.5, "soft")
     if cut is not None:
-        _cut(drawing, cut)
+        _cut(drawing, cut, across)
     _legend(drawing, {stage.state for stage in stages} - {""})
     return drawing
 
 
-def _place(number: int) -> tuple[float, float]:
-    row, column = divmod(number, ACROSS)
+def _place(number: int, across: int) -> tuple[float, float]:
+    row, column = divmod(number, across)
     return EDGE + column * (WIDE + GAP), TOP + row * (HIGH + BETWEEN)
 
 
-def _arrow(drawing: Drawing, number: int) -> None:
+def _arrow(drawing: Drawing, number: int, across: int) -> None:
     """Draw the way into a stage from the one before it, which may be in the row above."""
-    x, y = _place(number)
+    x, y = _place(number, across)
     middle = y + HIGH / 2
-    if number % ACROSS:
+    if number % across:
         drawing.line((x - GAP, middle), (x, middle), "soft")
     else:
-        last, above = _place(number - 1)
+        last, above = _place(number - 1, across)
         corner, start, under = last + WIDE, above + HIGH / 2, y - BETWEEN / 2
         side, left = corner + GAP / 2, x - GAP / 2
         way = [(corner, start), (side, start), (side, under), (left, under), (left, middle)]
@@ -66,10 +67,10 @@ def _arrow(drawing: Drawing, number: int) -> None:
         drawing.line((x - 6, middle + slope), (x, middle), "soft")
 
 
-def _cut(drawing: Drawing, number: int) -> None:
+def _cut(drawing: Drawing, number: int, across: int) -> None:
     """Draw a bar behind the last frozen stage."""
-    x, y = _place(number)
-    side = x + WIDE + (4 if number % ACROSS == ACROSS - 1 else GAP / 2)
+    x, y = _place(number, across)
+    side = x + WIDE + (4 if number % across == across - 1 else GAP / 2)
     drawing.box((side - 1.5, y - 8, 3, HIGH + 16), "mark")
     drawing.words((side, y - 15), "cut", 11, "mark", "middle", bold=True)
 

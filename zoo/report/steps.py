@@ -171,7 +171,7 @@ def _draw_band(drawing: Drawing, band: _Band, pitch: float, y: float) -> float:
         return max(least, _draw_row(drawing, band, cell, y))
     many, high, wide = band.maps.shape
     across = max(1, int((AREA + GAP) // pitch))
-    row: int = high * cell + GAP + (14 if band.under else 0)
+    row = high * cell + GAP + (14 if band.under else 0)
     for number, values in enumerate(band.maps):
         x = LEFT + number % across * pitch + (pitch - GAP - wide * cell) / 2
         top = y + number // across * row
@@ -180,8 +180,8 @@ def _draw_band(drawing: Drawing, band: _Band, pitch: float, y: float) -> float:
             place = (x + wide * cell / 2, top + high * cell + 9)
             if pitch >= 50:
                 drawing.words(place, band.under[number], 9, "soft", "middle")
-    rows = -(-many // across)
-    return max(least, y + rows * row - GAP)
+    end: float = y + -(-many // across) * row - GAP
+    return max(least, end)
 
 
 def _draw_row(drawing: Drawing, band: _Band, cell: int, y: float) -> float:
