@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.cli import explain_modes, explain_steps
 from zoo.cli.console import Screen, out, print_json, talk
-from zoo.cli.explain_modes import MODES, Asked, Flags, Mode
+from zoo.cli.explain_modes import Asked, Flags, Mode
 from zoo.cli.options import options
 from zoo.errors import DataError, UsageError
 from zoo.text import count
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from zoo.predict.inputs import Input
     from zoo.report.cards import Card
 
+MODES = (*explain_modes.MODES, *explain_steps.MODES)
 MOST = 1000  # pictures: a file each
 
 

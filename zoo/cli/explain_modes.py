@@ -47,10 +47,18 @@ class Flags:
     filters: bool = flag("Draw the kernels of the first layer; no photo is needed.", WHAT, False)
     maps: str | None = flag("Draw what the units of this stage make of a photo.", WHAT)
     count: int = flag("Units of --maps, the strongest first.", WHAT, 48, min=1)
+    steps: bool = flag(
+        "Draw each number on the way of a photo through a small network, as PNG and SVG; without "
+        "photos those of a run's val.", WHAT, False,
+    )  # fmt: skip
+    landscape: bool = flag(
+        "Draw the loss of a run around its weights, along two random directions; no photo is "
+        "needed.", WHAT, False,
+    )  # fmt: skip
     weights: str | None = shared("weights")
     trust_changed: bool = shared("trust_changed")
     device: str = setting("device")
-    seed: int = flag("Seed of --weights none.", NETWORK, 0)
+    seed: int = flag("Seed of --weights none, and of the directions of --landscape.", NETWORK, 0)
     output: Path = output("Folder to write to, or FILE.png for one picture.", Path("explained"))
     json: bool = shared("json")
 

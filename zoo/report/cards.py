@@ -92,6 +92,8 @@ def coloured(values: Values, name: str = "viridis") -> Pixels:
 
 def drawn(card: Card) -> Image.Image:
     """Return a card as a picture: the title above, a line under each panel."""
+    if card.svg and len(card.panels) == 1:
+        return card.panels[0].image.copy()  # a drawing has its title in it
     images = [panel.image for panel in card.panels]
     width = GAP + sum(image.width + GAP for image in images) if images else 2 * SIDE + 3 * GAP
     high = max((image.height for image in images), default=SIDE)
