@@ -373,7 +373,7 @@ def test_info_of_every_row(say, name):
     assert said.code == 0
     assert said.err == ""
     parts = [row.paper, f"{row.params:,}", list_models.size(row.memory), "memory"]
-    parts += [one for variant, choices in row.variants for one in (variant, *choices)]
+    parts += [one for knob in row.variants for one in (knob.name, *knob.choices)]
     parts += [part for one in row.weights for part in (one.tag, one.file, one.licence, one.source)]
     for part in (*parts, "frozen <- cut"):
         assert part in said.out, part

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from kit import csv_rows
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,6 +20,7 @@ from zoo.models.choices import ScaledTanh
 from zoo.models.googlenet_2014 import with_auxiliary
 from zoo.models.lenet import TABLE, Subsample, TableConv2d
 from zoo.models.local import Local2d
+from zoo.models.resnet import BasicBlock
 from zoo.network import Network, with_head
 
 
@@ -256,6 +259,123 @@ def test_resnet200_is_timms():
     assert {name: tensor.shape for name, tensor in ours.state_dict().items()} == shapes
 
 
+# --- detectors to choose ---------------------------------------------------------------------
+
+LECTURE = {"kernels": "6,12,24", "kernel": "6,5,4", "stride": "1,2,2", "window": 1, "dense": 200}
+
+
+def shapes(**variant: str | float) -> dict[str, tuple[int, ...]]:
+    row = catalog.find("cnn")
+    chain = built("cnn", **catalog.check_variant(row, variant))
+    return {info.name: info.shape for info in models.describe(chain, row)}
+
+
+def test_the_lectures_network_has_its_sizes():
+    found = shapes(**LECTURE)
+    assert found["conv1"] == (6, 28, 28)
+    assert found["conv2"] == (12, 14, 14)
+    assert found["conv3"] == (24, 7, 7)
+    assert (found["flatten"], found["fc1"], found["fc2"]) == ((1176,), (200,), (10,))
+
+
+def test_padding_keeps_the_size_of_a_map_or_takes_the_kernels_edge_from_it():
+    assert shapes(padding="valid", kernel=4, window="3,2")["pool1"] == (32, 8, 8)
+    assert shapes(padding="same", kernel=4, window="3,2")["pool1"] == (32, 9, 9)
+    assert shapes(kernels=7, stride=3, window=1)["conv1"] == (7, 10, 10)
+
+
+def test_every_choice_of_the_detectors_is_in_the_network():
+    chain = built("cnn", pooling="average", activation="tanh", dropout=0.0, initial="glorot")
+    kinds = [type(stage) for stage in chain]
+    assert kinds.count(nn.AvgPool2d) == 2
+    assert kinds.count(nn.Tanh) == 3
+    assert not {nn.MaxPool2d, nn.ReLU, nn.Dropout} & set(kinds)
+    assert chain.fc1.weight.std().item() == pytest.approx((2 / (3136 + 1024)) ** 0.5, rel=0.02)
+    assert built("cnn", initial="normal").conv2.weight.abs().max() <= 0.2
+
+
+@pytest.mark.parametrize(
+    ("variant", "what", "hint"),
+    [
+        ({"padding": "valid", "kernel": 15}, "conv2 has detectors of 15 x 15 for maps of 7 x 7",
+         "a kernel of at most 7 fits"),
+        ({"window": "2,20"}, "pool2 has a window of 20 x 20 for maps of 14 x 14", "at most 14"),
+        ({"kernels": "1,1,1,1,1"}, "pool5 has a window of 2 x 2 for maps of 1 x 1", "1 pools"),
+        ({"kernel": "5,4,3"}, "kernel=5,4,3 for 2 layers: kernels=32,64", "or 2 with commas"),
+        ({"kernal": 3}, "no variant 'kernal'; did you mean kernel", "kernels, kernel, padding"),
+        ({"padding": "Sme"}, "did you mean same?", "same, valid"),
+        ({"kernels": "8,,8"}, "kernels = '8,,8'", "whole numbers from 1 to 512"),
+        ({"kernels": "8," * 8 + "8"}, "kernels", "at most 8 of them"),
+        ({"stride": 0}, "stride = 0 for cnn", "from 1 to 28"),
+        ({"kernel": 2.5}, "kernel = 2.5", "whole numbers"),
+        ({"dense": float("inf")}, "dense = inf", "a whole number from 1 to 8,192"),
+        ({"dense": "3,3"}, "dense = '3,3'", "a whole number"),
+        ({"dropout": 1}, "dropout = 1 ", "from 0 to below 1"),
+    ],
+)  # fmt: skip
+def test_detectors_that_do_not_fit_are_refused_at_their_stage(variant, what, hint):
+    with pytest.raises(UsageError) as error:
+        shapes(**variant)
+    assert what in error.value.what
+    assert hint in error.value.hint
+
+
+def test_chosen_detectors_are_kept_by_the_run_and_all_that_follows(here, photos, tmp_path):
+    run, small = tmp_path / "run", {"kernels": "4,6", "kernel": "3", "dense": 20}
+    words = [word for name, value in small.items() for word in ("--variant", f"{name}={value}")]
+    assert here("train", "cnn", photos, *words, "--epochs", 1, "-o", run).code == 0
+    assert json.loads((run / "run.json").read_text())["variant"] == small
+    assert "kernels 4,6" in here("info", run).out
+    assert here("predict", run, photos, "-o", tmp_path / "rows.csv").code == 0
+    assert len(csv_rows(tmp_path / "rows.csv")) == 36
+    assert here("export", "onnx", run).code == 0
+    again = ["--weights", run, "--epochs", 1, "-o", tmp_path / "again"]
+    assert here("finetune", "cnn", photos, "--variant", "padding=same", *again).code == 0
+    said = here("finetune", "cnn", photos, "--variant", "kernel=5", "--weights", run)
+    assert "has kernel = 3, not 5" in said.err
+
+
+# --- residual networks without shortcuts -----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_plain_network_is_the_residual_one_without_its_additions(name):
+    with torch.device("meta"):
+        residual, plain = built(name), built(name, shortcut="none")
+    without = [key for key in residual.state_dict() if ".downsample." not in key]
+    assert list(plain.state_dict()) == without
+
+
+def test_plain_block_gives_what_its_convolutions_give():
+    block = BasicBlock(4, 8, 2, adds=False).eval()
+    x = torch.randn(2, 4, 6, 6)
+    inside = block.relu(block.bn1(block.conv1(x)))
+    assert torch.equal(block(x), block.bn2(block.conv2(inside)).relu())
+
+
+def test_published_weights_of_a_residual_network_are_refused_by_a_plain_one(here, photos):
+    for words in ([], ["--weights", "imagenet1k_v1"]):
+        said = here("finetune", "resnet18", photos, "--variant", "shortcut=none", *words)
+        assert said.code == 2
+        assert "were trained with shortcut=added" in said.err
+        assert "`zoo train resnet18 PHOTOS --variant shortcut=none`" in said.err
+
+
+@pytest.mark.slow
+def test_plain_network_is_trained_and_used_by_the_next_commands(here, photos, tmp_path):
+    run = tmp_path / "run"
+    words = ["--variant", "shortcut=none", "--size", 32, "--epochs", 1, "-o", run]
+    assert here("train", "resnet18", photos, *words).code == 0
+    assert json.loads((run / "run.json").read_text())["variant"] == {"shortcut": "none"}
+    assert "shortcut none" in here("info", run).out
+    assert here("predict", run, photos, "-o", tmp_path / "rows.csv").code == 0
+    assert len(csv_rows(tmp_path / "rows.csv")) == 36
+    assert here("export", "onnx", run).code == 0
+    said = here("finetune", "resnet18", photos, "--weights", run, "--variant", "shortcut=added")
+    assert said.code == 2
+    assert "has shortcut = none, not added" in said.err
+
+
 # --- new kinds of layers as ONNX -------------------------------------------------------------
 
 PUBLISHED = {"activation": "tanh", "pooling": "average", "connections": "table"}
@@ -270,6 +390,7 @@ slow = pytest.mark.slow
         ("lstm", {}),
         ("lenet", PUBLISHED),
         ("conv-autoencoder", {}),
+        ("resnet18", {"shortcut": "none"}),
         pytest.param("autoencoder", {}, marks=slow),
         pytest.param("dannet", {}, marks=slow),
         pytest.param("mlp", {"activation": "softplus", "norm": "layer"}, marks=slow),

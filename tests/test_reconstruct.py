@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import numpy as np
 import onnx
@@ -20,7 +21,8 @@ from zoo.engine.onnx import OnnxModel
 from zoo.errors import ParityError
 from zoo.export import reconstruction
 from zoo.export.proof import check
-from zoo.predict.reconstruct import to_pixels
+from zoo.predict.inputs import Input
+from zoo.predict.reconstruct import open_reconstructor, to_pixels
 from zoo.report import pairs
 from zoo.run import Run
 
@@ -153,3 +155,104 @@ def test_each_tolerance_counts(name):
     for bad in (0.06, float("nan")):
         with pytest.raises(ParityError, match=name):
             check({**good, name: bad}, reconstruction.TOLERANCES)
+
+
+# Codes.
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory, photos):
+    """An autoencoder with a code of 5 numbers, the codes of its photos, and what comes of them."""
+    folder = tmp_path_factory.mktemp("runs") / "narrow"
+    words = ["--epochs", "1", "--variant", "code=5", "-o", str(folder)]
+    assert main(["train", "autoencoder", str(photos), *words]) == 0
+    shutil.copytree(photos, folder.parent / "in")
+    (folder.parent / "in/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return folder
+
+
+def coded(here, run, place):
+    assert here("embed", run, run.parent / "in", "-o", place, "--picture", "none").code == 0
+    return place
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".npz"])
+def test_codes_become_the_pictures_that_the_whole_network_gives(here, narrow, tmp_path, suffix):
+    assert Run.open(narrow).record["variant"] == {"code": 5}
+    codes = coded(here, narrow, tmp_path / f"codes{suffix}")
+    answer = here("reconstruct", narrow, codes, "-o", tmp_path / "out", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["pictures"] == 36
+    table = csv_rows(tmp_path / "out/pictures.csv")
+    assert [row["status"] for row in table].count("error") == 1
+    whole = {row.path: row for row in open_reconstructor(str(narrow)).rows(
+        Input(str(narrow.parent / "in" / row["path"]), row["path"]) for row in table)}  # fmt: skip
+    for row in table:
+        if row["status"] == "error":
+            assert row["path"] == "broken.png"
+            assert row["error"]
+            continue
+        found = pixels(tmp_path / "out" / row["picture"]).astype(int)
+        assert found.shape == (28, 28)
+        assert abs(found - whole[row["path"]].after[..., 0]).max() <= 1
+    assert pixels(tmp_path / "out/sheet.png").shape[0] == 6 * 152
+
+
+def test_codes_of_numpy_alone_are_rows(here, narrow, tmp_path):
+    np.save(tmp_path / "codes.npy", np.zeros((3, 5)))
+    out = tmp_path / "out"
+    assert here("reconstruct", narrow, tmp_path / "codes.npy", "-o", out, "--count", 2).code == 0
+    table = csv_rows(out / "pictures.csv")
+    assert [row["path"] for row in table] == ["row 1", "row 2", "row 3"]
+    assert [bool(row["picture"]) for row in table] == [True, True, False]
+
+
+def codes_of(name, values):
+    def write(folder):
+        np.save(folder / "codes.npy", values)
+        return folder / "codes.npy"
+
+    return pytest.param(write, name, id=name[:12])
+
+
+def text_of(text, name):
+    def write(folder):
+        (folder / "codes.csv").write_text(text)
+        return folder / "codes.csv"
+
+    return pytest.param(write, name, id=name[:12])
+
+
+@pytest.mark.parametrize(
+    ("write", "what"),
+    [
+        codes_of("has 3 x 4 numbers, and a code of this network is a row of 5", np.zeros((3, 4))),
+        codes_of("has 5 numbers", np.zeros(5)),
+        codes_of("has 0 x 5 numbers", np.zeros((0, 5))),
+        codes_of("row 2: number 1 is nan", np.array([[0.0] * 5, [np.nan] * 5])),
+        codes_of("row 1: number 5 is inf", np.array([[0, 0, 0, 0, np.inf]])),
+        codes_of("holds no codes", np.array([["a"] * 5])),
+        codes_of("memory-mapped: Python objects", np.array([{}])),
+        text_of("f0,f1,f2,f3,f4\n1,2,3,4,five\n", "holds no codes: line 2: could not convert"),
+        text_of("f0,f1,f2,f3,f4\n1,2,3\n", "line 2: it has fewer fields"),
+        text_of("status,f0,f1,f2,f3,f4\nerror,,,,,\n", "has no code, only errors"),
+    ],
+)
+def test_what_is_no_code_of_this_network_is_refused(here, narrow, tmp_path, write, what):
+    answer = here("reconstruct", narrow, write(tmp_path), "-o", tmp_path / "out")
+    assert answer.code == 2
+    assert what in answer.err
+    assert "hint: " in answer.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_that_are_none_of_codes_are_refused(here, narrow, run, tmp_path):
+    (tmp_path / "codes.npz").write_bytes(b"no archive")
+    np.savez(tmp_path / "others.npz", weights=np.zeros((2, 5)))
+    for name in ("codes.npz", "others.npz"):
+        answer = here("reconstruct", narrow, tmp_path / name, "-o", tmp_path / "out")
+        assert (answer.code, "holds no codes" in answer.err) == (2, True)
+    np.save(tmp_path / "codes.npy", np.zeros((2, 5)))
+    answer = here("reconstruct", run, tmp_path / "codes.npy", "-o", tmp_path / "out")
+    assert answer.code == 2
+    assert "gives no pictures back" in answer.err

@@ -24,7 +24,7 @@ from zoo.finetune.fit import settings_of
 from zoo.finetune.prepare import Prepared, prepare
 from zoo.run import Run
 from zoo.train.distributed import SINGLE
-from zoo.train.losses import CrossEntropy
+from zoo.train.losses import CrossEntropy, OfOneHot
 from zoo.train.mixup import mix
 from zoo.train.optimizers import Optimizer
 from zoo.train.param_groups import param_groups
@@ -88,6 +88,53 @@ def test_a_step_of_several_batches_is_named_in_the_plan(photos):
                  "ending after 3 epochs without a better one", "label smoothing 0.1",
                  "at most 30 epochs and 2.5 min"):  # fmt: skip
         assert part in shown
+
+
+def loss_by(name: str, labels: np.ndarray, **values: object) -> OfOneHot:
+    asked = {"label_smoothing": 0.0, "class_weights": None, **values}
+    about = SimpleNamespace(loss=name, classes=("a", "b", "c"), **asked)
+    return OfOneHot(about, SimpleNamespace(labels=labels, val_labels=labels), "cpu")
+
+
+@pytest.mark.parametrize("name", ["mse", "mae", "bce"])
+def test_losses_of_classes_are_their_formulas(name):
+    scores, labels, rows = torch.randn(4, 3), np.array([2, 0, 1, 2]), np.arange(4)
+    p, s = scores.softmax(1).numpy(), 1 / (1 + np.exp(-scores.numpy()))
+    for smoothing, weights in ((0.0, None), (0.3, None), (0.0, (1.0, 2.0, 5.0)), (0.3, (1, 2, 5))):
+        y = np.eye(3)[labels] * (1 - smoothing) + smoothing / 3
+        each = {
+            "mse": ((p - y) ** 2).sum(1),
+            "mae": np.abs(p - y).sum(1),
+            "bce": -(y * np.log(s) + (1 - y) * np.log(1 - s)).sum(1),
+        }[name]
+        found = loss_by(name, labels, label_smoothing=smoothing, class_weights=weights)
+        counts = np.ones(3) if weights is None else np.array(weights)
+        wanted = (each * counts[labels]).sum() / counts[labels].sum()
+        assert found.mean(scores, scores, rows).item() == pytest.approx(wanted, rel=1e-5)
+        assert found.weight(rows) == counts[labels].sum()
+        if not smoothing and weights is None:
+            assert found.of_val(scores) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_another_loss_takes_steps_and_the_plan_says_why_and_what_a_probability_is(photos):
+    made = prepare(settings("lenet", photos, loss="mae", cut="act4"))
+    assert "not the one that it is the optimum of" in line(made, "training")
+    assert "adamw" in line(made, "training")
+    assert "too sure but for its temperature" in line(made, "loss")
+    solved = prepare(settings("lenet", photos, loss="cross_entropy", cut="act4"))
+    assert "lbfgs" in line(solved, "training")
+    with pytest.raises(UsageError, match=r"--solver lbfgs .* the optimum of: cross_entropy"):
+        prepare(settings("lenet", photos, loss="mse", optimizer="lbfgs", cut="act4"))
+    with pytest.raises(UsageError, match="--loss with --head prototype would do nothing"):
+        prepare(settings("lenet", photos, loss="bce", head="prototype", cut="act4"))
+
+
+@pytest.mark.parametrize("name", ["mse", "mae", "bce"])
+def test_a_head_is_trained_by_each_loss_with_mixing_and_weights(name, photos, tmp_path):
+    extra = {"mixup": 0.2, "label_smoothing": 0.1, "balance": "weights", "lr": 0.01}
+    chosen = settings("lenet", photos, loss=name, epochs=12, views=1, **extra)
+    told = epochs(tune(tmp_path / "run", chosen))
+    assert told[-1].val_loss < told[0].val_loss
 
 
 def step_of(model: torch.nn.Module, chosen: LoopSettings, labels: np.ndarray) -> Step:

@@ -1,7 +1,8 @@
 """Data sets by name: `mnist` is a folder, wherever its files are, and each file is verified.
 
-Looked for in $ZOO_DATA/NAME, then in the cache, then downloaded into the cache. A folder of the
-working directory with such a name comes before all of them; `./mnist` is always a path.
+Looked for in $ZOO_DATA/NAME, then in the cache, then downloaded into the cache; what our own code
+draws is drawn into the cache. A folder of the working directory with such a name comes before all
+of them; `./mnist` is always a path.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ def locate(
         if there is None:
             raise _unknown(text, rows)
         return Path(there)
+    if row.drawn:
+        return _drawn(row)
     return _of_user(row) or _cached(row, progress, _is_offline() if offline is None else offline)
 
 
@@ -100,6 +103,21 @@ def _folder(row: DataSet) -> Path:
     folder = cache_folder() / "data" / row.name
     with writing(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _drawn(row: DataSet) -> Path:
+    """Return the folder of the cache with all pictures of a set that is drawn; see `data.xo`."""
+    from zoo.data import xo
+
+    folder = cache_folder() / "data" / row.name
+    if xo.is_whole(folder, row):
+        return folder
+    with writing(folder):
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with in_turn(folder):
+            if not xo.is_whole(folder, row):
+                xo.write(folder, row)
     return folder
 
 

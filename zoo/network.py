@@ -83,6 +83,8 @@ def pretrained(
         return replace(net, preprocess=resized)
     if chosen is None:
         return _drawn(spec, None, variant, seed)
+    if isinstance(chosen, Weights):
+        catalog.check_published(spec, variant, chosen.tag)
     seed_all("weights", seed)
     # First: a missing file is told before a network is built.
     spec, start = network_published.start(spec, chosen, progress)
@@ -178,11 +180,12 @@ def _recorded_as(run: Run, expected: str | None, variant: Variant) -> tuple[Mode
             f"`zoo finetune {about['model']} …`, or give weights of {expected}",
         )
     row, kept = recorded(about), dict(about.get("variant", {}))
+    usual = {knob.name: knob.usual for knob in row.variants}
     for name, value in variant.items():
-        if kept.get(name) != value:
+        if kept.get(name, usual.get(name)) != value:
             raise RunError(
-                f"{run.folder} has {name} = {kept.get(name, 'the default')}, not {value}",
-                f"leave --{name} out: a run's network is what it is",
+                f"{run.folder} has {name} = {kept.get(name, usual.get(name))}, not {value}",
+                f"leave --variant {name}=… out: a run's network is what it is",
             )
     return row, kept
 

@@ -24,7 +24,7 @@ MOST, TEXT = 1_000_000, 8192  # bytes of a TOML file, characters of a value
 # Of the settings whose values are not for every task, besides auto.
 FITTING: dict[str, dict[str, tuple[str, ...]]] = {
     "classify": {
-        "loss": ("cross_entropy",),
+        "loss": ("cross_entropy", "mse", "mae", "bce"),
         "best": ("accuracy", "macro_f1", "loss", "last"),
     },
     "multilabel": {
@@ -210,6 +210,7 @@ def check_idle(recipe: Recipe) -> None:
         ("seeds", pixels, "is of classes, not of pixels"),
         ("folds", pixels, "is of classes, not of pixels"),
         ("teacher", recipe.freeze, "is of a network that is trained whole: freeze = false"),
+        ("loss", recipe.teacher, "is of labels, not of a teacher"),
         ("temperature", not recipe.teacher, "is of `zoo distill`"),
         ("truth", not recipe.teacher, "is of `zoo distill`"),
         ("label_smoothing", recipe.teacher and not recipe.truth, "is of labels, not of a teacher"),
@@ -229,6 +230,12 @@ def check_task(recipe: Recipe) -> None:
     pixels = recipe.task == "reconstruct"
     # The data may still choose between these two; then this is asked again.
     tasks = [recipe.task] if recipe.task else ["classify", "multilabel"]
+    if recipe.task == "multilabel" and recipe.loss in ("mse", "mae"):
+        raise RecipeError(
+            f"loss = '{recipe.loss}' for several labels a photo: most are absent, and where a "
+            "network always says no it is nearly 0",
+            "give bce or auto: a yes or no for each label",
+        )
     for name in FITTING[tasks[0]]:
         value = getattr(recipe, name)
         fitting = dict.fromkeys(one for task in tasks for one in FITTING[task][name])

@@ -106,7 +106,7 @@ class Recipe:
     )
     data: str = row(
         "Folder of photos (CLASS/*.jpg or {train,val}/CLASS/*.jpg), of IDX files, or of Parquet "
-        "with photos inside; a CSV or Parquet manifest, or mnist, fashion-mnist.",
+        "with photos inside; a CSV or Parquet manifest, or mnist, fashion-mnist, xo.",
         WHAT, MISSING, on=_NAMED,
     )
     task: Literal["classify", "multilabel", "reconstruct"] | None = row(
@@ -216,9 +216,10 @@ class Recipe:
         DEEPER, 0.0, on=FIT, ge=0, lt=1,
     )
     loss: Literal["auto", "cross_entropy", "mse", "mae", "bce"] = row(
-        "Loss of training in steps. Default: auto, cross_entropy of classes, bce of several "
-        "labels, mse of pixels.",
-        DEEPER, "auto", on=("train",),
+        "Loss of training in steps. Of classes also mse and mae of the probabilities, and bce of "
+        "each by itself. Default: auto, cross_entropy of classes, bce of several labels, mse of "
+        "pixels.",
+        DEEPER, "auto", on=_NAMED,
     )
     patience: int | None = row(
         "Stop after so many epochs without a better one.", DEEPER, on=FIT, ge=1, le=100_000

@@ -12,7 +12,7 @@ from zoo.catalog import libraries
 from zoo.catalog.classics import CLASSICS
 from zoo.catalog.conditions import SORT_KEYS, Wanted, order
 from zoo.catalog.lectures import LECTURES
-from zoo.catalog.spec import ModelSpec, Preprocess, Weights
+from zoo.catalog.spec import Knob, ModelSpec, Preprocess, Weights
 from zoo.errors import UnknownModel, UsageError, nearest
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Wanted",
     "Weights",
     "base",
+    "check_published",
     "check_variant",
     "everything",
     "find",
@@ -39,6 +40,7 @@ __all__ = [
 LIBRARY_NAME = re.compile(r"(torchvision|timm)/\w[\w-]{0,99}(\.[\w-]{1,99})?", re.ASCII)
 
 LIBRARIES = ("torchvision", "timm")
+_LAYERS = 8  # numbers of a variant that has one for each layer
 _ALL = (*LECTURES, *CLASSICS)
 ROWS: dict[str, ModelSpec] = {row.name: row for row in _ALL}
 if len(ROWS) != len(_ALL):
@@ -136,18 +138,61 @@ def _instead_of(name: str) -> str:
 
 def check_variant(row: ModelSpec, given: Mapping[str, str | float]) -> dict[str, str | float]:
     """Return what the row's builder is to be asked for. Raises UsageError for what it lacks."""
-    known = dict(row.variants)
+    known = {knob.name: knob for knob in row.variants}
+    found = {}
     for name, value in given.items():
         if name not in known:
             have = f"{row.name} has: {', '.join(known)}" if known else "it has none: leave it out"
-            raise UsageError(f"{row.name} has no variant '{name}'", have)
-        if known[name] and value not in known[name]:
+            close = nearest(name, known)
+            what = f"{row.name} has no variant '{name}'"
+            raise UsageError(what + (f"; {close}" if close else ""), have)
+        knob = known[name]
+        found[name] = _choice(row, knob, value) if knob.choices else _number(row, knob, value)
+    return found
+
+
+def _choice(row: ModelSpec, knob: Knob, value: str | float) -> str:
+    """Return the value, which is one of the knob's words. Raises UsageError with the nearest."""
+    if value not in knob.choices:
+        close = nearest(str(value).lower(), knob.choices)
+        what = f"{knob.name} = {value!r} for {row.name}" + (f"; {close}" if close else "")
+        raise UsageError(what, knob.wanted)
+    return str(value)
+
+
+def _number(row: ModelSpec, knob: Knob, value: str | float) -> str | float:
+    """Return the value as the builder takes it: a number, or several as text. Raises UsageError."""
+    parts = str(value).split(",") if knob.several else [value]
+    if not knob.most and isinstance(value, int | float) and 0 <= value < 1:
+        return value
+    numbers = [_whole(part) for part in parts]
+    if not knob.most or len(parts) > _LAYERS or any(not 1 <= n <= knob.most for n in numbers):
+        least = f", at most {_LAYERS} of them" if len(parts) > _LAYERS else ""
+        said = f"{value:g}" if isinstance(value, float) else repr(value)
+        raise UsageError(f"{knob.name} = {said} for {row.name}", knob.wanted + least)
+    return ",".join(map(str, numbers)) if knob.several else numbers[0]
+
+
+def _whole(value: str | float) -> int:
+    """Return a whole number, 0 for what is none."""
+    try:
+        number = float(value)
+    except ValueError:
+        return 0
+    return int(number) if number.is_integer() else 0
+
+
+def check_published(row: ModelSpec, variant: Mapping[str, str | float], tag: str) -> None:
+    """Raises UsageError where published weights are of another variant: they would compute else."""
+    for knob in row.variants:
+        name, value = knob.name, variant.get(knob.name, knob.usual)
+        if name != "dropout" and value != knob.usual:
             raise UsageError(
-                f"{name} = {value!r} for {row.name}", f"one of: {', '.join(known[name])}"
+                f"--variant {name}={value} with the published weights {row.name}/{tag}: they were "
+                f"trained with {name}={knob.usual}, and make no sense in another network",
+                f"`zoo train {row.name} PHOTOS --variant {name}={value}` draws random ones, as "
+                "--weights none does; --weights takes a file or a run of this variant, too",
             )
-        if not known[name] and not (isinstance(value, int | float) and 0 <= value < 1):
-            raise UsageError(f"{name} = {value!r} for {row.name}", "a number from 0 to below 1")
-    return dict(given)
 
 
 def search(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from zoo.catalog.spec import ModelSpec, Preprocess, Weights
+from zoo.catalog.spec import Knob, ModelSpec, Preprocess, Weights
 
 _VISION = "https://github.com/pytorch/vision"
 _RECIPES = f"{_VISION}/tree/main/references/classification"
@@ -96,9 +96,9 @@ LENET = ModelSpec(
     ),
     note="grey 32 x 32; ReLU and max-pooling for the paper's tanh and trainable averages",
     variants=(
-        ("activation", ("relu", "tanh")),
-        ("pooling", ("max", "average")),
-        ("connections", ("full", "table")),
+        Knob("activation", ("relu", "tanh")),
+        Knob("pooling", ("max", "average")),
+        Knob("connections", ("full", "table")),
     ),
 )
 
@@ -136,7 +136,7 @@ def _vgg(name: str, params: int, macs: int, weights: Weights) -> ModelSpec:
         # torchvision's IMAGENET1K_FEATURES of vgg16 is left out: its classifier is all NaN.
         weights=(weights,),
         note="with BatchNorm, younger than the paper" if normed else "",
-        variants=() if normed else (("norm", ("none", "batch", "layer")),),
+        variants=() if normed else (Knob("norm", ("none", "batch", "layer")),),
     )
 
 
@@ -247,6 +247,7 @@ def _resnet(name: str, params: int, macs: int, *weights: Weights) -> ModelSpec:
         head="fc",
         weights=weights,
         note="v1.5: stride in the 3x3 convolution" if bottleneck else "",
+        variants=(Knob("shortcut", ("added", "none")),),
     )
 
 

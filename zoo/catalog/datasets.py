@@ -22,14 +22,18 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """One row. classes: in the order of the labels. source: the paper or page to cite."""
+    """One row. classes: in the order of the labels. source: the paper or page to cite.
+
+    drawn: pictures of each class in each part, of a set that our own code draws and has no files.
+    """
 
     name: str
     title: str
     source: str
     licence: str
     classes: tuple[str, ...]
-    files: tuple[DataFile, ...]
+    files: tuple[DataFile, ...] = ()
+    drawn: tuple[tuple[str, int], ...] = ()
 
 
 def _idx(hosts: tuple[str, ...], *rows: tuple[str, int, str, str]) -> tuple[DataFile, ...]:
@@ -116,7 +120,16 @@ FASHION_MNIST = DataSet(
     ),
 )  # fmt: skip
 
-ROWS: dict[str, DataSet] = {row.name: row for row in (MNIST, FASHION_MNIST)}
+XO = DataSet(
+    name="xo",
+    title="X's and O's: 1,600 pictures of 9 x 9, black and white, drawn by zoo",
+    source="after Rohrer 2016, How do Convolutional Neural Networks work?",
+    licence="Apache-2.0",
+    classes=("O", "X"),
+    drawn=(("train", 600), ("val", 200)),
+)
+
+ROWS: dict[str, DataSet] = {row.name: row for row in (MNIST, FASHION_MNIST, XO)}
 
 
 def holding(sha256: str) -> DataSet | None:

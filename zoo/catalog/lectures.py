@@ -1,4 +1,4 @@
-"""Small networks for grey pictures of 28 x 28: what lectures begin with, and what came before them.
+"""Small networks for small grey pictures: what lectures begin with, and what came before them.
 
 They have no published weights and train from scratch in minutes. What a row's variants change is
 said at the head of its file in zoo/models.
@@ -6,15 +6,18 @@ said at the head of its file in zoo/models.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from zoo.catalog.spec import ModelSpec, Preprocess
+from zoo.catalog.spec import Knob, ModelSpec, Preprocess
 
 _GREY_28 = Preprocess(size=28, crop=1.0, channels=1, mean=(0.0,), std=(1.0,))
 _FROM_BLACK_28 = Preprocess(size=28, crop=1.0, channels=1, mean=(0.5,), std=(0.5,))
 
-_NORM = ("norm", ("none", "batch", "layer"))
-_DROPOUT: tuple[str, tuple[str, ...]] = ("dropout", ())
+_NORM = Knob("norm", ("none", "batch", "layer"))
+_DROPOUT = Knob("dropout", default=0.0)
+_ACTIVATION = Knob("activation", ("relu", "sigmoid", "tanh", "softplus"))
+_INITIAL = Knob("initial", ("he", "glorot", "normal"))
 _LECTURE = "Görner 2017, TensorFlow and Deep Learning without a PhD"
 
 
@@ -51,11 +54,28 @@ MLP = _row(
     head="fc5",
     note="five dense layers: 784-200-100-60-30-10",
     variants=(
-        ("activation", ("relu", "sigmoid", "tanh", "softplus")),
+        _ACTIVATION,
         _NORM,
         _DROPOUT,
-        ("initial", ("he", "normal")),
+        _INITIAL,
     ),
+)
+
+XO = _row(
+    "xo",
+    "xo.xo",
+    paper="Rohrer 2016, How do Convolutional Neural Networks work?",
+    year=2016,
+    params=56,
+    macs=1_347,
+    activations=1_500,
+    num_classes=2,
+    preprocess=replace(_FROM_BLACK_28, size=9),
+    stages=("conv1", "act1", "pool1", "pool2", "flatten", "fc"),
+    cut="pool2",
+    head="fc",
+    note="three filters of 3 x 3 tell an X from an O; `zoo train xo` draws its data",
+    variants=(Knob("initial", ("random", "lecture")),),
 )
 
 CNN = _row(
@@ -70,10 +90,22 @@ CNN = _row(
         *("conv1", "act1", "pool1", "conv2", "act2", "pool2"),
         *("flatten", "fc1", "act3", "dropout", "fc2"),
     ),
-    cut="pool2",
+    cut="flatten",  # behind the last of the layers, however many there are
     head="fc2",
     note="32 and 64 detectors of 5 x 5, 1024 dense units",
-    variants=(_NORM, _DROPOUT),
+    variants=(
+        Knob("kernels", most=512, several=True, default="32,64"),
+        Knob("kernel", most=28, several=True, default="5"),
+        Knob("padding", ("same", "valid")),
+        Knob("stride", most=28, several=True, default="1"),
+        Knob("window", most=28, several=True, default="2"),
+        Knob("pooling", ("max", "average")),
+        _ACTIVATION,
+        Knob("dense", most=8192, default=1024),
+        _NORM,
+        replace(_DROPOUT, default=0.4),
+        _INITIAL,
+    ),
 )
 
 
@@ -116,7 +148,7 @@ DANNET = _row(
     head="fc2",
     preprocess=_FROM_BLACK_28,
     note="one column of the paper's 35: 29x29-20C4-MP2-40C5-MP3-150N-10N",
-    variants=(("activation", ("tanh", "relu")), _DROPOUT),
+    variants=(Knob("activation", ("tanh", "relu")), _DROPOUT),
 )
 
 RNN = _row(
@@ -158,6 +190,7 @@ _MIRROR: dict[str, Any] = {
     "head": "",
     "code": "bottleneck",
     "task": "reconstruct",
+    "variants": (Knob("code", most=784, default=32),),
 }
 
 AUTOENCODERS = (
@@ -196,6 +229,7 @@ AUTOENCODERS = (
 LECTURES: tuple[ModelSpec, ...] = (
     PERCEPTRON,
     MLP,
+    XO,
     *LOCALS,
     CNN,
     DANNET,

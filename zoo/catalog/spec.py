@@ -88,6 +88,37 @@ def published_name(name: str, published: Published) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Knob:
+    """One thing that a builder can be asked to do otherwise; `name` is its keyword.
+
+    choices: words, the default first. most: without choices, the largest of the whole numbers from
+    1 on; 0: a number from 0 to below 1. several: one of them or some with commas, as text.
+    """
+
+    name: str
+    choices: tuple[str, ...] = ()
+    most: int = 0
+    several: bool = False
+    default: str | float = ""
+
+    @property
+    def usual(self) -> str | float:
+        """Return the value where nothing is asked for."""
+        return self.choices[0] if self.choices else self.default
+
+    @property
+    def wanted(self) -> str:
+        """Return in words what its value is."""
+        if self.choices:
+            return f"one of: {', '.join(self.choices)}"
+        if not self.most:
+            return "a number from 0 to below 1"
+        if self.several:
+            return f"whole numbers from 1 to {self.most:,}, as 2 or 2,1"
+        return f"a whole number from 1 to {self.most:,}"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """One row of the catalogue.
 
@@ -105,8 +136,7 @@ class ModelSpec:
     called in published files: pairs of a prefix here and the prefix there, see `published_name`.
     task: `reconstruct` is an autoencoder: its chain gives values in [0, 1] in the shape of its
     input, `code` names the last stage of its encoder, `cut` is that stage, and `head` is empty.
-    variants: what the builder can be asked to do otherwise, as (keyword, choices), the default
-    first; a keyword without choices takes a number from 0 to below 1 (dropout).
+    variants: what the builder can be asked to do otherwise.
     auxiliary: dotted path of a function `(chain, num_classes) -> chain` that adds the stages
     which exist in training only (`zoo.models.auxiliary`).
     """
@@ -129,7 +159,7 @@ class ModelSpec:
     note: str = ""
     task: Task = "classify"
     code: str = ""
-    variants: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    variants: tuple[Knob, ...] = ()
     auxiliary: str = ""
     activations: int = 0
 

@@ -24,6 +24,7 @@ from zoo.cli import (
     distill,
     embed,
     evaluate,
+    explain,
     export,
     finetune,
     info,
@@ -58,9 +59,9 @@ app = typer.Typer(
 )
 COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., object]]] = {
     "Look": {
-        "list": list_models.command, "info": info.command, "compare": compare.command,
-        "bench": bench.command, "demo": demo.command, "runs": runs.command,
-        "recipes": recipes.command,
+        "list": list_models.command, "info": info.command, "explain": explain.command,
+        "runs": runs.command, "compare": compare.command, "recipes": recipes.command,
+        "bench": bench.command, "demo": demo.command,
     },
     "Train": {
         "finetune": finetune.command, "train": train.command, "rank": rank.command,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo import catalog
 from zoo.catalog import ModelSpec
-from zoo.cli import info_file
+from zoo.cli import info_file, info_svg
 from zoo.cli.console import out, print_json, table
 from zoo.cli.list_models import accuracy, record, size, weights_record
-from zoo.cli.options import flag, network, options, shared
+from zoo.cli.options import NETWORK, flag, network, options, shared
 from zoo.errors import RunError, UsageError
 from zoo.text import short
 
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Flags:
     model: str = network("A model, torchvision/NAME, timm/NAME, a run folder or an .onnx file.")
+    variant: list[str] | None = flag(
+        "Show this variant of a model, as kernels=16,32; give it again for another choice.", NETWORK
+    )
     classes: bool = flag("Print the classes of its weights, in order.", default=False)
+    svg: Path | None = flag("Draw its chain of stages, with the cut, into this file, as net.svg.")
     json: bool = shared("json")
 
 
@@ -33,26 +38,43 @@ def command(flags: Flags) -> None:
     For a run folder or an exported file: what it was trained from, and how good it is.
     """
     name = flags.model
+    if flags.variant and (name.lower().endswith(".onnx") or os.path.isdir(name)):
+        raise UsageError(
+            f"--variant {flags.variant[0]} for {name}: a network that is trained is what it is",
+            "leave it out, or give a model of `zoo list`",
+        )
+    if flags.svg is not None:
+        info_svg.check(name, flags.svg)
     if name.lower().endswith(".onnx"):
         info_file.show_onnx(name, flags.classes, flags.json)
-    elif os.path.exists(os.path.join(name, "run.json")) or (
-        os.path.isdir(name) and name not in catalog.ROWS
-    ):
+    elif _is_run(name) and flags.svg is not None:
+        info_svg.draw_run(name, flags.svg)
+        out(flags.svg)
+    elif _is_run(name):
         info_file.show_run(name, flags.classes, flags.json)
     else:
         _show_model(name, flags)
 
 
+def _is_run(name: str) -> bool:
+    named = os.path.isdir(name) and name not in catalog.ROWS
+    return named or os.path.exists(os.path.join(name, "run.json"))
+
+
 def _show_model(name: str, flags: Flags) -> None:
     if not catalog.of_library(name):
         _check_name(name)
-    from zoo import models
+    from zoo import models, recipe
 
     spec = models.resolve(name)
     if flags.classes:
         _show_classes(spec, flags.json)
         return
-    stages = models.describe(models.build(spec), spec)
+    spec, stages = _described(spec, recipe.variants(flags.variant or ()))
+    if flags.svg is not None:
+        info_svg.draw(flags.svg, spec.name, stages, spec.preprocess, spec.cut)
+        out(flags.svg)
+        return
     if flags.json:
         placed = [{**weights_record(one), "path": _path(one)} for one in spec.weights]
         print_json(
@@ -63,6 +85,19 @@ def _show_model(name: str, flags: Flags) -> None:
                    _about(spec))  # fmt: skip
     parts = (_stage_table(spec, stages), _variants(spec), _weights_table(spec), _origins(spec))
     out("\n" + "\n\n".join("\n".join(part) for part in parts if part))
+
+
+def _described(spec: ModelSpec, asked: dict[str, str | float]) -> tuple[ModelSpec, list[StageInfo]]:
+    """Return the stages of a variant of a model, and the row with what they count."""
+    from zoo import models
+
+    variant = catalog.check_variant(spec, asked)
+    stages = models.describe(models.build(spec, variant=variant), spec)
+    if not variant:
+        return spec, stages
+    sums = {name: sum(getattr(one, name) for one in stages) for name in ("params", "macs")}
+    peak, names = max(one.activations for one in stages), tuple(one.name for one in stages)
+    return replace(spec, **sums, activations=peak, stages=names), stages
 
 
 def _check_name(name: str) -> None:
@@ -159,10 +194,10 @@ def _describe_memory(spec: ModelSpec) -> str:
 def _variants(spec: ModelSpec) -> list[str]:
     """Return what can be chosen of the network; the first choice is the row's."""
     rows = [
-        (name, ", ".join(choices) if choices else "a number from 0 to below 1")
-        for name, choices in spec.variants
+        (f"{knob.name}={knob.usual}", knob.wanted.removeprefix("one of: "))
+        for knob in spec.variants
     ]
-    return table(rows, ("variant", "choices, the default first")) if rows else []
+    return table(rows, ("--variant", "or else")) if rows else []
 
 
 def _stage_table(spec: ModelSpec, stages: list[StageInfo]) -> list[str]:

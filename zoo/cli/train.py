@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from zoo.catalog import ROWS
+from zoo.catalog.datasets import ROWS as DATA_SETS
 from zoo.cli import flags
 from zoo.errors import RecipeError
 
@@ -57,5 +58,7 @@ def from_scratch(given: dict[str, object], file: Path | None) -> dict[str, objec
             f"{file} says task = '{base['task']}', {row.name} can only {row.task}",
             "leave task out: the network says what it learns",
         )
-    task = {} if row.task == "classify" else {"task": row.task}
-    return given | {"freeze": False, "weights": "none", **task}
+    more: dict[str, object] = {} if row.task == "classify" else {"task": row.task}
+    if row.name in DATA_SETS and "data" not in base:  # `zoo train xo` learns the set of its name
+        more |= {"data": row.name}
+    return {**more, **given, "freeze": False, "weights": "none"}

@@ -10,10 +10,7 @@ The task is honest: validation pictures are in families of typefaces that traini
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter, ImageFont
 
+from zoo.data.drawn import write_pictures
 from zoo.errors import DataError
-from zoo.watch import check, undoing
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # Names of font files. The families of the two lists are different ones.
@@ -33,6 +30,7 @@ TRAIN_TYPEFACES = (
 )  # fmt: skip
 TEST_TYPEFACES = ("cmr10", "cmss10", "cmtt10", "cmb10", "cmti10")
 
+BEYOND = 1_000_000  # numbers of pictures that are in no split
 _CAP, _SIDE = 64, 144  # pixels: the height of an H, and the side of the picture that holds a glyph
 
 
@@ -101,12 +99,15 @@ def write_split(
     counts = {}
     for split, typefaces in (("train", TRAIN_TYPEFACES), ("val", TEST_TYPEFACES)):
         pictures = (
-            (f"{character}/{number:04d}-{typeface}.png", character, typeface, number)
+            (
+                f"{character}/{number:04d}-{typeface}.png",
+                draw(character, typeface, seed, number),
+            )
             for character in characters
             for number in range(per_class[split])
             for typeface in (typefaces[number % len(typefaces)],)
         )
-        counts[split] = _write(folder / split, pictures, seed)
+        counts[split] = write_pictures(folder / split, pictures)
     return counts
 
 
@@ -118,37 +119,17 @@ def write_unlabelled(folder: Path, characters: str, count: int, seed: int) -> di
     """
     key = hashlib.blake2b(f"{seed}/unlabelled/{characters}".encode(), digest_size=16).digest()
     order = np.random.default_rng(int.from_bytes(key)).permutation(count)
-    pictures = [
+    truth = {f"{at:04d}.png": n for at, n in enumerate(order.tolist())}
+    pictures = (
         (
-            f"{position:04d}.png",
-            characters[number % len(characters)],
-            TEST_TYPEFACES[number // len(characters) % len(TEST_TYPEFACES)],
-            1_000_000 + number,
+            name,
+            draw(characters[n % len(characters)], _test_typeface(n, characters), seed, BEYOND + n),
         )
-        for position, number in enumerate(order.tolist())
-    ]
-    _write(folder, pictures, seed)
-    return {name: character for name, character, _, _ in pictures}
+        for name, n in truth.items()
+    )
+    write_pictures(folder, pictures)
+    return {name: characters[n % len(characters)] for name, n in truth.items()}
 
 
-def _write(folder: Path, pictures: Iterable[tuple[str, str, str, int]], seed: int) -> int:
-    """Draw into a hidden folder beside `folder`, then rename it; how many were written."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} is already there", "name a folder that does not exist yet")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    count = 0
-    with ExitStack() as removing:
-        removing.callback(shutil.rmtree, partial, ignore_errors=True)
-        removing.enter_context(undoing(lambda: shutil.rmtree(partial)))
-        partial.mkdir(parents=True)
-        for name, character, typeface, number in pictures:
-            check()
-            path = partial / name
-            if not path.parent.is_dir():
-                path.parent.mkdir()
-            draw(character, typeface, seed, number).save(path, compress_level=1)
-            count += 1
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
-    return count
+def _test_typeface(number: int, characters: str) -> str:
+    return TEST_TYPEFACES[number // len(characters) % len(TEST_TYPEFACES)]

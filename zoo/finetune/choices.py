@@ -145,6 +145,7 @@ def solver_of(recipe: Recipe, linear: bool, kept: bool) -> Choice[str]:
         return _computed(recipe, _whats_missing(recipe, linear, kept) if not linear or not kept
                          or recipe.task != "classify" else "")  # fmt: skip
     able = linear and kept and recipe.task == "classify" and recipe.balance != "sampler"
+    able = able and recipe.loss in ("auto", "cross_entropy")
     if recipe.optimizer == "lbfgs" and not able:
         raise UsageError(
             "--solver lbfgs finds the optimum of a linear head on kept features, "
@@ -169,7 +170,7 @@ def _computed(recipe: Recipe, missing: str) -> Choice[str]:
             f"{missing or 'everything is trained'}",
             "leave the other settings out, or use --head linear or mlp:512",
         )
-    idle = ("optimizer", "penalty", "label_smoothing", *_OF_STEPS)
+    idle = ("optimizer", "penalty", "label_smoothing", "loss", *_OF_STEPS)
     named = [name for name in idle if getattr(recipe, name) != default(name)]
     named += ["balance"] * (recipe.balance not in ("auto", "none"))
     if named:
@@ -224,6 +225,8 @@ def _whats_missing(recipe: Recipe, linear: bool, kept: bool) -> str:
         return f"the task is {recipe.task}"
     if not linear:
         return "more than a linear head is trained"
+    if kept and recipe.loss not in ("auto", "cross_entropy"):
+        return f"--loss {recipe.loss} is not the one that it is the optimum of: cross_entropy"
     return "no features are kept" if not kept else "the sampler draws anew in each epoch"
 
 

@@ -60,6 +60,7 @@ def lines(plan: Plan) -> list[Line]:
         *([Line("engine", plan.engine, reasons["engine"])] if plan.cut.name else []),
         Line("precision", place.precision, _about_precision(plan)),
         _about_training(plan),
+        *_about_loss(plan.recipe),
         *([Line("head rows", "", reasons["rows"])] if reasons["rows"] else []),
         Line("kept", KEPT[plan.best], reasons["best"]),
         *([Line("balance", plan.balance, reasons["balance"])] if by_class else []),
@@ -72,6 +73,23 @@ def _about_mirrors(plan: Plan) -> list[Line]:
     if plan.recipe.flip or plan.views == 1:
         return []
     return [Line("mirrored", "no", plan.reasons["flip"])]
+
+
+_LOSSES = {  # of classes, beside cross-entropy
+    "mse": "of the softmax, summed over the classes (the Brier score); the probability that is "
+    "written is that softmax, with a temperature",
+    "mae": "of the softmax, summed over the classes: it rewards 0 and 1, so the probability that "
+    "is written is too sure but for its temperature",
+    "bce": "a yes or no for each class, by its own sigmoid; the probability that is written is "
+    "still the softmax of the scores, with a temperature",
+}
+
+
+def _about_loss(recipe: Recipe) -> list[Line]:
+    """Return what is minimised in the place of cross-entropy, and what a probability is then."""
+    if recipe.task != "classify" or recipe.loss not in _LOSSES:
+        return []
+    return [Line("loss", recipe.loss, _LOSSES[recipe.loss])]
 
 
 def _about_evidence(recipe: Recipe) -> list[Line]:

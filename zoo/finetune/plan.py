@@ -192,9 +192,11 @@ def _photos_of(recipe: Recipe, progress: Progress | None) -> DatasetIndex:
     """Return the photos, once everything is checked that takes neither torch nor the weights."""
     if not catalog.of_library(recipe.model):
         row = catalog.find(recipe.model)
-        catalog.check_variant(row, recipe.variant)
+        variant = catalog.check_variant(row, recipe.variant)
         checks.check_task(recipe, row)
-        weights.choose(row, recipe.weights)
+        chosen = weights.choose(row, recipe.weights)
+        if isinstance(chosen, catalog.Weights):
+            catalog.check_published(row, variant, chosen.tag)
     else:
         catalog.library_name(recipe.model)
         if recipe.weights is not None:

@@ -7,6 +7,7 @@ GoogLeNet from a truncated normal, which is many times slower, and the dense lay
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from torch import nn
 
@@ -33,6 +34,39 @@ def he_forward_(chain: nn.Sequential) -> nn.Sequential:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return chain
+
+
+def glorot_(chain: nn.Sequential) -> nn.Sequential:
+    """Draw convolutions and dense layers for sigmoids and tanh; biases start at 0.
+
+    Between what keeps the size of the signal on its way out and of the gradient on its way back
+    (Glorot, Bengio 2010, "Understanding the Difficulty of Training Deep Feedforward Neural
+    Networks", AISTATS, eq. 12, as a normal distribution).
+    """
+    for module in chain.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return chain
+
+
+def truncated_(chain: nn.Sequential) -> nn.Sequential:
+    """Draw convolutions and dense layers as the lecture of `perceptron.py` does."""
+    for module in chain.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.1, a=-0.2, b=0.2)
+            if module.bias is not None:
+                nn.init.constant_(module.bias, 0.1)
+    return chain
+
+
+# What `initial` of the lectures' networks chooses from.
+INITIAL: dict[str, Callable[[nn.Sequential], nn.Sequential]] = {
+    "he": he_forward_,
+    "glorot": glorot_,
+    "normal": truncated_,
+}
 
 
 def _inputs(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> float:

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from torch import nn
 
 from zoo.models.choices import ACTIVATIONS, FEATURE_NORMS
-from zoo.models.initial import he_forward_
+from zoo.models.initial import INITIAL
 
 WIDTHS = (784, 200, 100, 60, 30)
 
@@ -42,7 +42,7 @@ def mlp(
     """Five dense layers: N 1 28 28 grey values in, N K class scores out.
 
     activation: relu, sigmoid, tanh or softplus. norm: none, batch or layer, before each
-    activation. dropout: after each. initial: he or normal, as the head of the file says.
+    activation. dropout: after each. initial: he, glorot or normal, see `initial.py`.
     """
     stages: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())  # N 784
     for number, width in enumerate(WIDTHS[1:], start=1):
@@ -53,14 +53,4 @@ def mlp(
         if dropout:
             stages[f"dropout{number}"] = nn.Dropout(dropout)
     stages["fc5"] = nn.Linear(WIDTHS[-1], num_classes)  #               N K
-    chain = nn.Sequential(stages)
-    return he_forward_(chain) if initial == "he" else truncated_(chain)
-
-
-def truncated_(chain: nn.Sequential) -> nn.Sequential:
-    """Draw the dense layers as the lecture does."""
-    for module in chain.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.1, a=-0.2, b=0.2)
-            nn.init.constant_(module.bias, 0.1)
-    return chain
+    return INITIAL[initial](nn.Sequential(stages))

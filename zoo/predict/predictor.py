@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from zoo import catalog, device
 from zoo.catalog import Preprocess
-from zoo.data.preprocess import normalise
+from zoo.data.preprocess import framed, normalise
 from zoo.data.samples import evenly
-from zoo.data.views import framed_view, numbered_view, plain_view
+from zoo.data.views import numbered_view, plain_view
 from zoo.engine import Array
 from zoo.engine.select import choose_for_network
 from zoo.errors import ConversionError, InputError, RunError, UsageError, WriteError
@@ -97,7 +97,7 @@ def open_predictor(
         about += f"; the mean over {how.views} views"
     ours = ready.engine, asked.classes, load, True, about, asked.threshold
     view = partial(numbered_view, preprocess=preprocess, flip=flip)
-    return Predictor(*ours, how.views, view, width)
+    return Predictor(*ours, how.views, view, width, preprocess)
 
 
 def open_network(
@@ -204,15 +204,24 @@ def _exported(name: str, how: Opening) -> Predictor:
     preprocess, logits = model.preprocess, model.input == "tensor"
     must_normalise(preprocess, name)
 
+    def prepare(pixels: Array) -> Array:
+        return normalise(pixels, preprocess) if logits else framed(pixels, preprocess)
+
     def load(file: str) -> Array:
-        if logits:
-            return normalise(plain_view(file, preprocess), preprocess)
-        return framed_view(file, preprocess)
+        return prepare(plain_view(file, preprocess))
 
     away = how.features and model.distance_limit is not None
     engine, about = OnnxEngine(model, cores(), away), f"{model.name}, no torch"
     return Predictor(
-        engine, model.classes, load, logits, about, model.threshold, features=int(away)
+        engine,
+        model.classes,
+        load,
+        logits,
+        about,
+        model.threshold,
+        features=int(away),
+        preprocess=preprocess,
+        prepare=prepare,
     )
 
 

@@ -78,6 +78,13 @@ def open_reconstructor(folder: str, device: str = "auto", *, trusts: bool = Fals
     """Return the Reconstructor of an autoencoder's run. Raises UsageError for a classifier's."""
     from zoo.engine.torch import TorchEngine
 
+    must_reconstruct(folder)
+    net, place, text = open_network(folder, Opening(device=device, trusts=trusts))
+    return Reconstructor(TorchEngine(net.chain, net.preprocess, place), net.preprocess, text)
+
+
+def must_reconstruct(folder: str) -> None:
+    """Raises UsageError for the run of a classifier."""
     about = Run.open(Path(folder)).finished().record
     if about.get("task", "classify") != "reconstruct":
         raise UsageError(
@@ -86,8 +93,6 @@ def open_reconstructor(folder: str, device: str = "auto", *, trusts: bool = Fals
             f"`zoo embed {folder} FOLDER` writes what it makes of each picture; "
             "`zoo train autoencoder PHOTOS` makes a run that reconstructs",
         )
-    net, place, text = open_network(folder, Opening(device=device, trusts=trusts))
-    return Reconstructor(TorchEngine(net.chain, net.preprocess, place), net.preprocess, text)
 
 
 def to_pixels(values: Array, preprocess: Preprocess) -> Array:

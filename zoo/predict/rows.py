@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from zoo.catalog import Preprocess
 from zoo.engine import Array, Engine
 from zoo.engine.pipeline import answers
 from zoo.errors import ImageError, InputError
@@ -49,6 +50,10 @@ class Prediction:
         return tuple(name for name, _ in self.reached)
 
 
+def _as_they_are(pixels: Array) -> Array:
+    return pixels
+
+
 @dataclass(frozen=True, slots=True)
 class Predictor:
     """An engine that gives class scores, and what stands before and behind it.
@@ -56,7 +61,8 @@ class Predictor:
     load: a file to the engine's uint8 (or float) array. logits: whether softmax is still to come,
     or the sigmoid. threshold: of a multi-label network, whose classes are told one by one. views:
     how many each picture is asked by, view: one of them by its number. features: how many numbers
-    the engine gives of a picture before its class scores.
+    the engine gives of a picture before its class scores. preprocess, prepare: `load` in its two
+    halves, from a file to uint8 S S C and from there to the engine's array.
     """
 
     engine: Engine
@@ -68,6 +74,8 @@ class Predictor:
     views: int = 1
     view: Callable[[str, int], Array] | None = None
     features: int = 0
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    prepare: Callable[[Array], Array] = _as_they_are
 
     def __post_init__(self) -> None:
         """Raises InputError for a threshold that is no probability."""

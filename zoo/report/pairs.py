@@ -1,5 +1,7 @@
 """A folder of pairs, two pictures side by side, with a sheet of them and a table of errors.
 
+Or of single pictures, as they came out of a code, with their table.
+
 The folder appears when it is complete: all is written into one beside it with a name of its own.
 """
 
@@ -25,6 +27,7 @@ GAP = 4
 ON_SHEET = 144  # pairs
 PAPER = 128  # the grey around them
 COLUMNS = ("path", "status", "mse", "mae", "pair", "error")
+SINGLE = ("path", "status", "picture", "error")
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -32,10 +35,10 @@ Array = np.ndarray[Any, np.dtype[np.uint8]]
 class PairFolder:
     """The folder while it is made; `pairs` counts what is in it."""
 
-    def __init__(self, folder: Path, table: IO[str]) -> None:
-        self.folder, self.table = folder, table
+    def __init__(self, folder: Path, table: IO[str], columns: tuple[str, ...]) -> None:
+        self.folder, self.table, self.columns = folder, table, columns
         self.pairs = 0
-        self.taken = {"sheet", "errors"}
+        self.taken = {"sheet", "errors", "pictures"}
         self.tiles: list[Image.Image] = []
 
     def add(
@@ -52,8 +55,20 @@ class PairFolder:
                 self.tiles.append(pair)
         self.table.write(csv_line((path, "ok", f"{mse:.6g}", f"{mae:.6g}", name, "")))
 
+    def add_single(self, path: str, pixels: Array, *, draw: bool) -> None:
+        """Add a row to the table, and the picture, pixel by pixel, where wanted."""
+        name = ""
+        if draw:
+            name = self.name(path) + ".png"
+            _enlarged(pixels, 1).save(self.folder / name)
+            self.pairs += 1
+            if len(self.tiles) < ON_SHEET:
+                self.tiles.append(_enlarged(pixels, max(1, SIDE // max(pixels.shape[:2]))))
+        self.table.write(csv_line((path, "ok", name, "")))
+
     def add_error(self, path: str, error: str) -> None:
-        self.table.write(csv_line((path, "error", "", "", "", error)))
+        nothing = [""] * (len(self.columns) - 3)
+        self.table.write(csv_line((path, "error", *nothing, error)))
 
     def name(self, path: str) -> str:
         """Return the path, or its last part if it is absolute, as a file's name of its own."""
@@ -69,15 +84,19 @@ class PairFolder:
 
 
 @contextmanager
-def pair_folder(path: Path) -> Iterator[PairFolder]:
-    """Make a folder that appears whole, or not at all. Raises RunError where there is one."""
+def pair_folder(path: Path, columns: tuple[str, ...] = COLUMNS) -> Iterator[PairFolder]:
+    """Make a folder that appears whole, or not at all. Raises RunError where there is one.
+
+    columns: COLUMNS for pairs and errors.csv, SINGLE for pictures and pictures.csv.
+    """
     refuse(path)
     temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.partial")
     with unfinished(temporary), writing(path):
         temporary.mkdir(parents=True)
-        with open(temporary / "errors.csv", "w", newline="", encoding="utf-8") as file:
-            file.write(csv_line(COLUMNS))
-            made = PairFolder(temporary, file)
+        table = "errors.csv" if columns == COLUMNS else "pictures.csv"
+        with open(temporary / table, "w", newline="", encoding="utf-8") as file:
+            file.write(csv_line(columns))
+            made = PairFolder(temporary, file, columns)
             yield made
             file.flush()
             os.fsync(file.fileno())

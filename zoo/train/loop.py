@@ -18,7 +18,7 @@ from zoo.device import autocast
 from zoo.metrics import Array
 from zoo.train.batches import EVAL_BATCH, Batches, order, parts, steps
 from zoo.train.distributed import SINGLE, Ranks
-from zoo.train.losses import LOSSES
+from zoo.train.losses import loss_of
 from zoo.train.optimizers import Optimizer
 from zoo.train.param_groups import fresh_starts, param_groups
 from zoo.train.records import Epoch, LoopSettings, Scores, Training, TrainState
@@ -60,7 +60,7 @@ class Loop:
             Optimizer(settings.optimizer, param_groups(model, settings), settings.momentum),
             TrainState(epoch=settings.first),
         )
-        self.loss = LOSSES[settings.task](settings, batches, device)
+        self.loss = loss_of(settings)(settings, batches, device)
         self.step = Step(self.training, self.loss, settings, ranks)
         self.keep()
 
@@ -264,7 +264,7 @@ class Loop:
         if not self.ranks.main or (batches := self.batches.on_test()) is None:
             return None
         with autocast(self.device, self.settings.bf16):
-            loss = LOSSES[self.settings.task](self.settings, batches, self.device)
+            loss = loss_of(self.settings)(self.settings, batches, self.device)
             return loss.evaluate(self.training.averaged, batches)
 
     def restore_best(self) -> None:

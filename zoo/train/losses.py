@@ -79,12 +79,57 @@ class CrossEntropy(_OfLabels):
         return float(self.class_weights[self.labels[rows.tolist()]].sum())
 
     def evaluate(self, model: nn.Module, batches: Batches) -> Scores:
-        from torch.nn.functional import cross_entropy
-
         scores = self.outputs(model, batches)
         outputs = np.asarray(scores.cpu().numpy())
         found = report(outputs.argmax(axis=1), batches.val_labels, self.classes)
-        return Scores(float(cross_entropy(scores, self.val_labels)), found, outputs=outputs)
+        return Scores(self.of_val(scores), found, outputs=outputs)
+
+    def of_val(self, scores: torch.Tensor) -> float:
+        """Return the loss of the validation photos, without weights and smoothing."""
+        from torch.nn.functional import cross_entropy
+
+        return float(cross_entropy(scores, self.val_labels))
+
+
+class OfOneHot(CrossEntropy):
+    """mse, mae or bce of each photo's probabilities against its class's one and the others' zeros.
+
+    mse and mae are of the softmax: the square is the Brier score (Brier 1950, "Verification of
+    Forecasts Expressed in Terms of Probability"), and |p - y| is 2 (1 - p of the class), whose
+    gradient is small where a class is hardly seen yet. bce is of a sigmoid for each class by itself
+    (Beyer et al. 2020, "Are we done with ImageNet?", arXiv:2006.07159, section 5.2). All are sums
+    over the classes. class_weights multiply the whole loss of a photo, label_smoothing spreads its
+    share over all classes.
+    """
+
+    def __init__(self, settings: LoopSettings, batches: Batches, device: torch.device) -> None:
+        super().__init__(settings, batches, device)
+        self.name = settings.loss
+
+    def each(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each photo: N K scores and N K targets in, N out."""
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        if self.name == "bce":
+            return binary_cross_entropy_with_logits(outputs, targets, reduction="none").sum(1)
+        rest = outputs.softmax(1) - targets
+        return (rest.square() if self.name == "mse" else rest.abs()).sum(1)
+
+    def one_hot(self, labels: torch.Tensor) -> torch.Tensor:
+        from torch.nn.functional import one_hot
+
+        return one_hot(labels, len(self.classes)).float()
+
+    def mean(self, outputs: torch.Tensor, inputs: torch.Tensor, rows: Array) -> torch.Tensor:
+        labels, weights = self.labels[rows.tolist()], self.class_weights
+        targets = self.one_hot(labels) * (1 - self.smoothing) + self.smoothing / len(self.classes)
+        losses = self.each(outputs, targets)
+        if weights is None:
+            return losses.mean()
+        return (weights[labels] * losses).sum() / weights[labels].sum()
+
+    def of_val(self, scores: torch.Tensor) -> float:
+        return float(self.each(scores, self.one_hot(self.val_labels)).mean())
 
 
 class Distillation(CrossEntropy):
@@ -175,6 +220,13 @@ class Reconstruction(Loss):
                 count += len(inputs)
         loss, mse, mae = (sums / count).tolist()
         return Scores(loss, mse=mse, mae=mae)
+
+
+def loss_of(settings: LoopSettings) -> type[Loss]:
+    """Return the kind of loss that a training has."""
+    if settings.task == "classify" and settings.loss not in ("auto", "cross_entropy"):
+        return OfOneHot
+    return LOSSES[settings.task]
 
 
 LOSSES: dict[str, type[Loss]] = {

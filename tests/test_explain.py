@@ -1,0 +1,248 @@
+"""What a network looks at: maps, fields, patches and dreams."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from kit import Here, names
+from PIL import Image
+
+from zoo import network
+from zoo.errors import UnknownStage, UsageError
+from zoo.explain import filters, occlusion, places, saliency
+
+SEED = np.random.default_rng(0)
+
+
+def noise(net: network.Network, count: int = 2) -> np.ndarray:
+    side, channels = net.preprocess.size, net.preprocess.channels
+    return SEED.integers(0, 255, (count, side, side, channels), np.uint8)
+
+
+def test_gradcam_of_a_mean_and_a_linear_layer_is_the_class_activation_map() -> None:
+    """There the gradient is the head's row over the number of places (Zhou et al. 2016)."""
+    net = network.untrained("resnet18", 5)
+    pixels = noise(net)
+    found = saliency.gradcam(net, pixels, [3, 1])
+    assert found.stage == "layer4"
+    assert found.maps.shape == (2, 224, 224)
+    assert found.maps.dtype == np.float32
+    tapped = places.tap(net)
+    pictures = np.stack([saliency.normalise(one, net.preprocess) for one in pixels])
+    with torch.inference_mode():
+        maps = tapped.first(torch.from_numpy(pictures))
+        rows = net.chain.get_submodule("fc").weight[[3, 1]]
+        cam = torch.einsum("nchw,nc->nhw", maps, rows).relu()[:, None]
+        cam = torch.nn.functional.interpolate(cam, (224, 224), mode="bilinear")[:, 0]
+    cam = cam / cam.amax((1, 2), keepdim=True)
+    np.testing.assert_allclose(found.maps, cam.numpy(), atol=1e-4)
+
+
+def test_maps_lie_between_0_and_1_and_the_answered_class_is_taken() -> None:
+    net = network.untrained("lenet")
+    pixels = noise(net, 3)
+    found = saliency.gradcam(net, pixels)
+    assert found.classes == tuple(found.scores.argmax(1))
+    assert found.maps.min() >= 0
+    assert all(top in (0, pytest.approx(1)) for top in found.maps.max((1, 2)))
+
+
+def test_a_gradient_leaves_the_network_as_it_was() -> None:
+    net = network.untrained("lenet")
+    before = {name: one.clone() for name, one in net.chain.state_dict().items()}
+    saliency.gradcam(net, noise(net))
+    assert all(torch.equal(before[name], one) for name, one in net.chain.state_dict().items())
+    assert all(one.grad is None and one.requires_grad for one in net.chain.parameters())
+
+
+@pytest.mark.parametrize(
+    ("shape", "side", "said"),
+    [
+        ((512, 7, 7), 224, places.Grid(7, 7, 512, "CHW")),
+        ((7, 7, 768), 224, places.Grid(7, 7, 768, "HWC")),
+        ((197, 192), 224, places.Grid(14, 14, 192, "tokens", 1)),
+        ((196, 384), 224, places.Grid(14, 14, 384, "tokens")),
+        ((1374, 384), 518, places.Grid(37, 37, 384, "tokens", 5)),
+        ((512, 1, 1), 224, None),
+        ((1000,), 224, None),
+    ],
+)
+def test_places_of_convolutions_windows_and_tokens(
+    shape: tuple[int, ...], side: int, said: places.Grid | None
+) -> None:
+    assert places.grid_of(shape, side) == said
+
+
+def test_a_vit_is_tapped_where_its_patches_still_reach_the_class_token() -> None:
+    net = network.untrained("timm/vit_tiny_patch16_224", 4)
+    tapped = places.tap(net)
+    assert (tapped.stage, tapped.grid.form) == ("blocks.10", "tokens")
+    assert saliency.gradcam(net, noise(net, 1)).maps.max() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["perceptron", "mlp", "rnn", "lstm"])
+def test_a_network_without_places_says_what_there_is_instead(name: str) -> None:
+    with pytest.raises(UnknownStage, match="no stage before its head") as caught:
+        saliency.gradcam(network.untrained(name), np.zeros((1, 28, 28, 1), np.uint8))
+    assert "--occlusion" in caught.value.hint
+
+
+def test_an_autoencoder_knows_no_classes() -> None:
+    with pytest.raises(UsageError, match="knows no classes"):
+        saliency.gradcam(network.untrained("autoencoder"), np.zeros((1, 28, 28, 1), np.uint8))
+
+
+def test_a_stage_that_is_not_there_or_has_no_places_names_one_that_does() -> None:
+    net = network.untrained("resnet18", 3)
+    with pytest.raises(UnknownStage, match="did you mean layer4"):
+        saliency.gradcam(net, noise(net), stage="layer44")
+    with pytest.raises(UnknownStage, match="no places") as caught:
+        saliency.gradcam(net, noise(net), stage="avgpool")
+    assert "layer4" in caught.value.hint
+
+
+# Other pictures.
+
+
+def test_covering_what_a_class_depends_on_is_what_an_occlusion_map_shows() -> None:
+    """The answer is the brightness of one quarter: only there the map is above 0."""
+    pixels = np.full((28, 28, 1), 200, np.uint8)
+
+    def answers(pictures: object) -> np.ndarray:
+        bright = [one[:14, :14].mean() / 255 for one in pictures]  # type: ignore[attr-defined]
+        return np.array([[p, 1 - p] for p in bright], np.float32)
+
+    found = occlusion.occlusion(pixels, 0, answers, 0)
+    assert found.probability == pytest.approx(200 / 255)
+    assert found.without < found.probability
+    assert found.heat.max() == pytest.approx(1)
+    assert found.heat[:10, :10].min() > 0
+    assert found.heat[18:, 18:].max() == 0
+
+
+def test_kernels_are_the_weights_about_a_half() -> None:
+    net = network.untrained("lenet")
+    found = filters.kernels(net)
+    weights = dict(net.chain.named_parameters())[f"{found.layer}.weight"].detach().numpy()
+    assert found.values.shape == (weights.shape[0], *weights.shape[2:], 1)
+    signs = np.sign(found.values[..., 0] - 0.5)
+    assert (signs == np.sign(weights[:, 0])).all()
+    assert filters.kernels(network.untrained("perceptron")).values.shape == (10, 28, 28, 1)
+    with pytest.raises(UsageError, match="no kernels on the picture"):
+        filters.kernels(network.untrained("lstm"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("conv1:6", "it has 6: conv1:0 to conv1:5"), ("conv1:x", "conv1:0"), ("conv9:1", "conv1")],
+)
+def test_a_unit_that_is_not_there_is_told_with_those_that_are(words: str, said: str) -> None:
+    net = network.untrained("lenet")
+    with pytest.raises(UsageError) as caught:
+        filters.unit_of(net, words)
+    assert said in f"{caught.value.what} {caught.value.hint}"
+
+
+# The command.
+
+
+def test_a_photo_that_cannot_be_read_costs_its_own_picture_only(
+    here: Here, run: Path, photos: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "in" / "broken.jpg"
+    broken.parent.mkdir()
+    broken.write_bytes(b"\xff\xd8\xff nothing")
+    good = sorted(photos.rglob("*.png"))[:2] or sorted(photos.rglob("*.jpg"))[:2]
+    place = tmp_path / "why"
+    answer = here("explain", run, good[0], broken, good[1], "-o", place, "--json")
+    assert answer.code == 0, answer.err
+    rows = json.loads(answer.out)["pictures"]
+    assert [row["status"] for row in rows] == ["ok", "error", "ok"]
+    assert rows[1]["path"] == str(broken)
+    for row in (rows[0], rows[2]):
+        (told,) = row["classes"]
+        assert 0 < told["probability"] <= 1
+        with Image.open(row["picture"]) as picture:
+            assert picture.width > 2 * 224
+    assert len(names(place)) == 3  # two and the sheet
+    assert here("explain", run, broken, "-o", tmp_path / "none").code == 2
+
+
+def test_each_class_that_is_asked_for_gets_a_map(
+    here: Here, run: Path, photos: Path, tmp_path: Path
+) -> None:
+    photo = next(photos.rglob("*.*g"))
+    words = ["explain", run, photo, "-o", tmp_path / "a.png", "--json"]
+    answer = here(*words, "--class", "disc", "--class", "stripes")
+    assert answer.code == 0, answer.err
+    (row,) = json.loads(answer.out)["pictures"]
+    assert [one["class"] for one in row["classes"]] == ["disc", "stripes"]
+    assert names(tmp_path) == ["a.png"]
+    wrong = here(*words, "--class", "disk")
+    assert wrong.code == 2
+    assert "did you mean disc" in wrong.err
+
+
+def test_occlusion_of_a_run_and_of_its_exported_file_agree(
+    here: Here, run: Path, exported: Path, photos: Path, tmp_path: Path
+) -> None:
+    told = []
+    for model in (run, exported):
+        words = ["explain", model, photos / "square", "--occlusion", "-o", tmp_path / "o", "--json"]
+        answer = here(*words)
+        assert answer.code == 0, answer.err
+        rows = [row["classes"][0] for row in json.loads(answer.out)["pictures"]]
+        told.append(
+            [(row["class"], row["peak"] and (row["peak"]["x"], row["peak"]["y"])) for row in rows]
+        )
+    assert told[0] == told[1]
+    assert any(peak for _, peak in told[0])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--filters", "--maps", "conv1"], "one thing is drawn at a time"),
+        (["--filters", "--class", "disc"], "has no use for it"),
+        (["--maps", "conv9"], "did you mean"),
+        ([], "no photo to explain"),
+        (["-o", "a.jpg"], "written as PNG"),
+    ],
+)
+def test_words_that_do_not_fit_are_told(
+    here: Here, run: Path, photos: Path, words: list[str], said: str
+) -> None:
+    images = [] if not words else [next(photos.rglob("*.*g"))]
+    answer = here("explain", run, *images, *words)
+    assert answer.code == 2
+    assert said in answer.err
+
+
+def test_an_exported_file_says_that_a_run_is_needed(here: Here, exported: Path) -> None:
+    answer = here("explain", exported, "--filters")
+    assert answer.code == 2
+    assert "has no stages" in answer.err
+    assert "--occlusion" in answer.err
+
+
+def test_maps_and_filters_are_drawn(here: Here, run: Path, photos: Path, tmp_path: Path) -> None:
+    photo = next(photos.rglob("*.*g"))
+    assert here("explain", run, "--filters", "-o", tmp_path / "f.png").code == 0
+    answer = here(
+        "explain", run, photo, "--maps", "conv2", "--count", "4", "-o", tmp_path, "--json"
+    )
+    (row,) = json.loads(answer.out)["pictures"]
+    highest = [one["highest"] for one in row["units"]]
+    assert len(highest) == 4
+    assert highest == sorted(highest, reverse=True)
+
+
+def test_nothing_is_written_beside_the_photos(here: Here, run: Path, tmp_path: Path) -> None:
+    Image.new("L", (32, 32)).save(tmp_path / "a.png")
+    assert here("explain", run, tmp_path, "-o", tmp_path).code == 2
+    assert here("explain", run, tmp_path / "a.png", "-o", tmp_path / "a.png").code == 2
+    assert names(tmp_path) == ["a.png"]

@@ -1,0 +1,316 @@
+"""What `zoo explain` can draw: a table of modes, each a function that yields cards.
+
+A mode gets the flags, the photos and the screen, opens the network in its own way, and yields a
+`Card` for each photo, or for the network where it needs none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.cli.console import Screen, talk
+from zoo.cli.options import NETWORK, argument, flag, network, output, setting, shared
+from zoo.errors import ImageError, UsageError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from zoo.network import Network
+    from zoo.predict.inputs import Input
+    from zoo.predict.rows import Predictor
+    from zoo.report.cards import Card, Panel
+
+    Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+WHAT = "What is drawn"
+BATCH = 16  # photos at a time
+MOST_CLASSES = 6  # of a photo of several labels
+
+
+@dataclass(frozen=True)
+class Flags:
+    model: str = network("A run folder, a model of `zoo list`, or an .onnx file (--occlusion).")
+    images: list[str] | None = argument(
+        "Photos: each a picture, a folder, a 'glob', list.txt or - (stdin).", None
+    )
+    classes: list[str] | None = flag(
+        "Class to explain, again for another. Default: the answer.", WHAT, names=("--class",)
+    )
+    stage: str | None = flag(
+        "Stage at which Grad-CAM looks, as layer3. Default: the last whose output has places.", WHAT
+    )
+    occlusion: bool = flag("Cover each part of a photo: where does the class go?", WHAT, False)
+    filters: bool = flag("Draw the kernels of the first layer; no photo is needed.", WHAT, False)
+    maps: str | None = flag("Draw what the units of this stage make of a photo.", WHAT)
+    count: int = flag("Units of --maps, the strongest first.", WHAT, 48, min=1)
+    steps: bool = flag(
+        "Draw each number on the way of a photo through a small network, as PNG and SVG; without "
+        "photos those of a run's val.", WHAT, False,
+    )  # fmt: skip
+    landscape: bool = flag(
+        "Draw the loss of a run around its weights, along two random directions; no photo is "
+        "needed.", WHAT, False,
+    )  # fmt: skip
+    weights: str | None = shared("weights")
+    trust_changed: bool = shared("trust_changed")
+    device: str = setting("device")
+    seed: int = flag("Seed of --weights none, and of the directions of --landscape.", NETWORK, 0)
+    output: Path = output("Folder to write to, or FILE.png for one picture.", Path("explained"))
+    json: bool = shared("json")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a mode works on."""
+
+    flags: Flags
+    photos: Sequence[Input]
+    screen: Screen
+
+    def network(self) -> Network:
+        """Return the network, where it runs, in eval mode; says which it is."""
+        from zoo.predict.predictor import open_network
+
+        net, place, about = open_network(self.flags.model, self._how(), self.screen.bytes)
+        talk(about)
+        net.chain.eval().to(place.torch)
+        return net
+
+    def predictor(self) -> Predictor:
+        """Return what answers, be it a network or an exported file; says which it is."""
+        from zoo.predict.predictor import open_predictor
+
+        ours = open_predictor(self.flags.model, self._how(), (), self.screen.bytes)
+        talk(ours.about)
+        return ours
+
+    def _how(self) -> Any:
+        from zoo.predict.predictor import Opening
+
+        flags = self.flags
+        return Opening(flags.weights, flags.device, seed=flags.seed, trusts=flags.trust_changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """A thing that can be drawn. flag: what asks for it, nothing for the default.
+
+    photos: whether it needs any. takes: further flags that it has a use for. files: whether an
+    exported file will do.
+    """
+
+    flag: str
+    name: str
+    cards: Callable[[Asked], Iterator[Card]]
+    photos: bool = True
+    takes: tuple[str, ...] = ()
+    files: bool = False
+
+
+def _gradcam(asked: Asked) -> Iterator[Card]:
+    from zoo.engine.pipeline import batched
+    from zoo.explain import places, saliency
+
+    net = asked.network()
+    saliency.must_have_classes(net)
+    wanted = _numbers(asked.flags.classes, net.classes, net.spec.num_classes)
+    tapped = places.tap(net, asked.flags.stage)
+    grid = tapped.grid
+    talk(f"Grad-CAM of {grid.height} x {grid.width} places, what leaves {tapped.stage}")
+    for some in batched(asked.photos, BATCH):
+        views, errors = _views(some, net)
+        if not views:
+            yield from (_error(item, errors[item.file]) for item in some)
+            continue
+        pixels = _stacked(views.values())
+        first = saliency.gradcam_at(net, tapped, pixels, wanted[:1] * len(pixels) or None)
+        told = [_told(wanted, row, net) for row in first.scores]
+        pairs = [(at, number) for at, all_of in enumerate(told) for number in all_of]
+        again = saliency.gradcam_at(
+            net, tapped, pixels[[at for at, _ in pairs]], [number for _, number in pairs]
+        )
+        maps: dict[int, list[tuple[int, Any]]] = {at: [] for at in range(len(pixels))}
+        for (at, number), heat in zip(pairs, again.maps, strict=True):
+            maps[at].append((number, heat))
+        at_of = {file: at for at, file in enumerate(views)}
+        for item in some:
+            if item.file in errors:
+                yield _error(item, errors[item.file])
+                continue
+            at = at_of[item.file]
+            scores = _probabilities(first.scores[at], net.threshold)
+            yield _map_card(item, pixels[at], maps[at], scores, net.classes)
+
+
+def _map_card(
+    item: Input, pixels: Pixels, maps: Sequence[tuple[int, Any]], scores: Any, names: Sequence[str]
+) -> Card:
+    """Return a photo with the map of each class beside it."""
+    from zoo.report.cards import Panel, enlarged, overlay
+
+    panels: list[Panel] = [Panel(enlarged(pixels), "as the network sees it")]
+    records = []
+    for number, heat in maps:
+        name, probability = _name(names, number), float(scores[number])
+        peak = divmod(int(heat.argmax()), heat.shape[1]) if heat.any() else None
+        said = f"{name} {100 * probability:.1f} %" + ("" if peak else ": no place speaks for it")
+        panels.append(Panel(overlay(pixels, heat), said))
+        where = {"x": peak[1], "y": peak[0]} if peak else None
+        records.append({"class": name, "probability": probability, "peak": where})
+    title = ", ".join(panel.text for panel in panels[1:])
+    return _photo_card(item, title, tuple(panels), {"classes": records})
+
+
+def _occlusion(asked: Asked) -> Iterator[Card]:
+    import numpy as np
+
+    from zoo.data.preprocess import fill
+    from zoo.data.views import plain_view
+    from zoo.engine.pipeline import answers
+    from zoo.explain.occlusion import occlusion
+
+    ours = asked.predictor()
+    wanted = _numbers(asked.flags.classes, ours.classes, len(ours.classes))
+
+    def probabilities(pictures: Iterable[Any]) -> Any:
+        rows = [ours.probabilities(row) for _, row in answers(pictures, ours.prepare, ours.engine)]
+        for row in rows:
+            if isinstance(row, ImageError):
+                raise row
+        return np.stack(rows)  # type: ignore[arg-type]
+
+    for item in asked.photos:
+        try:
+            pixels = plain_view(item.file, ours.preprocess)
+            plain = probabilities([pixels])[0]
+            numbers = wanted or [int(plain.argmax())]
+            found = [
+                occlusion(pixels, fill(ours.preprocess), probabilities, each) for each in numbers
+            ]
+        except ImageError as error:
+            yield _error(item, str(error))
+            continue
+        maps = [(number, one.heat) for number, one in zip(numbers, found, strict=True)]
+        yield _map_card(item, pixels, maps, plain, ours.classes)
+
+
+def _filters(asked: Asked) -> Iterator[Card]:
+    from zoo.explain.filters import kernels
+    from zoo.report import filters
+    from zoo.report.cards import Card
+
+    net = asked.network()
+    found = kernels(net)
+    many, high, wide, depth = found.values.shape
+    title = f"{net.spec.name}: {many} kernels of {found.layer}, {high} x {wide} x {depth}"
+    record = {"layer": found.layer, "kernels": many, "height": high, "width": wide}
+    yield Card("filters", title, (filters.kernels(found.values, found.signed),), record=record)
+
+
+def _feature_maps(asked: Asked) -> Iterator[Card]:
+    from zoo.explain.filters import feature_maps
+    from zoo.report import filters
+
+    net, stage = asked.network(), str(asked.flags.maps)
+    for item in asked.photos:
+        views, errors = _views([item], net)
+        if errors:
+            yield _error(item, errors[item.file])
+            continue
+        pixels = _stacked(views.values())
+        found = feature_maps(net, stage, pixels)
+        units, high, wide = found.values.shape[1:]
+        best = found.strongest(0, asked.flags.count)
+        title = f"{stage}, {len(best)} of {units} units, {high} x {wide}"
+        panels = filters.maps(pixels[0], found.values[0], best)
+        tops = [{"unit": one, "highest": float(found.values[0, one].max())} for one in best]
+        yield _photo_card(item, title, panels, {"stage": stage, "units": tops})
+
+
+MODES = (
+    Mode("", "Grad-CAM", _gradcam, takes=("classes", "stage")),
+    Mode("occlusion", "occlusion", _occlusion, takes=("classes",), files=True),
+    Mode("filters", "filters", _filters, photos=False),
+    Mode("maps", "feature maps", _feature_maps),
+)
+
+
+# What modes share.
+
+
+def _views(items: Iterable[Input], net: Network) -> tuple[dict[str, Pixels], dict[str, str]]:
+    """Return what the network sees of each file, and why it sees nothing of others."""
+    from zoo.data.views import plain_view
+
+    views, errors = {}, {}
+    for item in items:
+        try:
+            views[item.file] = plain_view(item.file, net.preprocess)
+        except ImageError as error:
+            errors[item.file] = str(error)
+    return views, errors
+
+
+def _stacked(pictures: Iterable[Pixels]) -> Pixels:
+    import numpy as np
+
+    return np.stack(list(pictures))
+
+
+def _photo_card(
+    item: Input, title: str, panels: tuple[Panel, ...], record: dict[str, object]
+) -> Card:
+    """Return a card that is called what its photo is, without folders that all of them share."""
+    from zoo.report.cards import Card
+
+    name = os.path.basename(item.shown) if os.path.isabs(item.shown) else item.shown
+    stem = name if "#" in name else os.path.splitext(name)[0]
+    return Card(stem, f"{name}: {title}", panels, record={"path": item.shown, **record})
+
+
+def _error(item: Input, reason: str) -> Card:
+    from zoo.report.cards import Card
+
+    return Card(item.shown, item.shown, error=reason, record={"path": item.shown})
+
+
+def _name(names: Sequence[str], number: int) -> str:
+    return names[number] if names else f"class {number}"
+
+
+def _numbers(asked: Sequence[str] | None, names: Sequence[str], many: int) -> list[int]:
+    """Return the numbers of the classes that were asked for. Raises UsageError."""
+    found = []
+    for word in asked or []:
+        if word in names:
+            found.append(names.index(word))
+        elif word.isdecimal() and int(word) < many:
+            found.append(int(word))
+        else:
+            said = nearest(word, names) or f"they are {', '.join(names[:10]) or f'0 to {many - 1}'}"
+            raise UsageError(
+                f"--class {word}: there is no such class", f"{said}; or give its number"
+            )
+    return found
+
+
+def _told(wanted: Sequence[int], scores: Any, net: Network) -> list[int]:
+    """Return the classes to explain: those asked for, else the answer, or all labels of it."""
+    if wanted:
+        return list(wanted)
+    if net.threshold is not None:
+        probabilities = _probabilities(scores, net.threshold)
+        reached = [int(k) for k in (-scores).argsort() if probabilities[k] >= net.threshold]
+        if reached:
+            return reached[:MOST_CLASSES]
+    return [int(scores.argmax())]
+
+
+def _probabilities(scores: Any, threshold: float | None) -> Any:
+    from zoo.metrics import sigmoid, softmax
+
+    return softmax(scores) if threshold is None else sigmoid(scores)

@@ -1,0 +1,40 @@
+"""Folders of pictures that our own code draws: each appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+from PIL import Image
+
+from zoo.errors import DataError
+from zoo.watch import check, undoing
+
+
+def write_pictures(folder: Path, pictures: Iterable[tuple[str, Image.Image]]) -> int:
+    """Write pictures by name into a hidden folder beside `folder`, then rename it.
+
+    Returns how many were written. Raises DataError where there is something already.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} is already there", "name a folder that does not exist yet")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    count = 0
+    with ExitStack() as removing:
+        removing.callback(shutil.rmtree, partial, ignore_errors=True)
+        removing.enter_context(undoing(lambda: shutil.rmtree(partial)))
+        partial.mkdir(parents=True)
+        for name, picture in pictures:
+            check()
+            path = partial / name
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True)
+            picture.save(path, compress_level=1)
+            count += 1
+        if folder.exists():
+            folder.rmdir()
+        partial.rename(folder)
+    return count

@@ -1,0 +1,81 @@
+"""Pages of small pictures with a number under each: kernels, feature maps, patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from zoo.report.cards import (
+    GAP,
+    PAPER,
+    SMALL,
+    SOFT,
+    Panel,
+    Pixels,
+    Values,
+    coloured,
+    enlarged,
+    fitting,
+    font,
+)
+
+TILE = 56  # pixels of a kernel, at least
+MAP = 96  # of a feature map
+
+
+def kernels(values: Values, signed: bool) -> Panel:
+    """Return N kernels h x w x C in 0..1 in rows, in order, with their numbers.
+
+    signed: of one colour: blue where a weight is below 0, red where it is above.
+    """
+    tiles = []
+    for number, one in enumerate(values):
+        pixels = coloured(one[..., 0], "RdBu_r") if signed else (255 * one).round().astype(np.uint8)
+        tiles.append((_at_least(Image.fromarray(pixels), TILE), str(number)))
+    said = (
+        "blue below 0, red above" if signed else "grey is no weight; each kernel in its own scale"
+    )
+    return Panel(grid(tiles), said)
+
+
+def maps(photo: Pixels, values: Values, units: Sequence[int]) -> tuple[Panel, ...]:
+    """Return the photo and, beside it, maps h x w of these units of C, each in its own scale."""
+    tiles = []
+    for unit in units:
+        one = values[unit]
+        low, high = float(one.min()), float(one.max())
+        small = Image.fromarray(coloured((one - low) / max(high - low, 1e-30)))
+        tiles.append((_at_least(small, MAP), f"{unit}: {high:.3g}"))
+    said = "unit: its highest value; dark is lowest, yellow highest, each map in its own scale"
+    return Panel(enlarged(photo), "as the network sees it"), Panel(grid(tiles), said)
+
+
+def grid(tiles: Sequence[tuple[Image.Image, str]], across: int | None = None) -> Image.Image:
+    """Return pictures of one size in rows, a line under each, about as wide as high."""
+    wide, high = tiles[0][0].size
+    under = SMALL + 4
+    across = across or max(1, round((len(tiles) * (high + under) / wide * 1.5) ** 0.5))
+    across = min(across, len(tiles))
+    down = -(-len(tiles) // across)
+    gap = GAP // 2
+    sheet = Image.new(
+        "RGB", (across * (wide + gap) - gap, down * (high + under + gap) - gap), PAPER
+    )
+    pen = ImageDraw.Draw(sheet)
+    for number, (image, text) in enumerate(tiles):
+        row, column = divmod(number, across)
+        left, top = column * (wide + gap), row * (high + under + gap)
+        sheet.paste(image, (left, top))
+        pen.text((left, top + high), fitting(pen, text, SMALL - 2, wide), SOFT, font(SMALL - 2))
+    return sheet
+
+
+def _at_least(image: Image.Image, side: int) -> Image.Image:
+    """Return a small picture enlarged by a whole number, a large one made to fit."""
+    if max(image.size) > side:
+        scale = side / max(image.size)
+        return image.resize([max(1, round(scale * length)) for length in image.size])
+    factor = -(-side // max(image.size))
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)

@@ -1,0 +1,59 @@
+"""The loss around a network as contours and as a surface, in one picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from zoo.report.figure import DOTS
+
+Values = np.ndarray[Any, np.dtype[np.float64]]
+INCHES = (12.0, 5.4)
+LEVELS = 17
+LEAST, FACTOR = 0.01, 10_000.0  # a loss below is drawn as that, and one so many times above, too
+
+
+def draw(along: Values, losses: Values) -> Image.Image:
+    """Return the picture. losses: G x G; colours and heights are logarithmic, numbers losses."""
+    from matplotlib import ticker
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    finite = losses[np.isfinite(losses)]
+    least = max(float(finite.min(initial=np.inf)), LEAST)
+    least = least if np.isfinite(least) else LEAST
+    most = max(least, min(float(finite.max(initial=least)), least * FACTOR))
+    shown = np.clip(np.nan_to_num(losses, nan=most, posinf=most), least, most)
+    heights = np.log10(shown)
+    centre = float(losses[len(along) // 2, len(along) // 2])
+    levels = np.linspace(heights.min(), max(heights.max(), heights.min() + 1e-6), LEVELS)
+    figure = Figure(figsize=INCHES, dpi=DOTS, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    left = figure.add_subplot(1, 2, 1)
+    filled = left.contourf(along, along, heights, levels, cmap="viridis")
+    lines = left.contour(
+        along, along, heights, levels[2:-1:3], colors="white", linewidths=0.8, linestyles="solid"
+    )
+    left.clabel(lines, fmt=lambda height: f"{10**height:.2g}", fontsize=8)
+    left.plot(0, 0, marker="+", color="#d62728", markersize=11, markeredgewidth=2)
+    left.set_aspect("equal")
+    left.set_title(f"+ the network itself: loss {centre:.4g}", fontsize=10)
+    left.set_xlabel("first direction, in norms of the filters")
+    left.set_ylabel("second direction")
+    bar = figure.colorbar(filled, ax=left, shrink=0.85)
+    bar.set_label("loss")
+    bar.formatter = ticker.FuncFormatter(lambda height, _: f"{10**height:.2g}")
+    bar.update_ticks()
+    right: Any = figure.add_subplot(1, 2, 2, projection="3d")
+    right.plot_surface(*np.meshgrid(along, along), heights, cmap="viridis",
+                       rcount=len(along), ccount=len(along), linewidth=0)  # fmt: skip
+    right.zaxis.set_major_formatter(ticker.FuncFormatter(lambda height, _: f"{10**height:.2g}"))
+    right.set_xlabel("first direction")
+    right.set_ylabel("second direction")
+    right.set_title("loss, logarithmic", fontsize=10)
+    right.view_init(elev=35, azim=-60)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return Image.fromarray(pixels[..., :3].copy())
