@@ -17,7 +17,7 @@ from zoo.settings import SECTIONS
 
 BASE = {"model": "lenet", "data": "photos"}
 COMMANDS = (finetune.command, train.command, lr.command, distill.command)
-ONLY_FLAGS = {"output", "recipe", "resume", "dry_run", "json", "student"}
+ONLY_FLAGS = {"output", "recipe", "resume", "dry_run", "sheet", "json", "student"}
 AUTO = {one.name for one in fields(auto.Flags)}
 
 

@@ -25,6 +25,7 @@ def command(
     output: flags.RunFolder = None,
     recipe: flags.RecipeFile = None,
     dry_run: flags.DryRun = False,
+    sheet: flags.Sheet = None,
     json: flags.Json = False,
     **given: object,
 ) -> None:
@@ -44,4 +45,5 @@ def command(
     if row is not None and not row.weights:
         chosen.setdefault("weights", "none")
     whole = {"freeze": False, "task": "classify"}
-    begin(recipes.make(chosen | whole, recipe, "distill"), output, dry_run, json)
+    way = flags.Way(output, dry_run, sheet)
+    begin(recipes.make(chosen | whole, recipe, "distill"), way, json)

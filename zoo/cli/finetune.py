@@ -30,6 +30,7 @@ def command(
     recipe: flags.RecipeFile = None,
     resume: flags.Resume = None,
     dry_run: flags.DryRun = False,
+    sheet: flags.Sheet = None,
     json: flags.Json = False,
     **given: object,
 ) -> None:
@@ -44,23 +45,22 @@ def command(
     chosen = flags.given(given)
     if resume is None:
         wanted = auto.taken_from(chosen)
-        begin(recipes.make(chosen, recipe), output, dry_run, json, wanted)
+        begin(recipes.make(chosen, recipe), flags.Way(output, dry_run, sheet), json, wanted)
     else:
-        own = {"output": output, "recipe": recipe, "dry_run": dry_run or None}
+        own = {"output": output, "recipe": recipe, "dry_run": dry_run or None, "sheet": sheet}
         continue_run(resume, [*chosen, *flags.given(own)], json)
 
 
-def begin(
-    settings: Recipe,
-    output: Path | None,
-    dry_run: bool,
-    json: bool,
-    wanted: auto.Flags = auto.NOTHING,
-) -> None:
+def begin(settings: Recipe, way: flags.Way, json: bool, wanted: auto.Flags = auto.NOTHING) -> None:
     """Plan, print the plan, and carry it out in a new run folder. wanted: where auto chooses."""
     from zoo.train.distributed import torchrun
 
+    output, dry_run = way.output, way.dry_run
     settings = with_full_name(settings)
+    if way.sheet:
+        from zoo.predict.writers import check
+
+        check(way.sheet, (".png",), "--sheet")
     with Screen() as screen, torchrun() as ranks:
         about: dict[str, object] = {}
         if settings.model == auto.NAME:
@@ -90,10 +90,15 @@ def begin(
             if ranks.main:
                 show_lines(lines(prepared.plan))
                 _show_team(ranks)
+                if way.sheet:
+                    from zoo.cli.finetune_report import draw_fed
+
+                    draw_fed(prepared.plan, way.sheet)
             if not dry_run:
                 carry_out(begin.start(prepared, Path(folder), screen, ranks), screen, json)
             elif ranks.main:
-                talk("dry run: nothing was computed, nothing was written")
+                what = "nothing but the sheet" if way.sheet else "nothing"
+                talk(f"dry run: nothing was computed, {what} was written")
 
 
 def _place(settings: Recipe, output: Path | None) -> tuple[Path, bool]:

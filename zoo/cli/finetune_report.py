@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.cli.console import talk, talk_table
@@ -272,3 +274,18 @@ def show_confidence(event: Finished) -> None:
         f"probabilities: temperature {found.temperature:.2f}, in the head from here on; "
         f"calibration error {found.ece_before:.3f}, with it {found.ece_after:.3f}"
     )
+
+
+def draw_fed(plan: Plan, path: Path) -> None:
+    """Draw what the network is fed of some photos, and say where."""
+    from zoo.finetune.fed import look
+    from zoo.report.fed import Row, draw
+
+    found = look(plan)
+    rows = [
+        Row(one.photo, one.frame, one.inputs, os.path.basename(one.path), one.error or one.label)
+        for one in found.photos
+    ]
+    draw(path, found.columns, rows)
+    after = f"; {found.after}" if found.after else ""
+    talk(f"sheet      {path}  {count(len(rows), 'photo')}: {', '.join(found.columns)}{after}")

@@ -6,6 +6,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,11 +29,31 @@ Resume = Annotated[Path | None, typer.Option(help="Finish this run with the sett
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")
 ]
+Sheet = Annotated[
+    Path | None,
+    typer.Option(
+        help="PNG of what the network is fed, drawn before training, as fed.png: some photos with "
+        "their crop, and their views."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 TrustChanged = Annotated[
     bool,
     typer.Option("--trust-changed", help="Use a run's network that was changed after training."),
 ]
+
+
+@dataclass(frozen=True)
+class Way:
+    """What becomes of a plan. output: the run folder, None for one with a name of ours. dry_run:
+    it is printed only. sheet: where to draw what the network is fed.
+    """
+
+    output: Path | None = None
+    dry_run: bool = False
+    sheet: Path | None = None
+
+
 ARGUMENTS = ("model", "data")
 FEW = 7  # flags, --help among them, that need no sections
 Function = Callable[..., Any]

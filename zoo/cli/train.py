@@ -16,6 +16,7 @@ def command(
     recipe: flags.RecipeFile = None,
     resume: flags.Resume = None,
     dry_run: flags.DryRun = False,
+    sheet: flags.Sheet = None,
     json: flags.Json = False,
     **given: object,
 ) -> None:
@@ -30,9 +31,9 @@ def command(
     chosen = flags.given(given)
     if resume is None:
         settings = recipes.make(from_scratch(chosen, recipe), recipe, "train")
-        begin(settings, output, dry_run, json)
+        begin(settings, flags.Way(output, dry_run, sheet), json)
     else:
-        own = {"output": output, "recipe": recipe, "dry_run": dry_run or None}
+        own = {"output": output, "recipe": recipe, "dry_run": dry_run or None, "sheet": sheet}
         continue_run(resume, [*chosen, *flags.given(own)], json)
 
 

@@ -10,6 +10,7 @@ Where it begins, in the order of the story:
     job              the story: for each phase inputs and a fit, then results and repetitions
     inputs           the batches of a phase: features computed once, or photos in each epoch;
                      `readable` says which photos are left out, `sharing` divides the pass
+    fed              what the network is fed of some photos, to be looked at before
     fit              a phase: a head that `solve` finds, or a training in steps
     journal          what a run goes on from: epochs, checkpoints, and why it stopped
     results          the temperature, the saved network, its scores; `tables`, `agreement` with

@@ -17,6 +17,7 @@ from zoo.features.standardise import ScaledFeatures, Scaling
 from zoo.finetune.choices import balancing
 from zoo.finetune.events import FeaturesDone, Note
 from zoo.finetune.facts import CutFacts
+from zoo.finetune.fed import changes_of
 from zoo.finetune.phases import Phase
 from zoo.finetune.prepare import Prepared
 from zoo.finetune.readable import check_contents, readable
@@ -25,7 +26,7 @@ from zoo.finetune.teacher import Teacher, relabelled
 from zoo.metrics import Array
 from zoo.models.cut import first_layer
 from zoo.run import Run
-from zoo.train.batches import Changes, FeatureBatches, FrozenBatches, Photo, PhotoBatches, Photos
+from zoo.train.batches import FeatureBatches, FrozenBatches, Photo, PhotoBatches, Photos
 from zoo.train.distributed import SINGLE, Ranks
 from zoo.watch import Watch, stop
 
@@ -161,14 +162,7 @@ class Inputs:
         source = PhotoBatches(
             Photos(self.index.root, *map(photos, PARTS)),
             plan.preprocess,
-            Changes(
-                views=plan.views,
-                seed=plan.view_seed,
-                flip=bool(recipe.flip),
-                distort=recipe.distort,
-                strength=recipe.distort_strength,
-                augment=recipe.augment,
-            ),
+            changes_of(plan),
             plan.device,
             recipe.workers,
         )

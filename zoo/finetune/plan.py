@@ -192,11 +192,9 @@ def _photos_of(recipe: Recipe, progress: Progress | None) -> DatasetIndex:
     """Return the photos, once everything is checked that takes neither torch nor the weights."""
     if not catalog.of_library(recipe.model):
         row = catalog.find(recipe.model)
-        variant = catalog.check_variant(row, recipe.variant)
+        catalog.check_variant(row, recipe.variant)
         checks.check_task(recipe, row)
-        chosen = weights.choose(row, recipe.weights)
-        if isinstance(chosen, catalog.Weights):
-            catalog.check_published(row, variant, chosen.tag)
+        weights.choose(row, recipe.weights)
     else:
         catalog.library_name(recipe.model)
         if recipe.weights is not None:

@@ -39,13 +39,13 @@ def draw(path: Path, tiles: Sequence[tuple[Image.Image | None, str, str]]) -> No
         if image is not None:
             place = (left + (SIDE - image.width) // 2, top + (SIDE - image.height) // 2)
             sheet.paste(image, place)
-        pen.text((left, top + SIDE + 2), _cut(pen, font, first), INK, font)
-        pen.text((left, top + SIDE + 15), _cut(pen, font, second), SOFT, font)
+        pen.text((left, top + SIDE + 2), cut_to_fit(pen, font, first), INK, font)
+        pen.text((left, top + SIDE + 15), cut_to_fit(pen, font, second), SOFT, font)
     with replacing(path) as temporary, writing(path):
         sheet.save(temporary, "PNG")
 
 
-def _cut(pen: ImageDraw.ImageDraw, font: Font, text: str) -> str:
+def cut_to_fit(pen: ImageDraw.ImageDraw, font: Font, text: str) -> str:
     """Return as much of a line as a tile is wide; what the font has not is a ?."""
     line = "".join(c if c.isprintable() and ord(c) < 0x250 else "?" for c in text)
     if pen.textlength(line, font) <= SIDE:

@@ -227,16 +227,15 @@ class PhotoBatches:
         return augments.augmented(image, self.preprocess, changes.augment, key, flip=flip)
 
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
+        self.number, _ = self.view_in(epoch)
+        return self.loaded(lambda rows: self.fed(rows.tolist(), epoch), order)
+
+    def fed(self, rows: Sequence[int], epoch: int) -> Array:
+        """Return the pixels of these training rows in an epoch: uint8 N H W C."""
         number, changed = self.view_in(epoch)
-        self.number = number
         seed, kind, strength = self.changes.seed, self.changes.distort, self.changes.strength
-
-        def batch(rows: Array) -> Array:
-            numbers, photos = rows.tolist(), self.photos.train
-            pixels = np.stack([self.pixels(photos[row], number, changed) for row in numbers])
-            return distort(pixels, numbers, kind=kind, seed=seed, epoch=epoch, strength=strength)
-
-        return self.loaded(batch, order)
+        pixels = np.stack([self.pixels(self.photos.train[row], number, changed) for row in rows])
+        return distort(pixels, rows, kind=kind, seed=seed, epoch=epoch, strength=strength)
 
     def view_in(self, epoch: int) -> tuple[int, int | None]:
         """Return the view's number, and the epoch where transforms take its place."""
