@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.cli import explain_modes, explain_steps
+from zoo.cli import explain_modes, explain_steps, explain_units
 from zoo.cli.console import Screen, out, print_json, talk
 from zoo.cli.explain_modes import Asked, Flags, Mode
 from zoo.cli.options import options
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zoo.predict.inputs import Input
     from zoo.report.cards import Card
 
-MODES = (*explain_modes.MODES, *explain_steps.MODES)
+MODES = (*explain_modes.MODES, *explain_units.MODES, *explain_steps.MODES)
 MOST = 1000  # pictures: a file each
 
 
@@ -66,15 +66,15 @@ def _mode(flags: Flags) -> Mode:
 
 def _check(flags: Flags, mode: Mode) -> None:
     """Raises UsageError for flags that this mode has no use for, and for a file without stages."""
-    given = {"classes": "--class", "stage": "--stage"}
+    given = {"classes": "--class", "stage": "--stage", "count": "--count"}
     for name, word in given.items():
         if getattr(flags, name) is not None and name not in mode.takes:
             users = [
                 f"--{one.flag}" if one.flag else one.name for one in MODES if name in one.takes
             ]
+            this = f"--{mode.flag}" if mode.flag else mode.name
             raise UsageError(
-                f"{word} with --{mode.flag}, which has no use for it",
-                f"it is for {', '.join(users)}",
+                f"{word} with {this}, which has no use for it", f"it is for {', '.join(users)}"
             )
     if flags.model.lower().endswith(".onnx") and not mode.files:
         raise UsageError(

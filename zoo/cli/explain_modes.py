@@ -1,7 +1,8 @@
 """What `zoo explain` can draw: a table of modes, each a function that yields cards.
 
-A mode gets the flags, the photos and the screen, opens the network in its own way, and yields a
-`Card` for each photo, or for the network where it needs none.
+Here: the flags, what modes share, and those that ask why a class is the answer; the others are in
+explain_units.py. A mode gets the flags, the photos and the screen, opens the network in its own
+way, and yields a `Card` for each photo, or for the network where it needs none.
 """
 
 from __future__ import annotations
@@ -46,7 +47,21 @@ class Flags:
     occlusion: bool = flag("Cover each part of a photo: where does the class go?", WHAT, False)
     filters: bool = flag("Draw the kernels of the first layer; no photo is needed.", WHAT, False)
     maps: str | None = flag("Draw what the units of this stage make of a photo.", WHAT)
-    count: int = flag("Units of --maps, the strongest first.", WHAT, 48, min=1)
+    count: int | None = flag(
+        "Units of --maps or patches of --match, the strongest first. Default: 48, 9.", WHAT, min=1
+    )
+    receptive: str | None = flag(
+        "Draw how much of the picture the unit in the middle of this stage sees.", WHAT
+    )
+    match: str | None = flag(
+        "Draw the patches of the photos that excite a unit most, as conv2:7; of a STAGE alone for "
+        "the units whose answers differ most.",
+        WHAT,
+    )
+    dream: str | None = flag(
+        "Draw the picture that excites a unit most, as inc4c:10, or fc:CLASS; no photo is needed.",
+        WHAT,
+    )
     steps: bool = flag(
         "Draw each number on the way of a photo through a small network, as PNG and SVG; without "
         "photos those of a run's val.", WHAT, False,
@@ -58,7 +73,9 @@ class Flags:
     weights: str | None = shared("weights")
     trust_changed: bool = shared("trust_changed")
     device: str = setting("device")
-    seed: int = flag("Seed of --weights none, and of the directions of --landscape.", NETWORK, 0)
+    seed: int = flag(
+        "Seed of --dream, of --weights none, and of the directions of --landscape.", NETWORK, 0
+    )
     output: Path = output("Folder to write to, or FILE.png for one picture.", Path("explained"))
     json: bool = shared("json")
 
@@ -122,11 +139,11 @@ def _gradcam(asked: Asked) -> Iterator[Card]:
     grid = tapped.grid
     talk(f"Grad-CAM of {grid.height} x {grid.width} places, what leaves {tapped.stage}")
     for some in batched(asked.photos, BATCH):
-        views, errors = _views(some, net)
+        views, errors = views_of(some, net)
         if not views:
-            yield from (_error(item, errors[item.file]) for item in some)
+            yield from (error_card(item, errors[item.file]) for item in some)
             continue
-        pixels = _stacked(views.values())
+        pixels = stacked(views.values())
         first = saliency.gradcam_at(net, tapped, pixels, wanted[:1] * len(pixels) or None)
         told = [_told(wanted, row, net) for row in first.scores]
         pairs = [(at, number) for at, all_of in enumerate(told) for number in all_of]
@@ -139,7 +156,7 @@ def _gradcam(asked: Asked) -> Iterator[Card]:
         at_of = {file: at for at, file in enumerate(views)}
         for item in some:
             if item.file in errors:
-                yield _error(item, errors[item.file])
+                yield error_card(item, errors[item.file])
                 continue
             at = at_of[item.file]
             scores = _probabilities(first.scores[at], net.threshold)
@@ -162,7 +179,7 @@ def _map_card(
         where = {"x": peak[1], "y": peak[0]} if peak else None
         records.append({"class": name, "probability": probability, "peak": where})
     title = ", ".join(panel.text for panel in panels[1:])
-    return _photo_card(item, title, tuple(panels), {"classes": records})
+    return photo_card(item, title, tuple(panels), {"classes": records})
 
 
 def _occlusion(asked: Asked) -> Iterator[Card]:
@@ -192,57 +209,22 @@ def _occlusion(asked: Asked) -> Iterator[Card]:
                 occlusion(pixels, fill(ours.preprocess), probabilities, each) for each in numbers
             ]
         except ImageError as error:
-            yield _error(item, str(error))
+            yield error_card(item, str(error))
             continue
         maps = [(number, one.heat) for number, one in zip(numbers, found, strict=True)]
         yield _map_card(item, pixels, maps, plain, ours.classes)
 
 
-def _filters(asked: Asked) -> Iterator[Card]:
-    from zoo.explain.filters import kernels
-    from zoo.report import filters
-    from zoo.report.cards import Card
-
-    net = asked.network()
-    found = kernels(net)
-    many, high, wide, depth = found.values.shape
-    title = f"{net.spec.name}: {many} kernels of {found.layer}, {high} x {wide} x {depth}"
-    record = {"layer": found.layer, "kernels": many, "height": high, "width": wide}
-    yield Card("filters", title, (filters.kernels(found.values, found.signed),), record=record)
-
-
-def _feature_maps(asked: Asked) -> Iterator[Card]:
-    from zoo.explain.filters import feature_maps
-    from zoo.report import filters
-
-    net, stage = asked.network(), str(asked.flags.maps)
-    for item in asked.photos:
-        views, errors = _views([item], net)
-        if errors:
-            yield _error(item, errors[item.file])
-            continue
-        pixels = _stacked(views.values())
-        found = feature_maps(net, stage, pixels)
-        units, high, wide = found.values.shape[1:]
-        best = found.strongest(0, asked.flags.count)
-        title = f"{stage}, {len(best)} of {units} units, {high} x {wide}"
-        panels = filters.maps(pixels[0], found.values[0], best)
-        tops = [{"unit": one, "highest": float(found.values[0, one].max())} for one in best]
-        yield _photo_card(item, title, panels, {"stage": stage, "units": tops})
-
-
 MODES = (
     Mode("", "Grad-CAM", _gradcam, takes=("classes", "stage")),
     Mode("occlusion", "occlusion", _occlusion, takes=("classes",), files=True),
-    Mode("filters", "filters", _filters, photos=False),
-    Mode("maps", "feature maps", _feature_maps),
 )
 
 
 # What modes share.
 
 
-def _views(items: Iterable[Input], net: Network) -> tuple[dict[str, Pixels], dict[str, str]]:
+def views_of(items: Iterable[Input], net: Network) -> tuple[dict[str, Pixels], dict[str, str]]:
     """Return what the network sees of each file, and why it sees nothing of others."""
     from zoo.data.views import plain_view
 
@@ -255,13 +237,13 @@ def _views(items: Iterable[Input], net: Network) -> tuple[dict[str, Pixels], dic
     return views, errors
 
 
-def _stacked(pictures: Iterable[Pixels]) -> Pixels:
+def stacked(pictures: Iterable[Pixels]) -> Pixels:
     import numpy as np
 
     return np.stack(list(pictures))
 
 
-def _photo_card(
+def photo_card(
     item: Input, title: str, panels: tuple[Panel, ...], record: dict[str, object]
 ) -> Card:
     """Return a card that is called what its photo is, without folders that all of them share."""
@@ -272,7 +254,7 @@ def _photo_card(
     return Card(stem, f"{name}: {title}", panels, record={"path": item.shown, **record})
 
 
-def _error(item: Input, reason: str) -> Card:
+def error_card(item: Input, reason: str) -> Card:
     from zoo.report.cards import Card
 
     return Card(item.shown, item.shown, error=reason, record={"path": item.shown})

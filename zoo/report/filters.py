@@ -19,10 +19,13 @@ from zoo.report.cards import (
     enlarged,
     fitting,
     font,
+    overlay,
 )
 
 TILE = 56  # pixels of a kernel, at least
 MAP = 96  # of a feature map
+PATCH = 112  # of a patch
+FRAME = "#d62728"
 
 
 def kernels(values: Values, signed: bool) -> Panel:
@@ -50,6 +53,29 @@ def maps(photo: Pixels, values: Values, units: Sequence[int]) -> tuple[Panel, ..
         tiles.append((_at_least(small, MAP), f"{unit}: {high:.3g}"))
     said = "unit: its highest value; dark is lowest, yellow highest, each map in its own scale"
     return Panel(enlarged(photo), "as the network sees it"), Panel(grid(tiles), said)
+
+
+def field(photo: Pixels, box: tuple[int, int, int, int], strength: Values) -> tuple[Panel, ...]:
+    """Return a photo with the field of a unit, and what it sees with how much each pixel counts."""
+    plain = enlarged(photo)
+    factor = plain.width / photo.shape[1]
+    left, upper, right, lower = (round(factor * edge) for edge in box)
+    marked = Image.eval(plain, lambda value: 110 + value // 3)  # pale beside the field
+    marked.paste(plain.crop((left, upper, right, lower)), (left, upper))
+    pen = ImageDraw.Draw(marked)
+    pen.rectangle(
+        (left, upper, max(left, right - 1), max(upper, lower - 1)), outline=FRAME, width=2
+    )
+    return (
+        Panel(marked, "in the frame: what the unit sees"),
+        Panel(overlay(photo, strength), "how much each pixel counts"),
+    )
+
+
+def patches(tiles: Sequence[tuple[Pixels, str]], said: str) -> Panel:
+    """Return patches h x w x C in rows, a line under each."""
+    images = [(_at_least(enlarged(pixels, 1), PATCH), text) for pixels, text in tiles]
+    return Panel(grid(images), said)
 
 
 def grid(tiles: Sequence[tuple[Image.Image, str]], across: int | None = None) -> Image.Image:
