@@ -33,6 +33,7 @@ from zoo.cli import (
     pull,
     rank,
     reconstruct,
+    report,
     sweep,
     train,
     weights,
@@ -54,7 +55,8 @@ app = typer.Typer(
 )
 COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., object]]] = {
     "Look": {
-        "list": list_models.command, "info": info.command, "compare": compare.command,
+        "list": list_models.command, "info": info.command, "report": report.command,
+        "compare": compare.command,
         "bench": bench.command, "demo": demo.command,
     },
     "Train": {

@@ -25,6 +25,7 @@ def command(
     output: flags.RunFolder = None,
     recipe: flags.RecipeFile = None,
     dry_run: flags.DryRun = False,
+    no_report: flags.NoReport = False,
     json: flags.Json = False,
     **given: object,
 ) -> None:
@@ -36,7 +37,7 @@ def command(
     """
     from zoo import catalog
     from zoo import recipe as recipes
-    from zoo.cli.finetune import begin
+    from zoo.cli.finetune import Told, begin
 
     chosen = flags.given(given)
     chosen["model"] = student = str(chosen.pop("student"))
@@ -44,4 +45,5 @@ def command(
     if row is not None and not row.weights:
         chosen.setdefault("weights", "none")
     whole = {"freeze": False, "task": "classify"}
-    begin(recipes.make(chosen | whole, recipe, "distill"), output, dry_run, json)
+    told = Told(dry_run, json, report=not no_report)
+    begin(recipes.make(chosen | whole, recipe, "distill"), output, told)

@@ -6,10 +6,11 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.cli import auto, flags
+from zoo.cli import auto, flags, report
 from zoo.cli.console import Screen, print_json, put, talk
 from zoo.cli.names import with_full_name
 from zoo.errors import UsageError
@@ -28,6 +29,7 @@ def command(
     recipe: flags.RecipeFile = None,
     resume: flags.Resume = None,
     dry_run: flags.DryRun = False,
+    no_report: flags.NoReport = False,
     json: flags.Json = False,
     **given: object,
 ) -> None:
@@ -42,17 +44,26 @@ def command(
     chosen = flags.given(given)
     if resume is None:
         wanted = auto.taken_from(chosen)
-        begin(recipes.make(chosen, recipe), output, dry_run, json, wanted)
+        told = Told(dry_run, json, report=not no_report)
+        begin(recipes.make(chosen, recipe), output, told, wanted)
     else:
         own = {"output": output, "recipe": recipe, "dry_run": dry_run or None}
-        continue_run(resume, [*chosen, *flags.given(own)], json)
+        continue_run(resume, [*chosen, *flags.given(own)], Told(False, json, report=not no_report))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How far to go and what to tell: the plan alone, JSON, a page at the end."""
+
+    dry_run: bool = False
+    json: bool = False
+    report: bool = True
 
 
 def begin(
     settings: Recipe,
     output: Path | None,
-    dry_run: bool,
-    json: bool,
+    told: Told,
     wanted: auto.Flags = auto.NOTHING,
 ) -> None:
     """Plan, print the plan, and carry it out in a new run folder. wanted: where auto chooses."""
@@ -64,7 +75,7 @@ def begin(
         if settings.model == auto.NAME:
             if output is not None and output.exists():
                 _place(settings, output)  # it is refused
-            picked = auto.pick(settings, wanted, dry_run, screen, ranks)
+            picked = auto.pick(settings, wanted, told.dry_run, screen, ranks)
             if picked is None:
                 return
             settings, about["choice"] = picked
@@ -78,18 +89,18 @@ def begin(
         folder, again = _place(settings, output) if ranks.main else (Path(), False)
         folder, again = ranks.all_gather([os.fspath(folder), again])[0]
         if again:
-            _go_on(Path(folder), ranks, screen, json)
+            _go_on(Path(folder), ranks, screen, told)
             return
         with ranks.main_first():
-            prepared = prepare(settings, screen.bytes, begin=not dry_run)
+            prepared = prepare(settings, screen.bytes, begin=not told.dry_run)
         prepared.about |= about
         with prepared:
             checks.check_team(settings, ranks)
             if ranks.main:
                 show_lines(lines(prepared.plan))
                 _show_team(ranks)
-            if not dry_run:
-                carry_out(begin.start(prepared, Path(folder), screen, ranks), screen, json)
+            if not told.dry_run:
+                carry_out(begin.start(prepared, Path(folder), screen, ranks), screen, told)
             elif ranks.main:
                 talk("dry run: nothing was computed, nothing was written")
 
@@ -117,7 +128,7 @@ def _show_team(ranks: Ranks) -> None:
         talk(f"processes  {ranks.world}, of torchrun: each takes its share of every batch")
 
 
-def continue_run(folder: Path, named: Sequence[str], json: bool) -> None:
+def continue_run(folder: Path, named: Sequence[str], told: Told) -> None:
     """Finish a run. named: what was given besides; raises UsageError for that."""
     from zoo.run import Run
 
@@ -130,10 +141,10 @@ def continue_run(folder: Path, named: Sequence[str], json: bool) -> None:
 
     with Screen() as screen, torchrun() as ranks:
         screen.quiet = not ranks.main
-        _go_on(folder, ranks, screen, json)
+        _go_on(folder, ranks, screen, told)
 
 
-def _go_on(folder: Path, ranks: Ranks, screen: Screen, json: bool) -> None:
+def _go_on(folder: Path, ranks: Ranks, screen: Screen, told: Told) -> None:
     """Finish a run, or say that it is finished."""
     from zoo.run import Run
 
@@ -144,7 +155,7 @@ def _go_on(folder: Path, ranks: Ranks, screen: Screen, json: bool) -> None:
         if ranks.main:
             talk(f"{folder} is finished already; nothing to do")
             run.tidy()
-            show_result(run, json)
+            show_result(run, told.json)
         return
     with run.held() if ranks.main else nullcontext():
         from zoo.finetune import begin
@@ -156,17 +167,19 @@ def _go_on(folder: Path, ranks: Ranks, screen: Screen, json: bool) -> None:
             if ranks.main:
                 talk(f"resuming {folder}")
                 _show_team(ranks)
-            carry_out(begin.resume(prepared, run, screen, ranks), screen, json)
+            carry_out(begin.resume(prepared, run, screen, ranks), screen, told)
 
 
-def carry_out(job: Job, screen: Screen, json: bool) -> None:
+def carry_out(job: Job, screen: Screen, told: Told) -> None:
     """Carry a job out, show what it tells, and print what came of it."""
     from zoo.cli.finetune_report import Story
     from zoo.finetune.job import run
 
     screen.show = Story(screen, job.plan, job.inputs.run).show
     if run(job):
-        show_result(job.inputs.run, json)
+        if told.report:
+            report.at_the_end(job.inputs)
+        show_result(job.inputs.run, told.json)
 
 
 def show_lines(told: Sequence[Line]) -> None:

@@ -25,6 +25,7 @@ Resume = Annotated[Path | None, typer.Option(help="Finish this run with the sett
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")
 ]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Leave out the page RUN/report.html.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 TrustChanged = Annotated[
     bool,

@@ -15,6 +15,7 @@ def command(
     recipe: flags.RecipeFile = None,
     resume: flags.Resume = None,
     dry_run: flags.DryRun = False,
+    no_report: flags.NoReport = False,
     json: flags.Json = False,
     **given: object,
 ) -> None:
@@ -24,15 +25,15 @@ def command(
     recipes/lenet-mnist.toml`. The path of the run is all that goes to stdout.
     """
     from zoo import recipe as recipes
-    from zoo.cli.finetune import begin, continue_run
+    from zoo.cli.finetune import Told, begin, continue_run
 
-    chosen = flags.given(given)
+    chosen, told = flags.given(given), Told(dry_run, json, report=not no_report)
     if resume is None:
         settings = recipes.make(from_scratch(chosen, recipe), recipe, "train")
-        begin(settings, output, dry_run, json)
+        begin(settings, output, told)
     else:
         own = {"output": output, "recipe": recipe, "dry_run": dry_run or None}
-        continue_run(resume, [*chosen, *flags.given(own)], json)
+        continue_run(resume, [*chosen, *flags.given(own)], told)
 
 
 def from_scratch(given: dict[str, object], file: Path | None) -> dict[str, object]:
