@@ -44,11 +44,11 @@ def cut(chain: nn.Sequential, name: str) -> Cut:
     Raises UnknownStage with the list of what there is.
     """
     halves(chain, name)  # raises where there is no such stage
-    steps = _steps(chain)
-    at = max(at for at, (place, _) in enumerate(steps) if f"{place}.".startswith(f"{name}."))
-    while at + 2 < len(steps) and nothing_to_train(steps[at + 1][1]):
+    places = steps(chain)
+    at = max(at for at, (place, _) in enumerate(places) if f"{place}.".startswith(f"{name}."))
+    while at + 2 < len(places) and nothing_to_train(places[at + 1][1]):
         at += 1
-    boundary = _whole(chain, steps[at][0])
+    boundary = whole(chain, places[at][0])
     frozen, trainable = halves(chain, boundary)
     if not any(True for _ in trainable.parameters()):
         stages = list(chain)
@@ -62,16 +62,16 @@ def cut(chain: nn.Sequential, name: str) -> Cut:
     return Cut(name, boundary, frozen, trainable)
 
 
-def _steps(chain: nn.Sequential, prefix: str = "") -> list[tuple[str, nn.Module]]:
+def steps(chain: nn.Sequential, prefix: str = "") -> list[tuple[str, nn.Module]]:
     """Return what runs one after the other, inside stages that are chains themselves, too."""
     found: list[tuple[str, nn.Module]] = []
     for name, stage in chain.named_children():
-        inner = _steps(cast("nn.Sequential", stage), f"{prefix}{name}.") if _is_chain(stage) else []
+        inner = steps(cast("nn.Sequential", stage), f"{prefix}{name}.") if _is_chain(stage) else []
         found += inner or [(f"{prefix}{name}", stage)]
     return found
 
 
-def _whole(chain: nn.Sequential, place: str) -> str:
+def whole(chain: nn.Sequential, place: str) -> str:
     """Return the stage that this place is the end of, if it is the end of one."""
     while "." in place:
         stage, _, last = place.rpartition(".")

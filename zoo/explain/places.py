@@ -1,0 +1,174 @@
+"""A chain in two, at a stage whose output still has places in the picture.
+
+No hooks: what is before the place is one part, what is behind it the other, and the numbers between
+them are a tensor like any other. Places are a grid: C x H x W of a convolution, H x W x C of a
+windowed transformer, or the patch tokens of a ViT behind its class and register tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zoo.errors import UnknownStage
+from zoo.models import cut
+from zoo.network import Network
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+MOST_EXTRA = 16  # tokens before those of the patches: a class token, one of a teacher, registers
+OCCLUSION = "--occlusion needs nothing but the network's answers"
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """How the places of a stage's output lie: `height` x `width` of them with `channels` numbers.
+
+    form: CHW, HWC or tokens. extra: how many tokens come before those of the patches.
+    """
+
+    height: int
+    width: int
+    channels: int
+    form: str
+    extra: int = 0
+
+    def maps(self, values: Tensor) -> Tensor:
+        """Return what leaves the stage as N C H W."""
+        if self.form == "CHW":
+            return values
+        if self.form == "tokens":
+            patches = values[:, self.extra :]
+            values = patches.reshape(len(values), self.height, self.width, self.channels)
+        return values.movedim(-1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Tapped:
+    """A chain in two after `stage`, whose output has the places of `grid`; modules are shared."""
+
+    stage: str
+    first: nn.Sequential
+    rest: nn.Sequential
+    grid: Grid
+
+
+def grid_of(shape: tuple[int, ...], side: int) -> Grid | None:
+    """Return the places of an output of this shape (without N); None where it has none.
+
+    side: of the picture in pixels. Tokens are places where they divide it into squares.
+    """
+    if len(shape) == 3 and shape[1] == shape[2] > 1:
+        return Grid(shape[1], shape[2], shape[0], "CHW")
+    if len(shape) == 3 and shape[0] == shape[1] > 1:
+        return Grid(shape[0], shape[1], shape[2], "HWC")
+    if len(shape) == 2:
+        for across in range(int(shape[0] ** 0.5), 1, -1):
+            extra = shape[0] - across * across
+            if side % across == 0 and extra <= MOST_EXTRA:
+                return Grid(across, across, shape[1], "tokens", extra)
+    return None
+
+
+def tap(net: Network, stage: str | None = None) -> Tapped:
+    """Return the chain in two after a stage, or after the last one whose places reach the classes.
+
+    The chain is put in eval mode. Raises UnknownStage.
+    """
+    chain = net.chain.eval()
+    if stage is not None:
+        return _tapped(net, stage)
+    shapes = stage_shapes(net)
+    head = net.spec.head.split(".")[0]
+    for place, shape in reversed(shapes):
+        grid = grid_of(shape, net.preprocess.size) if place.split(".")[0] != head else None
+        if grid and not _recurrent(chain):
+            found = Tapped(place, *cut.halves(chain, place), grid)
+            if grid.form != "tokens" or _reaches_the_classes(net, found):
+                return found
+    raise UnknownStage(
+        f"{net.spec.name} has no stage before its head whose output still has places in the "
+        f"picture: {_described(shapes)}",
+        OCCLUSION,
+    )
+
+
+def stage_shapes(net: Network) -> list[tuple[str, tuple[int, ...]]]:
+    """Return the places where the chain can be divided, with what leaves each for one picture.
+
+    Dotted names are places inside stages that are chains themselves; the last place inside a stage
+    has the stage's name.
+    """
+    import torch
+
+    found = []
+    with torch.inference_mode():
+        values = _noise(net)
+        for place, part in cut.steps(net.chain):
+            values = part(values)
+            found.append((cut.whole(net.chain, place), tuple(values.shape[1:])))
+    return found
+
+
+def device_of(chain: nn.Module) -> torch.device:
+    """Return where the tensors of a chain are."""
+    import torch
+
+    return next((one.device for one in chain.parameters()), torch.device("cpu"))
+
+
+def _tapped(net: Network, stage: str) -> Tapped:
+    """Return the chain in two after the stage that was asked for. Raises UnknownStage."""
+    import torch
+
+    first, rest = cut.halves(net.chain, stage)
+    with torch.inference_mode():
+        shape = tuple(first(_noise(net)).shape[1:])
+    grid = None if _recurrent(first) else grid_of(shape, net.preprocess.size)
+    if grid is None:
+        try:
+            hint = f"the last stage whose output has some: {tap(net).stage}"
+        except UnknownStage as error:
+            hint = error.hint
+        gives = " x ".join(map(str, shape))
+        raise UnknownStage(f"what leaves '{stage}' ({gives}) has no places in the picture", hint)
+    return Tapped(stage, first, rest, grid)
+
+
+def _reaches_the_classes(net: Network, tapped: Tapped) -> bool:
+    """Return whether what is at the places changes the class scores at all.
+
+    Behind the last block of a ViT only the class token does.
+    """
+    import torch
+
+    with torch.no_grad():
+        values = tapped.first(_noise(net))
+    values = values.detach().requires_grad_()
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(tapped.rest(values.clone()).sum(), values)
+    return bool(tapped.grid.maps(slope).any())
+
+
+def _recurrent(part: nn.Module) -> bool:
+    """Return whether it reads a picture row by row: its steps are no places."""
+    from torch import nn
+
+    return any(isinstance(one, nn.RNNBase) for one in part.modules())
+
+
+def _noise(net: Network) -> Tensor:
+    """Return one picture of noise, always the same."""
+    import torch
+
+    side, channels = net.preprocess.size, net.preprocess.channels
+    noise = torch.randn(1, channels, side, side, generator=torch.Generator().manual_seed(0))
+    return noise.to(device_of(net.chain))
+
+
+def _described(shapes: list[tuple[str, tuple[int, ...]]]) -> str:
+    """Return the stages with what leaves them, in words."""
+    whole = [(place, shape) for place, shape in shapes if "." not in place]
+    return ", ".join(f"{place} {' x '.join(map(str, shape))}" for place, shape in whole)
