@@ -37,7 +37,7 @@ def command(
     """
     from zoo import catalog
     from zoo import recipe as recipes
-    from zoo.cli.finetune import Told, begin
+    from zoo.cli.finetune import begin
 
     chosen = flags.given(given)
     chosen["model"] = student = str(chosen.pop("student"))
@@ -45,5 +45,5 @@ def command(
     if row is not None and not row.weights:
         chosen.setdefault("weights", "none")
     whole = {"freeze": False, "task": "classify"}
-    told = Told(dry_run, json, report=not no_report)
+    told = flags.Told(dry_run, json, not no_report)
     begin(recipes.make(chosen | whole, recipe, "distill"), output, told)

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,29 +40,19 @@ def command(
     """
     from zoo import recipe as recipes
 
-    chosen = flags.given(given)
+    chosen, told = flags.given(given), flags.Told(dry_run, json, not no_report)
     if resume is None:
         wanted = auto.taken_from(chosen)
-        told = Told(dry_run, json, report=not no_report)
         begin(recipes.make(chosen, recipe), output, told, wanted)
     else:
         own = {"output": output, "recipe": recipe, "dry_run": dry_run or None}
-        continue_run(resume, [*chosen, *flags.given(own)], Told(False, json, report=not no_report))
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """How far to go and what to tell: the plan alone, JSON, a page at the end."""
-
-    dry_run: bool = False
-    json: bool = False
-    report: bool = True
+        continue_run(resume, [*chosen, *flags.given(own)], told)
 
 
 def begin(
     settings: Recipe,
     output: Path | None,
-    told: Told,
+    told: flags.Told,
     wanted: auto.Flags = auto.NOTHING,
 ) -> None:
     """Plan, print the plan, and carry it out in a new run folder. wanted: where auto chooses."""
@@ -128,7 +117,7 @@ def _show_team(ranks: Ranks) -> None:
         talk(f"processes  {ranks.world}, of torchrun: each takes its share of every batch")
 
 
-def continue_run(folder: Path, named: Sequence[str], told: Told) -> None:
+def continue_run(folder: Path, named: Sequence[str], told: flags.Told) -> None:
     """Finish a run. named: what was given besides; raises UsageError for that."""
     from zoo.run import Run
 
@@ -144,7 +133,7 @@ def continue_run(folder: Path, named: Sequence[str], told: Told) -> None:
         _go_on(folder, ranks, screen, told)
 
 
-def _go_on(folder: Path, ranks: Ranks, screen: Screen, told: Told) -> None:
+def _go_on(folder: Path, ranks: Ranks, screen: Screen, told: flags.Told) -> None:
     """Finish a run, or say that it is finished."""
     from zoo.run import Run
 
@@ -170,7 +159,7 @@ def _go_on(folder: Path, ranks: Ranks, screen: Screen, told: Told) -> None:
             carry_out(begin.resume(prepared, run, screen, ranks), screen, told)
 
 
-def carry_out(job: Job, screen: Screen, told: Told) -> None:
+def carry_out(job: Job, screen: Screen, told: flags.Told) -> None:
     """Carry a job out, show what it tells, and print what came of it."""
     from zoo.cli.finetune_report import Story
     from zoo.finetune.job import run

@@ -6,6 +6,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -99,6 +100,15 @@ def given(flags: Mapping[str, object]) -> dict[str, object]:
 
         chosen["variant"] = variants(words)
     return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How far a training goes and what it tells: the plan alone, JSON, a page at the end."""
+
+    dry_run: bool = False
+    json: bool = False
+    report: bool = True
 
 
 class Sectioned(TyperCommand):

@@ -58,6 +58,11 @@ def _all(run: Run, flags: Flags, screen: Screen) -> Extras:
         extras = replace(extras, mapped=report_parts.features_of_run(run, screen))
     except ZooError as error:
         missing.append(f"There is no map of features: {error.what}.")
+    try:
+        looks, why = report_parts.looks_of(run, screen)
+        extras = replace(extras, looks=looks, looks_why=why)
+    except ZooError as error:
+        missing.append(f"Where the network looks is not drawn: {error.what}.")
     return replace(extras, missing=missing)
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING
 
 from zoo.settings import Setting, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from zoo.finetune.inputs import Inputs
     from zoo.finetune.kept_features import KeptFeatures
+    from zoo.metrics import Array
+    from zoo.network import Network
     from zoo.report.feature_map import Mapped
-    from zoo.report.run_page import Pair
+    from zoo.report.run_page import Looks, Pair
     from zoo.run import Run
     from zoo.watch import Watch
 
+SOME = 200  # photos that a map is made of where no features are kept
 REBUILT, PAIRS = 200, 8  # pictures that an autoencoder gives back, and the worst of them shown
 HANDY = 200_000_000  # bytes of features from which on a map is left to `zoo report`
 
@@ -66,15 +73,39 @@ def features_of_job(inputs: Inputs) -> Mapped | None:
 
 
 def features_of_run(run: Run, watch: Watch) -> Mapped | None:
-    """Return features of val photos: those that are kept, else of some computed anew.
+    """Return features of val photos: those that are kept, else of SOME computed anew.
 
-    None of a run that was trained in steps, whose features are not kept.
+    A network that was trained in steps has kept none: its own take torch. None of no photo.
     """
     from zoo.finetune.kept_features import KeptFeatures
 
-    if not run.record.get("linear_head"):
+    if run.record.get("linear_head"):
+        return _mapped(KeptFeatures.of(run, watch))
+    return _embedded(run, watch)
+
+
+def _embedded(run: Run, watch: Watch) -> Mapped | None:
+    """Return what the head of a run's network sees of some val photos."""
+    import numpy as np
+
+    from zoo.data.samples import evenly
+    from zoo.predict.embed import Wanted, open_embedder
+    from zoo.predict.inputs import Input
+    from zoo.predict.predictor import Opening
+    from zoo.report.feature_map import Mapped
+
+    ours = open_embedder(str(run.folder), Wanted(), Opening(trusts=run.trusts))
+    root = run.record["data"]["root"]
+    paths = evenly([row["path"] for row in run.index() if row["split"] == "val"], SOME)
+    found = []
+    for done, row in enumerate(ours.rows(Input(os.path.join(root, p), p) for p in paths), 1):
+        watch.progress("features", done, len(paths))
+        if row.features is not None:
+            found.append((row.path, row.features))
+    if not found:
         return None
-    return _mapped(KeptFeatures.of(run, watch))
+    rows = np.stack([features for _, features in found])
+    return Mapped([path for path, _ in found], rows, f"what leaves {ours.stage}")
 
 
 def _mapped(kept: KeptFeatures) -> Mapped | None:
@@ -83,6 +114,48 @@ def _mapped(kept: KeptFeatures) -> Mapped | None:
     paths, rows = kept.of_some("val", POINTS)
     about = f"what leaves {kept.ref.boundary}" if kept.ref.boundary else "features"
     return Mapped(paths, rows, about) if paths else None
+
+
+def looks_of(run: Run, watch: Watch) -> tuple[Looks, str]:
+    """Return what tells where a run's network looks, and how, in a sentence. Takes torch.
+
+    Raises UnknownStage, UsageError for a network of which that cannot be said.
+    """
+    from zoo.explain import places, saliency
+    from zoo.network import of_run
+
+    net = of_run(run)
+    saliency.must_have_classes(net)
+    tapped = places.tap(net)
+    number = {name: k for k, name in enumerate(run.record["classes"])}
+
+    def looks(asked: Sequence[tuple[Path, str]]) -> list[tuple[Array, Array] | None]:
+        import numpy as np
+
+        found: list[tuple[Array, Array] | None] = [None] * len(asked)
+        for begin in range(0, len(asked), saliency.BATCH):
+            watch.progress("Grad-CAM", begin, len(asked))
+            some = range(begin, min(begin + saliency.BATCH, len(asked)))
+            views = {k: view for k in some if (view := _view(asked[k][0], net)) is not None}
+            if views:
+                classes = [number[asked[k][1]] for k in views]
+                maps = saliency.gradcam_at(net, tapped, np.stack(list(views.values())), classes)
+                for k, heat in zip(views, maps.maps, strict=True):
+                    found[k] = (views[k], heat)
+        return found
+
+    how = "Beside each, the view that the network has: in colour what speaks for its answer "
+    return looks, f"{how}(Grad-CAM at {tapped.stage})."
+
+
+def _view(path: Path, net: Network) -> Array | None:
+    from zoo.data.views import plain_view
+    from zoo.errors import ImageError
+
+    try:
+        return plain_view(path, net.preprocess)
+    except ImageError:
+        return None
 
 
 def rebuilt_by(run: Run, trusts: bool, watch: Watch) -> tuple[list[Pair], list[Pair]]:

@@ -25,9 +25,9 @@ def command(
     recipes/lenet-mnist.toml`. The path of the run is all that goes to stdout.
     """
     from zoo import recipe as recipes
-    from zoo.cli.finetune import Told, begin, continue_run
+    from zoo.cli.finetune import begin, continue_run
 
-    chosen, told = flags.given(given), Told(dry_run, json, report=not no_report)
+    chosen, told = flags.given(given), flags.Told(dry_run, json, not no_report)
     if resume is None:
         settings = recipes.make(from_scratch(chosen, recipe), recipe, "train")
         begin(settings, output, told)

@@ -69,13 +69,13 @@ class Chosen:
 
 
 def chosen(answers: Sequence[Answer], most: int) -> Chosen:
-    """Return which photos a page shows: so many mistakes at most, two thirds of that of others.
+    """Return which photos a page shows: so many mistakes at most, half of that of others.
 
     Correct ones come from all classes in turn.
     """
     order = sorted(range(len(answers)), key=lambda k: -answers[k].probability)
     mistakes = [k for k in order if not answers[k].right][:most]
-    others = max(1, 2 * most // 3)
+    others = max(1, most // 2)
     rest = [k for k in reversed(order) if k not in set(mistakes)]
     by_class: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for k in order:

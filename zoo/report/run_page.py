@@ -21,7 +21,7 @@ from zoo.report.page import small_picture, write_page
 from zoo.run import Run
 from zoo.text import count, percent
 
-AT_THE_END, FULL = 12, 24  # mistakes shown; of others two thirds of that
+AT_THE_END, FULL = 12, 16  # mistakes shown; of others half of that
 PICTURES = {AT_THE_END: 48, FULL: 300}  # small pictures, those that cells open among them
 # Gives for photos, each with the class that it was taken for, the view that the network had,
 # uint8 S x S x C, and what of it speaks for the class, H x W of 0 to 1; None where there is none.

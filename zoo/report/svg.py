@@ -50,11 +50,14 @@ class Axis:
     def ticks(self) -> list[tuple[float, str]]:
         """Return about five round values with their texts."""
         if self.log:
-            first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
-            values = [10.0**k for k in range(first, last + 1)]
+            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+            powers = [10.0**k for k in range(first, last + 1)]
+            values = [value for value in powers if self.low <= value <= self.high]
+            if len(values) < 3:
+                finer = (power * k for power in powers for k in (1, 2, 5))
+                values = [value for value in finer if self.low <= value <= self.high]
             if len(values) < 2:
-                ends = (math.log(self.low), math.log(self.high))
-                values = [math.exp(ends[0] + k * (ends[1] - ends[0]) / 4) for k in range(1, 4)]
+                values = [self.low * (self.high / self.low) ** (k / 4) for k in (1, 2, 3)]
             return [(value, f"{value:.2g}") for value in values]
         step = _round_step((self.high - self.low) / 5)
         first = math.ceil(self.low / step - 1e-9)
@@ -121,7 +124,8 @@ class Chart:
         """Write a text beside a point."""
         x, y = self.at(point)
         self.shapes.append(
-            f'<text x="{x:.1f}" y="{y - lift:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+            f'<text class="note" x="{x:.1f}" y="{y - lift:.1f}" text-anchor="{anchor}">'
+            f"{escape(text)}</text>"
         )
 
     def svg(self) -> str:
