@@ -205,6 +205,20 @@ def auroc(below: Array, above: Array) -> float:
     return float((less + most).mean() / 2 / max(1, len(below)))
 
 
+def wilson(hits: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of so many hits of a count, 0 to 1 where that is 0.
+
+    Wilson 1927, Journal of the American Statistical Association 22; it holds for few photos too.
+    """
+    if not count:
+        return 0.0, 1.0
+    z, share = 1.959964, hits / count
+    middle = share + z**2 / (2 * count)
+    half = z * float(np.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2))
+    low, high = (middle - half) / (1 + z**2 / count), (middle + half) / (1 + z**2 / count)
+    return max(0.0, low), min(1.0, high)
+
+
 # Is one network better than another?
 
 

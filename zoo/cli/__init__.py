@@ -36,6 +36,7 @@ from zoo.cli import (
     rank,
     recipes,
     reconstruct,
+    report,
     runs,
     sweep,
     train,
@@ -60,7 +61,8 @@ app = typer.Typer(
 COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., object]]] = {
     "Look": {
         "list": list_models.command, "info": info.command, "explain": explain.command,
-        "runs": runs.command, "compare": compare.command, "recipes": recipes.command,
+        "runs": runs.command, "report": report.command, "compare": compare.command,
+        "recipes": recipes.command,
         "bench": bench.command, "demo": demo.command,
     },
     "Train": {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.cli.console import Screen, out, print_json, print_table, talk
-from zoo.cli.options import argument, options, shared
+from zoo.cli.options import argument, flag, options, shared
 from zoo.text import count, percent
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ Record = dict[str, Any]  # as --json has it
 @dataclass(frozen=True)
 class Flags:
     runs: list[str] = argument("Two run folders or more.")
+    html: Path | None = flag("Page of the photos that one run has right and another wrong.")
     trust_changed: bool = shared("trust_changed")
     json: bool = shared("json")
 
@@ -31,19 +32,50 @@ def command(flags: Flags) -> None:
     more than two runs its p is adjusted by Holm's method. Below 0.05 is called evidence.
     """
     from zoo.predict.compare import compare
+    from zoo.predict.writers import check
 
+    check(flags.html, (".html", ".htm"), "--html")
     with Screen() as screen:
         found = compare(
             flags.runs,
             lambda done, total: screen.progress("pictures", done, total),
             trusts=flags.trust_changed,
         )
+    if flags.html is not None:
+        _write(flags.html, found)
     if flags.json:
         runs_told = [_record(run, found.differing) for run in found.runs]
         pairs = [{**asdict(pair), "better": pair.better or None} for pair in found.pairs]
         print_json({"runs": runs_told, "pairs": pairs})
     else:
         _show(found)
+
+
+def _write(place: Path, found: Comparison) -> None:
+    """Write the page of a comparison."""
+    from zoo import __version__
+    from zoo.predict.compare import apart
+    from zoo.report.compare_page import PairOfRuns, Photo, write
+
+    by_name = {run.name: run for run in found.runs}
+    many, pairs = len(found.pairs) > 1, []
+    for pair in found.pairs:
+        photos = [
+            Photo(Path(one.path), one.label, one.first_right, one.said, one.sure)
+            for one in apart(by_name[pair.first], by_name[pair.second])
+        ]
+        counts = (pair.both, pair.only_first, pair.only_second, pair.neither)
+        pairs.append(
+            PairOfRuns(pair.first, pair.second, _verdict(pair, many), pair.better, counts, photos)
+        )
+    rows = [_cells(_record(run, found.differing)) for run in found.runs]
+    write(place, (_header(found), rows), pairs, __version__)
+    talk(f"the photos on which they differ are in {place}")
+
+
+def _header(found: Comparison) -> tuple[str, ...]:
+    names = ("run", "model", "cut", *found.differing)
+    return (*names, "val photos", "accuracy", "macro-F1", "seconds")
 
 
 def _record(run: Compared, differing: tuple[str, ...]) -> Record:
@@ -61,10 +93,9 @@ def _record(run: Compared, differing: tuple[str, ...]) -> Record:
 
 
 def _show(found: Comparison) -> None:
-    names = ("run", "model", "cut", *found.differing)
-    header = (*names, "val photos", "accuracy", "macro-F1", "seconds")
+    header = _header(found)
     rows = [_cells(_record(run, found.differing)) for run in found.runs]
-    print_table(rows, header, right=" " * len(names) + "rrrr")
+    print_table(rows, header, right=" " * (len(header) - 4) + "rrrr")
     out()
     for pair in found.pairs:
         out(_verdict(pair, many=len(found.pairs) > 1))

@@ -26,6 +26,7 @@ def command(
     recipe: flags.RecipeFile = None,
     dry_run: flags.DryRun = False,
     sheet: flags.Sheet = None,
+    no_report: flags.NoReport = False,
     json: flags.Json = False,
     **given: object,
 ) -> None:
@@ -45,5 +46,5 @@ def command(
     if row is not None and not row.weights:
         chosen.setdefault("weights", "none")
     whole = {"freeze": False, "task": "classify"}
-    way = flags.Way(output, dry_run, sheet)
-    begin(recipes.make(chosen | whole, recipe, "distill"), way, json)
+    way = flags.Way(output, dry_run, sheet, json, not no_report)
+    begin(recipes.make(chosen | whole, recipe, "distill"), way)

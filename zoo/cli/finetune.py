@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.cli import auto, flags, layout
+from zoo.cli import auto, flags, layout, report
 from zoo.cli.console import Screen, print_json, put, talk
 from zoo.cli.names import with_full_name
 from zoo.errors import UsageError
@@ -31,6 +31,7 @@ def command(
     resume: flags.Resume = None,
     dry_run: flags.DryRun = False,
     sheet: flags.Sheet = None,
+    no_report: flags.NoReport = False,
     json: flags.Json = False,
     **given: object,
 ) -> None:
@@ -43,20 +44,20 @@ def command(
     from zoo import recipe as recipes
 
     chosen = flags.given(given)
+    way = flags.Way(output, dry_run, sheet, json, not no_report)
     if resume is None:
         wanted = auto.taken_from(chosen)
-        begin(recipes.make(chosen, recipe), flags.Way(output, dry_run, sheet), json, wanted)
+        begin(recipes.make(chosen, recipe), way, wanted)
     else:
         own = {"output": output, "recipe": recipe, "dry_run": dry_run or None, "sheet": sheet}
-        continue_run(resume, [*chosen, *flags.given(own)], json)
+        continue_run(resume, [*chosen, *flags.given(own)], way)
 
 
-def begin(settings: Recipe, way: flags.Way, json: bool, wanted: auto.Flags = auto.NOTHING) -> None:
+def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -> None:
     """Plan, print the plan, and carry it out in a new run folder. wanted: where auto chooses."""
     from zoo.train.distributed import torchrun
 
-    output, dry_run = way.output, way.dry_run
-    settings = with_full_name(settings)
+    output, settings = way.output, with_full_name(settings)
     if way.sheet:
         from zoo.predict.writers import check
 
@@ -66,7 +67,7 @@ def begin(settings: Recipe, way: flags.Way, json: bool, wanted: auto.Flags = aut
         if settings.model == auto.NAME:
             if output is not None and output.exists():
                 _place(settings, output)  # it is refused
-            picked = auto.pick(settings, wanted, dry_run, screen, ranks)
+            picked = auto.pick(settings, wanted, way.dry_run, screen, ranks)
             if picked is None:
                 return
             settings, about["choice"] = picked
@@ -80,10 +81,10 @@ def begin(settings: Recipe, way: flags.Way, json: bool, wanted: auto.Flags = aut
         folder, again = _place(settings, output) if ranks.main else (Path(), False)
         folder, again = ranks.all_gather([os.fspath(folder), again])[0]
         if again:
-            _go_on(Path(folder), ranks, screen, json)
+            _go_on(Path(folder), ranks, screen, way)
             return
         with ranks.main_first():
-            prepared = prepare(settings, screen.bytes, begin=not dry_run)
+            prepared = prepare(settings, screen.bytes, begin=not way.dry_run)
         prepared.about |= about
         with prepared:
             checks.check_team(settings, ranks)
@@ -94,8 +95,8 @@ def begin(settings: Recipe, way: flags.Way, json: bool, wanted: auto.Flags = aut
                     from zoo.cli.finetune_report import draw_fed
 
                     draw_fed(prepared.plan, way.sheet)
-            if not dry_run:
-                carry_out(begin.start(prepared, Path(folder), screen, ranks), screen, json)
+            if not way.dry_run:
+                carry_out(begin.start(prepared, Path(folder), screen, ranks), screen, way)
             elif ranks.main:
                 what = "nothing but the sheet" if way.sheet else "nothing"
                 talk(f"dry run: nothing was computed, {what} was written")
@@ -124,7 +125,7 @@ def _show_team(ranks: Ranks) -> None:
         talk(f"processes  {ranks.world}, of torchrun: each takes its share of every batch")
 
 
-def continue_run(folder: Path, named: Sequence[str], json: bool) -> None:
+def continue_run(folder: Path, named: Sequence[str], way: flags.Way) -> None:
     """Finish a run. named: what was given besides; raises UsageError for that."""
     from zoo.run import Run
 
@@ -137,10 +138,10 @@ def continue_run(folder: Path, named: Sequence[str], json: bool) -> None:
 
     with Screen() as screen, torchrun() as ranks:
         screen.quiet = not ranks.main
-        _go_on(folder, ranks, screen, json)
+        _go_on(folder, ranks, screen, way)
 
 
-def _go_on(folder: Path, ranks: Ranks, screen: Screen, json: bool) -> None:
+def _go_on(folder: Path, ranks: Ranks, screen: Screen, way: flags.Way) -> None:
     """Finish a run, or say that it is finished."""
     from zoo.run import Run
 
@@ -151,7 +152,7 @@ def _go_on(folder: Path, ranks: Ranks, screen: Screen, json: bool) -> None:
         if ranks.main:
             talk(f"{folder} is finished already; nothing to do")
             run.tidy()
-            show_result(run, json)
+            show_result(run, way.json)
         return
     with run.held() if ranks.main else nullcontext():
         from zoo.finetune import begin
@@ -163,17 +164,19 @@ def _go_on(folder: Path, ranks: Ranks, screen: Screen, json: bool) -> None:
             if ranks.main:
                 talk(f"resuming {folder}")
                 _show_team(ranks)
-            carry_out(begin.resume(prepared, run, screen, ranks), screen, json)
+            carry_out(begin.resume(prepared, run, screen, ranks), screen, way)
 
 
-def carry_out(job: Job, screen: Screen, json: bool) -> None:
+def carry_out(job: Job, screen: Screen, way: flags.Way) -> None:
     """Carry a job out, show what it tells, and print what came of it."""
     from zoo.cli.finetune_report import Story
     from zoo.finetune.job import run
 
     screen.show = Story(screen, job.plan, job.inputs.run).show
     if run(job):
-        show_result(job.inputs.run, json)
+        if way.report:
+            report.at_the_end(job.inputs)
+        show_result(job.inputs.run, way.json)
 
 
 def show_lines(told: Sequence[Line]) -> None:

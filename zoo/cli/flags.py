@@ -36,6 +36,7 @@ Sheet = Annotated[
         "their crop, and their views."
     ),
 ]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Leave out the page RUN/report.html.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 TrustChanged = Annotated[
     bool,
@@ -46,12 +47,15 @@ TrustChanged = Annotated[
 @dataclass(frozen=True)
 class Way:
     """What becomes of a plan. output: the run folder, None for one with a name of ours. dry_run:
-    it is printed only. sheet: where to draw what the network is fed.
+    it is printed only. sheet: where to draw what the network is fed. json: the record goes to
+    stdout. report: a page is written at the end.
     """
 
     output: Path | None = None
     dry_run: bool = False
     sheet: Path | None = None
+    json: bool = False
+    report: bool = True
 
 
 ARGUMENTS = ("model", "data")

@@ -32,6 +32,7 @@ class Flags:
     seed: int = flag("Seed of the split, the folds and the views.", DATA, 0, min=0)
     views: int = flag("Views of each photo to train on.", PHOTOS, 1, min=1)
     output: Path | None = output("CSV to write all rows to.")
+    html: Path | None = flag("Page of the table with a chart, accuracy over time.")
     json: bool = shared("json")
 
 
@@ -46,6 +47,7 @@ def command(flags: Flags) -> None:
     from zoo.predict.writers import check
 
     check(flags.output, (".csv",))
+    check(flags.html, (".html", ".htm"), "--html")
     chosen = ",".join(full_name(one.strip()) for one in (flags.models or "").split(",")) or None
     check_names(chosen)
     with Screen() as screen:
@@ -57,6 +59,8 @@ def command(flags: Flags) -> None:
         rows = rank.in_order(_ranked(ranking, chosen, screen))
     if flags.output is not None:
         _write(flags.output, rows)
+    if flags.html is not None:
+        _write_page(flags, ranking, rows)
     if flags.json:
         print_json(_record(flags.data, ranking, rows))
     else:
@@ -137,14 +141,43 @@ def _show(ranking: Ranking, rows: list[Ranked]) -> None:
     for row in rows:
         if row.note:
             talk(f"{_name(row)} {row.note}: its accuracy flatters, and is not compared")
+    if how := _how(rows):
+        talk(how)
+
+
+def _how(rows: list[Ranked]) -> str:
+    """Return how the accuracies were measured; nothing where there is none."""
     done = [row for row in rows if not row.error]
-    if done:
-        chosen = "chosen inside each fold" if done[0].nested else "chosen once, on the same folds"
-        talk(
-            f"{len(done[0].accuracies)}-fold cross-validation on "
-            f"{count(done[0].photos, 'photo')} of the training part; penalty {chosen}; "
-            "* no other is at least as accurate and faster"
-        )
+    if not done:
+        return ""
+    chosen = "chosen inside each fold" if done[0].nested else "chosen once, on the same folds"
+    return (
+        f"{len(done[0].accuracies)}-fold cross-validation on "
+        f"{count(done[0].photos, 'photo')} of the training part; penalty {chosen}; "
+        "* no other is at least as accurate and faster"
+    )
+
+
+def _write_page(flags: Flags, ranking: Ranking, rows: list[Ranked]) -> None:
+    """Write the page of a ranking."""
+    from zoo import __version__
+    from zoo.report.rank_page import Point, write
+
+    points = [
+        Point(_name(row), row.ms or 1.0, row.accuracy or 0.0, row.interval or 0.0, row.best)
+        for row in rows
+        if not row.error
+    ]
+    failed = [(_name(row), row.error) for row in rows if row.error]
+    table = (HEADER, [_cells(row) for row in rows if not row.error])
+    about = (
+        f"{len(ranking.index.classes)} classes, {count(len(ranking.samples), 'photo')}",
+        _how(rows),
+        *(f"{_name(row)} {row.note}: its accuracy flatters." for row in rows if row.note),
+    )
+    assert flags.html is not None
+    write(flags.html, Path(flags.data).name, (points, table, failed), about, __version__)
+    talk(f"the page is {flags.html}")
 
 
 def _cells(row: Ranked) -> tuple[str, ...]:

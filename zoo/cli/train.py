@@ -17,6 +17,7 @@ def command(
     resume: flags.Resume = None,
     dry_run: flags.DryRun = False,
     sheet: flags.Sheet = None,
+    no_report: flags.NoReport = False,
     json: flags.Json = False,
     **given: object,
 ) -> None:
@@ -29,12 +30,13 @@ def command(
     from zoo.cli.finetune import begin, continue_run
 
     chosen = flags.given(given)
+    way = flags.Way(output, dry_run, sheet, json, not no_report)
     if resume is None:
         settings = recipes.make(from_scratch(chosen, recipe), recipe, "train")
-        begin(settings, flags.Way(output, dry_run, sheet), json)
+        begin(settings, way)
     else:
         own = {"output": output, "recipe": recipe, "dry_run": dry_run or None, "sheet": sheet}
-        continue_run(resume, [*chosen, *flags.given(own)], json)
+        continue_run(resume, [*chosen, *flags.given(own)], way)
 
 
 def from_scratch(given: dict[str, object], file: Path | None) -> dict[str, object]:

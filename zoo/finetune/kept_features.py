@@ -12,6 +12,7 @@ import numpy as np
 
 from zoo import device
 from zoo.data.index import Sample
+from zoo.data.samples import evenly
 from zoo.engine.open import NetworkRef, Opened, open_engine
 from zoo.engine.select import choose_for_network
 from zoo.errors import DataError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PLAIN = Views()
+ANEW = 200  # photos that are computed for a look at some
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,21 @@ class KeptFeatures:
         ]
         labels = [row["label"] for row in listed for _ in views.numbers]
         return np.concatenate(rows), labels
+
+    def of_some(self, part: str, most: int) -> tuple[list[str], Array]:
+        """Return the paths of at most so many photos of a part, and the plain features of each.
+
+        Of those that are kept, from all over the part; where none is, ANEW are computed.
+        """
+        listed = [row for row in self.run.index() if row["split"] == part and row.get("sha256")]
+        keys = {row["path"]: PLAIN.key(bytes.fromhex(row["sha256"]), 0) for row in listed}
+        kept = evenly([path for path, key in keys.items() if key in self.cache], most)
+        if kept:
+            return list(kept), self.cache.rows([keys[path] for path in kept]).flat()
+        root = Path(self.run.record["data"]["root"])
+        found = self.of_photos(root, evenly(list(keys), min(most, ANEW)), PLAIN)
+        rows = list(found.values())
+        return list(found), np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
 
     def _progress(self, done: int, total: int) -> None:
         self.watch.progress("features", done, total)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,17 +22,21 @@ from zoo.watch import stop
 
 if TYPE_CHECKING:
     from zoo.head.distance import Distance
-    from zoo.head.solver import Solution
+    from zoo.head.solver import Solution, Tried
     from zoo.train.loop import Loop
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A head, how it was found in words, and the penalty of one that was solved for."""
+    """A head, how it was found in words, and the penalty of one that was solved for.
+
+    tried: penalties, of which it is the best.
+    """
 
     layer: Layer
     reason: str
     penalty: float | None = None
+    tried: tuple[Tried, ...] = ()
 
 
 def find(inputs: Inputs, source: FeatureBatches) -> Found:
@@ -40,7 +44,7 @@ def find(inputs: Inputs, source: FeatureBatches) -> Found:
     kind = kind_of(inputs.plan.recipe.head)
     if not kind.computed:
         best = solve(inputs, source)
-        return Found(Linear(best.weight, best.bias), best.reason, best.penalty)
+        return Found(Linear(best.weight, best.bias), best.reason, best.penalty, best.table)
     from zoo.head import neighbours, prototype
 
     labels, features = source.labels, source.features.flat()
@@ -96,7 +100,7 @@ def only(
             "use --precision fp32",
         )
     if found.penalty is not None:
-        inputs.run.update(penalty=found.penalty)
+        inputs.run.update(penalty=found.penalty, penalties=list(map(asdict, found.tried)))
     outputs = scores_of(source.features.flat(), found.layer)
     epoch = Epoch(
         epoch=1,
@@ -151,6 +155,7 @@ def into_chain(inputs: Inputs, journal: Journal, loop: Loop) -> None:
         with torch.no_grad():
             head.weight.copy_(torch.from_numpy(found.weight))
             head.bias.copy_(torch.from_numpy(found.bias))
+        inputs.run.update(penalty=found.penalty, penalties=list(map(asdict, found.table)))
         note = found.reason
     ranks.broadcast_model(loop.model)
     journal.log(loop.solved(note, started))

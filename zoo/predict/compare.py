@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,9 @@ APART = ("model", "cut")  # settings with a column of their own
 class Compared:
     """A run: its record, its settings, and by real path (label, right) of each val photo.
 
-    digests: of val photos' content, by real path. trained: real paths of the photos of the
-    training, and their digests; a digest that was not written down is in neither.
+    said: what it takes each for and how sure it is, by real path, where val.csv says so. digests:
+    of val photos' content, by real path. trained: real paths of the photos of the training, and
+    their digests; a digest that was not written down is in neither.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Compared:
     answers: dict[str, tuple[str, bool]]
     digests: dict[str, str]
     trained: frozenset[str]
+    said: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
     def seen_by(self, other: Compared) -> set[str]:
         """Return the val photos that another run was trained on."""
@@ -155,29 +157,46 @@ def _compared(name: str, run: Run, places: Places, progress: ProgressFn) -> Comp
     own = run.record.get("model_sha256", model) == model  # else val.csv is of another network
     rows = _read(run) if path.is_file() and own else _measure(name, run, progress)
     root = Path(run.record["data"]["root"])
-    answers = {places.of(str(root / path)): (label, right) for path, label, right in rows}
+    answers = {places.of(str(root / row.path)): (row.label, row.right) for row in rows}
+    said = {places.of(str(root / row.path)): (row.said, row.sure) for row in rows if row.said}
     held = zip(run.photos("val"), run.digests("val"), strict=True)
     content = {places.of(str(path)): digest for path, digest in held if digest}
     digests = {path: content[path] for path in answers if path in content}
     trained = {places.of(str(path)) for path in run.photos("train")}
     trained |= set(run.digests("train")) - {""}
     settings = recipe.load(run.path("recipe.toml"))
-    return Compared(name, run.record, settings, answers, digests, frozenset(trained))
+    return Compared(name, run.record, settings, answers, digests, frozenset(trained), said)
 
 
-def _read(run: Run) -> list[tuple[str, str, bool]]:
-    """Return (path, label, right) of each row of val.csv."""
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A val photo: whether it is right; what it was taken for, and how surely, if that is known."""
+
+    path: str
+    label: str
+    right: bool
+    said: str = ""
+    sure: float = 0.0
+
+
+def _read(run: Run) -> list[_Row]:
+    """Return the rows of val.csv."""
     try:
         rows = list(run.rows("val.csv", ("path", "label", "predicted")))
-    except RunError as error:
+        return [_row(row) for row in rows]
+    except (RunError, ValueError) as error:
         raise RunError(
-            f"val.csv is not what a training writes: {error.what}",
+            f"val.csv is not what a training writes: {getattr(error, 'what', error)}",
             "remove it: the answers are computed again",
         ) from None
-    return [(row["path"], row["label"], row["label"] == row["predicted"]) for row in rows]
 
 
-def _measure(name: str, run: Run, progress: ProgressFn) -> list[tuple[str, str, bool]]:
+def _row(row: Mapping[str, str]) -> _Row:
+    label, said = row["label"], row["predicted"]
+    return _Row(row["path"], label, label == said, said, float(row.get("probability") or 0))
+
+
+def _measure(name: str, run: Run, progress: ProgressFn) -> list[_Row]:
     """Return the same by running the network."""
     from zoo.predict.predictor import Opening
 
@@ -185,16 +204,12 @@ def _measure(name: str, run: Run, progress: ProgressFn) -> list[tuple[str, str, 
     found = evaluate([open_predictor(name, Opening(trusts=run.trusts))], photos, progress)
     labels, (answers,) = dict(photos), found.answers
     rows = zip(found.paths, answers.correct, strict=True)
-    return [(path, labels[path], bool(right)) for path, right in rows]
+    return [_Row(path, labels[path], bool(right)) for path, right in rows]
 
 
 def _tally(first: Compared, second: Compared) -> Pair:
     """Count the photos that both, one or none of the runs has right."""
-    couples = _paired(first, second)
-    gone, other_gone = first.seen_by(second), second.seen_by(first)
-    shared = [(a, b) for a, b in couples if a not in gone and b not in other_gone]
-    left_out = len(gone) + len(other_gone)
-    left_out -= sum(a in gone and b in other_gone for a, b in couples)  # one photo
+    shared, left_out = _shared(first, second)
     if not shared:
         many = f": the other was trained on {left_out:,} of them" if left_out else ""
         raise DataError(
@@ -225,6 +240,38 @@ def _tally(first: Compared, second: Compared) -> Pair:
         p_alone=p,
         p=p,
     )
+
+
+def _shared(first: Compared, second: Compared) -> tuple[list[tuple[str, str]], int]:
+    """Return the paths of each photo that neither was trained on, and how many are left out."""
+    couples = _paired(first, second)
+    gone, other_gone = first.seen_by(second), second.seen_by(first)
+    left_out = len(gone) + len(other_gone)
+    left_out -= sum(a in gone and b in other_gone for a, b in couples)  # one photo
+    return [(a, b) for a, b in couples if a not in gone and b not in other_gone], left_out
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """A photo that one of two runs has right and the other wrong; said: by first and second."""
+
+    path: str
+    label: str
+    first_right: bool
+    said: tuple[str, str]
+    sure: tuple[float, float]
+
+
+def apart(first: Compared, second: Compared) -> list[Apart]:
+    """Return the photos on which two runs differ in being right, the surest mistakes first."""
+    found = []
+    for path, twin in _shared(first, second)[0]:
+        (label, ours), (_, theirs) = first.answers[path], second.answers[twin]
+        if ours != theirs:
+            told = first.said.get(path, ("", 0.0)), second.said.get(twin, ("", 0.0))
+            said, sure = (told[0][0], told[1][0]), (told[0][1], told[1][1])
+            found.append(Apart(path, label, ours, said, sure))
+    return sorted(found, key=lambda one: -one.sure[one.first_right])
 
 
 def _paired(first: Compared, second: Compared) -> list[tuple[str, str]]:

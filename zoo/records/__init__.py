@@ -119,6 +119,10 @@ EVIDENCE = fields(
     },
     ("kind", "mean", "low", "high", "deviation", "macro_f1"),
 )
+TRIED = fields(
+    dict.fromkeys(("penalty", "loss", "error", "accuracy"), measured),
+    ("penalty", "loss", "error", "accuracy"),
+)
 EXPORTED = fields(
     {
         "path": PLACE,
@@ -162,6 +166,7 @@ RUN = fields(
         "views": whole(0, 1000),
         "view_seed": whole(0, 2**64),
         "penalty": number(0, 1e6),
+        "penalties": items(TRIED),
         "made_from": fields({"run": PLACE, "model_sha256": SHA256, "class": text(4000)}),
         "cut": maybe(NAME),
         "boundary": maybe(NAME),

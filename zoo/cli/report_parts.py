@@ -1,0 +1,176 @@
+"""What a run's page has beside the record: features, what a network looks at, the command."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+from zoo.settings import Setting, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from zoo.finetune.inputs import Inputs
+    from zoo.finetune.kept_features import KeptFeatures
+    from zoo.metrics import Array
+    from zoo.network import Network
+    from zoo.report.feature_map import Mapped
+    from zoo.report.run_page import Looks, Pair
+    from zoo.run import Run
+    from zoo.watch import Watch
+
+SOME = 200  # photos that a map is made of where no features are kept
+REBUILT, PAIRS = 200, 8  # pictures that an autoencoder gives back, and the worst of them shown
+HANDY = 200_000_000  # bytes of features from which on a map is left to `zoo report`
+
+
+def command_of(run: Run) -> str:
+    """Return the command that makes the same run anew, from the settings that it kept."""
+    from zoo import recipe as recipes
+
+    chosen = recipes.load(run.path("recipe.toml"))
+    verb = run.resume.split()[1]
+    if chosen.get("teacher"):
+        words = ["finetune", "--recipe", str(run.path("recipe.toml"))]
+        return _shell(words)
+    own = (
+        {"freeze": False, "weights": "none", "task": chosen.get("task")} if verb == "train" else {}
+    )
+    words = [verb, str(chosen.pop("model")), str(chosen.pop("data"))]
+    for name, value in chosen.items():
+        one = table()[name]
+        if value != one.default and own.get(name, one.default) != value and verb in one.commands:
+            words += _flag(one, value)
+    return _shell(words)
+
+
+def _shell(words: list[str]) -> str:
+    return f"zoo {' '.join(map(shlex.quote, words))} -o NEW-FOLDER"
+
+
+def _flag(one: Setting, value: object) -> list[str]:
+    """Return a setting as words of a command line."""
+    name = one.flags[0] if one.flags else "--" + one.name.replace("_", "-")
+    if isinstance(value, bool):
+        return [name if value else f"--no-{name[2:]}"]
+    if isinstance(value, dict):
+        return [word for key, each in value.items() for word in (name, f"{key}={each}")]
+    return [name, f"{value}"]
+
+
+def features_of_job(inputs: Inputs) -> Mapped | None:
+    """Return features that a fine-tune has just computed; None where that is not at hand."""
+    from zoo.finetune.kept_features import KeptFeatures
+
+    plan = inputs.plan
+    one, opened = len(plan.phases) == 1 and plan.phases[0].kept, inputs.opened
+    if not one or opened is None or plan.feature_bytes > HANDY:
+        return None
+    ref, cache = inputs.prepared.ref(plan.cut), inputs.cache(plan.cut, opened)
+    return _mapped(KeptFeatures(inputs.run, ref, opened, cache, inputs.watch))
+
+
+def features_of_run(run: Run, watch: Watch) -> Mapped | None:
+    """Return features of val photos: those that are kept, else of SOME computed anew.
+
+    A network that was trained in steps has kept none: its own take torch. None of no photo.
+    """
+    from zoo.finetune.kept_features import KeptFeatures
+
+    if run.record.get("linear_head"):
+        return _mapped(KeptFeatures.of(run, watch))
+    return _embedded(run, watch)
+
+
+def _embedded(run: Run, watch: Watch) -> Mapped | None:
+    """Return what the head of a run's network sees of some val photos."""
+    import numpy as np
+
+    from zoo.data.samples import evenly
+    from zoo.predict.embed import Wanted, open_embedder
+    from zoo.predict.inputs import Input
+    from zoo.predict.predictor import Opening
+    from zoo.report.feature_map import Mapped
+
+    ours = open_embedder(str(run.folder), Wanted(), Opening(trusts=run.trusts))
+    root = run.record["data"]["root"]
+    paths = evenly([row["path"] for row in run.index() if row["split"] == "val"], SOME)
+    found = []
+    for done, row in enumerate(ours.rows(Input(os.path.join(root, p), p) for p in paths), 1):
+        watch.progress("features", done, len(paths))
+        if row.features is not None:
+            found.append((row.path, row.features))
+    if not found:
+        return None
+    rows = np.stack([features for _, features in found])
+    return Mapped([path for path, _ in found], rows, f"what leaves {ours.stage}")
+
+
+def _mapped(kept: KeptFeatures) -> Mapped | None:
+    from zoo.report.feature_map import POINTS, Mapped
+
+    paths, rows = kept.of_some("val", POINTS)
+    about = f"what leaves {kept.ref.boundary}" if kept.ref.boundary else "features"
+    return Mapped(paths, rows, about) if paths else None
+
+
+def looks_of(run: Run, watch: Watch) -> tuple[Looks, str]:
+    """Return what tells where a run's network looks, and how, in a sentence. Takes torch.
+
+    Raises UnknownStage, UsageError for a network of which that cannot be said.
+    """
+    from zoo.explain import places, saliency
+    from zoo.network import of_run
+
+    net = of_run(run)
+    saliency.must_have_classes(net)
+    tapped = places.tap(net)
+    number = {name: k for k, name in enumerate(run.record["classes"])}
+
+    def looks(asked: Sequence[tuple[Path, str]]) -> list[tuple[Array, Array] | None]:
+        import numpy as np
+
+        found: list[tuple[Array, Array] | None] = [None] * len(asked)
+        for begin in range(0, len(asked), saliency.BATCH):
+            watch.progress("Grad-CAM", begin, len(asked))
+            some = range(begin, min(begin + saliency.BATCH, len(asked)))
+            views = {k: view for k in some if (view := _view(asked[k][0], net)) is not None}
+            if views:
+                classes = [number[asked[k][1]] for k in views]
+                maps = saliency.gradcam_at(net, tapped, np.stack(list(views.values())), classes)
+                for k, heat in zip(views, maps.maps, strict=True):
+                    found[k] = (views[k], heat)
+        return found
+
+    how = "Beside each, the view that the network has: in colour what speaks for its answer "
+    return looks, f"{how}(Grad-CAM at {tapped.stage})."
+
+
+def _view(path: Path, net: Network) -> Array | None:
+    from zoo.data.views import plain_view
+    from zoo.errors import ImageError
+
+    try:
+        return plain_view(path, net.preprocess)
+    except ImageError:
+        return None
+
+
+def rebuilt_by(run: Run, trusts: bool, watch: Watch) -> tuple[list[Pair], list[Pair]]:
+    """Return val pictures that an autoencoder gives back worst, and best."""
+    from zoo.data.samples import evenly
+    from zoo.predict.inputs import Input
+    from zoo.predict.reconstruct import open_reconstructor
+    from zoo.report.run_page import Pair
+
+    found = []
+    photos = [Input(str(path), str(path)) for path in evenly(run.photos("val"), REBUILT)]
+    ours = open_reconstructor(str(run.folder), trusts=trusts)
+    for done, row in enumerate(ours.rows(photos), 1):
+        watch.progress("pictures", done, len(photos))
+        if row.before is not None and row.after is not None:
+            found.append(Pair(row.path, row.before, row.after, row.mse))
+    found.sort(key=lambda pair: -pair.mse)
+    return found[:PAIRS], found[PAIRS:][::-1][:PAIRS]
