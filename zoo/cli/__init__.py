@@ -18,6 +18,7 @@ from zoo import __version__, watch
 from zoo.cli import (
     add_class,
     bench,
+    check,
     compare,
     demo,
     distill,
@@ -55,7 +56,7 @@ app = typer.Typer(
 COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., object]]] = {
     "Look": {
         "list": list_models.command, "info": info.command, "compare": compare.command,
-        "bench": bench.command, "demo": demo.command,
+        "check": check.command, "bench": bench.command, "demo": demo.command,
     },
     "Train": {
         "finetune": finetune.command, "train": train.command, "rank": rank.command,
