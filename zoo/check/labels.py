@@ -21,7 +21,7 @@ from zoo.head.cross_validation import out_of_fold
 from zoo.head.folds import alike
 from zoo.head.softmax_regression import Targets
 from zoo.head.solver import FEW, Search
-from zoo.head.suspicious import suspicious
+from zoo.head.suspicious import Suspicious, suspicious
 from zoo.metrics import Array
 from zoo.text import count, percent
 from zoo.watch import check
@@ -170,16 +170,21 @@ def groups_of(photos: Sequence[Photo], pairs: Sequence[tuple[Photo, Photo, float
     return alike([root(photo.digest) for photo in photos], 1)
 
 
+def ranked(judged: Judged) -> Suspicious:
+    """Return the photos by how doubtful their labels are."""
+    return suspicious(judged.probabilities, judged.labels)
+
+
 def of_labels(judged: Judged) -> list[Finding | None]:
     """Find labels that are probably wrong, and pairs of classes that are taken for each other."""
-    ranked = suspicious(judged.probabilities, judged.labels)
-    chosen = ranked.order[: ranked.flagged].tolist()
+    found_by = ranked(judged)
+    chosen = found_by.order[: found_by.flagged].tolist()
     found: list[Finding | None] = []
     if chosen:
         examples = []
         for row in chosen:
-            name, other = (judged.classes[k[row]] for k in (judged.labels, ranked.proposed))
-            chance = judged.probabilities[row, ranked.proposed[row]]
+            name, other = (judged.classes[k[row]] for k in (judged.labels, found_by.proposed))
+            chance = judged.probabilities[row, found_by.proposed[row]]
             examples.append(
                 Example((judged.photos[row].path,), f"{name}; rather {other} {chance:.2f}")
             )

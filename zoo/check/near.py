@@ -16,15 +16,19 @@ import numpy as np
 from zoo.head.solver import one_thread
 from zoo.metrics import Array
 
-SAME = 0.9  # cosine of two fine hashes; the nearest different photos that we know have 0.88
+SAME = 0.93  # cosine of two fine hashes; the nearest different photos that we know have 0.9
 CLOSE = 0.6  # of two coarse ones, to be compared finely
 COARSE, FINE = (8, 0.5), (16, 1.0)  # frequencies in each direction, power of their weight
 NEAREST = 6  # photos that each one is compared to finely
-CROPS = (1.0, 0.95, 0.9)  # sides, in shares of the picture
+CROPS = ((1.0, 0.95, 0.9), 3)  # sides, in shares of the picture; places of each, in a direction
+FINER = ((1.0, 0.98, 0.96, 0.94, 0.92, 0.9, 0.88), 5)  # of those that may be the same
+MAYBE = 0.75  # cosine by the first crops, from which on the finer ones are tried
 FLAT = 4.0  # standard deviation of the greys, of 255: below there is nothing to compare
 _BLOCK = 1024
 
 Pair = tuple[int, int, float]
+Crops = tuple[tuple[float, ...], int]
+Span = tuple[float, float]
 
 
 def near_pairs(greys: Array, also: Iterable[tuple[int, int]] = ()) -> list[Pair]:
@@ -39,8 +43,8 @@ def near_pairs(greys: Array, also: Iterable[tuple[int, int]] = ()) -> list[Pair]
         if not pairs:
             return []
         order = np.array(sorted(pairs), np.int64)
-        parts = np.split(order, range(_BLOCK, len(order), _BLOCK))
-        cosines = np.concatenate([_finely(greys, part) for part in parts])
+        order = order[_finely(greys, order, CROPS) >= MAYBE]
+        cosines = _finely(greys, order, FINER)
     kept = np.flatnonzero(cosines >= SAME)
     found = [(int(order[n, 0]), int(order[n, 1]), float(cosines[n])) for n in kept]
     return sorted(found, key=lambda pair: -pair[2])
@@ -63,7 +67,13 @@ def _close(greys: Array, usable: Array) -> Iterator[tuple[int, int]]:
                 yield from ((min(i, j), max(i, j)) for j in mine if cosines[row, j] >= CLOSE)
 
 
-def _finely(greys: Array, pairs: Array) -> Array:
+def _finely(greys: Array, pairs: Array, crops: Crops) -> Array:
+    """Return the cosines of all pairs, M, of pairs M x 2."""
+    parts = [pairs[first : first + _BLOCK] for first in range(0, len(pairs), _BLOCK)]
+    return np.concatenate([np.zeros(0), *(_of_block(greys, part, crops) for part in parts)])
+
+
+def _of_block(greys: Array, pairs: Array, crops: Crops) -> Array:
     """Return the cosine of each pair's fine hashes: one whole, the other whole, cropped or turned.
 
     pairs: M x 2.
@@ -73,7 +83,7 @@ def _finely(greys: Array, pairs: Array) -> Array:
     where = where.reshape(-1, 2)
     whole = _hashes(greys[rows], FINE, ((0.0, 1.0), (0.0, 1.0)))
     turned = _mirrored(whole, FINE[0])
-    for box in _boxes():
+    for box in _boxes(*crops):
         cropped = _hashes(greys[rows], FINE, box)
         for one, other in ((0, 1), (1, 0)):
             mine, theirs = where[:, one], cropped[where[:, other]]
@@ -82,16 +92,16 @@ def _finely(greys: Array, pairs: Array) -> Array:
     return best
 
 
-def _boxes() -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
+def _boxes(sides: tuple[float, ...], places: int) -> Iterator[tuple[Span, Span]]:
     """Yield where the crops begin and end, down and across, in shares of the picture."""
-    for side in CROPS:
-        starts = [0.0] if side == 1 else [0.0, (1 - side) / 2, 1 - side]
+    for side in sides:
+        starts = [0.0] if side == 1 else [float(x) for x in np.linspace(0, 1 - side, places)]
         for upper in starts:
             for left in starts:
                 yield (upper, upper + side), (left, left + side)
 
 
-def _hashes(greys: Array, kind: tuple[int, float], box: tuple[tuple[float, float], ...]) -> Array:
+def _hashes(greys: Array, kind: tuple[int, float], box: tuple[Span, Span]) -> Array:
     """Return N x F float32 of length 1: weighted frequencies of a box of each picture."""
     many, power = kind
     down, across = (_frequencies(greys.shape[1], many, *span) for span in box)
