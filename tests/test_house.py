@@ -46,8 +46,7 @@ MAY: dict[str, set[str]] = {
         "weights",
     },
     "network_published": {"catalog", "models", "weights"},
-    "network_ref": LOW
-    | {"engine", "head", "models", "network", "network_published", "records", "run", "weights"},
+    "network_ref": ENGINE | {"engine", "network", "network_published", "run"},
     "features": LOW | {"engine", "weights"},
     "train": ENGINE | {"engine", "features", "metrics"},
     "finetune": VERB,

@@ -6,22 +6,28 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from zoo import catalog, network, network_published, records, weights
+from zoo import catalog, device, network, network_published, records, weights
 from zoo.catalog import Preprocess, Weights
 from zoo.data.samples import evenly
 from zoo.disk import read_sealed, write_sealed
 from zoo.engine.compiled import made_of
-from zoo.engine.open import NetworkRef
+from zoo.engine.open import NetworkRef, tensors_of
 from zoo.engine.quantise import CALIBRATION
 from zoo.errors import UsageError, WeightsError, WriteError
 from zoo.head import layers
 from zoo.head.kinds import Kind, kind_of
 from zoo.head.layers import Layer
-from zoo.network import Progress
+from zoo.network import Network, Progress
 from zoo.run import Run
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zoo.models.cut import Cut
 
 OTHER = "WARNING: model.safetensors is not the one that the run saved: its results are of another"
 
@@ -80,6 +86,51 @@ def _tensors_of(path: Path, without: Sequence[str]) -> str:
     with suppress(WriteError):
         write_sealed(place, found.encode())
     return found
+
+
+def frozen_of_run(run: Run) -> NetworkRef:
+    """Return what of a finished run gives its features: the part before the head."""
+    from zoo.models.cut import before, halves
+
+    asked = classifier_of_run(run).ref if run.record.get("linear_head") else None
+    if asked is not None and asked.boundary is not None:
+        boundary = asked.boundary
+
+        def build() -> nn.Sequential:
+            return halves(network.of_run(run).chain, boundary)[0].eval()
+
+        return replace(asked, head=None, build=build)
+    net = network.of_run(run)
+    reconstructs = net.spec.task == "reconstruct"
+    stage = net.spec.code if reconstructs else before(net.chain, net.spec.head)
+    frozen = halves(net.chain, stage)[0].eval()
+    return _frozen_ref(run.record["model"], net, stage, frozen)
+
+
+def frozen_of_name(name: str, net: Network, parts: Cut) -> NetworkRef:
+    """Return the frozen part of a network that is cut."""
+    return _frozen_ref(name, net, parts.boundary, parts.frozen)
+
+
+def _frozen_ref(name: str, net: Network, stage: str, frozen: nn.Sequential) -> NetworkRef:
+    made = made_of(net.row, net.variant)
+    return NetworkRef(name, made, tensors_of(frozen), stage, net.preprocess, lambda: frozen)
+
+
+def parted(start: Network, classes: int, seed: int) -> tuple[nn.Sequential, Cut]:
+    """Return the network with a new linear head, cut as `zoo finetune` does it, or at the head.
+
+    VGG and AlexNet are cut before three dense layers, of which only the last is new.
+    """
+    from zoo.models.cut import before, cut, feature_shape, is_linear
+
+    device.seed_all("head", seed)
+    chain, spec = network.with_head(start.chain, start.spec, classes, "linear")
+    chain.eval()
+    parts = cut(chain, spec.cut)
+    if not is_linear(parts, chain, spec.head, feature_shape(parts, start.preprocess)):
+        parts = cut(chain, before(chain, spec.head))
+    return chain, parts
 
 
 def _head_of(run: Run, kind: Kind, path: Path, stage: str) -> Layer:

@@ -19,6 +19,7 @@ from zoo import __version__, watch
 from zoo.cli import (
     add_class,
     bench,
+    check,
     compare,
     demo,
     distill,
@@ -61,18 +62,20 @@ app = typer.Typer(
 COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., object]]] = {
     "Look": {
         "list": list_models.command, "info": info.command, "explain": explain.command,
-        "runs": runs.command, "report": report.command, "compare": compare.command,
-        "recipes": recipes.command,
-        "bench": bench.command, "demo": demo.command,
+        "bench": bench.command, "recipes": recipes.command, "demo": demo.command,
     },
     "Train": {
-        "finetune": finetune.command, "train": train.command, "rank": rank.command,
-        "sweep": sweep.command, "lr": lr.command, "add-class": add_class.command,
-        "distill": distill.command,
+        "check": check.command, "finetune": finetune.command, "train": train.command,
+        "rank": rank.command, "sweep": sweep.command, "lr": lr.command,
+        "add-class": add_class.command, "distill": distill.command,
+    },
+    "Judge": {
+        "report": report.command, "evaluate": evaluate.command, "compare": compare.command,
+        "runs": runs.command,
     },
     "Use": {
-        "predict": predict.command, "evaluate": evaluate.command, "embed": embed.command,
-        "next": next_photos.command, "reconstruct": reconstruct.command, "export": export.app,
+        "predict": predict.command, "embed": embed.command, "next": next_photos.command,
+        "reconstruct": reconstruct.command, "export": export.app,
     },
     "Store": {"pull": pull.command, "weights": weights.app},
 }  # fmt: skip

@@ -8,12 +8,11 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import catalog, device, weights
+from zoo import catalog, weights
 from zoo.catalog import Preprocess
 from zoo.data.index import DatasetIndex
 from zoo.errors import WeightsError
 from zoo.finetune.choices import mirrored
-from zoo.models.cut import Cut, cut, feature_shape, is_linear
 from zoo.run import Run
 from zoo.weights.store import is_offline
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo.catalog import ModelSpec
+    from zoo.models.cut import Cut
     from zoo.network import Network, Progress
 
 
@@ -95,23 +95,6 @@ def multiply_adds(chain: nn.Sequential, preprocess: Preprocess) -> int:
     from zoo.models.meter import measure
 
     return sum(stage.macs for stage in measure(chain, preprocess))
-
-
-def parted(start: Network, classes: int, seed: int) -> tuple[nn.Sequential, Cut]:
-    """The network with a new linear head, cut as `zoo finetune` does it, or else at the head.
-
-    VGG and AlexNet are cut before three dense layers, of which only the last is new.
-    """
-    from zoo import network
-    from zoo.models.cut import before
-
-    device.seed_all("head", seed)
-    chain, spec = network.with_head(start.chain, start.spec, classes, "linear")
-    chain.eval()
-    parts = cut(chain, spec.cut)
-    if not is_linear(parts, chain, spec.head, feature_shape(parts, start.preprocess)):
-        parts = cut(chain, before(chain, spec.head))
-    return chain, parts
 
 
 def named(start: Network) -> str:

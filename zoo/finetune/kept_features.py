@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,12 +18,9 @@ from zoo.errors import DataError
 from zoo.features.cache import FeatureCache, cache_of
 from zoo.features.compute import Views, compute
 from zoo.metrics import Array
-from zoo.network_ref import classifier_of_run
+from zoo.network_ref import frozen_of_run
 from zoo.run import Run
 from zoo.watch import Watch, stop
-
-if TYPE_CHECKING:
-    from torch import nn
 
 PLAIN = Views()
 ANEW = 200  # photos that are computed for a look at some
@@ -43,17 +39,7 @@ class KeptFeatures:
     @classmethod
     def of(cls, run: Run, watch: Watch) -> KeptFeatures:
         """Open them. Raises what opening an engine does."""
-        asked = replace(classifier_of_run(run).ref, head=None)
-        boundary = asked.boundary
-        assert boundary is not None, "the head is apart"
-
-        def build() -> nn.Sequential:
-            from zoo.models.cut import halves
-            from zoo.network import of_run
-
-            return halves(of_run(run).chain, boundary)[0].eval()
-
-        ref, place = replace(asked, build=build), device.choose("cpu", run.record["precision"])
+        ref, place = frozen_of_run(run), device.choose("cpu", run.record["precision"])
         engine, _ = choose_for_network("auto", place.name, place.precision)
         opened = open_engine(ref, engine, place)
         return cls(run, ref, opened, cache_of(ref, opened), watch)

@@ -17,9 +17,8 @@ import numpy as np
 from zoo import datasets, device
 from zoo.data.index import DatasetIndex, Sample, scan
 from zoo.device import Device
-from zoo.engine.compiled import made_of
 from zoo.engine.latency import latency
-from zoo.engine.open import NetworkRef, Opened, open_engine, tensors_of
+from zoo.engine.open import NetworkRef, Opened, open_engine
 from zoo.engine.select import choose
 from zoo.errors import (
     DataError,
@@ -32,7 +31,7 @@ from zoo.errors import (
 from zoo.features.cache import FeatureCache, cache_of
 from zoo.features.compute import Pass, Views, Work, compute
 from zoo.features.digests import contents
-from zoo.finetune.backbones import multiply_adds, named, opened, parted, seen
+from zoo.finetune.backbones import multiply_adds, named, opened, seen
 from zoo.finetune.choices import mirrored
 from zoo.head.cross_validation import cross_validated
 from zoo.head.folds import alike
@@ -40,6 +39,7 @@ from zoo.head.softmax_regression import Targets
 from zoo.head.solver import Search
 from zoo.metrics import Array
 from zoo.models.cut import Cut
+from zoo.network_ref import frozen_of_name, parted
 from zoo.watch import Watch, check
 
 if TYPE_CHECKING:
@@ -177,8 +177,7 @@ class Ranking:
         start = replace(start, preprocess=preprocess)
         chain, parts = parted(start, len(self.index.classes), self.seed)
         kind, _ = choose("auto", self.place.name, self.place.precision)
-        made, tensors = made_of(start.row, start.variant), tensors_of(parts.frozen)
-        part = NetworkRef(name, made, tensors, parts.boundary, preprocess, lambda: parts.frozen)
+        part = frozen_of_name(name, start, parts)
         ready = open_engine(part, kind, self.place)
         shape = (preprocess.size, preprocess.size, preprocess.channels)
         row = Ranked(

@@ -5,5 +5,6 @@ solver             the linear head's optimum; softmax_regression has the arithme
                    cross_validation and folds what is held out
 prototype, neighbours   class means and nearest photos, computed from features
 added              a class more for a head that is there
+suspicious         labels that are probably wrong, from probabilities out of fold
 temperature        the calibration of all of them
 """

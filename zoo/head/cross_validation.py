@@ -9,7 +9,7 @@ import numpy as np
 from zoo.errors import DataError
 from zoo.head.folds import Photos
 from zoo.head.softmax_regression import Poll, Problem, Rows, Targets, minimise
-from zoo.head.solver import FEW, TESTING, Search, choose, log_probabilities, one_thread
+from zoo.head.solver import CHOOSING, FEW, TESTING, Search, choose, log_probabilities, one_thread
 from zoo.metrics import Array
 
 
@@ -76,3 +76,28 @@ def cross_validated(
             accuracies.append(float((answers == targets.labels[tested]).mean()))
     penalties = tuple(choice.penalty for choice in choices)
     return CrossValidated(tuple(accuracies), penalties, predictions, nested)
+
+
+def out_of_fold(
+    features: Array, targets: Targets, search: Search, poll: Poll | None = None
+) -> Array:
+    """Return N x K probabilities, each row's by a head that was fitted without its photo.
+
+    One penalty for all folds, see `solver.choose`. NaN for further views of a photo, and for the
+    photo of a class that has only one.
+    """
+    probabilities = np.full((len(features), targets.classes), np.nan)
+    with one_thread():
+        problem = Problem(Rows(features), targets, poll)
+        photos = Photos.of(targets.groups, targets.labels)
+        everyone = np.ones(len(features), bool)
+        held = photos.held_out(everyone, search.seed, search.folds)
+        if not len(held):
+            return probabilities
+        penalty = choose(problem, search, everyone).penalty
+        for out in held:
+            weights = targets.sample_weight(~out[None])
+            head = minimise(problem, weights, penalty, problem.zero(1), CHOOSING)
+            tested = out & photos.plain
+            probabilities[tested] = np.exp(log_probabilities(problem.rows, head, 0, tested)).T
+    return probabilities

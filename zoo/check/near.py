@@ -1,0 +1,130 @@
+"""Pictures that are the same but for a new encoding, another size, a small crop, or a mirror.
+
+A perceptual hash as pHash (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash
+Functions"), of which the numbers are kept and not only their signs: the low frequencies of a small
+grey copy, each weighted by its frequency, since those of all photos fall off with it. Two hashes
+are compared by their cosine. A mirror image has the same frequencies, the odd ones across with the
+other sign. Whoever is close is compared again, finely, to crops of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from zoo.head.solver import one_thread
+from zoo.metrics import Array
+
+SAME = 0.93  # cosine of two fine hashes; the nearest different photos that we know have 0.9
+CLOSE = 0.6  # of two coarse ones, to be compared finely
+COARSE, FINE = (8, 0.5), (16, 1.0)  # frequencies in each direction, power of their weight
+NEAREST = 6  # photos that each one is compared to finely
+CROPS = ((1.0, 0.95, 0.9), 3)  # sides, in shares of the picture; places of each, in a direction
+FINER = ((1.0, 0.98, 0.96, 0.94, 0.92, 0.9, 0.88), 5)  # of those that may be the same
+MAYBE = 0.75  # cosine by the first crops, from which on the finer ones are tried
+FLAT = 4.0  # standard deviation of the greys, of 255: below there is nothing to compare
+_BLOCK = 1024
+
+Pair = tuple[int, int, float]
+Crops = tuple[tuple[float, ...], int]
+Span = tuple[float, float]
+
+
+def near_pairs(greys: Array, also: Iterable[tuple[int, int]] = ()) -> list[Pair]:
+    """Return (i, j, cosine), i < j, of the pictures that are the same; the closest first.
+
+    greys: N x S x S uint8, small copies. also: pairs to compare finely, whatever their hashes are.
+    """
+    usable = greys.reshape(len(greys), -1).std(axis=1) >= FLAT
+    pairs = {(min(i, j), max(i, j)) for i, j in also if usable[i] and usable[j]}
+    with one_thread():
+        pairs |= set(_close(greys, usable))
+        if not pairs:
+            return []
+        order = np.array(sorted(pairs), np.int64)
+        order = order[_finely(greys, order, CROPS) >= MAYBE]
+        cosines = _finely(greys, order, FINER)
+    kept = np.flatnonzero(cosines >= SAME)
+    found = [(int(order[n, 0]), int(order[n, 1]), float(cosines[n])) for n in kept]
+    return sorted(found, key=lambda pair: -pair[2])
+
+
+def _close(greys: Array, usable: Array) -> Iterator[tuple[int, int]]:
+    """Yield the pairs whose coarse hashes are close."""
+    hashes = _hashes(greys, COARSE, ((0.0, 1.0), (0.0, 1.0)))
+    turned = _mirrored(hashes, COARSE[0])
+    for first in range(0, len(greys), _BLOCK):
+        block = hashes[first : first + _BLOCK]
+        cosines = np.maximum(block @ hashes.T, block @ turned.T)
+        cosines[:, ~usable] = -1
+        cosines[np.arange(len(block)), first + np.arange(len(block))] = -1
+        most = min(NEAREST, len(greys) - 1)
+        places = np.argpartition(-cosines, max(0, most - 1), axis=1)[:, :most]
+        for row, mine in enumerate(places.tolist()):
+            i = first + row
+            if usable[i]:
+                yield from ((min(i, j), max(i, j)) for j in mine if cosines[row, j] >= CLOSE)
+
+
+def _finely(greys: Array, pairs: Array, crops: Crops) -> Array:
+    """Return the cosines of all pairs, M, of pairs M x 2."""
+    parts = [pairs[first : first + _BLOCK] for first in range(0, len(pairs), _BLOCK)]
+    return np.concatenate([np.zeros(0), *(_of_block(greys, part, crops) for part in parts)])
+
+
+def _of_block(greys: Array, pairs: Array, crops: Crops) -> Array:
+    """Return the cosine of each pair's fine hashes: one whole, the other whole, cropped or turned.
+
+    pairs: M x 2.
+    """
+    best = np.full(len(pairs), -1.0)
+    rows, where = np.unique(pairs, return_inverse=True)
+    where = where.reshape(-1, 2)
+    whole = _hashes(greys[rows], FINE, ((0.0, 1.0), (0.0, 1.0)))
+    turned = _mirrored(whole, FINE[0])
+    for box in _boxes(*crops):
+        cropped = _hashes(greys[rows], FINE, box)
+        for one, other in ((0, 1), (1, 0)):
+            mine, theirs = where[:, one], cropped[where[:, other]]
+            for hashes in (whole, turned):
+                best = np.maximum(best, np.einsum("nf,nf->n", hashes[mine], theirs))
+    return best
+
+
+def _boxes(sides: tuple[float, ...], places: int) -> Iterator[tuple[Span, Span]]:
+    """Yield where the crops begin and end, down and across, in shares of the picture."""
+    for side in sides:
+        starts = [0.0] if side == 1 else [float(x) for x in np.linspace(0, 1 - side, places)]
+        for upper in starts:
+            for left in starts:
+                yield (upper, upper + side), (left, left + side)
+
+
+def _hashes(greys: Array, kind: tuple[int, float], box: tuple[Span, Span]) -> Array:
+    """Return N x F float32 of length 1: weighted frequencies of a box of each picture."""
+    many, power = kind
+    down, across = (_frequencies(greys.shape[1], many, *span) for span in box)
+    distance = np.hypot(*np.indices((many, many)))
+    weights = np.where(distance < many, distance**power, 0).astype(np.float32)
+    weights[0, 0] = 0  # how light it is
+    found = np.einsum("ky,nyx,lx->nkl", down, greys.astype(np.float32), across, optimize=True)
+    found = (found * weights).reshape(len(greys), -1)
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    return np.asarray(found / np.maximum(lengths, 1e-6), np.float32)
+
+
+def _frequencies(side: int, many: int, begin: float, end: float) -> Array:
+    """Return many x side: the box from begin to end enlarged to `side`, then its DCT."""
+    from scipy.fft import dct
+
+    places = side * (begin + (np.arange(side) + 0.5) * (end - begin) / side) - 0.5
+    places = places.clip(0, side - 1)[:, None]
+    bilinear = np.maximum(0, 1 - np.abs(places - np.arange(side)))
+    return np.asarray(dct(bilinear, axis=0, norm="ortho")[:many], np.float32)
+
+
+def _mirrored(hashes: Array, many: int) -> Array:
+    """Return the hashes of the mirror images."""
+    signs = np.where(np.arange(many) % 2, -1, 1).astype(np.float32)
+    return np.asarray((hashes.reshape(-1, many, many) * signs).reshape(len(hashes), -1))

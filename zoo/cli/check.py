@@ -1,0 +1,166 @@
+"""zoo check: what is wrong with some photos, before a network learns it."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from zoo.cli.console import Screen, out, print_json, talk
+from zoo.cli.options import NETWORK, argument, flag, options, output, setting, shared
+from zoo.settings import DATA
+from zoo.text import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zoo.check.records import Checked, Example, Finding
+
+WIDE, SHOWN = 79, 5  # columns of the text; examples of a finding in it
+COLUMNS = ("severity", "check", "path", "other", "said")
+
+
+@dataclass(frozen=True)
+class Flags:
+    data: str = argument(
+        "Photos as `zoo finetune` takes them (folder, manifest, IDX, Parquet), or without labels."
+    )
+    model: str | None = flag(
+        "Network whose features tell wrong labels: a run, or a model of `zoo list`. Default: the "
+        "one whose features of these photos are kept, if there is one.",
+        NETWORK,
+    )
+    weights: str | None = shared("weights")
+    device: str = setting("device")
+    against: str | None = flag(
+        "Folder, or run: test whether the photos are like those in it, with a p-value.", DATA
+    )
+    group: str | None = flag(
+        r"Pattern in a path whose first (…) is a group that no split may tear apart, as "
+        r"'patient(\d+)'. Default: a manifest's column group.",
+        DATA,
+    )
+    strict: bool = flag("Exit with 2 where something serious was found.", default=False)
+    html: Path | None = flag("Page to write, with small pictures of what was found.")
+    output: Path | None = output("CSV to write all findings to, a row each.")
+    csv_safe: bool = shared("csv_safe")
+    json: bool = shared("json")
+
+
+@options
+def command(flags: Flags) -> None:
+    """Look for what is wrong with photos: broken files, duplicates, leaks, wrong labels, drift.
+
+    Nothing is changed. Wrong labels and overlapping classes are told by a linear head on the
+    features of a network, cross-validated; where none is named, those of the last fine-tune, rank
+    or embed of these photos are used, and without any the other checks are done.
+    """
+    from zoo.check.job import Asked, run
+    from zoo.predict import writers
+
+    writers.check(flags.output, (".csv",))
+    writers.check_safe(flags.csv_safe, flags.output)
+    writers.check(flags.html, (".html",), "--html")
+    asked = Asked(flags.data, flags.model, flags.weights, flags.device, flags.against, flags.group)
+    with Screen() as screen:
+        found = run(asked, screen)
+    if flags.output is not None:
+        _write(flags.output, found, flags.csv_safe)
+    if flags.html is not None:
+        from zoo.report import check_page
+
+        check_page.write(flags.html, found.to_dict(), _command(flags))
+        talk(f"page in {flags.html}")
+    if flags.json:
+        print_json(found.to_dict())
+    else:
+        _show(found)
+    if flags.strict and found.counts()["serious"]:
+        raise typer.Exit(2)
+
+
+def _show(found: Checked) -> None:
+    """Print the findings, the serious ones first."""
+    last = ""
+    for each in found.findings:
+        if each.severity != last:
+            out(f"{each.severity.upper()}")
+            last = each.severity
+        for line in _lines(each):
+            out(line)
+    if found.unchecked:
+        out("NOT CHECKED")
+        for text in found.unchecked:
+            _out_wrapped(text)
+    parts = ", ".join(f"{name} {many:,}" for name, many in found.parts.items() if name)
+    classes = f", {count(len(found.classes), 'class', 'classes')}" if found.classes else ""
+    by = f"; labels by {found.network}" if found.network else ""
+    talk(f"{count(found.photos, 'photo')}{classes}{f' ({parts})' if parts else ''}{by}")
+    counts = found.counts()
+    talk(
+        f"{count(counts['serious'], 'serious finding')}, {count(counts['warning'], 'warning')}, "
+        f"{count(counts['note'], 'note')}"
+    )
+
+
+def _out_wrapped(text: str) -> None:
+    for line in textwrap.wrap(text, WIDE, initial_indent="  ", subsequent_indent="    "):
+        out(line)
+
+
+def _lines(found: Finding) -> Iterator[str]:
+    """Yield a finding in lines of 80 columns; paths are never broken."""
+    yield from textwrap.wrap(found.what, WIDE, initial_indent="  ", subsequent_indent="    ")
+    for example in found.examples[:SHOWN]:
+        yield from _example(example)
+    if len(found.examples) > SHOWN:
+        yield f"      … and {len(found.examples) - SHOWN:,} more: --html, -o or --json has them"
+    how = {"initial_indent": "    -> ", "subsequent_indent": "       "}
+    yield from textwrap.wrap(found.advice, WIDE, **how)  # type: ignore[arg-type]
+
+
+def _example(example: Example) -> Iterator[str]:
+    """Yield one line, or several where it is wider than the screen."""
+    pieces = [*example.paths, example.said]
+    line = "  ".join(filter(None, [" = ".join(example.paths), example.said]))
+    if len(line) + 6 <= WIDE:
+        yield f"      {line}"
+        return
+    first, *rest = filter(None, pieces)
+    yield f"      {_shortened(first)}"
+    for piece in rest:
+        mark = "= " if piece in example.paths else ""
+        yield f"        {mark}{_shortened(piece)}"
+
+
+def _shortened(text: str) -> str:
+    """Return a text with its middle left out where it is wider than a line."""
+    room = WIDE - 10
+    return text if len(text) <= room else f"{text[: room // 3]}…{text[-(room - room // 3 - 1) :]}"
+
+
+def _write(path: Path, found: Checked, safe: bool) -> None:
+    from zoo.disk import atomic
+    from zoo.text import csv_line
+
+    with atomic(path) as file:
+        file.write(csv_line(COLUMNS).encode())
+        for each in found.findings:
+            for example in each.examples or (None,):
+                paths = [*(example.paths if example else ()), "", ""][:2]
+                said = (example.said if example else "") or each.what
+                row = [each.severity, each.check, *paths, said]
+                file.write(csv_line(row, safe=safe).encode())
+
+
+def _command(flags: Flags) -> str:
+    """Return the command that makes the page again."""
+    words = ["zoo", "check", flags.data]
+    for name in ("model", "weights", "against", "group"):
+        if (value := getattr(flags, name)) is not None:
+            words += [f"--{name}", value]
+    return shlex.join(words)
