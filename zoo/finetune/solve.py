@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo.errors import TrainingError
+from zoo.finetune import tables
+from zoo.finetune.events import Note
 from zoo.finetune.inputs import AnyBatches, Inputs
 from zoo.finetune.journal import Journal
 from zoo.head.folds import Photos, alike
@@ -21,18 +23,19 @@ from zoo.train.records import Epoch, Scores
 from zoo.watch import stop
 
 if TYPE_CHECKING:
+    from zoo.data.index import DatasetIndex
     from zoo.head.distance import Distance
     from zoo.head.solver import Solution
+    from zoo.head.suspicious import Suspicious
     from zoo.train.loop import Loop
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A head, how it was found in words, and the penalty of one that was solved for."""
+    """A head, and how it was found in words."""
 
     layer: Layer
     reason: str
-    penalty: float | None = None
 
 
 def find(inputs: Inputs, source: FeatureBatches) -> Found:
@@ -40,7 +43,8 @@ def find(inputs: Inputs, source: FeatureBatches) -> Found:
     kind = kind_of(inputs.plan.recipe.head)
     if not kind.computed:
         best = solve(inputs, source)
-        return Found(Linear(best.weight, best.bias), best.reason, best.penalty)
+        _record(inputs, best)
+        return Found(Linear(best.weight, best.bias), best.reason)
     from zoo.head import neighbours, prototype
 
     labels, features = source.labels, source.features.flat()
@@ -77,6 +81,32 @@ def solve(inputs: Inputs, source: FeatureBatches) -> Solution:
     return optimum(source.features.flat(), targets, search, lambda: stop(inputs.watch.signal))
 
 
+def _record(inputs: Inputs, best: Solution) -> None:
+    """Write down which penalties were tried, and which labels the heads of the folds doubt."""
+    from zoo.head.suspicious import suspicious
+
+    known: dict[str, object] = {"penalties": [asdict(tried) for tried in best.table]}
+    if best.held_out is not None:
+        plain = best.held_out[:: inputs.plan.views]
+        found = suspicious(plain, np.array(inputs.index.labels("train")))
+        tables.write_suspicious(inputs.run, inputs.index, plain, found)
+        known["suspicious"] = found.flagged
+        if found.flagged:
+            inputs.watch.tell(Note(_doubt(inputs.index, found)))
+    inputs.run.update(penalty=best.penalty, **known)
+
+
+def _doubt(index: DatasetIndex, found: Suspicious) -> str:
+    """Return the line about labels that are probably wrong."""
+    first = index.of("train")[found.order[0]]
+    other = index.classes[found.proposed[found.order[0]]]
+    what = "1 label looks" if found.flagged == 1 else f"{found.flagged:,} labels look"
+    return (
+        f"{what} wrong, see suspicious.csv; the first: {first.path} is "
+        f"'{index.named(first)}' and looks like '{other}'"
+    )
+
+
 def only(
     inputs: Inputs, journal: Journal, source: AnyBatches
 ) -> tuple[Scores, Scores | None, Layer]:
@@ -95,8 +125,6 @@ def only(
             "the features of the val photos hold values that are not finite",
             "use --precision fp32",
         )
-    if found.penalty is not None:
-        inputs.run.update(penalty=found.penalty)
     outputs = scores_of(source.features.flat(), found.layer)
     epoch = Epoch(
         epoch=1,

@@ -50,7 +50,11 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """weight: K x D and bias: K, float32, for the features as given. table: of what was tried."""
+    """weight: K x D and bias: K, float32, for the features as given. table: of what was tried.
+
+    held_out: N x K float32, what the heads of the folds say of the rows that they were not found
+    on, with this penalty; NaN for rows that no fold holds out. None where nothing was tried.
+    """
 
     weight: Array
     bias: Array
@@ -58,6 +62,7 @@ class Solution:
     table: tuple[Tried, ...]
     iterations: int
     reason: str
+    held_out: Array | None = None
 
 
 def solve(features: Array, targets: Targets, search: Search, poll: Poll | None = None) -> Solution:
@@ -70,8 +75,8 @@ def solve(features: Array, targets: Targets, search: Search, poll: Poll | None =
         heads = minimise(problem, weights, choice.penalty, choice.head, SOLVING)
         weight, bias = problem.rows.for_features(heads.weight[0], heads.bias[0])
     reason = f"penalty {choice.penalty:.2g}, {choice.reason}"
-    iterations = choice.steps + heads.steps
-    return Solution(weight, bias, choice.penalty, choice.table, iterations, reason)
+    about = (choice.penalty, choice.table, choice.steps + heads.steps)
+    return Solution(weight, bias, *about, reason, choice.held_out)
 
 
 # The penalty.
@@ -86,6 +91,7 @@ class Choice:
     head: Heads
     table: tuple[Tried, ...] = ()
     steps: int = 0
+    held_out: Array | None = None
 
 
 def choose(problem: Problem, search: Search, inside: Array) -> Choice:
@@ -105,19 +111,21 @@ def choose(problem: Problem, search: Search, inside: Array) -> Choice:
     heads, weights = problem.zero(len(held)), targets.sample_weight(inside & ~held)
     table: list[Tried] = []
     means: list[Heads] = []
-    steps = 0
+    steps, kept = 0, None
     grid = GRID if count <= FEW else GRID[::2]
     for penalty in grid:
         heads = _minimise_folds(problem, weights, penalty, heads)
         means.append(heads.mean)
         steps += heads.steps
-        table.append(_tried(problem, held & photos.plain, penalty, heads))
+        tried, answers = _tried(problem, held & photos.plain, penalty, heads)
+        table.append(tried)
         best = min(table, key=lambda row: row.loss)
-        if table[-1] is not best:  # the loss has a single valley: weaker ones are worse
+        if tried is not best:  # the loss has a single valley: weaker ones are worse
             break
+        kept = answers
     chosen = table.index(best)
     reason = f"the best of {len(table)} tried by {len(held)}-fold cross-validation"
-    return Choice(grid[chosen], reason, means[chosen], tuple(table), steps)
+    return Choice(grid[chosen], reason, means[chosen], tuple(table), steps, kept)
 
 
 def _minimise_folds(problem: Problem, weights: Array, penalty: float, start: Heads) -> Heads:
@@ -138,16 +146,19 @@ def _minimise_folds(problem: Problem, weights: Array, penalty: float, start: Hea
     )
 
 
-def _tried(problem: Problem, held: Array, penalty: float, heads: Heads) -> Tried:
-    """Measure the head of each fold on the rows that it holds out; held: F x N."""
+def _tried(problem: Problem, held: Array, penalty: float, heads: Heads) -> tuple[Tried, Array]:
+    """Return what the heads make of the rows held out, F x N, with the probabilities, N x K."""
     losses, hits, targets = [], [], problem.targets
+    answers = np.full((held.shape[1], targets.classes), np.nan, np.float32)
     for number, out in enumerate(held):
         logs, labels = log_probabilities(problem.rows, heads, number, out), targets.labels[out]
+        answers[out] = np.exp(logs.T)
         of_labels = logs[labels, np.arange(len(labels))]
         losses.append(-np.average(of_labels, weights=targets.each[labels]))
         hits.append(np.mean(logs.argmax(axis=0) == labels))
     error = np.std(losses, ddof=1) / np.sqrt(len(losses))
-    return Tried(penalty, float(np.mean(losses)), float(error), float(np.mean(hits)))
+    tried = Tried(penalty, float(np.mean(losses)), float(error), float(np.mean(hits)))
+    return tried, answers
 
 
 def log_probabilities(rows: Rows, heads: Heads, number: int, out: Array) -> Array:
