@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from zoo.train.records import Epoch, Scores
 from zoo.watch import stop
 
 if TYPE_CHECKING:
-    from zoo.data.index import DatasetIndex
+    from zoo.data.samples import Sample
     from zoo.head.distance import Distance
     from zoo.head.solver import Solution
     from zoo.head.suspicious import Suspicious
@@ -77,8 +78,13 @@ def solve(inputs: Inputs, source: FeatureBatches) -> Solution:
         np.array(inputs.class_weights) if inputs.class_weights else None,
         plan.recipe.label_smoothing,
     )
-    search = Search(plan.recipe.seed, penalty=plan.recipe.penalty)
-    return optimum(source.features.flat(), targets, search, lambda: stop(inputs.watch.signal))
+    search, steps = Search(plan.recipe.seed, penalty=plan.recipe.penalty), itertools.count(1)
+
+    def poll() -> None:
+        inputs.watch.progress("steps to the head", next(steps), None)
+        stop(inputs.watch.signal)
+
+    return optimum(source.features.flat(), targets, search, poll)
 
 
 def _record(inputs: Inputs, best: Solution) -> None:
@@ -86,24 +92,27 @@ def _record(inputs: Inputs, best: Solution) -> None:
     from zoo.head.suspicious import suspicious
 
     known: dict[str, object] = {"penalties": [asdict(tried) for tried in best.table]}
-    if best.held_out is not None:
-        plain = best.held_out[:: inputs.plan.views]
-        found = suspicious(plain, np.array(inputs.index.labels("train")))
-        tables.write_suspicious(inputs.run, inputs.index, plain, found)
+    if held := best.held_out:
+        train = inputs.index.of("train")
+        samples = [train[row // inputs.plan.views] for row in held.rows]
+        labels = np.array([sample.label for sample in samples])
+        found = suspicious(held.probabilities, labels)
+        classes = inputs.index.classes
+        tables.write_suspicious(inputs.run, classes, samples, held.probabilities, found)
         known["suspicious"] = found.flagged
         if found.flagged:
-            inputs.watch.tell(Note(_doubt(inputs.index, found)))
+            inputs.watch.tell(Note(_doubt(classes, samples, found)))
     inputs.run.update(penalty=best.penalty, **known)
 
 
-def _doubt(index: DatasetIndex, found: Suspicious) -> str:
+def _doubt(classes: tuple[str, ...], samples: list[Sample], found: Suspicious) -> str:
     """Return the line about labels that are probably wrong."""
-    first = index.of("train")[found.order[0]]
-    other = index.classes[found.proposed[found.order[0]]]
+    row = found.order[0]
+    first, other = samples[row], classes[found.proposed[row]]
     what = "1 label looks" if found.flagged == 1 else f"{found.flagged:,} labels look"
     return (
         f"{what} wrong, see suspicious.csv; the first: {first.path} is "
-        f"'{index.named(first)}' and looks like '{other}'"
+        f"'{classes[first.label]}' and looks like '{other}'"
     )
 
 

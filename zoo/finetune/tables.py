@@ -8,7 +8,7 @@ from dataclasses import asdict
 import numpy as np
 
 from zoo.data.index import DatasetIndex
-from zoo.data.samples import SEPARATOR
+from zoo.data.samples import SEPARATOR, Sample
 from zoo.finetune.events import Finished
 from zoo.head.conformal import likelier
 from zoo.head.suspicious import Suspicious
@@ -60,12 +60,13 @@ def write_risk_coverage(run: Run, probability: Array, correct: Array) -> None:
     write_csv(run.path("risk_coverage.csv"), ("threshold", "coverage", "risk", "kept"), rows)
 
 
-def write_suspicious(run: Run, index: DatasetIndex, held: Array, found: Suspicious) -> None:
+def write_suspicious(
+    run: Run, classes: Sequence[str], samples: Sequence[Sample], held: Array, found: Suspicious
+) -> None:
     """Write suspicious.csv: the training photos whose label is probably wrong, the worst first.
 
     held: N x K, what heads say of each that were found without it. probability: of `suggested`.
     """
-    samples, classes = index.of("train"), index.classes
     header = ("path", "label", "suggested", "probability", "score")
     rows = (
         (samples[row].path, classes[samples[row].label], classes[other],
