@@ -18,6 +18,7 @@ from zoo import weights
 from zoo.errors import DataError, Interrupted, UsageError
 from zoo.finetune import begin
 from zoo.finetune.add_class import add_class
+from zoo.finetune.events import Note
 from zoo.finetune.prepare import prepare
 from zoo.head import added, layers, neighbours, prototype
 from zoo.head.folds import Photos
@@ -265,6 +266,52 @@ def test_a_stranger_s_neighbours_are_refused(runs: Path, here: Any, tmp_path: Pa
     answer = here("predict", run, new_photos(tmp_path / "more"))
     assert answer.code != 0
     assert "labels of other classes" in answer.err
+
+
+# Labels that look wrong.
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_moved_photos_are_named(photos: Path, tmp_path: Path, views: int) -> None:
+    """By the heads of the folds, in the photos' own names; nothing is written of val photos."""
+    place = tmp_path / "photos"
+    shutil.copytree(photos, place)
+    first, second, *_ = sorted(folder.name for folder in place.iterdir())
+    moved = {f"{second}/moved-{number}.png" for number in (3, 7)}
+    sources = sorted((place / first).iterdir())[1:9:6]
+    for name, source in zip(sorted(moved), sources, strict=True):
+        source.rename(place / name)
+    chosen = settings("lenet", place, cut="act4", views=views)
+    told = tune(tmp_path / "run", chosen)
+    rows = csv_rows(tmp_path / "run/suspicious.csv")
+    train = {row["path"]: row for row in csv_rows(tmp_path / "run/index.csv")
+             if row["split"] == "train"}  # fmt: skip
+    assert {row["path"] for row in rows} <= train.keys()
+    found = moved & {row["path"] for row in rows}
+    assert found
+    for row in rows:
+        assert row["label"] == train[row["path"]]["label"]
+        assert row["suggested"] != row["label"]
+        assert 0 < float(row["probability"]) <= 1
+    assert {row["suggested"] for row in rows if row["path"] in found} == {first}
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    (line,) = [event.text for event in told
+               if isinstance(event, Note) and "suspicious.csv" in event.text]  # fmt: skip
+    assert line.startswith(f"{len(rows)} label")
+    assert f"the first: {rows[0]['path']} is '{rows[0]['label']}'" in line
+    record = Run.open(tmp_path / "run").record
+    assert record["suspicious"] == len(rows)
+    tried = [row["penalty"] for row in record["penalties"]]
+    assert record["penalty"] in tried
+
+
+def test_a_penalty_that_is_given_leaves_no_photo_out(photos: Path, tmp_path: Path) -> None:
+    """So nothing is known of labels, and nothing is said."""
+    told = tune(tmp_path / "run", settings("lenet", photos, cut="act4", penalty=0.1))
+    assert not (tmp_path / "run/suspicious.csv").exists()
+    assert not any("suspicious" in getattr(event, "text", "") for event in told)
+    assert Run.open(tmp_path / "run").record["penalties"] == []
 
 
 def test_names_of_heads() -> None:

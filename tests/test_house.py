@@ -26,7 +26,7 @@ MAY: dict[str, set[str]] = {
     "data": {"catalog", "disk", "machine"},
     "device": {"data", "machine"},
     "models": {"catalog", "head"},
-    "head": {"data", "metrics"},
+    "head": {"data", "machine", "metrics"},
     "metrics": {"catalog", "data"},
     "records": {"disk", "head"},
     "recipe": {"disk", "records", "settings"},

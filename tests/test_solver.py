@@ -14,9 +14,12 @@ from sklearn.linear_model import LogisticRegression
 
 from zoo.errors import DataError, TrainingError
 from zoo.head import cross_validation, softmax_regression, solver
+from zoo.head import penalty as penalties
+from zoo.head import rows as head_rows
 from zoo.head.folds import Photos
 from zoo.head.softmax_regression import Poll, Targets
 from zoo.head.solver import Search
+from zoo.head.threads import in_order, pieces
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CLASSES = 4
@@ -178,17 +181,26 @@ def test_the_penalty_is_chosen_where_photos_held_out_are_told_best() -> None:
 PRINT = """
 import sys; sys.path.insert(0, "tests")
 import hashlib, test_solver as t
-for size in ((150, 300), (300, 50)):
+from zoo.head import penalty
+from zoo.head.threads import one_thread
+penalty.SAMPLE = 700
+for size in ((150, 300), (900, 50)):
     s = t.solve(*t.rows(*size), t.CLASSES)
-    print(hashlib.sha256(s.weight.tobytes() + s.bias.tobytes()).hexdigest())
+    told = s.weight, s.bias, s.held_out.rows, s.held_out.probabilities
+    print(hashlib.sha256(b"".join(each.tobytes() for each in told)).hexdigest())
+with one_thread():
+    from threadpoolctl import threadpool_info
+    assert {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"} == {1}
 """
 
 
 def test_the_same_rows_give_the_same_bits_on_any_number_of_threads() -> None:
+    """Of BLAS, of which scipy has its own, and of ours; pieces are more than threads."""
     said = set()
-    for threads in ("1", "3"):
+    for threads, ours in (("1", 1), ("3", 2), ("2", 5)):
+        code = f"import zoo.head.threads as own; own.cores = lambda: {ours}\n{PRINT}"
         done = subprocess.run(
-            [sys.executable, "-c", PRINT],
+            [sys.executable, "-c", code],
             cwd=ROOT,
             env={**os.environ, "OPENBLAS_NUM_THREADS": threads},
             capture_output=True,
@@ -198,6 +210,58 @@ def test_the_same_rows_give_the_same_bits_on_any_number_of_threads() -> None:
         said.add(done.stdout)
     assert len(said) == 1
     assert len(said.pop().split()) == 2
+
+
+def test_pieces_are_all_rows_once_and_begin_at_the_edges() -> None:
+    for count, edges in ((1, ()), (127, (3,)), (5000, (0, 1700, 3300)), (10, (10,))):
+        found = pieces(count, edges)
+        assert [part.stop for part in found[:-1]] == [part.start for part in found[1:]]
+        assert (found[0].start, found[-1].stop) == (0, count)
+        assert set(edges) - {count} <= {part.start for part in found}
+        assert all(part.start < part.stop for part in found)
+    assert list(in_order(lambda part: part.start, found)) == [0]
+
+
+def test_many_rows_choose_by_a_part_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views stay together; the optimum of all rows is found, and all rows are told of."""
+    features, labels = rows(1200, 30)
+    labels = np.repeat(labels[::2], 2)
+    groups = np.repeat(np.arange(600), 2)
+    monkeypatch.setattr(penalties, "SAMPLE", 400)
+    found = solve(features, labels, CLASSES, groups=groups)
+    assert "on 400 of 1,200 rows" in found.reason
+    given = solve(features, labels, CLASSES, penalty=found.penalty, groups=groups)
+    assert np.linalg.norm(found.weight - given.weight) < 1e-3 * np.linalg.norm(given.weight)
+    assert found.held_out is not None
+    assert sorted(found.held_out.rows) == list(range(0, 1200, 2))
+    np.testing.assert_allclose(found.held_out.probabilities.sum(axis=1), 1, atol=1e-5)
+    assert given.held_out is None
+    monkeypatch.setattr(penalties, "ANSWERS", 100)
+    assert len(solve(features, labels, CLASSES, groups=groups).held_out.rows) == 200
+
+
+def test_the_rows_held_out_are_told_by_heads_that_have_not_seen_them() -> None:
+    """Against scikit-learn's, fold by fold."""
+    features, labels = rows(200, 20)
+    found = solve(features, labels, CLASSES)
+    out, _ = held(labels, None, 5)
+    scaled = (features - features.mean(axis=0)) / features.std(axis=0)
+    told = np.empty((200, CLASSES))
+    told[found.held_out.rows] = found.held_out.probabilities
+    for fold in out:
+        theirs = LogisticRegression(C=1 / ((~fold).sum() * found.penalty), max_iter=5000)
+        theirs.fit(scaled[~fold], labels[~fold])
+        np.testing.assert_allclose(told[fold], theirs.predict_proba(scaled[fold]), atol=0.03)
+
+
+def test_the_end_of_the_grid_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = rows(150, 20)
+    monkeypatch.setattr(penalties, "GRID", (10.0, 1.0))
+    assert solve(features, labels, CLASSES).reason.endswith("; none weaker was tried")
+    random = np.random.default_rng(0)
+    noise = random.standard_normal((150, 100)).astype(np.float32)
+    monkeypatch.setattr(penalties, "GRID", (1.0, 0.1))
+    assert solve(noise, labels, CLASSES).reason.endswith("; none stronger was tried")
 
 
 def test_features_that_never_change_do_no_harm() -> None:
@@ -279,7 +343,7 @@ def test_there_are_no_more_folds_than_photos_of_a_class() -> None:
 def test_one_photo_a_class_leaves_the_penalty_at_its_default() -> None:
     features, labels = rows(4, 30)
     found = solve(features, labels, CLASSES)
-    assert found.penalty == solver.UNTESTED
+    assert found.penalty == penalties.UNTESTED
     assert found.table == ()
     assert "no class has two photos" in found.reason
     assert ((features @ found.weight.T + found.bias).argmax(axis=1) == labels).all()
@@ -300,10 +364,10 @@ def test_noise_is_told_at_the_level_of_chance() -> None:
 def test_many_rows_are_cross_validated_with_one_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = rows(300, 20)
     nested = cross_validated(features, labels, CLASSES)
-    monkeypatch.setattr(solver, "FEW", 200)
+    monkeypatch.setattr(penalties, "FEW", 200)
     monkeypatch.setattr(cross_validation, "FEW", 200)
-    monkeypatch.setattr(solver, "MANY", 250)
-    monkeypatch.setattr(solver, "AT_ONCE", 100)
+    monkeypatch.setattr(penalties, "MANY", 250)
+    monkeypatch.setattr(penalties, "AT_ONCE", 100)
     found = cross_validated(features, labels, CLASSES)
     assert nested.nested
     assert not found.nested
@@ -340,6 +404,6 @@ def test_whoever_is_asked_can_stop_it() -> None:
 def test_columns_too_many_for_a_factor_are_solved_without(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = rows(200, 40)
     usual = solve(features, labels, CLASSES, penalty=0.1)
-    monkeypatch.setattr(softmax_regression, "FACTOR", 10)
+    monkeypatch.setattr(head_rows, "FACTOR", 10)
     found = solve(features, labels, CLASSES, penalty=0.1)
     assert np.linalg.norm(found.weight - usual.weight) < 2e-3 * np.linalg.norm(usual.weight)

@@ -4,6 +4,7 @@ recipe.toml           the resolved settings            index.csv    photos, clas
 run.json              the record: what, on what, how   skipped.csv  what was left out, and why
 metrics.jsonl         one line per epoch               model.safetensors  the network
 distance.safetensors  how far a photo is from those of the training (zoo.head.distance)
+suspicious.csv        training photos whose label is probably wrong (zoo.head.suspicious)
 checkpoint.safetensors  where an unfinished run goes on from, checkpoint-previous.safetensors  the
 one before it         lock         who works in the folder, as long as somebody does
 """

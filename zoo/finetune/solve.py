@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.errors import TrainingError
+from zoo.finetune import tables
+from zoo.finetune.events import Note
 from zoo.finetune.inputs import AnyBatches, Inputs
 from zoo.finetune.journal import Journal
 from zoo.head.folds import Photos, alike
@@ -21,22 +24,19 @@ from zoo.train.records import Epoch, Scores
 from zoo.watch import stop
 
 if TYPE_CHECKING:
+    from zoo.data.samples import Sample
     from zoo.head.distance import Distance
-    from zoo.head.solver import Solution, Tried
+    from zoo.head.solver import Solution
+    from zoo.head.suspicious import Suspicious
     from zoo.train.loop import Loop
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A head, how it was found in words, and the penalty of one that was solved for.
-
-    tried: penalties, of which it is the best.
-    """
+    """A head, and how it was found in words."""
 
     layer: Layer
     reason: str
-    penalty: float | None = None
-    tried: tuple[Tried, ...] = ()
 
 
 def find(inputs: Inputs, source: FeatureBatches) -> Found:
@@ -44,7 +44,8 @@ def find(inputs: Inputs, source: FeatureBatches) -> Found:
     kind = kind_of(inputs.plan.recipe.head)
     if not kind.computed:
         best = solve(inputs, source)
-        return Found(Linear(best.weight, best.bias), best.reason, best.penalty, best.table)
+        _record(inputs, best)
+        return Found(Linear(best.weight, best.bias), best.reason)
     from zoo.head import neighbours, prototype
 
     labels, features = source.labels, source.features.flat()
@@ -77,8 +78,42 @@ def solve(inputs: Inputs, source: FeatureBatches) -> Solution:
         np.array(inputs.class_weights) if inputs.class_weights else None,
         plan.recipe.label_smoothing,
     )
-    search = Search(plan.recipe.seed, penalty=plan.recipe.penalty)
-    return optimum(source.features.flat(), targets, search, lambda: stop(inputs.watch.signal))
+    search, steps = Search(plan.recipe.seed, penalty=plan.recipe.penalty), itertools.count(1)
+
+    def poll() -> None:
+        inputs.watch.progress("steps to the head", next(steps), None)
+        stop(inputs.watch.signal)
+
+    return optimum(source.features.flat(), targets, search, poll)
+
+
+def _record(inputs: Inputs, best: Solution) -> None:
+    """Write down which penalties were tried, and which labels the heads of the folds doubt."""
+    from zoo.head.suspicious import suspicious
+
+    known: dict[str, object] = {"penalties": [asdict(tried) for tried in best.table]}
+    if held := best.held_out:
+        train = inputs.index.of("train")
+        samples = [train[row // inputs.plan.views] for row in held.rows]
+        labels = np.array([sample.label for sample in samples])
+        found = suspicious(held.probabilities, labels)
+        classes = inputs.index.classes
+        tables.write_suspicious(inputs.run, classes, samples, held.probabilities, found)
+        known["suspicious"] = found.flagged
+        if found.flagged:
+            inputs.watch.tell(Note(_doubt(classes, samples, found)))
+    inputs.run.update(penalty=best.penalty, **known)
+
+
+def _doubt(classes: tuple[str, ...], samples: list[Sample], found: Suspicious) -> str:
+    """Return the line about labels that are probably wrong."""
+    row = found.order[0]
+    first, other = samples[row], classes[found.proposed[row]]
+    what = "1 label looks" if found.flagged == 1 else f"{found.flagged:,} labels look"
+    return (
+        f"{what} wrong, see suspicious.csv; the first: {first.path} is "
+        f"'{classes[first.label]}' and looks like '{other}'"
+    )
 
 
 def only(
@@ -99,8 +134,6 @@ def only(
             "the features of the val photos hold values that are not finite",
             "use --precision fp32",
         )
-    if found.penalty is not None:
-        inputs.run.update(penalty=found.penalty, penalties=list(map(asdict, found.tried)))
     outputs = scores_of(source.features.flat(), found.layer)
     epoch = Epoch(
         epoch=1,

@@ -8,9 +8,10 @@ from dataclasses import asdict
 import numpy as np
 
 from zoo.data.index import DatasetIndex
-from zoo.data.samples import SEPARATOR
+from zoo.data.samples import SEPARATOR, Sample
 from zoo.finetune.events import Finished
 from zoo.head.conformal import likelier
+from zoo.head.suspicious import Suspicious
 from zoo.head.temperature import answers
 from zoo.metrics import THRESHOLD, Array, LabelReport, Report, risk_coverage, sigmoid, softmax
 from zoo.run import Run, write_csv
@@ -57,6 +58,23 @@ def write_risk_coverage(run: Run, probability: Array, correct: Array) -> None:
         for threshold, kept, risk in found
     )
     write_csv(run.path("risk_coverage.csv"), ("threshold", "coverage", "risk", "kept"), rows)
+
+
+def write_suspicious(
+    run: Run, classes: Sequence[str], samples: Sequence[Sample], held: Array, found: Suspicious
+) -> None:
+    """Write suspicious.csv: the training photos whose label is probably wrong, the worst first.
+
+    held: N x K, what heads say of each that were found without it. probability: of `suggested`.
+    """
+    header = ("path", "label", "suggested", "probability", "score")
+    rows = (
+        (samples[row].path, classes[samples[row].label], classes[other],
+         f"{held[row, other]:.6g}", f"{found.scores[row]:.6g}")
+        for row in found.order[: found.flagged]
+        for other in (found.proposed[row],)
+    )  # fmt: skip
+    write_csv(run.path("suspicious.csv"), header, rows)
 
 
 def write_results(run: Run, done: Finished) -> None:

@@ -1,8 +1,9 @@
 """Heads, found and calibrated in NumPy and SciPy; torch is never imported here.
 
 kinds, layers      their names, and what each is in a network: arrays, and scores of features
-solver             the linear head's optimum; softmax_regression has the arithmetic,
-                   cross_validation and folds what is held out
+solver             the linear head's optimum; softmax_regression has the arithmetic, rows what
+                   it is done on, threads the cores that do it
+penalty, cross_validation, folds   how strong the penalty is, and what photos held out say
 prototype, neighbours   class means and nearest photos, computed from features
 added              a class more for a head that is there
 suspicious         labels that are probably wrong, from probabilities out of fold

@@ -20,7 +20,7 @@ import numpy as np
 from zoo.errors import TrainingError
 from zoo.head.layers import Cosine, Layer, Linear, Neighbours, unit
 from zoo.head.prototype import means_of, nearest, spread_of
-from zoo.head.softmax_regression import Rows
+from zoo.head.rows import Rows
 from zoo.metrics import Array
 
 RARE = 3.0  # a class of a third of the mean class's photos counts as much as the mean class

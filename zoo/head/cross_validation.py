@@ -8,9 +8,13 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.head.folds import Photos
-from zoo.head.softmax_regression import Poll, Problem, Rows, Targets, minimise
-from zoo.head.solver import CHOOSING, FEW, TESTING, Search, choose, log_probabilities, one_thread
+from zoo.head.penalty import CHOOSING, FEW, Search, choose
+from zoo.head.rows import Rows
+from zoo.head.softmax_regression import Poll, Problem, Targets, log_probabilities, minimise
+from zoo.head.threads import one_thread
 from zoo.metrics import Array
+
+TESTING = 1e-6  # tolerance of the loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,8 @@ def cross_validated(
             weights = targets.sample_weight(~out[None])
             head = minimise(problem, weights, choice.penalty, choice.head, TESTING)
             tested = out & photos.plain
-            answers = log_probabilities(problem.rows, head, 0, tested).argmax(axis=0)
+            values = problem.rows.values[tested]
+            answers = log_probabilities(values, head.weight[0], head.bias[0]).argmax(axis=1)
             predictions[tested] = answers
             accuracies.append(float((answers == targets.labels[tested]).mean()))
     penalties = tuple(choice.penalty for choice in choices)
@@ -83,21 +88,22 @@ def out_of_fold(
 ) -> Array:
     """Return N x K probabilities, each row's by a head that was fitted without its photo.
 
-    One penalty for all folds, see `solver.choose`. NaN for further views of a photo, and for the
+    One penalty for all folds, see `penalty.choose`. NaN for further views of a photo, and for the
     photo of a class that has only one.
     """
     probabilities = np.full((len(features), targets.classes), np.nan)
     with one_thread():
         problem = Problem(Rows(features), targets, poll)
-        photos = Photos.of(targets.groups, targets.labels)
         everyone = np.ones(len(features), bool)
-        held = photos.held_out(everyone, search.seed, search.folds)
-        if not len(held):
+        choice = choose(problem, search, everyone)
+        if told := choice.held_out():
+            probabilities[told.rows] = told.probabilities
             return probabilities
-        penalty = choose(problem, search, everyone).penalty
-        for out in held:
+        photos = Photos.of(targets.groups, targets.labels)
+        for out in photos.held_out(everyone, search.seed, search.folds):
             weights = targets.sample_weight(~out[None])
-            head = minimise(problem, weights, penalty, problem.zero(1), CHOOSING)
+            head = minimise(problem, weights, choice.penalty, problem.zero(1), CHOOSING)
             tested = out & photos.plain
-            probabilities[tested] = np.exp(log_probabilities(problem.rows, head, 0, tested)).T
+            logs = log_probabilities(problem.rows.values[tested], head.weight[0], head.bias[0])
+            probabilities[tested] = np.exp(logs)
     return probabilities

@@ -43,6 +43,19 @@ class Photos:
         plain[first] = True
         return cls(of_row, plain, labels[first])
 
+    def some(self, inside: Array, seed: int, most: int) -> Array:
+        """Return N: at most about so many of the rows inside, a share of each class's photos."""
+        count = int(np.count_nonzero(inside))
+        if count <= most:
+            return inside
+        random = generator("sample", seed)
+        chosen = np.zeros(len(self.labels), bool)
+        there = np.bincount(self.of_row, inside, len(self.labels)) > 0
+        for label in np.unique(self.labels[there]):
+            mine = random.permutation(np.flatnonzero(there & (self.labels == label)))
+            chosen[mine[: max(2, len(mine) * most // count)]] = True
+        return np.asarray(inside & chosen[self.of_row])
+
     def held_out(self, inside: Array, seed: int, folds: int) -> Array:
         """Return F x N: the rows that each fold tests on, of those inside.
 

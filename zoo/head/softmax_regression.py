@@ -1,105 +1,49 @@
-"""Softmax regression as numbers: features made ready, and the minimum of a convex function.
+"""Softmax regression as numbers: the minimum of a convex function of standardised rows.
 
 For N rows X (N x R) with labels y, K classes, a head W (K x R) and b (K):
 
     Z = X W^T + b                                                N x K  scores
     P = softmax(Z)                                               N x K  probabilities
-    loss = - sum_i s_i sum_k C[k, y_i] log P_ik + penalty / 2 ||W||^2
-    G_ik = s_i (P_ik sum_j C[j, y_i] - C[k, y_i])                N x K  gradient by Z
+    T = (1 - smoothing) [k = y_i] + smoothing / K                N x K  what is asked for
+    loss = - sum_i s_i sum_k T_ik log P_ik + penalty / 2 ||W||^2
+    G = s_i (P - T)                                              N x K  gradient by Z
     gradient by W = G^T X + penalty W                            K x R
     gradient by b = sum_i G_i                                    K
 
-s is `sample_weight` (N, the part of each row in the mean) and C is `label_cost` (K x K: class
-weights and label smoothing). F heads on the same rows, the folds of a cross-validation, have an s
-each; their losses are one sum, and one matrix product serves them all.
+s is `sample_weight`, N: the part of each row in the mean, in which its class has its weight. F
+heads on the same rows, the folds of a cross-validation, have an s each; their losses are one sum,
+and one matrix product serves those that have a part in a block of rows.
 
-Two things more make L-BFGS quick here. Few rows are worked on in their span, which is exact. The
-variables are those of a basis in which the curvature is about the same in every direction: a
+What makes L-BFGS quick here: few rows are worked on in their span, which is exact (`rows.py`), and
+the variables are those of a basis in which the curvature is about the same in every direction: a
 Cholesky factor of a bound of the Hessian (Böhning 1992), so that a dozen steps do for hundreds.
 
-One BLAS thread: the same bits on any number of cores. Products are float32 where there is much to
-multiply; the objective is float64 always.
+Rows are cut into pieces that all cores work on, and their sums are added in one order, in float64
+(`threads.py`): the same bits on any number of cores. Products are float32 where there is much to
+multiply.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from zoo.errors import TrainingError
+from zoo.head.rows import Rows
+from zoo.head.threads import in_order, pieces
 from zoo.metrics import Array
 
 Poll = Callable[[], None]
 
-SPAN = 2500  # rows up to which the Gram matrix is taken apart
-FACTOR = 4096  # columns up to which the covariance is
-BLOCK = 1 << 18  # scores in memory at a time
-RANK = 1e-10  # of the largest eigenvalue: below is rounding
-CONSTANT = 1e-6  # spread of a feature against its size: below is rounding
-CURVATURE = 0.5  # of the bound 1/K: what the Hessian has about the optimum
+BLOCK = 1 << 19  # scores in memory at a time, of each thread
+BOUND = 0.5  # of the bound 1/K: what the Hessian has about the optimum
+FLAT = 0.02  # of that at least: of rows that a head is sure of it is nothing, where that begins
 STEPS = 1000  # at most
-DOUBLE = 1 << 22  # values up to which products are float64
 ROUNDING = 1e-8  # of a loss by float32 products: a search for less ends nowhere
 GRADIENT = 1e-7
-
-
-class Rows:
-    """Standardised features, in their span where rows are few; N x R."""
-
-    def __init__(self, features: Array) -> None:
-        """features: N x D. Raises TrainingError where they are not finite."""
-        with np.errstate(invalid="ignore", over="ignore"):  # is told by what comes of it
-            mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-            rows = np.subtract(features, mean, dtype=np.float32)
-            spread = np.sqrt(np.einsum("nd,nd->d", rows, rows, dtype=np.float64) / len(rows))
-        if not np.isfinite(spread).all():
-            what = "the features hold values that are not finite"
-            raise TrainingError(what, "use --precision fp32")
-        varies = spread > CONSTANT * np.abs(mean)
-        self.mean = mean.astype(np.float64)
-        self.inverse = np.where(varies, 1 / np.where(varies, spread, 1), 0)
-        rows *= self.inverse.astype(np.float32)
-        self.directions: Array | None = None
-        if len(rows) < rows.shape[1] and len(rows) <= SPAN:
-            rows, self.directions = _in_span(rows)
-        kind = np.float64 if rows.size <= DOUBLE else np.float32
-        self.values: Array = np.ascontiguousarray(rows, dtype=kind)
-
-    @property
-    def columns(self) -> int:
-        return int(self.values.shape[1])
-
-    @cached_property
-    def covariance(self) -> Array:
-        """Return R x R; or its diagonal, R, in the span (all else is 0) and of too many columns."""
-        values = self.values
-        if self.directions is not None or self.columns > FACTOR:
-            products = np.einsum("nr,nr->r", values, values, dtype=np.float64)
-        else:
-            products = (values.T @ values).astype(np.float64)
-        return np.asarray(products / len(values))
-
-    def for_features(self, weight: Array, bias: Array) -> tuple[Array, Array]:
-        """Return K x D and K for the features as they were given, of K x R and K for these rows."""
-        if self.directions is not None:
-            weight = weight @ self.directions
-        weight = weight * self.inverse
-        return weight.astype(np.float32), (bias - weight @ self.mean).astype(np.float32)
-
-
-def _in_span(rows: Array) -> tuple[Array, Array]:
-    """Return N x R and R x D with orthonormal rows, whose product is N x D; R is at most N."""
-    double = rows.astype(np.float64)
-    values, vectors = np.linalg.eigh(double @ double.T)
-    kept = values > RANK * max(values[-1], np.finfo(np.float64).tiny)
-    if not kept.any():
-        kept[-1] = True
-    root = np.sqrt(np.maximum(values[kept], np.finfo(np.float64).tiny))
-    vectors = vectors[:, kept]
-    return vectors * root, (vectors / root).T @ double
 
 
 @dataclass(frozen=True)
@@ -122,19 +66,18 @@ class Targets:
         weights = self.class_weights
         return np.ones(self.classes) if weights is None else np.asarray(weights, np.float64)
 
-    @cached_property
-    def label_cost(self) -> Array:
-        """Return K x K float64, by answer and label: what -log of the answer's probability costs.
+    def sample_weight(self, trained: Array) -> Array:
+        """Return F x N: the part of each row in the mean of each fold; trained: F x N.
 
         A class's weight belongs to its rows. torch's cross_entropy gives it to the smoothed share
         of the other rows too: a rare class, with its weight, then outweighs the labels.
         """
-        smoothed = self.label_smoothing / self.classes
-        return ((1 - self.label_smoothing) * np.eye(self.classes) + smoothed) * self.each
+        weights = trained * self.each[self.labels]
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
-    def sample_weight(self, trained: Array) -> Array:
-        """Return F x N: the part of each row in the mean of each fold; trained: F x N."""
-        return np.asarray(trained / (trained @ self.each[self.labels])[:, None])
+    def taken(self, order: Array) -> Targets:
+        """Return those of these rows, in this order, without groups."""
+        return replace(self, labels=self.labels[order], groups=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +95,15 @@ class Heads:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Rows and what is asked of them. poll: called at each iteration, may raise."""
+    """Rows and what is asked of them. poll: called at each iteration, may raise.
+
+    edges: rows before which the heads that have a part in the rows change.
+    """
 
     rows: Rows
     targets: Targets
     poll: Poll | None = None
+    edges: tuple[int, ...] = ()
 
     def zero(self, heads: int) -> Heads:
         """Return so many heads to begin with."""
@@ -170,14 +117,15 @@ def minimise(
     """Return the F heads of least loss. sample_weight: F x N. tolerance: of the loss, relative."""
     from scipy.optimize import minimize
 
-    rows, basis = problem.rows, _Basis.of(problem.rows, start, penalty)
+    rows = problem.rows
+    basis = _Basis.of(_curvature(rows, start), start.weight.shape, penalty)
 
     def objective(values: Array) -> tuple[float, Array]:
         if problem.poll is not None:
             problem.poll()
         weight, bias = basis.head(values)
         loss, gradient, bias_gradient = cross_entropy(
-            rows.values, problem.targets, sample_weight, weight, bias
+            rows.values, problem.targets, sample_weight, weight, bias, problem.edges
         )
         loss += penalty / 2 * float(np.vdot(weight, weight))
         return loss, basis.gradient(gradient + penalty * weight, bias_gradient)
@@ -203,26 +151,29 @@ def minimise(
 class _Basis:
     """The variables of L-BFGS: heads in which the curvature is about the same in every direction.
 
-    shape: F, K, R. factor: the lower factor of the Hessian, R x R; of a diagonal its diagonal, R.
-    root: that of the bias. Here a weight is F K x R.
+    shape: F, K, R. factor: the lower factor of the Hessian, R x R, and its inverse, of the rows'
+    type; of a diagonal they are R. root: that of the bias. Here a weight is F K x R.
     """
 
     shape: tuple[int, ...]
     factor: Array
+    inverse: Array
     root: float
 
     @classmethod
-    def of(cls, rows: Rows, start: Heads, penalty: float) -> _Basis:
+    def of(cls, curvature: _Curvature, shape: tuple[int, ...], penalty: float) -> _Basis:
         from scipy.linalg import cholesky
+        from scipy.linalg.lapack import dtrtri
 
-        curvature = CURVATURE / start.weight.shape[1]
-        hessian = curvature * rows.covariance
+        hessian = curvature.weights.copy()
+        root = np.sqrt(curvature.bias)
         if hessian.ndim == 1:
             factor = np.sqrt(hessian + penalty)
-        else:
-            whole = hessian + penalty * np.eye(len(hessian))
-            factor = cholesky(whole, lower=True, overwrite_a=True, check_finite=False)
-        return cls(start.weight.shape, np.asarray(factor), np.sqrt(curvature))
+            return cls(shape, factor, 1 / factor, root)
+        hessian.flat[:: len(hessian) + 1] += penalty
+        factor = cholesky(hessian, lower=True, overwrite_a=True, check_finite=False)
+        inverse, _ = dtrtri(factor, lower=1)
+        return cls(shape, factor, np.ascontiguousarray(inverse, curvature.kind), root)
 
     def variables(self, heads: Heads) -> Array:
         weight = heads.weight.reshape(-1, self.shape[2])
@@ -232,55 +183,125 @@ class _Basis:
     def head(self, values: Array) -> tuple[Array, Array]:
         """Return the weight and the bias, F x K, that these variables stand for."""
         weight, bias = np.split(values, [np.prod(self.shape)])
-        weight = self._divide(weight.reshape(-1, self.shape[2]), transposed=True)
+        weight = _times(weight.reshape(-1, self.shape[2]), self.inverse)
         return weight, bias.reshape(self.shape[:2]) / self.root
 
     def gradient(self, weight: Array, bias: Array) -> Array:
         """Return the gradient by the variables, from that by weight and bias."""
-        weight = self._divide(weight, transposed=False)
+        weight = _times(weight, self.inverse.T)
         return np.concatenate([weight.ravel(), bias.ravel() / self.root])
 
-    def _divide(self, values: Array, *, transposed: bool) -> Array:
-        """Divide by the factor, from the right: by its transpose unless transposed."""
-        from scipy.linalg import solve_triangular
 
-        if self.factor.ndim == 1:
-            return np.asarray(values / self.factor)
-        how = {"lower": True, "trans": int(transposed), "check_finite": False}
-        return np.asarray(solve_triangular(self.factor, values.T, **how).T)
+@dataclass(frozen=True, slots=True)
+class _Curvature:
+    """About what the Hessian is for every class: R x R, or its diagonal, and for the bias.
+
+    kind: of the products.
+    """
+
+    weights: Array
+    bias: float
+    kind: np.dtype[Any]
+
+
+def _curvature(rows: Rows, start: Heads) -> _Curvature:
+    """Return that of one head where it begins, and of the folds' heads a part of the bound."""
+    classes, kind = start.weight.shape[1], rows.values.dtype
+    bound = BOUND / classes
+    if len(start.weight) > 1 or not start.weight.any():
+        return _Curvature(bound * rows.covariance, bound, kind)
+    sure = np.exp(log_probabilities(rows.values, start.weight[0], start.bias[0]))
+    unsure = (1 - np.einsum("nk,nk->n", sure, sure, dtype=np.float64)) / classes + FLAT * bound
+    return _Curvature(rows.products(unsure / len(unsure)), float(unsure.mean()), kind)
+
+
+def _times(values: Array, matrix: Array) -> Array:
+    """Return the product with a matrix, or with its diagonal; float64."""
+    if matrix.ndim == 1:
+        return np.asarray(values * matrix)
+    found = np.empty_like(values)
+
+    def work(part: slice) -> None:
+        found[part] = values[part].astype(matrix.dtype) @ matrix
+
+    list(in_order(work, pieces(len(values))))
+    return found
 
 
 def cross_entropy(
-    rows: Array, targets: Targets, sample_weight: Array, weight: Array, bias: Array
+    rows: Array,
+    targets: Targets,
+    sample_weight: Array,
+    weight: Array,
+    bias: Array,
+    edges: tuple[int, ...] = (),
 ) -> tuple[float, Array, Array]:
     """Return the loss, summed over the heads, and its gradient by weight and by bias.
 
-    The penalty is not in it. weight: F K x R. bias: F x K.
+    The penalty is not in it. weight: F K x R. bias: F x K. edges: see Problem.
     """
     heads, classes = bias.shape
-    single = weight.astype(rows.dtype)
-    loss, gradient, bias_gradient = 0.0, np.zeros(weight.shape), np.zeros(bias.shape)
-    step = max(64, BLOCK // len(weight))
-    for first in range(0, len(rows), step):
-        block = rows[first : first + step]
-        cost = targets.label_cost[:, targets.labels[first : first + step]]  # K N
-        share = sample_weight[:, None, first : first + step]  # F 1 N
-        scores = (single @ block.T).astype(np.float64).reshape(heads, classes, -1) + bias[..., None]
-        by_scores, logs = softmax(scores)  # F K N
-        loss -= float(np.sum(share * cost * logs))
-        by_scores *= cost.sum(axis=0)
-        by_scores -= cost
-        by_scores *= share
-        bias_gradient += by_scores.sum(axis=2)
-        gradient += by_scores.reshape(heads * classes, -1).astype(rows.dtype) @ block
-    return loss, gradient, bias_gradient
+    single = weight.astype(rows.dtype).reshape(heads, classes, -1)
+    loss, gradient, bias_gradient = 0.0, np.zeros(single.shape), np.zeros(bias.shape)
+
+    def work(part: slice) -> tuple[Array, float, Array, Array]:
+        taking = np.flatnonzero(sample_weight[:, part].any(axis=1))
+        mine = single if len(taking) == heads else single[taking]
+        total, sums, by_bias = 0.0, np.zeros_like(mine), np.zeros((len(taking), classes))
+        step = max(64, BLOCK // max(1, len(taking) * classes))
+        for first in range(part.start, part.stop, step):
+            block = slice(first, min(first + step, part.stop))
+            scores = _scores(mine, bias[taking], rows[block])
+            some = targets.labels[block], sample_weight[taking, block]
+            total += _by_scores(scores, *some, targets.label_smoothing)
+            by_bias += scores.sum(axis=2, dtype=np.float64)
+            sums += (scores.reshape(-1, scores.shape[2]) @ rows[block]).reshape(sums.shape)
+        return taking, total, sums, by_bias
+
+    for taking, total, sums, by_bias in in_order(work, pieces(len(rows), edges)):
+        loss += total
+        bias_gradient[taking] += by_bias
+        if len(taking) == heads:
+            gradient += sums
+        else:
+            gradient[taking] += sums
+    return loss, gradient.reshape(weight.shape), bias_gradient
 
 
-def softmax(scores: Array) -> tuple[Array, Array]:
-    """Return probabilities and their logarithms over the middle of three axes."""
-    logs = scores - scores.max(axis=1, keepdims=True)
-    probabilities = np.exp(logs)
-    total = probabilities.sum(axis=1, keepdims=True)
-    probabilities /= total
-    logs -= np.log(total)
-    return probabilities, logs
+def _scores(weight: Array, bias: Array, rows: Array) -> Array:
+    """Return F x K x N, of the type of the rows; weight: F x K x R, bias: F x K."""
+    scores = weight.reshape(-1, weight.shape[2]) @ rows.T
+    scores = scores.reshape(*bias.shape, len(rows))
+    scores += bias[..., None].astype(rows.dtype)
+    return np.asarray(scores)
+
+
+def _by_scores(scores: Array, labels: Array, sample_weight: Array, smoothing: float) -> float:
+    """Put the gradient by the scores, F x K x N, in their place; return the loss."""
+    classes, each = scores.shape[1], np.arange(len(labels))
+    scores -= scores.max(axis=1, keepdims=True)
+    asked = (1 - smoothing) * scores[:, labels, each].astype(np.float64)
+    if smoothing:
+        asked += smoothing / classes * scores.sum(axis=1, dtype=np.float64)
+    np.exp(scores, out=scores)
+    sums = scores.sum(axis=1, dtype=np.float64)
+    scores *= (sample_weight / sums).astype(scores.dtype)[:, None]
+    if smoothing:
+        scores -= (sample_weight * (smoothing / classes)).astype(scores.dtype)[:, None]
+    scores[:, labels, each] -= ((1 - smoothing) * sample_weight).astype(scores.dtype)
+    return float(np.sum(sample_weight * (np.log(sums) - asked)))
+
+
+def log_probabilities(rows: Array, weight: Array, bias: Array) -> Array:
+    """Return those that a head, K x R and K, gives rows; N x K, of the type of the rows."""
+    found = np.empty((len(rows), len(weight)), rows.dtype)
+    wide = weight[None].astype(rows.dtype)
+
+    def work(part: slice) -> None:
+        logs = _scores(wide, bias[None], rows[part])[0]
+        logs -= logs.max(axis=0)
+        logs -= np.log(np.exp(logs).sum(axis=0, dtype=np.float64)).astype(logs.dtype)
+        found[part] = logs.T
+
+    list(in_order(work, pieces(len(rows))))
+    return found

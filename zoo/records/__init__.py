@@ -134,7 +134,6 @@ EXPORTED = fields(
     }
 )
 RESULTS = ("accuracy", "map", "macro_f1", "exact", "mse", "mae", "pca_mse", "pca_components")
-
 RUN = fields(
     {
         "status": word("started", "finished", "failed"),
@@ -166,7 +165,8 @@ RUN = fields(
         "views": whole(0, 1000),
         "view_seed": whole(0, 2**64),
         "penalty": number(0, 1e6),
-        "penalties": items(TRIED),
+        "penalties": items(TRIED, 0, 100),
+        "suspicious": COUNT,
         "made_from": fields({"run": PLACE, "model_sha256": SHA256, "class": text(4000)}),
         "cut": maybe(NAME),
         "boundary": maybe(NAME),

@@ -1,0 +1,107 @@
+"""The rows that a linear head is found on: features, standardised, in their span where few."""
+
+from __future__ import annotations
+
+import copy
+from functools import cached_property
+
+import numpy as np
+
+from zoo.errors import TrainingError
+from zoo.head.threads import PIECES, in_order, pieces
+from zoo.metrics import Array
+
+SPAN = 2500  # rows up to which the Gram matrix is taken apart
+FACTOR = 4096  # columns up to which the covariance is
+RANK = 1e-10  # of the largest eigenvalue: below is rounding
+CONSTANT = 1e-6  # spread of a feature against its size: below is rounding
+DOUBLE = 1 << 22  # values up to which products are float64
+PRODUCTS = 1 << 26  # values of the products of rows that wait to be added
+
+
+class Rows:
+    """Standardised features, in their span where rows are few; N x R."""
+
+    def __init__(self, features: Array) -> None:
+        """features: N x D. Raises TrainingError where they are not finite."""
+        count, columns = features.shape
+        parts = pieces(count)
+        rows = np.empty((count, columns), np.float32)
+
+        def centred(part: slice) -> Array:
+            np.subtract(features[part], mean, out=rows[part], dtype=np.float32)
+            return np.asarray(np.einsum("nd,nd->d", rows[part], rows[part], dtype=np.float64))
+
+        def scaled(part: slice) -> None:
+            rows[part] *= inverse
+
+        with np.errstate(invalid="ignore", over="ignore"):  # is told by what comes of it
+            sums = in_order(lambda part: features[part].sum(axis=0, dtype=np.float64), parts)
+            mean = (sum(sums) / count).astype(np.float32)
+            spread = np.sqrt(sum(in_order(centred, parts)) / count)
+        if not np.isfinite(spread).all():
+            what = "the features hold values that are not finite"
+            raise TrainingError(what, "use --precision fp32")
+        varies = spread > CONSTANT * np.abs(mean)
+        self.mean = mean.astype(np.float64)
+        self.inverse = np.where(varies, 1 / np.where(varies, spread, 1), 0)
+        inverse = self.inverse.astype(np.float32)
+        list(in_order(scaled, parts))
+        self.directions: Array | None = None
+        if count <= SPAN and (2 * count <= columns or count < columns > FACTOR):
+            rows, self.directions = _in_span(rows)
+        kind = np.float64 if rows.size <= DOUBLE else np.float32
+        self.values: Array = np.ascontiguousarray(rows, dtype=kind)
+
+    @property
+    def columns(self) -> int:
+        return int(self.values.shape[1])
+
+    @cached_property
+    def covariance(self) -> Array:
+        """Return R x R; or its diagonal, R, in the span (all else is 0) and of too many columns."""
+        return self.products(np.full(len(self.values), 1 / len(self.values)))
+
+    def products(self, weights: Array) -> Array:
+        """Return the sum of x x^T of the rows by their weights, N: R x R, or its diagonal, R."""
+        values = self.values
+        count, columns = values.shape
+        if self.directions is not None or columns > FACTOR:
+            return np.asarray(np.einsum("n,nr,nr->r", weights, values, values))
+        root = np.sqrt(weights).astype(values.dtype)[:, None]
+
+        def work(part: slice) -> Array:
+            scaled = values[part] * root[part]
+            return np.asarray(scaled.T @ scaled)
+
+        total = np.zeros((columns, columns))
+        parts = pieces(count, parts=min(PIECES, max(1, PRODUCTS // columns**2)))
+        for product in in_order(work, parts):
+            total += product
+        return total
+
+    def taken(self, order: Array) -> Rows:
+        """Return these rows in this order, in float32."""
+        some = copy.copy(self)
+        vars(some).pop("covariance", None)
+        some.values = self.values[order].astype(np.float32, copy=False)
+        return some
+
+    def for_features(self, weight: Array, bias: Array) -> tuple[Array, Array]:
+        """Return K x D and K for the features as they were given, of K x R and K for these rows."""
+        if self.directions is not None:
+            weight = weight @ self.directions
+        weight = weight * self.inverse
+        return weight.astype(np.float32), (bias - weight @ self.mean).astype(np.float32)
+
+
+def _in_span(rows: Array) -> tuple[Array, Array]:
+    """Return N x R and R x D with orthonormal rows, whose product is N x D; R is at most N."""
+    double = rows.astype(np.float64)
+    values, vectors = np.linalg.eigh(double @ double.T)
+    kept = values > RANK * max(values[-1], np.finfo(np.float64).tiny)
+    if not kept.any():
+        kept[-1] = True
+    root = np.sqrt(np.maximum(values[kept], np.finfo(np.float64).tiny))
+    vectors = vectors[:, kept]
+    return vectors * root, (vectors / root).T @ double
