@@ -99,12 +99,12 @@ def test_pad_keeps_proportions_and_fills_with_the_mean() -> None:
 @pytest.mark.parametrize("size", [1, 32, 224, 299])
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_padded_size_fits_and_keeps_proportions(width: int, height: int, size: int) -> None:
-    across, down = padded_size(width, height, size)
+    across, down = padded_size(width, height, Preprocess(size=size))
     assert max(across, down) == size
     assert min(across, down) >= 1
     exact = size * min(width, height) / max(width, height)
     assert abs(min(across, down) - max(1.0, exact)) <= 0.5
-    assert padded_size(height, width, size) == (down, across)
+    assert padded_size(height, width, Preprocess(size=size)) == (down, across)
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])

@@ -162,7 +162,7 @@ def test_a_framed_view_comes_out_of_the_preprocess_as_it_went_in(
     for interpolation in ("bilinear", "bicubic"):
         preprocess = Preprocess(fit=fit, crop=crop, channels=channels, interpolation=interpolation)
         frame = framed_view(file, preprocess)
-        side = full_size(preprocess) if fit == "crop" else 224
+        (side, _) = full_size(preprocess) if fit == "crop" else (224, 224)
         assert frame.shape == (side, side, 3)
         pixels = plain_view(file, preprocess)
         assert np.array_equal(frame, framed(pixels, preprocess))

@@ -29,25 +29,24 @@ if TYPE_CHECKING:
 OPSET, IR_VERSION = 20, 10  # readable by runtimes of two years ago
 AGREES = 1e-4  # of the largest value of an output
 TRACED, TRIED = 2, 3  # pictures; not 1, which broadcasts
+Shape = tuple[int, int, int]  # of a picture: C H W
 LIMIT = 2**31 - 2**20  # bytes: a protobuf message ends at 2 GB
 
 
-def to_onnx(
-    chain: nn.Module, channels: int, size: int, outputs: Sequence[str] = ("output",)
-) -> bytes:
-    """Return the chain in eval mode as an ONNX model: `tensor` float32 N C S S in, N free.
+def to_onnx(chain: nn.Module, shape: Shape, outputs: Sequence[str] = ("output",)) -> bytes:
+    """Return the chain in eval mode as an ONNX model: `tensor` float32 N C H W in, N free.
 
-    outputs: names of what it gives, in order. The weights are inside. Agrees with the chain within
-    1e-4 of the largest value in ONNX Runtime. Raises WriteError where the weights exceed what a
-    file holds, ParityError where neither exporter gets the chain right.
+    shape: C H W. outputs: names of what it gives, in order. The weights are inside. Agrees with
+    the chain within 1e-4 of the largest value in ONNX Runtime. Raises WriteError where the weights
+    exceed what a file holds, ParityError where neither exporter gets the chain right.
     """
     chain = on_cpu(chain)
     refuse_huge(size_of(chain))
     found = differences = None
     for exporter in (traced, exported):
         with contextlib.suppress(Exception):  # exporters raise anything; the next one may do
-            found = exporter(chain, channels, size, outputs)
-            differences = difference(found, chain, channels, size)
+            found = exporter(chain, shape, outputs)
+            differences = difference(found, chain, shape)
             if differences <= AGREES:
                 return found
     raise ParityError(
@@ -80,9 +79,7 @@ def refuse_huge(size: int) -> None:
         )
 
 
-def traced(
-    chain: nn.Module, channels: int, size: int, outputs: Sequence[str], *, plain: bool = False
-) -> bytes:
+def traced(chain: nn.Module, shape: Shape, outputs: Sequence[str], *, plain: bool = False) -> bytes:
     """Return the chain by the old exporter, unchecked. plain: nothing is computed in advance."""
     import torch
 
@@ -92,7 +89,7 @@ def traced(
     with quiet(), torch.no_grad():
         torch.onnx.export(
             chain,
-            (torch.zeros(TRACED, channels, size, size),),
+            (torch.zeros(TRACED, *shape),),
             file,  # type: ignore[arg-type]  # it takes one, whatever it says
             input_names=["tensor"],
             output_names=list(outputs),
@@ -105,14 +102,14 @@ def traced(
     return file.getvalue()
 
 
-def exported(chain: nn.Module, channels: int, size: int, outputs: Sequence[str]) -> bytes:
+def exported(chain: nn.Module, shape: Shape, outputs: Sequence[str]) -> bytes:
     """Return the chain by the new exporter, unchecked."""
     import torch
 
     with quiet(), torch.no_grad():
         program = torch.onnx.export(
             chain,
-            (torch.zeros(TRACED, channels, size, size),),
+            (torch.zeros(TRACED, *shape),),
             input_names=["tensor"],
             output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim("N")},),
@@ -140,12 +137,11 @@ def quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def difference(model: bytes, chain: nn.Module, channels: int, size: int) -> float:
+def difference(model: bytes, chain: nn.Module, shape: Shape) -> float:
     """Return the largest difference of graph and chain on noise, beside the largest value."""
     import torch
 
-    shape = (TRIED, channels, size, size)
-    noise = np.random.default_rng(0).standard_normal(shape, np.float32)
+    noise = np.random.default_rng(0).standard_normal((TRIED, *shape), np.float32)
     with torch.no_grad():
         given = chain(torch.from_numpy(noise))
     theirs = [given] if isinstance(given, torch.Tensor) else list(given)

@@ -109,7 +109,7 @@ class Backbone:
 class Ranking:
     """The contest: which photos, how tested. bad: photos that cannot be read, with the reason.
 
-    fit: how a photo becomes a square; None is as the weights were trained. beyond: says which
+    fit: how a photo becomes the input; None is as the weights were trained. beyond: says which
     limit a row does not keep, before a photo is looked at. timed: the latency is measured.
     """
 
@@ -180,7 +180,7 @@ class Ranking:
         made, tensors = made_of(start.row, start.variant), tensors_of(parts.frozen)
         part = NetworkRef(name, made, tensors, parts.boundary, preprocess, lambda: parts.frozen)
         ready = open_engine(part, kind, self.place)
-        shape = (preprocess.size, preprocess.size, preprocess.channels)
+        shape = (preprocess.height, preprocess.width, preprocess.channels)
         row = Ranked(
             model=model,
             weights=named(start),
