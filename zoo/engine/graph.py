@@ -4,6 +4,12 @@ torch has two exporters. The old one runs the chain once and writes down what it
 quicker than the new one (torch.export), and blind to what depends on the input. So what it gives is
 compared with the chain before it is believed, on another number of pictures than it was traced
 with; where it cannot, or differs, the new one does the work.
+
+What is wrong in a graph shows in the first digits, rounding in the last, unless large numbers
+cancel: with LayerScale at its start of 1e-5 the features of a DINOv2 of random weights are the same
+for all photos to 6e-6, and the head that is solved on them has weights of 7,000. There torch itself
+is 5e-4 off what it computes in fp64, and the graph 7e-4. So where the two differ by more than 1e-4,
+torch's own rounding is measured, and a graph that is off by at most four times as much is right.
 """
 
 from __future__ import annotations
@@ -24,10 +30,12 @@ from zoo.errors import ParityError, WriteError
 
 if TYPE_CHECKING:
     import onnxruntime
+    import torch
     from torch import nn
 
 OPSET, IR_VERSION = 20, 10  # readable by runtimes of two years ago
 AGREES = 1e-4  # of the largest value of an output
+ROUNDING, UNSTABLE = 4.0, 1e-2  # times torch's own; and never more than that of the largest value
 TRACED, TRIED = 2, 3  # pictures; not 1, which broadcasts
 Shape = tuple[int, int, int]  # of a picture: C H W
 LIMIT = 2**31 - 2**20  # bytes: a protobuf message ends at 2 GB
@@ -37,8 +45,9 @@ def to_onnx(chain: nn.Module, shape: Shape, outputs: Sequence[str] = ("output",)
     """Return the chain in eval mode as an ONNX model: `tensor` float32 N C H W in, N free.
 
     shape: C H W. outputs: names of what it gives, in order. The weights are inside. Agrees with
-    the chain within 1e-4 of the largest value in ONNX Runtime. Raises WriteError where the weights
-    exceed what a file holds, ParityError where neither exporter gets the chain right.
+    the chain within 1e-4 of the largest value in ONNX Runtime, or within rounding. Raises
+    WriteError where the weights exceed what a file holds, ParityError where neither exporter gets
+    the chain right.
     """
     chain = on_cpu(chain)
     refuse_huge(size_of(chain))
@@ -47,7 +56,7 @@ def to_onnx(chain: nn.Module, shape: Shape, outputs: Sequence[str] = ("output",)
         with contextlib.suppress(Exception):  # exporters raise anything; the next one may do
             found = exporter(chain, shape, outputs)
             differences = difference(found, chain, shape)
-            if differences <= AGREES:
+            if agrees(differences, chain, noise(shape)):
                 return found
     raise ParityError(
         "the network cannot be written as an ONNX graph: "
@@ -141,12 +150,46 @@ def difference(model: bytes, chain: nn.Module, shape: Shape) -> float:
     """Return the largest difference of graph and chain on noise, beside the largest value."""
     import torch
 
-    noise = np.random.default_rng(0).standard_normal((TRIED, *shape), np.float32)
-    with torch.no_grad():
-        given = chain(torch.from_numpy(noise))
-    theirs = [given] if isinstance(given, torch.Tensor) else list(given)
-    pairs = zip(run(model, noise), (value.numpy() for value in theirs), strict=True)
+    inputs = noise(shape)
+    pairs = zip(run(model, inputs), _values(chain, torch.from_numpy(inputs)), strict=True)
     return max(_relative(ours, value) for ours, value in pairs)
+
+
+def agrees(apart: float, chain: nn.Module, inputs: Array) -> bool:
+    """Return whether a difference from torch is small, or one that rounding explains.
+
+    apart: of the largest value, on these inputs. chain: in fp32 on the CPU, in eval mode.
+    """
+    return apart <= AGREES or (apart <= UNSTABLE and apart <= ROUNDING * rounding(chain, inputs))
+
+
+def rounding(chain: nn.Module, inputs: Array) -> float:
+    """Return how far torch in fp32 is off what it computes in fp64, of the largest value.
+
+    0 where the chain does not run in fp64.
+    """
+    import torch
+
+    with contextlib.suppress(RuntimeError):  # a constant of another type inside
+        pictures = torch.from_numpy(inputs)
+        exact = _values(copy.deepcopy(chain).double(), pictures.double())
+        pairs = zip(_values(chain, pictures), exact, strict=True)
+        return max(_relative(ours, value) for ours, value in pairs)
+    return 0.0
+
+
+def noise(shape: Shape) -> Array:
+    """Return the pictures on which graph and chain are compared."""
+    return np.random.default_rng(0).standard_normal((TRIED, *shape), np.float32)
+
+
+def _values(chain: nn.Module, pictures: torch.Tensor) -> list[Array]:
+    """Return all that a chain gives."""
+    import torch
+
+    with torch.no_grad():
+        given = chain(pictures)
+    return [each.numpy() for each in ([given] if isinstance(given, torch.Tensor) else given)]
 
 
 def _relative(ours: Array, theirs: Array) -> float:

@@ -198,7 +198,7 @@ def make(chain: nn.Module, shape: graph.Shape, outputs: Sequence[str]) -> bytes:
         raise
     except Exception as error:  # of the exporter's and the runtime's there are many types
         raise ParityError(f"no graph of the network: {first_line(error)}") from error
-    if not apart <= graph.AGREES:
+    if not graph.agrees(apart, chain, graph.noise(shape)):
         raise ParityError(f"the network's graph differs from it by {apart:.1g}")
     return template
 

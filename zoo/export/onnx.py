@@ -117,7 +117,8 @@ def filled(net: Network, key: str) -> onnx.ModelProto:
         if (stored := graph_template.find(key)) is not None:
             network = graph_template.filled(stored, state)
             chain, model = graph.on_cpu(net.chain), network.SerializeToString()
-            if graph.difference(model, chain, net.preprocess.shape) <= graph.AGREES:
+            shape = net.preprocess.shape
+            if graph.agrees(graph.difference(model, chain, shape), chain, graph.noise(shape)):
                 return network
     try:
         made = graph_template.make(net.chain, net.preprocess.shape, OUTPUTS)
@@ -175,6 +176,7 @@ def _write_proved(
     about, inputs = About.of(net), np.stack([pixels for _, pixels in pictures])
     order.say(f"comparing with ONNX Runtime on {len(pictures)} photos")
     reference = proof.computed(proof.torch_values(net.chain, net.preprocess, inputs), about)
+    reference = replace(reference, chain=graph.on_cpu(net.chain))
     bare = network.SerializeToString()
     _add_distance(network, order)
     if order.kind == "image":
