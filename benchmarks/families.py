@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,29 @@ COLUMNS = ("family", "smallest member", "parameters", "planned", "pass", "head s
 
 def smallest() -> dict[str, tuple[str, int]]:
     """Return the member with the fewest parameters of each family that has weights."""
+    rows = [row for row in libraries.read() if row.name.startswith("timm/")]
+    counted = {row.family for row in rows if row.params}
     found: dict[str, tuple[str, int]] = {}
-    for row in libraries.read():
-        name, count = row.name.partition(".")[0], row.params
-        if name.startswith("timm/") and 0 < count < found.get(row.family, ("", sys.maxsize))[1]:
+    for row in rows:
+        name = row.name.partition(".")[0]
+        count = row.params or (row.family not in counted and _count(name))
+        if 0 < count < found.get(row.family, ("", sys.maxsize))[1]:
             found[row.family] = (name, count)
     return found
+
+
+@cache
+def _count(name: str) -> int:
+    """Return the parameters of a network that the catalogue has not counted."""
+    import timm
+
+    plain = name.partition("/")[2]
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(plain, pretrained=False)
+    except Exception:  # one that computes with its tensors
+        model = timm.create_model(plain, pretrained=False)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def failed(scratch: str, *words: object) -> str:
@@ -146,11 +164,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--minutes", type=float, default=30)
     flags = parser.parse_args()
+    torch.set_num_threads(1)  # a pool of threads does not come along into a fork
     ends, members = time.monotonic() + 60 * flags.minutes, smallest()
     text = flags.results.read_text() if flags.results.exists() else ""
     rows = [json.loads(line) for line in text.splitlines()]
     known = {row["family"] for row in rows}
-    torch.set_num_threads(1)  # a pool of threads does not come along into a fork
     for module in NEEDED:
         importlib.import_module(module)
     for family, (name, parameters) in sorted(members.items(), key=lambda item: item[1][1]):

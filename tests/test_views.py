@@ -68,7 +68,7 @@ def test_crop_boxes_have_the_area_and_the_ratio_they_promise() -> None:
 
 
 def test_crop_boxes_have_the_proportions_of_the_networks_input() -> None:
-    boxes = [crop_box(1000, 1000, generator("box", number), 2.0) for number in range(100)]
+    boxes = [crop_box(2000, 1000, generator("box", number), 2.0) for number in range(100)]
     ratios = [(right - left) / (lower - upper) for left, upper, right, lower in boxes]
     assert 2 * RATIO[0] - 0.05 < min(ratios)
     assert max(ratios) < 2 * RATIO[1] + 0.05

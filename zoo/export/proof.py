@@ -86,8 +86,8 @@ class Reference:
 
     def every_second(self) -> Reference:
         scores = None if self.scores is None else self.scores[::2]
-        half = {"told": self.told[::2], "probabilities": self.probabilities[::2]}
-        return replace(self, **half, scores=scores)
+        told, probabilities = self.told[::2], self.probabilities[::2]
+        return replace(self, told=told, probabilities=probabilities, scores=scores)
 
 
 class Recalled(NamedTuple):
