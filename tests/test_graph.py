@@ -104,6 +104,36 @@ def test_where_both_are_wrong_nothing_is_given():
         graph.to_onnx(torch.nn.Sequential(DiffersAlways()), (1, 4, 4))
 
 
+class Cancels(torch.nn.Module):
+    """Features that are all but the same, under weights so large that their rounding shows."""
+
+    def __init__(self):
+        super().__init__()
+        random = torch.Generator().manual_seed(0)
+        self.first = torch.nn.Linear(3 * 16 * 16, 384)
+        self.last = torch.nn.Linear(384, 3)
+        with torch.no_grad():
+            self.last.weight.copy_(1e4 * torch.randn(3, 384, generator=random))
+            self.last.bias.copy_(-self.last.weight.sum(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(1 + 1e-3 * torch.tanh(self.first(x.flatten(1))))
+
+
+def test_a_graph_is_right_where_it_is_off_by_no_more_than_torch_rounds():
+    torch.manual_seed(0)
+    chain, shape = torch.nn.Sequential(Cancels()).eval(), (3, 16, 16)
+    inputs = graph.noise(shape)
+    rounded = graph.rounding(chain, inputs)
+    assert graph.AGREES < rounded < graph.UNSTABLE / graph.ROUNDING
+    apart = graph.difference(graph.traced(chain, shape, ("output",)), chain, shape)
+    assert graph.agrees(apart, chain, inputs)
+    assert graph.to_onnx(chain, shape)
+    assert not graph.agrees(1.1 * graph.ROUNDING * rounded, chain, inputs)
+    plain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 3)).eval()
+    assert not graph.agrees(2 * graph.AGREES, plain, inputs)
+
+
 def test_several_outputs_have_their_names():
     model = graph.to_onnx(Two(), (1, 4, 4), ("rows", "twice"))
     assert [value.name for value in onnx.load_from_string(model).graph.output] == ["rows", "twice"]
