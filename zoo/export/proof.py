@@ -321,12 +321,12 @@ def prove(path: Path, kind: str, network: bytes, recall: Recalled, about: About)
     result |= {"network_diff": compare_network(scores, beside, about), "runtime": model.name}
     result["network_photos"] = len(scores)
     seen = pictures if bare is None else pictures[::2]
-    limit = _network_limit(result["network_diff"], seen, beside, about)
+    limit = network_limit(result["network_diff"], seen, beside, about)
     check(result, LIMITS | {"network_diff": limit})
     return result
 
 
-def _network_limit(apart: float, pictures: Pictures, theirs: Reference, about: About) -> float:
+def network_limit(apart: float, pictures: Pictures, theirs: Reference, about: About) -> float:
     """Return how far the bare network may differ: more than BARE where rounding explains it."""
     from zoo.engine.graph import agrees
 
