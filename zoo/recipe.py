@@ -18,7 +18,7 @@ from zoo.errors import RecipeError, UsageError, nearest
 from zoo.records import shown
 from zoo.settings import Recipe, Setting, table
 
-__all__ = ["Recipe", "load", "make", "table", "unfreezings", "variants"]
+__all__ = ["Recipe", "load", "make", "ours", "table", "unfreezings", "variants"]
 
 MOST, TEXT = 1_000_000, 8192  # bytes of a TOML file, characters of a value
 # Of the settings whose values are not for every task, besides auto.
@@ -40,21 +40,38 @@ FITTING: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
+def ours() -> dict[str, Path]:
+    """Return the recipes that come with zoo, by name: `lenet-mnist`."""
+    here = Path(__file__).parent
+    found = [*here.glob("recipes/*.toml")] or [*here.parent.glob("recipes/*.toml")]  # a clone
+    return {path.stem: path for path in sorted(found)}
+
+
 def load(path: Path) -> dict[str, object]:
-    """Return the settings of a TOML file, unchecked. Raises RecipeError."""
+    """Return the settings of a TOML file or of a recipe of ours by its name, unchecked.
+
+    Raises RecipeError.
+    """
     import tomllib
 
-    hint = "give a TOML file with `--recipe FILE`"
+    hint = "give a TOML file, or a name of `zoo recipes`, with `--recipe`"
     try:
-        with opened(path, MOST) as file:
+        with opened(_place(path), MOST) as file:
             return tomllib.loads(file.read().decode("utf-8", "surrogateescape"))
     except FileNotFoundError:
-        raise RecipeError(f"no recipe at {path}", hint) from None
+        near = nearest(path.stem, ours())
+        raise RecipeError(f"no recipe at {path}", f"{near} {hint}".strip()) from None
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}", hint) from None
     except (ValueError, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise RecipeError(f"{path} is not TOML: {why}", "see recipes/ for examples") from None
+
+
+def _place(path: Path) -> Path:
+    """Return the file that a path or a name means; a file that is there goes first."""
+    named = ours().get(path.stem) if path.suffix in ("", ".toml") and not path.exists() else None
+    return named if named and path.parent in (Path(), Path("recipes")) else path
 
 
 def make(

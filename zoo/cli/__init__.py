@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -32,14 +33,17 @@ from zoo.cli import (
     predict,
     pull,
     rank,
+    recipes,
     reconstruct,
+    runs,
     sweep,
     train,
     weights,
+    words,
 )
 from zoo.cli.console import fail, talk
 from zoo.cli.flags import Grouped, Sectioned
-from zoo.errors import RecipeError, ZooError
+from zoo.errors import RecipeError, ZooError, nearest
 
 SINGLE = ("lr", "rank", "sweep")  # train networks, and that not in several processes
 
@@ -55,7 +59,8 @@ app = typer.Typer(
 COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., object]]] = {
     "Look": {
         "list": list_models.command, "info": info.command, "compare": compare.command,
-        "bench": bench.command, "demo": demo.command,
+        "bench": bench.command, "demo": demo.command, "runs": runs.command,
+        "recipes": recipes.command,
     },
     "Train": {
         "finetune": finetune.command, "train": train.command, "rank": rank.command,
@@ -115,7 +120,8 @@ def zoo(
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; any error is two lines on stderr."""
     try:
-        result = app(list(arguments), prog_name="zoo", standalone_mode=False)
+        typed = words.in_ours(arguments, export.FORMATS)
+        result = app(typed, prog_name="zoo", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except ZooError as error:
         if not error.what or (_said_elsewhere() and isinstance(error, RecipeError)):
@@ -170,8 +176,27 @@ def _usage(error: TyperException) -> int:
         return 2
     path = getattr(context, "command_path", None) or "zoo"
     show = getattr(error, "format_message", lambda: str(error))
-    what = show().rstrip(".")
-    return fail(what[:1].lower() + what[1:], f"run `{path} --help`", 2)
+    hint = _in_ours(error, path)
+    what = (str(getattr(error, "message", "")).partition(". ")[0] if hint else show()).rstrip(".")
+    hint = hint or f"run `{path} --help`"
+    return fail(what[:1].lower() + what[1:], hint, 2)
+
+
+def _in_ours(error: TyperException, path: str) -> str | None:
+    """Return a hint for another tool's flag or command, or None. path: the command so far."""
+    option, command = getattr(error, "option_name", None), getattr(error, "cmd", None)
+    if option:
+        ours = [name for one in getattr(command, "params", ()) for name in one.opts]
+        return words.flag_like(option, ours)
+    typed = re.match(r"No such command '(.*?)'", str(getattr(error, "message", "")))
+    if typed is None or command is None:
+        return None
+    known = list(getattr(command, "commands", ()))
+    ours_for = words.command_like(typed[1])
+    if ours_for in known:
+        return f"`zoo {ours_for}` does that here"
+    close = nearest(typed[1], known, 1)
+    return f"{close} `{path} --help` lists all" if close else None
 
 
 def entry() -> None:

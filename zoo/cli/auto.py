@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from zoo.cli.console import Screen, table, talk
+from zoo.cli.console import Screen, talk, talk_table
 from zoo.cli.options import flag
 from zoo.cli.rank import check_names, listed
 from zoo.errors import UsageError
@@ -182,6 +182,5 @@ def _show(choice: Choice) -> None:
         "licence",
         "verdict",
     )
-    for line in table(rows, header, right="  rrrrr"):
-        talk(line)
+    talk_table(rows, header, right="  rrrrr")
     talk(f"chosen     {choice.chosen.partition('=')[0]}: {choice.why}")

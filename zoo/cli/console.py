@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from zoo import watch
+from zoo.cli import layout
+from zoo.cli.layout import width_of, wrapped
 from zoo.text import as_data, count, printable, show_name
 
 if TYPE_CHECKING:
@@ -18,8 +20,11 @@ if TYPE_CHECKING:
 
 
 def talk(text: str = "") -> None:
-    """One line for the person, on stderr."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """Print a line for the person on stderr; what is too long for the screen goes on below."""
+    width, lines = width_of(sys.stderr), []
+    for line in printable(text).split("\n"):
+        lines += wrapped(line, width, " " * (len(line) - len(line.lstrip()) + 2))
+    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def fail(what: str, hint: str, code: int) -> int:
@@ -62,24 +67,31 @@ def written(record: object) -> object:
     return show_name(record) if isinstance(record, str) else record
 
 
-def table(rows: Iterable[Sequence[str]], header: Sequence[str], right: str = "") -> list[str]:
-    """Aligned columns as lines; `right` has an `r` at the place of each right-aligned column."""
-    cells = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(row[k]) for row in cells) for k in range(len(header))]
-    lines = []
-    for row in cells:
-        parts = [
-            cell.rjust(width) if right[k : k + 1] == "r" else cell.ljust(width)
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(parts).rstrip())
-    return lines
+def table(
+    rows: Iterable[Sequence[str]],
+    header: Sequence[str],
+    right: str = "",
+    drop: Sequence[str] = (),
+) -> list[str]:
+    """Return a table as lines that fit stdout; see `layout.table`."""
+    return layout.table(rows, header, right, width_of(sys.stdout), drop)
 
 
-def print_table(rows: Iterable[Sequence[str]], header: Sequence[str], right: str = "") -> None:
-    """Print what `table` makes on stdout."""
-    for line in table(rows, header, right):
+def print_table(
+    rows: Iterable[Sequence[str]],
+    header: Sequence[str],
+    right: str = "",
+    drop: Sequence[str] = (),
+) -> None:
+    """Print a table on stdout."""
+    for line in table(rows, header, right, drop):
         out(line)
+
+
+def talk_table(rows: Iterable[Sequence[str]], header: Sequence[str], right: str = "") -> None:
+    """Print a table for the person on stderr, in the width that there is."""
+    for line in layout.table(rows, header, right, width_of(sys.stderr)):
+        talk(line)
 
 
 def warn_unreadable(photos: Sequence[tuple[str, str]], also: str = "") -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FEWEST = 16  # photos to choose those of the proof from
 PROOF = "Proof"
+FORMATS = ("onnx",)  # the first is what `zoo export RUN` writes
 
 app = typer.Typer(
     help="Write a run in another format, proved equal.", no_args_is_help=True, cls=Grouped

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.cli import auto, flags
+from zoo.cli import auto, flags, layout
 from zoo.cli.console import Screen, print_json, put, talk
 from zoo.cli.names import with_full_name
 from zoo.errors import UsageError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from zoo.recipe import Recipe
     from zoo.run import Run
     from zoo.train.distributed import Ranks
+
+WHAT, REASON = 11, 30  # columns of a plan's first word, and the fewest that a reason has beside it
 
 
 @flags.settings("finetune", auto.Flags)
@@ -170,11 +172,17 @@ def carry_out(job: Job, screen: Screen, json: bool) -> None:
 
 
 def show_lines(told: Sequence[Line]) -> None:
-    """Print lines of a plan, the reasons below each other."""
+    """Print lines of a plan, the reasons below each other; on a narrow screen after a dot."""
+    width = layout.width_of(sys.stderr)
     widest = max(len(line.value) for line in told if len(line.value) < 50)
+    beside = WHAT + widest + 2  # where a reason begins
+    narrow = width is not None and width - beside < REASON
     for line in told:
-        reason = f"  {line.reason}" if line.reason else ""
-        talk(f"{line.what:<10} {line.value:<{widest}}{reason}")
+        value = line.value if narrow else f"{line.value:<{widest}}"
+        between = "" if not line.reason else " · " if narrow else "  "
+        text = f"{line.what:<{WHAT}}{value}{between}{line.reason}".rstrip()
+        under = WHAT if narrow or len(line.value) > widest else beside
+        talk("\n".join(layout.wrapped(text, width, " " * under)))
 
 
 def show_result(run: Run, json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.cli.console import table, talk
+from zoo.cli.console import talk, talk_table
 from zoo.text import count, percent, size
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ def show_distilled(event: Distilled) -> None:
         (name, one.model, percent(one.accuracy), size(one.bytes), f"{one.latency:.1f}")
         for name, one in pairs
     ]
-    for line in table(rows, ("", "network", "accuracy", "size", "ms/photo"), right="  rrr"):
-        talk(line)
+    talk_table(rows, ("", "network", "accuracy", "size", "ms/photo"), right="  rrr")
     where = f"on the teacher's {count(event.photos, 'val photo')}"
     talk(f"both say the same of {percent(event.agreement)} {where}")
 
@@ -142,8 +141,7 @@ def show_table(found: Report | LabelReport, event: Finished) -> None:
     header = {"ap": "AP", "f1": "F1"}
     talk()
     titles = ("class", f"{part(event)} photos", *(header.get(name, name) for name in names))
-    for line in table(rows, titles, right=" rrrrr"):
-        talk(line)
+    talk_table(rows, titles, right=" rrrrr")
     if more := len(found.classes) - len(rows):
         how = "" if several else ", none with a lower F1,"
         talk(f"({more} more classes{how} in {class_file(event)})")

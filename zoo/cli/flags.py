@@ -20,7 +20,10 @@ RunFolder = Annotated[
     Path | None,
     typer.Option("-o", "--output", help="Run folder to make. Default: runs/MODEL-PHOTOS."),
 ]
-RecipeFile = Annotated[Path | None, typer.Option(help="TOML file of settings; flags win over it.")]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option(help="TOML file of settings, or a name of `zoo recipes`; flags win over it."),
+]
 Resume = Annotated[Path | None, typer.Option(help="Finish this run with the settings that it has.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")

@@ -180,7 +180,7 @@ def _stage_table(spec: ModelSpec, stages: list[StageInfo]) -> list[str]:
             said = state if stage.params or state == "frozen" else ""
         rows.append((stage.name, stage.kind, shape, *counts, said))
     header = ("stage", "kind", "output", "params", "mult-adds", "memory", "--freeze")
-    return table(rows, header, "   rrr")
+    return table(rows, header, "   rrr", ("memory", "kind"))
 
 
 # Its weights
@@ -201,7 +201,7 @@ def _weights_table(spec: ModelSpec) -> list[str]:
         for index, weights in enumerate(spec.weights)
     ]
     header = ("weights", "top-1", "top-5", "file size", "licence", "on this machine")
-    return table(rows, header, " rrr")
+    return table(rows, header, " rrr", ("top-5", "file size"))
 
 
 def _origins(spec: ModelSpec) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.catalog import Preprocess
 from zoo.catalog.spec import pixels
+from zoo.cli import layout
 from zoo.cli.console import out, print_json, print_table
 from zoo.errors import UsageError
 from zoo.text import count, percent, printable
@@ -192,7 +194,8 @@ def show(title: str, rows: Sequence[tuple[str, str]]) -> None:
     out(title)
     for label, text in rows:
         if text:
-            out(f"  {label:<11}{text}")
+            lines = layout.wrapped(f"  {label:<11}{text}", layout.width_of(sys.stdout), " " * 13)
+            out("\n".join(lines))
 
 
 def list_outputs(columns: Mapping[str, Sequence[str]], as_json: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +14,8 @@ from zoo import catalog, text
 from zoo.catalog import ModelSpec, Wanted, shelves
 from zoo.catalog.lectures import LECTURES
 from zoo.catalog.spec import as_flag
-from zoo.cli.console import out, print_json, table, talk
+from zoo.cli import layout
+from zoo.cli.console import out, print_json, talk
 from zoo.cli.options import argument, flag, options, shared
 from zoo.errors import UsageError, nearest
 
@@ -73,7 +73,7 @@ def command(flags: Flags) -> None:
         print_json([record(row) for row in found])
     elif found:
         columns = _columns(found, flags.wide)
-        out("\n".join(_lines(found, columns)))
+        out("\n".join(_lines(found, columns, layout.width_of(sys.stdout))))
         if any(row.builder == "library" for row in found):
             talk(_freshness())
     else:
@@ -257,16 +257,28 @@ HEADER = ("model", "year", "params", "mult-adds", "memory", "input", "top-1", "t
           "licence")  # fmt: skip
 TEXT = ("model", "family", "task", "licence", "here", "weights", "paper")
 SORTED = {"acc1": "top-1", "acc5": "top-5", "size": "file", "year": "year"}  # may be unknown
-DROPPED = ("top-5", "file", "year", "mult-adds", "licence", "input")  # first to last
+DROPPED = (
+    "top-5",
+    "file",
+    "year",
+    "mult-adds",
+    "licence",
+    "input",
+    "memory",
+    "classes",
+    "params",
+)  # fmt: skip; first to last
 
 
 def cells(row: ModelSpec, columns: Sequence[str] = HEADER) -> tuple[str, ...]:
     return tuple(COLUMNS[column](row) for column in columns)
 
 
-def _lines(rows: Sequence[ModelSpec], columns: Sequence[str]) -> list[str]:
+def _lines(
+    rows: Sequence[ModelSpec], columns: Sequence[str], width: int | None = None
+) -> list[str]:
     right = "".join(" " if column in TEXT else "r" for column in columns)
-    return table([cells(row, columns) for row in rows], columns, right)
+    return layout.table([cells(row, columns) for row in rows], columns, right, width)
 
 
 def _columns(rows: Sequence[ModelSpec], wide: bool) -> list[str]:
@@ -280,10 +292,10 @@ def _columns(rows: Sequence[ModelSpec], wide: bool) -> list[str]:
             columns.insert(columns.index("input") + 1, "classes")
         if any(cells(row, ["here"]) == ("yes",) for row in rows):
             columns.append("here")
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    width = layout.width_of(sys.stdout) or sys.maxsize
     drop = [] if wide else [column for column in DROPPED if column in columns]
     left_out = []
-    while drop and len(max(_lines(rows, columns), key=len)) > width:
+    while drop and max(map(len, _lines(rows, columns))) > width:
         left_out.append(drop.pop(0))
         columns.remove(left_out[-1])
     if left_out:

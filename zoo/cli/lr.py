@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.cli import flags
-from zoo.cli.console import Screen, out, print_json, table, talk
+from zoo.cli.console import Screen, out, print_json, talk, talk_table
 from zoo.cli.finetune import show_lines
 from zoo.cli.finetune_report import show_features
 from zoo.cli.names import with_full_name
@@ -129,8 +129,7 @@ def _show_curve(points: list[Point], found: Suggestion) -> None:
         for point, smooth in list(zip(points, found.smooth, strict=True))[::every]
     ]
     talk()
-    for line in table(rows, ("rate", "loss", "smoothed"), right="rrr"):
-        talk(line)
+    talk_table(rows, ("rate", "loss", "smoothed"), right="rrr")
     talk()
 
 

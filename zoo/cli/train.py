@@ -20,8 +20,8 @@ def command(
 ) -> None:
     """Train a network from random weights: classes, or for an autoencoder its own input.
 
-    The recipes/ folder has settings with measured results, as in `zoo train --recipe
-    recipes/lenet-mnist.toml`. The path of the run is all that goes to stdout.
+    `zoo recipes` lists settings with measured results; `zoo train --recipe lenet-mnist` uses
+    one. The path of the run is all that goes to stdout.
     """
     from zoo import recipe as recipes
     from zoo.cli.finetune import begin, continue_run
