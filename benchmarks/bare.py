@@ -181,7 +181,7 @@ def in_int8(chain: Any, preprocess: Any) -> bytes:
 
     shape = (8, preprocess.channels, preprocess.size, preprocess.size)
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
-    return quantise(to_onnx(chain, *shape[1:3]), noise)
+    return quantise(to_onnx(chain, preprocess.shape), noise)
 
 
 def chain_of(name: str, frozen: bool) -> tuple[Any, Any]:

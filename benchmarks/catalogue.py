@@ -32,7 +32,7 @@ from torch import nn
 
 from zoo.catalog import libraries
 from zoo.catalog.shelves import WORTH_TRYING
-from zoo.catalog.spec import ModelSpec, Weights
+from zoo.catalog.spec import ModelSpec, Weights, area, as_flag
 from zoo.disk import replacing
 from zoo.models import library
 from zoo.models.meter import measure
@@ -137,7 +137,7 @@ def _counts(row: ModelSpec) -> Counts:
 
 def _unit(row: ModelSpec) -> str:
     """Return what tells rows with other counts apart: the network, its classes and its input."""
-    return f"{row.name.partition('.')[0]} {row.num_classes} {row.preprocess.size}"
+    return f"{row.name.partition('.')[0]} {row.num_classes} {as_flag(row.preprocess.size)}"
 
 
 def _cheap_first(unit: tuple[str, ModelSpec]) -> tuple[bool, int, int, str]:
@@ -145,7 +145,7 @@ def _cheap_first(unit: tuple[str, ModelSpec]) -> tuple[bool, int, int, str]:
     row = unit[1]
     found = [place for place, word in enumerate(LATE) if word and word in row.name]
     late = max(found, default=LATE.index(""))
-    return row.name not in WORTH_TRYING, late, row.preprocess.size, row.name
+    return row.name not in WORTH_TRYING, late, area(row.preprocess.size), row.name
 
 
 @contextmanager
@@ -181,7 +181,7 @@ def _lines(row: ModelSpec, kinds: list[str]) -> Iterator[list[str]]:
         kind = json.dumps({key: how.to_dict()[key] for key in libraries.KEPT})
         if kind not in kinds:
             kinds.append(kind)
-        begin = [row.name, row.family, row.paper, row.year, row.num_classes, how.size,
+        begin = [row.name, row.family, row.paper, row.year, row.num_classes, as_flag(how.size),
                  kinds.index(kind), row.params, row.macs, row.activations]  # fmt: skip
         end: list[object] = [""] * 8
         if one:

@@ -185,7 +185,7 @@ def prepare(model: str, folder: Path) -> None:
     from zoo.engine.graph import to_onnx
 
     chain, preprocess = network(model)
-    data = to_onnx(chain, preprocess.channels, preprocess.size)
+    data = to_onnx(chain, preprocess.shape)
     (folder / f"{model}.onnx").write_bytes(data)
     compiled.make(key(model, preprocess), chain, preprocess)
 

@@ -158,7 +158,7 @@ def compared(net: Any, folder: Path | None) -> dict[str, Any]:
         rows = [rows[k] for k in random.permutation(len(rows))]
         views = (plain_view(folder / row["file"], net.preprocess) for row in rows)
         pictures = np.stack([normalise(view, net.preprocess) for view in views])
-    exact = graph.to_onnx(net.chain, 3, size)
+    exact = graph.to_onnx(net.chain, net.preprocess.shape)
     small = quantise(exact, pictures[:CALIBRATED])
     result: dict[str, Any] = {"model": net.row.name, "bytes": [len(exact), len(small)]}
     result |= speeds(exact, small, pictures[:BATCH])

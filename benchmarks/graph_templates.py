@@ -21,7 +21,7 @@ def shipped_key(row: ModelSpec) -> str:
 
 def made(row: ModelSpec) -> bytes:
     chain, preprocess = models.build(row), row.preprocess
-    return graph_template.make(chain, preprocess.channels, preprocess.size, ("logits",))
+    return graph_template.make(chain, preprocess.shape, ("logits",))
 
 
 def main() -> None:

@@ -287,6 +287,26 @@ def test_another_size_goes_into_the_run_and_all_that_follows(
     assert prepare(settings(name, few, size=size)).plan.cut.shape == shape
 
 
+@pytest.mark.parametrize("name", ["timm/test_resnet", VIT])
+def test_a_size_of_two_sides_goes_into_the_run_and_all_that_follows(tmp_path, few, here, name):
+    run, file = tmp_path / "run", tmp_path / "run.onnx"
+    said = here(
+        "finetune", name, few, "--weights", "none", "--views", "2", "--size", "96x160", "-o", run
+    )
+    assert said.code == 0, said.err
+    assert "96 x 160 RGB" in said.err
+    assert Run.open(run).record["preprocess"]["size"] == [96, 160]
+    net = network.of_run(Run.open(run))
+    assert net.preprocess.shape == (3, 96, 160)
+    assert "96 x 160 RGB" in here("info", run).out
+    assert here("export", "onnx", run, "-o", file).code == 0
+    ours, theirs = (csv_rows(here("predict", one, few).out) for one in (run, file))
+    assert [row["label"] for row in ours] == [row["label"] for row in theirs]
+    assert "96 x 160 RGB" in here("info", file).out
+    again = here("finetune", name, few, "--weights", run, "--size", "160x96", "--dry-run")
+    assert "160 x 96 RGB" in again.err or "takes 96 x 160 pixels, and not 160 x 96" in again.err
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -318,14 +338,17 @@ def test_published_weights_are_taken_to_another_size_as_the_library_does(tmp_pat
     ("name", "size", "takes"),
     [
         (VIT, 100, "96, 128, 160"),
+        (VIT, "100x170", "96x160, 128x192, 160;"),
         ("lenet", 64, "32"),
+        ("lenet", "32x64", "it takes 32;"),
         pytest.param("torchvision/vit_b_16", 100, "96, 128, 224", marks=pytest.mark.slow),
     ],
 )
 def test_a_size_that_a_network_cannot_take_names_some_that_it_takes(few, here, name, size, takes):
     said = here("finetune", name, few, "--weights", "none", "--size", size, "--dry-run")
     assert said.code == 2
-    assert f"takes no pictures of {size} x {size} pixels" in said.err
+    height, _, width = str(size).partition("x")
+    assert f"takes no pictures of {height} x {width or height} pixels" in said.err
     assert takes in said.err
 
 

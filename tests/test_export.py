@@ -45,8 +45,18 @@ SIZES = [(1, 1), (2, 3), (17, 40), (64, 64), (65, 63), (200, 90), (333, 500), (6
 )
 def test_the_graph_does_what_pillow_does(fit, interpolation, channels):
     """On noise, the hardest picture: a byte in fifty differs, by 1."""
+    does_what_pillow_does(64, fit, interpolation, channels)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("size", [(48, 80), (80, 48)])
+def test_the_graph_of_two_sides_does_what_pillow_does(size, fit):
+    does_what_pillow_does(size, fit, "bicubic", 3)
+
+
+def does_what_pillow_does(size, fit, interpolation, channels):
     preprocess = Preprocess(
-        size=64,
+        size=size,
         crop=224 / 232,
         fit=fit,
         interpolation=interpolation,

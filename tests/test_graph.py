@@ -71,7 +71,7 @@ def agrees(chain, preprocess, model):
 def through(name):
     row = models.resolve(name)
     chain = chain_of(row)
-    model = graph.to_onnx(chain, row.preprocess.channels, row.preprocess.size)
+    model = graph.to_onnx(chain, row.preprocess.shape)
     agrees(chain, row.preprocess, model)
     proto = onnx.load_from_string(model)
     onnx.checker.check_model(proto, full_check=True)
@@ -94,24 +94,54 @@ def test_large_rows_and_those_of_the_libraries(name):
 @pytest.mark.parametrize("module", [Differs, Fails])
 def test_where_the_quick_exporter_is_wrong_the_other_one_does_it(module):
     chain = torch.nn.Sequential(module())
-    model = graph.to_onnx(chain, 1, 4)
+    model = graph.to_onnx(chain, (1, 4, 4))
     agrees(chain, Preprocess(size=4, channels=1), model)
     assert onnx.load_from_string(model).ir_version <= graph.IR_VERSION
 
 
 def test_where_both_are_wrong_nothing_is_given():
     with pytest.raises(ParityError, match=r"differs by 0\.5"):
-        graph.to_onnx(torch.nn.Sequential(DiffersAlways()), 1, 4)
+        graph.to_onnx(torch.nn.Sequential(DiffersAlways()), (1, 4, 4))
+
+
+class Cancels(torch.nn.Module):
+    """Features that are all but the same, under weights so large that their rounding shows."""
+
+    def __init__(self):
+        super().__init__()
+        random = torch.Generator().manual_seed(0)
+        self.first = torch.nn.Linear(3 * 16 * 16, 384)
+        self.last = torch.nn.Linear(384, 3)
+        with torch.no_grad():
+            self.last.weight.copy_(1e4 * torch.randn(3, 384, generator=random))
+            self.last.bias.copy_(-self.last.weight.sum(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(1 + 1e-3 * torch.tanh(self.first(x.flatten(1))))
+
+
+def test_a_graph_is_right_where_it_is_off_by_no_more_than_torch_rounds():
+    torch.manual_seed(0)
+    chain, shape = torch.nn.Sequential(Cancels()).eval(), (3, 16, 16)
+    inputs = graph.noise(shape)
+    rounded = graph.rounding(chain, inputs)
+    assert graph.AGREES < rounded < graph.UNSTABLE / graph.ROUNDING
+    apart = graph.difference(graph.traced(chain, shape, ("output",)), chain, shape)
+    assert graph.agrees(apart, chain, inputs)
+    assert graph.to_onnx(chain, shape)
+    assert not graph.agrees(1.1 * graph.ROUNDING * rounded, chain, inputs)
+    plain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 3)).eval()
+    assert not graph.agrees(2 * graph.AGREES, plain, inputs)
 
 
 def test_several_outputs_have_their_names():
-    model = graph.to_onnx(Two(), 1, 4, ("rows", "twice"))
+    model = graph.to_onnx(Two(), (1, 4, 4), ("rows", "twice"))
     assert [value.name for value in onnx.load_from_string(model).graph.output] == ["rows", "twice"]
 
 
 def test_the_mode_of_training_is_left_and_warnings_stay_warnings():
     chain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5)).train()
-    model = graph.to_onnx(chain, 1, 4)
+    model = graph.to_onnx(chain, (1, 4, 4))
     ones = np.ones((3, 1, 4, 4), np.float32)
     assert (graph.run(model, ones)[0] == 1).all()
 
@@ -195,7 +225,7 @@ class Hidden(torch.nn.Module):
 
 def test_a_network_that_is_not_all_in_its_state_dict_has_no_template():
     with pytest.raises(ParityError, match=r"differs|which is no weight"):
-        graph_template.make(torch.nn.Sequential(Hidden()), 1, 4, ("logits",))
+        graph_template.make(torch.nn.Sequential(Hidden()), (1, 4, 4), ("logits",))
 
 
 def test_keys_tell_networks_apart():

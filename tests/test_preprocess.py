@@ -13,6 +13,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from zoo.catalog import Preprocess
+from zoo.catalog.spec import as_flag, as_size
 from zoo.data.decode import decode
 from zoo.data.preprocess import (
     apply,
@@ -48,6 +49,48 @@ def test_crop_box_is_a_centred_square_inside_the_picture(
     pixel = 1.01 * side / 224
     assert abs(left + right - width) <= pixel
     assert abs(upper + lower - height) <= pixel
+
+
+@pytest.mark.parametrize("size", [(96, 224), (224, 96), (100, 150)])
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (100, 90), (333, 1000)])
+def test_a_crop_of_two_sides_is_that_of_the_libraries(
+    width: int, height: int, size: tuple[int, int]
+) -> None:
+    """The picture is made just so small that it covers what is seen, as timm does it."""
+    image, preprocess = waves(width, height), replace(IMAGENET, size=size)
+    full = [round(side / preprocess.crop) for side in size]
+    scale = max(full[0] / height, full[1] / width)
+    steps = [
+        v2.Resize([int(height * scale + 1e-9), int(width * scale + 1e-9)]),
+        v2.CenterCrop(size),
+    ]
+    expected = np.asarray(v2.Compose(steps)(image)).astype(int)
+    found = apply(image, preprocess)
+    assert found.shape == (*size, 3)
+    apart = np.abs(found - expected)
+    assert apart.max() <= 2  # where a picture grows and Pillow goes down first
+    assert (apart > 1).mean() < 1e-3
+
+
+def test_a_picture_padded_to_two_sides_keeps_its_proportions() -> None:
+    preprocess = replace(IMAGENET, fit="pad", size=(64, 128))
+    assert padded_size(200, 100, preprocess) == (128, 64)
+    assert padded_size(100, 100, preprocess) == (64, 64)
+    padded = apply(Image.new("RGB", (300, 100), "red"), preprocess)
+    assert (padded[11:53] == (255, 0, 0)).all()
+    assert (padded[:10] == fill(preprocess)).all()
+
+
+def test_a_size_is_one_number_or_two() -> None:
+    assert Preprocess.from_dict({"size": 96, "mean": [0.5], "std": [0.5]}).shape == (3, 96, 96)
+    wide = Preprocess.from_dict({"size": [96, 160], "mean": [0.5], "std": [0.5]})
+    assert (wide.shape, wide.size) == ((3, 96, 160), (96, 160))
+    assert Preprocess.from_dict(wide.to_dict()) == wide
+    assert as_size("96x96") == as_size([96, 96]) == as_size("96") == 96
+    assert as_flag(as_size("96x160")) == "96x160"
+    for wrong in ("96x", "1x2x3", "wide"):
+        with pytest.raises(ValueError, match=r"size|int"):
+            as_size(wrong)
 
 
 @pytest.mark.parametrize("fit", ["pad", "squash"])
@@ -99,12 +142,12 @@ def test_pad_keeps_proportions_and_fills_with_the_mean() -> None:
 @pytest.mark.parametrize("size", [1, 32, 224, 299])
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_padded_size_fits_and_keeps_proportions(width: int, height: int, size: int) -> None:
-    across, down = padded_size(width, height, size)
+    across, down = padded_size(width, height, Preprocess(size=size))
     assert max(across, down) == size
     assert min(across, down) >= 1
     exact = size * min(width, height) / max(width, height)
     assert abs(min(across, down) - max(1.0, exact)) <= 0.5
-    assert padded_size(height, width, size) == (down, across)
+    assert padded_size(height, width, Preprocess(size=size)) == (down, across)
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])

@@ -45,7 +45,7 @@ def test_equal_biases_that_were_one_tensor_are_corrected_apart(tmp_path):
     for layer in (chain[0], chain[2]):
         nn.init.zeros_(layer.bias)
     with quantise.quiet():
-        quantise.prepare(graph.to_onnx(chain, 3, 8), tmp_path / "plain.onnx")
+        quantise.prepare(graph.to_onnx(chain, (3, 8, 8)), tmp_path / "plain.onnx")
     model = onnx.load(tmp_path / "plain.onnx")
     first, second = (node for node in model.graph.node if node.op_type == "Conv")
     assert first.input[2] == second.input[2]
@@ -63,7 +63,7 @@ def test_it_computes_in_whole_numbers_and_answers_alike():
         nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 8, 3), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
     ).eval()  # fmt: skip
-    model = graph.to_onnx(chain, 3, 16)
+    model = graph.to_onnx(chain, (3, 16, 16))
     photos = np.random.default_rng(0).random((24, 3, 16, 16), np.float32)
     small = quantise.quantise(model, photos[:16])
     kinds = {tensor.data_type for tensor in onnx.load_from_string(small).graph.initializer}
@@ -137,7 +137,7 @@ def test_real_networks_answer_nearly_as_before(shared, name):
     photos = np.stack(
         [normalise(plain_view(files[k], net.preprocess), net.preprocess) for k in order]
     )
-    model = graph.to_onnx(net.chain, 3, net.preprocess.size)
+    model = graph.to_onnx(net.chain, net.preprocess.shape)
     small = quantise.quantise(model, photos[:50])
     (exact,), (ours,) = graph.run(model, photos[50:]), graph.run(small, photos[50:])
     assert (exact.argmax(axis=1) == ours.argmax(axis=1)).mean() >= 0.9

@@ -78,7 +78,8 @@ def test_typo_gets_the_nearest_name(typo: str, name: str) -> None:
         ("label_smoothing", 1.0), ("val_fraction", 0.0), ("val_fraction", 1.0), ("seed", -1),
         ("seed", 2**63), ("head", "mlp:0"), ("head", "linear "), ("freeze", 1), ("best", "worst"),
         ("fit", "stretch"), ("precision", "fp16"), ("device", "cuda:"), ("weight_decay", -0.1),
-        ("model", 5), ("cut", ["layer4"]),
+        ("model", 5), ("cut", ["layer4"]), ("size", 33.5), ("size", True), ("size", "4x32"),
+        ("size", "x"), ("size", "64x9999"), ("size", 7), ("size", "32x32x3"),
     ],
 )  # fmt: skip
 def test_value_that_does_not_fit_is_refused_by_name(name: str, value: object) -> None:
@@ -88,10 +89,17 @@ def test_value_that_does_not_fit_is_refused_by_name(name: str, value: object) ->
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("lr", 1), ("head", "mlp:512"), ("device", "cuda:3"), ("views", 4), ("seed", 2**63 - 1)],
-)
+    [
+        ("lr", 1), ("head", "mlp:512"), ("device", "cuda:3"), ("views", 4), ("seed", 2**63 - 1),
+        ("size", 96), ("size", "96x160"),
+    ],
+)  # fmt: skip
 def test_value_that_fits_is_taken(name: str, value: object) -> None:
     assert getattr(make({**BASE, name: value}), name) == value
+
+
+def test_a_size_in_words_is_the_same_number() -> None:
+    assert make({**BASE, "size": "96"}).size == 96
 
 
 def test_cut_without_freezing_contradicts_itself() -> None:

@@ -249,6 +249,8 @@ FIELDS = [
     put("preprocess.size", 0),
     put("preprocess.size", 10**9),
     put("preprocess.size", 33.5),
+    put("preprocess.size", [32, 0]),
+    put("preprocess.size", [32, 32, 3]),
     put("preprocess.size", 8),
     put("preprocess.crop", 0),
     put("preprocess.crop", 1e-9),

@@ -67,6 +67,13 @@ def test_crop_boxes_have_the_area_and_the_ratio_they_promise() -> None:
     assert len(set(boxes)) > 290
 
 
+def test_crop_boxes_have_the_proportions_of_the_networks_input() -> None:
+    boxes = [crop_box(2000, 1000, generator("box", number), 2.0) for number in range(100)]
+    ratios = [(right - left) / (lower - upper) for left, upper, right, lower in boxes]
+    assert 2 * RATIO[0] - 0.05 < min(ratios)
+    assert max(ratios) < 2 * RATIO[1] + 0.05
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(1, 1), (5000, 1), (40, 30)])
 def test_any_picture_has_views_at_the_networks_size(size: tuple[int, int], channels: int) -> None:
@@ -159,11 +166,11 @@ def test_a_framed_view_comes_out_of_the_preprocess_as_it_went_in(
     shared: Path, fit: str, crop: float, channels: int
 ) -> None:
     file = next((shared / "data" / "hymenoptera" / "val").glob("*/*.jpg"))
-    for interpolation in ("bilinear", "bicubic"):
-        preprocess = Preprocess(fit=fit, crop=crop, channels=channels, interpolation=interpolation)
+    for size in (224, (96, 161)):
+        preprocess = Preprocess(size, crop, fit, "bicubic", channels=channels)
         frame = framed_view(file, preprocess)
-        side = full_size(preprocess) if fit == "crop" else 224
-        assert frame.shape == (side, side, 3)
+        full = full_size(preprocess) if fit == "crop" else preprocess.shape[1:]
+        assert frame.shape == (*full, 3)
         pixels = plain_view(file, preprocess)
         assert np.array_equal(frame, framed(pixels, preprocess))
         assert np.array_equal(apply(Image.fromarray(frame), preprocess), pixels)

@@ -281,9 +281,9 @@ def _must_take(run: Run, chain: nn.Sequential, preprocess: Preprocess) -> None:
     try:
         passes(chain, preprocess)
     except Exception as error:  # the networks' own have no common type
-        side, channels = preprocess.size, preprocess.channels
+        shape = " x ".join(map(str, preprocess.shape))
         raise RunError(
-            f"{run.path('run.json')}: preprocess says {channels} x {side} x {side}, which "
+            f"{run.path('run.json')}: preprocess says {shape}, which "
             f"{run.record['model']} cannot take: {first_line(error)}",
             EDITED,
         ) from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import weights as store
 from zoo.catalog import ModelSpec, Preprocess, Weights
+from zoo.catalog.spec import pixels
 from zoo.errors import WeightsError, first_line, nearest
 from zoo.weights.repository import Config, Repository
 
@@ -93,7 +94,7 @@ def row_of(spec: ModelSpec, config: Config, source: Repository) -> tuple[ModelSp
     classes = spec.num_classes if config.classes is None else config.classes
     said = {name: getattr(config, name) for name in _PREPARED}
     given = {name: value for name, value in said.items() if value is not None}
-    preprocess = from_timm.preprocess(arch, replace(from_timm.config(arch), **given))
+    preprocess = from_timm.preprocess(replace(from_timm.config(arch), **given))
     weights = replace(
         source.weights(),
         tag=str(source) if source.folder is None else "file",
@@ -112,7 +113,7 @@ def must_take(chain: nn.Sequential, preprocess: Preprocess, name: str, source: R
         passes(chain, preprocess)
     except Exception as error:  # the networks' own have no common type
         raise WeightsError(
-            f"{source}: pictures of {preprocess.size} px, which {name} cannot take: "
+            f"{source}: pictures of {pixels(preprocess.size)}, which {name} cannot take: "
             f"{first_line(error)}",
             "only networks as timm makes them by their name are read",
         ) from error

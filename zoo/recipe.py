@@ -119,10 +119,13 @@ def checked(values: Mapping[str, object], command: str = "finetune") -> dict[str
             problems.append(f"{name} = {shown(values[name])}: expected {right}")
     if problems:
         raise RecipeError("; ".join(problems), f"run `zoo {command} --help` for the settings")
-    return {
-        name: float(value) if type(value) is int and int not in table()[name].kinds else value
-        for name, value in values.items()
-    }
+    return {name: _of_its_type(table()[name], value) for name, value in values.items()}
+
+
+def _of_its_type(one: Setting, value: object) -> object:
+    if type(value) is int and int not in one.kinds:
+        return float(value)
+    return int(value) if isinstance(value, str) and int in one.kinds and value.isdigit() else value
 
 
 def wanted(one: Setting, value: object) -> str:
@@ -135,6 +138,8 @@ def wanted(one: Setting, value: object) -> str:
         pairs = value.items() if isinstance(value, dict) else [("", None)]
         fine = all(isinstance(k, str) and type(v) in (str, int, float) for k, v in pairs)
         return "" if fine else "names with a text or a number each"
+    if one.name == "size":
+        return _wanted_size(one, value)
     if str in one.kinds:
         if not isinstance(value, str) or len(value) > TEXT or "\0" in value:
             return f"text of at most {TEXT:,} characters"
@@ -147,6 +152,15 @@ def wanted(one: Setting, value: object) -> str:
     words = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
     said = " and ".join(f"{words[name]} {limit:,}" for name, limit in one.limits.items())
     return "" if right else f"a {'whole ' * (int in one.kinds)}number {said}".rstrip()
+
+
+def _wanted_size(one: Setting, value: object) -> str:
+    sides = [value]
+    if isinstance(value, str) and re.fullmatch(one.pattern[0], value):
+        sides = [int(side) for side in value.split("x")]
+    least, most = one.limits["ge"], one.limits["le"]
+    fine = all(type(side) is int and least <= side <= most for side in sides)
+    return "" if fine else f"{one.pattern[1]}: whole numbers from {least:,} to {most:,}"
 
 
 def variants(words: Sequence[str]) -> dict[str, str | float]:

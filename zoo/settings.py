@@ -288,13 +288,14 @@ class Recipe:
     distort_strength: float = row(
         "Factor on the distortions.", PHOTOS, 1.0, on=("train",), gt=0, le=4
     )
-    size: int | None = row(
-        "Height and width of the input in pixels, as 288, where the network takes others than its "
-        "own. Default: as the weights were trained.",
+    size: str | int | None = row(
+        "Pixels of the input, as 288 for a square or 192x256 for height and width, where the "
+        "network takes others than its own. Default: as the weights were trained.",
         PHOTOS, ge=8, le=4096,
+        pattern=(r"\d{1,4}(x\d{1,4})?", "pixels, as 288, or HEIGHTxWIDTH, as 192x256"),
     )
     fit: Literal["crop", "pad", "squash"] | None = row(
-        "How a photo becomes a square. Default: as the weights were trained.", PHOTOS
+        "How a photo takes the shape of the input. Default: as the weights were trained.", PHOTOS
     )
     device: str = row(
         "Device: auto, cpu, cuda, cuda:N or mps.", HARDWARE, "auto",

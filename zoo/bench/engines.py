@@ -187,19 +187,18 @@ def _converted(job: Job) -> Measured:
     from zoo.engine.quantise import quantise
 
     began, chain, quantised = time.perf_counter(), _chain(job), None
-    side, channels = job.preprocess.size, job.preprocess.channels
     if job.precision == "int8":  # calibrated on noise: speed is all that is wanted of it
-        noise = np.random.default_rng(0).standard_normal((8, channels, side, side), np.float32)
-        quantised = quantise(to_onnx(chain, channels, side), noise)
+        noise = np.random.default_rng(0).standard_normal((8, *job.preprocess.shape), np.float32)
+        quantised = quantise(to_onnx(chain, job.preprocess.shape), noise)
     compiled.make(STORED, chain, job.preprocess, quantised=quantised)
     return Measured(job.engine, converting=time.perf_counter() - began)
 
 
 def _measured(job: Job) -> Measured:
     """Spend two thirds of the time on many pictures, one third on single ones."""
-    side, channels = job.preprocess.size, job.preprocess.channels
+    channels, height, width = job.preprocess.shape
     began = time.perf_counter()
-    engine, single, shape, kind = OPEN[job.engine](job, (side, side, channels))
+    engine, single, shape, kind = OPEN[job.engine](job, (height, width, channels))
     opening, random = time.perf_counter() - began, np.random.default_rng(0)
     noise: list[Array] = [
         random.integers(0, 256, shape, np.uint8).astype(kind) for _ in range(PICTURES)

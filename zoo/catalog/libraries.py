@@ -100,4 +100,4 @@ def _weights(line: list[str]) -> Weights:
 
 @cache
 def _preprocess(size: str, kind: str) -> Preprocess:
-    return Preprocess.from_dict({"size": int(size), **_table()[1][int(kind or 0)]})
+    return Preprocess.from_dict({"size": size, **_table()[1][int(kind or 0)]})

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 Fit = Literal["crop", "pad", "squash"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Task = Literal["classify", "reconstruct"]
+Size = int | tuple[int, int]  # of a picture in pixels: the side of a square, or height and width
 
 
 def interpolation(name: str) -> Interpolation:
@@ -20,19 +21,32 @@ def interpolation(name: str) -> Interpolation:
 class Preprocess:
     """How a picture becomes the input of a network; one record for train, predict and export.
 
-    size: height and width of the input in pixels. crop: side of the centre box as a fraction of
-    the picture's shorter side (`crop` only); `size / crop`, rounded, is what the libraries resize
-    the shorter side to. mean, std: per channel, for values in [0, 1].
+    size: of the input in pixels, one number for a square. crop: side of the centre box as a
+    fraction of the picture's shorter side (`crop` only); `size / crop`, rounded, is what the
+    libraries resize the shorter side to. mean, std: per channel, for values in [0, 1].
     channels: 3 for RGB, 1 for grey.
     """
 
-    size: int = 224
+    size: Size = 224
     crop: float = 0.875
     fit: Fit = "crop"
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     channels: int = 3
+
+    @property
+    def height(self) -> int:
+        return self.size if isinstance(self.size, int) else self.size[0]
+
+    @property
+    def width(self) -> int:
+        return self.size if isinstance(self.size, int) else self.size[1]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return the shape of one picture as networks take it: channels, height, width."""
+        return self.channels, self.height, self.width
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -41,7 +55,37 @@ class Preprocess:
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:
         """Return the record of what `to_dict` gave; fields of a newer version are passed over."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
-        return cls(**{**known, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        lists = {name: tuple(values[name]) for name in ("mean", "std")}
+        return cls(**{**known, **lists, "size": as_size(values.get("size", cls().size))})
+
+
+def as_size(value: Any) -> Size:
+    """Return a size as records have it: a number, or two as a list or as text, as 192x256.
+
+    Raises ValueError.
+    """
+    if isinstance(value, str):
+        value = value.split("x")
+    pair = [value] if isinstance(value, int) else list(map(int, value))
+    if not 1 <= len(pair) <= 2:
+        raise ValueError("a size is one number, or two")
+    return pair[0] if len(set(pair)) == 1 else (pair[0], pair[1])
+
+
+def pixels(size: Size) -> str:
+    """Return a size as people write it: height x width."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return f"{height} x {width}"
+
+
+def as_flag(size: Size) -> str:
+    """Return a size as it is given to --size."""
+    return str(size) if isinstance(size, int) else "{}x{}".format(*size)
+
+
+def area(size: Size) -> int:
+    """Return how many pixels a picture of this size has."""
+    return size**2 if isinstance(size, int) else size[0] * size[1]
 
 
 @dataclass(frozen=True, slots=True)

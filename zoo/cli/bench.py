@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.catalog.spec import pixels
 from zoo.cli.console import Screen, out, print_json, table, talk
 from zoo.cli.names import full_name
 from zoo.cli.options import TrustChanged
@@ -95,9 +96,9 @@ def _record(
 
 
 def _show(job: Job, decoding: Decoding, good: list[Measured], advice: Advice) -> None:
-    side, work = job.preprocess.size, f", {short(job.macs)} mult-adds" if job.macs else ""
+    side, work = pixels(job.preprocess.size), f", {short(job.macs)} mult-adds" if job.macs else ""
     place = f"{decoding.threads} cores" if job.device == "cpu" else job.device
-    out(f"{job.name}, {side} x {side}{work}; {job.precision} on {place}\n")
+    out(f"{job.name}, {side}{work}; {job.precision} on {place}\n")
     lines = [
         (
             row.engine,

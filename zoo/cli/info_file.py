@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.catalog import Preprocess
+from zoo.catalog.spec import pixels
 from zoo.cli import layout
 from zoo.cli.console import out, print_json, print_table
 from zoo.errors import UsageError
@@ -212,5 +213,5 @@ def describe_input(preprocess: Preprocess) -> str:
     how = f"centre {preprocess.crop:.3g} of the shorter side" if preprocess.fit == "crop" else ""
     mean = ", ".join(f"{value:.3g}" for value in preprocess.mean)
     std = ", ".join(f"{value:.3g}" for value in preprocess.std)
-    side = f"{preprocess.size} x {preprocess.size} {kind}"
+    side = f"{pixels(preprocess.size)} {kind}"
     return f"{side}, {how or preprocess.fit}, {preprocess.interpolation}, mean {mean}, std {std}"

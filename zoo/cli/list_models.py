@@ -13,6 +13,7 @@ from functools import cache
 from zoo import catalog, text
 from zoo.catalog import ModelSpec, Wanted, shelves
 from zoo.catalog.lectures import LECTURES
+from zoo.catalog.spec import as_flag
 from zoo.cli import layout
 from zoo.cli.console import out, print_json, talk
 from zoo.cli.options import argument, flag, options, shared
@@ -242,7 +243,7 @@ COLUMNS: dict[str, Callable[[ModelSpec], str]] = {
     "params": lambda row: text.short(row.params or None),
     "mult-adds": lambda row: text.short(row.macs or None),
     "memory": lambda row: size(row.memory),
-    "input": lambda row: f"{row.preprocess.size} px",  # always square
+    "input": lambda row: f"{as_flag(row.preprocess.size)} px",
     "classes": lambda row: _outputs(row),
     "top-1": _of_weights(lambda weights: accuracy(weights.acc1)),
     "top-5": _of_weights(lambda weights: accuracy(weights.acc5)),

@@ -35,26 +35,36 @@ KEEP = 4.3  # times the network's size is what a large JPEG is decoded at, or mo
 def box(width: int, height: int, preprocess: Preprocess) -> Box:
     """Return the part of the picture that is resized: left, upper, right, lower in pixels.
 
-    For `crop` the centre square of the picture whose shorter side has become `full_size` pixels,
+    For `crop` the middle of the picture that has become so small that it just covers `full_size`,
     in the picture's own pixels.
     """
     if preprocess.fit != "crop":
         return (0, 0, width, height)
-    left, right = _span(width, min(width, height), preprocess)
-    upper, lower = _span(height, min(width, height), preprocess)
+    full = full_size(preprocess)
+    wide, high = (
+        max(full[0] * length // height, full[1] * length // width) for length in (width, height)
+    )
+    left, right = _span(width, wide, preprocess.width)
+    upper, lower = _span(height, high, preprocess.height)
     return (left, upper, right, lower)
 
 
-def full_size(preprocess: Preprocess) -> int:
-    """Return the shorter side, in pixels, of the resized picture of which the middle is seen."""
-    return max(preprocess.size, round(preprocess.size / preprocess.crop))
+def full_size(preprocess: Preprocess) -> tuple[int, int]:
+    """Return height and width of the smallest picture of which the middle is seen.
+
+    Where they are the same the shorter side of every resized picture is of that length.
+    """
+    height, width, crop = preprocess.height, preprocess.width, preprocess.crop
+    return max(height, round(height / crop)), max(width, round(width / crop))
 
 
-def _span(length: int, shorter: int, preprocess: Preprocess) -> tuple[float, float]:
-    """Return where the box begins and ends along a side of the picture."""
-    resized = full_size(preprocess) * length // shorter
-    margin = round((resized - preprocess.size) / 2)  # half to even
-    return margin * length / resized, (margin + preprocess.size) * length / resized
+def _span(length: int, resized: int, seen: int) -> tuple[float, float]:
+    """Return where the box begins and ends along a side of the picture, in its own pixels.
+
+    resized: the side's length when the picture is resized. seen: how much of that is taken.
+    """
+    margin = round((resized - seen) / 2)  # half to even
+    return margin * length / resized, (margin + seen) * length / resized
 
 
 def fill(preprocess: Preprocess) -> int:
@@ -71,17 +81,17 @@ def resize(
     image: Image.Image | Picture, preprocess: Preprocess, part: Box | None = None
 ) -> Image.Image:
     """Return the picture, or a part of it instead of the Preprocess' box, at the network's size."""
-    size, interpolation = preprocess.size, preprocess.interpolation
+    (_, high, wide), interpolation = preprocess.shape, preprocess.interpolation
     picture = image if isinstance(image, Picture) else whole(image)
     full = picture.width, picture.height
     if part is not None or preprocess.fit != "pad":
         part = picture.part(part or box(*full, preprocess))
-        return across_then_down(picture, size, size, interpolation, part)
-    width, height = padded_size(*full, size)
+        return across_then_down(picture, wide, high, interpolation, part)
+    width, height = padded_size(*full, preprocess)
     part = picture.part((0, 0, *full))
     small = across_then_down(picture, width, height, interpolation, part)
-    canvas = Image.new(small.mode, (size, size), (fill(preprocess),) * len(small.getbands()))
-    canvas.paste(small, ((size - width) // 2, (size - height) // 2))
+    canvas = Image.new(small.mode, (wide, high), (fill(preprocess),) * len(small.getbands()))
+    canvas.paste(small, ((wide - width) // 2, (high - height) // 2))
     return canvas
 
 
@@ -93,9 +103,9 @@ def spare(width: int, height: int, preprocess: Preprocess, part: Box | None = No
     to 27 megapixels, S from 32 to 384, at most 0.23 for one photo: `python -m benchmarks.input`).
     """
     if part is None and preprocess.fit == "pad":
-        across, down = padded_size(width, height, preprocess.size)
+        across, down = padded_size(width, height, preprocess)
     else:
-        across = down = preprocess.size
+        across, down = preprocess.width, preprocess.height
     left, upper, right, lower = part or box(width, height, preprocess)
     return min((right - left) / across, (lower - upper) / down) / KEEP
 
@@ -124,27 +134,27 @@ def across_then_down(
     return across.resize((width, height), resample, box=(0, upper - top, width, lower - top))
 
 
-def padded_size(width: int, height: int, size: int) -> tuple[int, int]:
-    """Return width and height that fit into a square of `size` with the picture's own proportions.
+def padded_size(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]:
+    """Return width and height that fit into the input with the picture's own proportions.
 
     Rounded in whole numbers: an exported graph must come to the same size.
     """
-    longest = max(width, height)
-    return (
-        max(1, (2 * width * size + longest) // (2 * longest)),
-        max(1, (2 * height * size + longest) // (2 * longest)),
+    limits = (preprocess.width, width), (preprocess.height, height)
+    across, down = (
+        max(1, min((2 * length * most + side) // (2 * side) for most, side in limits))
+        for length in (width, height)
     )
+    return across, down
 
 
 def to_array(image: Image.Image, preprocess: Preprocess) -> Pixels:
-    """Return the picture's bytes, uint8, size x size x channels."""
-    return np.asarray(image, dtype=np.uint8).reshape(
-        preprocess.size, preprocess.size, preprocess.channels
-    )
+    """Return the picture's bytes, uint8, height x width x channels."""
+    channels, height, width = preprocess.shape
+    return np.asarray(image, dtype=np.uint8).reshape(height, width, channels)
 
 
 def apply(image: Image.Image | Picture, preprocess: Preprocess) -> Pixels:
-    """Return the plain centre view (view 0) of an upright picture, uint8 S x S x channels."""
+    """Return the plain centre view (view 0) of an upright picture, uint8 H x W x channels."""
     return to_array(resize(in_mode(image, preprocess), preprocess), preprocess)
 
 
@@ -160,17 +170,18 @@ def in_mode(image: Image.Image | Picture, preprocess: Preprocess) -> Picture:
 def framed(pixels: Pixels, preprocess: Preprocess) -> Pixels:
     """Return a raw RGB picture whose box is these very pixels, which an exported file sees then.
 
-    uint8 S x S x C to F x F x 3, F the `full_size` of a crop, else S. The resize of a box of S x S
-    whole pixels to S x S changes nothing, nor does the grey of a grey in RGB.
+    uint8 H x W x C to F x G x 3, the `full_size` of a crop, else H x W. The resize of a box of
+    H x W whole pixels to H x W changes nothing, nor does the grey of a grey in RGB.
     """
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
-    if preprocess.fit != "crop" or full_size(preprocess) == preprocess.size:
+    seen, full = pixels.shape[:2], full_size(preprocess)
+    if preprocess.fit != "crop" or full == seen:
         return pixels
-    full = full_size(preprocess)
-    first = round((full - preprocess.size) / 2)  # half to even, as in `_span`
-    frame = np.zeros((full, full, 3), np.uint8)
-    frame[first : first + preprocess.size, first : first + preprocess.size] = pixels
+    # Half to even, as in `_span`.
+    top, left = (round((all_ - part) / 2) for all_, part in zip(full, seen, strict=True))
+    frame = np.zeros((*full, 3), np.uint8)
+    frame[top : top + seen[0], left : left + seen[1]] = pixels
     return frame
 
 
@@ -179,19 +190,19 @@ def as_it_is(data: bytes, preprocess: Preprocess) -> Pixels | None:
 
     Such are the pictures of IDX files, of which there are many: no decoder and no resize needed.
     """
-    size, kind = preprocess.size, b"P5" if preprocess.channels == 1 else b"P6"
-    head = b"%b\n%d %d\n255\n" % (kind, size, size)
-    cropped = preprocess.fit == "crop" and full_size(preprocess) != size
+    (channels, height, width), kind = preprocess.shape, b"P5" if preprocess.channels == 1 else b"P6"
+    head = b"%b\n%d %d\n255\n" % (kind, width, height)
+    cropped = preprocess.fit == "crop" and full_size(preprocess) != (height, width)
     if cropped or not data.startswith(head):
         return None
     values = np.frombuffer(data, np.uint8, offset=len(head))
-    if values.size != size * size * preprocess.channels:
+    if values.size != height * width * channels:
         return None
-    return values.reshape(size, size, preprocess.channels)
+    return values.reshape(height, width, channels)
 
 
 def normalise(pixels: Pixels, preprocess: Preprocess) -> Values:
-    """Return uint8 S x S x C as float32 C x S x S: (x / 255 - mean) / std."""
+    """Return uint8 H x W x C as float32 C x H x W: (x / 255 - mean) / std."""
     mean = np.array(preprocess.mean, np.float32)
     std = np.array(preprocess.std, np.float32)
     values = (pixels.astype(np.float32) / np.float32(255) - mean) / std

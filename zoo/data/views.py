@@ -56,7 +56,7 @@ def view(
         return apply(image, preprocess)
     picture = in_mode(image, preprocess)
     random = generator("view", seed, digest, number)
-    part = crop_box(picture.width, picture.height, random)
+    part = crop_box(picture.width, picture.height, random, _proportions(preprocess))
     small = resize(picture, preprocess, part)
     mirrored = random.random() < 0.5
     if flip and mirrored:
@@ -100,7 +100,7 @@ def view_here(checked: Checked, preprocess: Preprocess, which: decode_process.Wh
         part = None
         if which["number"]:
             random = generator("view", which["seed"], which["digest"], which["number"])
-            part = crop_box(width, height, random)
+            part = crop_box(width, height, random, _proportions(preprocess))
         return spare(width, height, preprocess, part)
 
     with decoded(checked, mode(preprocess), most) as picture:
@@ -154,12 +154,20 @@ def generator(*key: object) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16]))
 
 
-def crop_box(width: int, height: int, random: np.random.Generator) -> Box:
-    """Return a box with a random share of the area and a random ratio, inside the picture."""
+def crop_box(width: int, height: int, random: np.random.Generator, proportions: float = 1.0) -> Box:
+    """Return a box with a random share of the area and a random ratio, inside the picture.
+
+    proportions: width beside height of the network's input, which RATIO is a factor on.
+    """
     area = width * height * random.uniform(*AREA)
     ratio = math.exp(random.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+    ratio *= proportions
     across = min(width, max(1, round(math.sqrt(area * ratio))))
     down = min(height, max(1, round(math.sqrt(area / ratio))))
     left = int(random.integers(0, width - across + 1))
     upper = int(random.integers(0, height - down + 1))
     return (left, upper, left + across, upper + down)
+
+
+def _proportions(preprocess: Preprocess) -> float:
+    return preprocess.width / preprocess.height

@@ -91,7 +91,7 @@ def key_of(
     (`weights.digest_of`, or `file SHA256`); never what somebody says it is. after: the stage
     behind which the chain is cut, None for all of it. precision: int8 (and with what it was
     calibrated) for a graph that is quantised; fp32 and bf16 run the same one. How a photo becomes
-    a square is not the graph's business.
+    the input is not the graph's business.
     """
     precision = "fp32" if precision == "bf16" else precision
     pixels = (preprocess.size, preprocess.channels, preprocess.mean, preprocess.std)
@@ -223,7 +223,7 @@ def onnx_of(chain: nn.Module, preprocess: Preprocess) -> bytes:
     from zoo.engine.graph import to_onnx
 
     try:
-        return to_onnx(chain, preprocess.channels, preprocess.size)
+        return to_onnx(chain, preprocess.shape)
     except ZooError as error:
         raise ConversionError(error.what, TORCH) from error
 
@@ -255,8 +255,7 @@ def prove(path: Path, chain: nn.Module, preprocess: Preprocess, most: float) -> 
     from zoo.device import Device
     from zoo.engine.torch import Normalise
 
-    side, channels = preprocess.size, preprocess.channels
-    pictures = _samples(side, channels)
+    pictures = _samples(preprocess)
     normalise = Normalise(preprocess, Device("cpu", "fp32", cores(), "a proof"))
     with torch.inference_mode():
         given = chain(normalise(torch.from_numpy(pictures)).contiguous()).numpy()
@@ -273,10 +272,11 @@ def prove(path: Path, chain: nn.Module, preprocess: Preprocess, most: float) -> 
     return list(given.shape[1:])
 
 
-def _samples(side: int, channels: int) -> Array:
+def _samples(preprocess: Preprocess) -> Array:
     """Return two pictures, uint8 2 H W C: noise, and a slope that is bright at one corner."""
-    noise = np.random.default_rng(0).integers(0, 256, (side, side, channels), np.uint8)
-    slope = np.add.outer(np.arange(side), np.arange(side)) * 255 // max(1, 2 * side - 2)
+    channels, height, width = preprocess.shape
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, channels), np.uint8)
+    slope = np.add.outer(np.arange(height), np.arange(width)) * 255 // max(1, height + width - 2)
     return np.stack([noise, np.repeat(slope[..., None], channels, axis=2).astype(np.uint8)])
 
 

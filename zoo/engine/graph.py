@@ -4,6 +4,12 @@ torch has two exporters. The old one runs the chain once and writes down what it
 quicker than the new one (torch.export), and blind to what depends on the input. So what it gives is
 compared with the chain before it is believed, on another number of pictures than it was traced
 with; where it cannot, or differs, the new one does the work.
+
+What is wrong in a graph shows in the first digits, rounding in the last, unless large numbers
+cancel: with LayerScale at its start of 1e-5 the features of a DINOv2 of random weights are the same
+for all photos to 6e-6, and the head that is solved on them has weights of 7,000. There torch itself
+is 5e-4 off what it computes in fp64, and the graph 7e-4. So where the two differ by more than 1e-4,
+torch's own rounding is measured, and a graph that is off by at most four times as much is right.
 """
 
 from __future__ import annotations
@@ -24,31 +30,33 @@ from zoo.errors import ParityError, WriteError
 
 if TYPE_CHECKING:
     import onnxruntime
+    import torch
     from torch import nn
 
 OPSET, IR_VERSION = 20, 10  # readable by runtimes of two years ago
 AGREES = 1e-4  # of the largest value of an output
+ROUNDING, UNSTABLE = 4.0, 1e-2  # times torch's own; and never more than that of the largest value
 TRACED, TRIED = 2, 3  # pictures; not 1, which broadcasts
+Shape = tuple[int, int, int]  # of a picture: C H W
 LIMIT = 2**31 - 2**20  # bytes: a protobuf message ends at 2 GB
 
 
-def to_onnx(
-    chain: nn.Module, channels: int, size: int, outputs: Sequence[str] = ("output",)
-) -> bytes:
-    """Return the chain in eval mode as an ONNX model: `tensor` float32 N C S S in, N free.
+def to_onnx(chain: nn.Module, shape: Shape, outputs: Sequence[str] = ("output",)) -> bytes:
+    """Return the chain in eval mode as an ONNX model: `tensor` float32 N C H W in, N free.
 
-    outputs: names of what it gives, in order. The weights are inside. Agrees with the chain within
-    1e-4 of the largest value in ONNX Runtime. Raises WriteError where the weights exceed what a
-    file holds, ParityError where neither exporter gets the chain right.
+    shape: C H W. outputs: names of what it gives, in order. The weights are inside. Agrees with
+    the chain within 1e-4 of the largest value in ONNX Runtime, or within rounding. Raises
+    WriteError where the weights exceed what a file holds, ParityError where neither exporter gets
+    the chain right.
     """
     chain = on_cpu(chain)
     refuse_huge(size_of(chain))
     found = differences = None
     for exporter in (traced, exported):
         with contextlib.suppress(Exception):  # exporters raise anything; the next one may do
-            found = exporter(chain, channels, size, outputs)
-            differences = difference(found, chain, channels, size)
-            if differences <= AGREES:
+            found = exporter(chain, shape, outputs)
+            differences = difference(found, chain, shape)
+            if agrees(differences, chain, noise(shape)):
                 return found
     raise ParityError(
         "the network cannot be written as an ONNX graph: "
@@ -80,9 +88,7 @@ def refuse_huge(size: int) -> None:
         )
 
 
-def traced(
-    chain: nn.Module, channels: int, size: int, outputs: Sequence[str], *, plain: bool = False
-) -> bytes:
+def traced(chain: nn.Module, shape: Shape, outputs: Sequence[str], *, plain: bool = False) -> bytes:
     """Return the chain by the old exporter, unchecked. plain: nothing is computed in advance."""
     import torch
 
@@ -92,7 +98,7 @@ def traced(
     with quiet(), torch.no_grad():
         torch.onnx.export(
             chain,
-            (torch.zeros(TRACED, channels, size, size),),
+            (torch.zeros(TRACED, *shape),),
             file,  # type: ignore[arg-type]  # it takes one, whatever it says
             input_names=["tensor"],
             output_names=list(outputs),
@@ -105,14 +111,14 @@ def traced(
     return file.getvalue()
 
 
-def exported(chain: nn.Module, channels: int, size: int, outputs: Sequence[str]) -> bytes:
+def exported(chain: nn.Module, shape: Shape, outputs: Sequence[str]) -> bytes:
     """Return the chain by the new exporter, unchecked."""
     import torch
 
     with quiet(), torch.no_grad():
         program = torch.onnx.export(
             chain,
-            (torch.zeros(TRACED, channels, size, size),),
+            (torch.zeros(TRACED, *shape),),
             input_names=["tensor"],
             output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim("N")},),
@@ -140,17 +146,50 @@ def quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def difference(model: bytes, chain: nn.Module, channels: int, size: int) -> float:
+def difference(model: bytes, chain: nn.Module, shape: Shape) -> float:
     """Return the largest difference of graph and chain on noise, beside the largest value."""
     import torch
 
-    shape = (TRIED, channels, size, size)
-    noise = np.random.default_rng(0).standard_normal(shape, np.float32)
-    with torch.no_grad():
-        given = chain(torch.from_numpy(noise))
-    theirs = [given] if isinstance(given, torch.Tensor) else list(given)
-    pairs = zip(run(model, noise), (value.numpy() for value in theirs), strict=True)
+    inputs = noise(shape)
+    pairs = zip(run(model, inputs), _values(chain, torch.from_numpy(inputs)), strict=True)
     return max(_relative(ours, value) for ours, value in pairs)
+
+
+def agrees(apart: float, chain: nn.Module, inputs: Array) -> bool:
+    """Return whether a difference from torch is small, or one that rounding explains.
+
+    apart: of the largest value, on these inputs. chain: in fp32 on the CPU, in eval mode.
+    """
+    return apart <= AGREES or (apart <= UNSTABLE and apart <= ROUNDING * rounding(chain, inputs))
+
+
+def rounding(chain: nn.Module, inputs: Array) -> float:
+    """Return how far torch in fp32 is off what it computes in fp64, of the largest value.
+
+    0 where the chain does not run in fp64.
+    """
+    import torch
+
+    with contextlib.suppress(RuntimeError):  # a constant of another type inside
+        pictures = torch.from_numpy(inputs)
+        exact = _values(copy.deepcopy(chain).double(), pictures.double())
+        pairs = zip(_values(chain, pictures), exact, strict=True)
+        return max(_relative(ours, value) for ours, value in pairs)
+    return 0.0
+
+
+def noise(shape: Shape) -> Array:
+    """Return the pictures on which graph and chain are compared."""
+    return np.random.default_rng(0).standard_normal((TRIED, *shape), np.float32)
+
+
+def _values(chain: nn.Module, pictures: torch.Tensor) -> list[Array]:
+    """Return all that a chain gives."""
+    import torch
+
+    with torch.no_grad():
+        given = chain(pictures)
+    return [each.numpy() for each in ([given] if isinstance(given, torch.Tensor) else given)]
 
 
 def _relative(ours: Array, theirs: Array) -> float:

@@ -181,7 +181,7 @@ def refer(
 # Making one, with torch.
 
 
-def make(chain: nn.Module, channels: int, size: int, outputs: Sequence[str]) -> bytes:
+def make(chain: nn.Module, shape: graph.Shape, outputs: Sequence[str]) -> bytes:
     """Return the template of a chain, proved on the chain's own weights.
 
     Traced with other weights than the chain has, so that a number that went from them into the
@@ -190,15 +190,15 @@ def make(chain: nn.Module, channels: int, size: int, outputs: Sequence[str]) -> 
     chain = graph.on_cpu(chain)
     graph.refuse_huge(graph.size_of(chain))
     try:
-        model = graph.traced(_shaken(chain), channels, size, outputs, plain=True)
+        model = graph.traced(_shaken(chain), shape, outputs, plain=True)
         template = _stripped(model, set(chain.state_dict()))
         state = {name: tensor.numpy() for name, tensor in chain.state_dict().items()}
-        apart = graph.difference(filled(template, state).SerializeToString(), chain, channels, size)
+        apart = graph.difference(filled(template, state).SerializeToString(), chain, shape)
     except ZooError:
         raise
     except Exception as error:  # of the exporter's and the runtime's there are many types
         raise ParityError(f"no graph of the network: {first_line(error)}") from error
-    if not apart <= graph.AGREES:
+    if not graph.agrees(apart, chain, graph.noise(shape)):
         raise ParityError(f"the network's graph differs from it by {apart:.1g}")
     return template
 

@@ -56,7 +56,7 @@ class NetworkRef:
     features: bool = False
 
     def key(self, precision: str = "fp32") -> str:
-        """Return the name of the graph; how a photo becomes a square is not in it."""
+        """Return the name of the graph; how a photo becomes the input is not in it."""
         if precision == "int8":  # all that it is calibrated with: photos, pixels, code
             code = [version_of(name) for name in ("onnxruntime", "pillow")]
             facts = [digest_of(self.photos), self.preprocess.to_dict(), *code]
@@ -153,7 +153,7 @@ def _quantised(ref: NetworkRef, chain: nn.Sequential) -> bytes:
             f"int8 of {ref.model} is measured out on photos, and there are none",
             "give readable photos; those of a run are looked for where they were in training",
         )
-    model = to_onnx(chain, ref.preprocess.channels, ref.preprocess.size)
+    model = to_onnx(chain, ref.preprocess.shape)
     return quantise(model, np.stack(inputs))
 
 

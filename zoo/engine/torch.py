@@ -40,8 +40,7 @@ class TorchEngine:
         self.decoders = 0 if device.is_cpu else workers or device.threads
         # Channels last is how convolutions run fastest on CPUs and on tensor cores alike.
         chain.eval().to(device.torch).to(memory_format=torch.channels_last)
-        shape = (preprocess.channels, preprocess.size, preprocess.size)
-        self.chain, pairs = fused(chain, shape) if device.is_cpu else (chain, 0)
+        self.chain, pairs = fused(chain, preprocess.shape) if device.is_cpu else (chain, 0)
         self.chain.to(memory_format=torch.channels_last)
         form = " folded" if pairs else ""
         self.name = f"torch {torch.__version__} {device.name} {device.precision}{form}"

@@ -92,7 +92,7 @@ class Side:
 
 
 def preprocess_model(preprocess: Preprocess) -> onnx.ModelProto:
-    """Return the graph from `image` uint8 N H W 3 to `normalised` float32 N C S S.
+    """Return the graph from `image` uint8 N H W 3 to `normalised` float32, N and the shape.
 
     Raises UsageError for a filter that no published weights use.
     """
@@ -105,8 +105,8 @@ def preprocess_model(preprocess: Preprocess) -> onnx.ModelProto:
         )
     build = Builder()
     _normalised(build, _resized(build, preprocess), preprocess)
-    helper, kinds, size = onnx.helper, onnx.TensorProto, preprocess.size
-    shape: list[str | int | None] = ["N", preprocess.channels, size, size]
+    helper, kinds = onnx.helper, onnx.TensorProto
+    shape: list[str | int | None] = ["N", *preprocess.shape]
     graph = helper.make_graph(
         build.nodes,
         "preprocess",
@@ -119,10 +119,10 @@ def preprocess_model(preprocess: Preprocess) -> onnx.ModelProto:
 
 
 def _resized(build: Builder, preprocess: Preprocess) -> Value:
-    """Return the square in 0 … 255, float32 N C S S; across and then down, as Pillow."""
+    """Return the input in 0 … 255, float32 N C H W; across and then down, as Pillow."""
     picture = Value(build, "image")
     lengths = [build.add("Shape", picture, start=axis, end=axis + 1) for axis in (1, 2)]
-    down, across = (_side(build, length, lengths, preprocess) for length in lengths)
+    down, across = (_side(build, number, lengths, preprocess) for number in (0, 1))
     windows = [_window(build, side, preprocess.interpolation) for side in (down, across)]
     for axis, (first, last) in enumerate(windows, start=1):  # before anything gets larger
         picture = build.add("Slice", picture, first, last, build.integers(axis))
@@ -147,27 +147,34 @@ def _grey(build: Builder, picture: Value) -> Value:
     return rounded / build.constant(0x10000, np.int32)
 
 
-def _side(build: Builder, length: Value, lengths: list[Value], preprocess: Preprocess) -> Side:
-    """Return a side of `image` with the box and the output size; see data.preprocess."""
-    size, wide = build.integers(preprocess.size), float(preprocess.size)
-    pixels = length.to("DOUBLE")
+def _side(build: Builder, number: int, lengths: list[Value], preprocess: Preprocess) -> Side:
+    """Return a side of `image`, 0 down or 1 across, with the box and the output size.
+
+    The arithmetic is that of data.preprocess.
+    """
+    seen, length = preprocess.shape[1 + number], lengths[number]
+    size, pixels = build.integers(seen), length.to("DOUBLE")
     if preprocess.fit == "squash":
         return Side(length, build.constant([0], np.float64), pixels, size)
     if preprocess.fit == "pad":
-        out = _fitted(build, length, lengths, preprocess.size)
+        out = _fitted(build, length, lengths, preprocess)
         return Side(length, build.constant([0], np.float64), pixels, out)
-    product = length * build.integers(full_size(preprocess))
-    scaled = (product / build.add("Min", *lengths)).to("DOUBLE")
-    first = build.add("Round", (scaled - wide) * 0.5)  # half to even, as Python
-    last = first + wide
+    full = zip(full_size(preprocess), lengths, strict=True)
+    resized = build.add("Max", *(length * build.integers(most) / side for most, side in full))
+    scaled = resized.to("DOUBLE")
+    first = build.add("Round", (scaled - float(seen)) * 0.5)  # half to even, as Python
+    last = first + float(seen)
     return Side(length, first * pixels / scaled, last * pixels / scaled, size)
 
 
-def _fitted(build: Builder, length: Value, lengths: list[Value], size: int) -> Value:
+def _fitted(build: Builder, length: Value, lengths: list[Value], preprocess: Preprocess) -> Value:
     """Return `padded_size` of one side."""
-    longest = build.add("Max", *lengths)
-    rounded = length * build.integers(2 * size) + longest
-    return build.add("Max", rounded / (longest * build.integers(2)), build.integers(1))
+    limits = zip(preprocess.shape[1:], lengths, strict=True)
+    fitting = [
+        (length * build.integers(2 * most) + side) / (side * build.integers(2))
+        for most, side in limits
+    ]
+    return build.add("Max", build.add("Min", *fitting), build.integers(1))
 
 
 def _whole(build: Builder, picture: Value) -> Value:
@@ -238,12 +245,12 @@ def _kernel(build: Builder, x: Value, interpolation: str) -> Value:
 def _padded(
     build: Builder, picture: Value, sides: tuple[Side, Side], preprocess: Preprocess
 ) -> Value:
-    """Return the picture in the middle of a grey square; as it is where it fills the square."""
+    """Return the picture in the middle of a grey one; as it is where it fills the input."""
     if preprocess.fit != "pad":
         return picture
-    size, before, after = build.integers(preprocess.size), [], []
-    for side in sides:
-        room = size - side.out
+    before, after = [], []
+    for side, size in zip(sides, preprocess.shape[1:], strict=True):
+        room = build.integers(size) - side.out
         before.append(room / build.integers(2))
         after.append(room - before[-1])
     pads = build.add("Concat", *before, *after, axis=0)

@@ -112,16 +112,16 @@ def filled(net: Network, key: str) -> onnx.ModelProto:
 
     One that is stored is compared with the chain, and made anew where it is not its graph.
     """
-    channels, size = net.preprocess.channels, net.preprocess.size
     state = {name: tensor.cpu().numpy() for name, tensor in net.chain.state_dict().items()}
     with suppress(Exception):  # the runtime's errors have no common type
         if (stored := graph_template.find(key)) is not None:
             network = graph_template.filled(stored, state)
             chain, model = graph.on_cpu(net.chain), network.SerializeToString()
-            if graph.difference(model, chain, channels, size) <= graph.AGREES:
+            shape = net.preprocess.shape
+            if graph.agrees(graph.difference(model, chain, shape), chain, graph.noise(shape)):
                 return network
     try:
-        made = graph_template.make(net.chain, channels, size, OUTPUTS)
+        made = graph_template.make(net.chain, net.preprocess.shape, OUTPUTS)
     except ZooError:  # not every network has one
         return trace(net)
     graph_template.keep(key, made)
@@ -131,14 +131,14 @@ def filled(net: Network, key: str) -> onnx.ModelProto:
 def trace(
     net: Network, module: nn.Module | None = None, outputs: Sequence[str] = OUTPUTS
 ) -> onnx.ModelProto:
-    """Return the chain as ONNX: `tensor` float32 N C S S -> `logits` N K, N dynamic.
+    """Return the chain as ONNX: `tensor` float32 N C H W -> `logits` N K, N dynamic.
 
     module: another one that takes the same input, and the names of what it gives.
     """
     import onnx
 
-    channels, size = net.preprocess.channels, net.preprocess.size
-    return onnx.load_from_string(graph.to_onnx(module or net.chain, channels, size, outputs))
+    found = graph.to_onnx(module or net.chain, net.preprocess.shape, outputs)
+    return onnx.load_from_string(found)
 
 
 # Two ways to a proved file.
@@ -176,6 +176,7 @@ def _write_proved(
     about, inputs = About.of(net), np.stack([pixels for _, pixels in pictures])
     order.say(f"comparing with ONNX Runtime on {len(pictures)} photos")
     reference = proof.computed(proof.torch_values(net.chain, net.preprocess, inputs), about)
+    reference = replace(reference, chain=graph.on_cpu(net.chain))
     bare = network.SerializeToString()
     _add_distance(network, order)
     if order.kind == "image":

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -75,17 +75,19 @@ class Reference:
     """What the run says of the photos: told N x K, the answers as truths; probabilities N x K.
 
     A probability that is not known is NaN. scores: N x K before softmax or sigmoid, where known.
-    source: `torch`, or the file of the run that they were read from.
+    source: `torch`, or the file of the run that they were read from. chain: what computed them.
     """
 
     told: Array
     probabilities: Array
     source: str
     scores: Array | None = None
+    chain: nn.Module | None = field(default=None, repr=False)
 
     def every_second(self) -> Reference:
         scores = None if self.scores is None else self.scores[::2]
-        return Reference(self.told[::2], self.probabilities[::2], self.source, scores)
+        told, probabilities = self.told[::2], self.probabilities[::2]
+        return replace(self, told=told, probabilities=probabilities, scores=scores)
 
 
 class Recalled(NamedTuple):
@@ -318,5 +320,17 @@ def prove(path: Path, kind: str, network: bytes, recall: Recalled, about: About)
             result = odd | _compare(ours, theirs, about)
     result |= {"network_diff": compare_network(scores, beside, about), "runtime": model.name}
     result["network_photos"] = len(scores)
-    check(result)
+    seen = pictures if bare is None else pictures[::2]
+    limit = network_limit(result["network_diff"], seen, beside, about)
+    check(result, LIMITS | {"network_diff": limit})
     return result
+
+
+def network_limit(apart: float, pictures: Pictures, theirs: Reference, about: About) -> float:
+    """Return how far the bare network may differ: more than BARE where rounding explains it."""
+    from zoo.engine.graph import agrees
+
+    if apart <= BARE or theirs.chain is None:
+        return BARE
+    inputs = np.stack([normalise(pixels, about.preprocess) for _, pixels in pictures])
+    return apart if agrees(apart, theirs.chain, inputs) else BARE

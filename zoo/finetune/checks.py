@@ -63,7 +63,7 @@ def check_old(recipe: Recipe, facts: NetworkFacts) -> None:
 def check_mixing(recipe: Recipe, phases: tuple[Phase, ...], preprocess: Preprocess) -> None:
     """Raises UsageError where boxes are to be cut out of features that have no place."""
     for phase in phases if recipe.cutmix else ():
-        check_cutmix(phase.cut.shape or (preprocess.channels, *[preprocess.size] * 2))
+        check_cutmix(phase.cut.shape or preprocess.shape)
 
 
 def check_steps(recipe: Recipe) -> None:

@@ -107,7 +107,7 @@ def view_count(
         return recipe.views, "as asked for; view 0 is the plain centre view"
     if recipe.task == "reconstruct":
         return 1, "the plain view is what is to be given back"
-    if preprocess.size <= SMALL and not (frozen and kind == "deeper"):
+    if max(preprocess.shape) <= SMALL and not (frozen and kind == "deeper"):
         moved = "" if recipe.distort == "none" else f", with {recipe.distort} distortions"
         return 1, f"pictures this small are seen whole{moved}"
     crops = "crops, mirrored and not" if recipe.flip else "crops, not mirrored"

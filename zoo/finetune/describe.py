@@ -7,6 +7,7 @@ from typing import Any
 
 from zoo import __version__
 from zoo.catalog import Preprocess
+from zoo.catalog.spec import pixels
 from zoo.data.ignored import told
 from zoo.data.index import DatasetIndex
 from zoo.finetune.choices import RATE
@@ -213,9 +214,9 @@ def _about_input(preprocess: Preprocess, better: int) -> tuple[str, str]:
     kind = "grey" if preprocess.channels == 1 else "RGB"
     how = f"centre {preprocess.crop:.3g}" if preprocess.fit == "crop" else preprocess.fit
     how = f"{how}, {preprocess.interpolation}"
-    if better > preprocess.size:
+    if better > max(preprocess.shape):
         how += f"; published as better at {better}, and slower: --size {better}"
-    return f"{preprocess.size} x {preprocess.size} {kind}", how
+    return f"{pixels(preprocess.size)} {kind}", how
 
 
 def _about_features(plan: Plan) -> list[Line]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from zoo import device, models, network
 from zoo.catalog import ModelSpec
+from zoo.catalog.spec import as_size
 from zoo.engine.open import state_sha256, tensors_of
 from zoo.errors import UsageError
 from zoo.finetune.facts import CutFacts, NetworkFacts
@@ -55,7 +56,7 @@ def _model(recipe: Recipe) -> str | ModelSpec:
         return recipe.model
     from zoo.models.sizes import sized
 
-    return sized(models.resolve(recipe.model), recipe.size)
+    return sized(models.resolve(recipe.model), as_size(recipe.size))
 
 
 def _better_size(net: Network) -> int:

@@ -17,6 +17,7 @@ from typing import Literal
 
 from zoo import catalog, weights
 from zoo.catalog import ModelSpec, Preprocess, Weights
+from zoo.catalog.spec import as_size
 from zoo.disk import read_sealed, write_sealed
 from zoo.engine.compiled import version_of
 from zoo.errors import WriteError, ZooError
@@ -132,7 +133,7 @@ def _words(recipe: Recipe) -> list[object]:
     library = recipe.model.partition("/")[0] if catalog.of_library(recipe.model) else ""
     versions = [version_of(name) for name in ("zoo", "torch", library) if name]
     words = [FORMAT, versions, recipe.model, choice, seed, recipe.cut, recipe.variant]
-    return [*words, recipe.size] if recipe.size else words
+    return [*words, as_size(recipe.size)] if recipe.size else words
 
 
 def _kept_as(*about: object) -> Path:

@@ -109,7 +109,7 @@ class Backbone:
 class Ranking:
     """The contest: which photos, how tested. bad: photos that cannot be read, with the reason.
 
-    fit: how a photo becomes a square; None is as the weights were trained. beyond: says which
+    fit: how a photo becomes the input; None is as the weights were trained. beyond: says which
     limit a row does not keep, before a photo is looked at. timed: the latency is measured.
     """
 
@@ -179,7 +179,7 @@ class Ranking:
         kind, _ = choose("auto", self.place.name, self.place.precision)
         part = frozen_of_name(name, start, parts)
         ready = open_engine(part, kind, self.place)
-        shape = (preprocess.size, preprocess.size, preprocess.channels)
+        shape = (preprocess.height, preprocess.width, preprocess.channels)
         row = Ranked(
             model=model,
             weights=named(start),

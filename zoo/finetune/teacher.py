@@ -183,7 +183,7 @@ def _beside(run: Run, network: Classifier, place: Device, accuracy: float | None
     ref = network.ref
     kind, _ = choose_for_network("auto", place.name, place.precision)
     ready = open_engine(ref, kind, place, forgiven=(ConversionError, WriteError))
-    side = ref.preprocess.size
-    seconds = latency(ready, place.precision, (side, side, ref.preprocess.channels))
+    channels, height, width = ref.preprocess.shape
+    seconds = latency(ready, place.precision, (height, width, channels))
     size = run.path("model.safetensors").stat().st_size
     return Beside(run.record["model"], accuracy, size, 1000 * seconds)

@@ -138,7 +138,7 @@ def feature_shape(parts: Cut, preprocess: Preprocess) -> tuple[int, ...]:
 
     torch.set_num_threads(1)  # one picture; the loop sets its own number
     with torch.inference_mode():
-        picture = torch.zeros(1, preprocess.channels, preprocess.size, preprocess.size)
+        picture = torch.zeros(1, *preprocess.shape)
         return tuple(parts.frozen(picture).shape[1:])
 
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from zoo.catalog.spec import Fit, ModelSpec, Preprocess, Weights, interpolation
-from zoo.errors import UnknownModel
+from zoo.catalog.spec import Fit, ModelSpec, Preprocess, Size, Weights, as_size, interpolation
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
@@ -63,8 +62,7 @@ def row(name: str, chosen: list[str]) -> ModelSpec:
     """Return what is known without the model, with the weights of the `chosen` tags.
 
     The paper is the one that timm names for these weights, and the year is that paper's. Stages,
-    cut, head and counts are found by building the model. Raises UnknownModel where pictures are
-    not square.
+    cut, head and counts are found by building the model.
     """
     arch = name.partition(".")[0]
     found, paper = config(name), _paper(name)
@@ -81,12 +79,12 @@ def row(name: str, chosen: list[str]) -> ModelSpec:
         cut="",
         head="",
         num_classes=_count(name, found),
-        preprocess=preprocess(name, found),
+        preprocess=preprocess(found),
         weights=tuple(one for one in weights if one is not None),
     )
 
 
-def construct(name: str, num_classes: int, size: int | None = None) -> nn.Module:
+def construct(name: str, num_classes: int, size: Size | None = None) -> nn.Module:
     """Return the model with random weights; the name is a plain one, see `library_name`.
 
     size: of the pictures where it is not the model's own; networks that take any are not told.
@@ -99,7 +97,7 @@ def construct(name: str, num_classes: int, size: int | None = None) -> nn.Module
     if family(name) == "eva":
         create = functools.partial(create, dynamic_img_size=False)
     model: nn.Module
-    if size not in (None, config(name).input_size[-1]):
+    if size not in (None, as_size(config(name).input_size[1:])):
         try:
             model = create(img_size=size)
             return model
@@ -171,7 +169,7 @@ def _weights(arch: str, tag: str) -> Weights | None:
         classes=class_list(tag, _count(name, found)),
         licence=found.license or "",
         source=f"https://huggingface.co/{found.hf_hub_id}",
-        preprocess=preprocess(name, found),
+        preprocess=preprocess(found),
     )
 
 
@@ -194,16 +192,11 @@ def class_list(tag: str, count: int) -> str:
     return known.get(count, "")
 
 
-def preprocess(name: str, found: PretrainedCfg) -> Preprocess:
-    """Return how pictures are prepared. Raises UnknownModel where they are not square."""
-    channels, height, width = found.input_size
-    if height != width:
-        raise UnknownModel(
-            f"timm/{name} reads pictures of {height} x {width} pixels, and only squares are read",
-            "choose another model: `zoo list timm/PATTERN`",
-        )
+def preprocess(found: PretrainedCfg) -> Preprocess:
+    """Return how pictures are prepared."""
+    channels, _, width = found.input_size
     return Preprocess(
-        size=height,
+        size=as_size(found.input_size[1:]),
         crop=width / math.floor(width / found.crop_pct),  # as timm does
         fit=_FITS.get(found.crop_mode, "crop"),
         interpolation=interpolation(found.interpolation),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from zoo.catalog.spec import ModelSpec, Preprocess, Weights, interpolation
+from zoo.catalog.spec import ModelSpec, Preprocess, Size, Weights, interpolation
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -72,7 +72,7 @@ def row(name: str) -> ModelSpec:
     )
 
 
-def construct(name: str, num_classes: int, size: int | None = None) -> nn.Module:
+def construct(name: str, num_classes: int, size: Size | None = None) -> nn.Module:
     """Return the model with random weights. size: of the pictures, where it is not its own."""
     from torchvision import models
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import NoReturn
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from zoo.catalog import libraries, library_name
 from zoo.catalog.conditions import matches
-from zoo.catalog.spec import ModelSpec
+from zoo.catalog.spec import ModelSpec, Size
 from zoo.errors import UnknownModel, nearest
 from zoo.models import from_timm, from_torchvision
 from zoo.models.meter import measure, meta_twin
@@ -91,8 +90,7 @@ def _torchvision_row(name: str) -> ModelSpec:
 def _timm_rows(found: list[str]) -> Iterable[ModelSpec]:
     for name in found:
         _, _, rest = name.partition("/")
-        with suppress(UnknownModel):  # not square
-            yield from_timm.row(rest, [rest.partition(".")[2]])
+        yield from_timm.row(rest, [rest.partition(".")[2]])
 
 
 def build(spec: ModelSpec, num_classes: int) -> nn.Sequential:
@@ -136,7 +134,7 @@ def better_size(spec: ModelSpec, tag: str) -> int:
     return from_timm.better_size(rest, tag if tag in known else "") if library == "timm" else 0
 
 
-def _construct(name: str, num_classes: int, size: int | None = None) -> nn.Module:
+def _construct(name: str, num_classes: int, size: Size | None = None) -> nn.Module:
     library, rest = library_name(name)
     construct = from_timm.construct if library == "timm" else from_torchvision.construct
     return construct(rest, num_classes, size)

@@ -38,9 +38,8 @@ class StageInfo:
 
 def measure(chain: nn.Sequential, preprocess: Preprocess) -> list[StageInfo]:
     """Return one record per stage, in order; shapes are of one picture, without N."""
-    side = preprocess.size
     twin = meta_twin(chain).eval().requires_grad_(False)  # the counter asks for gradients else
-    picture = x = torch.empty(1, preprocess.channels, side, side, device="meta")
+    picture = x = torch.empty(1, *preprocess.shape, device="meta")
     memory = Live([*twin.parameters(), *twin.buffers()])
     memory.add(picture)
     infos = []
@@ -57,9 +56,8 @@ def measure(chain: nn.Sequential, preprocess: Preprocess) -> list[StageInfo]:
 
 def passes(chain: nn.Module, preprocess: Preprocess) -> None:
     """Send one picture through a twin without data; whatever the network raises is raised."""
-    side = preprocess.size
     with torch.no_grad():
-        meta_twin(chain).eval()(torch.empty(1, preprocess.channels, side, side, device="meta"))
+        meta_twin(chain).eval()(torch.empty(1, *preprocess.shape, device="meta"))
 
 
 class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -7,14 +7,15 @@ published weights are loaded (`library.resampled`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
+from itertools import product
 
 import torch
 from torch import Tensor, nn
 
-from zoo.catalog.spec import ModelSpec, Preprocess
+from zoo.catalog.spec import ModelSpec, Preprocess, Size, area, as_flag, as_size, pixels
 from zoo.errors import UsageError
 from zoo.models import assembly
 from zoo.models.meter import passes
@@ -23,16 +24,17 @@ _STEPS = (32, 16, 14)  # of sizes that networks take: pixels that make a place o
 
 
 @cache
-def sized(spec: ModelSpec, size: int) -> ModelSpec:
-    """Return the row for pictures of size x size. Raises UsageError with those that it takes."""
+def sized(spec: ModelSpec, size: Size) -> ModelSpec:
+    """Return the row for pictures of this size. Raises UsageError with those that it takes."""
     if size == spec.preprocess.size:
         return spec
     row = _of_size(spec, size)
     if not _takes(row):
-        known = ", ".join(map(str, sorted({spec.preprocess.size, *_near(spec, size)})))
+        own = spec.preprocess.size
+        known = sorted({own, *_near(spec, size)}, key=area)
         raise UsageError(
-            f"{spec.name} takes no pictures of {size} x {size} pixels",
-            f"it takes {known}; leave --size out for {spec.preprocess.size}",
+            f"{spec.name} takes no pictures of {pixels(size)} pixels",
+            f"it takes {', '.join(map(as_flag, known))}; leave --size out for {as_flag(own)}",
         )
     if spec.builder != "library":
         return row
@@ -41,7 +43,7 @@ def sized(spec: ModelSpec, size: int) -> ModelSpec:
     return library.measured_anew(row)
 
 
-def resized(chain: nn.Module, preprocess: Preprocess, size: int, of: str) -> Preprocess:
+def resized(chain: nn.Module, preprocess: Preprocess, size: Size, of: str) -> Preprocess:
     """Return a run's Preprocess at another size. Raises UsageError where its network takes none.
 
     of: the run, for the message.
@@ -51,8 +53,7 @@ def resized(chain: nn.Module, preprocess: Preprocess, size: int, of: str) -> Pre
         passes(chain, found)
     except Exception:  # the networks' own errors have no common type
         raise UsageError(
-            f"the network of {of} takes {preprocess.size} x {preprocess.size} pixels, and not "
-            f"{size} x {size}",
+            f"the network of {of} takes {pixels(preprocess.size)} pixels, and not {pixels(size)}",
             "leave --size out, or start from the published weights",
         ) from None
     return found
@@ -67,7 +68,7 @@ def resampling(spec: ModelSpec) -> Callable[[dict[str, Tensor]], dict[str, Tenso
     return partial(library.resampled, spec)
 
 
-def _of_size(spec: ModelSpec, size: int) -> ModelSpec:
+def _of_size(spec: ModelSpec, size: Size) -> ModelSpec:
     """Return the row with the size in its own Preprocess and in those of its weights."""
     weights = [replace(one, preprocess=replace(one.preprocess, size=size)) for one in spec.weights]
     return replace(spec, preprocess=replace(spec.preprocess, size=size), weights=tuple(weights))
@@ -89,11 +90,16 @@ def _takes(row: ModelSpec) -> bool:
     return True
 
 
-def _near(spec: ModelSpec, size: int) -> Iterator[int]:
-    """Yield the nearest sizes that the network takes, below and above."""
-    for step in _STEPS:
-        below = size // step * step
-        taken = [n for n in (below, below + step) if n > 0 and _takes(_of_size(spec, n))]
-        if taken:
-            yield from taken
-            return
+def _near(spec: ModelSpec, size: Size) -> list[Size]:
+    """Return the nearest sizes that the network takes, below and above; of the size's shape first.
+
+    Some take only squares.
+    """
+    sides = (size,) if isinstance(size, int) else size
+    shapes = [sides] if len(sides) == 1 else [sides, (min(sides),), (max(sides),)]
+    for shape, step in product(shapes, _STEPS):
+        below = [side // step * step for side in shape]
+        both = (as_size(below), as_size([side + step for side in below]))
+        if taken := [one for one in both if min(below) > 0 and _takes(_of_size(spec, one))]:
+            return taken
+    return []

@@ -56,7 +56,7 @@ def _find(
     model: nn.Module, hint: object, num_classes: int, preprocess: Preprocess, warm: bool
 ) -> Structure:
     head = _head_name(model, hint, num_classes)
-    x = torch.empty(2, preprocess.channels, preprocess.size, preprocess.size, device="meta")
+    x = torch.empty(2, *preprocess.shape, device="meta")
     if warm:
         model.eval()(x)
     proof = _Proof(model, x)
@@ -74,7 +74,7 @@ def features_structure(model: nn.Module, preprocess: Preprocess) -> Structure:
     model: without its classifier, on the meta device. Raises NotAChain where its features are not
     one row a picture.
     """
-    x = torch.empty(2, preprocess.channels, preprocess.size, preprocess.size, device="meta")
+    x = torch.empty(2, *preprocess.shape, device="meta")
     with torch.no_grad():
         features = model.eval()(x)
     shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__

@@ -139,9 +139,8 @@ def _shape_after(first: nn.Sequential, net: Network) -> tuple[int, ...]:
     """Return what leaves a part of the chain for one picture."""
     import torch
 
-    side, channels = net.preprocess.size, net.preprocess.channels
     with torch.inference_mode():
-        values = first.cpu()(torch.zeros(1, channels, side, side))
+        values = first.cpu()(torch.zeros(1, *net.preprocess.shape))
     return tuple(values.shape[1:])
 
 

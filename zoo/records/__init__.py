@@ -48,15 +48,25 @@ def _preprocess(value: object, where: str) -> None:
     for name in ("mean", "std"):
         if len(value[name]) != channels:
             raise Wrong(f"the length of {where}.{name}", len(value[name]), f"{channels} channels")
-    if value["size"] / value["crop"] > 2 * SIDE:
-        wanted = f"a share of which {value['size']} pixels are at most {2 * SIDE:,}"
+    side = value["size"] if isinstance(value["size"], int) else max(value["size"])
+    if side / value["crop"] > 2 * SIDE:
+        wanted = f"a share of which {side} pixels are at most {2 * SIDE:,}"
         raise Wrong(f"{where}.crop", value["crop"], wanted)
+
+
+def _size(value: object, where: str) -> None:
+    """Take the side of a square, or height and width."""
+    side = whole(1, SIDE)
+    if isinstance(value, list | tuple):
+        items(side, 2, 2)(value, where)
+    else:
+        side(value, where)
 
 
 PREPROCESS = both(
     fields(
         {
-            "size": whole(1, SIDE),
+            "size": _size,
             "crop": number(1e-3, 10),
             "fit": word("crop", "pad", "squash"),
             "interpolation": word("nearest", "bilinear", "bicubic", "lanczos"),

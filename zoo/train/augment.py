@@ -59,8 +59,10 @@ def _transforms(
     """Return a random resized crop, a mirror image in half of the cases, and what `kind` adds."""
     from torchvision.transforms import InterpolationMode, v2
 
+    _, height, width = preprocess.shape
+    ratio = [width / height * each for each in RATIO]
     crop = v2.RandomResizedCrop(
-        preprocess.size, AREA, RATIO, InterpolationMode(preprocess.interpolation)
+        (height, width), AREA, ratio, InterpolationMode(preprocess.interpolation)
     )
     moved = {"interpolation": InterpolationMode.BILINEAR, "fill": fill(preprocess)}
     more = {

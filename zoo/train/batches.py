@@ -244,7 +244,7 @@ class PhotoBatches:
         return number, epoch if augment != "none" else None
 
     def val(self) -> Iterator[torch.Tensor]:
-        size = EVAL_BATCH if self.preprocess.size <= SMALL else VAL_BATCH
+        size = EVAL_BATCH if max(self.preprocess.shape) <= SMALL else VAL_BATCH
         photos = batched(self.photos.val, size)
         return self.loaded(lambda some: np.stack([self.pixels(each, 0) for each in some]), photos)
 

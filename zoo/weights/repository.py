@@ -200,8 +200,9 @@ def _check_arguments(given: object, size: tuple[int, int, int] | None, pooling: 
         return
     if not isinstance(given, dict):
         raise _Wrong("model_args is no table")
-    side = size and size[1]
-    same = {"in_chans": (3,), "img_size": (side, [side, side]), "global_pool": (pooling,)}
+    sides = list(size[1:]) if size else [None]
+    square = sides[:1] * (len(set(sides)) == 1)
+    same = {"in_chans": (3,), "img_size": (*square, sides), "global_pool": (pooling,)}
     for name, value in given.items():
         known = name in _HARMLESS or name == "num_classes"
         if not known and value is not None and value not in same.get(name, ()):
@@ -217,12 +218,10 @@ def _size(given: object) -> tuple[int, int, int] | None:
         return None
     numbers = given if isinstance(given, list) else []
     if not (len(numbers) == 3 and all(type(n) is int and 1 <= n <= WIDEST for n in numbers)):
-        raise _Wrong(f"input_size is {shown(given)}, not [3, SIDE, SIDE]")
+        raise _Wrong(f"input_size is {shown(given)}, not [3, HEIGHT, WIDTH]")
     channels, height, width = numbers
-    if channels != 3 or height != width:
-        raise _Wrong(
-            f"pictures of {channels} x {height} x {width}, and only 3 x SIDE x SIDE is read"
-        )
+    if channels != 3:
+        raise _Wrong(f"pictures of {channels} channels, and only 3 are read")
     return 3, height, width
 
 
