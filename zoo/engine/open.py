@@ -90,6 +90,8 @@ def open_engine(
     forgiven; where there is no chain, and in int8, none is. Raises those that are not, as DiskFull.
     """
     note = ""
+    if ref.features and ref.head is None:  # one graph has the head in it, and gives scores alone
+        engine, note = "torch", "the features before a head that was trained in steps"
     if engine == "openvino":
         try:
             return _compiled(ref, device, workers or device.threads)

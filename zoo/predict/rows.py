@@ -55,8 +55,8 @@ class Predictor:
 
     load: a file to the engine's uint8 (or float) array. logits: whether softmax is still to come,
     or the sigmoid. threshold: of a multi-label network, whose classes are told one by one. views:
-    how many each picture is asked by, view: one of them by its number. features: how many numbers
-    the engine gives of a picture before its class scores.
+    how many each picture is asked by, view: one of them by its number. features: whether the engine
+    gives other numbers of a picture before its class scores.
     """
 
     engine: Engine
@@ -67,7 +67,7 @@ class Predictor:
     threshold: float | None = None
     views: int = 1
     view: Callable[[str, int], Array] | None = None
-    features: int = 0
+    features: bool = False
 
     def __post_init__(self) -> None:
         """Raises InputError for a threshold that is no probability."""
@@ -118,7 +118,8 @@ class Predictor:
         """Return the features that the engine gives of a picture, if any, and its class scores."""
         if not self.features or isinstance(result, ImageError):
             return None, result
-        return result[: self.features], result[self.features :]
+        scores = len(self.classes)
+        return result[:-scores], result[-scores:]
 
     def probabilities(self, result: Array | ImageError) -> Array | ImageError:
         """Return the K probabilities of a picture, or why there are none. Raises InputError."""
