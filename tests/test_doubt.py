@@ -247,6 +247,8 @@ def test_a_distance_is_of_the_features_whatever_the_head(
         found.append([float(row["distance"]) for row in csv_rows(answer.out)])
         assert here("next", run, others, "--count", "2").code == 0
         assert here("evaluate", run, "--unknown", others).code == 0
+    answer = here("predict", by_head["mlp:8"], others, "--unknown", "--precision", "int8")
+    assert (answer.code, "not in int8" in answer.err) == (2, True), answer.err
     assert found[0] == found[1] == pytest.approx(found[2], rel=1e-3)
 
 

@@ -91,6 +91,11 @@ def open_engine(
     """
     note = ""
     if ref.features and ref.head is None:  # one graph has the head in it, and gives scores alone
+        if device.precision == "int8":
+            raise UsageError(
+                "what stands before a head that was trained in steps is torch's, not in int8",
+                "leave --precision out",
+            )
         engine, note = "torch", "the features before a head that was trained in steps"
     if engine == "openvino":
         try:
