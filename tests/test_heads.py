@@ -195,6 +195,11 @@ def test_add_class_makes_a_new_run(runs: Path, here: Any, tmp_path: Path, kind: 
     theirs = weights.read_arrays(runs / kind / "model.safetensors")
     for name, array in weights.read_arrays(tmp_path / "new" / "model.safetensors").items():
         assert np.array_equal(array[: len(theirs[name])], theirs[name]), name
+    for run, what in (
+        (tmp_path / "new", "none: class d was added to"),
+        (runs / kind, "the head is"),
+    ):
+        assert what in here("info", run).out
     assert all(row["sha256"] for row in csv_rows(tmp_path / "new" / "index.csv"))
     told = here("predict", tmp_path / "new", folder, "--unknown", "--unknown-rate", "40%")
     assert "distance" in told.out.splitlines()[0]
