@@ -62,7 +62,7 @@ def main() -> None:
     else:
         made["accuracies"] = before.get("accuracies", "")
         accuracies = {
-            row.name: (weights.acc1, weights.acc5)
+            row.name.lower(): (weights.acc1, weights.acc5)
             for row in old
             for weights in row.weights
             if row.name.startswith("timm/")
@@ -213,10 +213,14 @@ def _said(value: object) -> str:
 
 
 def _published(file: Path) -> dict[str, tuple[float | None, float | None]]:
+    """Return accuracies by the name in small letters: the table has SelecSls60, timm selecsls60."""
     with file.open(newline="", encoding="utf-8") as text:
         rows = list(csv.DictReader(text))
     return {
-        f"timm/{row['model']}": (float(row["top1"]), float(row["top5"]) if row["top5"] else None)
+        f"timm/{row['model']}".lower(): (
+            float(row["top1"]),
+            float(row["top5"]) if row["top5"] else None,
+        )
         for row in rows
     }
 
@@ -242,9 +246,9 @@ def _of_torchvision(rows: Iterable[ModelSpec]) -> Iterator[ModelSpec]:
 def _with_accuracy(
     row: ModelSpec, accuracies: dict[str, tuple[float | None, float | None]]
 ) -> ModelSpec:
-    if row.name not in accuracies or not row.weights or accuracies[row.name][0] is None:
+    acc1, acc5 = accuracies.get(row.name.lower(), (None, None))
+    if acc1 is None or not row.weights:
         return row
-    acc1, acc5 = accuracies[row.name]
     return replace(row, weights=(replace(row.weights[0], acc1=acc1, acc5=acc5),))
 
 

@@ -29,6 +29,19 @@ def solved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def by_head(solved: Path) -> dict[str, Path]:
+    """The same with other heads, which take the same features. Not to be changed."""
+    found = {"linear": solved}
+    words = ["finetune", "lenet", str(solved.parent / "photos"), "--cut", "fc1"]
+    for head in ("knn:5", "mlp:8"):
+        found[head] = solved.parent / head.replace(":", "-")
+        more = ["--epochs", "2"] if head == "mlp:8" else []
+        asked = ["--val-fraction", "0.4", "--head", head, *more, "-o", str(found[head])]
+        assert main([*words, *asked]) == 0
+    return found
+
+
+@pytest.fixture(scope="module")
 def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures of none of the classes, and one of a class that no run has seen."""
     folder = tmp_path_factory.mktemp("others")
@@ -159,10 +172,36 @@ def test_few_photos_or_features_that_are_alike_still_have_a_distance(
 def test_arrays_that_fit_no_distance_are_refused() -> None:
     arrays = distance.fit(*clouds(90, 0), clouds(30, 1)[0]).arrays()
     wrong = ({"means": arrays["means"][:, 1:]}, {"rest": -arrays["rest"]},
-             {"known": arrays["known"][:0]}, {"variances": arrays["directions"]})  # fmt: skip
+             {"known": arrays["known"][:0]}, {"variances": arrays["directions"]},
+             {"scales": arrays["scales"][1:]}, {"scales": -arrays["scales"]})  # fmt: skip
     for each in wrong:
-        with pytest.raises(ValueError, match=r"arrays|variances"):
+        with pytest.raises(ValueError, match=r"arrays|variances|scales"):
             distance.Distance.of_arrays(arrays | each)
+    without = {name: array for name, array in arrays.items() if name != "scales"}  # an older file
+    rows = clouds(4, 2)[0]
+    assert (distance.Distance.of_arrays(without).of(rows)
+            == distance.Distance.of_arrays(arrays).of(rows)).all()  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1, 3, 11])
+def test_photos_of_a_class_that_was_added_are_known(count: int) -> None:
+    """Its few photos differ in other directions than the others; the old rate stays."""
+    val = clouds(200, 1)[0]
+    found = distance.fit(*clouds(300, 0), val)
+    random = np.random.default_rng(5)
+    middle = np.abs(random.normal(6, 3, 40))
+
+    def new(many: int) -> np.ndarray:
+        return (middle + random.normal(0, 2, (many, 40))).astype(np.float32)
+
+    more = found.with_class(new(count), val)
+    limit = more.limit(0.05)
+    assert (more.of(clouds(400, 2)[0]) > limit).mean() < 0.1
+    mine = new(50)
+    assert (found.of(mine) > found.limit(0.05)).mean() > 0.9
+    if count > 1:
+        assert (more.of(mine) > limit).mean() < 0.2
+    assert len(more.with_class(new(3), val).means) == len(found.means) + 2
 
 
 def test_auroc_counts_equal_numbers_half() -> None:
@@ -198,10 +237,26 @@ def test_torch_gives_the_same_distances(here: Here, solved: Path, others: Path) 
     assert ours == pytest.approx(theirs, rel=1e-3)
 
 
-def test_an_exported_file_gives_the_distance_of_its_run(
-    here: Here, solved: Path, exported: Path, others: Path, tmp_path: Path
+def test_a_distance_is_of_the_features_whatever_the_head(
+    here: Here, by_head: dict[str, Path], others: Path
 ) -> None:
-    file = tmp_path / "unknown.onnx"
+    found = []
+    for run in by_head.values():
+        answer = here("predict", run, others, "--unknown")
+        assert answer.code == 0, answer.err
+        found.append([float(row["distance"]) for row in csv_rows(answer.out)])
+        assert here("next", run, others, "--count", "2").code == 0
+        assert here("evaluate", run, "--unknown", others).code == 0
+    answer = here("predict", by_head["mlp:8"], others, "--unknown", "--precision", "int8")
+    assert (answer.code, "not in int8" in answer.err) == (2, True), answer.err
+    assert found[0] == found[1] == pytest.approx(found[2], rel=1e-3)
+
+
+@pytest.mark.parametrize("head", ["linear", "knn:5", "mlp:8"])
+def test_an_exported_file_gives_the_distance_of_its_run(
+    here: Here, by_head: dict[str, Path], others: Path, tmp_path: Path, head: str
+) -> None:
+    file, solved = tmp_path / "unknown.onnx", by_head[head]
     answer = here("export", "onnx", solved, "--unknown", "-o", file, "--json")
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["distance_diff"] < 0.01
@@ -213,6 +268,11 @@ def test_an_exported_file_gives_the_distance_of_its_run(
     plain = [row["probability"] for row in csv_rows(here("predict", file, others).out)]
     assert plain == [row["probability"] for row in ours]
     assert here(*words[:1], file, *words[2:], "--unknown-rate", "10%").code == 2
+
+
+def test_an_exported_file_without_a_distance_says_how_to_have_one(
+    here: Here, exported: Path, others: Path
+) -> None:
     answer = here("predict", exported, others, "--unknown")
     assert answer.code == 2
     assert "zoo export onnx RUN --unknown" in answer.err
@@ -328,9 +388,18 @@ def test_evaluate_measures_sets_and_unknown_pictures(
     assert table.splitlines()[0].endswith(
         "covered  classes a set   AUROC  false alarms  unknown found"
     )
-    answer = here("evaluate", solved, solved, "--coverage", "0.8")
-    assert answer.code == 2
-    assert "measure them apart" in answer.err
+    for words, what in (
+        (["evaluate", solved, solved, "--coverage", "0.8"], "measure them apart"),
+        (
+            ["evaluate", solved, "--unknown", solved.parent / "photos" / "disc"],
+            "knows all",
+        ),
+        (["evaluate", solved, "--unknown", tmp_path / "none"], "does not exist"),
+    ):
+        answer = here(*words)
+        assert answer.code == 2, words
+        assert what in answer.err
+        assert "photos of" not in answer.err  # before anything is measured
 
 
 # Sorting.

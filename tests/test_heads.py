@@ -102,13 +102,13 @@ def test_a_class_more_leaves_the_others_bit_for_bit(kind: str) -> None:
     before = head(kind, features[old], labels[old], Photos.of(None, labels[old]))
     known = added.Old(features[old], labels[old]) if added.needs_old(before) else None
     assert (known is None) == (kind != "prototype")
-    after = added.added(before, features[~old][:3], known)
+    after = added.added(before, features[~old][:3, None], known)
     asked, right, _ = rows(seed=1)
     for name, array in before.arrays.items():
         assert np.array_equal(after.arrays[name][: len(array)], array)
     assert (after.scores(asked).argmax(axis=1) == right).mean() > 0.7
     if kind == "prototype:cosine":  # the mean of the same photos is the row that they had
-        whole = added.added(before, features[~old])
+        whole = added.added(before, features[~old][:, None])
         mean = layers.unit(layers.unit(features[~old]).mean(axis=0))
         assert np.allclose(layers.unit(whole.arrays["weight"])[2], mean, atol=1e-6)
 
@@ -119,15 +119,28 @@ def test_a_solved_row_is_the_optimum_with_the_others_fixed() -> None:
     new, old = features[labels == 2], features[labels != 2]
     fixed = layers.Linear(np.zeros((2, 12), np.float32), np.zeros(2, np.float32))
     how, known = added.Fitted(0.05, 1.0), added.Old(old, labels[labels != 2])
-    found = added.added(fixed, new, known, how)
+    found = added.added(fixed, new[:, None], known, how)
     every = np.concatenate([old, new]).astype(np.float64)
     scaled = (every - every.mean(axis=0)) / every.std(axis=0)
     theirs = LogisticRegression(C=1 / (len(every) * 0.05), tol=1e-10, max_iter=9999)
     theirs.fit(scaled, np.arange(len(every)) >= len(old))
     ours = found.arrays["weight"][2] * every.std(axis=0)
     assert np.allclose(ours, theirs.coef_[0], atol=1e-3)
-    halved = added.added(fixed, new, known, added.Fitted(0.05, 2.0))
+    halved = added.added(fixed, new[:, None], known, added.Fitted(0.05, 2.0))
     assert np.allclose(2 * halved.arrays["weight"][2], found.arrays["weight"][2], atol=1e-3)
+
+
+def test_neighbours_differ_only_where_training_photos_do() -> None:
+    """With fewer photos than features; two photos that are the same add no direction."""
+    features, labels, photos = rows(40, 200)
+    features[-1] = features[-4]
+    found = head("knn:5", features, labels, photos)
+    assert isinstance(found, layers.Neighbours)
+    _, lengths, directions = np.linalg.svd(features - features.mean(axis=0))
+    assert (lengths > 1e-3 * lengths[0]).sum() == 38
+    assert np.allclose(found.weight @ directions[38:].T, 0, atol=1e-4)
+    assert np.linalg.norm(found.weight @ directions[:38].T, axis=0).min() > 0.1
+    assert found.scores(features).argmax(axis=1).tolist() == labels.tolist()
 
 
 def test_neighbours_are_as_many_as_there_are_and_no_more_than_a_gigabyte() -> None:
@@ -196,11 +209,55 @@ def test_add_class_makes_a_new_run(runs: Path, here: Any, tmp_path: Path, kind: 
     theirs = weights.read_arrays(runs / kind / "model.safetensors")
     for name, array in weights.read_arrays(tmp_path / "new" / "model.safetensors").items():
         assert np.array_equal(array[: len(theirs[name])], theirs[name]), name
+    for run, what in (
+        (tmp_path / "new", "none: class d was added to"),
+        (runs / kind, "the head is"),
+    ):
+        assert what in here("info", run).out
+    assert all(row["sha256"] for row in csv_rows(tmp_path / "new" / "index.csv"))
+    told = here("predict", tmp_path / "new", folder, "--unknown", "--unknown-rate", "40%")
+    assert "distance" in told.out.splitlines()[0]
     if kind == "knn:5":
         assert here("export", "onnx", tmp_path / "new").code == 0
     again = here("add-class", tmp_path / "new", f"d={folder}", "-o", tmp_path / "newer")
     assert again.code == 2
     assert "has the class 'd' already" in again.err
+
+
+def test_what_makes_no_class(runs: Path, photos: Path, here: Any, tmp_path: Path) -> None:
+    """Photos that the run has are left out; a name is one that can be read; one photo will do."""
+    run, folder = runs / "prototype", new_photos(tmp_path / "more")
+    known = Run.open(run).labelled("val")[0][0]
+    for name, what in ((" ", "names no class"), ("\u200b", "not seen"), ("a\nb", "not seen")):
+        answer = here("add-class", run, f"{name}={folder}", "-o", tmp_path / "new")
+        assert (answer.code, what in answer.err) == (2, True), answer.err
+    (twin := tmp_path / "twin").mkdir()
+    shutil.copy(known, twin / "copy.png")
+    answer = here("add-class", run, f"d={twin}", "-o", tmp_path / "new")
+    assert answer.code == 2
+    assert "the 1 picture in" in answer.err
+    assert "a val photo of the run already" in answer.err
+    shutil.copy(folder / "0.png", twin / "new.png")
+    answer = here("add-class", run, f"d={twin}", "-o", tmp_path / "new")
+    assert answer.code == 0, answer.err
+    assert "left out: copy.png: it is a val photo of the run already" in answer.err
+    assert "d: 1 photo" in answer.err
+
+
+def test_a_mean_of_few_photos_is_off_by_chance_and_no_disadvantage() -> None:
+    """Of two photos each a new class is found as often as an old one of many."""
+    features, labels, _ = rows(300, 60)
+    old = labels < 2
+    before = head("prototype", features[old], labels[old], Photos.of(None, labels[old]))
+    known = added.Old(features[old], labels[old])
+    asked, right, _ = rows(600, 60, seed=1)
+    found = []
+    for first in range(0, 40, 2):
+        new = features[~old][first : first + 2, None]
+        scores = added.added(before, new, known).scores(asked)
+        found.append([(scores.argmax(axis=1) == right)[right == k].mean() for k in (0, 2)])
+    of_old, of_new = np.mean(found, axis=0)
+    assert abs(of_old - of_new) < 0.05, (of_old, of_new)
 
 
 def test_training_photos_that_are_gone_are_missed_by_those_who_need_them(

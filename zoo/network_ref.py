@@ -17,12 +17,14 @@ from zoo.disk import read_sealed, write_sealed
 from zoo.engine.compiled import made_of
 from zoo.engine.open import NetworkRef, tensors_of
 from zoo.engine.quantise import CALIBRATION
-from zoo.errors import UsageError, WeightsError, WriteError
+from zoo.errors import RunError, UsageError, WeightsError, WriteError
 from zoo.head import layers
+from zoo.head.distance import Distance
 from zoo.head.kinds import Kind, kind_of
 from zoo.head.layers import Layer
 from zoo.network import Network, Progress
-from zoo.run import Run
+from zoo.records import EDITED
+from zoo.run import DISTANCE, Run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -146,6 +148,37 @@ def _head_of(run: Run, kind: Kind, path: Path, stage: str) -> Layer:
             f"{error} numbers",
             "run.json and model.safetensors are not of one training: make the run anew",
         ) from error
+
+
+def featured(ref: NetworkRef, run: Run) -> NetworkRef:
+    """Return the network of a run as one that gives what its head takes before the class scores.
+
+    Of a head that was trained in steps torch computes it, see `open_engine`.
+    """
+    return replace(ref, features=True, boundary=ref.boundary or run.record.get("boundary"))
+
+
+def distance_of_run(run: Run) -> Distance:
+    """Return how far photos are from those of a run's training.
+
+    Raises UsageError where the run has not found that out, RunError for a file of another run.
+    """
+    path, digest = run.path(DISTANCE), run.record.get("distance_sha256")
+    if digest is None:
+        raise UsageError(
+            f"--unknown: {run.folder} does not know how far photos are from those of its training: "
+            "a run does whose head alone was found, for one class a photo, on kept features",
+            "fine-tune anew with --freeze and without --augment, features are kept: `zoo finetune "
+            "MODEL PHOTOS`; or leave --unknown out",
+        )
+    if not path.is_file():
+        raise RunError(f"{run.folder} has no {DISTANCE}, though run.json names it", EDITED)
+    if weights.hash_of(path) != digest:
+        raise RunError(f"{path} is not the file that the run has saved", EDITED)
+    try:
+        return Distance.of_arrays(weights.read_arrays(path))
+    except (KeyError, ValueError) as error:
+        raise RunError(f"{path}: {error}", EDITED) from None
 
 
 def _must_give_classes(name: str, choice: str | None) -> None:

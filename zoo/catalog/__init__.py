@@ -85,12 +85,12 @@ def others_named(name: str) -> list[str]:
     return [full for library in LIBRARIES if (full := f"{library}/{name}") in known]
 
 
-def everything() -> list[ModelSpec]:
+def everything(most: int | None = None) -> list[ModelSpec]:
     """Return all rows: the catalogue's own, then what is known of torchvision's and timm's others.
 
-    torchvision's that are among our own are not there twice.
+    torchvision's that are among our own are not there twice. most: parameters of the others.
     """
-    rows = [row for row in libraries.read() if row.name.partition("/")[2] not in ROWS]
+    rows = [row for row in libraries.read(most=most) if row.name.partition("/")[2] not in ROWS]
     return [*ROWS.values(), *rows]
 
 

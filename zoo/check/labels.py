@@ -19,8 +19,8 @@ from zoo.data import names
 from zoo.data.samples import DatasetIndex
 from zoo.head.cross_validation import out_of_fold
 from zoo.head.folds import alike
+from zoo.head.penalty import FEW, Search
 from zoo.head.softmax_regression import Targets
-from zoo.head.solver import FEW, Search
 from zoo.head.suspicious import Suspicious, suspicious
 from zoo.metrics import Array
 from zoo.text import count, percent

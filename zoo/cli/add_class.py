@@ -27,7 +27,9 @@ def command(flags: Flags) -> None:
     The new run's head has one class more; the scores of the old classes are the same bits.
     Example: zoo add-class runs/insects wasps=photos/wasps -o runs/insects-wasps
     """
+    from zoo.data.names import merged
     from zoo.finetune.add_class import add_class
+    from zoo.predict.sorting import safe
     from zoo.run import Run, refuse
 
     name, _, folder = flags.added.partition("=")
@@ -36,13 +38,18 @@ def command(flags: Flags) -> None:
             f"'{flags.added}' names no class and folder", "give NAME=FOLDER, as wasps=photos/wasps"
         )
     run = Run.open(flags.run, trusts=flags.trust_changed).finished()
-    place = flags.output or flags.run.with_name(f"{flags.run.resolve().name}-{Path(name).name}")
+    own = safe(Path(name.strip()).name)[:80]
+    place = flags.output or flags.run.with_name(f"{flags.run.resolve().name}-{own}")
     if place.exists():
         refuse(place)
     with Screen() as screen:
         made = add_class(run, name.strip(), Path(folder), place, screen)
     for path, reason in made.skipped[:5]:
         talk(f"warning: left out: {path}: {reason}")
+    if len(made.skipped) > 5:
+        talk(f"warning: left out: {len(made.skipped) - 5:,} more")
+    for note in merged(dict.fromkeys(made.run.record["classes"], 1))[1]:
+        talk(note)
     held = f"{made.found} of {made.photos} right when left out in turn" if made.photos > 1 else (
         "none left out to ask: there is one"
     )  # fmt: skip

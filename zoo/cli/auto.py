@@ -149,7 +149,10 @@ def _models(wanted: Flags, limits: Limits, index: DatasetIndex) -> list[str]:
     if more:
         said = ", ".join(f"{one.model} ({size(one.bytes)})" for one in more)
         whole = size(sum(one.bytes for one in more))
-        talk(f"pulled     {said}: {whole} at most; --offline tries what is here alone")
+        talk(
+            f"pulled     {said}: {whole} at most; `zoo --offline finetune auto` tries "
+            "what is here alone"
+        )
     return [*here, *(one.model for one in more)]
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from zoo.metrics import LabelReport, Report
     from zoo.predict.evaluate import Evaluation, LabelEvaluation
     from zoo.predict.evaluation_set import Known
+    from zoo.predict.inputs import Input
+    from zoo.predict.policy import Unknown
     from zoo.predict.promises import Apart, Sets
     from zoo.run import Run
 
@@ -64,11 +66,11 @@ def command(flags: Flags) -> None:
     from zoo.predict.writers import check
 
     check(flags.plot, (".png",), "--plot")
-    run = _promising(flags)
+    asked = _promising(flags)
     with Screen() as screen:
         photos = _photos(flags.models, flags.data, flags.part)
         found = _evaluated(flags, photos, screen)
-        more = _promised(flags, run, found, photos, screen) if run else {}
+        more = _promised(flags, asked, found, photos, screen) if asked else {}
     warn_unreadable(found.errors)
     if flags.tta > 1:
         _show_gain(flags, found)
@@ -77,9 +79,25 @@ def command(flags: Flags) -> None:
         _draw(flags.plot, flags.models, found)
 
 
-def _promising(flags: Flags) -> Run | None:
-    """Return the one run whose promises are to be measured, if any are. Raises UsageError."""
-    from zoo.predict.policy import run_of
+@dataclass(frozen=True)
+class _Asked:
+    """The one run whose promises are to be measured.
+
+    others: pictures of none of its classes, which `unknown` is to tell.
+    """
+
+    run: Run
+    coverage: float | None
+    unknown: Unknown | None
+    others: list[Input]
+
+
+def _promising(flags: Flags) -> _Asked | None:
+    """Return what is to be measured of a run's promises, if anything is.
+
+    Raises what the run or the pictures lack for it, before anything is computed.
+    """
+    from zoo.predict import policy
 
     names = {"--coverage": flags.coverage, "--unknown": flags.unknown}
     given = [f"{name} {value}" for name, value in names.items() if value is not None]
@@ -92,36 +110,61 @@ def _promising(flags: Flags) -> Run | None:
         return None
     if len(flags.models) > 1:
         raise UsageError(f"{given[0]} is of one run, and here are several", "measure them apart")
-    return run_of(flags.models[0], given[0])
+    coverage = policy.share("--coverage", flags.coverage)
+    rate = policy.share("--unknown-rate", flags.unknown_rate)
+    run, unknown, others = policy.run_of(flags.models[0], given[0]), None, []
+    if coverage is not None:
+        policy.sets(run, coverage)
+    if flags.unknown is not None:
+        unknown = policy.unknown(run, policy.RATE if rate is None else rate)
+        others = _others(flags.models[0], flags.unknown)
+    return _Asked(run, coverage, unknown, others)
+
+
+def _others(model: str, folder: str) -> list[Input]:
+    """Return pictures of none of the classes; leave out those that the run knows."""
+    from zoo.errors import DataError
+    from zoo.predict import evaluation_set, inputs
+
+    found = list(inputs.find(folder, sys.stdin).each)
+    paths = [(each.file, "") for each in found]
+    parts = [evaluation_set.known(paths, [model], part) for part in ("train", "val")]
+    known = frozenset().union(*(each.photos for each in parts))
+    new = [each for each in found if each.file not in known]
+    if found and not new:
+        raise DataError(
+            f"--unknown {folder}: {model} knows all {len(found):,} of its pictures from training",
+            "give a folder of pictures that are of none of its classes",
+        )
+    if gone := len(found) - len(new):
+        talk(f"{count(gone, 'picture')} in {folder} left out, which {model} knows from training")
+    return new
 
 
 def _promised(
-    flags: Flags, run: Run, found: Result, photos: list[tuple[str, str]], screen: Screen
+    flags: Flags, asked: _Asked, found: Result, photos: list[tuple[str, str]], screen: Screen
 ) -> Promised:
     """Return what became of the run's promises, by name, and say on what it was measured."""
-    from zoo.predict import inputs, policy, promises
+    from zoo.predict import promises
     from zoo.predict.evaluate import Evaluation
     from zoo.predict.predictor import Opening, open_predictor
 
     more: Promised = {}
-    coverage = policy.share("--coverage", flags.coverage)
-    if coverage is not None:
+    if asked.coverage is not None:
         assert isinstance(found, Evaluation)
-        more["sets"] = sets = promises.sets(run, found, coverage)
+        more["sets"] = sets = promises.sets(asked.run, found, asked.coverage)
         halves = ": each half by the limit of the other, in 20 ways" if sets.halves else ""
         left = f", {sets.left_out:,} left out that the limit is from" if sets.left_out else ""
-        talk(f"sets of {percent(coverage)}, on {count(sets.photos, 'photo')}{left}{halves}")
-    if flags.unknown is not None:
-        rate = policy.share("--unknown-rate", flags.unknown_rate)
-        unknown = policy.unknown(run, policy.RATE if rate is None else rate)
+        talk(f"sets of {percent(asked.coverage)}, on {count(sets.photos, 'photo')}{left}{halves}")
+    if asked.unknown is not None:
         how = Opening(device=flags.device, trusts=flags.trust_changed, features=True)
-        member, others = open_predictor(flags.models[0], how), inputs.find(flags.unknown, sys.stdin)
+        member = open_predictor(flags.models[0], how)
 
         def progress(done: int, total: int) -> None:
             screen.progress("distances", done, total)
 
         more["unknown"] = apart = promises.apart(
-            member, unknown, photos, list(others.each), progress
+            member, asked.unknown, photos, asked.others, progress
         )
         talk(
             f"further than {apart.limit:.4g}: {percent(apart.known)} of {apart.known_photos:,} "

@@ -100,11 +100,15 @@ def _class_list(names: list[str]) -> str:
 
 
 def _epochs(run: Run) -> str:
-    lines = run.metrics()
+    lines, made = run.metrics(), run.record.get("made_from")
+    if made:
+        return f"none: class {printable(made['class'])} was added to {made['run']}"
     if not lines:
         return "none yet"
     if run.record.get("best_by") == "optimum":
         return "none: the head is the optimum on the training photos"
+    if run.record.get("best_by") == "computed":
+        return "none: the head is computed from the training photos"
     best = run.record.get("best_epoch")
     return f"{len(lines)}, the weights are those of epoch {best}" if best else str(len(lines))
 

@@ -158,8 +158,11 @@ def _select(wanted: Wanted, sort: str | None) -> tuple[list[ModelSpec], list[Mod
         if not catalog.search(rows, pattern=wanted.pattern):
             rows = _ask(library, wanted.pattern or "")
     else:
-        rows = catalog.everything()
-    return rows, catalog.search(rows, sort, **asdict(wanted))
+        rows = catalog.everything(wanted.max_params)
+    found = catalog.search(rows, sort, **asdict(wanted))
+    if not found and not library:
+        rows = catalog.everything()  # what is near to what is wanted
+    return rows, found
 
 
 def _ask(library: str, pattern: str) -> list[ModelSpec]:

@@ -48,18 +48,22 @@ def flag(
     *,
     names: tuple[str, ...] = (),
     min: int | None = None,
+    max: int | None = None,
     hidden: bool = False,
 ) -> Any:
     """Declare a field as a flag. section: its heading in --help. names: other than the field's."""
     told = not any(default is one for one in (None, False, MISSING))
     said = f" Default: {default}." if told else ""
-    about = {"help": help + said, "rich_help_panel": section, "min": min, "hidden": hidden}
+    about = {"help": help + said, "rich_help_panel": section, "min": min, "max": max}
+    about["hidden"] = hidden
     return field(default=default, metadata={"names": names, "show_default": False, **about})
 
 
 def shared(name: str) -> Any:
     """Declare a field as a flag that several commands have."""
-    return flag(*SHARED[name], min=1 if name == "tta" else None)
+    if name == "tta":
+        return flag(*SHARED[name], min=1, max=100)
+    return flag(*SHARED[name])
 
 
 def setting(name: str) -> Any:

@@ -53,9 +53,10 @@ def scan_folders(root: Path) -> DatasetIndex:
     return look.index(classes, samples)
 
 
-def scan_pictures(root: Path) -> DatasetIndex:
+def scan_pictures(root: Path, least: int = 2) -> DatasetIndex:
     """Return all pictures below a folder as one class, in parts where it has train and another.
 
+    least: to train on.
     Raises DataError.
     """
     look = _Look(root)
@@ -74,8 +75,10 @@ def scan_pictures(root: Path) -> DatasetIndex:
         Sample(path, 0, side, size) for side, folder in sides for path, size in look.photos(folder)
     ]
     count = sum(sample.split != "test" for sample in samples)
-    if count < 2:
-        raise DataError(f"{root} has {count} pictures to train on", "add some: two are the least")
+    if count < least:
+        have = "1 picture" if count == 1 else f"{count or 'no'} pictures"
+        hint = "add some: two are the least" if least == 2 else "name a folder that has some"
+        raise DataError(f"{root} has {have} to train on", hint)
     return look.index((PICTURES,), samples)
 
 

@@ -90,6 +90,13 @@ def open_engine(
     forgiven; where there is no chain, and in int8, none is. Raises those that are not, as DiskFull.
     """
     note = ""
+    if ref.features and ref.head is None:  # one graph has the head in it, and gives scores alone
+        if device.precision == "int8":
+            raise UsageError(
+                "what stands before a head that was trained in steps is torch's, not in int8",
+                "leave --precision out",
+            )
+        engine, note = "torch", "the features before a head that was trained in steps"
     if engine == "openvino":
         try:
             return _compiled(ref, device, workers or device.threads)

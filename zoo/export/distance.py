@@ -7,26 +7,24 @@ unknown, as 5 % of known photos are. zoo.head.distance has the formula and its s
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import weights
 from zoo.device import Device
 from zoo.engine import Array
 from zoo.engine.onnx import OnnxModel
 from zoo.engine.open import open_engine
 from zoo.engine.select import choose
-from zoo.errors import ParityError, RunError, UsageError
+from zoo.errors import ParityError, UsageError
 from zoo.export import proof
 from zoo.export.records import Tail
-from zoo.head.distance import Distance, needed
+from zoo.head.distance import needed
 from zoo.machine import cores
-from zoo.network_ref import classifier_of_run
-from zoo.records import EDITED
-from zoo.run import DISTANCE, Run
+from zoo.network import recorded
+from zoo.network_ref import classifier_of_run, distance_of_run, featured
+from zoo.run import Run
 
 if TYPE_CHECKING:
     import onnx
@@ -38,15 +36,7 @@ PHOTOS, DIFFERENCE = 16, 0.02  # compared, and by which share a distance may dif
 
 def tail_of(run: Run) -> Tail:
     """Return what is to be added to a run's file. Raises UsageError, RunError."""
-    path, known = run.path(DISTANCE), run.record.get("distance_sha256")
-    if known is None:
-        raise UsageError(
-            f"--unknown: {run.folder} does not know how far photos are from those of its training",
-            "a run does whose head was solved on kept features; or leave --unknown out",
-        )
-    if weights.hash_of(path) != known:
-        raise RunError(f"{path} is not the file that the run has saved", EDITED)
-    found = Distance.of_arrays(weights.read_arrays(path))
+    found = distance_of_run(run)
     limit = found.limit(RATE)
     if not np.isfinite(limit):
         raise UsageError(
@@ -56,21 +46,21 @@ def tail_of(run: Run) -> Tail:
         )
     place = Device("cpu", "fp32", cores(), "the proof is made on the CPU")
     kind, _ = choose("auto", place.name, place.precision)
-    ref = replace(classifier_of_run(run).ref, features=True)
+    ref = featured(classifier_of_run(run).ref, run)
     width = found.means.shape[1]
 
     def own(pixels: Array) -> Array:
         engine = open_engine(ref, kind, place).engine
         return found.of(proof.in_batches(engine, pixels)[:, :width])
 
-    return Tail(found, limit, own)
+    return Tail(found, limit, own, recorded(run.record).head)
 
 
 def append(model: onnx.ModelProto, tail: Tail) -> None:
-    """Add the output, from the features that the last layer takes. Raises UsageError."""
+    """Add the output, from the features that the head takes. Raises UsageError."""
     import onnx
 
-    helper, kinds = onnx.helper, onnx.TensorProto
+    helper, kinds, source = onnx.helper, onnx.TensorProto, _features(model.graph, tail.head)
     graph, found = model.graph, tail.distance
     centre, means, inside, sizes, of_means = found.ready
     rest = found.rest.astype(np.float64)
@@ -79,12 +69,13 @@ def append(model: onnx.ModelProto, tail: Tail) -> None:
         "inside": inside.T, "weights": sizes, "scaled": sizes * rest, "of_means": of_means,
         "rest": rest, "twice": 2 / rest, "width": np.array([float(len(centre))]),
         "least": np.array([1e-12]), "none": np.array([0.0]), "axis": np.array([1]),
+        "shrunk": found.shrunk,
     }  # fmt: skip
     for name, value in constants.items():
         graph.initializer.append(onnx.numpy_helper.from_array(np.array(value), PREFIX + name))
 
     def add(kind: str, inputs: str, output: str, **attributes: Any) -> None:
-        names = [PREFIX + name if name != "=" else _features(graph) for name in inputs.split()]
+        names = [PREFIX + name if name != "=" else source for name in inputs.split()]
         graph.node.append(helper.make_node(kind, names, [output], **attributes))
 
     add("Cast", "=", PREFIX + "x", to=kinds.DOUBLE)
@@ -106,13 +97,18 @@ STEPS = (
     "Mul | along along | along2", "Mul | along2 weights | along3",
     "ReduceSum | along3 axis | inner", "Add | outside inner | squares0",
     "Unsqueeze | squares0 axis | squares", "Mul | mixed twice | mixed3",
-    "Sub | squares mixed3 | all0", "Add | all0 of_means | all", "ReduceMin | all axis | nearest0",
+    "Sub | squares mixed3 | all0", "Add | all0 of_means | all1", "Mul | all1 shrunk | all",
+    "ReduceMin | all axis | nearest0",
     "Max | nearest0 none | nearest", "Div | nearest width | mean", "Sqrt | mean | root",
 )  # fmt: skip
 
 
-def _features(graph: onnx.GraphProto) -> str:
-    """Return the name of what the last layer takes: N x D."""
+def _features(graph: onnx.GraphProto, head: str) -> str:
+    """Return the name of what the head, the stage of this name, takes: N x D."""
+    for node in graph.node:  # in the order in which they are computed
+        ours = any(name.startswith(f"{head}.") for name in node.input[1:])
+        if ours and node.op_type in ("Gemm", "MatMul"):
+            return str(node.input[0])
     made = {name: node for node in graph.node for name in node.output}
     node = made["logits"]
     if node.op_type == "Add":  # of the bias

@@ -21,11 +21,12 @@ def _silent(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """A run's distance and limit. own: what the run finds for pixels N S S C."""
+    """A run's distance and limit. own: what the run finds for pixels N S S C. head: its stage."""
 
     distance: Distance
     limit: float
     own: Callable[[Array], Array]
+    head: str
 
     @property
     def metadata(self) -> dict[str, str]:

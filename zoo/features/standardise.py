@@ -71,7 +71,7 @@ class ScaledFeatures(Features):
 
     def __init__(self, features: Features, scaling: Scaling) -> None:
         self.parts, self.table, self.shape = features.parts, features.table, features.shape
-        self.scaling = scaling
+        self.scaling, self.unscaled = scaling, features
         self.dense = None
         if features.dense is not None:
             self.dense = self.scaled(features.dense)

@@ -6,6 +6,7 @@ the old classes. Features of photos that were seen before come from the cache.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,18 +16,21 @@ import numpy as np
 from zoo import __version__, weights
 from zoo.data import folders
 from zoo.data.index import DatasetIndex, Sample
-from zoo.data.names import matching
+from zoo.data.names import is_blank, matching, quoted
 from zoo.errors import DataError, UsageError
+from zoo.features.digests import digest_of
 from zoo.finetune import results, tables
 from zoo.finetune.events import Finished
 from zoo.finetune.kept_features import PLAIN, KeptFeatures
 from zoo.head.added import Fitted, Old, added, needs_old
+from zoo.head.distance import Distance
 from zoo.head.kinds import kind_of
 from zoo.head.layers import Layer
 from zoo.head.solver import loss_of, one_thread, scores_of
 from zoo.metrics import Array, report
-from zoo.network_ref import classifier_of_run
+from zoo.network_ref import classifier_of_run, distance_of_run
 from zoo.run import Record, Run
+from zoo.text import count, printable
 from zoo.train.records import Scores
 from zoo.watch import Watch
 
@@ -34,7 +38,7 @@ FOLDS = 5  # of the new photos, each asked of a head that was found without it
 ANEW = "train on the photos of all classes: `zoo finetune MODEL PHOTOS`, features are kept"
 # What is true of the old run only.
 DROPPED = ("exported", "evidence", "test", "plan", "seconds", "cpu_seconds", "phases",
-           "agreement_with_fp32", "launch", "processes")  # fmt: skip
+           "agreement_with_fp32", "launch", "processes", "distance_sha256")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,11 @@ def check(run: Run, name: str) -> None:
         )
     if kind.word == "linear" and not record.get("penalty"):
         raise UsageError(f"{run.folder} has no penalty in run.json: an older zoo wrote it", ANEW)
+    if is_blank(name) or any(unicodedata.category(letter) == "Cc" for letter in name):
+        raise UsageError(
+            f"a class {quoted(name)}: its name has letters that are not seen",
+            "give one that can be read, as wasps=photos/wasps",
+        )
     if known := matching([name], record["classes"]):
         raise UsageError(
             f"{run.folder} has the class '{known[name]}' already",
@@ -82,7 +91,7 @@ def add_class(run: Run, name: str, folder: Path, place: Path, watch: Watch) -> A
     Raises what `check` does, and DataError for photos that cannot be read.
     """
     check(run, name)
-    pictures = folders.scan_pictures(folder)
+    pictures, twins = _unknown(run, folders.scan_pictures(folder, least=1))
     layer = classifier_of_run(run).ref.head
     if layer is None:
         raise UsageError(f"model.safetensors of {run.folder} was changed after training", ANEW)
@@ -92,15 +101,20 @@ def add_class(run: Run, name: str, folder: Path, place: Path, watch: Watch) -> A
     if not new:
         raise DataError(f"none of the photos in {folder} can be read", "give 3 that can be")
     bad = [(path, "it cannot be read") for path in paths if path not in new]
+    bad = [*twins, *bad]
     more = _adding(run, kept, layer)
     with one_thread():
-        head = more(np.concatenate([*new.values()]))
+        head = more(np.stack([*new.values()]))
         found = _held_out(more, np.stack([*new.values()]), len(run.record["classes"]))
     index = _index(run, name, pictures, new)
     features, _ = kept.of_part("val", PLAIN)
     labels = np.array(index.labels("val"))
     outputs, before = scores_of(features, head), scores_of(features, layer)
-    made = _written(run, place, index, head, outputs)
+    away = None
+    if "distance_sha256" in run.record:
+        plain = np.stack([views[0] for views in new.values()])
+        away = distance_of_run(run).with_class(plain, features)
+    made = _written(run, place, index, _Grown(head, outputs, away))
     return Added(
         made,
         len(new),
@@ -112,7 +126,29 @@ def add_class(run: Run, name: str, folder: Path, place: Path, watch: Watch) -> A
     )
 
 
-Adding = Callable[[Array], Layer]  # of the features of new photos, N x D
+def _unknown(run: Run, pictures: DatasetIndex) -> tuple[DatasetIndex, list[tuple[str, str]]]:
+    """Return pictures without those that the run has already, by content; and these, with why.
+
+    Raises DataError where none is left.
+    """
+    have = {row["sha256"]: row for row in run.index() if row.get("sha256")}
+    digests = {each.path: digest_of(pictures.root / each.path) for each in pictures.samples}
+    twins = [
+        (path, f"it is a {row['split']} photo of the run already, of {printable(row['label'])}")
+        for path, digest in digests.items()
+        if (row := have.get(digest))
+    ]
+    left = tuple(each for each in pictures.samples if digests[each.path] not in have)
+    if not left:
+        raise DataError(
+            f"the {count(len(twins), 'picture')} in {pictures.root}: each is a photo of the run "
+            f"already, as {twins[0][0]}: {twins[0][1]}",
+            f"give others; where photos are of another class than the run has them in, {ANEW}",
+        )
+    return replace(pictures, samples=left), twins
+
+
+Adding = Callable[[Array], Layer]  # of the features of new photos, M x views x D
 
 
 def _adding(run: Run, kept: KeptFeatures, layer: Layer) -> Adding:
@@ -136,12 +172,21 @@ def _held_out(more: Adding, photos: Array, number: int) -> int:
     parts, found = np.arange(len(photos)) % FOLDS, 0
     for part in range(min(FOLDS, len(photos))) if len(photos) > 1 else ():
         out = parts == part
-        head = more(photos[~out].reshape(-1, photos.shape[2]))
+        head = more(photos[~out])
         found += int(np.sum(scores_of(photos[out, 0], head).argmax(axis=1) == number))
     return found
 
 
 # The new run.
+
+
+@dataclass(frozen=True, slots=True)
+class _Grown:
+    """A head with a class more, its scores of the val photos, and the distance of the run."""
+
+    head: Layer
+    outputs: Array
+    distance: Distance | None
 
 
 def _index(run: Run, name: str, pictures: DatasetIndex, new: dict[str, Array]) -> DatasetIndex:
@@ -155,12 +200,15 @@ def _index(run: Run, name: str, pictures: DatasetIndex, new: dict[str, Array]) -
     return DatasetIndex(root, tuple(classes), tuple(samples), pictures.skipped)
 
 
-def _written(run: Run, place: Path, index: DatasetIndex, head: Layer, outputs: Array) -> Run:
+def _written(run: Run, place: Path, index: DatasetIndex, grown: _Grown) -> Run:
     """Write the new run folder. Raises RunError where it exists."""
     stage, old = run.record["linear_head"], weights.read_arrays(run.path("model.safetensors"))
     rest = {name: array for name, array in old.items() if not name.startswith(f"{stage}.")}
-    state = rest | {f"{stage}.{name}": array for name, array in head.arrays.items()}
+    state = rest | {f"{stage}.{name}": array for name, array in grown.head.arrays.items()}
     digests = {path: bytes.fromhex(digest) for path, digest in run.contents().items()}
+    new = [each.path for each in index.samples[-index.counts("train")[-1] :]]
+    digests |= {path: bytes.fromhex(digest_of(Path(path))) for path in new}
+    outputs = grown.outputs
     with Run.creating(place, _record(run, index)) as made:
         weights.save_arrays(
             state,
@@ -180,6 +228,8 @@ def _written(run: Run, place: Path, index: DatasetIndex, head: Layer, outputs: A
         before = run.record.get("calibration", {}).get("temperature", 1.0)
         told = replace(told, temperature=before)
         tables.write_results(made, Finished(scores, None, 1, None, 0.0, told))
+        if grown.distance is not None:
+            results.keep(made, grown.distance)
         digest = weights.hash_of(made.path("model.safetensors"))
         made.update(status="finished", model_sha256=digest)
     return made

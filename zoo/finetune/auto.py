@@ -276,7 +276,7 @@ def _none(models: Sequence[str], rows: Rows, limits: Limits) -> UsageError | Wei
         nearest = min(over, key=limits.excess)
         ways = "give a wider limit, or others with --models"
         return UsageError(
-            f"none of {len(models)} networks keeps the limits; the nearest is {nearest.model}: "
+            f"none of {len(models)} networks keeps the limits; the nearest is {name_of(nearest)}: "
             f"{nearest.beyond}",
             ways,
         )

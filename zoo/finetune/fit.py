@@ -68,7 +68,8 @@ def phase(inputs: Inputs, journal: Journal, number: int, before: Fitted | None) 
     scores = loop.evaluate()
     test = loop.test_scores() if last else None
     inputs.fold_scaling(loop.model)
-    return Fitted(scores, test, loop=loop)
+    away = solve.distance(inputs, batches) if last and inputs.ranks.main else None
+    return Fitted(scores, test, loop=loop, distance=away)
 
 
 # Training in steps.

@@ -14,6 +14,7 @@ from zoo.finetune.fit import Fitted
 from zoo.finetune.inputs import Inputs
 from zoo.finetune.pca_baseline import baseline_of
 from zoo.finetune.teacher import Teacher, compare
+from zoo.head.distance import Distance
 from zoo.head.layers import Layer
 from zoo.head.temperature import FEWEST, Calibration, answers, fit, folds_of
 from zoo.metrics import THRESHOLD, Array, calibration_error, sigmoid
@@ -36,9 +37,6 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
         calibration = calibrate(inputs, fitted)
         weights.save_arrays(_state(inputs, fitted.head, calibration), place, about)
         run.update(linear_head=plan.facts.head)
-        if fitted.distance is not None:
-            weights.save_arrays(fitted.distance.arrays(), run.path(DISTANCE), about)
-            run.update(distance_sha256=weights.hash_of(run.path(DISTANCE)))
     else:
         assert loop is not None
         calibration = calibrate(inputs, fitted)
@@ -48,6 +46,8 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
         agrees = agreement.of_network(inputs)
         if plan.recipe.task == "reconstruct":
             baseline = baseline_of(inputs.prepared.network(), loop.batches)
+    if fitted.distance is not None:
+        keep(run, fitted.distance)
     best_epoch = loop.state.best_epoch if loop else 1
     done = Finished(fitted.scores, baseline, best_epoch, agrees, 0.0, calibration)
     if fitted.test:
@@ -62,6 +62,13 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
     if plan.recipe.teacher:
         _compare_with(Teacher.of(plan.recipe.teacher, plan.device), inputs)
     return done
+
+
+def keep(run: Run, distance: Distance) -> None:
+    """Write the distance from the training photos beside the network of a run."""
+    about = {"zoo": __version__, "model": run.record["model"]}
+    weights.save_arrays(distance.arrays(), run.path(DISTANCE), about)
+    run.update(distance_sha256=weights.hash_of(run.path(DISTANCE)))
 
 
 def _compare_with(teacher: Teacher, inputs: Inputs) -> None:

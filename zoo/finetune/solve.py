@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.errors import TrainingError
+from zoo.features.standardise import ScaledFeatures
 from zoo.finetune import tables
 from zoo.finetune.events import Note
 from zoo.finetune.inputs import AnyBatches, Inputs
@@ -154,14 +155,24 @@ def only(
     return scores, test, found.layer
 
 
-def distance(inputs: Inputs, source: AnyBatches) -> Distance:
-    """Return how far photos are from those of the training, by the plain view of each."""
+def distance(inputs: Inputs, source: AnyBatches) -> Distance | None:
+    """Return how far photos are from those of the training, by the plain view of each.
+
+    None where what the head takes is not kept, and where photos have several labels.
+    """
     from zoo.head.distance import fit
 
-    assert isinstance(source, FeatureBatches)
-    plain = slice(None, None, inputs.plan.views)
-    features, labels = source.features.flat()[plain], source.labels[plain]
-    return fit(features, labels, source.val_features.flat())
+    plan = inputs.plan
+    if not isinstance(source, FeatureBatches) or plan.recipe.task != "classify":
+        return None
+    if plan.phases[-1].cut.kind == "deeper" or inputs.index.multilabel:
+        return None
+    train, val = (
+        each.unscaled if isinstance(each, ScaledFeatures) else each
+        for each in (source.features, source.val_features)
+    )
+    plain = slice(None, None, plan.views)
+    return fit(train.flat()[plain], source.labels[plain], val.flat())
 
 
 def _scores(source: FeatureBatches, layer: Layer, classes: tuple[str, ...]) -> Scores:

@@ -1,9 +1,12 @@
 """One class more for a head that is found already: its rows stay as they are, bit for bit.
 
 cosine, knn: the new class has a mean, or rows, of its own; no other photo is needed. mahalanobis:
-its mean by the covariance of the old photos. linear: with the old scores z_ik fixed, the new
-class's weight w and bias b are those of a logistic regression of new against old photos with an
-offset, which is convex:
+its mean by the covariance S of the old photos. A mean of M photos is off by chance, which puts all
+photos further from it, by trace(S^-1 C) / M where C is the covariance of the new class. That is
+taken off, as the M photos tell it without bias (after Moran, Murphy 1979, "A Closer Look at Two
+Alternative Methods of Statistical Discrimination", JRSS C 28). linear: with the old scores z_ik
+fixed, the new class's weight w and bias b are those of a logistic regression of new against old
+photos with an offset, which is convex:
 
     u_i = w x_i + b - log sum_k exp z_ik
     loss = sum_i s_i log(1 + exp(-+ u_i)) + penalty / 2 ||w||^2      - for new photos, + for old
@@ -25,6 +28,7 @@ from zoo.metrics import Array
 
 RARE = 3.0  # a class of a third of the mean class's photos counts as much as the mean class
 STEPS = 1000
+LIKE_IT = 200  # old photos that stand for how a single new one is off
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +52,12 @@ def needs_old(layer: Layer) -> bool:
     return type(layer) is Linear
 
 
-def added(layer: Layer, new: Array, old: Old | None = None, how: Fitted | None = None) -> Layer:
-    """Return the head with one class more, of these features, M x D.
+def added(layer: Layer, photos: Array, old: Old | None = None, how: Fitted | None = None) -> Layer:
+    """Return the head with one class more, of the features of its photos, M x views x D.
 
     old: where `needs_old`. how: of a linear head that was solved for; None: of class means.
     """
+    new = photos.reshape(-1, photos.shape[-1])
     if not np.isfinite(new).all():
         raise TrainingError("the features hold values that are not finite", "use --precision fp32")
     if isinstance(layer, Neighbours):
@@ -66,7 +71,7 @@ def added(layer: Layer, new: Array, old: Old | None = None, how: Fitted | None =
     assert isinstance(layer, Linear)
     assert old is not None
     return _behind(
-        layer, *(_mean(layer, new, old) if how is None else _solved(layer, new, old, how))
+        layer, *(_mean(layer, photos, old) if how is None else _solved(layer, new, old, how))
     )
 
 
@@ -76,14 +81,20 @@ def _behind(layer: Linear, weight: Array, bias: float) -> Linear:
     return type(layer)(weights, np.append(layer.bias, np.float32(bias)).astype(np.float32))
 
 
-def _mean(layer: Linear, new: Array, old: Old) -> tuple[Array, float]:
+def _mean(layer: Linear, photos: Array, old: Old) -> tuple[Array, float]:
     """Return the row of a class mean, in the scale of the others."""
+    own = photos.mean(axis=1, dtype=np.float64)
     means = means_of(old.features, old.labels, len(layer.bias))
     spread = spread_of(old.features, old.labels, means)
     again = nearest(means, spread)
     scale = float(np.vdot(layer.weight, again.weight) / np.vdot(again.weight, again.weight))
-    one = nearest(new.mean(axis=0, dtype=np.float64)[None], spread)
-    return one.weight[0] * scale, float(one.bias[0]) * scale
+    one = nearest(own.mean(axis=0)[None], spread)
+    away, count = own - own.mean(axis=0), len(own)
+    if count == 1:  # then as the old photos are about their means
+        some = len(spread.rows) // LIKE_IT + 1
+        away, count = spread.rows[::some], 2
+    by_chance = float(np.vdot(away, spread.divide(away))) / (len(away) * (count - 1))
+    return one.weight[0] * scale, (float(one.bias[0]) + by_chance / 2) * scale
 
 
 def _solved(layer: Linear, new: Array, old: Old, how: Fitted) -> tuple[Array, float]:

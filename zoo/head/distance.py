@@ -23,6 +23,7 @@ from zoo.metrics import Array
 
 DIRECTIONS = 128
 PHOTOS = 1500  # that the covariance is of; for more of them its eigenvectors take minutes
+PER_CLASS = ("means", "scales")
 LEAST = 1e-12  # variance, of features that are all alike
 
 
@@ -31,7 +32,8 @@ class Distance:
     """A distance from the training photos, and that of known photos which it was not made from.
 
     means: K x D. directions: R x D, orthonormal. variances: R along them, rest: 1, in all others.
-    known: distances of the val photos, rising. Floats of 32 bits, but for known.
+    known: distances of the val photos, rising. scales: K, by which distances to each mean are
+    divided; 1 but for classes that were added. Floats of 32 bits, but for known.
     """
 
     means: Array
@@ -39,6 +41,7 @@ class Distance:
     variances: Array
     rest: Array
     known: Array
+    scales: Array
 
     def of(self, features: Array) -> Array:
         """Return the distance of each row of features, N x D.
@@ -51,7 +54,8 @@ class Distance:
             along = rows @ self.directions.T  # N x R
             mixed = rows @ means.T + (along * weights * self.rest) @ inside.T  # N x K
         squares = (rows**2).sum(axis=1) / self.rest + (along**2 * weights).sum(axis=1)
-        nearest = (squares[:, None] - 2 * mixed / self.rest + of_means).min(axis=1)
+        each = (squares[:, None] - 2 * mixed / self.rest + of_means) * self.shrunk
+        nearest = each.min(axis=1)
         return np.asarray(np.sqrt(nearest.clip(0) / features.shape[1]))
 
     @cached_property
@@ -69,6 +73,11 @@ class Distance:
         of_means = (means**2).sum(axis=1) / self.rest + (inside**2 * weights).sum(axis=1)
         return centre, means, inside, weights, of_means
 
+    @property
+    def shrunk(self) -> Array:
+        """Return by what the squared distance to each mean is multiplied, K in double precision."""
+        return np.asarray(1 / self.scales.astype(np.float64) ** 2)
+
     def limit(self, rate: float) -> float:
         """Return the distance that a share `rate` of new photos of the classes exceeds at most.
 
@@ -78,6 +87,33 @@ class Distance:
         place = ceil(round((len(self.known) + 1) * (1 - rate), 9))
         return float(self.known[place - 1]) if place <= len(self.known) else float("inf")
 
+    def with_class(self, features: Array, held_out: Array) -> Distance:
+        """Return it with one class more, of features M x D: its mean joins those of the others.
+
+        held_out: features of the val photos, whose distances may only fall by that. The covariance
+        is of the other classes, and a mean of few photos is off by chance: photos of the new class
+        would seem far. So its distances are divided by how much further its photos are than the
+        known ones, each from the mean of the others.
+        """
+        rows, count = _unit(features), len(features)
+        apart = [
+            self._about(np.delete(rows, at, axis=0).mean(axis=0), 1.0).of(rows[at : at + 1])
+            for at in range(count if count > 1 else 0)
+        ]
+        usual = np.sqrt(np.mean(self.known**2))
+        scale = np.sqrt(np.mean(np.square(apart))) / usual if apart else np.sqrt(2)
+        one = self._about(rows.mean(axis=0), max(1.0, float(scale)))
+        both = {
+            name: np.concatenate([getattr(self, name), getattr(one, name)]) for name in PER_CLASS
+        }
+        made = replace(self, **both)
+        return replace(made, known=np.sort(made.of(held_out)))
+
+    def _about(self, mean: Array, scale: float) -> Distance:
+        """Return the distance from one class alone, of this mean."""
+        means, scales = (np.asarray(part, np.float32) for part in (mean[None], [scale]))
+        return replace(self, means=means, scales=scales)
+
     def arrays(self) -> dict[str, Array]:
         """Return what a file has to hold, by name."""
         return {one.name: getattr(self, one.name) for one in fields(self)}
@@ -85,13 +121,16 @@ class Distance:
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, Array]) -> Distance:
         """Return what `arrays` gave. Raises ValueError where the arrays do not fit each other."""
-        found = cls(*(arrays[one.name] for one in fields(cls)))
+        ones = {"scales": np.ones(len(arrays["means"]), np.float32)}  # a file of an older zoo
+        found = cls(*((ones | dict(arrays))[one.name] for one in fields(cls)))
         dimensions = [array.ndim for array in found.arrays().values()]
-        if dimensions != [2, 2, 1, 1, 1] or found.rest.shape != (1,) or not found.means.size:
+        if dimensions != [2, 2, 1, 1, 1, 1] or found.rest.shape != (1,) or not found.means.size:
             raise ValueError("its arrays have other shapes than a distance")
         shape = (len(found.variances), found.means.shape[1])
         if found.directions.shape != shape or not len(found.known):
             raise ValueError("its arrays do not fit each other")
+        if found.scales.shape != found.means.shape[:1] or not (found.scales > 0).all():
+            raise ValueError("its scales are not above 0, one of each mean")
         if not (found.variances > 0).all() or not (found.rest > 0).all():
             raise ValueError("its variances are not above 0")
         return found
@@ -114,7 +153,8 @@ def fit(features: Array, labels: Array, held_out: Array) -> Distance:
     away = rows[some] - means[np.searchsorted(present, labels[some])]
     parts = _covariance(away, len(some) - len(present))
     directions, variances, rest = (np.asarray(part, np.float32) for part in parts)
-    made = Distance(np.asarray(means, np.float32), directions, variances, rest, held)
+    ones = np.ones(len(means), np.float32)
+    made = Distance(np.asarray(means, np.float32), directions, variances, rest, held, ones)
     return replace(made, known=np.sort(made.of(held_out)))
 
 

@@ -90,9 +90,10 @@ def means_of(features: Array, labels: Array, classes: int) -> Array:
     """Return the mean of each class, K x D float64. Raises TrainingError for what is no number."""
     if not np.isfinite(features).all():
         raise TrainingError("the features hold values that are not finite", "use --precision fp32")
-    sums = np.zeros((classes, features.shape[1]))
-    np.add.at(sums, labels, features)
-    return np.asarray(sums / np.bincount(labels, minlength=classes)[:, None])
+    counts = np.bincount(labels, minlength=classes)
+    order, ends = np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1]
+    sums = [features[own].sum(axis=0, dtype=np.float64) for own in np.split(order, ends)]
+    return np.asarray(np.stack(sums) / counts[:, None])
 
 
 def mahalanobis(features: Array, labels: Array, photos: Photos) -> tuple[Linear, str]:

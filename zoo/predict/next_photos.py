@@ -35,7 +35,7 @@ def opened(name: str, how: Opening) -> Predictor:
     if ours.features:
         return ours
     embedder = open_embedder(name, Wanted(guesses=True), how)  # by torch, whatever the head is
-    return replace(ours, engine=embedder.engine, load=embedder.load, features=embedder.width)
+    return replace(ours, engine=embedder.engine, load=embedder.load, features=True)
 
 
 def picks(rows: Iterable[Prediction], count: int, unknown: Unknown | None) -> list[Pick]:

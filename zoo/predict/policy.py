@@ -19,10 +19,11 @@ from zoo.errors import DataError, RunError, UsageError
 from zoo.head import conformal, distance
 from zoo.head.distance import Distance
 from zoo.metrics import Array
+from zoo.network_ref import distance_of_run
 from zoo.predict.predictor import is_run
 from zoo.predict.rows import Prediction
 from zoo.records import EDITED
-from zoo.run import DISTANCE, Run
+from zoo.run import Run
 from zoo.text import TEXT, percent
 
 RATE = 0.05  # of pictures of known classes that are called unknown
@@ -227,21 +228,7 @@ def unknown(run: Run, rate: float) -> Unknown:
 
     Raises UsageError where the run has none, RunError, DataError for too few val photos.
     """
-    path = run.path(DISTANCE)
-    if "distance_sha256" not in run.record:
-        raise UsageError(
-            f"--unknown: {run.folder} does not know how far photos are from those of its training: "
-            "a run does whose head was solved, on features that are kept",
-            AGAIN + " with --freeze and no flag of training in steps",
-        )
-    digest = weights.hash_of(path)
-    if digest != run.record["distance_sha256"]:
-        raise RunError(f"{path} is not the file that the run has saved", EDITED)
-    names = ("means", "directions", "variances", "rest", "known")
-    try:
-        found = Distance.of_arrays(weights.read_arrays(path, names))
-    except ValueError as error:
-        raise RunError(f"{path}: {error}", EDITED) from None
+    found = distance_of_run(run)
     limit = found.limit(rate)
     if not isfinite(limit):
         count = len(found.known)

@@ -35,7 +35,7 @@ class Opening:
     weights, seed: of a model's name. precision: None is that of a run's training, else fp32.
     trusts: a network that was changed after its run was finished is used all the same. views: of
     each picture, whose probabilities' mean is taken. features: what the head sees is given, too, by
-    a run of a frozen part and a linear head; see `zoo.predict.features` for others.
+    a run of a frozen part and a head behind it; see `zoo.predict.embed` for others.
     """
 
     weights: str | None = None
@@ -65,7 +65,7 @@ def open_predictor(
     if name.lower().endswith(".onnx"):
         return _exported(name, how)
     from zoo.engine.open import open_engine
-    from zoo.network_ref import classifier_of_name, classifier_of_run
+    from zoo.network_ref import classifier_of_name, classifier_of_run, featured
 
     run = _run(name, how, labels=True)
     place = _place(how, run)
@@ -79,10 +79,8 @@ def open_predictor(
     must_normalise(preprocess, name)
     if photos and not ref.photos:
         ref = replace(ref, photos=tuple(Path(item.file) for item in photos))
-    width = 0
-    if how.features and ref.head is not None:
-        width = ref.head.columns
-        ref = replace(ref, features=True)
+    if run and how.features and _told_by_features(run):
+        ref = featured(ref, run)
     # Whatever cannot be written, torch needs none of it.
     ready = open_engine(ref, kind, place, forgiven=(ConversionError, WriteError))
     engine = f"torch: {ready.note}" if ready.note else why
@@ -97,7 +95,7 @@ def open_predictor(
         about += f"; the mean over {how.views} views"
     ours = ready.engine, asked.classes, load, True, about, asked.threshold
     view = partial(numbered_view, preprocess=preprocess, flip=flip)
-    return Predictor(*ours, how.views, view, width, preprocess)
+    return Predictor(*ours, how.views, view, ref.features, preprocess)
 
 
 def open_network(
@@ -145,6 +143,11 @@ def _described(place: Device, run: Run | None) -> str:
     if run and own and (agreement := run.record.get("agreement_with_fp32")):
         about += f"; the run agrees with fp32 on {100 * agreement:.1f} % of its val photos"
     return about
+
+
+def _told_by_features(run: Run) -> bool:
+    """Return whether a run's frozen part and its head are apart: what the head takes is at hand."""
+    return "linear_head" in run.record or "distance_sha256" in run.record
 
 
 def must_normalise(preprocess: Preprocess, name: str) -> None:
@@ -219,7 +222,7 @@ def _exported(name: str, how: Opening) -> Predictor:
         logits,
         about,
         model.threshold,
-        features=int(away),
+        features=away,
         preprocess=preprocess,
         prepare=prepare,
     )

@@ -60,8 +60,8 @@ class Predictor:
 
     load: a file to the engine's uint8 (or float) array. logits: whether softmax is still to come,
     or the sigmoid. threshold: of a multi-label network, whose classes are told one by one. views:
-    how many each picture is asked by, view: one of them by its number. features: how many numbers
-    the engine gives of a picture before its class scores. preprocess, prepare: `load` in its two
+    how many each picture is asked by, view: one of them by its number. features: whether the engine
+    gives other numbers of a picture before its class scores. preprocess, prepare: `load` in its two
     halves, from a file to uint8 S S C and from there to the engine's array.
     """
 
@@ -73,7 +73,7 @@ class Predictor:
     threshold: float | None = None
     views: int = 1
     view: Callable[[str, int], Array] | None = None
-    features: int = 0
+    features: bool = False
     preprocess: Preprocess = field(default_factory=Preprocess)
     prepare: Callable[[Array], Array] = _as_they_are
 
@@ -126,7 +126,8 @@ class Predictor:
         """Return the features that the engine gives of a picture, if any, and its class scores."""
         if not self.features or isinstance(result, ImageError):
             return None, result
-        return result[: self.features], result[self.features :]
+        scores = len(self.classes)
+        return result[:-scores], result[-scores:]
 
     def probabilities(self, result: Array | ImageError) -> Array | ImageError:
         """Return the K probabilities of a picture, or why there are none. Raises InputError."""
