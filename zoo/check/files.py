@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zoo.catalog import Preprocess
+from zoo.catalog.spec import pixels
 from zoo.check.look import SIDE, Looked, Photo
 from zoo.check.records import Example, Finding, Severity
 from zoo.data import ignored
@@ -83,16 +84,16 @@ def _passed_over(skipped: Sequence[tuple[str, str]]) -> Finding | None:
 
 
 def _tiny(photos: Sequence[Photo], preprocess: Preprocess) -> Finding | None:
-    least = round(SMALL * preprocess.size)
+    least = round(SMALL * min(preprocess.height, preprocess.width))
     small = [photo for photo in photos if min(photo.width, photo.height) < least]
     if not small:
         return None
     if len(small) == len(photos):
         what = f"all photos are smaller than {least} pixels, the network's input is"
         advice = "a smaller --size, or a network made for small pictures, may do as well"
-        return Finding("tiny", "note", f"{what} {preprocess.size}", advice)
+        return Finding("tiny", "note", f"{what} {pixels(preprocess.size)}", advice)
     what = count(len(small), "photo is", "photos are") + f" smaller than {least} pixels"
-    advice = f"replace them: the network's input is {preprocess.size} pixels"
+    advice = f"replace them: the network's input is {pixels(preprocess.size)} pixels"
     return Finding("tiny", "warning", what, advice, _sized(small), pictures=True)
 
 

@@ -9,6 +9,7 @@ coarse ones are there from the beginning and the fine ones come later.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi
 from typing import TYPE_CHECKING
@@ -52,24 +53,22 @@ def dream(
     from torch.nn import functional
 
     first, _ = cut.halves(net.chain.eval(), stage)
-    side, device = net.preprocess.size, device_of(net.chain)
+    about, device = net.preprocess, device_of(net.chain)
     random = torch.Generator().manual_seed(seed)
     octaves = [
-        (0.3 * torch.randn(1, net.preprocess.channels, length, length, generator=random))
-        .to(device)
-        .requires_grad_()
-        for length in _lengths(side)
+        (0.3 * torch.randn(1, about.channels, *sides, generator=random)).to(device).requires_grad_()
+        for sides in _octaves(about.height, about.width)
     ]
     climber = torch.optim.Adam(octaves, lr=RATE)
     goal = _Goal(net, first, unit)
     with torch.no_grad():
-        before = float(goal(torch.full_like(_seen(octaves, side), 0.5)))
+        before = float(goal(torch.full_like(_seen(octaves), 0.5)))
     with torch.enable_grad():
         for step in range(STEPS):
             there = 1 + min(len(octaves) - 1, int(2 * len(octaves) * step / STEPS))
-            picture = _seen(octaves[:there], side)
+            picture = _seen(octaves[:there], about.shape[1:])
             moved = functional.grid_sample(
-                picture, _jitter(random, side).to(device), padding_mode="reflection",
+                picture, _jitter(random, about.shape[1:]).to(device), padding_mode="reflection",
                 align_corners=False,
             )  # fmt: skip
             answer = goal(moved)
@@ -81,7 +80,7 @@ def dream(
             if progress:
                 progress(step + 1, STEPS)
     with torch.no_grad():
-        picture = _seen(octaves, side)
+        picture = _seen(octaves)
         after = float(goal(picture))
         values = (255 * picture[0]).round().permute(1, 2, 0).cpu().numpy()
     return Dream(np.asarray(values, np.uint8), before, after)
@@ -94,14 +93,14 @@ class _Goal:
         import torch
 
         about = net.preprocess
-        self.first, self.unit, self.side = first, unit, about.size
+        self.first, self.unit, self.about = first, unit, about
         shape, device = (1, -1, 1, 1), device_of(net.chain)
         self.mean = torch.tensor(about.mean, device=device).view(shape)
         self.std = torch.tensor(about.std, device=device).view(shape)
 
     def __call__(self, picture: Tensor) -> Tensor:
         values: Tensor = self.first((picture - self.mean) / self.std)
-        grid = grid_of(tuple(values.shape[1:]), self.side)
+        grid = grid_of(tuple(values.shape[1:]), self.about)
         if grid:
             values = grid.maps(values)
         elif values.dim() == 3:  # tokens that are no places
@@ -109,20 +108,20 @@ class _Goal:
         return values[0, self.unit].mean()
 
 
-def _lengths(side: int) -> list[int]:
-    """Return the sides of the octaves, the coarsest first."""
-    lengths = [side]
-    while lengths[0] // 2 >= COARSEST:
-        lengths.insert(0, lengths[0] // 2)
-    return lengths
+def _octaves(height: int, width: int) -> list[tuple[int, int]]:
+    """Return height and width of the octaves, the coarsest first."""
+    sides = [(height, width)]
+    while min(sides[0]) // 2 >= COARSEST:
+        sides.insert(0, (sides[0][0] // 2, sides[0][1] // 2))
+    return sides
 
 
-def _seen(octaves: list[Tensor], side: int) -> Tensor:
-    """Return the sum of octaves as a picture with values in 0..1."""
+def _seen(octaves: list[Tensor], size: Sequence[int] | None = None) -> Tensor:
+    """Return the sum of octaves as a picture with values in 0..1; size: the last one's."""
     import torch
     from torch.nn import functional
 
-    size = (side, side)
+    size = tuple(size or octaves[-1].shape[2:])
     total = torch.stack([
         functional.interpolate(one, size, mode="bicubic", align_corners=False) for one in octaves
     ]).sum(0)  # fmt: skip
@@ -139,14 +138,14 @@ def _variation(picture: Tensor) -> Tensor:
     return across + (picture[..., 1:, :] - picture[..., :-1, :]).square().mean()
 
 
-def _jitter(random: object, side: int) -> Tensor:
+def _jitter(random: object, size: Sequence[int]) -> Tensor:
     """Return where each pixel is taken from: a little shifted, turned and zoomed."""
     import torch
     from torch.nn import functional
 
     assert isinstance(random, torch.Generator)
     x, y, turn, zoom = (2 * torch.rand(4, generator=random) - 1).tolist()
-    angle, size = torch.tensor(turn * TURN * pi / 180), 1 + zoom * ZOOM
-    cos, sin = size * float(angle.cos()), size * float(angle.sin())
+    angle, larger = torch.tensor(turn * TURN * pi / 180), 1 + zoom * ZOOM
+    cos, sin = larger * float(angle.cos()), larger * float(angle.sin())
     matrix = torch.tensor([[[cos, -sin, 2 * SHIFT * x], [sin, cos, 2 * SHIFT * y]]])
-    return functional.affine_grid(matrix, [1, 1, side, side], align_corners=False)
+    return functional.affine_grid(matrix, [1, 1, *size], align_corners=False)

@@ -32,15 +32,15 @@ def kernels(net: Network) -> Kernels:
     """
     from torch import nn
 
-    side, channels = net.preprocess.size, net.preprocess.channels
+    channels, height, width = net.preprocess.shape
     for name, part in net.chain.named_modules():
         if not any(True for _ in part.parameters(recurse=False)):
             continue
         if isinstance(part, nn.Conv2d) and part.in_channels == channels:
             weights = part.weight.detach().cpu().numpy().transpose(0, 2, 3, 1)  # N h w C
-        elif isinstance(part, nn.Linear) and part.in_features == channels * side * side:
+        elif isinstance(part, nn.Linear) and part.in_features == channels * height * width:
             rows = part.weight.detach().cpu().numpy()
-            weights = rows.reshape(-1, channels, side, side).transpose(0, 2, 3, 1)
+            weights = rows.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
         else:
             kind = type(part).__name__
             break
@@ -101,5 +101,5 @@ def unit_of(net: Network, words: str) -> tuple[str, int | None]:
 
 def units_of(net: Network, shape: tuple[int, ...]) -> int:
     """Return how many units a stage has whose output has this shape: channels, or numbers."""
-    grid = grid_of(shape, net.preprocess.size)
+    grid = grid_of(shape, net.preprocess)
     return grid.channels if grid else shape[0] if len(shape) == 3 else shape[-1]

@@ -48,8 +48,8 @@ def matches(
     unit: None is the `count` units whose answers differ most between photos. photos: files with
     what the network sees of them, read once; memory is constant. Raises UnknownStage.
     """
-    found, size = field_of(net, stage), net.preprocess.size
-    side = _patch(max(found.size), size)
+    found, about = field_of(net, stage), net.preprocess
+    side = _patch(max(found.size), min(about.height, about.width))
     best: dict[int, list[Match]] = {}
     tops: list[Values] = []
     for some in batched(photos, BATCH):
@@ -64,8 +64,8 @@ def matches(
             ):
                 row, column = divmod(int(place), found.columns)
                 left, upper = (
-                    _start(column, found.columns, side, size),
-                    _start(row, found.rows, side, size),
+                    _start(column, found.columns, side, about.width),
+                    _start(row, found.rows, side, about.height),
                 )
                 kept.append(Match(float(answer), file, left, upper))
             kept.sort(key=lambda match: -match.answer)

@@ -8,8 +8,10 @@ windowed transformer, or the patch tokens of a ViT behind its class and register
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 from typing import TYPE_CHECKING
 
+from zoo.catalog import Preprocess
 from zoo.errors import UnknownStage
 from zoo.models import cut
 from zoo.network import Network
@@ -55,21 +57,30 @@ class Tapped:
     grid: Grid
 
 
-def grid_of(shape: tuple[int, ...], side: int) -> Grid | None:
+def grid_of(shape: tuple[int, ...], about: Preprocess) -> Grid | None:
     """Return the places of an output of this shape (without N); None where it has none.
 
-    side: of the picture in pixels. Tokens are places where they divide it into squares.
+    about: of the picture. Tokens are places where they divide it into squares.
     """
-    if len(shape) == 3 and shape[1] == shape[2] > 1:
+    if len(shape) == 3 and _alike(shape[1], shape[2], about):
         return Grid(shape[1], shape[2], shape[0], "CHW")
-    if len(shape) == 3 and shape[0] == shape[1] > 1:
+    if len(shape) == 3 and _alike(shape[0], shape[1], about):
         return Grid(shape[0], shape[1], shape[2], "HWC")
     if len(shape) == 2:
-        for across in range(int(shape[0] ** 0.5), 1, -1):
-            extra = shape[0] - across * across
-            if side % across == 0 and extra <= MOST_EXTRA:
-                return Grid(across, across, shape[1], "tokens", extra)
+        both = gcd(about.height, about.width)
+        for patch in (side for side in range(1, both) if both % side == 0):
+            down, across = about.height // patch, about.width // patch
+            if 0 <= (extra := shape[0] - down * across) <= MOST_EXTRA:
+                return Grid(down, across, shape[1], "tokens", extra)
     return None
+
+
+def _alike(height: int, width: int, about: Preprocess) -> bool:
+    """Return whether a map has the form of the picture, to a place where that is no square."""
+    if min(height, width) < 2:
+        return False
+    off = abs(width - height * about.width / about.height)
+    return off == 0 or (about.height != about.width and off <= 1)
 
 
 def tap(net: Network, stage: str | None = None) -> Tapped:
@@ -83,7 +94,7 @@ def tap(net: Network, stage: str | None = None) -> Tapped:
     shapes = stage_shapes(net)
     head = net.spec.head.split(".")[0]
     for place, shape in reversed(shapes):
-        grid = grid_of(shape, net.preprocess.size) if place.split(".")[0] != head else None
+        grid = grid_of(shape, net.preprocess) if place.split(".")[0] != head else None
         if grid and not _recurrent(chain):
             found = Tapped(place, *cut.halves(chain, place), grid)
             if grid.form != "tokens" or _reaches_the_classes(net, found):
@@ -132,7 +143,7 @@ def _tapped(net: Network, stage: str) -> Tapped:
     """Return the chain in two after the stage that was asked for. Raises UnknownStage."""
     first, rest = cut.halves(net.chain, stage)
     shape = shape_after(net, stage)
-    grid = None if _recurrent(first) else grid_of(shape, net.preprocess.size)
+    grid = None if _recurrent(first) else grid_of(shape, net.preprocess)
     if grid is None:
         try:
             hint = f"the last stage whose output has some: {tap(net).stage}"
@@ -169,8 +180,7 @@ def _noise(net: Network) -> Tensor:
     """Return one picture of noise, always the same."""
     import torch
 
-    side, channels = net.preprocess.size, net.preprocess.channels
-    noise = torch.randn(1, channels, side, side, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, *net.preprocess.shape, generator=torch.Generator().manual_seed(0))
     return noise.to(device_of(net.chain))
 
 

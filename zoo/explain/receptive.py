@@ -48,11 +48,11 @@ def field_of(net: Network, stage: str) -> Field:
     import torch
 
     tapped = tap(net, stage)
-    side, channels = net.preprocess.size, net.preprocess.channels
+    about = net.preprocess
     random, row, column = np.random.default_rng(0), tapped.grid.height // 2, tapped.grid.width // 2
-    total = np.zeros((side, side))
+    total = np.zeros((about.height, about.width))
     for _ in range(PICTURES):
-        noise = random.standard_normal((1, channels, side, side)).astype(np.float32)
+        noise = random.standard_normal((1, *about.shape)).astype(np.float32)
         picture = torch.from_numpy(noise).to(device_of(net.chain)).requires_grad_()
         with torch.enable_grad():
             values = tapped.grid.maps(tapped.first(picture))[0, :, row, column]

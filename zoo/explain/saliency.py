@@ -65,8 +65,8 @@ def gradcam_at(
         scores.append(one.scores)
         chosen += one.classes
     if not maps:
-        side = net.preprocess.size
-        return Saliency(np.zeros((0, side, side), np.float32), (), np.zeros((0, 0), np.float32))
+        nothing = np.zeros((0, *net.preprocess.shape[1:]), np.float32)
+        return Saliency(nothing, (), np.zeros((0, 0), np.float32))
     return Saliency(np.concatenate(maps), tuple(chosen), np.concatenate(scores), tapped.stage)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.catalog.spec import pixels
 from zoo.data.preprocess import normalise
 from zoo.errors import UsageError
 from zoo.network import Network
@@ -139,9 +140,10 @@ def _window(size: int | tuple[int, ...]) -> str:
 
 
 def _must_be_small(net: Network) -> None:
-    side, stages = net.preprocess.size, len(net.chain)
-    if side > MOST_SIDE or stages > MOST_STAGES:
-        what = f"pictures of {side} x {side}" if side > MOST_SIDE else f"{stages} stages"
+    about, stages = net.preprocess, len(net.chain)
+    large = max(about.height, about.width) > MOST_SIDE
+    if large or stages > MOST_STAGES:
+        what = f"pictures of {pixels(about.size)}" if large else f"{stages} stages"
         raise _too_large(net, what)
 
 
