@@ -126,12 +126,15 @@ def test_the_penalties_that_were_tried_are_kept_and_drawn(moving):
 
 def test_a_photo_that_cannot_be_read_has_an_error_in_its_place(here, moving, tmp_path):
     shutil.copytree(moving / "run", tmp_path / "run")
+    Run.open(tmp_path / "run").update(suspicious=3)
     (photo, *_) = Run.open(moving / "run").photos("val")
     content = photo.read_bytes()
     photo.write_bytes(b"no picture")
     assert here("report", tmp_path / "run").code == 0
     photo.write_bytes(content)
-    assert "not a picture in a format that is read" in (tmp_path / "run/report.html").read_text()
+    text = (tmp_path / "run/report.html").read_text()
+    assert "not a picture in a format that is read" in text
+    assert "3 labels of training photos may be wrong" in text
 
 
 def test_where_photos_have_moved_the_page_says_so_and_has_no_pictures(here, moving, tmp_path):

@@ -88,6 +88,14 @@ def advice(run: Run, answers: Sequence[Answer], said: str) -> list[tuple[str, st
     record = run.record
     task = record.get("task", "classify")
     wrong = sum(not answer.right for answer in answers)
+    if doubted := record.get("suspicious"):
+        found.append(
+            (
+                f"{count(doubted, 'label')} of training photos may be wrong: suspicious.csv in "
+                "the run lists them, the likeliest first.",
+                "",
+            )
+        )
     if wrong:
         again = "; features are kept, so that takes seconds" if record.get("linear_head") else ""
         words = "Look at the surest mistakes first: where a label is wrong, mend it and train again"
