@@ -260,15 +260,52 @@ def test_rows_that_say_little_still_have_a_map(method, rows):
 
 
 def test_odd_class_names_and_many_classes_are_drawn(tmp_path):
-    names = ["_hidden", "$x^2", "caf\udce9", "猫", "", *(f"class {k}" for k in range(30))]
+    names = ["_hidden", "$x^2", "caf\udce9", "猫", "", *(f"class {k}" for k in range(114))]
     points = np.random.default_rng(0).normal(size=(len(names), 2))
     made = projection.Projection("tsne", points, ("a", "b"))
     scatter.draw(tmp_path / "a.png", made, names, "a $title_")
-    assert size(tmp_path / "a.png") == (1080, 840)
+    assert size(tmp_path / "a.png") == (1416, 840)  # two further columns of the legend
     groups = scatter.grouped(names)
-    assert groups[0][0] == "14 other classes"
-    assert sorted(row for _, _, rows in groups for row in rows) == list(range(len(names)))
+    assert groups[0].name == "14 other classes"
+    assert sorted(row for group in groups for row in group.rows) == list(range(len(names)))
+    looks = {(group.colour, group.marker) for group in groups[2:]}
+    assert len(looks) == len(groups) - 2 == 104  # but for the others and the unknown
     scatter.draw(tmp_path / "b.png", made, [""] * len(names), "none is known")
+
+
+@pytest.mark.parametrize("colours", ["class", "error"])
+def test_what_a_run_takes_for_another_class_is_on_the_map(here, run, photos, tmp_path, colours):
+    root = tmp_path / "in"
+    shutil.copytree(photos, root)
+    for path in sorted((root / "disc").iterdir())[:4]:  # so many discs are no squares
+        path.rename(root / "square" / f"disc-{path.name}")
+    (root / "cube").mkdir()
+    shutil.copy(photos / "disc/00.png", root / "cube")  # of a class that the run has not
+    answers = csv_rows(here("predict", run, root).out)
+    wrong = sum(row["path"].split("/")[0] not in (row["label"], "cube") for row in answers)
+    assert wrong >= 3
+    words = ["--colours", colours, "-o", tmp_path / "map.csv", "--json"]
+    said = here("embed", run, root, *words)
+    assert said.code == 0, said.err
+    found = json.loads(said.out)
+    assert (found["wrong"], found["judged"]) == (wrong, 36)
+    assert f"{wrong} of 36 are taken for another class" in said.err
+    assert size(tmp_path / "map.csv.pca.png") == (1080, 840)
+
+
+def test_groups_by_error_are_what_is_right_wrong_and_not_known():
+    groups = scatter.by_error([True, None, False, False])
+    assert [group.name for group in groups] == [
+        "class not known: 1", "right: 2", "taken for another: 1"
+    ]  # fmt: skip
+    assert [group.rows for group in groups] == [[1], [2, 3], [0]]
+    assert len({group.marker for group in groups[1:]}) == 2
+
+
+def test_errors_are_of_a_run_that_tells_classes_apart(here, autoencoder, photos, tmp_path):
+    said = here("embed", autoencoder, photos, "--colours", "error", "-o", tmp_path / "a.csv")
+    assert said.code == 2
+    assert "tells none of your classes apart" in said.err
 
 
 @pytest.mark.slow

@@ -118,12 +118,12 @@ def test_losses_of_classes_are_their_formulas(name):
 
 def test_another_loss_takes_steps_and_the_plan_says_why_and_what_a_probability_is(photos):
     made = prepare(settings("lenet", photos, loss="mae", cut="act4"))
-    assert "not the one that it is the optimum of" in line(made, "training")
+    assert "is of cross_entropy, not of mae" in line(made, "training")
     assert "adamw" in line(made, "training")
-    assert "too sure but for its temperature" in line(made, "loss")
+    assert "may be too sure" in line(made, "loss")
     solved = prepare(settings("lenet", photos, loss="cross_entropy", cut="act4"))
     assert "lbfgs" in line(solved, "training")
-    with pytest.raises(UsageError, match=r"--solver lbfgs .* the optimum of: cross_entropy"):
+    with pytest.raises(UsageError, match=r"--solver lbfgs .* is of cross_entropy, not of mse"):
         prepare(settings("lenet", photos, loss="mse", optimizer="lbfgs", cut="act4"))
     with pytest.raises(UsageError, match="--loss with --head prototype would do nothing"):
         prepare(settings("lenet", photos, loss="bce", head="prototype", cut="act4"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -47,6 +48,12 @@ class Flags:
     trust_changed: bool = shared("trust_changed")
     device: str = setting("device")
     map: Literal["pca", "tsne"] = flag("How the map is computed: pca or tsne.", MAP, "pca")
+    colours: Literal["class", "error"] = flag(
+        "What the map shows: class, with a ring around what a run takes for another class, or "
+        "error, what is right and wrong alone.",
+        MAP,
+        "class",
+    )
     picture: str | None = flag(
         "PNG of the map, or none for no map. Default: beside the output, as FILE.pca.png.", MAP
     )
@@ -106,11 +113,16 @@ def _opened(flags: Flags, found: inputs.Inputs, screen: Screen, maps: bool) -> E
 
     first = list(itertools.islice(found.each, 1))
     found.each = itertools.chain(first, found.each)
-    wanted = Wanted(
-        flags.stage, flags.flat, guesses=maps and not any(map(folder_labels.known, first))
-    )
+    known = any(map(folder_labels.known, first))
+    run = os.path.isdir(flags.model)  # of another network the names are its own
+    wanted = Wanted(flags.stage, flags.flat, guesses=maps and (run or not known))
     how = Opening(flags.weights, flags.device, seed=flags.seed, trusts=flags.trust_changed)
     ours = open_embedder(flags.model, wanted, how, screen.bytes)
+    if flags.colours == "error" and (not (run and ours.classes) or ours.several):
+        raise UsageError(
+            f"--colours error with {flags.model}, which tells none of your classes apart",
+            "give the run of a classifier; or leave --colours out, for classes",
+        )
     _describe(ours)
     return ours
 
@@ -144,17 +156,25 @@ def _draw(place: Path, flags: Flags, sample: Sample, ours: Embedder) -> dict[str
         talk(f"t-SNE of {len(rows):,} pictures: about a second for each 100 on one core")
     projected = projection.project(sample.features(), flags.map, flags.seed)
     classes = [row.label or row.guess for row in rows]
+    known = () if ours.several else ours.classes
+    wrong = [row.label != row.guess if row.guess and row.label in known else None
+             for row in rows]  # fmt: skip
     guessed = sum(1 for row in rows if row.guess and not row.label)
     colours = "predicted class" if guessed > len(rows) / 2 else "class"
     some = f"{len(rows):,}" + (f" of {sample.seen:,}" if len(rows) < sample.seen else "")
     title = f"{Path(name).name if Path(name).is_dir() else name}, {ours.stage}"
-    scatter.draw(place, projected, classes, f"{title}: {some} pictures, by {colours}")
+    colours = flags.colours if flags.colours == "error" else colours
+    told = f"{title}: {some} pictures, by {colours}"
+    scatter.draw(place, projected, classes, told, wrong, flags.colours)
     what = "t-SNE" if flags.map == "tsne" else "PCA"
     if projected.explained:
         what += f", {percent(sum(projected.explained))} of the variance"
-    known = f", coloured by {colours}" if any(classes) else ""
-    talk(f"map of {some} pictures in {place} ({what}{known})")
-    return {"picture": str(place), "map": flags.map, "explained": projected.explained}
+    shown = f", coloured by {colours}" if any(classes) else ""
+    bad, judged = wrong.count(True), len(wrong) - wrong.count(None)
+    errors = f"; {bad:,} of {judged:,} are taken for another class" if judged else ""
+    talk(f"map of {some} pictures in {place} ({what}{shown}{errors})")
+    about = {"picture": str(place), "map": flags.map, "explained": projected.explained}
+    return about | ({"wrong": bad, "judged": judged} if judged else {})
 
 
 def _summary(flags: Flags, ours: Embedder, tally: Tally) -> dict[str, object]:

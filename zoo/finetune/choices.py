@@ -226,7 +226,7 @@ def _whats_missing(recipe: Recipe, linear: bool, kept: bool) -> str:
     if not linear:
         return "more than a linear head is trained"
     if kept and recipe.loss not in ("auto", "cross_entropy"):
-        return f"--loss {recipe.loss} is not the one that it is the optimum of: cross_entropy"
+        return f"the optimum that is computed is of cross_entropy, not of {recipe.loss}"
     return "no features are kept" if not kept else "the sampler draws anew in each epoch"
 
 

@@ -80,7 +80,7 @@ _LOSSES = {  # of classes, beside cross-entropy
     "mse": "of the softmax, summed over the classes (the Brier score); the probability that is "
     "written is that softmax, with a temperature",
     "mae": "of the softmax, summed over the classes: it rewards 0 and 1, so the probability that "
-    "is written is too sure but for its temperature",
+    "is written may be too sure where no temperature was fitted",
     "bce": "a yes or no for each class, by its own sigmoid; the probability that is written is "
     "still the softmax of the scores, with a temperature",
 }

@@ -59,6 +59,7 @@ class Embedder:
     width: int
     how: str
     about: str
+    several: bool = False  # labels a picture
 
     def rows(self, inputs: Iterable[Input]) -> Iterator[Embedding]:
         """Yield one Embedding for each input, in order, in constant memory."""
@@ -115,6 +116,7 @@ def open_embedder(
         prod(length for axis, length in enumerate(shape, 1) if axis not in axes),
         how_kept,
         about,
+        net.threshold is not None,
     )
 
 

@@ -39,10 +39,17 @@ def legend(
     names: Sequence[str],
     place: Literal["lower right", "upper left", "center left"],
     beside: tuple[float, float] | None = None,
+    columns: int = 1,
 ) -> None:
-    """Write names as they are: `_` and `$`, which matplotlib takes for its own, included."""
+    """Write names as they are: `_` and `$`, which matplotlib takes for its own, included.
+
+    columns: in small letters where there are several, or more lines than the figure is high.
+    """
     numbers = [str(number) for number in range(len(lines))]
-    drawn = axes.legend(lines, numbers, loc=place, bbox_to_anchor=beside)
+    small = 7 if columns > 1 or len(lines) > 24 else None
+    drawn = axes.legend(
+        lines, numbers, loc=place, bbox_to_anchor=beside, ncols=columns, fontsize=small
+    )
     for text, name in zip(drawn.get_texts(), names, strict=True):
         text.set_parse_math(False)
         text.set_text(name.encode("utf-8", "replace").decode())
