@@ -12,7 +12,7 @@ from kit import csv_rows, loaded, saved, settings, tune, write_photos
 from safetensors.torch import save_file
 from torch import nn
 
-from zoo import models, network
+from zoo import models, network, weights
 from zoo.data.preprocess import normalise
 from zoo.data.views import plain_view
 from zoo.finetune.describe import lines
@@ -241,6 +241,17 @@ def test_a_model_without_classes_is_refused_where_classes_are_wanted(tmp_path, f
         assert "zoo embed" in said.err
     said = here("info", HEADLESS, "--classes")
     assert (said.code, "gives features, not classes" in said.err) == (2, True)
+
+
+def test_a_run_of_a_network_with_two_heads_is_read_again(tmp_path):
+    """Its new head has the name of one of those that published files hold."""
+    row = models.resolve("timm/efficientformerv2_s0")
+    assert "head.weight" in row.ignore
+    chain, spec = network.with_head(models.build(row), row, 3, "linear")
+    save_file(chain.state_dict(), tmp_path / "model.safetensors")
+    again, _ = network.with_head(models.build(row), row, 3, "linear")
+    weights.load(again, spec, tmp_path / "model.safetensors")
+    assert torch.equal(again.head.weight, chain.head.weight)
 
 
 def test_models_without_classes_are_shown(here):

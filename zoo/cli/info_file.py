@@ -214,7 +214,8 @@ def list_outputs(columns: Mapping[str, Sequence[str]], as_json: bool) -> None:
 
 def describe_input(preprocess: Preprocess) -> str:
     kind = "grey" if preprocess.channels == 1 else "RGB"
-    how = f"centre {preprocess.crop:.3g} of the shorter side" if preprocess.fit == "crop" else ""
+    how = f"centre {preprocess.crop:.3g}" if preprocess.fit == "crop" else ""
+    how += " of the shorter side" if how and preprocess.height == preprocess.width else ""
     mean = ", ".join(f"{value:.3g}" for value in preprocess.mean)
     std = ", ".join(f"{value:.3g}" for value in preprocess.std)
     side = f"{pixels(preprocess.size)} {kind}"

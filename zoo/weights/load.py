@@ -81,11 +81,16 @@ def _in_head(name: str, spec: ModelSpec) -> bool:
 
 
 def _as_in_chain(found: Tensors, spec: ModelSpec, own: Tensors) -> Tensors:
-    """Leave out what this chain has no place for, and call the rest as the chain does."""
-    found = {name: t for name, t in found.items() if not name.startswith(spec.ignore)}
+    """Leave out what this chain has no place for, and call the rest as the chain does.
+
+    Of a network with two heads, as published, both are left out; a run has one in their place, and
+    it may have the name of one of them.
+    """
+    ours = own.keys() if own.keys() <= found.keys() else ()
+    found = {n: t for n, t in found.items() if n in ours or not n.startswith(spec.ignore)}
     if spec.published:
-        ours = {published_name(name, spec.published): name for name in own}
-        renamed = {ours.get(name, name): tensor for name, tensor in found.items()}
+        named = {published_name(name, spec.published): name for name in own}
+        renamed = {named.get(name, name): tensor for name, tensor in found.items()}
         # Our own run files have the chain's names already. Counted, because a library's model
         # may well have a part that is called `backbone` or `head`.
         if len(renamed.keys() & own.keys()) > len(found.keys() & own.keys()):
