@@ -130,19 +130,6 @@ def test_a_solved_row_is_the_optimum_with_the_others_fixed() -> None:
     assert np.allclose(2 * halved.arrays["weight"][2], found.arrays["weight"][2], atol=1e-3)
 
 
-def test_neighbours_differ_only_where_training_photos_do() -> None:
-    """With fewer photos than features; two photos that are the same add no direction."""
-    features, labels, photos = rows(40, 200)
-    features[-1] = features[-4]
-    found = head("knn:5", features, labels, photos)
-    assert isinstance(found, layers.Neighbours)
-    _, lengths, directions = np.linalg.svd(features - features.mean(axis=0))
-    assert (lengths > 1e-3 * lengths[0]).sum() == 38
-    assert np.allclose(found.weight @ directions[38:].T, 0, atol=1e-4)
-    assert np.linalg.norm(found.weight @ directions[:38].T, axis=0).min() > 0.1
-    assert found.scores(features).argmax(axis=1).tolist() == labels.tolist()
-
-
 def test_neighbours_are_as_many_as_there_are_and_no_more_than_a_gigabyte() -> None:
     with pytest.raises(UsageError, match="knn:11 with 10 views"):
         neighbours.must_fit(10, 8, 11)

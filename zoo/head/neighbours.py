@@ -2,10 +2,7 @@
 
 Whitened: features less their mean, by the inverse of a Cholesky factor of the covariance within
 classes, shrunk as in `prototype`. Cosines of plain features were 5 to 16 points behind the solved
-head on ten classes of clothes, these are beside it (`python -m benchmarks.head_kinds`). Directions
-in which no two training photos differ, where photos are fewer than features, count nothing: all
-that they hold of a new photo is noise, by which it is near to the photos of a class that is added.
-(With 11 hats added to ants and bees 9 of 153 insects were taken for hats, in the place of 17.)
+head on ten classes of clothes, these are beside it (`python -m benchmarks.head_kinds`).
 
 Votes weighted by a softmax over cosines are those of Wu et al. 2018 ("Unsupervised Feature
 Learning via Non-Parametric Instance Discrimination", section 3.4), whose temperature is 0.07; here
@@ -23,13 +20,12 @@ from zoo.errors import UsageError
 from zoo.head import temperature
 from zoo.head.folds import Photos
 from zoo.head.layers import Neighbours
-from zoo.head.prototype import Spread, means_of, spread_of
+from zoo.head.prototype import means_of, spread_of
 from zoo.metrics import Array
 
 TEMPERATURES = (0.01, 0.02, 0.04, 0.07, 0.14, 0.3)
 USUAL = 0.07
 SAMPLED = 2000  # rows that are left out in turn, evenly of all
-SEEN = 1e-9  # of the largest variance: a direction with less has none
 LARGEST = 1_000_000_000  # bytes of a head
 
 
@@ -62,37 +58,22 @@ def neighbours(
 
     Views of one photo are left out together.
     """
+    from scipy.linalg import cholesky, get_lapack_funcs
+
     must_fit(len(features), features.shape[1], nearest)
     classes = int(labels.max()) + 1
     centre = features.mean(axis=0, dtype=np.float64)
     spread = spread_of(features, labels, means_of(features, labels, classes))
-    weight = _whitening(features, centre, spread)
+    factor = cholesky(spread.covariance(), lower=True)
+    (inverted,) = get_lapack_funcs(("trtri",), (factor,))
+    weight, _ = inverted(factor, lower=1)
+    weight = (weight * np.sqrt(spread.size)).astype(np.float32)  # lengths as they were
     bias = -(weight @ centre).astype(np.float32)
     numbers = labels.astype(np.int64)
     head = Neighbours(weight, bias, np.empty((0, 0)), numbers, classes, nearest, USUAL)
     head = replace(head, rows=head.whitened(features).astype(np.float32))
     found, why = _warmed(head, photos)
     return found, f"{why}; covariance shrunk by {spread.share:.2f} (Ledoit-Wolf)"
-
-
-def _whitening(features: Array, centre: Array, spread: Spread) -> Array:
-    """Return what makes the covariance within classes the identity, D x D float32."""
-    from scipy.linalg import cholesky, get_lapack_funcs
-
-    count, columns = features.shape
-    if count < columns:
-        away = features - centre
-        squares, vectors = np.linalg.eigh(away @ away.T)
-        seen = squares > SEEN * squares[-1]
-        basis = away.T @ (vectors[:, seen] / np.sqrt(squares[seen]))  # D x R, orthonormal
-        spread = replace(spread, rows=spread.rows @ basis)
-    factor = cholesky(spread.covariance(), lower=True)
-    (inverted,) = get_lapack_funcs(("trtri",), (factor,))
-    whitens, _ = inverted(factor, lower=1)
-    whitens = whitens * np.sqrt(spread.size)  # lengths as they were
-    if count < columns:
-        whitens = np.pad(whitens @ basis.T, ((0, columns - len(whitens)), (0, 0)))
-    return np.asarray(whitens, np.float32)
 
 
 def _warmed(head: Neighbours, photos: Photos) -> tuple[Neighbours, str]:
