@@ -50,6 +50,8 @@ def draw(along: Values, losses: Values) -> Image.Image:
     right.plot_surface(*np.meshgrid(along, along), heights, cmap="viridis",
                        rcount=len(along), ccount=len(along), linewidth=0)  # fmt: skip
     right.zaxis.set_major_formatter(ticker.FuncFormatter(lambda height, _: f"{10**height:.2g}"))
+    right.set_xticks([-1, 0, 1])
+    right.set_yticks([-1, 0, 1])
     right.set_xlabel("first direction")
     right.set_ylabel("second direction")
     right.set_title("loss, logarithmic", fontsize=10)
