@@ -28,7 +28,7 @@ AT_ONCE = 1 << 21  # weights of the folds that are solved as one problem
 ENOUGH = 1e-3  # nats: a loss that falls by less is at its least
 FEW, MANY = 2000, 5000  # rows: from here on what is tried is coarser, and in fewer folds
 FOLDS_OF_MANY = 3  # to choose a penalty by: so many photos held out say as much in three
-SAMPLE = 10_000  # rows that a penalty is chosen by, where there are more
+SAMPLE, USUAL, EACH = 10_000, 6000, 10  # rows to choose by at most, of few classes, of each class
 ANSWERS = 1 << 24  # probabilities of the rows beside the sample that are told
 AT_A_TIME = 4096  # of these rows
 
@@ -142,7 +142,8 @@ class _Folds:
         """Return the folds; None where no class has two photos."""
         targets = problem.targets
         photos = Photos.of(targets.groups, targets.labels)
-        some = photos.some(inside, search.seed, SAMPLE)
+        most = min(SAMPLE, max(USUAL, EACH * targets.classes))
+        some = photos.some(inside, search.seed, most)
         count = min(search.folds, FOLDS_OF_MANY) if some.sum() > MANY else search.folds
         held = photos.held_out(some, search.seed, count)
         if not len(held):
