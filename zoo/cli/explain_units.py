@@ -72,7 +72,7 @@ def _receptive(asked: Asked) -> Iterator[Card]:
             yield error_card(item, errors[item.file])
             continue
         panels = filters.field(views[item.file], field.box, field.strength)
-        yield photo_card(item, title, panels, record)
+        yield photo_card(item, stage, panels, record)
 
 
 def _match(asked: Asked) -> Iterator[Card]:
