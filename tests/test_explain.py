@@ -12,8 +12,10 @@ from kit import Here, names
 from PIL import Image
 
 from zoo import network
+from zoo.catalog import Preprocess
+from zoo.catalog.spec import Size
 from zoo.errors import UnknownStage, UsageError
-from zoo.explain import filters, occlusion, places, saliency
+from zoo.explain import dream, filters, matches, occlusion, places, receptive, saliency
 
 SEED = np.random.default_rng(0)
 
@@ -36,10 +38,26 @@ def test_gradcam_of_a_mean_and_a_linear_layer_is_the_class_activation_map() -> N
     with torch.inference_mode():
         maps = tapped.first(torch.from_numpy(pictures))
         rows = net.chain.get_submodule("fc").weight[[3, 1]]
-        cam = torch.einsum("nchw,nc->nhw", maps, rows).relu()[:, None]
-        cam = torch.nn.functional.interpolate(cam, (224, 224), mode="bilinear")[:, 0]
+        cam = torch.einsum("nchw,nc->nhw", maps, rows).relu()
     cam = cam / cam.amax((1, 2), keepdim=True)
-    np.testing.assert_allclose(found.maps, cam.numpy(), atol=1e-4)
+    # The unit in row i looks at the rows about 32 i: every kernel is padded on both sides.
+    assert (tapped.down, tapped.across) == ((32, 0), (32, 0))
+    np.testing.assert_allclose(found.maps[:, ::32, ::32], cam.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "axis"),
+    [
+        ("lenet", "pool1", (2, 2.5)),
+        ("alexnet", "features", (32, 31)),
+        ("googlenet-2014", "maxpool1", (4, 2)),
+    ],
+)
+def test_the_middle_of_a_place_follows_kernels_strides_and_padding(
+    name: str, stage: str, axis: tuple[float, float]
+) -> None:
+    tapped = places.tap(network.untrained(name, 3), stage)
+    assert (tapped.down, tapped.across) == (axis, axis)
 
 
 def test_maps_lie_between_0_and_1_and_the_answered_class_is_taken() -> None:
@@ -60,7 +78,7 @@ def test_a_gradient_leaves_the_network_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "side", "said"),
+    ("shape", "size", "said"),
     [
         ((512, 7, 7), 224, places.Grid(7, 7, 512, "CHW")),
         ((7, 7, 768), 224, places.Grid(7, 7, 768, "HWC")),
@@ -69,12 +87,14 @@ def test_a_gradient_leaves_the_network_as_it_was() -> None:
         ((1374, 384), 518, places.Grid(37, 37, 384, "tokens", 5)),
         ((512, 1, 1), 224, None),
         ((1000,), 224, None),
+        ((32, 6, 10), (96, 160), places.Grid(6, 10, 32, "CHW")),
+        ((61, 192), (96, 160), places.Grid(6, 10, 192, "tokens", 1)),
     ],
 )
 def test_places_of_convolutions_windows_and_tokens(
-    shape: tuple[int, ...], side: int, said: places.Grid | None
+    shape: tuple[int, ...], size: Size, said: places.Grid | None
 ) -> None:
-    assert places.grid_of(shape, side) == said
+    assert places.grid_of(shape, Preprocess(size=size)) == said
 
 
 def test_a_vit_is_tapped_where_its_patches_still_reach_the_class_token() -> None:
@@ -145,6 +165,62 @@ def test_a_unit_that_is_not_there_is_told_with_those_that_are(words: str, said: 
     with pytest.raises(UsageError) as caught:
         filters.unit_of(net, words)
     assert said in f"{caught.value.what} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("stage", ["conv1", "pool1", "conv2", "pool2"])
+def test_a_field_is_as_large_as_kernels_and_strides_make_it(stage: str) -> None:
+    """r + (k - 1) j and j s for each layer (Araujo et al. 2019, Distill)."""
+    net = network.untrained("lenet")
+    size, jump = 1, 1
+    for name, part in net.chain.named_children():
+        if isinstance(part, torch.nn.Conv2d | torch.nn.AvgPool2d | torch.nn.MaxPool2d):
+            kernel, stride = (
+                one[0] if isinstance(one, tuple) else one for one in (part.kernel_size, part.stride)
+            )
+            size, jump = size + (kernel - 1) * jump, jump * stride
+        if name == stage:
+            break
+    found = receptive.field_of(net, stage)
+    assert found.size == (size, size)
+    assert found.whole == (size == 32)
+    left, upper, right, lower = found.box
+    inside = found.strength[upper:lower, left:right]
+    assert inside.sum() == pytest.approx(found.strength.sum())
+
+
+def test_the_patch_that_excites_a_unit_is_where_its_pattern_is() -> None:
+    """A kernel of one bright column finds the only photo with a line, and the line in it."""
+    net = network.untrained("lenet")
+    layer = net.chain.get_submodule("conv1")
+    assert isinstance(layer, torch.nn.Conv2d)
+    with torch.no_grad():
+        layer.weight[2] = -1
+        layer.weight[2, :, :, 2] = 4
+        layer.bias[2] = 0  # type: ignore[index]
+    pixels = np.full((3, 32, 32, 1), 90, np.uint8)
+    pixels[1, 4:12, 20] = 255
+    photos = [(f"photo {number}", one) for number, one in enumerate(pixels)]
+    found = matches.matches(net, "conv1", 2, photos, 2)
+    best = found.best[2][0]
+    assert best.file == "photo 1"
+    assert best.left <= 20 < best.left + found.side
+    assert best.upper <= 8 < best.upper + found.side
+    assert len(found.best[2]) == 2
+    assert len(matches.matches(net, "conv1", None, photos, 3).best) == 3
+
+
+def test_a_dream_excites_its_unit_more_than_grey_and_is_the_same_for_its_seed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dream, "STEPS", 12)
+    net = network.untrained("lenet")
+    before = {name: one.clone() for name, one in net.chain.state_dict().items()}
+    first, again, other = (dream.dream(net, "conv2", 3, seed) for seed in (0, 0, 1))
+    assert first.after > first.before
+    assert (first.pixels == again.pixels).all()
+    assert (first.pixels != other.pixels).any()
+    assert first.pixels.shape == (32, 32, 1)
+    assert all(torch.equal(before[name], one) for name, one in net.chain.state_dict().items())
 
 
 # The command.
@@ -239,6 +315,32 @@ def test_maps_and_filters_are_drawn(here: Here, run: Path, photos: Path, tmp_pat
     highest = [one["highest"] for one in row["units"]]
     assert len(highest) == 4
     assert highest == sorted(highest, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "written"),
+    [
+        (["--receptive", "conv2"], {"sheet.png"}),
+        (["--match", "conv1:2", "--count", "3"], {"conv1-2.png"}),
+        (["--match", "conv1", "--count", "2"], {"sheet.png"}),
+        (["--dream", "fc2:disc"], {"fc2-0.png"}),
+    ],
+)
+def test_parts_are_drawn_and_told_in_numbers(
+    here: Here, run: Path, photos: Path, tmp_path: Path, words: list[str], written: set[str]
+) -> None:
+    images = [] if "--dream" in words else [photos / "disc"]
+    answer = here("explain", run, *images, *words, "-o", tmp_path / "o", "--json")
+    assert answer.code == 0, answer.err
+    assert written <= set(names(tmp_path / "o"))
+    assert all(row["status"] == "ok" for row in json.loads(answer.out)["pictures"])
+
+
+def test_a_unit_that_is_missing_or_not_there_ends_with_2(here: Here, run: Path) -> None:
+    for words, said in (("conv1", "of which unit"), ("conv1:6", "conv1:5"), ("fc9:0", "fc2")):
+        answer = here("explain", run, "--dream", words)
+        assert answer.code == 2
+        assert said in answer.err
 
 
 def test_nothing_is_written_beside_the_photos(here: Here, run: Path, tmp_path: Path) -> None:

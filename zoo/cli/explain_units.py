@@ -62,8 +62,8 @@ def _receptive(asked: Asked) -> Iterator[Card]:
     net, stage = asked.network(), str(asked.flags.receptive)
     field = field_of(net, stage)
     across, down = field.size
-    size = net.preprocess.size
-    title = f"a unit of {stage} sees {across} x {down} of {size} x {size} pixels"
+    size = net.preprocess
+    title = f"a unit of {stage} sees {across} x {down} of {size.width} x {size.height} pixels"
     talk(title + (", all of the picture" if field.whole else ""))
     record = {"stage": stage, "width": across, "height": down, "box": list(field.box)}
     for item in asked.photos:
@@ -72,7 +72,7 @@ def _receptive(asked: Asked) -> Iterator[Card]:
             yield error_card(item, errors[item.file])
             continue
         panels = filters.field(views[item.file], field.box, field.strength)
-        yield photo_card(item, title, panels, record)
+        yield photo_card(item, stage, panels, record)
 
 
 def _match(asked: Asked) -> Iterator[Card]:

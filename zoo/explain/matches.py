@@ -14,6 +14,7 @@ import numpy as np
 from zoo.data.preprocess import Pixels, Values
 from zoo.engine.pipeline import batched
 from zoo.explain.filters import feature_maps
+from zoo.explain.places import tap
 from zoo.explain.receptive import field_of
 from zoo.network import Network
 
@@ -49,6 +50,7 @@ def matches(
     what the network sees of them, read once; memory is constant. Raises UnknownStage.
     """
     found, about = field_of(net, stage), net.preprocess
+    tapped = tap(net, stage)
     side = _patch(max(found.size), min(about.height, about.width))
     best: dict[int, list[Match]] = {}
     tops: list[Values] = []
@@ -64,8 +66,8 @@ def matches(
             ):
                 row, column = divmod(int(place), found.columns)
                 left, upper = (
-                    _start(column, found.columns, side, about.width),
-                    _start(row, found.rows, side, about.height),
+                    _start(tapped.across, column, side, about.width),
+                    _start(tapped.down, row, side, about.height),
                 )
                 kept.append(Match(float(answer), file, left, upper))
             kept.sort(key=lambda match: -match.answer)
@@ -90,7 +92,7 @@ def _patch(field: int, side: int) -> int:
     return max(min(SMALLEST, side), min(field, round(LARGEST * side)))
 
 
-def _start(place: int, length: int, patch: int, side: int) -> int:
+def _start(axis: tuple[float, float], place: int, patch: int, side: int) -> int:
     """Return where a patch begins that has the middle of a place in its middle, or the edge."""
-    centre = (place + 0.5) * side / length
-    return int(min(max(0, round(centre - patch / 2)), side - patch))
+    step, start = axis
+    return int(min(max(0, round(start + step * place + 0.5 - patch / 2)), side - patch))

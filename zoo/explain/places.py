@@ -49,12 +49,36 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Tapped:
-    """A chain in two after `stage`, whose output has the places of `grid`; modules are shared."""
+    """A chain in two after `stage`, whose output has the places of `grid`; modules are shared.
+
+    down, across: pixels from a place to the next, and to the middle of the first; see
+    models/centres.py.
+    """
 
     stage: str
     first: nn.Sequential
     rest: nn.Sequential
     grid: Grid
+    down: tuple[float, float]
+    across: tuple[float, float]
+
+    def over_picture(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return N h w maps as N H W, each value where the middle of its place is."""
+        import torch
+        from torch.nn import functional
+
+        axes = []
+        for length, count, (step, start) in zip(
+            size, maps.shape[1:], (self.down, self.across), strict=True
+        ):
+            places = (torch.arange(length, device=maps.device) - start) / step
+            axes.append(2 * places / max(1, count - 1) - 1)
+        rows, columns = torch.meshgrid(*axes, indexing="ij")
+        where = torch.stack([columns, rows], -1).expand(len(maps), *size, 2)
+        wide = functional.grid_sample(
+            maps[:, None], where, padding_mode="border", align_corners=True
+        )
+        return wide[:, 0]
 
 
 def grid_of(shape: tuple[int, ...], about: Preprocess) -> Grid | None:
@@ -96,7 +120,7 @@ def tap(net: Network, stage: str | None = None) -> Tapped:
     for place, shape in reversed(shapes):
         grid = grid_of(shape, net.preprocess) if place.split(".")[0] != head else None
         if grid and not _recurrent(chain):
-            found = Tapped(place, *cut.halves(chain, place), grid)
+            found = _at(net, place, grid)
             if grid.form != "tokens" or _reaches_the_classes(net, found):
                 return found
     raise UnknownStage(
@@ -141,9 +165,8 @@ def device_of(chain: nn.Module) -> torch.device:
 
 def _tapped(net: Network, stage: str) -> Tapped:
     """Return the chain in two after the stage that was asked for. Raises UnknownStage."""
-    first, rest = cut.halves(net.chain, stage)
     shape = shape_after(net, stage)
-    grid = None if _recurrent(first) else grid_of(shape, net.preprocess)
+    grid = None if _recurrent(net.chain) else grid_of(shape, net.preprocess)
     if grid is None:
         try:
             hint = f"the last stage whose output has some: {tap(net).stage}"
@@ -151,7 +174,15 @@ def _tapped(net: Network, stage: str) -> Tapped:
             hint = error.hint
         gives = " x ".join(map(str, shape))
         raise UnknownStage(f"what leaves '{stage}' ({gives}) has no places in the picture", hint)
-    return Tapped(stage, first, rest, grid)
+    return _at(net, stage, grid)
+
+
+def _at(net: Network, stage: str, grid: Grid) -> Tapped:
+    from zoo.models.centres import centres
+
+    first, rest = cut.halves(net.chain, stage)
+    axes = centres(first, _noise(net), grid.height, grid.width)
+    return Tapped(stage, first, rest, grid, *axes)
 
 
 def _reaches_the_classes(net: Network, tapped: Tapped) -> bool:

@@ -92,7 +92,6 @@ def must_have_classes(net: Network) -> None:
 def _batch(net: Network, tapped: Tapped, pixels: Pixels, classes: Sequence[int] | None) -> Saliency:
     """Return the maps of a few pictures: one pass forward, and back to the stage only."""
     import torch
-    from torch.nn import functional
 
     pictures = torch.from_numpy(np.stack([normalise(one, net.preprocess) for one in pixels]))
     with torch.no_grad():
@@ -109,9 +108,8 @@ def _batch(net: Network, tapped: Tapped, pixels: Pixels, classes: Sequence[int] 
     with torch.no_grad():
         slope, values = tapped.grid.maps(slope), tapped.grid.maps(values.detach())  # N C H W
         weights = slope.mean((2, 3), keepdim=True)
-        maps = (weights * values).sum(1, keepdim=True).relu()
-        size = pictures.shape[2:]
-        maps = functional.interpolate(maps, size, mode="bilinear", align_corners=False)[:, 0]
+        maps = (weights * values).sum(1).relu()  # N H W
+        maps = tapped.over_picture(maps, (pictures.shape[2], pictures.shape[3]))
         highest = maps.amax((1, 2), keepdim=True)
         maps = torch.where(highest > 0, maps / highest.clamp_min(1e-30), 0.0)
     found = tuple(wanted.tolist())

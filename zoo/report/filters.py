@@ -24,7 +24,7 @@ from zoo.report.cards import (
 
 TILE = 56  # pixels of a kernel, at least
 MAP = 96  # of a feature map
-PATCH = 112  # of a patch
+PATCH, PATCHES = 112, 9  # of a patch, and how many in a row
 FRAME = "#d62728"
 
 
@@ -57,6 +57,8 @@ def maps(photo: Pixels, values: Values, units: Sequence[int]) -> tuple[Panel, ..
 
 def field(photo: Pixels, box: tuple[int, int, int, int], strength: Values) -> tuple[Panel, ...]:
     """Return a photo with the field of a unit, and what it sees with how much each pixel counts."""
+    from scipy.ndimage import uniform_filter
+
     plain = enlarged(photo)
     factor = plain.width / photo.shape[1]
     left, upper, right, lower = (round(factor * edge) for edge in box)
@@ -66,16 +68,20 @@ def field(photo: Pixels, box: tuple[int, int, int, int], strength: Values) -> tu
     pen.rectangle(
         (left, upper, max(left, right - 1), max(upper, lower - 1)), outline=FRAME, width=2
     )
+    values = uniform_filter(strength.astype(np.float32), 5)  # strides leave a grid
     return (
-        Panel(marked, "in the frame: what the unit sees"),
-        Panel(overlay(photo, strength), "how much each pixel counts"),
+        Panel(marked, f"a unit sees {box[2] - box[0]} x {box[3] - box[1]} pixels"),
+        Panel(
+            overlay(photo, values / np.float32(max(values.max(), 1e-30))), "how much each counts"
+        ),
     )
 
 
 def patches(tiles: Sequence[tuple[Pixels, str]], said: str) -> Panel:
-    """Return patches h x w x C in rows, a line under each."""
-    images = [(_at_least(enlarged(pixels, 1), PATCH), text) for pixels, text in tiles]
-    return Panel(grid(images), said)
+    """Return square patches h x w x C in a row, a line under each."""
+    size = (PATCH, PATCH)
+    images = [(enlarged(pixels, PATCH).resize(size), text) for pixels, text in tiles]
+    return Panel(grid(images, min(len(tiles), PATCHES)), said)
 
 
 def grid(tiles: Sequence[tuple[Image.Image, str]], across: int | None = None) -> Image.Image:
