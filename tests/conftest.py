@@ -17,11 +17,12 @@ from zoo.cli import main
 
 @pytest.fixture(scope="session", autouse=True)
 def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test sees the user's cache or the network."""
+    """No test sees the user's cache, the network or the width that xdist says a screen has."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("ZOO_OFFLINE", "1")
         patch.delenv("ZOO_WEIGHTS", raising=False)
+        patch.delenv("COLUMNS", raising=False)
         yield
 
 
