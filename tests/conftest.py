@@ -14,6 +14,18 @@ from kit.warm import Warm
 
 from zoo.cli import main
 
+# Networks of the catalogue that others of their family stand for, except where all is run.
+LARGE = {"resnet34", "resnet101", "resnet152", "resnet200", "vgg16_bn", "vgg19", "vgg19_bn"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is asked of every network is asked of the large ones in the slow run."""
+    for item in items:
+        case = getattr(item, "callspec", None)
+        if case and any(isinstance(one, str) and one in LARGE for one in case.params.values()):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

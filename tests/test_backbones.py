@@ -277,8 +277,8 @@ def test_a_ranking_takes_models_without_classes(tmp_path, few, here):
     ("name", "size", "shape"),
     [
         (VIT, 96, (64,)),
-        ("timm/test_resnet", 192, (96,)),
-        ("resnet18", 64, (512,)),
+        pytest.param("timm/test_resnet", 192, (96,), marks=pytest.mark.slow),
+        pytest.param("resnet18", 64, (512,), marks=pytest.mark.slow),
     ],
 )
 def test_another_size_goes_into_the_run_and_all_that_follows(
@@ -298,7 +298,7 @@ def test_another_size_goes_into_the_run_and_all_that_follows(
     assert prepare(settings(name, few, size=size)).plan.cut.shape == shape
 
 
-@pytest.mark.parametrize("name", ["timm/test_resnet", VIT])
+@pytest.mark.parametrize("name", [pytest.param("timm/test_resnet", marks=pytest.mark.slow), VIT])
 def test_a_size_of_two_sides_goes_into_the_run_and_all_that_follows(tmp_path, few, here, name):
     run, file = tmp_path / "run", tmp_path / "run.onnx"
     said = here(

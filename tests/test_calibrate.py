@@ -162,7 +162,13 @@ def chain_of(case, shared):
     return chain.eval(), spec
 
 
-@pytest.mark.parametrize("case", CHAINS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(one, marks=pytest.mark.slow) if one == "mobilenetv2_100" else one
+        for one in CHAINS
+    ],
+)
 def test_folding_divides_the_scores_and_changes_nothing_else(case, shared):
     chain, spec = chain_of(case, shared)
     size = spec.preprocess.size

@@ -155,6 +155,7 @@ def test_nothing_left_is_an_error(here, run, tmp_path):
     assert "hint: an accuracy is measured on photos that were not trained on" in answer.err
 
 
+@pytest.mark.slow
 def test_seventy_thousand_photos_are_compared_at_once(tmp_path):
     rows = "".join(f"c{n % 10}/{n}.png,c{n % 10},train\n" for n in range(70_000))
     (tmp_path / "index.csv").write_text("path,label,split\n" + rows)

@@ -258,7 +258,7 @@ def test_copies_of_one_photo_are_no_class_to_cross_validate(tmp_path, photos, st
 STOPS = [
     pytest.param({"cut": "act4", "epochs": 4, "lr": 0.01}, "epoch", 21, id="in-the-first"),
     pytest.param({"cut": "act4", "epochs": 4, "lr": 0.01}, "epoch", 50, id="in-the-third"),
-    pytest.param({"cut": "act4"}, "features", 80, id="in-a-pass"),
+    pytest.param({"cut": "act4"}, "features", 80, id="in-a-pass", marks=pytest.mark.slow),
     pytest.param(
         {"freeze": False, "views": 1, "weights": "none", "epochs": 3},
         "epoch",

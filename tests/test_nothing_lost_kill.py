@@ -136,7 +136,7 @@ def moments(seed: int, count: int, whole: Callable[[str], Whole]) -> list[tuple[
     return chosen
 
 
-@pytest.mark.parametrize("count", [6, pytest.param(70, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [3, pytest.param(70, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_a_resumed_run_has_the_same_bits(
     tmp_path, warm, words, whole, count
 ):

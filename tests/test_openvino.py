@@ -28,7 +28,7 @@ from zoo.models.cut import cut
 
 CPU = Device("cpu", "fp32", 1, "a test")
 SMALL = [row.name for row in catalog.ROWS.values() if row.macs < 50e6]
-LARGE = [name for name in catalog.ROWS if name not in (*SMALL, "resnet18")]
+LARGE = [name for name in catalog.ROWS if name not in SMALL]
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +93,7 @@ def agree(name: str) -> None:
     assert all(torch.equal(after[key], value) for key, value in before.items())
 
 
-@pytest.mark.parametrize("name", [*SMALL, "resnet18"])
+@pytest.mark.parametrize("name", SMALL)
 def test_both_engines_agree_with_plain_torch(name):
     agree(name)
 
@@ -105,7 +105,8 @@ def test_both_engines_agree_with_plain_torch_on_large_rows(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "lenet", pytest.param("alexnet", marks=pytest.mark.slow)]
+    "name",
+    ["lenet", *(pytest.param(one, marks=pytest.mark.slow) for one in ("resnet18", "alexnet"))],
 )
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_an_answer_depends_on_the_picture_alone(name, precision):

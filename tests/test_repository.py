@@ -113,7 +113,7 @@ def test_features_alone(folder, model):
         ({"pretrained_cfg": []}, "pretrained_cfg is no table"),
         ({"pretrained_cfg": {"std": [1, 0, 1]}}, "std is"),
         ({"pretrained_cfg": {"mean": [float("nan")] * 3}}, "mean is"),
-        ({"pretrained_cfg": {"input_size": [3, 64, 96]}}, "3 x 64 x 96"),
+        ({"pretrained_cfg": {"input_size": [3, 64]}}, "input_size"),
         ({"pretrained_cfg": {"crop_pct": "all"}}, "crop_pct is 'all'"),
         ({"num_classes": 4, "label_names": [], "model_args": None}, "only the head differs"),
     ],
