@@ -147,7 +147,7 @@ def test_photos_that_cannot_be_read_are_passed_over(photos: Path, tmp_path: Path
         decoded(mixed, Preprocess(size=32), 0.05)
     shutil.rmtree(mixed)
     mixed.mkdir()
-    with pytest.raises(DataError, match="has 0 pictures"):
+    with pytest.raises(DataError, match="has no pictures"):
         decoded(mixed, Preprocess(size=32), 0.05)
 
 

@@ -267,7 +267,6 @@ def test_weights_are_asked_for_and_count_the_photos_without() -> None:
         ({"task": "multilabel", "loss": "cross_entropy"}, "loss = 'cross_entropy' for the task"),
         ({"task": "multilabel", "penalty": 1.0}, "penalty = 1.0 would do nothing"),
         ({"task": "classify", "best": "map"}, "best = 'map' for the task classify"),
-        ({"task": "classify", "loss": "bce"}, "loss = 'bce' for the task classify"),
     ],
 )  # fmt: skip
 def test_settings_of_another_task_are_refused(settings: dict[str, object], what: str) -> None:

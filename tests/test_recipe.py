@@ -17,7 +17,7 @@ from zoo.settings import SECTIONS
 
 BASE = {"model": "lenet", "data": "photos"}
 COMMANDS = (finetune.command, train.command, lr.command, distill.command)
-ONLY_FLAGS = {"output", "recipe", "resume", "dry_run", "sheet", "json", "student"}
+ONLY_FLAGS = {"output", "recipe", "resume", "dry_run", "sheet", "no_report", "json", "student"}
 AUTO = {one.name for one in fields(auto.Flags)}
 
 
@@ -151,7 +151,7 @@ def test_flags_hold_no_default_of_their_own(command: Any) -> None:
         if name in AUTO:
             assert flag.default.default is None, name
             continue
-        assert flag.default is (False if name in ("dry_run", "json") else None), name
+        assert flag.default is (False if name in ("dry_run", "no_report", "json") else None), name
 
 
 def test_help_tells_what_a_setting_does_its_choices_and_its_default() -> None:

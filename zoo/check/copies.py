@@ -10,12 +10,13 @@ import numpy as np
 from zoo.check.look import Looked, Photo
 from zoo.check.near import Pair, near_pairs
 from zoo.check.records import Example, Finding, Severity
+from zoo.data.views import generator
 from zoo.errors import UsageError
 from zoo.metrics import Array
 from zoo.text import count
 
 TOO_SMALL = 32  # pixels: below, different digits and letters are alike
-FEATURES_CLOSE = 4  # nearest photos by features that are compared as pictures too
+PROJECTED = 128  # numbers of features that the nearest photo is looked for by
 Named = Callable[[Photo], str]
 
 
@@ -35,15 +36,21 @@ def alike(looked: Looked, features: Array | None) -> list[tuple[Photo, Photo, fl
 
 
 def _nearest(features: Array) -> list[tuple[int, int]]:
-    """Return each row with its nearest ones, by the cosine about the mean."""
+    """Return each row with its nearest one, by the cosine about the mean.
+
+    Wide features are projected by chance first, which changes distances little (Johnson,
+    Lindenstrauss 1984): the pairs are only those that are looked at.
+    """
     rows = features - features.mean(axis=0)
+    if rows.shape[1] > PROJECTED:
+        chance = generator("near").normal(size=(rows.shape[1], PROJECTED)).astype(np.float32)
+        rows = rows @ chance
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
-    most, pairs = min(FEATURES_CLOSE, len(rows) - 1), []
+    pairs = []
     for first in range(0, len(rows), 1024):
         cosines = rows[first : first + 1024] @ rows.T
         cosines[np.arange(len(cosines)), first + np.arange(len(cosines))] = -2
-        for n, mine in enumerate(np.argpartition(-cosines, most - 1, axis=1)[:, :most].tolist()):
-            pairs += [(first + n, other) for other in mine]
+        pairs += [(first + n, int(other)) for n, other in enumerate(cosines.argmax(axis=1))]
     return pairs
 
 
@@ -59,9 +66,30 @@ def findings(
             exact.append((photo, twin, 1.0))
     found = [
         *_apart(exact, "exact", "byte for byte", drawn, named),
-        *_apart(near, "near", "in other bytes", drawn, named),
+        *_apart(_each_once(near), "near", "in other bytes", drawn, named),
     ]
     return [*found, _torn([*exact, *near], named)]
+
+
+def _each_once(pairs: Sequence[tuple[Photo, Photo, float]]) -> list[tuple[Photo, Photo, float]]:
+    """Return so many of the pairs that each photo is told to be a copy once; those of parts first.
+
+    N copies of one picture are N - 1 pairs: a spanning tree (Kruskal).
+    """
+    above: dict[bytes, bytes] = {}
+
+    def root(digest: bytes) -> bytes:
+        while digest in above:
+            digest = above[digest]
+        return digest
+
+    kept = []
+    for pair in sorted(pairs, key=lambda pair: (pair[0].part == pair[1].part, -pair[2])):
+        one, other = root(pair[0].digest), root(pair[1].digest)
+        if one != other:
+            above[other] = one
+            kept.append(pair)
+    return kept
 
 
 def _apart(

@@ -19,7 +19,7 @@ from zoo.data import names
 from zoo.data.samples import DatasetIndex
 from zoo.head.cross_validation import out_of_fold
 from zoo.head.folds import alike
-from zoo.head.penalty import FEW, Search
+from zoo.head.penalty import FEW, FOLDS_OF_MANY, Search
 from zoo.head.softmax_regression import Targets
 from zoo.head.suspicious import Suspicious, suspicious
 from zoo.metrics import Array
@@ -31,7 +31,7 @@ SCARCE = 10  # photos of a class for training: below, little is learned of it
 COMPARED = 2000  # classes whose names are compared letter by letter
 LETTERS = 6  # of names that may differ in one letter by a slip of the pen
 OVERLAP = 0.15  # of the photos of two classes taken for the other one
-FOLDS, DIRECTIONS = 5, 256  # with many photos their features are reduced to so many
+FOLDS, DIRECTIONS = 5, 128  # of many photos: 3, and their features are reduced to so many
 
 
 # Without a network.
@@ -140,9 +140,11 @@ def judge(
 ) -> Judged:
     """Return what heads say of each photo that were fitted without it. groups: N, its copies."""
     labels = np.array([photo.sample.label for photo in photos], np.int64)
-    rows = _reduced(features) if len(features) > FEW else features
+    many = len(features) > FEW
+    rows = _reduced(features) if many else features
     targets = Targets(labels, len(classes), groups)
-    return Judged(photos, labels, classes, out_of_fold(rows, targets, Search(seed, FOLDS), check))
+    search = Search(seed, FOLDS_OF_MANY if many else FOLDS)
+    return Judged(photos, labels, classes, out_of_fold(rows, targets, search, check))
 
 
 def _reduced(features: Array) -> Array:

@@ -15,13 +15,14 @@ import numpy as np
 
 from zoo.head.solver import one_thread
 from zoo.metrics import Array
+from zoo.watch import check
 
 SAME = 0.93  # cosine of two fine hashes; the nearest different photos that we know have 0.9
-CLOSE = 0.6  # of two coarse ones, to be compared finely
+CLOSE = 0.65  # of two coarse ones, to be compared finely
 COARSE, FINE = (8, 0.5), (16, 1.0)  # frequencies in each direction, power of their weight
-NEAREST = 6  # photos that each one is compared to finely
+NEAREST = 4  # photos that each one is compared to finely
 CROPS = ((1.0, 0.95, 0.9), 3)  # sides, in shares of the picture; places of each, in a direction
-FINER = ((1.0, 0.98, 0.96, 0.94, 0.92, 0.9, 0.88), 5)  # of those that may be the same
+FINER = ((1.0, 0.975, 0.95, 0.925, 0.9), 5)  # of those that may be the same
 MAYBE = 0.75  # cosine by the first crops, from which on the finer ones are tried
 FLAT = 4.0  # standard deviation of the greys, of 255: below there is nothing to compare
 _BLOCK = 1024
@@ -68,27 +69,28 @@ def _close(greys: Array, usable: Array) -> Iterator[tuple[int, int]]:
 
 
 def _finely(greys: Array, pairs: Array, crops: Crops) -> Array:
-    """Return the cosines of all pairs, M, of pairs M x 2."""
-    parts = [pairs[first : first + _BLOCK] for first in range(0, len(pairs), _BLOCK)]
-    return np.concatenate([np.zeros(0), *(_of_block(greys, part, crops) for part in parts)])
-
-
-def _of_block(greys: Array, pairs: Array, crops: Crops) -> Array:
     """Return the cosine of each pair's fine hashes: one whole, the other whole, cropped or turned.
 
     pairs: M x 2.
     """
-    best = np.full(len(pairs), -1.0)
+    best = np.full(len(pairs), -1, np.float32)
+    if not len(pairs):
+        return best
     rows, where = np.unique(pairs, return_inverse=True)
     where = where.reshape(-1, 2)
-    whole = _hashes(greys[rows], FINE, ((0.0, 1.0), (0.0, 1.0)))
+    used = greys[rows]
+    whole = _hashes(used, FINE, ((0.0, 1.0), (0.0, 1.0)))
     turned = _mirrored(whole, FINE[0])
     for box in _boxes(*crops):
-        cropped = _hashes(greys[rows], FINE, box)
-        for one, other in ((0, 1), (1, 0)):
-            mine, theirs = where[:, one], cropped[where[:, other]]
-            for hashes in (whole, turned):
-                best = np.maximum(best, np.einsum("nf,nf->n", hashes[mine], theirs))
+        check()
+        cropped = _hashes(used, FINE, box)
+        for first in range(0, len(pairs), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            for mine, theirs in (where[part].T, where[part, ::-1].T):
+                other = cropped[theirs]
+                for hashes in (whole, turned):
+                    cosines = np.einsum("nf,nf->n", hashes[mine], other)
+                    best[part] = np.maximum(best[part], cosines)
     return best
 
 

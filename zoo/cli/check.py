@@ -125,21 +125,19 @@ def _lines(found: Finding) -> Iterator[str]:
 
 def _example(example: Example) -> Iterator[str]:
     """Yield one line, or several where it is wider than the screen."""
-    pieces = [*example.paths, example.said]
     line = "  ".join(filter(None, [" = ".join(example.paths), example.said]))
     if len(line) + 6 <= WIDE:
         yield f"      {line}"
         return
-    first, *rest = filter(None, pieces)
-    yield f"      {_shortened(first)}"
-    for piece in rest:
-        mark = "= " if piece in example.paths else ""
-        yield f"        {mark}{_shortened(piece)}"
+    for number, path in enumerate(example.paths):
+        yield f"      {'= ' if number else ''}{_shortened(path)}"
+    indent = " " * (8 if example.paths else 6)
+    yield from textwrap.wrap(example.said, WIDE, initial_indent=indent, subsequent_indent=indent)
 
 
 def _shortened(text: str) -> str:
     """Return a text with its middle left out where it is wider than a line."""
-    room = WIDE - 10
+    room = WIDE - 8
     return text if len(text) <= room else f"{text[: room // 3]}…{text[-(room - room // 3 - 1) :]}"
 
 
