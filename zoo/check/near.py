@@ -23,9 +23,10 @@ COARSE, FINE = (8, 0.5), (16, 1.0)  # frequencies in each direction, power of th
 NEAREST = 4  # photos that each one is compared to finely
 CROPS = ((1.0, 0.95, 0.9), 3)  # sides, in shares of the picture; places of each, in a direction
 FINER = ((1.0, 0.975, 0.95, 0.925, 0.9), 5)  # of those that may be the same
-MAYBE = 0.75  # cosine by the first crops, from which on the finer ones are tried
+MAYBE = 0.8  # cosine by the first crops, from which on the finer ones are tried
 FLAT = 4.0  # standard deviation of the greys, of 255: below there is nothing to compare
 _BLOCK = 1024
+WHOLE = (0.0, 1.0)
 
 Pair = tuple[int, int, float]
 Crops = tuple[tuple[float, ...], int]
@@ -44,28 +45,31 @@ def near_pairs(greys: Array, also: Iterable[tuple[int, int]] = ()) -> list[Pair]
         if not pairs:
             return []
         order = np.array(sorted(pairs), np.int64)
-        order = order[_finely(greys, order, CROPS) >= MAYBE]
-        cosines = _finely(greys, order, FINER)
+        cosines = _finely(greys, order, CROPS)
+        again = np.flatnonzero((cosines >= MAYBE) & (cosines < SAME))
+        cosines[again] = _finely(greys, order[again], FINER)
     kept = np.flatnonzero(cosines >= SAME)
     found = [(int(order[n, 0]), int(order[n, 1]), float(cosines[n])) for n in kept]
     return sorted(found, key=lambda pair: -pair[2])
 
 
 def _close(greys: Array, usable: Array) -> Iterator[tuple[int, int]]:
-    """Yield the pairs whose coarse hashes are close."""
-    hashes = _hashes(greys, COARSE, ((0.0, 1.0), (0.0, 1.0)))
+    """Yield the pairs whose coarse hashes are close, of each picture the closest few."""
+    hashes = _hashes(_bands(greys, COARSE, WHOLE), COARSE, WHOLE)
+    hashes[~usable] = 0
     turned = _mirrored(hashes, COARSE[0])
     for first in range(0, len(greys), _BLOCK):
+        check()
         block = hashes[first : first + _BLOCK]
         cosines = np.maximum(block @ hashes.T, block @ turned.T)
-        cosines[:, ~usable] = -1
         cosines[np.arange(len(block)), first + np.arange(len(block))] = -1
-        most = min(NEAREST, len(greys) - 1)
-        places = np.argpartition(-cosines, max(0, most - 1), axis=1)[:, :most]
-        for row, mine in enumerate(places.tolist()):
-            i = first + row
-            if usable[i]:
-                yield from ((min(i, j), max(i, j)) for j in mine if cosines[row, j] >= CLOSE)
+        rows, others = np.nonzero(cosines >= CLOSE)
+        order = np.lexsort((-cosines[rows, others], rows))
+        rows, others = rows[order], others[order]
+        place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+        kept = place < NEAREST
+        for i, j in zip((first + rows[kept]).tolist(), others[kept].tolist(), strict=True):
+            yield min(i, j), max(i, j)
 
 
 def _finely(greys: Array, pairs: Array, crops: Crops) -> Array:
@@ -79,40 +83,47 @@ def _finely(greys: Array, pairs: Array, crops: Crops) -> Array:
     rows, where = np.unique(pairs, return_inverse=True)
     where = where.reshape(-1, 2)
     used = greys[rows]
-    whole = _hashes(used, FINE, ((0.0, 1.0), (0.0, 1.0)))
+    whole = _hashes(_bands(used, FINE, WHOLE), FINE, WHOLE)
     turned = _mirrored(whole, FINE[0])
-    for box in _boxes(*crops):
+    for down, spans in _boxes(*crops):
         check()
-        cropped = _hashes(used, FINE, box)
-        for first in range(0, len(pairs), _BLOCK):
-            part = slice(first, first + _BLOCK)
-            for mine, theirs in (where[part].T, where[part, ::-1].T):
-                other = cropped[theirs]
-                for hashes in (whole, turned):
-                    cosines = np.einsum("nf,nf->n", hashes[mine], other)
-                    best[part] = np.maximum(best[part], cosines)
+        bands = _bands(used, FINE, down)
+        for across in spans:
+            cropped = _hashes(bands, FINE, across)
+            for first in range(0, len(pairs), _BLOCK):
+                part = slice(first, first + _BLOCK)
+                for mine, theirs in (where[part].T, where[part, ::-1].T):
+                    other = cropped[theirs]
+                    for hashes in (whole, turned):
+                        cosines = np.einsum("nf,nf->n", hashes[mine], other)
+                        best[part] = np.maximum(best[part], cosines)
     return best
 
 
-def _boxes(sides: tuple[float, ...], places: int) -> Iterator[tuple[Span, Span]]:
-    """Yield where the crops begin and end, down and across, in shares of the picture."""
+def _boxes(sides: tuple[float, ...], places: int) -> Iterator[tuple[Span, list[Span]]]:
+    """Yield where crops begin and end down, and of each of these across; shares of the picture."""
     for side in sides:
         starts = [0.0] if side == 1 else [float(x) for x in np.linspace(0, 1 - side, places)]
-        for upper in starts:
-            for left in starts:
-                yield (upper, upper + side), (left, left + side)
+        spans = [(start, start + side) for start in starts]
+        for down in spans:
+            yield down, spans
 
 
-def _hashes(greys: Array, kind: tuple[int, float], box: tuple[Span, Span]) -> Array:
+def _bands(greys: Array, kind: tuple[int, float], down: Span) -> Array:
+    """Return N x S x k: the frequencies of a part of each column."""
+    columns = greys.transpose(0, 2, 1).astype(np.float32)
+    return np.asarray(columns @ _frequencies(greys.shape[1], kind[0], *down).T)
+
+
+def _hashes(bands: Array, kind: tuple[int, float], across: Span) -> Array:
     """Return N x F float32 of length 1: weighted frequencies of a box of each picture."""
     many, power = kind
-    down, across = (_frequencies(greys.shape[1], many, *span) for span in box)
+    found = bands.transpose(0, 2, 1) @ _frequencies(bands.shape[1], many, *across).T
     distance = np.hypot(*np.indices((many, many)))
     weights = np.where(distance < many, distance**power, 0).astype(np.float32)
     weights[0, 0] = 0  # how light it is
-    found = np.einsum("ky,nyx,lx->nkl", down, greys.astype(np.float32), across, optimize=True)
-    found = (found * weights).reshape(len(greys), -1)
-    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    found = (found * weights).reshape(len(bands), -1)
+    lengths = np.sqrt(np.einsum("nf,nf->n", found, found))[:, None]
     return np.asarray(found / np.maximum(lengths, 1e-6), np.float32)
 
 
