@@ -149,6 +149,29 @@ def test_a_single_picture_a_glob_and_a_list_keep_the_names_given(
     assert found[-2]["error"] == "cannot be read: No such file or directory"
 
 
+def test_several_words_are_rows_one_after_the_other(
+    here: Here, run: Path, photos: Path, tmp_path: Path
+) -> None:
+    """As a shell writes out a pattern; a name in two folders stays two."""
+    folders = [photos / name for name in CLASSES]
+    alone = [csv_rows(here("predict", run, folder).out) for folder in folders]
+    said = here("predict", run, *folders, folders[0])
+    rows = csv_rows(said.out)
+    assert [row["path"] for row in rows] == [
+        str(folder / row["path"])
+        for folder, found in zip([*folders, folders[0]], [*alone, alone[0]], strict=True)
+        for row in found
+    ]
+    assert [row["label"] for row in rows[:12]] == [row["label"] for row in alone[0]]
+    files = sorted(map(str, folders[1].iterdir()))
+    assert [row["path"] for row in csv_rows(here("predict", run, *files).out)] == files
+    wrong = here("predict", run, files[0], tmp_path / "nowhere")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "nowhere does not exist" in wrong.err
+    inside = here("predict", run, tmp_path, folders[0], "--sort-into", folders[0] / "x")
+    assert "whose pictures are only read" in inside.err
+
+
 def test_stdin_is_a_list_and_names_come_back(zoo: Command, exported: Path, tmp_path: Path) -> None:
     """Also where the locale's own way with bytes is strict."""
     odd = [b"caf\xe9.png", "☕.png".encode()]

@@ -37,7 +37,7 @@ MAP_VALUES = 2**26  # of the features that a map is made from: 256 MB
 @dataclass(frozen=True)
 class Flags:
     model: str = network("A run folder, or a model of `zoo list`.")
-    inputs: str = pictures()
+    inputs: list[str] = pictures()
     stage: str | None = flag(
         "Stage whose output is written, as layer3; `zoo info MODEL` lists them. Default: the last "
         "one before the head, or an autoencoder's code.",
@@ -77,7 +77,7 @@ def command(flags: Flags) -> None:
     place = _place_of_map(flags)
     if flags.json and flags.output is None:
         raise UsageError("--json without -o: stdout has the features", "give a file with -o")
-    found = inputs.find(flags.inputs, sys.stdin)
+    found = inputs.find_all(flags.inputs, sys.stdin)
     tally = Tally()
     with Screen() as screen:
         ours = _opened(flags, found, screen, maps=place is not None)
@@ -86,7 +86,7 @@ def command(flags: Flags) -> None:
         counted = tally.counting(_sampled(rows, sample) if place else rows, found.total, screen)
         embedding_files.write(counted, flags.output, ours.width, sys.stdout, flags.csv_safe)
         screen.close()
-        tally.show(flags.inputs, found, flags.output)
+        tally.show(" ".join(flags.inputs), found, flags.output)
         drawn = _draw(place, flags, sample, ours) if place else {}
     if flags.json:
         print_json(_summary(flags, ours, tally) | drawn)

@@ -26,7 +26,7 @@ COLUMNS = ("path", "predicted", "probability", "why")
 @dataclass(frozen=True)
 class Flags:
     model: str = argument("A run folder.")
-    inputs: str = pictures()
+    inputs: list[str] = pictures()
     count: int = flag("How many photos.", default=50, min=1)
     sheet: Path | None = flag("PNG to write: small pictures of them with their answers.")
     links: Path | None = flag("Folder to make, with a link to each of them.")
@@ -47,12 +47,13 @@ def command(flags: Flags) -> None:
     policy.run_of(flags.model, f"--count {flags.count}")
     writers.check(flags.sheet, (".png",), "--sheet")
     if flags.links is not None:
-        sorting.check(flags.links, flags.inputs, "--links")
-    found = inputs.find(flags.inputs, sys.stdin)
+        for one in flags.inputs:
+            sorting.check(flags.links, one, "--links")
+    found = inputs.find_all(flags.inputs, sys.stdin)
     tally = Tally()
     with Screen() as screen:
         picks = _picks(flags, found, tally, screen)
-    tally.show(flags.inputs, found, None)
+    tally.show(" ".join(flags.inputs), found, None)
     screened = as_data(sys.stdout)
     for cells in (COLUMNS, *_rows(picks)):
         print(csv_line(cells, safe=flags.csv_safe, screen=screened), end="")

@@ -91,7 +91,9 @@ def network(help: str) -> Any:
 
 def pictures() -> Any:
     """Declare a field as the pictures that a command is pointed at."""
-    return argument("Folder, picture, 'glob', list.txt with a path a line, or - (stdin).")
+    return argument(
+        "Folders, pictures, 'globs', lists.txt with a path a line, or - (stdin); one or several."
+    )
 
 
 def options(function: Callable[..., R]) -> Callable[..., R]:

@@ -33,7 +33,7 @@ Row = TypeVar("Row", bound="Prediction | Embedding")
 @dataclass(frozen=True)
 class Flags:
     model: str = network("A run folder, a model of `zoo list`, or an .onnx file.")
-    inputs: str = pictures()
+    inputs: list[str] = pictures()
     weights: str | None = shared("weights")
     trust_changed: bool = shared("trust_changed")
     device: str = setting("device")
@@ -88,7 +88,7 @@ def command(flags: Flags) -> int:
 
     _check(flags)
     asked = _policy(flags)
-    found = inputs.find(flags.inputs, sys.stdin)
+    found = inputs.find_all(flags.inputs, sys.stdin)
     tally = Tally()
     with Screen() as screen, ExitStack() as stack:
         ours = _opened(flags, found, screen)
@@ -104,7 +104,7 @@ def command(flags: Flags) -> int:
         counted = tally.counting(rows, found.total, screen)
         form = writers.Form(asked.top, several, flags.csv_safe, asked.columns)
         writers.write(counted, flags.output, sys.stdout, form)
-    tally.show(flags.inputs, found, flags.output, asked)
+    tally.show(" ".join(flags.inputs), found, flags.output, asked)
     if flags.sort_into is not None:
         _show_sorted(folders, flags)
     if flags.reject_below is not None:
@@ -167,7 +167,8 @@ def _check(flags: Flags) -> None:
         if wrong:
             raise UsageError(given, without)
     if flags.sort_into is not None:
-        sorting.check(flags.sort_into, flags.inputs, "--sort-into")
+        for one in flags.inputs:
+            sorting.check(flags.sort_into, one, "--sort-into")
 
 
 def _policy(flags: Flags) -> Policy:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -46,6 +46,33 @@ class Inputs:
     skipped: list[str] = field(default_factory=list)
     passed: list[tuple[str, str]] = field(default_factory=list)
     closed: list[tuple[str, str]] = field(default_factory=list)
+
+
+def find_all(targets: Sequence[str], stdin: IO[str]) -> Inputs:
+    """Return the pictures of several folders, files, globs and lists, one target after the other.
+
+    With several, a row names a folder's picture with the folder before it. Raises DataError.
+    """
+    if len(targets) == 1:
+        return find(targets[0], stdin)
+    parts = [(target, find(target, stdin)) for target in targets]
+    totals = [part.total for _, part in parts]
+    whole = Inputs(iter(()))
+    whole.total = (
+        sum(total for total in totals if total is not None) if None not in totals else None
+    )
+
+    def each() -> Iterator[Input]:
+        for target, part in parts:
+            within = os.path.isdir(target)
+            for one in part.each:
+                yield Input(one.file, os.path.join(target, one.shown)) if within else one
+            whole.skipped += part.skipped
+            whole.passed += part.passed
+            whole.closed += part.closed
+
+    whole.each = each()
+    return whole
 
 
 def find(target: str, stdin: IO[str]) -> Inputs:
