@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from kit import csv_rows, loaded, saved, settings, tune, write_photos
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save_file
 from torch import nn
 
@@ -398,8 +400,35 @@ FAMILIES = (
     "efficientnetv2_rw_t", "efficientnet_b0", "mobilenetv4_conv_small", "mobilenetv3_small_100",
     "regnety_002", "inception_v3", "coat_lite_tiny", "test_vit2", "test_vit3", "test_vit4",
     "test_convnext", "test_efficientnet", "test_mambaout", "test_maxvit", "test_nfnet",
-    "test_byobnet",
+    "test_byobnet", "rexnet_100", "efficientvit_b0",
 )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["timm/rexnet_100", "torchvision/inception_v3"])
+def test_a_small_network_is_trained_on_pooled_features_before_a_dropout(tmp_path, few, here, name):
+    words = ("--weights", "none", "--views", "1", "--size", "96", "--head", "mlp:8")
+    said = here("finetune", name, few, *words, "--epochs", "2", "-o", tmp_path / "run")
+    assert said.code == 0, said.err
+    record = Run.open(tmp_path / "run").record
+    spec = models.resolve(name)
+    width = models.build(spec).get_submodule(spec.head).in_features
+    assert record["feature_bytes"] == 18 * 4 * width
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp:4", "prototype:cosine"])
+def test_features_that_are_all_the_same_are_told(tmp_path, here, head):
+    photos = tmp_path / "photos"
+    for number in range(12):  # the same pixels in other files
+        path = photos / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        info = PngInfo()
+        info.add_text("number", str(number))
+        Image.new("RGB", (32, 32), (90, 40, 10)).save(path, pnginfo=info)
+    words = ("--weights", "none", "--views", "1", "--size", "96", "--head", head)
+    said = here("finetune", VIT, photos, *words, "-o", tmp_path / "run")
+    assert said.code == 0, said.err
+    assert "tells no photo from another" in said.err
 
 
 @pytest.mark.slow

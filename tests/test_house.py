@@ -47,7 +47,7 @@ MAY: dict[str, set[str]] = {
     },
     "network_published": {"catalog", "models", "weights"},
     "network_ref": ENGINE | {"engine", "network", "network_published", "run"},
-    "features": LOW | {"engine", "weights"},
+    "features": LOW | {"engine", "head", "weights"},
     "train": ENGINE | {"engine", "features", "metrics"},
     "finetune": VERB,
     "predict": VERB,

@@ -18,6 +18,7 @@ from zoo.catalog import ModelSpec, Preprocess
 from zoo.catalog.spec import published_name
 from zoo.errors import UnknownModel, UsageError
 from zoo.models import library, structure
+from zoo.models.cut import cut, feature_shape
 
 # Name, first and last stages, default cut, head.
 CHAINS = [
@@ -199,6 +200,36 @@ def test_a_chain_is_proved_and_not_guessed():
         toy_structure("scaled")
     with pytest.raises(structure.NotAChain, match="a tuple and not one tensor"):
         toy_structure("pair")
+
+
+@pytest.mark.parametrize("drops", [0.0, 0.2])
+@pytest.mark.parametrize("kind", ["ClassifierHead", "NormMlpClassifierHead"])
+def test_a_dropout_in_a_librarys_head_is_a_stage_so_that_features_are_pooled(kind, drops):
+    import timm.layers
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Conv2d(3, 4, 3)
+            self.head = getattr(timm.layers, kind)(4, 5, drop_rate=drops)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.body(x))  # type: ignore[no-any-return]
+
+    def make() -> nn.Module:
+        with torch.device("meta"):
+            return Net()
+
+    picture = Preprocess(size=8)
+    found = structure.find_structure(make, "head.fc", 5, picture)
+    assert found.stages == ("body", "pool", *(["drop"] if drops else []), "head")
+    chain = structure.assemble(Net(), found.stages, found.published)
+    parts = cut(chain, found.cut)
+    assert (parts.boundary, feature_shape(parts, picture)) == ("pool", (4,))
+    parts.trainable.train()
+    assert not [part for part in parts.frozen.modules() if isinstance(part, nn.Dropout) and part.p]
+    whole = structure.assemble(Net(), ("body", "pool", "head"), found.published)
+    assert len(whole) == 3  # a run of before, whose record says so
 
 
 def test_torchvision_row():

@@ -13,6 +13,7 @@ from kit import ROOT
 from sklearn.linear_model import LogisticRegression
 
 from zoo.errors import DataError, TrainingError
+from zoo.features.standardise import Scaling
 from zoo.head import cross_validation, softmax_regression, solver
 from zoo.head import penalty as penalties
 from zoo.head import rows as head_rows
@@ -407,3 +408,36 @@ def test_columns_too_many_for_a_factor_are_solved_without(monkeypatch: pytest.Mo
     monkeypatch.setattr(head_rows, "FACTOR", 10)
     found = solve(features, labels, CLASSES, penalty=0.1)
     assert np.linalg.norm(found.weight - usual.weight) < 2e-3 * np.linalg.norm(usual.weight)
+
+
+def test_what_rounding_leaves_of_features_is_no_signal():
+    features, labels = rows(40, 60)
+    noise = (1 + 4e-6 * np.random.default_rng(0).standard_normal((40, 60))).astype(np.float32)
+    found = solve(noise, labels, CLASSES)
+    assert 0 < found.spread < head_rows.ALIKE
+    assert not found.weight.any()
+    assert solve(features, labels, CLASSES).spread > 0.1
+    small = solve(1 + 1e-3 * features, labels, CLASSES)
+    assert small.spread > head_rows.ALIKE
+    assert small.weight.any()
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1, 1), (2, 3, 1)])
+def test_a_scaling_is_folded_into_a_head_whatever_form_features_have(shape):
+    import torch
+
+    features = np.random.default_rng(0).normal(3, 2, (20, *shape)).astype(np.float32)
+    head, scaling = torch.nn.Linear(6, 4), Scaling.of_rows(features)
+    flat = torch.from_numpy(features).flatten(1)
+    with torch.no_grad():
+        scaled = head(scaling.scaled(torch.from_numpy(features)).flatten(1))
+        scaling.fold(head)
+        assert torch.allclose(head(flat), scaled, atol=1e-5)
+
+
+def test_a_scaling_makes_no_signal_of_rounding():
+    noise = (1 + 4e-6 * np.random.default_rng(0).standard_normal((40, 6))).astype(np.float32)
+    scaling = Scaling.of_rows(noise)
+    assert scaling.spread < head_rows.ALIKE
+    assert scaling.scale == pytest.approx(1, abs=1e-3)
+    assert Scaling.of_rows(np.zeros((4, 6), np.float32)).scale == 1

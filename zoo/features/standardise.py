@@ -14,6 +14,7 @@ import numpy as np
 
 from zoo.engine import Array
 from zoo.features.cache import Features
+from zoo.head.rows import ALIKE, spread_of
 
 if TYPE_CHECKING:
     import torch
@@ -24,10 +25,14 @@ CHUNK = 1024
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """x -> (x - mean) / scale; mean per feature (D), one scale for all."""
+    """x -> (x - mean) / scale; mean per feature (D), one scale for all.
+
+    spread: see `zoo.head.rows.spread_of`. Where rows are all alike, scale is their size.
+    """
 
     mean: Array
     scale: float
+    spread: float
 
     @classmethod
     def of(cls, features: Features) -> Scaling:
@@ -39,15 +44,20 @@ class Scaling:
             mean += rows.sum(axis=0) / count
             total += float((rows**2).sum())
         squares = total / count - float((mean**2).sum())
-        scale = float(np.sqrt(max(squares, 0.0) / mean.size))
-        return cls(mean.astype(np.float32), scale or 1.0)
+        return cls._made(mean, float(np.sqrt(max(squares, 0.0) / mean.size)))
 
     @classmethod
     def of_rows(cls, rows: Array) -> Scaling:
         """From some rows in memory, N x feature shape."""
         wide = rows.astype(np.float64)
         mean = wide.mean(axis=0)
-        return cls(mean.astype(np.float32), float(np.sqrt(((wide - mean) ** 2).mean())) or 1.0)
+        return cls._made(mean, float(np.sqrt(((wide - mean) ** 2).mean())))
+
+    @classmethod
+    def _made(cls, mean: Array, deviation: float) -> Scaling:
+        spread = spread_of(np.full(mean.size, deviation), mean.ravel())
+        size = float(np.sqrt((mean**2).mean()))
+        return cls(mean.astype(np.float32), (deviation if spread > ALIKE else size) or 1.0, spread)
 
     def scaled(self, features: torch.Tensor) -> torch.Tensor:
         import torch
@@ -61,7 +71,7 @@ class Scaling:
 
         with torch.no_grad():
             weight = head.weight.double() / self.scale
-            mean = torch.from_numpy(self.mean).double().to(weight.device)
+            mean = torch.from_numpy(self.mean).double().to(weight.device).flatten()
             head.bias.copy_(head.bias.double() - weight @ mean)
             head.weight.copy_(weight)
 

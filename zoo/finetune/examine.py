@@ -143,7 +143,7 @@ def _behind(parts: Cut | None, net: Network, classes: int) -> CutFacts:
         return found
     shape = feature_shape(parts, net.preprocess)
     linear = is_linear(parts, net.chain, net.spec.head, shape)
-    head = only_head(parts, net.chain, net.spec)
+    head = only_head(parts, net.chain, net.spec, shape)
     return replace(
         found,
         name=parts.name,

@@ -25,7 +25,7 @@ from zoo.head.kinds import kind_of
 from zoo.network import is_run_file, record_of, recorded
 from zoo.recipe import Recipe, unfreezings
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True, slots=True)

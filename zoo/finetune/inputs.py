@@ -23,6 +23,7 @@ from zoo.finetune.prepare import Prepared
 from zoo.finetune.readable import check_contents, readable
 from zoo.finetune.sharing import shared
 from zoo.finetune.teacher import Teacher, relabelled
+from zoo.head.rows import ALIKE
 from zoo.metrics import Array
 from zoo.models.cut import first_layer
 from zoo.run import Run
@@ -65,6 +66,7 @@ class Inputs:
         source = FrozenBatches(photos, self._open(phase.cut).engine, self.plan.device)
         if self.standardises(phase):
             self.scaling = source.scaling = Scaling.of_rows(source.some())
+            self.tell_if_alike(self.scaling.spread)
         return source
 
     def standardises(self, phase: Phase) -> bool:
@@ -76,6 +78,17 @@ class Inputs:
         if self.scaling is not None:
             self.scaling.fold(first_layer(model))  # type: ignore[arg-type]
             self.scaling = None
+
+    def tell_if_alike(self, spread: float) -> None:
+        """Tell where the features of all photos are the same but for rounding."""
+        if spread <= ALIKE:
+            self.watch.tell(
+                Note(
+                    f"the features of all photos are the same to {spread:.1g} of their size: the "
+                    "frozen part tells no photo from another, and no head on it can; give trained "
+                    "weights (--weights), or train all of it (--no-freeze)"
+                )
+            )
 
     def progress(self, done: int, total: int) -> None:
         """Tell how far the pass over the photos is. Raises Interrupted."""
@@ -111,6 +124,7 @@ class Inputs:
     def _source(self, phase: Phase, rows: dict[str, Features]) -> FeatureBatches:
         if self.standardises(phase):
             self.scaling = Scaling.of(rows["train"])
+            self.tell_if_alike(self.scaling.spread)
             rows = {part: ScaledFeatures(each, self.scaling) for part, each in rows.items()}
         labels = {part: np.array(self.index.targets(part)) for part in rows}
         return FeatureBatches(

@@ -18,6 +18,7 @@ from zoo.finetune.journal import Journal
 from zoo.head.folds import Photos, alike
 from zoo.head.kinds import kind_of
 from zoo.head.layers import Layer, Linear
+from zoo.head.rows import spread_of
 from zoo.head.solver import loss_of, one_thread, scores_of
 from zoo.metrics import Array, report
 from zoo.train.batches import FeatureBatches
@@ -50,6 +51,7 @@ def find(inputs: Inputs, source: FeatureBatches) -> Found:
     from zoo.head import neighbours, prototype
 
     labels, features = source.labels, source.features.flat()
+    inputs.tell_if_alike(spread_of(features.std(axis=0), features.mean(axis=0)))
     photos = Photos.of(_groups(inputs), labels)
     with one_thread():
         if kind.word == "knn":
@@ -85,7 +87,9 @@ def solve(inputs: Inputs, source: FeatureBatches) -> Solution:
         inputs.watch.progress("steps to the head", next(steps), None)
         stop(inputs.watch.signal)
 
-    return optimum(source.features.flat(), targets, search, poll)
+    best = optimum(source.features.flat(), targets, search, poll)
+    inputs.tell_if_alike(best.spread)
+    return best
 
 
 def _record(inputs: Inputs, best: Solution) -> None:

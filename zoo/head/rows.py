@@ -15,12 +15,26 @@ SPAN = 2500  # rows up to which the Gram matrix is taken apart
 FACTOR = 4096  # columns up to which the covariance is
 RANK = 1e-10  # of the largest eigenvalue: below is rounding
 CONSTANT = 1e-6  # spread of a feature against its size: below is rounding
+ALIKE = 1e-5  # spread of all features against their size: below is a network's rounding
 DOUBLE = 1 << 22  # values up to which products are float64
 PRODUCTS = 1 << 26  # values of the products of rows that wait to be added
 
 
+def spread_of(deviation: Array, mean: Array) -> float:
+    """Return how much rows differ against how large they are, 0 to 1.
+
+    deviation, mean: of each feature. At most ALIKE is what rounding leaves: standardised, it would
+    be taken for signal, and an engine that rounds otherwise would give other answers.
+    """
+    whole = float(np.hypot(np.linalg.norm(deviation), np.linalg.norm(mean)))
+    return float(np.linalg.norm(deviation)) / whole if whole else 0.0
+
+
 class Rows:
-    """Standardised features, in their span where rows are few; N x R."""
+    """Standardised features, in their span where rows are few; N x R.
+
+    spread: see `spread_of`. Features that are all alike are taken for constant.
+    """
 
     def __init__(self, features: Array) -> None:
         """features: N x D. Raises TrainingError where they are not finite."""
@@ -42,7 +56,8 @@ class Rows:
         if not np.isfinite(spread).all():
             what = "the features hold values that are not finite"
             raise TrainingError(what, "use --precision fp32")
-        varies = spread > CONSTANT * np.abs(mean)
+        self.spread = spread_of(spread, mean.astype(np.float64))
+        varies = (spread > CONSTANT * np.abs(mean)) & (self.spread > ALIKE)
         self.mean = mean.astype(np.float64)
         self.inverse = np.where(varies, 1 / np.where(varies, spread, 1), 0)
         inverse = self.inverse.astype(np.float32)

@@ -30,6 +30,7 @@ class Solution:
     """weight: K x D and bias: K, float32, for the features as given. table: of what was tried.
 
     held_out: what heads that were not found on them say of the rows; None where none was.
+    spread: of the features, see `rows.spread_of`.
     """
 
     weight: Array
@@ -39,6 +40,7 @@ class Solution:
     iterations: int
     reason: str
     held_out: HeldOut | None = None
+    spread: float = 1.0
 
 
 def solve(features: Array, targets: Targets, search: Search, poll: Poll | None = None) -> Solution:
@@ -53,7 +55,7 @@ def solve(features: Array, targets: Targets, search: Search, poll: Poll | None =
         weight, bias = problem.rows.for_features(heads.weight[0], heads.bias[0])
     reason = f"penalty {choice.penalty:.2g}, {choice.reason}"
     about = (choice.penalty, choice.table, choice.steps + heads.steps)
-    return Solution(weight, bias, *about, reason, held_out)
+    return Solution(weight, bias, *about, reason, held_out, problem.rows.spread)
 
 
 def scores_of(features: Array, layer: Layer) -> Array:

@@ -109,10 +109,14 @@ def _by_chance(part: nn.Module) -> bool:
     return drops and getattr(part, "p", getattr(part, "drop_prob", 1.0)) != 0
 
 
-def only_head(parts: Cut, chain: nn.Sequential, spec: ModelSpec) -> bool:
-    """Whether the fresh head is the first thing that the cached features meet."""
-    head = chain.get_submodule(spec.head)
-    return any(first_layer(parts.trainable) is part for part in head.modules())
+def only_head(parts: Cut, chain: nn.Sequential, spec: ModelSpec, shape: tuple[int, ...]) -> bool:
+    """Whether the fresh head is the first thing that the cached features meet, number for number.
+
+    shape: of the features of one photo.
+    """
+    first = first_layer(parts.trainable)
+    fits = getattr(first, "in_features", None) == int(np.prod(shape))
+    return fits and any(first is part for part in chain.get_submodule(spec.head).modules())
 
 
 def is_linear(parts: Cut, chain: nn.Sequential, stage: str, shape: tuple[int, ...]) -> bool:

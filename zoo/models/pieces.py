@@ -55,16 +55,35 @@ def tokens(model: nn.Module, head: str) -> tuple[nn.Sequential, Published] | Non
     return chain, (("embed.", ""), ("pool.", ""), ("head.", f"{head}."))
 
 
-def pooled(model: nn.Module, head: str) -> tuple[nn.Sequential, Published] | None:
-    """Return the model's children, the head's module in two: `pool`, and its last layer `head`."""
+def pooled(
+    model: nn.Module, head: str, apart: bool = True
+) -> tuple[nn.Sequential, Published] | None:
+    """Return the model's children, the head's module in two: `pool`, and its last layer `head`.
+
+    apart: a dropout of the head's module that drops anything is a stage between them, `drop`. In
+    `pool` it would belong to the trained part, and the features be kept before their pooling.
+    """
     top, _, inner = head.partition(".")
     children = dict(model.named_children())
     before = OrderedDict((n, child) for n, child in children.items() if n != top)
-    if not inner or {"pool", "head"} & before.keys() or type(children[top]) is nn.Sequential:
+    if not inner or {"pool", "drop", "head"} & before.keys():
         return None
-    before["pool"] = without(children[top], inner)
+    own = children[top]
+    if type(own) is nn.Sequential:
+        return None
+    drops = [name for name, part in own.named_modules() if _drops(part)]
+    if apart and not drops:
+        return None
+    before["pool"] = without(own, inner)
+    if apart:
+        before["pool"] = without(before["pool"], drops[-1])
+        before["drop"] = own.get_submodule(drops[-1])
     before["head"] = model.get_submodule(head)
     return nn.Sequential(before), (("pool.", f"{top}."), ("head.", f"{head}."))
+
+
+def _drops(part: nn.Module) -> bool:
+    return isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0
 
 
 def backbone(model: nn.Module, head: str) -> tuple[nn.Sequential, Published]:

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -103,7 +104,8 @@ def _pieced(
     model: nn.Module, head: str
 ) -> Iterator[tuple[tuple[str, ...], nn.Sequential, Published]]:
     """Yield the forms whose stages are no children of the model, finest first."""
-    for form in (pieces.pooled, pieces.tokens, pieces.backbone):
+    whole = partial(pieces.pooled, apart=False)
+    for form in (pieces.pooled, whole, pieces.tokens, pieces.backbone):
         found = form(model, head)
         if found:
             chain, published = found
