@@ -75,7 +75,8 @@ def field(photo: Pixels, box: tuple[int, int, int, int], strength: Values) -> tu
 def patches(tiles: Sequence[tuple[Pixels, str]], said: str) -> Panel:
     """Return patches h x w x C in rows, a line under each."""
     images = [(_at_least(enlarged(pixels, 1), PATCH), text) for pixels, text in tiles]
-    return Panel(grid(images), said)
+    across = next((n for n in (3, 4, 5) if n * n == len(images)), None)  # a full square
+    return Panel(grid(images, across), said)
 
 
 def grid(tiles: Sequence[tuple[Image.Image, str]], across: int | None = None) -> Image.Image:
