@@ -23,6 +23,14 @@ def test_the_tables_of_readme_are_made_from_the_code():
     assert readme.filled(README) == README, "run: python -m benchmarks.readme"
 
 
+def test_readme_has_few_small_pictures_that_are_described_and_there():
+    shown = re.findall(r"!\[([^]]+)\]\(([^)]+)\)", README)
+    folder = ROOT / "docs" / "pictures"
+    assert sorted(ROOT / path for _, path in shown) == sorted(folder.iterdir())
+    assert len(shown) <= 3
+    assert all((ROOT / path).stat().st_size <= 150_000 for _, path in shown)
+
+
 def test_every_command_is_in_readme_and_has_help(capsys):
     names = [command.name for command in app.registered_commands]
     names += [group.name for group in app.registered_groups]

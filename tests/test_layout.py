@@ -66,6 +66,11 @@ def test_a_table_wraps_its_words_or_lists_its_rows():
     ]
     wide = [("a" * 30, "b" * 30)]
     assert layout.table(wide, ("x", "name"), "", 40) == ["x     " + "a" * 30, "name  " + "b" * 30]
+    empty = [("a" * 30, "", "b" * 30)]
+    assert layout.table(empty, ("x", "none", "name"), "", 40) == [
+        "x     " + "a" * 30,
+        "name  " + "b" * 30,
+    ]
 
 
 def test_recipes_are_found_by_name_from_anywhere(say, tmp_path):

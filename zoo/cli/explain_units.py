@@ -130,7 +130,7 @@ def _dream(asked: Asked) -> Iterator[Card]:
     name = f"{stage}:{unit}"
     if net.classes and words.partition(":")[0] == net.spec.head and unit < len(net.classes):
         name += f", {net.classes[unit]}"
-    said = f"its answer: {found.before:.3g} to grey, {found.after:.3g} to this"
+    said = f"answer {found.after:.3g}; to grey {found.before:.3g}"
     record = {"stage": stage, "unit": unit, "grey": found.before, "dream": found.after}
     panels = (Panel(enlarged(found.pixels), said),)
     yield Card(f"{stage}-{unit}", f"dream of {name}", panels, record=record)

@@ -55,6 +55,8 @@ class Story:
             if self.plan.index.taught == "labels":
                 talk("below, the teacher's answers stand for the labels that the photos lack")
         elif isinstance(event, Epoch):
+            for note in event.notes:
+                talk(note)
             if not self.header:
                 talk(f"epoch  train loss  val loss  {SCORES[recipe.task or 'classify']}")
                 self.header = True
@@ -88,10 +90,8 @@ def show_features(event: FeaturesDone, recipe: Recipe) -> None:
 
 
 def show_epoch(epoch: Epoch, epochs: int, best: str) -> None:
-    """Every epoch of a short run, about thirty lines of a long one, and every new best."""
+    """Print each epoch of a short run, about thirty of a long one, and every new best."""
     shown = epoch.best and best != "last"
-    for note in epoch.notes:
-        talk(note)
     if shown or epoch.epoch == epochs or epoch.epoch % max(1, epochs // 30) == 0:
         mark = "  best" if shown and best not in ("optimum", "computed") else ""
         first = epoch.accuracy if epoch.map is None else epoch.map

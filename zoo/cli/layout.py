@@ -134,5 +134,7 @@ def _listed(cells: list[list[str]], width: int) -> list[str]:
     for row in rows:
         lines += [""] if lines else []
         for title, cell in zip(header, row, strict=True):
+            if not cell:
+                continue  # a title without a value says nothing
             lines += wrapped(_padded(title, name, "") + cell, width, " " * name)
     return lines

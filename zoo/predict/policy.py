@@ -199,8 +199,8 @@ def max_error(run: Run, most: float) -> conformal.Threshold:
             f"--max-error {100 * most:g}%: {photos:,} val photos promise that of no threshold; the "
             f"least is {percent(best.bound)}, above {best.probability:.4g} ({best.errors} of "
             f"{best.kept} wrong)",
-            f"give --max-error {np.ceil(100 * best.bound):g}% or more, or more val photos: about "
-            f"{conformal.fewest(most):,} without an error promise it",
+            f"give --max-error {np.ceil(100 * best.bound):g}% or more, or more val photos: of the "
+            f"surest, about {conformal.fewest(most):,} have to be right and none wrong",
         )
     return max(good, key=lambda each: each.kept)
 
