@@ -12,8 +12,10 @@ from kit import Here, names
 from PIL import Image
 
 from zoo import network
+from zoo.catalog import Preprocess
 from zoo.errors import UnknownStage, UsageError
 from zoo.explain import filters, occlusion, places, saliency
+from zoo.run import Run
 
 SEED = np.random.default_rng(0)
 
@@ -74,7 +76,7 @@ def test_a_gradient_leaves_the_network_as_it_was() -> None:
 def test_places_of_convolutions_windows_and_tokens(
     shape: tuple[int, ...], side: int, said: places.Grid | None
 ) -> None:
-    assert places.grid_of(shape, side) == said
+    assert places.grid_of(shape, Preprocess(size=(side, side))) == said
 
 
 def test_a_vit_is_tapped_where_its_patches_still_reach_the_class_token() -> None:
@@ -82,6 +84,12 @@ def test_a_vit_is_tapped_where_its_patches_still_reach_the_class_token() -> None
     tapped = places.tap(net)
     assert (tapped.stage, tapped.grid.form) == ("blocks.10", "tokens")
     assert saliency.gradcam(net, noise(net, 1)).maps.max() == pytest.approx(1)
+
+
+def test_a_vit_whose_head_begins_with_zeros_has_places_and_kernels_all_the_same() -> None:
+    net = network.untrained("torchvision/vit_b_32")
+    assert (places.tap(net).stage, places.tap(net).grid.form) == ("blocks.10", "tokens")
+    assert filters.kernels(net).values.shape == (768, 32, 32, 3)
 
 
 @pytest.mark.parametrize("name", ["perceptron", "mlp", "rnn", "lstm"])
@@ -145,6 +153,14 @@ def test_a_unit_that_is_not_there_is_told_with_those_that_are(words: str, said: 
     with pytest.raises(UsageError) as caught:
         filters.unit_of(net, words)
     assert said in f"{caught.value.what} {caught.value.hint}"
+
+
+def test_a_class_that_is_not_there_is_told_with_those_that_are(run: Path) -> None:
+    net = network.of_run(Run.open(run))
+    head = net.spec.head
+    with pytest.raises(UsageError) as caught:
+        filters.unit_of(net, f"{head}:wasp")
+    assert caught.value.hint.endswith(f"class: they are {', '.join(net.classes)}")
 
 
 # The command.
@@ -245,4 +261,5 @@ def test_nothing_is_written_beside_the_photos(here: Here, run: Path, tmp_path: P
     Image.new("L", (32, 32)).save(tmp_path / "a.png")
     assert here("explain", run, tmp_path, "-o", tmp_path).code == 2
     assert here("explain", run, tmp_path / "a.png", "-o", tmp_path / "a.png").code == 2
+    assert "is a run folder" in here("explain", run, tmp_path / "a.png", "-o", run).err
     assert names(tmp_path) == ["a.png"]
