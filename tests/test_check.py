@@ -118,6 +118,20 @@ def test_the_text_fits_80_columns_and_says_what_to_do(here, faulty, tmp_path):
     assert leak["severity"] == "serious"
 
 
+@pytest.mark.parametrize("columns", [40, 60])
+def test_the_text_fits_a_narrow_screen_and_a_name_stays_on_its_line(
+    here, tmp_path, monkeypatch, columns
+):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    photos = folder(tmp_path / "photos", 2)
+    shutil.copy(photos / "train/ant/1.png", photos / "val/ant/a\nline of its own.png")
+    answer = here("check", photos)
+    lines = answer.out.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert not [line for line in lines if line.startswith("line of")]
+    assert any(r"val/ant/a\nline" in line for line in lines)
+
+
 # Near duplicates.
 
 
@@ -231,6 +245,8 @@ def test_what_is_asked_wrongly_is_said_in_two_lines(here, clean, tmp_path):
         (clean, "--weights", "x.pth"),
         (clean, "--model", "resnet5"),
         (clean, "--html", tmp_path / "page.txt"),
+        (clean, "--html", clean / "train" / "page.html"),
+        (clean, "-o", clean / "all.csv"),
     ):
         answer = here("check", *words)
         assert answer.code == 2, words

@@ -16,6 +16,7 @@ from zoo.catalog import Preprocess
 from zoo.catalog.spec import Size
 from zoo.errors import UnknownStage, UsageError
 from zoo.explain import dream, filters, matches, occlusion, places, receptive, saliency
+from zoo.run import Run
 
 SEED = np.random.default_rng(0)
 
@@ -102,6 +103,12 @@ def test_a_vit_is_tapped_where_its_patches_still_reach_the_class_token() -> None
     tapped = places.tap(net)
     assert (tapped.stage, tapped.grid.form) == ("blocks.10", "tokens")
     assert saliency.gradcam(net, noise(net, 1)).maps.max() == pytest.approx(1)
+
+
+def test_a_vit_whose_head_begins_with_zeros_has_places_and_kernels_all_the_same() -> None:
+    net = network.untrained("torchvision/vit_b_32")
+    assert (places.tap(net).stage, places.tap(net).grid.form) == ("blocks.10", "tokens")
+    assert filters.kernels(net).values.shape == (768, 32, 32, 3)
 
 
 @pytest.mark.parametrize("name", ["perceptron", "mlp", "rnn", "lstm"])
@@ -221,6 +228,14 @@ def test_a_dream_excites_its_unit_more_than_grey_and_is_the_same_for_its_seed(
     assert (first.pixels != other.pixels).any()
     assert first.pixels.shape == (32, 32, 1)
     assert all(torch.equal(before[name], one) for name, one in net.chain.state_dict().items())
+
+
+def test_a_class_that_is_not_there_is_told_with_those_that_are(run: Path) -> None:
+    net = network.of_run(Run.open(run))
+    head = net.spec.head
+    with pytest.raises(UsageError) as caught:
+        filters.unit_of(net, f"{head}:wasp")
+    assert caught.value.hint.endswith(f"class: they are {', '.join(net.classes)}")
 
 
 # The command.
@@ -347,4 +362,5 @@ def test_nothing_is_written_beside_the_photos(here: Here, run: Path, tmp_path: P
     Image.new("L", (32, 32)).save(tmp_path / "a.png")
     assert here("explain", run, tmp_path, "-o", tmp_path).code == 2
     assert here("explain", run, tmp_path / "a.png", "-o", tmp_path / "a.png").code == 2
+    assert "is a run folder" in here("explain", run, tmp_path / "a.png", "-o", run).err
     assert names(tmp_path) == ["a.png"]

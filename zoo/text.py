@@ -41,6 +41,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in clean)
 
 
+def one_line(text: str) -> str:
+    """Return what may go to a terminal as a part of one line: a name may hold a line's end."""
+    return printable(text).replace("\n", "\\n")
+
+
 def csv_line(cells: Iterable[object], *, safe: bool = False, screen: bool = False) -> str:
     """Return a row of CSV: UTF-8, commas, every text quoted that needs it, names by `show_name`.
 
@@ -66,7 +71,7 @@ def _field(cell: object, safe: bool, screen: bool) -> str:
     if safe and _FORMULA.match(text):
         text = "'" + text
     if screen:
-        text = printable(text).replace("\n", "\\n")
+        text = one_line(text)
     return '"' + text.replace('"', '""') + '"' if _TO_QUOTE.search(text) else text
 
 

@@ -172,6 +172,8 @@ def _add_labels(checked: Checked, judged: labels.Judged | None, several: bool) -
     what = "suspicious labels and classes that overlap"
     if several:
         checked.unchecked.append(f"{what}: photos have several labels each")
+    elif judged is None and checked.network:
+        checked.unchecked.append(f"{what}: two classes of photos that can be read are needed")
     elif judged is None:
         checked.unchecked.append(f"{what}: {NEEDS}")
     elif (right := judged.accuracy) < WEAK:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +12,18 @@ from typing import TYPE_CHECKING
 import typer
 
 from zoo.cli.console import Screen, out, print_json, talk
+from zoo.cli.layout import cells_of, width_of, wrapped
 from zoo.cli.options import NETWORK, argument, flag, options, output, setting, shared
+from zoo.errors import UsageError
 from zoo.settings import DATA
-from zoo.text import count
+from zoo.text import count, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from zoo.check.records import Checked, Example, Finding
 
-WIDE, SHOWN = 79, 5  # columns of the text; examples of a finding in it
+WIDE, SHOWN = 79, 5  # columns of the text at most; examples of a finding in it
 COLUMNS = ("severity", "check", "path", "other", "said")
 
 
@@ -65,6 +68,10 @@ def command(flags: Flags) -> None:
     writers.check(flags.output, (".csv",))
     writers.check_safe(flags.csv_safe, flags.output)
     writers.check(flags.html, (".html",), "--html")
+    for place in (flags.html, flags.output):
+        if place is not None and place.resolve().is_relative_to(Path(flags.data).resolve()):
+            what = f"{place} lies in the photos, beside which nothing is written"
+            raise UsageError(what, "give a place outside of them")
     asked = Asked(flags.data, flags.model, flags.weights, flags.device, flags.against, flags.group)
     with Screen() as screen:
         found = run(asked, screen)
@@ -108,36 +115,44 @@ def _show(found: Checked) -> None:
 
 
 def _out_wrapped(text: str) -> None:
-    for line in textwrap.wrap(text, WIDE, initial_indent="  ", subsequent_indent="    "):
+    for line in textwrap.wrap(text, _wide(), initial_indent="  ", subsequent_indent="    "):
         out(line)
 
 
 def _lines(found: Finding) -> Iterator[str]:
-    """Yield a finding in lines of 80 columns; paths are never broken."""
-    yield from textwrap.wrap(found.what, WIDE, initial_indent="  ", subsequent_indent="    ")
+    """Yield a finding in lines of 80 columns at most; paths are never broken."""
+    yield from textwrap.wrap(
+        one_line(found.what), _wide(), initial_indent="  ", subsequent_indent="    "
+    )
     for example in found.examples[:SHOWN]:
         yield from _example(example)
     if len(found.examples) > SHOWN:
         yield f"      … and {len(found.examples) - SHOWN:,} more: --html, -o or --json has them"
     how = {"initial_indent": "    -> ", "subsequent_indent": "       "}
-    yield from textwrap.wrap(found.advice, WIDE, **how)  # type: ignore[arg-type]
+    yield from textwrap.wrap(found.advice, _wide(), **how)  # type: ignore[arg-type]
 
 
 def _example(example: Example) -> Iterator[str]:
     """Yield one line, or several where it is wider than the screen."""
-    line = "  ".join(filter(None, [" = ".join(example.paths), example.said]))
-    if len(line) + 6 <= WIDE:
+    paths, said = [one_line(path) for path in example.paths], one_line(example.said)
+    line = "  ".join(filter(None, [" = ".join(paths), said]))
+    if cells_of(line) + 6 <= _wide():
         yield f"      {line}"
         return
-    for number, path in enumerate(example.paths):
+    for number, path in enumerate(paths):
         yield f"      {'= ' if number else ''}{_shortened(path)}"
-    indent = " " * (8 if example.paths else 6)
-    yield from textwrap.wrap(example.said, WIDE, initial_indent=indent, subsequent_indent=indent)
+    indent = " " * (8 if paths else 6)
+    yield from wrapped(indent + said, _wide(), indent) if said else ()
+
+
+def _wide() -> int:
+    """Return how many columns a line has, where the screen has fewer than WIDE."""
+    return min(WIDE, width_of(sys.stdout) or WIDE)
 
 
 def _shortened(text: str) -> str:
     """Return a text with its middle left out where it is wider than a line."""
-    room = WIDE - 8
+    room = _wide() - 8
     return text if len(text) <= room else f"{text[: room // 3]}…{text[-(room - room // 3 - 1) :]}"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zoo import watch
 from zoo.cli import layout
 from zoo.cli.layout import width_of, wrapped
-from zoo.text import as_data, count, printable, show_name
+from zoo.text import as_data, count, one_line, printable, show_name
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -100,7 +100,7 @@ def warn_unreadable(photos: Sequence[tuple[str, str]], also: str = "") -> None:
         many = count(len(photos), "unreadable photo is", "unreadable photos are")
         talk(f"warning: {many} left out{also}:")
         for path, reason in photos[:5]:
-            talk(f"  {path}: {reason}")
+            talk(f"  {one_line(path)}: {one_line(reason)}")
 
 
 def _nothing(event: object) -> None:

@@ -14,7 +14,7 @@ from zoo.cli.console import Screen, out, print_json, talk
 from zoo.cli.explain_modes import Asked, Flags, Mode
 from zoo.cli.options import options
 from zoo.errors import DataError, UsageError
-from zoo.text import count
+from zoo.text import count, one_line
 
 if TYPE_CHECKING:
     from zoo.predict.inputs import Input
@@ -120,7 +120,7 @@ def _write(flags: Flags, drawn: Iterator[Card], total: int, screen: Screen) -> l
 def _say(flags: Flags, written: list[Card], reasons: Counter[str]) -> None:
     """Print a line for each picture on stdout, and where they are."""
     for card in written:
-        out(f"{card.title}" + (f": {card.error}" if card.error else ""))
+        out(one_line(card.title + (f": {card.error}" if card.error else "")))
     errors = f", {count(reasons.total(), 'error')}" if reasons else ""
     talk(f"{count(len(written) - reasons.total(), 'picture')} in {flags.output}{errors}")
     for reason, many in reasons.most_common(3):

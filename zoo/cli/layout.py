@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
+from zoo.text import one_line
+
 NARROWEST = 30  # columns; less is not laid out for
 LEAST = 12  # columns that a wrapped cell has
 _WORDS = re.compile(r"(\s*)(`[^`]*`\S*|\S+)")
@@ -77,7 +79,7 @@ def table(
     In a narrow width the columns named in drop go, the first one first; then those of words wrap,
     the widest first. Where even that is too wide, each row is a list of lines, `header  value`.
     """
-    cells = [list(header), *(list(row) for row in rows)]
+    cells = [list(header), *(list(map(one_line, row)) for row in rows)]
     left_out = [title for title in drop if title in header]
     widths = [max(cells_of(row[k]) for row in cells) for k in range(len(header))]
     while left_out and width is not None and sum(widths) + 2 * len(widths) - 2 > width:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.data.preprocess import Pixels, Values, normalise
-from zoo.errors import UsageError
+from zoo.errors import UsageError, nearest
 from zoo.explain.places import device_of, grid_of, shape_after, tap
 from zoo.network import Network
 
@@ -34,7 +34,8 @@ def kernels(net: Network) -> Kernels:
 
     channels, height, width = net.preprocess.shape
     for name, part in net.chain.named_modules():
-        if not any(True for _ in part.parameters(recurse=False)):
+        own = any(True for _ in part.parameters(recurse=False))
+        if not own or any(True for _ in part.children()):  # a ViT's own are tokens and places
             continue
         if isinstance(part, nn.Conv2d) and part.in_channels == channels:
             weights = part.weight.detach().cpu().numpy().transpose(0, 2, 3, 1)  # N h w C
@@ -93,9 +94,11 @@ def unit_of(net: Network, words: str) -> tuple[str, int | None]:
     if unit in net.classes and units == len(net.classes):
         return stage, net.classes.index(unit)
     if not unit.isdecimal() or int(unit) >= units:
-        raise UsageError(
-            f"{stage} has no unit '{unit}'", f"it has {units:,}: {stage}:0 to {stage}:{units - 1}"
-        )
+        hint = f"it has {units:,}: {stage}:0 to {stage}:{units - 1}"
+        if units == len(net.classes):
+            close = nearest(unit, net.classes) or f"they are {', '.join(net.classes[:5])}"
+            hint += f", or the name of a class: {close}"
+        raise UsageError(f"{stage} has no unit '{unit}'", hint)
     return stage, int(unit)
 
 

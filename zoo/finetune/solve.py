@@ -21,6 +21,7 @@ from zoo.head.layers import Layer, Linear
 from zoo.head.rows import spread_of
 from zoo.head.solver import loss_of, one_thread, scores_of
 from zoo.metrics import Array, report
+from zoo.text import one_line
 from zoo.train.batches import FeatureBatches
 from zoo.train.records import Epoch, Scores
 from zoo.watch import stop
@@ -116,8 +117,8 @@ def _doubt(classes: tuple[str, ...], samples: list[Sample], found: Suspicious) -
     first, other = samples[row], classes[found.proposed[row]]
     what = "1 label looks" if found.flagged == 1 else f"{found.flagged:,} labels look"
     return (
-        f"{what} wrong, see suspicious.csv; the first: {first.path} is "
-        f"'{classes[first.label]}' and looks like '{other}'"
+        f"{what} wrong, see suspicious.csv; the first: {one_line(first.path)} is "
+        f"'{one_line(classes[first.label])}' and looks like '{one_line(other)}'"
     )
 
 

@@ -144,6 +144,8 @@ def check(place: Path, photos: Sequence[Path] = ()) -> None:
         raise UsageError(f"{place} is a folder", "give another name")
     if not is_file(place) and place.exists() and not place.is_dir():
         raise UsageError(f"{place} is a file and no folder", "give FILE.png or a folder")
+    if (place / "run.json").exists():
+        raise UsageError(f"{place} is a run folder", f"give another one: -o {place}-explained")
     folder = place.parent if is_file(place) else place
     for photo in photos:
         same = photo == place if is_file(place) else photo.parent.resolve() == folder.resolve()
