@@ -315,7 +315,11 @@ def test_what_val_photos_cannot_promise_is_said_with_how_many_can(
     for words, what, hint in (
         (["--coverage", "0.99"], "24 val photos, and it takes 99", "--coverage 0.96 or less"),
         (["--unknown", "--unknown-rate", "1%"], "24 val photos, and it takes 99", "4% or more"),
-        (["--max-error", "1%"], "24 val photos promise that of no threshold", "about 528 without"),
+        (
+            ["--max-error", "1%"],
+            "24 val photos promise that of no threshold",
+            "about 528 have to be",
+        ),
         (["--coverage", "1.5"], "no share between 0 and 1", "--coverage 0.95"),
         (["--max-error", "many"], "no share between 0 and 1", "--max-error 5%"),
         (["--max-error", "5%", "--reject-below", "0.5"], "with --reject-below", "one of them"),

@@ -104,7 +104,7 @@ def _match(asked: Asked) -> Iterator[Card]:
             patch = pixels[match.upper : match.upper + side, match.left : match.left + side]
             tiles.append((patch, f"{match.answer:.3g}"))
         title = f"{stage}:{one}, the {len(tiles)} patches that excite it most"
-        said = f"{side} x {side} pixels about the place; a unit sees {seen}; below: its answer"
+        said = f"below each its answer; a unit sees {seen} pixels"
         rows = [
             {"file": m.file, "left": m.left, "upper": m.upper, "answer": m.answer} for m in best
         ]

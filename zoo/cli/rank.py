@@ -129,6 +129,7 @@ def _progress(row: Ranked) -> str:
     return f"{percent(row.accuracy)}, {seconds}"
 
 
+DROPPED = ("solve s", "forward s", "weights", "licence", "params")  # where lines are short
 HEADER = (
     "model", "weights", "accuracy", "95 %", "", "ms/photo", "forward s", "solve s", "params", "MB",
     "licence",
@@ -136,7 +137,7 @@ HEADER = (
 
 
 def _show(ranking: Ranking, rows: list[Ranked]) -> None:
-    print_table(map(_cells, rows), HEADER, right="  rr rrrrr")
+    print_table(map(_cells, rows), HEADER, right="  rr rrrrr", drop=DROPPED)
     warn_unreadable(list(ranking.bad.items()), ", for all models; --json lists them all")
     for row in rows:
         if row.note:
