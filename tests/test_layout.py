@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import shlex
 
 import pytest
 from kit import ROOT, write_photos
 
-from zoo.cli import layout, main
+from zoo.cli import inline, layout, main
 
 COMMANDS = (
     "list", "list 'resnet*' --wide", "info resnet50", "info cnn", "recipes", "recipes lenet-mnist",
@@ -136,3 +138,40 @@ def test_help_and_version_have_their_other_names(say):
     assert say("help predict", None) == say("predict --help", None)
     assert say("help", None) == say("--help", None)
     assert say("-V", None) == say("--version", None)
+
+
+@pytest.mark.parametrize(
+    ("about", "begins"),
+    [
+        ({"TERM": "xterm-kitty"}, "\033_Ga=T,f=100,q=2,m=1;"),
+        ({"TERM": "xterm-256color", "TERM_PROGRAM": "ghostty"}, "\033_Ga=T,f=100,q=2,m=1;"),
+        ({"TERM": "xterm-256color", "TERM_PROGRAM": "iTerm.app"}, "\033]1337;File=inline=1;"),
+        ({"TERM": "xterm-256color", "LC_TERMINAL": "iTerm2"}, "\033]1337;File=inline=1;"),
+        ({"TERM": "xterm-256color"}, ""),
+        ({"TERM": "dumb", "TERM_PROGRAM": "iTerm.app"}, ""),
+        ({"TERM": "xterm-kitty", "NO_COLOR": "1"}, ""),
+        ({"TERM": "xterm-kitty", "TMUX": "/tmp/tmux-0/default,1,0"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_picture_goes_to_a_terminal_that_shows_it_and_to_no_other(about, begins):
+    png, stream = bytes(range(256)) * 40, io.StringIO()
+    assert inline.draw(png, stream, about) == bool(begins)
+    text = stream.getvalue()
+    assert text.startswith(begins)
+    if not begins:
+        assert text == ""
+    elif "1337" in begins:
+        assert base64.b64decode(text.rstrip("\n\a").partition(":")[2]) == png
+    else:
+        parts = [part.partition(";") for part in text.strip("\n").split("\033\\") if part]
+        assert all(len(data) <= 4096 for _, _, data in parts)
+        assert [head[-3:] for head, _, _ in parts] == ["m=1"] * (len(parts) - 1) + ["m=0"]
+        assert base64.b64decode("".join(data for _, _, data in parts)) == png
+
+
+def test_nothing_is_drawn_where_it_is_piped(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "xterm-kitty")
+    (tmp_path / "a.png").write_bytes(b"x")
+    assert not inline.show(tmp_path / "a.png")
+    assert capsys.readouterr().err == ""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from zoo.cli import inline
 from zoo.cli.console import Screen, print_json, talk
 from zoo.cli.options import (
     NETWORK,
@@ -173,6 +174,7 @@ def _draw(place: Path, flags: Flags, sample: Sample, ours: Embedder) -> dict[str
     bad, judged = wrong.count(True), len(wrong) - wrong.count(None)
     errors = f"; {bad:,} of {judged:,} are taken for another class" if judged else ""
     talk(f"map of {some} pictures in {place} ({what}{shown}{errors})")
+    inline.show(Path(place))
     about = {"picture": str(place), "map": flags.map, "explained": projected.explained}
     return about | ({"wrong": bad, "judged": judged} if judged else {})
 

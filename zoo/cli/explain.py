@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.cli import explain_modes, explain_steps, explain_units
+from zoo.cli import explain_modes, explain_steps, explain_units, inline
 from zoo.cli.console import Screen, out, print_json, talk
 from zoo.cli.explain_modes import Asked, Flags, Mode
 from zoo.cli.options import options
@@ -125,3 +125,7 @@ def _say(flags: Flags, written: list[Card], reasons: Counter[str]) -> None:
     talk(f"{count(len(written) - reasons.total(), 'picture')} in {flags.output}{errors}")
     for reason, many in reasons.most_common(3):
         talk(f"  {count(many, 'error')}: {reason}")
+    drawn = [str(card.record["picture"]) for card in written if card.record.get("picture")]
+    sheet = flags.output / "sheet.png"
+    if drawn:
+        inline.show(sheet if len(drawn) > 1 and sheet.is_file() else Path(drawn[0]))

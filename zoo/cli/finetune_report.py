@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.cli import inline
 from zoo.cli.console import talk, talk_table
 from zoo.text import count, percent, size
 
@@ -289,3 +290,4 @@ def draw_fed(plan: Plan, path: Path) -> None:
     draw(path, found.columns, rows)
     after = f"; {found.after}" if found.after else ""
     talk(f"sheet      {path}  {count(len(rows), 'photo')}: {', '.join(found.columns)}{after}")
+    inline.show(path)
