@@ -14,7 +14,7 @@ from PIL import Image
 from zoo.catalog import Preprocess
 from zoo.data.decode import LARGE, decode, decode_for
 from zoo.data.preprocess import KEEP, apply, box, framed, full_size, mode, spare
-from zoo.data.views import AREA, RATIO, crop_box, framed_view, generator, plain_view, view, view_of
+from zoo.data.views import AREA, RATIO, crop_box, generator, plain_view, view, view_of
 
 SMALL = Preprocess(size=32)
 
@@ -168,7 +168,7 @@ def test_a_framed_view_comes_out_of_the_preprocess_as_it_went_in(
     file = next((shared / "data" / "hymenoptera" / "val").glob("*/*.jpg"))
     for size in (224, (96, 161)):
         preprocess = Preprocess(size, crop, fit, "bicubic", channels=channels)
-        frame = framed_view(file, preprocess)
+        frame = framed(plain_view(file, preprocess), preprocess)
         full = full_size(preprocess) if fit == "crop" else preprocess.shape[1:]
         assert frame.shape == (*full, 3)
         pixels = plain_view(file, preprocess)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +101,7 @@ def _show(found: Checked) -> None:
     if found.unchecked:
         out("NOT CHECKED")
         for text in found.unchecked:
-            _out_wrapped(text)
+            out("\n".join(wrapped(f"  {text}", _wide(), "    ")))
     parts = ", ".join(f"{name} {many:,}" for name, many in found.parts.items() if name)
     classes = f", {count(len(found.classes), 'class', 'classes')}" if found.classes else ""
     by = f"; labels by {found.network}" if found.network else ""
@@ -114,22 +113,14 @@ def _show(found: Checked) -> None:
     )
 
 
-def _out_wrapped(text: str) -> None:
-    for line in textwrap.wrap(text, _wide(), initial_indent="  ", subsequent_indent="    "):
-        out(line)
-
-
 def _lines(found: Finding) -> Iterator[str]:
     """Yield a finding in lines of 80 columns at most; paths are never broken."""
-    yield from textwrap.wrap(
-        one_line(found.what), _wide(), initial_indent="  ", subsequent_indent="    "
-    )
+    yield from wrapped(f"  {one_line(found.what)}", _wide(), "    ")
     for example in found.examples[:SHOWN]:
         yield from _example(example)
     if len(found.examples) > SHOWN:
         yield f"      … and {len(found.examples) - SHOWN:,} more: --html, -o or --json has them"
-    how = {"initial_indent": "    -> ", "subsequent_indent": "       "}
-    yield from textwrap.wrap(found.advice, _wide(), **how)  # type: ignore[arg-type]
+    yield from wrapped(f"    -> {found.advice}", _wide(), "       ")
 
 
 def _example(example: Example) -> Iterator[str]:

@@ -25,7 +25,6 @@ from zoo.data.preprocess import (
     Pixels,
     apply,
     as_it_is,
-    framed,
     in_mode,
     mode,
     resize,
@@ -141,11 +140,6 @@ def small_and_grey(paths: Iterable[Path | str]) -> bool:
             return False
         seen = True
     return seen
-
-
-def framed_view(path: Path | str, preprocess: Preprocess) -> Pixels:
-    """Return view 0 of a file as a raw picture for a graph that crops and resizes; see `framed`."""
-    return framed(plain_view(path, preprocess), preprocess)
 
 
 def generator(*key: object) -> np.random.Generator:

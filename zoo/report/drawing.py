@@ -102,9 +102,7 @@ class _Box:
     edge: str
 
     def svg(self) -> str:
-        place = " ".join(
-            f'{name}="{_number(getattr(self, name))}"' for name in ("x", "y", "width", "height")
-        )
+        place = _numbers(self, "x", "y", "width", "height")
         return f"<rect {place} {_styled(self.fill, self.edge)}/>"
 
     def draw(self, _: Image.Image, pen: ImageDraw.ImageDraw, scale: int) -> None:
@@ -125,9 +123,7 @@ class _Line:
     colour: str
 
     def svg(self) -> str:
-        place = " ".join(
-            f'{name}="{_number(getattr(self, name))}"' for name in ("x1", "y1", "x2", "y2")
-        )
+        place = _numbers(self, "x1", "y1", "x2", "y2")
         return f"<line {place} {_styled('', self.colour)}/>"
 
     def draw(self, _: Image.Image, pen: ImageDraw.ImageDraw, scale: int) -> None:
@@ -208,6 +204,11 @@ def fitting(text: str, size: float, width: float, bold: bool = False) -> str:
 def printed(text: str) -> str:
     """Return text without what a page cannot have: control characters, halves of letters."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _numbers(shape: object, *names: str) -> str:
+    """Return these fields of a shape as attributes."""
+    return " ".join(f'{name}="{_number(getattr(shape, name))}"' for name in names)
 
 
 def _styled(fill: str, edge: str = "") -> str:

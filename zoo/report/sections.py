@@ -21,7 +21,6 @@ from zoo.text import count, percent, size
 ROWS = 40  # of the table of classes
 COUNTED = 300_000  # photos of an index that are counted class by class
 WIDE = 0.1  # an interval of accuracy wider than this says little
-UNSURE = 0.08  # a calibration error from which on probabilities should not be gone by
 EPOCHS = 400  # points of a curve
 
 
