@@ -56,7 +56,8 @@ MAY: dict[str, set[str]] = {
     "explain": VERB,
     "check": VERB,
     "report": {"data", "disk", "metrics", "run"},
-    "cli": VERB | {"bench", "check", "explain", "finetune", "predict", "export", "report"},
+    "api": VERB | {"explain", "finetune", "predict", "export", "report"},
+    "cli": VERB | {"api", "bench", "check", "explain", "finetune", "predict", "export", "report"},
     "__main__": {"cli"},
 }
 # Files of models/ that build a network: they know the building blocks beside them only.

@@ -4,6 +4,7 @@ ZooError                 what went wrong, a hint (what to do), and the command t
 ├── UsageError           exit 2: the words of the command
 │   ├── UnknownModel         no such model; nearest names
 │   ├── UnknownStage         no such stage in this chain; the list
+│   ├── NoClasses            a network that gives features, or pictures back, is asked for classes
 │   └── RecipeError          settings that do not fit, all at once
 ├── InputError           exit 2: what the command was given
 │   ├── DataError            the folder of photos
@@ -56,6 +57,10 @@ class UnknownModel(UsageError):
 
 
 class UnknownStage(UsageError):
+    pass
+
+
+class NoClasses(UsageError):
     pass
 
 
