@@ -84,7 +84,7 @@ class Model:
         unknown: no label for pictures like no training photo; as a number, the share of known ones
         that may be called so. Raises ZooError for what is no picture, or what the run lacks for it.
 
-        >>> rows = run.predict(["photos/val/disc/00.png", "nowhere.jpg"], top=2)
+        >>> rows = run.predict(["photos/disc/00.png", "nowhere.jpg"], top=2)
         >>> rows[0].label, rows[1].status
         ('disc', 'error')
         """
@@ -113,8 +113,8 @@ class Model:
         flat: all of an output of C x H x W, not its mean. Raises ZooError; an exported file has no
         stages.
 
-        >>> [row.features.shape for row in run.embed("photos/val/disc/00.png")]
-        [(512,)]
+        >>> [row.features.shape for row in run.embed("photos/disc/00.png")]
+        [(84,)]
         """
         from zoo.predict.embed import Wanted, open_embedder
 
@@ -142,7 +142,7 @@ class Model:
         each part of the picture instead, which an exported file can do too, and takes longer.
         `row.picture()` is the photo with the map over it. Raises ZooError.
 
-        >>> (row,) = run.explain("photos/val/disc/00.png")
+        >>> (row,) = run.explain("photos/disc/00.png")
         >>> row.label, row.heat.shape == row.pixels.shape[:2]
         ('disc', True)
         """
