@@ -47,6 +47,11 @@ class ZooError(Exception):
         """Return the hint, and behind it the command that goes on with the work."""
         return ", then ".join(filter(None, (self.hint, self.resume and f"`{self.resume}` goes on")))
 
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override]
+        """What Python shows below the error in a traceback."""
+        return [f"hint: {self.advice}"] if self.advice else []
+
 
 class UsageError(ZooError):
     exit_code = 2

@@ -124,7 +124,9 @@ def finetune(
 
     _refuse_teams()
     named: dict[str, object] = {"model": _full(model), "data": os.fspath(data)}
-    chosen = recipes.make(named | settings, None if recipe is None else Path(recipe))
+    for name, value in settings.items():  # weights, teacher: a path is text in a recipe
+        named[name] = os.fspath(value) if isinstance(value, os.PathLike) else value
+    chosen = recipes.make(named, None if recipe is None else Path(recipe))
     if chosen.model == "auto":
         raise UsageError(
             "the model auto is the command's: `zoo finetune auto PHOTOS`",
