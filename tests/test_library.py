@@ -44,11 +44,12 @@ CHAINS = [
         "classifier.2",
         marks=pytest.mark.slow,
     ),
-    (
+    pytest.param(
         "torchvision/resnet18",
         "conv1 bn1 relu maxpool layer1 layer2 layer3 layer4 avgpool flatten fc",
         "layer4",
         "fc",
+        marks=pytest.mark.slow,
     ),
     pytest.param(
         "torchvision/vit_b_16",
@@ -78,7 +79,10 @@ CHAINS = [
     ),
     ("timm/vit_tiny_patch16_224", "embed blocks norm pool head", "norm", "head"),
     ("timm/convnext_atto", "stem stages norm_pre pool head", "pool", "head"),
-    ("timm/swin_tiny_patch4_window7_224", "patch_embed layers norm pool head", "norm", "head"),
+    pytest.param(
+        *("timm/swin_tiny_patch4_window7_224", "patch_embed layers norm pool head", "norm", "head"),
+        marks=pytest.mark.slow,
+    ),
     pytest.param(
         "torchvision/vgg11",
         "features avgpool flatten classifier",
