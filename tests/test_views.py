@@ -95,25 +95,23 @@ def test_known_numbers_stay_as_they_are() -> None:
 
 @pytest.fixture(scope="module")
 def phone(shared: Path) -> list[bytes]:
-    """Real photos enlarged to 3 to 18 megapixels; the last lies on its side."""
+    """Real photos enlarged to 3 to 14 megapixels; the last lies on its side."""
     files = sorted((shared / "data" / "imagenet150").glob("*/*/*"), key=lambda f: f.stat().st_size)
     made = []
-    for file, side in zip(files[-4:], (1800, 2000, 3000, 3400), strict=True):
+    for file, side in zip(files[-3:], (1800, 2000, 3000), strict=True):
         with Image.open(file) as opened:
             image = opened.convert("RGB")
         scale = side / min(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)))
         exif = Image.Exif()
-        exif[0x0112] = 6 if side == 3400 else 1
+        exif[0x0112] = 6 if side == 3000 else 1
         made.append(io.BytesIO())
         image.save(made[-1], "JPEG", quality=92, exif=exif)
         assert image.width * image.height > LARGE
     return [file.getvalue() for file in made]
 
 
-@pytest.mark.parametrize(
-    ("size", "fit"), [(32, "crop"), (96, "pad"), (128, "squash"), (224, "crop")]
-)
+@pytest.mark.parametrize(("size", "fit"), [(32, "crop"), (128, "squash"), (224, "pad")])
 def test_mean_pixel_error_of_large_photos_is_below_a_fifth(
     phone: list[bytes], size: int, fit: str
 ) -> None:
