@@ -76,10 +76,11 @@ def view_of(
     seed: int = 0,
     digest: str = "",
     flip: bool = True,
+    apart: bool = False,
 ) -> Pixels:
     """Return the view of a file's bytes; a large JPEG is decoded no larger than that needs.
 
-    Raises ImageError.
+    apart: in a process of its own, whatever it is. Raises ImageError.
     """
     if number == 0:
         pixels = as_it_is(data, preprocess)
@@ -87,7 +88,7 @@ def view_of(
             return pixels
     checked = check(data)
     which: decode_process.Which = {"number": number, "seed": seed, "digest": digest, "flip": flip}
-    if checked.isolated:
+    if apart or checked.isolated:
         job: decode_process.Job = {"view": which, "preprocess": preprocess.to_dict()}
         return decode_process.decoded(checked, job, whole=False)
     return view_here(checked, preprocess, which)
