@@ -548,7 +548,7 @@ def test_a_network_that_overflows_gives_error_rows(
     assert all("is not finite" in row["error"] for row in found)
     found = answered(here("embed", "mlp", *words))
     assert {row["status"] for row in found} == {"error"}
-    answer = here("rank", photos, "--models", f"mlp={tmp_path / 'x.safetensors'}")
+    answer = here("rank", photos, "--models", f"mlp={tmp_path / 'x.safetensors'}", "--folds", 2)
     assert "not finite" in answer.out + answer.err
     preprocess = catalog.find("mlp").preprocess
     engine = TorchEngine(nn.Sequential(Overflow()), preprocess, device.choose("cpu", "fp32"))

@@ -15,6 +15,7 @@ ZooError                 what went wrong, a hint (what to do), and the command t
 ├── WriteError           exit 4: a place that cannot be written
 │   ├── DiskFull             exit 5: for want of room; what was unfinished can be resumed
 │   └── CacheError           exit 4: and it is the cache
+├── IncompleteError      exit 8: parts of a job are missing or damaged
 ├── ParityError          exit 1: an exported file disagrees with its run
 ├── DisagreementError    exit 1: a lower precision answers too often otherwise than fp32
 ├── ConversionError      exit 1: a chain that another engine cannot run, or not as torch does
@@ -113,6 +114,10 @@ class DiskFull(WriteError):
 
 class CacheError(WriteError):
     pass
+
+
+class IncompleteError(ZooError):
+    exit_code = 8
 
 
 class ParityError(ZooError):

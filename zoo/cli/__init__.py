@@ -31,7 +31,9 @@ from zoo.cli import (
     info,
     list_models,
     lr,
+    merge,
     next_photos,
+    plan,
     predict,
     pull,
     rank,
@@ -41,8 +43,10 @@ from zoo.cli import (
     runs,
     sweep,
     train,
+    verify,
     weights,
     words,
+    work,
 )
 from zoo.cli.console import fail, talk
 from zoo.cli.flags import Grouped, Sectioned
@@ -76,6 +80,10 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., object]]] = {
     "Use": {
         "predict": predict.command, "embed": embed.command, "next": next_photos.command,
         "reconstruct": reconstruct.command, "export": export.app,
+    },
+    "Scale": {
+        "plan": plan.command, "work": work.command, "verify": verify.command,
+        "merge": merge.command,
     },
     "Store": {"pull": pull.command, "weights": weights.app},
 }  # fmt: skip

@@ -22,7 +22,7 @@ from zoo.cli.options import (
     setting,
     shared,
 )
-from zoo.cli.predict import Tally
+from zoo.cli.tally import Tally
 from zoo.errors import UsageError
 from zoo.text import count, percent
 

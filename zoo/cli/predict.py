@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
+from zoo.cli import predict_job
 from zoo.cli.console import Screen, talk
 from zoo.cli.options import flag, network, options, output, pictures, setting, shared
-from zoo.errors import DataError, UsageError
+from zoo.cli.tally import Tally
+from zoo.errors import UsageError
 from zoo.settings import HARDWARE
-from zoo.text import count, percent, printable
+from zoo.text import count, percent
 
 if TYPE_CHECKING:
     from zoo.predict import inputs
-    from zoo.predict.embed import Embedding
     from zoo.predict.policy import Policy
-    from zoo.predict.rows import Prediction, Predictor
+    from zoo.predict.rows import Predictor
     from zoo.predict.sorting import Sorted
+    from zoo.scale.plan import Settings
 
 DOUBT, SORTING = "Doubt", "Sorting"
-REASONS, SHOWN = 1000, 3  # why rows are errors: so many are counted, so many are shown
-Row = TypeVar("Row", bound="Prediction | Embedding")
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,10 @@ class Flags:
         SORTING,
     )
     copy: bool = flag("Copy the pictures for --sort-into.", SORTING, False)
+    job: str | None = flag(
+        "Folder of a job, made and kept: typed again after it was killed, the command goes on. "
+        "Default: FILE.job beside -o FILE for more than 20,000 pictures, until all is written.",
+    )
 
 
 @options
@@ -93,58 +96,28 @@ def command(flags: Flags) -> int:
         several = ours.threshold is not None
         asked = replace(asked, top=min(flags.top, len(ours.classes)))
         top = asked.top if asked.limit is None else len(ours.classes)
-        rows = asked.applied(ours.rows(found.each, top))
-        if flags.sort_into is not None:
-            place, flag = flags.sort_into, f"--sort-into {flags.sort_into}" if several else ""
-            policy.check_several(flags.model, flag)
-            folders = stack.enter_context(sorting.filling(place, flags.copy))
-            rows = folders.following(rows)
-        counted = tally.counting(rows, found.total, screen)
-        form = writers.Form(asked.top, several, flags.csv_safe, asked.columns)
-        writers.write(counted, flags.output, sys.stdout, form)
+        sorts = flags.sort_into is not None
+        if job := predict_job.place_of(flags.job, flags.output, found.total, sorts):
+            wanted = predict_job.Wanted(job, flags.job is not None, flags.output, flags.csv_safe)
+            settings = _settings(flags, asked, several)
+            shards = predict_job.done(wanted, settings, flags.device, found, ours, screen)
+            predict_job.write(wanted, shards, partial(tally.counting, screen=screen))
+        else:
+            rows = asked.applied(ours.rows(found.each, top))
+            if flags.sort_into is not None:
+                place, flag = flags.sort_into, f"--sort-into {flags.sort_into}" if several else ""
+                policy.check_several(flags.model, flag)
+                folders = stack.enter_context(sorting.filling(place, flags.copy))
+                rows = folders.following(rows)
+            counted = tally.counting(rows, found.total, screen)
+            form = writers.Form(asked.top, several, flags.csv_safe, asked.columns)
+            writers.write(counted, flags.output, sys.stdout, form)
     tally.show(" ".join(flags.inputs), found, flags.output, asked)
     if flags.sort_into is not None:
         _show_sorted(folders, flags)
     if flags.reject_below is not None:
         _show_kept(flags.model, flags.reject_below)
     return 1 if flags.strict and tally.statuses["error"] else 0
-
-
-class Tally:
-    """How many rows have which status, and the reasons of those that are errors."""
-
-    def __init__(self) -> None:
-        self.statuses: Counter[str] = Counter()
-        self.reasons: Counter[str] = Counter()
-
-    def counting(self, rows: Iterable[Row], total: int | None, screen: Screen) -> Iterator[Row]:
-        """Return the same rows, counted as they go by."""
-        for done, row in enumerate(rows, start=1):
-            self.statuses[row.status] += 1
-            if row.error and (row.error in self.reasons or len(self.reasons) < REASONS):
-                self.reasons[row.error] += 1
-            yield row
-            screen.progress("pictures", done, total)
-
-    def show(
-        self, target: str, found: inputs.Inputs, output: Path | None, asked: Policy | None = None
-    ) -> None:
-        """Say how many rows there are and what has none. Raises DataError where there is no row."""
-        rows, errors = self.statuses.total(), self.statuses["error"]
-        if not rows:
-            raise DataError(f"{target} names no pictures", "give one path a line")
-        about = [count(rows, "row") + (f" in {output}" if output else "")]
-        if errors:
-            about.append(f"{errors:,} of them {'an error' if errors == 1 else 'errors'}")
-        if asked and asked.below:
-            about.append(f"{self.statuses['rejected']:,} rejected (below {asked.below:g})")
-        if asked and asked.unknown:
-            further = f"(further than {asked.unknown.limit:.4g})"
-            about.append(f"{self.statuses['unknown']:,} unknown {further}")
-        talk(", ".join(about))
-        show_left_out(found)
-        for reason, many in self.reasons.most_common(SHOWN):
-            talk(f"  {count(many, 'error')}: {reason}")
 
 
 def _check(flags: Flags) -> None:
@@ -164,6 +137,30 @@ def _check(flags: Flags) -> None:
     if flags.sort_into is not None:
         for one in flags.inputs:
             sorting.check(flags.sort_into, one, "--sort-into")
+
+
+def _settings(flags: Flags, asked: Policy, several: bool) -> Settings:
+    """Return what is computed, for the plan of a job."""
+    from zoo.predict import policy
+    from zoo.scale.plan import Settings
+
+    rate = policy.share("--unknown-rate", flags.unknown_rate) or policy.RATE
+    return Settings(
+        "predict",
+        flags.model,
+        "",
+        {},
+        flags.weights,
+        flags.trust_changed,
+        flags.engine,
+        flags.precision,
+        flags.tta,
+        asked.top,
+        several,
+        asked.below,
+        asked.limit,
+        None if asked.unknown is None else rate,
+    )
 
 
 def _policy(flags: Flags) -> Policy:
@@ -229,23 +226,6 @@ def _opened(flags: Flags, found: inputs.Inputs, screen: Screen) -> Predictor:
         if not flags.force:
             both.must_hold()
     return ours
-
-
-def show_left_out(found: inputs.Inputs) -> None:
-    """Say what is in a folder and has no row, and what could not be looked into."""
-    from zoo.data.ignored import told
-
-    if skipped := found.skipped:
-        names = ", ".join(printable(name) for name in skipped[:5])
-        more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
-        many = count(len(skipped), "file is no picture and has", "files are no pictures and have")
-        talk(f"{many} no row: {names}{more}")
-    if left := told(found.passed):
-        talk(f"left out: {left}")
-    for folder, reason in found.closed[:5]:
-        talk(f"warning: the folder {folder} cannot be listed: {reason}; it is one error row")
-    if more_folders := found.closed[5:]:
-        talk(f"warning: {count(len(more_folders), 'more folder')} cannot be listed")
 
 
 def _show_sorted(folders: Sorted, flags: Flags) -> None:

@@ -7,12 +7,13 @@ learns from, or any stage. A map of C x H x W is averaged over its places unless
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo.catalog import Preprocess
 from zoo.data.views import Source, plain_view
 from zoo.engine import Array, Engine
 from zoo.engine.pipeline import answers
@@ -61,6 +62,7 @@ class Embedder:
     how: str
     about: str
     several: bool = False  # labels a picture
+    preprocess: Preprocess = field(default_factory=Preprocess)
 
     def rows(self, inputs: Iterable[Input]) -> Iterator[Embedding]:
         """Yield one Embedding for each input, in order, in constant memory."""
@@ -119,6 +121,7 @@ def open_embedder(
         how_kept,
         about,
         net.threshold is not None,
+        net.preprocess,
     )
 
 

@@ -14,7 +14,7 @@ from zoo import catalog, device
 from zoo.catalog import Preprocess
 from zoo.data.preprocess import framed, normalise
 from zoo.data.samples import evenly
-from zoo.data.views import Source, numbered_view, plain_view
+from zoo.data.views import LastPhoto, Source, numbered_view, plain_view
 from zoo.engine import Array
 from zoo.engine.select import choose_for_network
 from zoo.errors import ConversionError, InputError, NoClasses, RunError, UsageError, WriteError
@@ -94,7 +94,7 @@ def open_predictor(
     if how.views > 1:
         about += f"; the mean over {how.views} views"
     ours = ready.engine, asked.classes, load, True, about, asked.threshold
-    view = partial(numbered_view, preprocess=preprocess, flip=flip)
+    view = partial(numbered_view, preprocess=preprocess, flip=flip, last=LastPhoto())
     return Predictor(*ours, how.views, view, ref.features, preprocess)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from zoo.data.samples import SEPARATOR
 from zoo.disk import writing
@@ -23,6 +23,9 @@ from zoo.errors import UsageError, ZooError
 from zoo.predict.rows import Prediction
 from zoo.text import as_data, csv_line, show_name
 from zoo.watch import undoing
+
+if TYPE_CHECKING:
+    import pyarrow
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 GROUP = 10_000
@@ -86,7 +89,8 @@ class Form:
         return [*names, *self.more, "error"]
 
 
-def _row(prediction: Prediction, names: list[str]) -> Row:
+def as_row(prediction: Prediction, names: list[str]) -> Row:
+    """Return the cells of a prediction, by the names of their columns."""
     values: Row = dict.fromkeys(names)
     values |= {"path": prediction.path, "status": prediction.status}
     values["error"] = prediction.error or None
@@ -112,11 +116,17 @@ def _row(prediction: Prediction, names: list[str]) -> Row:
 
 def write(rows: Iterable[Prediction], path: Path | None, stdout: IO[str], form: Form) -> int:
     """Write every row; return how many. What is unfinished stays behind as PATH.partial."""
+    names = form.columns
+    return write_rows((as_row(prediction, names) for prediction in rows), path, stdout, form)
+
+
+def write_rows(rows: Iterable[Row], path: Path | None, stdout: IO[str], form: Form) -> int:
+    """Write rows that have their cells already, as `write` does."""
     names, count = form.columns, 0
     if path is None:
         with _csv_rows(stdout, names, form.safe) as put:
-            for prediction in rows:
-                put(_row(prediction, names))
+            for row in rows:
+                put(row)
                 count += 1
         return count
     partial = path.with_name(path.name + ".partial")
@@ -126,8 +136,8 @@ def write(rows: Iterable[Prediction], path: Path | None, stdout: IO[str], form: 
             writing(path),
             _opened(partial, names, form) as put,
         ):
-            for prediction in rows:
-                put(_row(prediction, names))
+            for row in rows:
+                put(row)
                 count += 1
         with writing(path):
             os.replace(partial, path)
@@ -144,7 +154,7 @@ def write(rows: Iterable[Prediction], path: Path | None, stdout: IO[str], form: 
 def _opened(path: Path, names: list[str], form: Form) -> Iterator[Write]:
     suffix = path.with_suffix("").suffix.lower()  # behind it is .partial
     if suffix == ".parquet":
-        with _parquet_rows(path, names, form.several) as put:
+        with _parquet_rows(path, form) as put:
             yield put
         return
     with open(path, "w", newline="", encoding="utf-8") as file:
@@ -152,7 +162,7 @@ def _opened(path: Path, names: list[str], form: Form) -> Iterator[Write]:
             with _csv_rows(file, names, form.safe) as put:
                 yield put
         else:
-            yield lambda values: print(json.dumps(_shown(values)), file=file)
+            yield lambda values: print(json.dumps(shown(values)), file=file)
         file.flush()
         os.fsync(file.fileno())
 
@@ -168,7 +178,7 @@ def _csv_rows(file: IO[str], names: list[str], safe: bool) -> Iterator[Write]:
     yield put
 
 
-def _shown(values: Row) -> Row:
+def shown(values: Row) -> Row:
     """Return a row whose texts any encoding can hold."""
     return {name: _show(value) for name, value in values.items()}
 
@@ -186,22 +196,30 @@ def _text(value: Cell) -> str | None:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
+def parquet_schema(form: Form) -> pyarrow.Schema:
+    """Return the types of the columns in Parquet."""
+    import pyarrow as pa
+
+    names = form.columns
+    kinds = [pa.float64() if name.startswith(NUMBERS) else pa.string() for name in names]
+    if "set" in names:
+        kinds[names.index("set")] = pa.list_(pa.string())
+    if form.several:
+        kinds[2:4] = pa.list_(pa.string()), pa.list_(pa.float64())
+    return pa.schema(list(zip(names, kinds, strict=True)))
+
+
 @contextmanager
-def _parquet_rows(path: Path, names: list[str], several: bool) -> Iterator[Write]:
+def _parquet_rows(path: Path, form: Form) -> Iterator[Write]:
     """Write row groups of GROUP rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = [pa.float64() if name.startswith(NUMBERS) else pa.string() for name in names]
-    if "set" in names:
-        kinds[names.index("set")] = pa.list_(pa.string())
-    if several:
-        kinds[2:4] = pa.list_(pa.string()), pa.list_(pa.float64())
-    schema = pa.schema(list(zip(names, kinds, strict=True)))
+    schema = parquet_schema(form)
     waiting: list[Row] = []
 
     def put(values: Row) -> None:
-        waiting.append(_shown(values))
+        waiting.append(shown(values))
         if len(waiting) >= GROUP:
             flush()
 
