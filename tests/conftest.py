@@ -35,6 +35,7 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("ZOO_OFFLINE", "1")
         patch.delenv("ZOO_WEIGHTS", raising=False)
         patch.delenv("COLUMNS", raising=False)
+        os.unsetenv("COLUMNS")  # readline sets it where only other processes see it
         yield
 
 

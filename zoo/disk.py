@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
@@ -98,7 +96,7 @@ def replacing(path: Path, mode: int = 0o666, keep: Path | None = None) -> Iterat
     mode: as for `open`, less the umask. keep: what the file that is replaced is called from then
     on. A reader sees the old file or the new one.
     """
-    temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.partial")
+    temporary = path.with_name(f".{path.name[:80]}.{os.urandom(6).hex()}.partial")
     with unfinished(temporary):
         with writing(path):
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
@@ -166,6 +164,8 @@ def write_sealed(path: Path, content: bytes) -> None:
 
     Makes the folder. Raises WriteError.
     """
+    import hashlib
+
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as file:
@@ -177,6 +177,8 @@ def read_sealed(path: Path) -> bytes | None:
 
     Damage is told: what was kept is computed again.
     """
+    import hashlib
+
     try:
         digest, _, content = path.read_bytes().partition(b"\n")
     except OSError:
@@ -212,7 +214,7 @@ def no_room(path: Path, why: str, number: int | None = None) -> WriteError:
 
 def _keep(path: Path, other: Path) -> None:
     """Have `path`, where it is there, found under the other name as well."""
-    second = other.with_name(f".{other.name[:80]}.{secrets.token_hex(6)}.partial")
+    second = other.with_name(f".{other.name[:80]}.{os.urandom(6).hex()}.partial")
     try:
         os.link(path, second)
         os.replace(second, other)
@@ -234,6 +236,8 @@ def sync(path: Path, flags: int) -> None:
 
 def digest_of(photos: Sequence[Path]) -> str:
     """Return the hash of the content of files, in their order; one that cannot be read has none."""
+    import hashlib
+
     digest = hashlib.sha256()
     for path in photos:
         try:

@@ -25,7 +25,6 @@ ZooError                 what went wrong, a hint (what to do), and the command t
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -143,6 +142,8 @@ class Interrupted(ZooError):
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
     """`, did you mean a, b?` for the known words closest to this one, or nothing."""
+    import difflib  # not for a command that is typed rightly
+
     close = difflib.get_close_matches(word, list(known), n=count, cutoff=0.51)
     return f"did you mean {', '.join(close)}?" if close else ""
 

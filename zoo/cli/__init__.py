@@ -9,43 +9,16 @@ import atexit
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from zoo import __version__, watch
-from zoo.cli import (
-    add_class,
-    bench,
-    check,
-    compare,
-    demo,
-    distill,
-    embed,
-    evaluate,
-    explain,
-    export,
-    finetune,
-    info,
-    list_models,
-    lr,
-    next_photos,
-    predict,
-    pull,
-    rank,
-    recipes,
-    reconstruct,
-    report,
-    runs,
-    sweep,
-    train,
-    weights,
-    words,
-)
+from zoo.cli import words
+from zoo.cli.commands import Lazy
 from zoo.cli.console import fail, talk
-from zoo.cli.flags import Grouped, Sectioned
 from zoo.errors import RecipeError, ZooError, nearest
 
 SINGLE = ("lr", "rank", "sweep")  # train networks, and that not in several processes
@@ -53,38 +26,12 @@ SINGLE = ("lr", "rank", "sweep")  # train networks, and that not in several proc
 app = typer.Typer(
     name="zoo",
     help="A model zoo and transfer-learning tool: photos in, a proved ONNX file out.",
-    cls=Grouped,
+    cls=Lazy,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., object]]] = {
-    "Look": {
-        "list": list_models.command, "info": info.command, "explain": explain.command,
-        "bench": bench.command, "recipes": recipes.command, "demo": demo.command,
-    },
-    "Train": {
-        "check": check.command, "finetune": finetune.command, "train": train.command,
-        "rank": rank.command, "sweep": sweep.command, "lr": lr.command,
-        "add-class": add_class.command, "distill": distill.command,
-    },
-    "Judge": {
-        "report": report.command, "evaluate": evaluate.command, "compare": compare.command,
-        "runs": runs.command,
-    },
-    "Use": {
-        "predict": predict.command, "embed": embed.command, "next": next_photos.command,
-        "reconstruct": reconstruct.command, "export": export.app,
-    },
-    "Store": {"pull": pull.command, "weights": weights.app},
-}  # fmt: skip
-for group, commands in COMMANDS.items():
-    for name, command in commands.items():
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name, rich_help_panel=group)
-        else:
-            app.command(name, cls=Sectioned, rich_help_panel=group)(command)
 
 
 def _show_version(wanted: bool) -> None:
@@ -126,7 +73,7 @@ def zoo(
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; any error is two lines on stderr."""
     try:
-        typed = words.in_ours(arguments, export.FORMATS)
+        typed = words.in_ours(arguments)
         result = app(typed, prog_name="zoo", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except ZooError as error:
@@ -197,7 +144,7 @@ def _in_ours(error: TyperException, path: str) -> str | None:
     typed = re.match(r"No such command '(.*?)'", str(getattr(error, "message", "")))
     if typed is None or command is None:
         return None
-    known = list(getattr(command, "commands", ()))
+    known = command.list_commands(None)
     ours_for = words.command_like(typed[1])
     if ours_for in known:
         return f"`zoo {ours_for}` does that here"

@@ -11,8 +11,8 @@ import typer
 
 from zoo import text
 from zoo.cli.console import Screen, out, print_json, talk
-from zoo.cli.flags import Grouped, Sectioned
 from zoo.cli.options import NETWORK, argument, flag, options, output, shared
+from zoo.cli.sections import Grouped, Sectioned
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 FEWEST = 16  # photos to choose those of the proof from
 PROOF = "Proof"
-FORMATS = ("onnx",)  # the first is what `zoo export RUN` writes
 
 app = typer.Typer(
     help="Write a run in another format, proved equal.", no_args_is_help=True, cls=Grouped

@@ -22,8 +22,8 @@ from zoo.errors import UsageError, nearest
 WHICH = "Which models"
 TASKS = ("classify", "reconstruct")
 SOME = 30  # names that an error lists
-NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kMGB]?)", re.IGNORECASE)
-BYTES = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kMG]?)B?", re.IGNORECASE)
+NUMBER = r"(?i)([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kMGB]?)"
+BYTES = r"(?i)([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kMG]?)B?"
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
 AMOUNTS = {
     "max_params": (NUMBER, "30M, 500k or 25600000"),
@@ -131,11 +131,11 @@ def _conditions(flags: Flags) -> Wanted:
     return Wanted(**given | {"pattern": pattern})
 
 
-def amount(flag: str, text: str | None, form: re.Pattern[str], right: str) -> int | None:
+def amount(flag: str, text: str | None, form: str, right: str) -> int | None:
     """Return 30,000,000 for `30M`. Raises UsageError."""
     if text is None:
         return None
-    match = form.fullmatch(text.strip())
+    match = re.fullmatch(form, text.strip())
     if not match:
         raise UsageError(f"{flag} {text}: not a number", f"write {right}")
     return int(float(match[1]) * UNITS[match[2].lower()])

@@ -9,8 +9,8 @@ import typer
 
 from zoo import catalog
 from zoo.cli.console import Screen, out, print_json, put, table, talk
-from zoo.cli.flags import Grouped
 from zoo.cli.pull import choose
+from zoo.cli.sections import Grouped
 from zoo.errors import WeightsError
 from zoo.text import count, printable
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
+FORMATS = ("onnx",)  # of `zoo export`; the first is what `zoo export RUN` writes
 # A flag of timm, ultralytics, fastai, Keras, torch's examples: what says the same here. Of several
 # the first that the command has; a text that begins with no - is said as it is.
 _FLAGS: dict[str, tuple[str, ...]] = {
@@ -57,11 +58,10 @@ _COMMANDS = {
 _KNOWN = {name: said for names, said in _FLAGS.items() for name in names.split()}
 
 
-def in_ours(words: Sequence[str], exports: Iterable[str]) -> list[str]:
+def in_ours(words: Sequence[str]) -> list[str]:
     """Return the words of a command line as zoo takes them.
 
-    `help X` is `X --help`, `-V` is `--version`, and `export RUN` is `export onnx RUN`. exports:
-    the formats.
+    `help X` is `X --help`, `-V` is `--version`, and `export RUN` is `export onnx RUN`.
     """
     words = list(words)
     if words[:1] == ["-V"]:
@@ -70,7 +70,7 @@ def in_ours(words: Sequence[str], exports: Iterable[str]) -> list[str]:
         return [*words[1:], "--help"]
     if words[:1] == ["export"] and len(words) > 1:
         first = next((word for word in words[1:] if not word.startswith("-")), None)
-        if first not in (None, *exports) and (os.sep in str(first) or os.path.exists(str(first))):
+        if first not in (None, *FORMATS) and (os.sep in str(first) or os.path.exists(str(first))):
             return ["export", "onnx", *words[1:]]
     return words
 
