@@ -91,7 +91,7 @@ def test_one_is_singular() -> None:
         (["predict", "a", "b", "--top", "0"], ["'--top'", "0"]),
         (["predict", "a", "b", "--precision", "fp8"], ["--precision fp8", "fp32, bf16 or int8"]),
         (["finetune", "lenet", "x", "--epochs", "many"], ["'--epochs'", "many"]),
-        (["export", "tflite", "x"], ["no such command 'tflite'"]),
+        (["export", "tflite", "x"], ["'tflite' is neither a run folder nor a format"]),
         (["export", "onnx", "x", "--input", "raw"], ["--input raw", "image or tensor"]),
         (["list", "--sort", "sise"], ["cannot sort by 'sise'", "did you mean size", "params"]),
         (["list", "--max-params", "lots"], ["--max-params lots", "30M"]),

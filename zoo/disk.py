@@ -13,6 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
+from zoo import config
 from zoo.errors import DiskFull, RunError, WriteError
 from zoo.text import TEXT, printable
 from zoo.watch import undoing
@@ -29,8 +30,8 @@ KINDS = {
 
 
 def cache_folder() -> Path:
-    """Return the folder of what can be fetched or computed again: $ZOO_CACHE or the user's."""
-    chosen = os.environ.get("ZOO_CACHE", "").strip()
+    """Return the folder of what can be fetched or computed again: `zoo config`'s or the user's."""
+    chosen = config.value("cache")
     if chosen:
         return Path(chosen).expanduser().absolute()
     from platformdirs import user_cache_path

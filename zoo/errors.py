@@ -140,11 +140,11 @@ class Interrupted(ZooError):
         self.signal_number, self.exit_code = signal_number, 128 + signal_number
 
 
-def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
+def nearest(word: str, known: Iterable[str], count: int = 3, least: float = 0.51) -> str:
     """`, did you mean a, b?` for the known words closest to this one, or nothing."""
     import difflib  # not for a command that is typed rightly
 
-    close = difflib.get_close_matches(word, list(known), n=count, cutoff=0.51)
+    close = difflib.get_close_matches(word, list(known), n=count, cutoff=least)
     return f"did you mean {', '.join(close)}?" if close else ""
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -19,7 +18,7 @@ from zoo import __version__, watch
 from zoo.cli import words
 from zoo.cli.commands import Lazy
 from zoo.cli.console import fail, talk
-from zoo.errors import RecipeError, ZooError, nearest
+from zoo.errors import Interrupted, RecipeError, ZooError
 
 SINGLE = ("lr", "rank", "sweep")  # train networks, and that not in several processes
 
@@ -79,6 +78,8 @@ def main(arguments: Sequence[str]) -> int:
     except ZooError as error:
         if not error.what or (_said_elsewhere() and isinstance(error, RecipeError)):
             return error.exit_code  # another process of torchrun's says why
+        if isinstance(error, Interrupted):
+            return _interrupted(error.what, error.advice, error.exit_code)
         return fail(error.what, error.advice, error.exit_code)
     except Exit as error:
         # typer turns Ctrl-C into this
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except TyperException as error:
-        return _usage(error)
+        return _usage(error, arguments)
     except MemoryError:
         return fail("out of memory", "use a smaller --batch-size or a later cut", 1)
     except OSError as error:
@@ -115,11 +116,15 @@ def _show_heard() -> None:
         talk(f"warning: {heard.line(count, first)}")
 
 
-def _interrupted() -> int:
-    return fail("interrupted", "run it again; --resume goes on with an unfinished run", 130)
+def _interrupted(what: str = "interrupted", hint: str = "", code: int = 130) -> int:
+    """Say that it was stopped, which is no error; return the exit code."""
+    watch.last_word()
+    talk(" ".join(what.split()))
+    talk(f"hint: {hint or watch.again(sys.argv[1:2])}")
+    return code
 
 
-def _usage(error: TyperException) -> int:
+def _usage(error: TyperException, typed: Sequence[str]) -> int:
     """Show typer's own errors in our form; no arguments at all is a request for help."""
     if _said_elsewhere():
         return 2
@@ -127,29 +132,9 @@ def _usage(error: TyperException) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(context.get_help() if context else "")
         return 2
-    path = getattr(context, "command_path", None) or "zoo"
-    show = getattr(error, "format_message", lambda: str(error))
-    hint = _in_ours(error, path)
-    what = (str(getattr(error, "message", "")).partition(". ")[0] if hint else show()).rstrip(".")
-    hint = hint or f"run `{path} --help`"
-    return fail(what[:1].lower() + what[1:], hint, 2)
+    from zoo.cli.usage import told
 
-
-def _in_ours(error: TyperException, path: str) -> str | None:
-    """Return a hint for another tool's flag or command, or None. path: the command so far."""
-    option, command = getattr(error, "option_name", None), getattr(error, "cmd", None)
-    if option:
-        ours = [name for one in getattr(command, "params", ()) for name in one.opts]
-        return words.flag_like(option, ours)
-    typed = re.match(r"No such command '(.*?)'", str(getattr(error, "message", "")))
-    if typed is None or command is None:
-        return None
-    known = command.list_commands(None)
-    ours_for = words.command_like(typed[1])
-    if ours_for in known:
-        return f"`zoo {ours_for}` does that here"
-    close = nearest(typed[1], known, 1)
-    return f"{close} `{path} --help` lists all" if close else None
+    return fail(*told(error, typed), 2)
 
 
 def entry() -> None:

@@ -30,7 +30,7 @@ def command(flags: Flags) -> None:
     from zoo.data.names import merged
     from zoo.finetune.add_class import add_class
     from zoo.predict.sorting import safe
-    from zoo.run import Run, refuse
+    from zoo.run import Run, check_apart, refuse
 
     name, _, folder = flags.added.partition("=")
     if not name.strip() or not folder:
@@ -40,6 +40,7 @@ def command(flags: Flags) -> None:
     run = Run.open(flags.run, trusts=flags.trust_changed).finished()
     own = safe(Path(name.strip()).name)[:80]
     place = flags.output or flags.run.with_name(f"{flags.run.resolve().name}-{own}")
+    check_apart(place, folder)
     if place.exists():
         refuse(place)
     with Screen() as screen:

@@ -42,6 +42,9 @@ Use
   export: Write a run in another format, proved equal.
 Store
   pull: Download weights, verify them by sha256, and make them ready for use without a network.
+  cache: List what is kept on this machine to be quick, by kind; make room, or clear it.
+  config: Show or change your defaults of the weights folder, the cache and the device.
+  doctor: Look at this installation: versions, devices, engines, folders, and what is slow and why.
   weights: What is in the store: list, verify, path, remove.
 """
 _MODULES = {"list": "list_models", "next": "next_photos"}  # where it is not the name

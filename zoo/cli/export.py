@@ -11,7 +11,7 @@ import typer
 
 from zoo import text
 from zoo.cli.console import Screen, out, print_json, talk
-from zoo.cli.options import NETWORK, argument, flag, options, output, shared
+from zoo.cli.options import NETWORK, argument, flag, force, options, output, shared
 from zoo.cli.sections import Grouped, Sectioned
 from zoo.errors import UsageError
 
@@ -51,9 +51,7 @@ class Flags:
     count: int | None = flag(
         "Photos to compare at most. Default: 4 to 16, what takes about a second.", PROOF, min=1
     )
-    force: bool = flag(
-        "Write a file that answers otherwise than the run for more than 2 % of them.", PROOF, False
-    )
+    force: bool = force("write one that answers otherwise than the run for over 2 % of photos")
     output: Path | None = output("File. Default: RUN/model.onnx, or RUN/model-int8.onnx.")
     json: bool = shared("json")
 

@@ -107,13 +107,14 @@ def _place(settings: Recipe, output: Path | None) -> tuple[Path, bool]:
 
     It is runs/MODEL-PHOTOS unless it is given, with a number behind it where that is taken.
     """
-    from zoo.run import Run, refuse
+    from zoo.run import Run, check_apart, refuse
 
     if output is None:
         name = f"{settings.model.replace('/', '-')}-{Path(settings.data).resolve().name}"
         names = (name, *(f"{name}-{number}" for number in range(2, 10_000)))
         places = (Path("runs") / each for each in names)
         output = next(path for path in places if not path.exists() or Run.begun_here(path))
+    check_apart(output, settings.data)
     again = Run.begun_here(output)
     if output.exists() and not again:  # before weights are loaded; Run.create checks it again
         refuse(output)

@@ -35,6 +35,9 @@ Sheet = Annotated[
         "their crop, and their views."
     ),
 ]
+Force = Annotated[
+    bool, typer.Option("-f", "--force", help="Overwrite the file of --sheet where it exists.")
+]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Leave out the page RUN/report.html.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 TrustChanged = Annotated[

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 
-from zoo import catalog, text
+from zoo import catalog, config, text
 from zoo.catalog import ModelSpec, Wanted, shelves
 from zoo.catalog.lectures import LECTURES
 from zoo.catalog.spec import as_flag
@@ -225,7 +225,7 @@ def held() -> frozenset[str]:
     """Return the names of the files of weights that are on this machine; none of them is opened."""
     from zoo.disk import cache_folder
 
-    folder = os.environ.get("ZOO_WEIGHTS", "").strip().removeprefix("file://")
+    folder = config.value("weights").removeprefix("file://")
     found: set[str] = set()
     for place in (cache_folder() / "weights", os.path.expanduser(folder) if folder else None):
         with suppress(OSError):

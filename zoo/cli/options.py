@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import typer
 
 from zoo.cli.names import full_name
+from zoo.cli.words import value_like
 from zoo.errors import UsageError
 from zoo.settings import OUTPUT, table
 
@@ -77,6 +78,12 @@ def setting(name: str) -> Any:
 def output(help: str, default: object = None) -> Any:
     """Declare a field as the place of what a command writes."""
     return flag(help, default=default, names=("-o", "--output"))
+
+
+def force(more: str = "") -> Any:
+    """Declare a field as the flag that goes on where a file exists, or for another good reason."""
+    help = "Overwrite a file that exists already" + (f"; {more}" if more else "")
+    return flag(help + ".", default=False, names=("-f", "--force"))
 
 
 def argument(help: str, default: object = MISSING) -> Any:
@@ -156,5 +163,6 @@ def _check(one: Field[object], choices: tuple[str, ...], value: object) -> None:
         default = one.metadata["help"].partition(" Default: ")[2].rstrip(".")
         raise UsageError(
             f"--{one.name} {value}: there is no such {one.name}",
-            f"it is {', '.join(first)} or {last}; leave --{one.name} out for {default}",
+            f"{value_like(one.name, value)}it is {', '.join(first)} or {last}; leave "
+            f"--{one.name} out for {default}",
         )

@@ -7,12 +7,40 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from zoo.cli import arguments
+
 OUTPUT = "Output"  # the last section, as in zoo.settings, which is not imported for a list
+TYPED = "zoo.typed"  # where a context keeps the words of its command
 FEW = 7  # flags, --help among them, that need no sections
 
 
+def usage_of(command: Any, ctx: Any) -> str:
+    """Return the words that a command must have: `MODEL INPUTS…`, `--student STUDENT`."""
+    said = []
+    for one in command.get_params(ctx) if command is not None else ():
+        name = str(one.name).upper()
+        if one.param_type_name == "argument":
+            name += "…" * (one.nargs == -1)
+            needed = one.required or one.name in ("model", "data")  # a recipe may say these two
+            said.append(name if needed else f"[{name}]")
+        elif one.required:
+            said.append(f"{one.opts[-1]} {name}")
+    return " ".join(said)
+
+
 class Sectioned(TyperCommand):
-    """A command whose help has its flags in sections, Output last, unless they are few."""
+    """A command whose help has its flags in sections, Output last, unless they are few.
+
+    Before it runs its words are looked at as a whole: see `arguments.check`.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[TYPED] = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        arguments.check(ctx.command_path, ctx.meta[TYPED], ctx.params)
+        return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         rows: dict[str, list[tuple[str, str]]] = {"Arguments": []}

@@ -56,8 +56,13 @@ def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES, flag: str = "
             ) from None
 
 
-def check_safe(safe: bool, path: Path | None) -> None:
-    """Raise UsageError where a CSV for a spreadsheet is wanted of what is none."""
+def check_safe(safe: bool, path: Path | None, json: bool = False) -> None:
+    """Raise UsageError where a CSV for a spreadsheet, or JSON on stdout, is wanted of another."""
+    if json and (safe or path is not None):
+        raise UsageError(
+            f"--json with {'--csv-safe' if safe else f'-o {path}'}: JSON goes to stdout",
+            "leave --json out: -o FILE.jsonl writes a file of JSON lines",
+        )
     if safe and path is not None and path.suffix.lower() != ".csv":
         raise UsageError(
             f"--csv-safe with -o {path}: that is no CSV",
@@ -76,6 +81,7 @@ class Form:
     several: bool = False
     safe: bool = False
     more: tuple[str, ...] = ()
+    json: bool = False  # on stdout, a JSON array
 
     @property
     def columns(self) -> list[str]:
@@ -104,7 +110,8 @@ def _row(prediction: Prediction, names: list[str]) -> Row:
         return values
     for rank, (label, probability) in enumerate(pairs, start=1):
         suffix = "" if rank == 1 else f"_{rank}"
-        values["label" + suffix], values["probability" + suffix] = label, probability
+        if "label" + suffix in values:
+            values["label" + suffix], values["probability" + suffix] = label, probability
     if prediction.status in ("rejected", "unknown"):
         values["label"] = None
     return values
@@ -114,9 +121,9 @@ def write(rows: Iterable[Prediction], path: Path | None, stdout: IO[str], form: 
     """Write every row; return how many. What is unfinished stays behind as PATH.partial."""
     names, count = form.columns, 0
     if path is None:
-        with _csv_rows(stdout, names, form.safe) as put:
+        with _json_rows(stdout) if form.json else _csv_rows(stdout, names, form.safe) as put:
             for prediction in rows:
-                put(_row(prediction, names))
+                put(_lists(prediction, form) if form.json else _row(prediction, names))
                 count += 1
         return count
     partial = path.with_name(path.name + ".partial")
@@ -166,6 +173,29 @@ def _csv_rows(file: IO[str], names: list[str], safe: bool) -> Iterator[Write]:
         file.write(csv_line((_text(values[name]) for name in names), **how))
 
     yield put
+
+
+@contextmanager
+def _json_rows(file: IO[str]) -> Iterator[Write]:
+    """Write an array, an object a line, while the rows come."""
+    file.write("[")
+    first = [""]
+
+    def put(values: Row) -> None:
+        file.write(f"{first[0]}\n  {json.dumps(_shown(values))}")
+        first[0] = ","
+
+    yield put
+    file.write("\n]\n")
+
+
+def _lists(prediction: Prediction, form: Form) -> Row:
+    """Return a row for JSON: the top classes are lists, the likeliest first."""
+    values = _row(prediction, ["path", "status", "label", "probability", *form.more, "error"])
+    if form.top > 1:
+        values["labels"] = list(prediction.labels[: form.top])
+        values["probabilities"] = list(prediction.probabilities[: form.top])
+    return values
 
 
 def _shown(values: Row) -> Row:
