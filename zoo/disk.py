@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shlex
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
@@ -88,6 +89,28 @@ def refuse_links(folder: Path) -> None:
                     f"{path} is a link, and nothing is written through a link in a run folder",
                     "put what it points to in its place, or remove it",
                 )
+
+
+def check_apart(folder: Path, data: str) -> None:
+    """Raise RunError for a run folder inside the folder of photos, or the photos inside of it.
+
+    Nothing is written into the photos' folder, and what is in it would be photos of the next run.
+    """
+    if not os.path.isdir(data):
+        return
+    ours, theirs = Path(os.path.realpath(folder)), Path(os.path.realpath(data))
+    if ours == theirs or theirs in ours.parents:
+        within = theirs in (Path.cwd(), *Path.cwd().parents)
+        outside = os.path.join(os.path.relpath(theirs.parent) if within else "", "runs", ours.name)
+        raise RunError(
+            f"the run folder {folder} would be inside the photos' folder {data}",
+            f"choose a place outside of it: -o {shlex.quote(outside)}",
+        )
+    if ours in theirs.parents:
+        raise RunError(
+            f"the photos {data} are inside the run folder {folder}",
+            "choose another place for the run with -o",
+        )
 
 
 @contextlib.contextmanager

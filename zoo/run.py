@@ -58,28 +58,6 @@ def refuse(folder: Path) -> NoReturn:
     raise RunError(f"{folder} exists already", hint) from None
 
 
-def check_apart(folder: Path, data: str) -> None:
-    """Raise RunError for a run folder inside the folder of photos, or the photos inside of it.
-
-    Nothing is written into the photos' folder, and what is in it would be photos of the next run.
-    """
-    if not os.path.isdir(data):
-        return
-    ours, theirs = Path(os.path.realpath(folder)), Path(os.path.realpath(data))
-    if ours == theirs or theirs in ours.parents:
-        within = theirs in (Path.cwd(), *Path.cwd().parents)
-        outside = os.path.join(os.path.relpath(theirs.parent) if within else "", "runs", ours.name)
-        raise RunError(
-            f"the run folder {folder} would be inside the photos' folder {data}",
-            f"choose a place outside of it: -o {shlex.quote(outside)}",
-        )
-    if ours in theirs.parents:
-        raise RunError(
-            f"the photos {data} are inside the run folder {folder}",
-            "choose another place for the run with -o",
-        )
-
-
 @contextmanager
 def making(folder: Path) -> Iterator[None]:
     """Turn a failure to make a run folder into the error of it."""

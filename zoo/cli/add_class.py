@@ -28,9 +28,10 @@ def command(flags: Flags) -> None:
     Example: zoo add-class runs/insects wasps=photos/wasps -o runs/insects-wasps
     """
     from zoo.data.names import merged
+    from zoo.disk import check_apart
     from zoo.finetune.add_class import add_class
     from zoo.predict.sorting import safe
-    from zoo.run import Run, check_apart, refuse
+    from zoo.run import Run, refuse
 
     name, _, folder = flags.added.partition("=")
     if not name.strip() or not folder:

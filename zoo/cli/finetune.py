@@ -107,7 +107,8 @@ def _place(settings: Recipe, output: Path | None) -> tuple[Path, bool]:
 
     It is runs/MODEL-PHOTOS unless it is given, with a number behind it where that is taken.
     """
-    from zoo.run import Run, check_apart, refuse
+    from zoo.disk import check_apart
+    from zoo.run import Run, refuse
 
     if output is None:
         name = f"{settings.model.replace('/', '-')}-{Path(settings.data).resolve().name}"
