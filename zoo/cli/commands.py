@@ -92,6 +92,12 @@ class Lazy(Grouped):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return load(cmd_name) if cmd_name in NAMES else None
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        one = type(super().shell_complete(ctx, "--help")[0])  # typer's class of what Tab offers
+        return [one(name) for name in NAMES if name.startswith(incomplete)]
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         for group, commands in GROUPS.items():
             with formatter.section(group):

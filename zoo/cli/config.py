@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from zoo import config
+from zoo.cli.completion import offer
 from zoo.cli.console import out, print_json, print_table, put, talk
 from zoo.cli.sections import Grouped, Sectioned
 from zoo.errors import UsageError
@@ -18,7 +19,10 @@ app = typer.Typer(
     cls=Grouped,
     invoke_without_command=True,
 )
-Key = Annotated[str, typer.Argument(help="weights, cache or device.")]
+Key = Annotated[
+    str,
+    typer.Argument(help="Which setting: weights, cache or device.", autocompletion=offer("key")),
+]
 
 
 @app.callback()

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from zoo.cli.completion import offer
 from zoo.cli.options import parameters
 from zoo.settings import Setting, table
 
@@ -22,9 +23,17 @@ RunFolder = Annotated[
 ]
 RecipeFile = Annotated[
     Path | None,
-    typer.Option(help="TOML file of settings, or a name of `zoo recipes`; flags win over it."),
+    typer.Option(
+        help="TOML file of settings, or a name of `zoo recipes`; flags win over it.",
+        autocompletion=offer("recipe"),
+    ),
 ]
-Resume = Annotated[Path | None, typer.Option(help="Finish this run with the settings that it has.")]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        help="Finish this run with the settings that it has.", autocompletion=offer("resume")
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")
 ]
@@ -95,15 +104,16 @@ def settings(command: str, *records: type) -> Callable[[Function], Function]:
 def flag(one: Setting, command: str) -> object:
     """Return how typer is told of a setting: what is not given is None: a file can say it."""
     if one.name in ARGUMENTS:
-        return Annotated[str | None, typer.Argument(help=one.help_in(command))]
+        told = typer.Argument(help=one.help_in(command), autocompletion=offer(one.name))
+        return Annotated[str | None, told]
     name = "--" + one.name.replace("_", "-")
     kind = list[str] if one.name == "variant" else plain(one.kind)
     names = one.flags or (name,)
     if kind is bool and one.default is not False:
         names = (f"{name}/--no-{name[2:]}",)
-    return Annotated[
-        kind | None, typer.Option(*names, help=one.help_in(command), rich_help_panel=one.section)
-    ]
+    about: Any = {"help": one.help_in(command), "rich_help_panel": one.section}
+    about["autocompletion"] = offer(one.name, one.choices)
+    return Annotated[kind | None, typer.Option(*names, **about)]
 
 
 def plain(kind: object) -> type:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
+from zoo.cli.completion import offer
 from zoo.cli.names import full_name
 from zoo.cli.words import value_like
 from zoo.errors import UsageError
@@ -138,6 +139,7 @@ def parameters(record: type) -> list[inspect.Parameter]:
 def _parameter(one: Field[object], kind: object) -> inspect.Parameter:
     default = ... if one.default is MISSING else one.default
     about = {key: value for key, value in one.metadata.items() if key != "network"}
+    about["autocompletion"] = offer(one.name, _choices(kind))
     if "names" in about:
         words = about.pop("names") or ("--" + one.name.replace("_", "-"),)  # no --no-name
         told = typer.Option(default, *words, **about)

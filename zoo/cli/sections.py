@@ -34,6 +34,9 @@ class Sectioned(TyperCommand):
     Before it runs its words are looked at as a whole: see `arguments.check`.
     """
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        return _without_help(super().shell_complete(ctx, incomplete))
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta[TYPED] = list(args)
         return super().parse_args(ctx, args)
@@ -56,8 +59,18 @@ class Sectioned(TyperCommand):
                     formatter.write_dl(records)
 
 
+def _without_help(items: list[Any]) -> list[Any]:
+    """Return what Tab offers without a word about each: typer imports rich to print that."""
+    for one in items:
+        one.help = None
+    return items
+
+
 class Grouped(TyperGroup):
     """All commands, grouped by what they are for; no help text is cut short."""
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        return _without_help(super().shell_complete(ctx, incomplete))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
