@@ -14,7 +14,7 @@ from kit import ROOT, loaded
 FILES = sorted((ROOT / "zoo").rglob("*.py"))
 
 # Which rooms a room may import, besides itself; lazy and typing imports count. FREE: for all.
-FREE = {"", "errors", "text", "watch"}
+FREE = {"", "config", "errors", "text", "watch"}
 LOW = {"catalog", "data", "disk", "machine"}
 ENGINE = LOW | {"device", "head", "models", "records", "weights"}
 VERB = ENGINE | {"datasets", "engine", "features", "head", "metrics", "network",
@@ -57,7 +57,11 @@ MAY: dict[str, set[str]] = {
     "explain": VERB,
     "check": VERB,
     "report": {"data", "disk", "metrics", "run"},
-    "cli": VERB | {"bench", "check", "explain", "finetune", "predict", "export", "report", "scale"},
+    "cache": LOW | {"engine", "weights"},
+    "doctor": {"device", "disk", "engine", "machine"},
+    "cli": VERB
+    | {"bench", "cache", "doctor", "check", "explain", "finetune", "predict", "export", "report"}
+    | {"scale"},
     "__main__": {"cli"},
 }
 # Files of models/ that build a network: they know the building blocks beside them only.

@@ -26,7 +26,6 @@ ZooError                 what went wrong, a hint (what to do), and the command t
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -146,9 +145,11 @@ class Interrupted(ZooError):
         self.signal_number, self.exit_code = signal_number, 128 + signal_number
 
 
-def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
+def nearest(word: str, known: Iterable[str], count: int = 3, least: float = 0.51) -> str:
     """`, did you mean a, b?` for the known words closest to this one, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=count, cutoff=0.51)
+    import difflib  # not for a command that is typed rightly
+
+    close = difflib.get_close_matches(word, list(known), n=count, cutoff=least)
     return f"did you mean {', '.join(close)}?" if close else ""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from zoo.cli.console import Screen, print_json, print_table, talk, warn_unreadable
-from zoo.cli.options import flag, network, options, setting, shared
+from zoo.cli.options import flag, force, network, options, setting, shared
 from zoo.errors import UsageError
 from zoo.settings import DATA
 from zoo.text import count, percent
@@ -51,6 +51,7 @@ class Flags:
     device: str = setting("device")
     tta: int = shared("tta")
     plot: Path | None = flag("PNG to draw the reliability and risk-coverage curves in.")
+    force: bool = force()
     json: bool = shared("json")
 
 

@@ -11,8 +11,8 @@ import typer
 
 from zoo import text
 from zoo.cli.console import Screen, out, print_json, talk
-from zoo.cli.flags import Grouped, Sectioned
-from zoo.cli.options import NETWORK, argument, flag, options, output, shared
+from zoo.cli.options import NETWORK, argument, flag, force, options, output, shared
+from zoo.cli.sections import Grouped, Sectioned
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 FEWEST = 16  # photos to choose those of the proof from
 PROOF = "Proof"
-FORMATS = ("onnx",)  # the first is what `zoo export RUN` writes
 
 app = typer.Typer(
     help="Write a run in another format, proved equal.", no_args_is_help=True, cls=Grouped
@@ -52,9 +51,7 @@ class Flags:
     count: int | None = flag(
         "Photos to compare at most. Default: 4 to 16, what takes about a second.", PROOF, min=1
     )
-    force: bool = flag(
-        "Write a file that answers otherwise than the run for more than 2 % of them.", PROOF, False
-    )
+    force: bool = force("write one that answers otherwise than the run for over 2 % of photos")
     output: Path | None = output("File. Default: RUN/model.onnx, or RUN/model-int8.onnx.")
     json: bool = shared("json")
 

@@ -107,6 +107,7 @@ def _place(settings: Recipe, output: Path | None) -> tuple[Path, bool]:
 
     It is runs/MODEL-PHOTOS unless it is given, with a number behind it where that is taken.
     """
+    from zoo.disk import check_apart
     from zoo.run import Run, refuse
 
     if output is None:
@@ -114,6 +115,7 @@ def _place(settings: Recipe, output: Path | None) -> tuple[Path, bool]:
         names = (name, *(f"{name}-{number}" for number in range(2, 10_000)))
         places = (Path("runs") / each for each in names)
         output = next(path for path in places if not path.exists() or Run.begun_here(path))
+    check_apart(output, settings.data)
     again = Run.begun_here(output)
     if output.exists() and not again:  # before weights are loaded; Run.create checks it again
         refuse(output)

@@ -11,7 +11,7 @@ import typer
 from zoo import catalog
 from zoo.cli.console import Screen, print_json, print_table, talk, warn_unreadable
 from zoo.cli.names import full_name
-from zoo.cli.options import argument, flag, options, output, shared
+from zoo.cli.options import argument, flag, force, options, output, shared
 from zoo.errors import UsageError
 from zoo.settings import DATA, PHOTOS
 from zoo.text import count, percent, short
@@ -33,6 +33,7 @@ class Flags:
     views: int = flag("Views of each photo to train on.", PHOTOS, 1, min=1)
     output: Path | None = output("CSV to write all rows to.")
     html: Path | None = flag("Page of the table with a chart, accuracy over time.")
+    force: bool = force()
     json: bool = shared("json")
 
 
