@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 
 from zoo.data.drawn import write_pictures
 
-Field = NDArray[np.float32]  # a value for each pixel: height x width
+Field = NDArray[np.floating]  # a value for each pixel: height x width
 WIDTH, HEIGHT = 240, 180
 COUNTS = {"train": 20, "val": 10}  # of each class
 
@@ -127,7 +127,7 @@ def _blurred(values: Field, radius: float) -> Field:
     return np.asarray(soft, np.float32) / 255
 
 
-def _tint(random: np.random.Generator, colourful: float, bright: Field) -> NDArray[np.float32]:
+def _tint(random: np.random.Generator, colourful: float, bright: Field) -> Field:
     """Return a picture of one hue from its brightness: height x width x 3, about 0 to 255."""
     hue = random.uniform(0, 1) + np.array([0, 1 / 3, 2 / 3])
     colour = random.uniform(90, 170) + colourful * np.cos(2 * np.pi * hue)
