@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,7 +85,7 @@ def run(command: str, folder: Path, variables: Mapping[str, str]) -> str:
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"`{command}` ends with {done.returncode}:\n{done.stdout}")
-    return done.stdout
+    return done.stdout.replace(variables["HOME"], "~")
 
 
 def masked(text: str) -> list[str]:
@@ -97,9 +97,22 @@ def masked(text: str) -> list[str]:
 
 
 def difference(page: str, printed: str) -> str:
-    """Return how two outputs differ once figures are masked; nothing where they agree."""
-    lines = difflib.unified_diff(masked(page), masked(printed), "page", "printed", lineterm="", n=4)
+    """Return how two outputs differ once figures are masked; nothing where they agree.
+
+    A line `…` on the page stands for lines that are left out.
+    """
+    before, after = (masked(part) for part in _around(page))
+    found = masked(printed)
+    if after:
+        found = found[: len(before)] + found[-len(after) :]
+    lines = difflib.unified_diff(before + after, found, "page", "printed", lineterm="", n=4)
     return "\n".join(lines)
+
+
+def _around(output: str) -> tuple[str, str]:
+    """Return the lines of an output before and after the one that says that some are left out."""
+    before, _, after = output.partition("…\n")
+    return before, after
 
 
 def with_outputs(text: str, found: list[tuple[Step, str]]) -> str:
@@ -107,6 +120,9 @@ def with_outputs(text: str, found: list[tuple[Step, str]]) -> str:
     for step, printed in reversed(found):
         if step.output.strip():
             lines = [line.rstrip() for line in printed.rstrip("\n").split("\n")]
+            first, last = (part.count("\n") for part in _around(step.output))
+            if first and last:
+                lines = [*lines[:first], "…", *lines[-last:]]
             text = text[: step.begin] + "\n".join(lines) + "\n" + text[step.end :]
     return text
 
@@ -126,18 +142,29 @@ def stand_in(folder: Path, source: Path | None) -> Path:
     return folder
 
 
-def rewrite(source: Path, folder: Path) -> list[str]:
-    """Run all pages in a new folder and write their outputs into them; return what has changed."""
+def rewrite(source: Path | None, folder: Path, only: Collection[str] = ()) -> list[str]:
+    """Run all pages, or README and some, in a new folder and write their outputs into them.
+
+    Returns the commands whose output has changed and, with why, those that fail: what the page has
+    of these stays.
+    """
     place = folder / "here"
     place.mkdir(parents=True)
     variables, changed = environment(place, stand_in(folder / "weights", source)), []
     for page in pages():
+        if only and page.name not in ("README.md", *only):
+            continue
         text = page.read_text()
         found = []
         for step in steps(text):
             print(f"{page.name}: $ {step.command}", file=sys.stderr, flush=True)
-            found.append((step, run(step.command, place, variables)))
-            if step.output.strip() and difference(step.output, found[-1][1]):
+            try:
+                printed = run(step.command, place, variables)
+            except RuntimeError as error:
+                changed.append(f"{page.name}: {error}")
+                continue
+            found.append((step, printed))
+            if step.output.strip() and difference(step.output, printed):
                 changed.append(f"{page.name}: {step.command}")
         page.write_text(with_outputs(text, found))
     return changed
