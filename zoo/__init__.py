@@ -1,3 +1,3 @@
-"""A model zoo and transfer-learning tool: a folder of photos in, a proved ONNX file out."""
+"""A model zoo and transfer-learning tool: a folder of photos in, one checked ONNX file out."""
 
 __version__ = "0.1.0"

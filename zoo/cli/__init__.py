@@ -24,7 +24,7 @@ SINGLE = ("lr", "rank", "sweep")  # train networks, and that not in several proc
 
 app = typer.Typer(
     name="zoo",
-    help="A model zoo and transfer-learning tool: photos in, a proved ONNX file out.",
+    help="A model zoo and transfer-learning tool: photos in, a checked ONNX file out.",
     cls=Lazy,
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -39,7 +39,7 @@ Use
   embed: Write the features of every picture, a row each, and draw a map of them by class.
   next: Name photos to label next: those that a network is unsure of, and no two alike.
   reconstruct: Draw pictures beside what comes back, and write the error of each to errors.csv.
-  export: Write a run in another format, proved equal.
+  export: Write a run as one file, checked to answer alike.
 Scale
   plan: Read a source once and write down which photos a job has, in shards.
   work: Do the shards of a job that are not done yet; run it as often, and as many, as you like.

@@ -23,7 +23,7 @@ FEWEST = 16  # photos to choose those of the proof from
 PROOF = "Proof"
 
 app = typer.Typer(
-    help="Write a run in another format, proved equal.", no_args_is_help=True, cls=Grouped
+    help="Write a run as one file, checked to answer alike.", no_args_is_help=True, cls=Grouped
 )
 
 
@@ -140,7 +140,7 @@ def _show_classes(proof: Exported) -> None:
     beside = f", beside the run's {proof.reference}" if recalled else ""
     what = "their probabilities" if recalled else "probabilities"
     talk(
-        f"proved on {text.count(proof.photos, 'photo')} with {proof.runtime}{beside}: same "
+        f"checked on {text.count(proof.photos, 'photo')} with {proof.runtime}{beside}: same "
         f"class on {proof.agree} of {proof.photos}, {what} differ by "
         f"{proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on average), bare network "
         f"{proof.network_diff:.1e} on {proof.network_photos}"
@@ -158,8 +158,8 @@ def _show_odd(proof: Exported) -> None:
     """Say how it does on photos that are stored otherwise than the run's own may be."""
     talk(
         f"on {text.count(proof.odd_photos or 0, 'photo')} of odd sizes and kinds, decoded as "
-        f"README says: same class on {proof.odd_agree} of {proof.odd_photos}, probabilities "
-        f"differ by {proof.odd_max_diff:.1e} at most ({proof.odd_worst})"
+        f"docs/export.md says: same class on {proof.odd_agree} of {proof.odd_photos}, "
+        f"probabilities differ by {proof.odd_max_diff:.1e} at most ({proof.odd_worst})"
     )
 
 
@@ -183,7 +183,7 @@ def _show_int8(proof: Exported) -> None:
 
 def _show_rebuilt(proof: Rebuilt) -> None:
     talk(
-        f"proved on {text.count(proof.photos, 'photo')} with {proof.runtime}: values of the "
+        f"checked on {text.count(proof.photos, 'photo')} with {proof.runtime}: values of the "
         f"reconstruction differ by {proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on "
         f"average), of the code by {proof.code_diff:.1e} of its largest, bare network "
         f"{proof.network_diff:.1e}"

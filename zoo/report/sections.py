@@ -111,7 +111,9 @@ def advice(run: Run, answers: Sequence[Answer], said: str) -> list[tuple[str, st
             few = count(photos, f"{part} photo")
             found.append((f"{few} leave {points} open; --folds 5 measures on all photos.", ""))
     if not record.get("exported") and task != "reconstruct":
-        found.append(("One file for another machine, proved equal:", f"zoo export onnx {said}"))
+        found.append(
+            ("One file for other machines, checked to answer alike:", f"zoo export onnx {said}")
+        )
     verb = "reconstruct" if task == "reconstruct" else "predict"
     found.append(("Use it on other photos:", f"zoo {verb} {said} FOLDER"))
     return found
