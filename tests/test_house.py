@@ -59,9 +59,10 @@ MAY: dict[str, set[str]] = {
     "report": {"data", "disk", "metrics", "run"},
     "cache": LOW | {"engine", "weights"},
     "doctor": {"device", "disk", "engine", "machine"},
+    "api": VERB | {"explain", "finetune", "predict", "export", "report"},
     "cli": VERB
-    | {"bench", "cache", "doctor", "check", "explain", "finetune", "predict", "export", "report"}
-    | {"scale"},
+    | {"api", "bench", "cache", "check", "doctor", "explain", "export", "finetune", "predict"}
+    | {"report", "scale"},
     "__main__": {"cli"},
 }
 # Files of models/ that build a network: they know the building blocks beside them only.

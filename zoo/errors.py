@@ -4,6 +4,7 @@ ZooError                 what went wrong, a hint (what to do), and the command t
 ├── UsageError           exit 2: the words of the command
 │   ├── UnknownModel         no such model; nearest names
 │   ├── UnknownStage         no such stage in this chain; the list
+│   ├── NoClasses            a network that gives features, or pictures back, is asked for classes
 │   └── RecipeError          settings that do not fit, all at once
 ├── InputError           exit 2: what the command was given
 │   ├── DataError            the folder of photos
@@ -46,6 +47,11 @@ class ZooError(Exception):
         """Return the hint, and behind it the command that goes on with the work."""
         return ", then ".join(filter(None, (self.hint, self.resume and f"`{self.resume}` goes on")))
 
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override]
+        """What Python shows below the error in a traceback."""
+        return [f"hint: {self.advice}"] if self.advice else []
+
 
 class UsageError(ZooError):
     exit_code = 2
@@ -56,6 +62,10 @@ class UnknownModel(UsageError):
 
 
 class UnknownStage(UsageError):
+    pass
+
+
+class NoClasses(UsageError):
     pass
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,19 +13,18 @@ from zoo.cli import predict_job
 from zoo.cli.console import Screen, talk
 from zoo.cli.options import flag, force, network, options, output, pictures, setting, shared
 from zoo.cli.tally import Tally
-from zoo.errors import DisagreementError, UsageError
+from zoo.errors import UsageError
 from zoo.settings import HARDWARE
 from zoo.text import count, percent
 
 if TYPE_CHECKING:
     from zoo.predict import inputs
-    from zoo.predict.policy import Policy, Unknown
+    from zoo.predict.policy import Policy
     from zoo.predict.rows import Predictor
     from zoo.predict.sorting import Sorted
     from zoo.scale.plan import Settings
 
 DOUBT, SORTING = "Doubt", "Sorting"
-AGREEMENT_PICTURES = 64
 
 
 @dataclass(frozen=True)
@@ -126,14 +123,11 @@ def command(flags: Flags) -> int:
 
 def _check(flags: Flags) -> None:
     """Raise UsageError for flags that are none, before anything is computed."""
-    from zoo.predict import policy, sorting, writers
+    from zoo.predict import sorting, writers
 
-    policy.check(flags.reject_below)
     writers.check(flags.output)
     writers.check_safe(flags.csv_safe, flags.output, flags.json)
     for wrong, given, without in (
-        (flags.reject_below is not None and flags.max_error is not None,
-         "--max-error with --reject-below", "both are a threshold: leave one of them out"),
         (flags.unknown_rate is not None and not flags.unknown,
          f"--unknown-rate {flags.unknown_rate} without --unknown", "give --unknown as well"),
         (flags.copy and flags.sort_into is None,
@@ -177,42 +171,36 @@ def _policy(flags: Flags) -> Policy:
     from zoo.head.conformal import CONFIDENCE
     from zoo.predict import policy
 
-    below, limit, unknown = flags.reject_below or 0.0, None, None
-    most = policy.share("--max-error", flags.max_error)
-    coverage = policy.share("--coverage", flags.coverage)
-    rate = policy.share("--unknown-rate", flags.unknown_rate) or policy.RATE
-    if most is not None:
-        chosen = policy.max_error(policy.run_of(flags.model, f"--max-error {most:g}"), most)
-        below = chosen.probability
+    doubt = policy.Doubt(
+        flags.reject_below,
+        policy.share("--max-error", flags.max_error),
+        policy.share("--coverage", flags.coverage),
+        flags.unknown,
+        policy.share("--unknown-rate", flags.unknown_rate),
+    )
+    doubt.must_fit()
+    asked, chosen = policy.made(flags.model, doubt, flags.top)
+    if chosen is not None:
         talk(
-            f"answers of {below:.4g} or more are kept: {chosen.kept:,} of the run's val photos, "
-            f"{chosen.errors:,} of them wrong; of new photos at most {percent(chosen.bound)}, with "
-            f"{percent(CONFIDENCE, 0)} confidence"
+            f"answers of {chosen.probability:.4g} or more are kept: {chosen.kept:,} of the run's "
+            f"val photos, {chosen.errors:,} of them wrong; of new photos at most "
+            f"{percent(chosen.bound)}, with {percent(CONFIDENCE, 0)} confidence"
         )
-    if coverage is not None:
-        limit = policy.sets(policy.run_of(flags.model, f"--coverage {coverage:g}"), coverage)
-        talk(f"sets: classes up to a sum of {limit:.4g}, for {percent(coverage)} of new photos")
-    if flags.unknown:
-        unknown = _unknown(flags, rate)
+    if asked.limit is not None:
+        share = percent(doubt.coverage)
+        talk(f"sets: classes up to a sum of {asked.limit:.4g}, for {share} of new photos")
+    if asked.unknown is not None:
+        rate = percent(policy.RATE if doubt.rate is None else doubt.rate)
         talk(
-            f"unknown: further than {unknown.limit:.4g} from the training photos, as about "
-            f"{percent(rate)} of new photos of the classes are"
+            f"unknown: further than {asked.unknown.limit:.4g} from the training photos, as about "
+            f"{rate} of new photos of the classes are"
         )
-    return policy.Policy(flags.top, below, limit, unknown)
-
-
-def _unknown(flags: Flags, rate: float) -> Unknown:
-    """Return what tells unknown pictures, of a run or of a file that was exported with it."""
-    from zoo.predict import policy
-
-    if flags.model.lower().endswith(".onnx") and Path(flags.model).is_file():
-        return policy.unknown_of_file(flags.model, flags.unknown_rate)
-    return policy.unknown(policy.run_of(flags.model, "--unknown"), rate)
+    return asked
 
 
 def _opened(flags: Flags, found: inputs.Inputs, screen: Screen) -> Predictor:
     """Return what answers. Raises DisagreementError where it is not to be trusted."""
-    from zoo.predict import policy, predictor
+    from zoo.predict import agreement, policy, predictor
 
     how = predictor.Opening(
         flags.weights,
@@ -223,8 +211,8 @@ def _opened(flags: Flags, found: inputs.Inputs, screen: Screen) -> Predictor:
         views=flags.tta,
         features=flags.unknown,
     )
-    other = _compared_with(flags)
-    photos = _first_pictures(flags.model, found) if other else []
+    other = agreement.counts(flags.model, how)
+    photos = agreement.pictures_for(flags.model, found) if other else []
     ours = predictor.open_predictor(flags.model, how, photos, screen.bytes)
     about = count(len(ours.classes), "class", "classes")
     if ours.threshold is not None:
@@ -233,70 +221,14 @@ def _opened(flags: Flags, found: inputs.Inputs, screen: Screen) -> Predictor:
         about += f", labels are those with a probability of {ours.threshold:g} or more"
     talk(f"{ours.about}; {about}")
     if other:
-        exact = replace(how, precision=other, engine="auto")
-        _must_agree(
-            flags, other, ours, lambda: predictor.open_predictor(flags.model, exact), photos
+        both = agreement.compared(flags.model, how, other, ours, photos)
+        talk(
+            f"{both.ours} gives the same {both.what} as {both.theirs} on {both.same} of "
+            f"{both.answers} {both.where}"
         )
+        if not flags.force:
+            both.must_hold()
     return ours
-
-
-def _compared_with(flags: Flags) -> str:
-    """Return the precision whose answers count, where others are requested; else nothing.
-
-    For a run that is its own, on the engine that is chosen for it: its head was trained on those
-    features.
-    """
-    from zoo.engine.select import choose
-    from zoo.predict import predictor
-    from zoo.run import Run
-
-    if not predictor.is_run(flags.model):
-        return "fp32" if flags.precision in ("bf16", "int8") else ""
-    own: str = Run.open(Path(flags.model)).record.get("precision", "fp32")
-    if (flags.precision or own) != own:
-        return own
-    elsewhere = own != "fp32" and flags.engine not in ("auto", choose("auto", "cpu", own)[0])
-    return own if elsewhere else ""  # in fp32 all engines agree
-
-
-def _first_pictures(model: str, found: inputs.Inputs) -> list[inputs.Input]:
-    """Return what a lower precision is measured on: a run's val photos, else the first pictures."""
-    from zoo.predict import predictor
-
-    photos = predictor.val_photos(model, AGREEMENT_PICTURES)
-    if not photos:
-        photos = list(itertools.islice(found.each, AGREEMENT_PICTURES))
-        found.each = itertools.chain(photos, found.each)
-    return photos
-
-
-def _must_agree(
-    flags: Flags,
-    precision: str,
-    ours: Predictor,
-    exact: Callable[[], Predictor],
-    photos: list[inputs.Input],
-) -> None:
-    """Say what it costs to compute otherwise than in this precision, which `exact` opens.
-
-    Raises DisagreementError where that is too much, unless --force is given.
-    """
-    from zoo.metrics import ENOUGH
-    from zoo.predict import agreement, predictor
-
-    same, answers = agreement.measured(flags.model, ours, exact, photos)
-    what = "class" if ours.threshold is None else "labels"
-    run = predictor.is_run(flags.model)
-    theirs = run and predictor.val_photos(flags.model, 1)
-    where = "of the run's val photos" if theirs else "of the first pictures"
-    who = precision if precision == "fp32" or not run else f"the run itself, in {precision}"
-    talk(f"{ours.engine.name} gives the same {what} as {who} on {same} of {answers} {where}")
-    if answers and same < ENOUGH * answers and not flags.force:
-        raise DisagreementError(
-            f"{ours.engine.name} answers {answers - same} of {answers} {where} otherwise than "
-            f"{who}: more than 2 %",
-            "leave --precision and --engine out, or go on all the same with --force",
-        )
 
 
 def _show_sorted(folders: Sorted, flags: Flags) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from zoo.catalog.spec import Preprocess
 from zoo.data import decode_process, decoder_warnings
 from zoo.data.decode import FORMATS, Picture, decode, decoded, read_bytes
+from zoo.data.in_memory import given
 from zoo.data.limits import file_room
 from zoo.data.preprocess import (
     Box,
@@ -40,6 +42,8 @@ RATIO = (3 / 4, 4 / 3)
 JITTER = 0.2
 GLYPH = 64  # pixels of the longer side up to which a grey picture may be a digit or a letter
 GREY = 8  # of 255, by which the colours of a grey pixel may differ
+
+Source = Path | str | bytes | Image.Image  # a file, the content of one, or a picture in memory
 
 
 def view(
@@ -148,28 +152,44 @@ def _decoded_whole(data: bytes, preprocess: Preprocess) -> Picture | None:
 
 
 def numbered_view(
-    path: Path | str,
+    source: Source,
     number: int,
     *,
     preprocess: Preprocess,
     flip: bool = True,
     last: LastPhoto | None = None,
 ) -> Pixels:
-    """Return a view of a file under the seed 0: uint8, H x W x C. Raises ImageError.
+    """Return a view of a picture under the seed 0: uint8, H x W x C. Raises ImageError.
 
     last: keeps the photo for its other views.
     """
     draw = last.view_of if last else view_of
-    with decoder_warnings.photo(str(path)), file_room(path):
-        data = read_bytes(path)
-        digest = hashlib.sha256(data).hexdigest()
-        return draw(data, preprocess, number, digest=digest, flip=flip)
+    with _read(source) as read:
+        if isinstance(read, bytes):
+            digest = hashlib.sha256(read).hexdigest()
+            return draw(read, preprocess, number, digest=digest, flip=flip)
+        picture = given(read, mode(preprocess))
+        digest = hashlib.sha256(picture.image.tobytes()).hexdigest()
+        return view(picture, preprocess, number, digest=digest, flip=flip)
 
 
-def plain_view(path: Path | str, preprocess: Preprocess) -> Pixels:
-    """Return view 0 of a file: uint8, H x W x C. Raises ImageError."""
-    with decoder_warnings.photo(str(path)), file_room(path):
-        return view_of(read_bytes(path), preprocess)
+def plain_view(source: Source, preprocess: Preprocess) -> Pixels:
+    """Return view 0 of a picture: uint8, H x W x C. Raises ImageError."""
+    with _read(source) as read:
+        if isinstance(read, bytes):
+            return view_of(read, preprocess)
+        return view(given(read, mode(preprocess)), preprocess)
+
+
+@contextmanager
+def _read(source: Source) -> Iterator[bytes | Image.Image]:
+    """Yield the content of a file, or the picture that is in memory. Raises ImageError."""
+    if isinstance(source, bytes | Image.Image):
+        with decoder_warnings.photo("a picture in memory"):
+            yield source
+    else:
+        with decoder_warnings.photo(str(source)), file_room(source):
+            yield read_bytes(source)
 
 
 def small_and_grey(paths: Iterable[Path | str]) -> bool:

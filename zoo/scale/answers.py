@@ -14,7 +14,7 @@ from zoo import weights
 from zoo.catalog import Preprocess
 from zoo.data import decoder_warnings
 from zoo.data.limits import file_room
-from zoo.data.views import view_of
+from zoo.data.views import Source, view_of
 from zoo.engine import Array
 from zoo.errors import InputError
 from zoo.predict import policy, writers
@@ -141,8 +141,8 @@ def of_predictor(settings: Settings, predictor: Predictor) -> Answers:
     flip = not run or bool(Run.open(Path(settings.model)).record.get("flip", True))
 
     def rows(photos: Sequence[Photo], apart: bool) -> Iterator[Cells]:
-        def view(file: str, number: int) -> Array:
-            return _view(file, predictor.preprocess, number, flip, apart)
+        def view(file: Source, number: int) -> Array:
+            return _view(str(file), predictor.preprocess, number, flip, apart)
 
         ours = replace(predictor, load=lambda file: predictor.prepare(view(file, 0)), view=view)
         inputs = [Input(photo.file, photo.key) for photo in photos]
@@ -176,7 +176,9 @@ def of_embedder(settings: Settings, embedder: Embedder) -> Answers:
     )
 
     def rows(photos: Sequence[Photo], apart: bool) -> Iterator[Cells]:
-        ours = replace(embedder, load=lambda file: _view(file, embedder.preprocess, 0, True, apart))
+        ours = replace(
+            embedder, load=lambda file: _view(str(file), embedder.preprocess, 0, True, apart)
+        )
         inputs = [Input(photo.file, photo.key) for photo in photos]
         for photo, row in zip(photos, ours.rows(inputs), strict=True):
             cells = _cells(photo, row.error)
