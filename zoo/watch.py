@@ -24,8 +24,8 @@ from zoo.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 8.0  # seconds: whoever sends SIGTERM sends SIGKILL after ten
-SAID = "error: interrupted\nhint: run it again; --resume goes on with an unfinished run\n"
-SHOW_CURSOR = "\x1b[?25h"  # a bar has hidden it
+SAID = "interrupted\nhint: run it again; --resume goes on with an unfinished run\n"
+WIPE = "\r\x1b[2K"  # the line that says what is going on
 
 
 @dataclass(slots=True)
@@ -230,9 +230,9 @@ def _in_team() -> bool:
 
 
 def _end_now(number: int) -> None:
-    """End the process in this moment, in two lines as any error. Needs no lock of others."""
+    """End the process in this moment, in two lines. Needs no lock of others."""
     said = SAID if os.environ.get("LOCAL_RANK", "0") == "0" else ""
-    _exit(128 + number, (SHOW_CURSOR if os.isatty(2) else "") + said)
+    _exit(128 + number, (WIPE if os.isatty(2) else "") + said)
 
 
 def _exit(code: int, said: str = "") -> NoReturn:

@@ -44,9 +44,9 @@ from zoo.cli import (
     weights,
     words,
 )
-from zoo.cli.console import fail, talk
+from zoo.cli.console import fail, stopped, talk
 from zoo.cli.flags import Grouped, Sectioned
-from zoo.errors import RecipeError, ZooError, nearest
+from zoo.errors import Interrupted, RecipeError, ZooError, nearest
 
 SINGLE = ("lr", "rank", "sweep")  # train networks, and that not in several processes
 
@@ -129,6 +129,8 @@ def main(arguments: Sequence[str]) -> int:
         typed = words.in_ours(arguments, export.FORMATS)
         result = app(typed, prog_name="zoo", standalone_mode=False)
         return result if isinstance(result, int) else 0
+    except Interrupted as error:
+        return stopped(error.what, error.advice, error.exit_code)
     except ZooError as error:
         if not error.what or (_said_elsewhere() and isinstance(error, RecipeError)):
             return error.exit_code  # another process of torchrun's says why
@@ -169,7 +171,7 @@ def _show_heard() -> None:
 
 
 def _interrupted() -> int:
-    return fail("interrupted", "run it again; --resume goes on with an unfinished run", 130)
+    return stopped("interrupted", "run it again; --resume goes on with an unfinished run", 130)
 
 
 def _usage(error: TyperException) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from zoo.cli import lessons
 from zoo.cli.console import Screen, print_json, print_table, talk, warn_unreadable
 from zoo.cli.options import flag, network, options, setting, shared
 from zoo.errors import UsageError
@@ -62,7 +63,7 @@ def command(flags: Flags) -> None:
     of the runs was trained on are left out, unless --part train requests them. For runs that tell
     several labels a photo: mean average precision (mAP), macro-F1, photos with all labels right.
     """
-    from zoo.predict.evaluate import LabelEvaluation
+    from zoo.predict.evaluate import Evaluation
     from zoo.predict.writers import check
 
     check(flags.plot, (".png",), "--plot")
@@ -75,8 +76,10 @@ def command(flags: Flags) -> None:
     if flags.tta > 1:
         _show_gain(flags, found)
     _show(flags.models, found, flags.json, more)
-    if flags.plot is not None and not isinstance(found, LabelEvaluation):
-        _draw(flags.plot, flags.models, found)
+    if isinstance(found, Evaluation):
+        _show_lessons(flags, found)
+        if flags.plot is not None:
+            _draw(flags.plot, flags.models, found)
 
 
 @dataclass(frozen=True)
@@ -300,7 +303,24 @@ def _show(models: list[str], found: Result, json: bool, more: Promised) -> None:
     ]  # fmt: skip
     promised = _columns(more)
     lines = [(*row, *promised.values()) for row in cells]
-    print_table(lines, ("network", "photos", *scores, *promised), right=" rrrrrrrrrr")
+    top = max(row.get("accuracy", row.get("map", 0.0)) for row in rows)
+    best = [k for k, row in enumerate(rows) if row.get("accuracy", row.get("map")) == top]
+    titles = ("network", "photos", *scores, *promised)
+    print_table(lines, titles, right=" rrrrrrrrrr", best=best if len(rows) > 1 else ())
+
+
+def _show_lessons(flags: Flags, found: Evaluation) -> None:
+    """Say what one network confuses, or the committee; and of a run what to try next.
+
+    What was measured on photos of the training says nothing of new ones.
+    """
+    from zoo.predict.predictor import is_run
+    from zoo.run import Run
+
+    report = found.committee or found.members[0]
+    lessons.show_confused(report)
+    if len(flags.models) == 1 and is_run(flags.models[0]) and flags.part not in ("train", "all"):
+        lessons.show_next(Run.open(Path(flags.models[0])), report)
 
 
 def _columns(more: Promised) -> dict[str, str]:

@@ -172,7 +172,7 @@ def carry_out(job: Job, screen: Screen, way: flags.Way) -> None:
     from zoo.cli.finetune_report import Story
     from zoo.finetune.job import run
 
-    screen.show = Story(screen, job.plan, job.inputs.run).show
+    screen.show = Story(job.plan, job.inputs.run).show
     if run(job):
         if way.report:
             report.at_the_end(job.inputs)
