@@ -77,7 +77,8 @@ def command(flags: Flags) -> None:
         _show_gain(flags, found)
     _show(flags.models, found, flags.json, more)
     if isinstance(found, Evaluation):
-        _show_lessons(flags, found)
+        report = found.committee or found.members[0]
+        lessons.show_measured(flags.models, flags.part, report)
         if flags.plot is not None:
             _draw(flags.plot, flags.models, found)
 
@@ -307,20 +308,6 @@ def _show(models: list[str], found: Result, json: bool, more: Promised) -> None:
     best = [k for k, row in enumerate(rows) if row.get("accuracy", row.get("map")) == top]
     titles = ("network", "photos", *scores, *promised)
     print_table(lines, titles, right=" rrrrrrrrrr", best=best if len(rows) > 1 else ())
-
-
-def _show_lessons(flags: Flags, found: Evaluation) -> None:
-    """Say what one network confuses, or the committee; and of a run what to try next.
-
-    What was measured on photos of the training says nothing of new ones.
-    """
-    from zoo.predict.predictor import is_run
-    from zoo.run import Run
-
-    report = found.committee or found.members[0]
-    lessons.show_confused(report)
-    if len(flags.models) == 1 and is_run(flags.models[0]) and flags.part not in ("train", "all"):
-        lessons.show_next(Run.open(Path(flags.models[0])), report)
 
 
 def _columns(more: Promised) -> dict[str, str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zoo.run import Run
     from zoo.train.distributed import Ranks
 
-WHAT, REASON = 11, 30  # columns of a plan's first word, and the fewest that a reason has beside it
+WHAT, REASON = 11, 45  # columns of a plan's first word, and the fewest that a reason has beside it
 
 
 @flags.settings("finetune", auto.Flags)

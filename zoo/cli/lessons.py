@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.cli import layout
 from zoo.cli.console import fact, talk
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from zoo.metrics import Report
     from zoo.run import Run
 
@@ -40,3 +43,16 @@ def show_next(run: Run, report: Report) -> None:
 
     for text in next_steps.steps(next_steps.Result.of(run, report, chosen, others)):
         talk(f"next: {text}")
+
+
+def show_measured(models: Sequence[str], part: str | None, report: Report) -> None:
+    """Print what one network confuses, or a committee; and of a run what to try next.
+
+    part: of the photos measured on. What those of the training say is nothing of new ones.
+    """
+    from zoo.predict.predictor import is_run
+    from zoo.run import Run
+
+    show_confused(report)
+    if len(models) == 1 and is_run(models[0]) and part not in ("train", "all"):
+        show_next(Run.open(Path(models[0])), report)

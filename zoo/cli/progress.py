@@ -107,7 +107,7 @@ def label(what: str, done: int, total: int | None) -> str:
     if what.partition(" ")[0] in BYTES:
         return f"{what} {size(done)}" + (f" of {size(total)}" if total else "")
     if "/" in what.rpartition(" ")[2] or (total is None and not done):
-        return what  # which has its numbers, or none
+        return what or "working"  # a name with its numbers, or none
     return f"{what or 'working'} {done:,}" + ("" if total is None else f"/{total:,}")
 
 

@@ -140,13 +140,15 @@ def _wants_photos(one: Result, share: float) -> bool:
     return 0 < have < min(FEW, share * one.usual)
 
 
-def _more_photos(one: Result) -> str:
+def _more_photos(one: Result, usual: bool) -> str:
+    """Return what is wanted of the weakest class. usual: compared with the other classes."""
     score = _weak(one)
     assert score is not None
     said = next(pair[1] for pair in confused(one.report, 10_000) if pair[0] == score.name)
+    have = f"{one.train[score.name]:,} to learn from"
+    compared = f", where the usual is {one.usual:,.0f}" if usual else ""
     return (
-        f"more photos of {score.name}, and what tells it from {said}: it has "
-        f"{one.train[score.name]:,} to learn from (the usual is {one.usual:,.0f}); then "
+        f"more photos of {score.name} that tell it from {said}: it has {have}{compared}; then "
         f"`{one.again}`"
     )
 
@@ -169,9 +171,8 @@ RULES = (
         "random",
         lambda one: one.frozen and not one.pretrained,
         lambda one: (
-            "its frozen part has random weights: with trained ones it knows more from the start, "
-            "or train all of it: "
-            f"`{one.again} --no-freeze --solver adamw`"
+            "its frozen part has random weights, and knows nothing: leave --weights none out, or "
+            "train all of it with --no-freeze"
         ),
     ),
     Rule(
@@ -199,7 +200,7 @@ RULES = (
     Rule(
         "rare",
         lambda one: _wants_photos(one, RARE),
-        _more_photos,
+        lambda one: _more_photos(one, usual=True),
     ),
     Rule(
         "deeper",
@@ -207,8 +208,8 @@ RULES = (
         and (one.learned is None or one.learned > one.report.accuracy)
         and min(one.train.values(), default=0) >= 20,
         lambda one: (
-            "train on behind the head, which is worth some points where the frozen network is the "
-            f"limit (minutes): `{one.again} --schedule head-then-all --epochs 20`"
+            "train on behind the head (minutes), which may be worth some points, as `zoo compare` "
+            f"then tells: `{one.again} --schedule head-then-all --epochs 20`"
         ),
     ),
     Rule(
@@ -231,7 +232,7 @@ RULES = (
     Rule(
         "weak",
         lambda one: _below(one) and _wants_photos(one, 10.0),
-        _more_photos,
+        lambda one: _more_photos(one, usual=False),
     ),
     Rule(
         "unsure",
