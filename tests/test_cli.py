@@ -388,7 +388,7 @@ def test_finetune_prints_the_run_alone_and_every_choice_with_its_reason(
         "precision",
         "accuracy",
         "macro-F1",
-        "next: zoo predict",
+        "next: `zoo predict run FOLDER`",
     ):
         assert part in answer.err
     assert {"recipe.toml", "index.csv", "run.json", "metrics.jsonl", "model.safetensors"} <= set(

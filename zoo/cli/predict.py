@@ -112,6 +112,7 @@ def command(flags: Flags) -> int:
                 rows = folders.following(rows)
             counted = tally.counting(rows, found.total, screen)
             form = writers.Form(asked.top, several, flags.csv_safe, asked.columns, flags.json)
+            screen.rows_go_to(flags.output)
             writers.write(counted, flags.output, sys.stdout, form)
     tally.show(" ".join(flags.inputs), found, flags.output, asked)
     if flags.sort_into is not None:

@@ -80,7 +80,6 @@ def _ranked(ranking: Ranking, models: str | None, screen: Screen) -> list[Ranked
     chosen = _choose(models)
     found = []
     for row in ranking.rows(chosen):
-        screen.close()
         found.append(row)
         talk(f"{len(found)} of {len(chosen)}  {_name(row)}: {_progress(row)}")
     return found
@@ -115,7 +114,8 @@ HEADER = (
 
 
 def _show(ranking: Ranking, rows: list[Ranked]) -> None:
-    print_table(map(_cells, rows), HEADER, right="  rr rrrrr", drop=DROPPED)
+    best = [number for number, row in enumerate(rows) if row.best]
+    print_table(map(_cells, rows), HEADER, right="  rr rrrrr", drop=DROPPED, best=best)
     warn_unreadable(list(ranking.bad.items()), ", for all models; --json lists them all")
     for row in rows:
         if row.note:
