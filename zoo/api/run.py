@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.api.model import Model
 from zoo.api.pictures import inputs_of
-from zoo.api.watching import OnEvent
+from zoo.api.watching import Listener, OnEvent, working
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -100,6 +100,24 @@ class Run(Model):
         part = "test" if record.get("test") else "val"
         return Report(part=part, classes=tuple(classes), **figures)
 
+    def page(self, output: str | os.PathLike[str] | None = None) -> Path:
+        """Write the page of the run, with its photos in it, and return where it is.
+
+        output: an .html file, else report.html in the run folder. It is what `zoo report` writes:
+        how good the run is, what goes wrong, what to do next. Raises ZooError.
+
+        >>> run.page("shapes.html").exists()
+        True
+        """
+        from zoo.api import page
+        from zoo.predict import writers
+
+        place = self._run.path("report.html") if output is None else Path(output)
+        writers.check(place, (".html", ".htm"), "output")
+        with self._lock, working():
+            page.written(place, self._run, self._how.trusts, Listener(self.on_event))
+        return place
+
     def export(
         self,
         format: str = "onnx",
@@ -121,7 +139,6 @@ class Run(Model):
         >>> proof.agree == proof.photos
         True
         """
-        from zoo.api.watching import Listener, working
         from zoo.export import run_file
         from zoo.export.records import Order
         from zoo.finetune.events import Note
