@@ -165,7 +165,9 @@ def chain_of(case, shared):
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(one, marks=pytest.mark.slow) if one == "mobilenetv2_100" else one
+        pytest.param(one, marks=pytest.mark.slow)
+        if one in ("mobilenetv2_100", "squeezenet1_1")
+        else one
         for one in CHAINS
     ],
 )

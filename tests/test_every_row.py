@@ -46,9 +46,14 @@ def through(here, name, photos, folder, *flags):
     assert clear > 0
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("data") / "few", each=4)
+
+
 @pytest.mark.parametrize("name", SMALL)
-def test_small_rows(here, photos, tmp_path, name):
-    through(here, name, photos, tmp_path / "run", *VARIANTS.get(name, []))
+def test_small_rows(here, few, tmp_path, name):
+    through(here, name, few, tmp_path / "run", *VARIANTS.get(name, []))
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from kit import ROOT, loaded
 FILES = sorted((ROOT / "zoo").rglob("*.py"))
 
 # Which rooms a room may import, besides itself; lazy and typing imports count. FREE: for all.
-FREE = {"", "errors", "text", "watch"}
+FREE = {"", "config", "errors", "text", "watch"}
 LOW = {"catalog", "data", "disk", "machine"}
 ENGINE = LOW | {"device", "head", "models", "records", "weights"}
 VERB = ENGINE | {"datasets", "engine", "features", "head", "metrics", "network",
@@ -53,10 +53,16 @@ MAY: dict[str, set[str]] = {
     "predict": VERB,
     "export": VERB,
     "bench": VERB,
+    "scale": VERB | {"predict"},
     "explain": VERB,
     "check": VERB,
     "report": {"data", "disk", "metrics", "run"},
-    "cli": VERB | {"bench", "check", "explain", "finetune", "predict", "export", "report"},
+    "cache": LOW | {"engine", "weights"},
+    "doctor": {"device", "disk", "engine", "machine"},
+    "api": VERB | {"explain", "finetune", "predict", "export", "report"},
+    "cli": VERB
+    | {"api", "bench", "cache", "check", "doctor", "explain", "export", "finetune", "predict"}
+    | {"report", "scale"},
     "__main__": {"cli"},
 }
 # Files of models/ that build a network: they know the building blocks beside them only.
@@ -81,12 +87,13 @@ AT_TOP = {
     "explain": {"numpy", "PIL"},
     "check": {"numpy", "PIL"},
     "bench": {"numpy", "PIL"},
+    "scale": {"numpy"},
     "cli": {"typer"},
 }
 # What a command that only reads the catalogue must not load.
 HEAVY = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "openvino", "rich",
          "numpy", "PIL", "pydantic", "safetensors", "huggingface_hub", "pyarrow", "matplotlib",
-         "sklearn", "scipy", "jinja2")  # fmt: skip
+         "sklearn", "scipy", "jinja2", "obstore", "ray")  # fmt: skip
 
 
 class Import(NamedTuple):

@@ -157,7 +157,7 @@ def test_a_graph_that_never_returns_ends_with_the_first_signal(
     time.sleep(0.3)
     process.send_signal(number)
     code, said = ended(process, LATEST)
-    assert (code, said.splitlines()[-2]) == (128 + number, "error: interrupted")
+    assert (code, said.splitlines()[-2]) == (128 + number, "interrupted")
     assert os.listdir(place.folder) == ["tmp"]
 
 
@@ -199,7 +199,7 @@ def test_a_main_thread_that_never_looks_is_ended(
         process.send_signal(second)
     code, said = ended(process, AT_ONCE + (0 if second else patience))
     assert code == 128 + (second or first)
-    assert said.startswith("error: interrupted\nhint: run it again")
+    assert said.startswith("interrupted\nhint: run it again")
     assert place.unfinished() == []
     assert os.listdir(place.folder) == ["tmp"]
 

@@ -318,8 +318,9 @@ class Recipe:
         HARDWARE, on=TUNE,
     )
     force: bool = row(
-        "Go on where bf16 gives another class than fp32 for more than 2 % of the photos.",
-        HARDWARE, False, on=TUNE,
+        "Go on where bf16 gives another class than fp32 for more than 2 % of the photos, and "
+        "overwrite the file of --sheet.",
+        HARDWARE, False, on=TUNE, flags=("-f", "--force"),
     )
     log: str | None = row(
         "More logs beside metrics.jsonl: csv, tensorboard, or both as csv,tensorboard.",

@@ -107,7 +107,9 @@ def find(name: str) -> ModelSpec:
     row = ROWS.get(base(name))
     if row is None:
         bare = [one.partition("/")[2].partition(".")[0] for one in libraries.names()]
-        close = nearest(name.lower(), list(dict.fromkeys([*ROWS, *bare])))
+        known = list(dict.fromkeys([*ROWS, *bare]))
+        alike = [one for one in known if one[:1] == name[:1].lower()]  # of thousands some are near
+        close = nearest(name.lower(), alike) or nearest(name.lower(), known, least=0.75)
         raise UnknownModel(
             f"there is no model called '{name}'" + (f"; {close}" if close else ""),
             _instead_of(name),
@@ -132,7 +134,9 @@ def _instead_of(name: str) -> str:
     if os.path.isfile(os.path.join(name, "run.json")):
         return f"it is a run: name its network, and start from it with --weights {name}"
     if os.path.exists(name):
-        return "it is on this disk: does the model come first, and then the photos?"
+        return "it is on this disk, and no run: a model of `zoo list` or a run comes first"
+    if os.sep in name and not of_library(name):
+        return "nothing is there: name a run folder, or a model of `zoo list`"
     return "run `zoo list` for the catalogue; `zoo list 'timm/*mobile*'` looks into timm's"
 
 

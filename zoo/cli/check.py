@@ -12,7 +12,7 @@ import typer
 
 from zoo.cli.console import Screen, out, print_json, talk
 from zoo.cli.layout import cells_of, width_of, wrapped
-from zoo.cli.options import NETWORK, argument, flag, options, output, setting, shared
+from zoo.cli.options import NETWORK, argument, flag, force, options, output, setting, shared
 from zoo.errors import UsageError
 from zoo.settings import DATA
 from zoo.text import count, one_line
@@ -49,6 +49,7 @@ class Flags:
     strict: bool = flag("Exit with 2 where something serious was found.", default=False)
     html: Path | None = flag("Page to write, with small pictures of what was found.")
     output: Path | None = output("CSV to write all findings to, a row each.")
+    force: bool = force()
     csv_safe: bool = shared("csv_safe")
     json: bool = shared("json")
 

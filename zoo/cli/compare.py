@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.cli.console import Screen, out, print_json, print_table, talk
-from zoo.cli.options import argument, flag, options, shared
+from zoo.cli.options import argument, flag, force, options, shared
 from zoo.text import count, percent
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ Record = dict[str, Any]  # as --json has it
 class Flags:
     runs: list[str] = argument("Two run folders or more.")
     html: Path | None = flag("Page of the photos that one run has right and another wrong.")
+    force: bool = force()
     trust_changed: bool = shared("trust_changed")
     json: bool = shared("json")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from zoo import watch
 from zoo.cli import layout
@@ -17,6 +17,8 @@ from zoo.text import as_data, count, one_line, printable, show_name
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+T = TypeVar("T")
 
 
 def talk(text: str = "") -> None:
@@ -164,6 +166,12 @@ class Screen:
         """Show what has happened, as the command does it."""
         if not self.quiet:
             self.show(event)
+
+    def counting(self, what: str, items: Iterable[T], total: int | None = None) -> Iterator[T]:
+        """Yield the same items, and draw how many there were."""
+        for done, item in enumerate(items, start=1):
+            yield item
+            self.progress(what, done, total)
 
     def bytes(self, done: int, total: int | None) -> None:
         """The progress of a download."""

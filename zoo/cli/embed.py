@@ -15,6 +15,7 @@ from zoo.cli.console import Screen, print_json, talk
 from zoo.cli.options import (
     NETWORK,
     flag,
+    force,
     network,
     options,
     output,
@@ -22,7 +23,7 @@ from zoo.cli.options import (
     setting,
     shared,
 )
-from zoo.cli.predict import Tally
+from zoo.cli.tally import Tally
 from zoo.errors import UsageError
 from zoo.text import count, percent
 
@@ -60,6 +61,7 @@ class Flags:
     )
     seed: int = flag("Seed of the map, and of --weights none.", MAP, 0)
     output: Path | None = output("File to write: .parquet, .csv or .npz. Default: CSV on stdout.")
+    force: bool = force()
     csv_safe: bool = shared("csv_safe")
     json: bool = shared("json")
 

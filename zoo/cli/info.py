@@ -12,7 +12,7 @@ from zoo.catalog import ModelSpec
 from zoo.cli import info_file, info_svg
 from zoo.cli.console import out, print_json, table
 from zoo.cli.list_models import accuracy, record, size, weights_record
-from zoo.cli.options import NETWORK, flag, network, options, shared
+from zoo.cli.options import NETWORK, flag, force, network, options, shared
 from zoo.errors import RunError, UsageError
 from zoo.text import short
 
@@ -28,6 +28,7 @@ class Flags:
     )
     classes: bool = flag("Print the classes of its weights, in order.", default=False)
     svg: Path | None = flag("Draw its chain of stages, with the cut, into this file, as net.svg.")
+    force: bool = force()
     json: bool = shared("json")
 
 

@@ -33,6 +33,9 @@ def command(
         Path | None, typer.Option("-o", "--output", help="Write the curve: a .png, or a .csv.")
     ] = None,
     recipe: flags.RecipeFile = None,
+    force: Annotated[
+        bool, typer.Option("-f", "--force", help="Overwrite a file that exists already.")
+    ] = False,
     json: flags.Json = False,
     **given: object,
 ) -> None:

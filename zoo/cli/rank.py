@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from zoo import catalog
 from zoo.cli.console import Screen, print_json, print_table, talk, warn_unreadable
 from zoo.cli.names import full_name
-from zoo.cli.options import argument, flag, options, output, shared
-from zoo.errors import UsageError
+from zoo.cli.options import argument, flag, force, options, output, shared
 from zoo.settings import DATA, PHOTOS
 from zoo.text import count, percent, short
 
@@ -33,6 +31,7 @@ class Flags:
     views: int = flag("Views of each photo to train on.", PHOTOS, 1, min=1)
     output: Path | None = output("CSV to write all rows to.")
     html: Path | None = flag("Page of the table with a chart, accuracy over time.")
+    force: bool = force()
     json: bool = shared("json")
 
 
@@ -49,9 +48,10 @@ def command(flags: Flags) -> None:
     check(flags.output, (".csv",))
     check(flags.html, (".html", ".htm"), "--html")
     chosen = ",".join(full_name(one.strip()) for one in (flags.models or "").split(",")) or None
-    check_names(chosen)
     with Screen() as screen:
-        from zoo.finetune import rank
+        from zoo.finetune import backbones, rank
+
+        backbones.check_names(chosen)
 
         ranking = rank.prepare(
             flags.data, folds=flags.folds, seed=flags.seed, views=flags.views, watch=screen
@@ -69,14 +69,6 @@ def command(flags: Flags) -> None:
         talk("a model whose weights are in a file of yours: --models MODEL=FILE")
     if all(row.error for row in rows):
         raise typer.Exit(1)
-
-
-def check_names(models: str | None) -> None:
-    """Raises UnknownModel for a slip of the pen, before a minute is spent."""
-    for name in (models or "").split(","):
-        name = name.partition("=")[0].strip()
-        if name and name != "all" and not catalog.of_library(name) and not Path(name).is_dir():
-            catalog.find(name)
 
 
 def _ranked(ranking: Ranking, models: str | None, screen: Screen) -> list[Ranked]:
@@ -98,28 +90,14 @@ def _choose(models: str | None) -> list[str]:
     """Return the names of --models, or of what is here, and say how many are not."""
     from zoo.finetune import backbones
 
-    every = [row.name for row in backbones.pretrained()]
-    if models == "all":
-        return every
-    if models is not None:
-        return listed(models)
-    names = backbones.here()
-    if more := len([name for name in every if name not in names]):
+    names = backbones.chosen(models)
+    if models is None:
+        more = len([row.name for row in backbones.pretrained() if row.name not in names])
         talk(
             f"{count(len(names), 'model')} with weights on this machine; {more} more by "
             f"`zoo pull MODEL`, or --models all"
         )
-    if not names:
-        raise UsageError("no pretrained weights are on this machine", "`zoo pull resnet50`")
     return names
-
-
-def listed(models: str) -> list[str]:
-    """Return the names of --models, each once. Raises UsageError where there is none."""
-    names = [name.strip() for name in models.split(",") if name.strip()]
-    if not names:
-        raise UsageError("--models names no model", "as in --models resnet18,vgg16=WEIGHTS")
-    return list(dict.fromkeys(names))
 
 
 def _progress(row: Ranked) -> str:

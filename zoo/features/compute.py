@@ -17,7 +17,7 @@ from zoo.catalog import Preprocess
 from zoo.data import decoder_warnings
 from zoo.data.decode import read_bytes
 from zoo.data.index import Sample
-from zoo.data.views import view_of
+from zoo.data.views import LastPhoto, view_of
 from zoo.engine import Array, Engine
 from zoo.engine.pipeline import batched, forward, ordered
 from zoo.errors import ImageError
@@ -83,12 +83,14 @@ def compute(
     result, digests = Pass(), Digests(root)
     reasons: dict[bytes, str] = {}  # digest of an unreadable photo -> why
     settings = {sample.path: views for sample, views in work}
+    several = any(len(views.numbers) > 1 for _, views in work)
+    view = LastPhoto().view_of if several else view_of
 
     def draw(item: _Item) -> Array:
         views, digest = settings[item.path], item.digest.hex()
         place = (item.data, preprocess, item.number)
         with decoder_warnings.photo(os.path.join(root, item.path)):
-            return view_of(*place, seed=views.seed, digest=digest, flip=views.flip)
+            return view(*place, seed=views.seed, digest=digest, flip=views.flip)
 
     try:
         with closing(_missing(cache, digests, work, result, progress)) as items:
