@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zoo import config
-from zoo.errors import UsageError
+from zoo.errors import UsageError, meant
 from zoo.machine import cores
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def choose(wanted: str = "auto", precision: str = "fp32") -> Device:
     if kind not in ("auto", "cuda", "mps"):
         raise UsageError(
             f"--device {wanted}: no such device",
-            f"{_like(wanted)}give auto, cpu, cuda, cuda:N or mps",
+            f"{meant('device', wanted)} give auto, cpu, cuda, cuda:N or mps".strip(),
         )
     import torch
 
@@ -78,15 +78,6 @@ def choose(wanted: str = "auto", precision: str = "fp32") -> Device:
         reason += f": {torch.cuda.get_device_name(name)}"
         no_tf32()
     return Device(name, precision, cores(), reason)
-
-
-def _like(wanted: str) -> str:
-    """Return what other tools call by this word, as the beginning of a hint."""
-    if wanted.isdecimal():
-        return f"did you mean cuda:{wanted}? "
-    words = {"gpu": "cuda", "nvidia": "cuda", "metal": "mps", "apple": "mps", "-1": "cpu"}
-    ours = words.get(wanted.lower(), "")
-    return f"did you mean {ours}? " if ours else ""
 
 
 def may_have_gpu() -> bool:

@@ -138,10 +138,11 @@ def _engines() -> Iterator[Line]:
 def _folders() -> Iterator[Line]:
     folder = cache_folder()
     there = next(one for one in (folder, *folder.parents) if one.exists())
+    who = f" ({said})" if (said := config.origin("cache")) else ""
     free = shutil.disk_usage(there).free
     advice = f"make room, or `zoo config set cache FOLDER`; {_PRUNE}" if free < ROOM else ""
     yield Line(
-        "folders", "cache", f"{folder}, {size(free)} free", "slow" if advice else "ok", advice
+        "folders", "cache", f"{folder}{who}, {size(free)} free", "slow" if advice else "ok", advice
     )
     if not os.access(there, os.W_OK | os.X_OK):
         yield Line("folders", "permissions", f"{there} cannot be written", "wrong",
@@ -168,9 +169,8 @@ _PRUNE = "`zoo cache --prune --older 30d`"
 
 
 def _settings() -> Iterator[Line]:
-    for name in config.KEYS:
-        if value := config.value(name):
-            yield Line("settings", name, f"{value} ({config.origin(name)})")
+    if value := config.value("device"):
+        yield Line("settings", "device", f"{value} ({config.origin('device')})")
     for name in sorted(os.environ):
         if name.startswith("ZOO_") and name not in [row[0] for row in config.KEYS.values()]:
             yield Line("settings", name, os.environ[name][:80])

@@ -35,6 +35,8 @@ def check(path: str, typed: Sequence[str], given: Mapping[str, object]) -> None:
     photos = _words(given, _PHOTOS)
     if networks and photos:
         _check_order(path, typed, networks, photos)
+    elif "model" in given and given.get("data", "") is None:
+        _check_alone(path, networks)
     elif len(networks) > 1:
         _check_all_networks(path, typed, networks, "data" in given)
     for name in FILES.get(path.split()[-1], ()):
@@ -42,6 +44,16 @@ def check(path: str, typed: Sequence[str], given: Mapping[str, object]) -> None:
         if place is not None and not given.get("force") and os.path.isfile(str(place)):
             raise UsageError(
                 f"{place} exists already", "choose another name, or overwrite it with --force"
+            )
+
+
+def _check_alone(path: str, networks: Sequence[str]) -> None:
+    """Raise UsageError for photos without a network; a recipe may say the photos."""
+    for one in networks:
+        if what := told_photos(one):
+            raise UsageError(
+                f"{one} is {what}, and a network comes first",
+                f"`{path} MODEL {shlex.quote(one)}`, as resnet50; `zoo list` has the names",
             )
 
 

@@ -13,7 +13,7 @@ from zoo.cli.completion import offer
 from zoo.cli.console import Screen, out, print_json, table, talk
 from zoo.cli.names import full_name
 from zoo.cli.options import TrustChanged
-from zoo.errors import UsageError, ZooError
+from zoo.errors import UsageError, ZooError, meant
 from zoo.text import percent, short
 
 if TYPE_CHECKING:
@@ -66,7 +66,10 @@ def command(
     model's name runs with random weights, which cost as much as others; nothing is downloaded.
     """
     if precision not in (None, "fp32", "bf16", "int8"):
-        raise UsageError(f"--precision {precision}", "give fp32, bf16 or int8")
+        raise UsageError(
+            f"--precision {precision}",
+            f"{meant('precision', precision)} give fp32, bf16 or int8".strip(),
+        )
     if not 0 < seconds <= 3600:
         raise UsageError(f"--seconds {seconds:g}", "give a number above 0 and up to 3600")
     from zoo import device as devices

@@ -16,8 +16,7 @@ import typer
 
 from zoo.cli.completion import offer
 from zoo.cli.names import full_name
-from zoo.cli.words import value_like
-from zoo.errors import UsageError
+from zoo.errors import UsageError, meant
 from zoo.settings import OUTPUT, table
 
 NETWORK = "Network"
@@ -165,6 +164,6 @@ def _check(one: Field[object], choices: tuple[str, ...], value: object) -> None:
         default = one.metadata["help"].partition(" Default: ")[2].rstrip(".")
         raise UsageError(
             f"--{one.name} {value}: there is no such {one.name}",
-            f"{value_like(one.name, value)}it is {', '.join(first)} or {last}; leave "
-            f"--{one.name} out for {default}",
+            f"{meant(one.name, value, choices)} It is {', '.join(first)} or {last}; leave "
+            f"--{one.name} out for {default}".strip(),
         )

@@ -50,9 +50,20 @@ def _option(
     if "requires an argument" in what or option in ours:
         return what, f"give a value behind it; `{path} --help` says which"
     hint = words.flag_like(option, ours) or ""
+    hint = hint or _of_another(option, path)
     if not hint and (near := nearest(option, [one for one in ours if one.startswith("--")])):
         hint = f"{near} `{path} --help` lists all"
     return f"No such option: {option}", hint
+
+
+def _of_another(option: str, path: str) -> str:
+    """Return which command has a setting that this one has not; nothing for other flags."""
+    from zoo.settings import table
+
+    one = table().get(option.lstrip("-").replace("-", "_"))
+    if one is None or path.split()[-1] in one.commands:
+        return ""
+    return f"it is a flag of `zoo {one.commands[0]}`; `{path} --help` lists those of this command"
 
 
 def _command(word: str, command: Any, context: Any, path: str) -> tuple[str, str]:

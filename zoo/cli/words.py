@@ -29,8 +29,11 @@ _FLAGS: dict[str, tuple[str, ...]] = {
         "the photos are a word of the command: no flag",
     ),
     "freeze-layers frozen freeze-backbone freeze-at": ("--cut",),
-    "gpu gpus cuda cpu mps": ("--device",),
-    "amp half fp16 bf16 float16 bfloat16 dtype": ("--precision",),
+    "gpu gpus cuda": ("--device cuda",),
+    "cpu no-cuda no-gpu": ("--device cpu",),
+    "mps": ("--device mps",),
+    "amp half fp16 bf16 float16 bfloat16": ("--precision bf16",),
+    "dtype": ("--precision",),
     "dropout drop drop-rate": ("--variant dropout=P",),
     "val-split valid-pct val-size val validation-split test-size": ("--val-fraction",),
     "smoothing ls": ("--label-smoothing",),
@@ -71,22 +74,6 @@ _COMMANDS: dict[str, str] = {}
 for _ours, _theirs in _LIKE.items():
     for _word in _theirs.split():
         _COMMANDS[_word] = f"{_COMMANDS.get(_word, '')} {_ours}"
-# Values of other tools, by our flag.
-_VALUES = {
-    "engine": {
-        "an .onnx file runs on onnxruntime, a run is exported first: `zoo export RUN`":
-            "onnx ort onnxrt",
-        "did you mean openvino?": "ov intel vino",
-        "did you mean torch?": "pytorch eager libtorch",
-    },
-    "precision": {
-        "bf16 is the half precision here": "fp16 half float16 16 amp",
-        "did you mean bf16?": "bfloat16 bf bfloat",
-        "did you mean fp32?": "float32 32 full float single tf32",
-        "did you mean int8?": "8 8bit uint8 quantized",
-    },
-    "map": {"did you mean tsne?": "t-sne umap"},
-}  # fmt: skip
 _KNOWN = {name: said for names, said in _FLAGS.items() for name in names.split()}
 
 
@@ -111,14 +98,6 @@ def command_like(word: str, known: Iterable[str]) -> str | None:
     """Return which of the known commands another tool's word means, or None."""
     ours = _COMMANDS.get(word.lower().replace("_", "-"), "").split()
     return next((one for one in ours if one in known), None)
-
-
-def value_like(name: str, value: object) -> str:
-    """Return what is nearest to a value that a flag does not know, as the beginning of a hint."""
-    for ours, theirs in _VALUES.get(name, {}).items():
-        if str(value).lower() in theirs.split():
-            return f"{ours}; "
-    return ""
 
 
 def flag_like(option: str, ours: Iterable[str]) -> str | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,7 +49,10 @@ def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES, flag: str = "
             f"use one of {', '.join(suffixes)}, as in {path.stem or 'output'}{suffixes[0]}",
         )
     if not path.parent.is_dir():
-        raise UsageError(f"{flag} {path}: there is no folder {path.parent}", "make it first")
+        raise UsageError(
+            f"{flag} {path}: there is no folder {path.parent}",
+            f"make it: `mkdir -p {shlex.quote(str(path.parent))}`",
+        )
     if path.suffix.lower() == ".parquet":
         try:
             import pyarrow  # noqa: F401
