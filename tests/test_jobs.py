@@ -356,6 +356,23 @@ def test_photos_in_tars_are_read_in_place(
     assert names(tmp_path) == ["0.tar", "1.tar", "job"]
 
 
+def test_photos_that_a_table_names_are_read(
+    here: Here, run: Path, photos: Path, tmp_path: Path
+) -> None:
+    import pyarrow as pa
+
+    found = [str(path) for path in sorted((photos / "disc").glob("*.png"))[:3]]
+    pq.write_table(pa.table({"path": [*found, "nowhere.png"]}), tmp_path / "list.parquet")
+    pq.write_table(pa.table({"file": found}), tmp_path / "none.parquet")
+    words = ["-o", tmp_path / "job", "--model", run]
+    assert "none called url or path" in here("plan", tmp_path / "none.parquet", *words).err
+    assert here("plan", tmp_path / "list.parquet", *words).code == 0
+    assert here("work", tmp_path / "job").code == 0
+    rows = csv_rows(here("merge", tmp_path / "job").out)
+    assert [row["path"] for row in rows] == [*found, "nowhere.png"]
+    assert [row["status"] for row in rows] == ["ok"] * 3 + ["error"]
+
+
 @pytest.mark.parametrize("damage", ["packed", "text", "cut"])
 def test_a_tar_that_is_none_is_told(here: Here, run: Path, tmp_path: Path, damage: str) -> None:
     place = tar(tmp_path / "a.tar", {"a.png": encoded(picture("disc", 1))})

@@ -31,10 +31,11 @@ def serving(faults: float = 0.0) -> Iterator[tuple[dict[str, str], Counter[str]]
     way = ThreadingHTTPServer(("127.0.0.1", 0), _way(port, faults, seen))
     threading.Thread(target=way.serve_forever, daemon=True).start()
     try:
-        first = http.client.HTTPConnection(host, port)
-        first.request("PUT", "/photos", headers={"Host": "127.0.0.1"})
-        assert first.getresponse().status == 200
-        first.close()
+        for method, path in (("POST", "/moto-api/reset"), ("PUT", "/photos")):
+            first = http.client.HTTPConnection(host, port)
+            first.request(method, path)
+            assert first.getresponse().status == 200
+            first.close()
         yield (
             {
                 "AWS_ENDPOINT_URL": f"http://127.0.0.1:{way.server_port}",
