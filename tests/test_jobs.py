@@ -124,7 +124,7 @@ def test_the_same_words_are_the_same_plan_and_others_are_refused(
     here: Here, run: Path, photos: Path, tmp_path: Path
 ) -> None:
     root = shutil.copytree(photos, tmp_path / "photos")
-    words = ["plan", root, "-o", tmp_path / "job", "--model", run, "--shard", "7"]
+    words = ["plan", root, "-o", tmp_path / "job", "--model", run, "--per-shard", "7"]
     assert "36 photos in 6 shards" in here(*words).err
     before = sorted((path, sha256(path)) for path in (tmp_path / "job").rglob("*.*"))
     assert here(*words).code == 0
@@ -421,8 +421,8 @@ def test_what_does_not_belong_to_a_job_is_refused(
         (["plan", photos, "--model", run], "zoo plan without -o"),
         (["plan", photos, "-o", tmp_path / "job"], "zoo plan without --model"),
         (["plan", photos, "-o", tmp_path / "j", "--model", run, "--half"], "--half with --what"),
-        (["work", tmp_path / "job"], "has no plan.json"),
-        (["verify", tmp_path / "job"], "has no plan.json"),
+        (["work", tmp_path / "nowhere"], "there is no job"),
+        (["verify", photos], "has no plan.json"),
         (["work", photos / "disc" / "00.png"], "is no folder"),
     ):
         answer = here(*words)

@@ -29,7 +29,7 @@ def jobs(run: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
     root = tmp_path_factory.mktemp("jobs")
     for name in ("one", "torchrun", "ray"):
-        words = ["-o", str(root / name), "--model", str(run), "--shard", "5"]
+        words = ["-o", str(root / name), "--model", str(run), "--per-shard", "5"]
         assert main(["plan", str(photos), *words]) == 0
     assert main(["work", str(root / "one")]) == 0
     return root
