@@ -41,9 +41,12 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("ZOO_OFFLINE", "1")
-        patch.delenv("ZOO_WEIGHTS", raising=False)
+        patch.setenv("ZOO_CONFIG", str(tmp_path_factory.mktemp("config") / "config.toml"))
+        for name in ("ZOO_WEIGHTS", "ZOO_DEVICE"):
+            patch.delenv(name, raising=False)
         patch.delenv("COLUMNS", raising=False)
         patch.setattr(os, "fsync", lambda handle: None)  # no test cuts the power
+        os.unsetenv("COLUMNS")  # readline sets it where only other processes see it
         yield
 
 

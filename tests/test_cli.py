@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from kit import ROOT, Answer, Command, picture, write_photos
 from kit.warm import Warm
 
 from zoo import __version__, catalog, models, weights
+from zoo.cli.commands import GROUPS, load
 from zoo.cli.console import printable
 from zoo.text import count
 
@@ -90,7 +92,7 @@ def test_one_is_singular() -> None:
         (["predict", "a", "b", "--top", "0"], ["'--top'", "0"]),
         (["predict", "a", "b", "--precision", "fp8"], ["--precision fp8", "fp32, bf16 or int8"]),
         (["finetune", "lenet", "x", "--epochs", "many"], ["'--epochs'", "many"]),
-        (["export", "tflite", "x"], ["no such command 'tflite'"]),
+        (["export", "tflite", "x"], ["'tflite' is neither a run folder nor a format"]),
         (["export", "onnx", "x", "--input", "raw"], ["--input raw", "image or tensor"]),
         (["list", "--sort", "sise"], ["cannot sort by 'sise'", "did you mean size", "params"]),
         (["list", "--max-params", "lots"], ["--max-params lots", "30M"]),
@@ -111,6 +113,14 @@ def test_version_and_help(here: Here) -> None:
     for command in ("list", "info", "finetune", "predict", "export", "demo"):
         assert command in helped
     assert here().code == 2
+
+
+def test_a_command_is_listed_with_the_first_sentence_of_its_help() -> None:
+    """The list is data, so that it imports no command; it is what each says of itself."""
+    for group in GROUPS.values():
+        for name, line in group.items():
+            first = inspect.cleandoc(load(name).help or "").partition("\n\n")[0]
+            assert line == " ".join(first.split()), name
 
 
 def test_help_names_every_flag_with_a_word_about_it(here: Here) -> None:
@@ -378,7 +388,7 @@ def test_finetune_prints_the_run_alone_and_every_choice_with_its_reason(
         "precision",
         "accuracy",
         "macro-F1",
-        "next: zoo predict",
+        "next: `zoo predict run FOLDER`",
     ):
         assert part in answer.err
     assert {"recipe.toml", "index.csv", "run.json", "metrics.jsonl", "model.safetensors"} <= set(

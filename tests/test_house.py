@@ -14,7 +14,7 @@ from kit import ROOT, loaded
 FILES = sorted((ROOT / "zoo").rglob("*.py"))
 
 # Which rooms a room may import, besides itself; lazy and typing imports count. FREE: for all.
-FREE = {"", "errors", "text", "watch"}
+FREE = {"", "config", "errors", "text", "watch"}
 LOW = {"catalog", "data", "disk", "machine"}
 ENGINE = LOW | {"device", "head", "models", "records", "weights"}
 VERB = ENGINE | {"datasets", "engine", "features", "head", "metrics", "network",
@@ -57,9 +57,12 @@ MAY: dict[str, set[str]] = {
     "explain": VERB,
     "check": VERB,
     "report": {"data", "disk", "metrics", "run"},
+    "cache": LOW | {"engine", "weights"},
+    "doctor": {"device", "disk", "engine", "machine"},
     "api": VERB | {"explain", "finetune", "predict", "export", "report"},
     "cli": VERB
-    | {"api", "bench", "check", "explain", "finetune", "predict", "export", "report", "scale"},
+    | {"api", "bench", "cache", "check", "doctor", "explain", "export", "finetune", "predict"}
+    | {"report", "scale"},
     "__main__": {"cli"},
 }
 # Files of models/ that build a network: they know the building blocks beside them only.

@@ -124,7 +124,7 @@ def test_the_same_words_are_the_same_plan_and_others_are_refused(
     here: Here, run: Path, photos: Path, tmp_path: Path
 ) -> None:
     root = shutil.copytree(photos, tmp_path / "photos")
-    words = ["plan", root, "-o", tmp_path / "job", "--model", run, "--shard", "7"]
+    words = ["plan", root, "-o", tmp_path / "job", "--model", run, "--per-shard", "7"]
     assert "36 photos in 6 shards" in here(*words).err
     before = sorted((path, sha256(path)) for path in (tmp_path / "job").rglob("*.*"))
     assert here(*words).code == 0
@@ -356,6 +356,23 @@ def test_photos_in_tars_are_read_in_place(
     assert names(tmp_path) == ["0.tar", "1.tar", "job"]
 
 
+def test_photos_that_a_table_names_are_read(
+    here: Here, run: Path, photos: Path, tmp_path: Path
+) -> None:
+    import pyarrow as pa
+
+    found = [str(path) for path in sorted((photos / "disc").glob("*.png"))[:3]]
+    pq.write_table(pa.table({"path": [*found, "nowhere.png"]}), tmp_path / "list.parquet")
+    pq.write_table(pa.table({"file": found}), tmp_path / "none.parquet")
+    words = ["-o", tmp_path / "job", "--model", run]
+    assert "none called url or path" in here("plan", tmp_path / "none.parquet", *words).err
+    assert here("plan", tmp_path / "list.parquet", *words).code == 0
+    assert here("work", tmp_path / "job").code == 0
+    rows = csv_rows(here("merge", tmp_path / "job").out)
+    assert [row["path"] for row in rows] == [*found, "nowhere.png"]
+    assert [row["status"] for row in rows] == ["ok"] * 3 + ["error"]
+
+
 @pytest.mark.parametrize("damage", ["packed", "text", "cut"])
 def test_a_tar_that_is_none_is_told(here: Here, run: Path, tmp_path: Path, damage: str) -> None:
     place = tar(tmp_path / "a.tar", {"a.png": encoded(picture("disc", 1))})
@@ -404,8 +421,8 @@ def test_what_does_not_belong_to_a_job_is_refused(
         (["plan", photos, "--model", run], "zoo plan without -o"),
         (["plan", photos, "-o", tmp_path / "job"], "zoo plan without --model"),
         (["plan", photos, "-o", tmp_path / "j", "--model", run, "--half"], "--half with --what"),
-        (["work", tmp_path / "job"], "has no plan.json"),
-        (["verify", tmp_path / "job"], "has no plan.json"),
+        (["work", tmp_path / "nowhere"], "there is no job"),
+        (["verify", photos], "has no plan.json"),
         (["work", photos / "disc" / "00.png"], "is no folder"),
     ):
         answer = here(*words)

@@ -351,9 +351,9 @@ def test_what_was_best_before_the_boundary_is_kept_where_nothing_better_follows(
 
 STOPPED = {
     "solved": {"schedule": "head-then-all", "cut": "act4", "unfreeze": "conv3", "views": 2,
-               "epochs": 4, "batch_size": 8},
+               "epochs": 4, "batch_size": 8, "best": "last"},
     "steps": {"unfreeze": "conv3@3,all@4", "cut": "act3", "ema": 0.9,
-              "epochs": 4, "batch_size": 8},
+              "epochs": 4, "batch_size": 8, "best": "last"},
 }  # fmt: skip
 STOPS = [
     pytest.param("solved", "features", 5, id="features-of-the-head"),

@@ -396,7 +396,7 @@ def test_an_interrupted_process_leaves_no_file_that_looks_finished(
         out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert out == ""
-    assert "error: interrupted\nhint: run it again" in err
+    assert "interrupted\nhint: run it again" in err
     assert "Traceback" not in err
     assert not path.exists()
     assert partial.exists() is (suffix != "parquet")

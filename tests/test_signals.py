@@ -157,7 +157,7 @@ def test_a_graph_that_never_returns_ends_with_the_first_signal(
     time.sleep(0.3)
     process.send_signal(number)
     code, said = ended(process, LATEST)
-    assert (code, said.splitlines()[-2]) == (128 + number, "error: interrupted")
+    assert (code, said.splitlines()[-2]) == (128 + number, "interrupted")
     assert os.listdir(place.folder) == ["tmp"]
 
 
@@ -181,8 +181,15 @@ STUCK = textwrap.dedent("""
 
 @pytest.mark.parametrize(
     ("first", "second", "patience"),
-    [(signal.SIGTERM, signal.SIGINT, 60), (signal.SIGINT, signal.SIGINT, 60),
-     (signal.SIGTERM, signal.SIGTERM, 60), (signal.SIGTERM, 0, 0.5), (signal.SIGINT, 0, 0.5)],
+    [
+        (signal.SIGTERM, signal.SIGINT, 60),
+        (signal.SIGINT, 0, 0.5),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((signal.SIGINT, signal.SIGINT, 60), (signal.SIGTERM, signal.SIGTERM, 60),
+                         (signal.SIGTERM, 0, 0.5))
+        ),
+    ],
 )  # fmt: skip
 def test_a_main_thread_that_never_looks_is_ended(
     place: Place, endless: Path, first: int, second: int, patience: float
@@ -199,7 +206,7 @@ def test_a_main_thread_that_never_looks_is_ended(
         process.send_signal(second)
     code, said = ended(process, AT_ONCE + (0 if second else patience))
     assert code == 128 + (second or first)
-    assert said.startswith("error: interrupted\nhint: run it again")
+    assert said.startswith("interrupted\nhint: run it again")
     assert place.unfinished() == []
     assert os.listdir(place.folder) == ["tmp"]
 
@@ -301,7 +308,9 @@ def stopped(place: Place, words: list[str], after: float, number: int, group: bo
     wait_for(lambda: family(process.pid) == [])
 
 
-@pytest.mark.parametrize("name", ["predict", "export", "finetune"])
+@pytest.mark.parametrize(
+    "name", ["predict", "finetune", pytest.param("export", marks=pytest.mark.slow)]
+)
 def test_a_command_ends_soon_after_a_signal(tmp_path: Path, command, name: str) -> None:
     for number, after in enumerate((0.05, 1.5)):
         (tmp_path / f"{number}").mkdir()

@@ -202,3 +202,21 @@ def test_the_last_photo_is_not_taken_for_the_next_that_cannot_be_read() -> None:
         with pytest.raises(ImageError):
             last.view_of(file.getvalue()[:-200], IMAGENET, 1, digest="b")
     assert last.view_of(file.getvalue(), IMAGENET, 1, digest="a").shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["P5", "P6"])
+def test_pictures_of_idx_files_are_seen_as_a_decoder_would_have_them(
+    kind: str, channels: int
+) -> None:
+    shape = (28, 31) if kind == "P5" else (28, 31, 3)
+    values = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    plain = f"{kind}\n31 28\n255\n".encode() + values.tobytes()
+    other = f"{kind}\n# by a decoder\n31 28\n255\n".encode() + values.tobytes()
+    how = replace(SMALL, channels=channels, mean=(0.5,) * channels, std=(0.5,) * channels)
+    for number in (0, 1, 2):
+        expected = view_of(other, how, number, digest="a")
+        assert np.array_equal(view_of(plain, how, number, digest="a"), expected)
+    for wrong in (plain[:-1], plain.replace(b"31 28", b"31 0")):
+        with pytest.raises(ImageError):
+            view_of(wrong, how)

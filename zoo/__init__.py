@@ -1,4 +1,4 @@
-"""A model zoo and transfer-learning tool: a folder of photos in, a proved ONNX file out.
+"""A model zoo and transfer-learning tool: a folder of photos in, a checked ONNX file out.
 
 In Python: `run = zoo.finetune("timm/mobilenetv2_100", "photos")`, then `run.predict("new")`. See
 docs/python.md. Nothing is imported before it is used; __init__.pyi tells editors what there is.

@@ -12,7 +12,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zoo.errors import UsageError
+from zoo import config
+from zoo.errors import UsageError, meant
 from zoo.machine import cores
 
 if TYPE_CHECKING:
@@ -46,17 +47,21 @@ def choose(wanted: str = "auto", precision: str = "fp32") -> Device:
 
     torch is asked, and so imported, only where there may be a GPU.
     """
+    asked = "asked for"
+    if wanted == "auto" and (said := config.value("device")):
+        wanted, asked = said, f"as {config.origin('device')} says"
     kind = wanted.partition(":")[0]
     if wanted == "cpu" or (wanted == "auto" and not may_have_gpu()):
-        return Device("cpu", precision, cores(), "asked for" if wanted == "cpu" else "no GPU found")
+        return Device("cpu", precision, cores(), asked if wanted == "cpu" else "no GPU found")
     if kind not in ("auto", "cuda", "mps"):
         raise UsageError(
-            f"--device {wanted}: no such device", "give auto, cpu, cuda, cuda:N or mps"
+            f"--device {wanted}: no such device",
+            f"{meant('device', wanted)} give auto, cpu, cuda, cuda:N or mps".strip(),
         )
     import torch
 
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    name, reason = wanted, "asked for"
+    name, reason = wanted, asked
     if wanted == "auto":
         mps = mps and int(os.environ.get("WORLD_SIZE", "1")) == 1  # processes cannot meet on it
         name = "cuda" if cuda else "mps" if mps else "cpu"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
-import secrets
+import shlex
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
+from zoo import config
 from zoo.errors import DiskFull, RunError, WriteError
 from zoo.text import TEXT, printable
 from zoo.watch import undoing
@@ -31,8 +31,8 @@ KINDS = {
 
 
 def cache_folder() -> Path:
-    """Return the folder of what can be fetched or computed again: $ZOO_CACHE or the user's."""
-    chosen = os.environ.get("ZOO_CACHE", "").strip()
+    """Return the folder of what can be fetched or computed again: `zoo config`'s or the user's."""
+    chosen = config.value("cache")
     if chosen:
         return Path(chosen).expanduser().absolute()
     from platformdirs import user_cache_path
@@ -91,6 +91,28 @@ def refuse_links(folder: Path) -> None:
                 )
 
 
+def check_apart(folder: Path, data: str) -> None:
+    """Raise RunError for a run folder inside the folder of photos, or the photos inside of it.
+
+    Nothing is written into the photos' folder, and what is in it would be photos of the next run.
+    """
+    if not os.path.isdir(data):
+        return
+    ours, theirs = Path(os.path.realpath(folder)), Path(os.path.realpath(data))
+    if ours == theirs or theirs in ours.parents:
+        within = theirs in (Path.cwd(), *Path.cwd().parents)
+        outside = os.path.join(os.path.relpath(theirs.parent) if within else "", "runs", ours.name)
+        raise RunError(
+            f"the run folder {folder} would be inside the photos' folder {data}",
+            f"choose a place outside of it: -o {shlex.quote(outside)}",
+        )
+    if ours in theirs.parents:
+        raise RunError(
+            f"the photos {data} are inside the run folder {folder}",
+            "choose another place for the run with -o",
+        )
+
+
 @contextlib.contextmanager
 def replacing(path: Path, mode: int = 0o666, keep: Path | None = None) -> Iterator[Path]:
     """Yield a new empty file beside `path`, which takes its place or vanishes on any error.
@@ -98,7 +120,7 @@ def replacing(path: Path, mode: int = 0o666, keep: Path | None = None) -> Iterat
     mode: as for `open`, less the umask. keep: what the file that is replaced is called from then
     on. A reader sees the old file or the new one.
     """
-    temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.partial")
+    temporary = path.with_name(f".{path.name[:80]}.{os.urandom(6).hex()}.partial")
     with unfinished(temporary):
         with writing(path):
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
@@ -166,6 +188,8 @@ def write_sealed(path: Path, content: bytes) -> None:
 
     Makes the folder. Raises WriteError.
     """
+    import hashlib
+
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as file:
@@ -177,6 +201,8 @@ def read_sealed(path: Path) -> bytes | None:
 
     Damage is told: what was kept is computed again.
     """
+    import hashlib
+
     try:
         digest, _, content = path.read_bytes().partition(b"\n")
     except OSError:
@@ -212,7 +238,7 @@ def no_room(path: Path, why: str, number: int | None = None) -> WriteError:
 
 def _keep(path: Path, other: Path) -> None:
     """Have `path`, where it is there, found under the other name as well."""
-    second = other.with_name(f".{other.name[:80]}.{secrets.token_hex(6)}.partial")
+    second = other.with_name(f".{other.name[:80]}.{os.urandom(6).hex()}.partial")
     try:
         os.link(path, second)
         os.replace(second, other)
@@ -234,6 +260,8 @@ def sync(path: Path, flags: int) -> None:
 
 def digest_of(photos: Sequence[Path]) -> str:
     """Return the hash of the content of files, in their order; one that cannot be read has none."""
+    import hashlib
+
     digest = hashlib.sha256()
     for path in photos:
         try:

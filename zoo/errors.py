@@ -27,7 +27,6 @@ ZooError                 what went wrong, a hint (what to do), and the command t
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -156,10 +155,46 @@ class Interrupted(ZooError):
         self.signal_number, self.exit_code = signal_number, 128 + signal_number
 
 
-def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
+def nearest(word: str, known: Iterable[str], count: int = 3, least: float = 0.51) -> str:
     """`, did you mean a, b?` for the known words closest to this one, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=count, cutoff=0.51)
+    import difflib  # not for a command that is typed rightly
+
+    close = difflib.get_close_matches(word, list(known), n=count, cutoff=least)
     return f"did you mean {', '.join(close)}?" if close else ""
+
+
+# What other tools call a value of ours, by the name of the flag or setting.
+_THEIRS: dict[str, dict[str, str]] = {
+    "engine": {"onnxruntime": "onnx ort onnxrt", "openvino": "ov intel vino ie",
+               "torch": "pytorch eager libtorch"},
+    "precision": {"bf16": "fp16 half float16 16 amp mixed bfloat16", "int8": "8 8bit uint8 qint8",
+                  "fp32": "float32 32 full float single tf32 fp64"},
+    "device": {"cuda": "gpu nvidia", "mps": "metal apple", "cpu": "-1 none"},
+    "map": {"tsne": "t-sne umap"},
+    "part": {"val": "validation valid dev eval", "test": "testing", "train": "training"},
+    "sort": {"acc1": "accuracy acc top1 top-1", "acc5": "top5 top-5", "macs": "flops gflops gmacs",
+             "size": "bytes file mb", "params": "parameters"},
+    "task": {"classify": "classification", "multilabel": "multi-label tags",
+             "reconstruct": "autoencoder reconstruction"},
+    "optimizer": {"adamw": "lamb lion nadam radam rmsprop", "sgd": "momentum nesterov",
+                  "lbfgs": "l-bfgs newton"},
+    "schedule": {"exponential": "exp step multistep", "cosine": "cos onecycle one-cycle linear",
+                 "constant": "none fixed flat"},
+    "loss": {"cross_entropy": "ce crossentropy cross-entropy focal nll softmax",
+             "bce": "binary", "mae": "l1", "mse": "l2"},
+    "head": {"mlp:512": "mlp", "knn:20": "knn", "linear": "logistic fc", "prototype": "ncm"},
+}  # fmt: skip
+
+
+def meant(name: str, value: object, known: Iterable[str] = ()) -> str:
+    """Return `did you mean bf16?` for another tool's value of a setting, or a slip; or nothing."""
+    word = str(value).lower()
+    if name == "device" and word.isdecimal():
+        return f"did you mean cuda:{word}?"
+    for ours, theirs in _THEIRS.get(name, {}).items():
+        if word in theirs.split():
+            return f"did you mean {ours}?"
+    return nearest(word, known, 1)
 
 
 def first_line(error: BaseException) -> str:

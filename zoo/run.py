@@ -147,7 +147,7 @@ class Run:
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(
                 f"{folder} is not a run folder: it has no run.json",
-                "`zoo finetune MODEL PHOTOS -o FOLDER` or `zoo train` makes one",
+                "`zoo runs` lists the runs below a folder, `zoo finetune MODEL PHOTOS` makes one",
             ) from None
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else error

@@ -1,6 +1,6 @@
 """Every setting of a training in one table: its type, default, limits, help and commands.
 
-The record `Recipe` is the table. The flags of the commands, their help and README's table of
+The record `Recipe` is the table. The flags of the commands, their help and the docs' table of
 settings are made of it (`cli/flags.py`, `benchmarks/readme.py`), and `recipe.py` checks values by
 it; a setting is declared nowhere else. Needs the standard library only.
 """
@@ -318,8 +318,9 @@ class Recipe:
         HARDWARE, on=TUNE,
     )
     force: bool = row(
-        "Go on where bf16 gives another class than fp32 for more than 2 % of the photos.",
-        HARDWARE, False, on=TUNE,
+        "Go on where bf16 gives another class than fp32 for more than 2 % of the photos, and "
+        "overwrite the file of --sheet.",
+        HARDWARE, False, on=TUNE, flags=("-f", "--force"),
     )
     log: str | None = row(
         "More logs beside metrics.jsonl: csv, tensorboard, or both as csv,tensorboard.",

@@ -24,8 +24,8 @@ from zoo.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 8.0  # seconds: whoever sends SIGTERM sends SIGKILL after ten
-SAID = "error: interrupted\nhint: run it again; --resume goes on with an unfinished run\n"
-SHOW_CURSOR = "\x1b[?25h"  # a bar has hidden it
+RESUMED = ("finetune", "train", "distill")  # commands whose runs can be finished
+WIPE = "\r\x1b[2K"  # the line that says what is going on
 
 
 @dataclass(slots=True)
@@ -84,6 +84,12 @@ def asked() -> int:
     return _now.asked
 
 
+def again(words: list[str]) -> str:
+    """Return what to do about a command that was stopped. words: its first."""
+    goes_on = words and words[0] in RESUMED
+    return "run it again" + "; --resume RUN goes on with a run that was begun" * bool(goes_on)
+
+
 def check() -> None:
     """Raise Interrupted where a signal asks to stop. Call it between two photos or steps."""
     if not _now.postponed:
@@ -93,7 +99,7 @@ def check() -> None:
 def stop(number: int) -> None:
     """Raise Interrupted where this is the number of a signal, and not 0."""
     if number:
-        raise Interrupted("interrupted", "run it again", number)
+        raise Interrupted("interrupted", again(sys.argv[1:2]), number)
 
 
 @contextlib.contextmanager
@@ -230,9 +236,10 @@ def _in_team() -> bool:
 
 
 def _end_now(number: int) -> None:
-    """End the process in this moment, in two lines as any error. Needs no lock of others."""
-    said = SAID if os.environ.get("LOCAL_RANK", "0") == "0" else ""
-    _exit(128 + number, (SHOW_CURSOR if os.isatty(2) else "") + said)
+    """End the process in this moment, in two lines. Needs no lock of others."""
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    said = f"interrupted\nhint: {again(sys.argv[1:2])}\n" if first else ""
+    _exit(128 + number, (WIPE if os.isatty(2) else "") + said)
 
 
 def _exit(code: int, said: str = "") -> NoReturn:

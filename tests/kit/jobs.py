@@ -47,9 +47,9 @@ def opened() -> Answers:
     return Answers(writers.parquet_schema(form), rows, "synthetic", error)
 
 
-def planned(place: Path, keys: Sequence[str], most: int) -> Shards:
+def planned(place: Path | str, keys: Sequence[str], most: int) -> Shards:
     """Return the shards of a job with these ids."""
-    folder = store.Store(str(place))
+    folder = store.Store(str(place), make=True)
     return Shards(folder, plan.make(folder, SETTINGS, (Photo(key, key) for key in keys), most))
 
 

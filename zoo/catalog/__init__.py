@@ -107,7 +107,7 @@ def find(name: str) -> ModelSpec:
     row = ROWS.get(base(name))
     if row is None:
         bare = [one.partition("/")[2].partition(".")[0] for one in libraries.names()]
-        close = nearest(name.lower(), list(dict.fromkeys([*ROWS, *bare])))
+        close = _near(name.lower(), list(dict.fromkeys([*ROWS, *bare])))
         raise UnknownModel(
             f"there is no model called '{name}'" + (f"; {close}" if close else ""),
             _instead_of(name),
@@ -127,13 +127,24 @@ def find(name: str) -> ModelSpec:
     return replace(row, weights=(chosen, *others))
 
 
+def _near(word: str, known: list[str]) -> str:
+    """Return `did you mean a, b?` of thousands of names, some of which are near to any word."""
+    longer = [name for name in known if name.startswith(word)] if len(word) > 2 else []
+    alike = [name for name in known if name[:1] == word[:1]]
+    some = ", ".join(sorted(longer, key=len)[:3])
+    return f"did you mean {some}?" if some else (
+        nearest(word, alike, least=0.65) or nearest(word, known, least=0.75))  # fmt: skip
+
+
 def _instead_of(name: str) -> str:
     """Return what to do about a name that is no model's: it may be a place on this disk."""
     if os.path.isfile(os.path.join(name, "run.json")):
         return f"it is a run: name its network, and start from it with --weights {name}"
     if os.path.exists(name):
-        return "it is on this disk: does the model come first, and then the photos?"
-    return "run `zoo list` for the catalogue; `zoo list 'timm/*mobile*'` looks into timm's"
+        return "it is on this disk, and no run: a model of `zoo list` or a run comes first"
+    if os.sep in name and not of_library(name):
+        return "nothing is there: name a run folder, or a model of `zoo list`"
+    return "`zoo list` has the networks, `zoo list 'timm/*mobile*'` timm's; `zoo runs` finds runs"
 
 
 def check_variant(row: ModelSpec, given: Mapping[str, str | float]) -> dict[str, str | float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from zoo.catalog.spec import ModelSpec
-from zoo.errors import UsageError, nearest
+from zoo.errors import UsageError, meant
 
 PERMISSIVE = ("apache", "bsd", "mit", "isc", "cc0", "cc-by-4", "cc-by-3", "unrestricted")
 
@@ -57,7 +57,7 @@ def order(rows: Iterable[ModelSpec], sort: str | None) -> list[ModelSpec]:
     if sort is None:
         return list(rows)
     if sort not in SORT_KEYS:
-        close = nearest(sort, SORT_KEYS)
+        close = meant("sort", sort, SORT_KEYS)
         raise UsageError(
             f"cannot sort by '{sort}'" + (f"; {close}" if close else ""),
             f"sort by one of: {', '.join(SORT_KEYS)}",

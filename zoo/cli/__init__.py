@@ -7,92 +7,30 @@ from __future__ import annotations
 
 import atexit
 import os
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from zoo import __version__, watch
-from zoo.cli import (
-    add_class,
-    bench,
-    check,
-    compare,
-    demo,
-    distill,
-    embed,
-    evaluate,
-    explain,
-    export,
-    finetune,
-    info,
-    list_models,
-    lr,
-    merge,
-    next_photos,
-    plan,
-    predict,
-    pull,
-    rank,
-    recipes,
-    reconstruct,
-    report,
-    runs,
-    sweep,
-    train,
-    verify,
-    weights,
-    words,
-    work,
-)
-from zoo.cli.console import fail, talk
-from zoo.cli.flags import Grouped, Sectioned
-from zoo.errors import RecipeError, ZooError, nearest
+from zoo.cli import words
+from zoo.cli.commands import Lazy
+from zoo.cli.console import fail, stopped, talk
+from zoo.errors import Interrupted, RecipeError, ZooError
 
 SINGLE = ("lr", "rank", "sweep")  # train networks, and that not in several processes
 
 app = typer.Typer(
     name="zoo",
-    help="A model zoo and transfer-learning tool: photos in, a proved ONNX file out.",
-    cls=Grouped,
+    help="A model zoo and transfer-learning tool: photos in, a checked ONNX file out.",
+    cls=Lazy,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., object]]] = {
-    "Look": {
-        "list": list_models.command, "info": info.command, "explain": explain.command,
-        "bench": bench.command, "recipes": recipes.command, "demo": demo.command,
-    },
-    "Train": {
-        "check": check.command, "finetune": finetune.command, "train": train.command,
-        "rank": rank.command, "sweep": sweep.command, "lr": lr.command,
-        "add-class": add_class.command, "distill": distill.command,
-    },
-    "Judge": {
-        "report": report.command, "evaluate": evaluate.command, "compare": compare.command,
-        "runs": runs.command,
-    },
-    "Use": {
-        "predict": predict.command, "embed": embed.command, "next": next_photos.command,
-        "reconstruct": reconstruct.command, "export": export.app,
-    },
-    "Scale": {
-        "plan": plan.command, "work": work.command, "verify": verify.command,
-        "merge": merge.command,
-    },
-    "Store": {"pull": pull.command, "weights": weights.app},
-}  # fmt: skip
-for group, commands in COMMANDS.items():
-    for name, command in commands.items():
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name, rich_help_panel=group)
-        else:
-            app.command(name, cls=Sectioned, rich_help_panel=group)(command)
 
 
 def _show_version(wanted: bool) -> None:
@@ -134,12 +72,15 @@ def zoo(
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; any error is two lines on stderr."""
     try:
-        typed = words.in_ours(arguments, export.FORMATS)
+        typed = words.in_ours(arguments)
         result = app(typed, prog_name="zoo", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except ZooError as error:
         if not error.what or (_said_elsewhere() and isinstance(error, RecipeError)):
             return error.exit_code  # another process of torchrun's says why
+        if isinstance(error, Interrupted):
+            hint = error.advice or watch.again(sys.argv[1:2])
+            return stopped(error.what, hint, error.exit_code)
         return fail(error.what, error.advice, error.exit_code)
     except Exit as error:
         # typer turns Ctrl-C into this
@@ -150,7 +91,7 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except TyperException as error:
-        return _usage(error)
+        return _usage(error, arguments)
     except MemoryError:
         return fail("out of memory", "use a smaller --batch-size or a later cut", 1)
     except OSError as error:
@@ -177,10 +118,11 @@ def _show_heard() -> None:
 
 
 def _interrupted() -> int:
-    return fail("interrupted", "run it again; --resume goes on with an unfinished run", 130)
+    """Say that it was stopped where nothing else says so; return the exit code."""
+    return stopped("interrupted", watch.again(sys.argv[1:2]), 130)
 
 
-def _usage(error: TyperException) -> int:
+def _usage(error: TyperException, typed: Sequence[str]) -> int:
     """Show typer's own errors in our form; no arguments at all is a request for help."""
     if _said_elsewhere():
         return 2
@@ -188,29 +130,9 @@ def _usage(error: TyperException) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(context.get_help() if context else "")
         return 2
-    path = getattr(context, "command_path", None) or "zoo"
-    show = getattr(error, "format_message", lambda: str(error))
-    hint = _in_ours(error, path)
-    what = (str(getattr(error, "message", "")).partition(". ")[0] if hint else show()).rstrip(".")
-    hint = hint or f"run `{path} --help`"
-    return fail(what[:1].lower() + what[1:], hint, 2)
+    from zoo.cli.usage import told
 
-
-def _in_ours(error: TyperException, path: str) -> str | None:
-    """Return a hint for another tool's flag or command, or None. path: the command so far."""
-    option, command = getattr(error, "option_name", None), getattr(error, "cmd", None)
-    if option:
-        ours = [name for one in getattr(command, "params", ()) for name in one.opts]
-        return words.flag_like(option, ours)
-    typed = re.match(r"No such command '(.*?)'", str(getattr(error, "message", "")))
-    if typed is None or command is None:
-        return None
-    known = list(getattr(command, "commands", ()))
-    ours_for = words.command_like(typed[1])
-    if ours_for in known:
-        return f"`zoo {ours_for}` does that here"
-    close = nearest(typed[1], known, 1)
-    return f"{close} `{path} --help` lists all" if close else None
+    return fail(*told(error, typed), 2)
 
 
 def entry() -> None:

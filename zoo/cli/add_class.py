@@ -28,6 +28,7 @@ def command(flags: Flags) -> None:
     Example: zoo add-class runs/insects wasps=photos/wasps -o runs/insects-wasps
     """
     from zoo.data.names import merged
+    from zoo.disk import check_apart
     from zoo.finetune.add_class import add_class
     from zoo.predict.sorting import safe
     from zoo.run import Run, refuse
@@ -40,6 +41,7 @@ def command(flags: Flags) -> None:
     run = Run.open(flags.run, trusts=flags.trust_changed).finished()
     own = safe(Path(name.strip()).name)[:80]
     place = flags.output or flags.run.with_name(f"{flags.run.resolve().name}-{own}")
+    check_apart(place, folder)
     if place.exists():
         refuse(place)
     with Screen() as screen:

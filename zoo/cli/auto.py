@@ -98,7 +98,6 @@ def _chosen(ranking: Ranking, models: Sequence[str], limits: Limits, screen: Scr
 
     def show(row: object) -> None:
         if isinstance(row, Ranked):
-            screen.close()
             said = row.error or row.beyond or auto.in_words(row)
             talk(f"tried      {auto.name_of(row)}: {said}, in {row.seconds:.1f} s")
 

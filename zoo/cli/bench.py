@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.catalog.spec import pixels
+from zoo.cli.completion import offer
 from zoo.cli.console import Screen, out, print_json, table, talk
 from zoo.cli.names import full_name
 from zoo.cli.options import TrustChanged
-from zoo.errors import UsageError, ZooError
+from zoo.errors import UsageError, ZooError, meant
 from zoo.text import percent, short
 
 if TYPE_CHECKING:
@@ -22,21 +23,42 @@ if TYPE_CHECKING:
 
 def command(
     model: Annotated[
-        str, typer.Argument(help="A model, torchvision/X, timm/X, a run, or an .onnx file.")
+        str,
+        typer.Argument(
+            help="A model, torchvision/X, timm/X, a run, or an .onnx file.",
+            autocompletion=offer("model"),
+        ),
     ] = "resnet50",
     photos: Annotated[
-        Path | None, typer.Option(help="Folder of photos to decode; else a few are made up.")
+        Path | None, typer.Option(help="Folder of photos to decode. Default: a few are made up.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="openvino or torch; else both, where they are here.")
+        str | None,
+        typer.Option(
+            help="Measure openvino or torch alone. Default: both, where they are here.",
+            autocompletion=offer("engine", ("openvino", "torch", "onnxruntime")),
+        ),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16 or int8; a run has its own.")
+        str | None,
+        typer.Option(
+            help="Compute in fp32, bf16 or int8. Default: a run's own, else fp32.",
+            autocompletion=offer("precision", ("fp32", "bf16", "int8")),
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    seconds: Annotated[float, typer.Option(help="For each engine.")] = 10.0,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Where to compute: auto, cpu, cuda, cuda:N or mps. Default: auto.",
+            autocompletion=offer("device"),
+            show_default=False,
+        ),
+    ] = "auto",
+    seconds: Annotated[float, typer.Option(help="Measure each engine for so many seconds.")] = 10.0,
     trust_changed: TrustChanged = False,
-    json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON on stdout.")
+    ] = False,
 ) -> None:
     """Measure how fast a network runs here: images/s, latency and memory of each engine.
 
@@ -44,7 +66,10 @@ def command(
     model's name runs with random weights, which cost as much as others; nothing is downloaded.
     """
     if precision not in (None, "fp32", "bf16", "int8"):
-        raise UsageError(f"--precision {precision}", "give fp32, bf16 or int8")
+        raise UsageError(
+            f"--precision {precision}",
+            f"{meant('precision', precision)} give fp32, bf16 or int8".strip(),
+        )
     if not 0 < seconds <= 3600:
         raise UsageError(f"--seconds {seconds:g}", "give a number above 0 and up to 3600")
     from zoo import device as devices

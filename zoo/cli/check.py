@@ -12,7 +12,7 @@ import typer
 
 from zoo.cli.console import Screen, out, print_json, talk
 from zoo.cli.layout import cells_of, width_of, wrapped
-from zoo.cli.options import NETWORK, argument, flag, options, output, setting, shared
+from zoo.cli.options import NETWORK, argument, flag, force, options, output, setting, shared
 from zoo.errors import UsageError
 from zoo.settings import DATA
 from zoo.text import count, one_line
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from zoo.check.records import Checked, Example, Finding
 
-WIDE, SHOWN = 79, 5  # columns of the text at most; examples of a finding in it
+WIDE, SHOWN = 110, 5  # columns of the text at most; examples of a finding in it
 COLUMNS = ("severity", "check", "path", "other", "said")
 
 
@@ -49,6 +49,7 @@ class Flags:
     strict: bool = flag("Exit with 2 where something serious was found.", default=False)
     html: Path | None = flag("Page to write, with small pictures of what was found.")
     output: Path | None = output("CSV to write all findings to, a row each.")
+    force: bool = force()
     csv_safe: bool = shared("csv_safe")
     json: bool = shared("json")
 
@@ -94,7 +95,7 @@ def _show(found: Checked) -> None:
     last = ""
     for each in found.findings:
         if each.severity != last:
-            out(f"{each.severity.upper()}")
+            out(each.severity.upper(), each.severity)
             last = each.severity
         for line in _lines(each):
             out(line)
@@ -114,7 +115,7 @@ def _show(found: Checked) -> None:
 
 
 def _lines(found: Finding) -> Iterator[str]:
-    """Yield a finding in lines of 80 columns at most; paths are never broken."""
+    """Yield a finding in lines; paths are never broken."""
     yield from wrapped(f"  {one_line(found.what)}", _wide(), "    ")
     for example in found.examples[:SHOWN]:
         yield from _example(example)
@@ -138,7 +139,7 @@ def _example(example: Example) -> Iterator[str]:
 
 def _wide() -> int:
     """Return how many columns a line has, where the screen has fewer than WIDE."""
-    return min(WIDE, width_of(sys.stdout) or WIDE)
+    return min(WIDE, width_of(sys.stdout) or 79)
 
 
 def _shortened(text: str) -> str:

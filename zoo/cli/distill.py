@@ -26,6 +26,7 @@ def command(
     recipe: flags.RecipeFile = None,
     dry_run: flags.DryRun = False,
     sheet: flags.Sheet = None,
+    force: flags.Force = False,
     no_report: flags.NoReport = False,
     json: flags.Json = False,
     **given: object,

@@ -15,6 +15,7 @@ from zoo.cli.console import Screen, print_json, talk
 from zoo.cli.options import (
     NETWORK,
     flag,
+    force,
     network,
     options,
     output,
@@ -60,6 +61,7 @@ class Flags:
     )
     seed: int = flag("Seed of the map, and of --weights none.", MAP, 0)
     output: Path | None = output("File to write: .parquet, .csv or .npz. Default: CSV on stdout.")
+    force: bool = force()
     csv_safe: bool = shared("csv_safe")
     json: bool = shared("json")
 
@@ -85,8 +87,8 @@ def command(flags: Flags) -> None:
         sample = Sample(min(MAP_ROWS, max(1, MAP_VALUES // ours.width)), flags.seed)
         rows = ours.rows(found.each)
         counted = tally.counting(_sampled(rows, sample) if place else rows, found.total, screen)
+        screen.rows_go_to(flags.output)
         embedding_files.write(counted, flags.output, ours.width, sys.stdout, flags.csv_safe)
-        screen.close()
         tally.show(" ".join(flags.inputs), found, flags.output)
         drawn = _draw(place, flags, sample, ours) if place else {}
     if flags.json:

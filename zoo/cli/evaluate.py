@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from zoo.cli import lessons
 from zoo.cli.console import Screen, print_json, print_table, talk, warn_unreadable
-from zoo.cli.options import flag, network, options, setting, shared
+from zoo.cli.options import flag, force, network, options, setting, shared
 from zoo.errors import UsageError
 from zoo.settings import DATA
 from zoo.text import count, percent
@@ -51,6 +52,7 @@ class Flags:
     device: str = setting("device")
     tta: int = shared("tta")
     plot: Path | None = flag("PNG to draw the reliability and risk-coverage curves in.")
+    force: bool = force()
     json: bool = shared("json")
 
 
@@ -62,7 +64,7 @@ def command(flags: Flags) -> None:
     of the runs was trained on are left out, unless --part train requests them. For runs that tell
     several labels a photo: mean average precision (mAP), macro-F1, photos with all labels right.
     """
-    from zoo.predict.evaluate import LabelEvaluation
+    from zoo.predict.evaluate import Evaluation
     from zoo.predict.writers import check
 
     check(flags.plot, (".png",), "--plot")
@@ -75,8 +77,11 @@ def command(flags: Flags) -> None:
     if flags.tta > 1:
         _show_gain(flags, found)
     _show(flags.models, found, flags.json, more)
-    if flags.plot is not None and not isinstance(found, LabelEvaluation):
-        _draw(flags.plot, flags.models, found)
+    if isinstance(found, Evaluation):
+        report = found.committee or found.members[0]
+        lessons.show_measured(flags.models, flags.part, report)
+        if flags.plot is not None:
+            _draw(flags.plot, flags.models, found)
 
 
 @dataclass(frozen=True)
@@ -282,7 +287,12 @@ def _show(models: list[str], found: Result, json: bool, more: Promised) -> None:
     ]
     promised = _columns(more)
     lines = [(*row, *promised.values()) for row in cells]
-    print_table(lines, ("network", "photos", *scores, *promised), right=" rrrrrrrrrr")
+    values = [
+        row.get("map" if isinstance(found, LabelEvaluation) else "accuracy", 0.0) for row in records
+    ]
+    best = [k for k, value in enumerate(values) if value == max(values)]
+    titles = ("network", "photos", *scores, *promised)
+    print_table(lines, titles, right=" rrrrrrrrrr", best=best if len(records) > 1 else ())
 
 
 def _cell(row: dict[str, Any], key: str) -> str:

@@ -12,18 +12,17 @@ import typer
 
 from zoo import text
 from zoo.cli.console import Screen, out, print_json, talk
-from zoo.cli.flags import Grouped, Sectioned
-from zoo.cli.options import NETWORK, argument, flag, options, output, shared
+from zoo.cli.options import NETWORK, argument, flag, force, options, output, shared
+from zoo.cli.sections import Grouped, Sectioned
 
 if TYPE_CHECKING:
     from zoo.export.records import Exported, Rebuilt
     from zoo.run import Run
 
 PROOF = "Proof"
-FORMATS = ("onnx",)  # the first is what `zoo export RUN` writes
 
 app = typer.Typer(
-    help="Write a run in another format, proved equal.", no_args_is_help=True, cls=Grouped
+    help="Write a run as one file, checked to answer alike.", no_args_is_help=True, cls=Grouped
 )
 
 
@@ -51,9 +50,7 @@ class Flags:
     count: int | None = flag(
         "Photos to compare at most. Default: 4 to 16, what takes about a second.", PROOF, min=1
     )
-    force: bool = flag(
-        "Write a file that answers otherwise than the run for more than 2 % of them.", PROOF, False
-    )
+    force: bool = force("write one that answers otherwise than the run for over 2 % of photos")
     output: Path | None = output("File. Default: RUN/model.onnx, or RUN/model-int8.onnx.")
     json: bool = shared("json")
 
@@ -116,7 +113,7 @@ def _show_classes(proof: Exported) -> None:
     beside = f", beside the run's {proof.reference}" if recalled else ""
     what = "their probabilities" if recalled else "probabilities"
     talk(
-        f"proved on {text.count(proof.photos, 'photo')} with {proof.runtime}{beside}: same "
+        f"checked on {text.count(proof.photos, 'photo')} with {proof.runtime}{beside}: same "
         f"class on {proof.agree} of {proof.photos}, {what} differ by "
         f"{proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on average), bare network "
         f"{proof.network_diff:.1e} on {proof.network_photos}"
@@ -134,8 +131,8 @@ def _show_odd(proof: Exported) -> None:
     """Say how it does on photos that are stored otherwise than the run's own may be."""
     talk(
         f"on {text.count(proof.odd_photos or 0, 'photo')} of odd sizes and kinds, decoded as "
-        f"README says: same class on {proof.odd_agree} of {proof.odd_photos}, probabilities "
-        f"differ by {proof.odd_max_diff:.1e} at most ({proof.odd_worst})"
+        f"docs/export.md says: same class on {proof.odd_agree} of {proof.odd_photos}, "
+        f"probabilities differ by {proof.odd_max_diff:.1e} at most ({proof.odd_worst})"
     )
 
 
@@ -159,7 +156,7 @@ def _show_int8(proof: Exported) -> None:
 
 def _show_rebuilt(proof: Rebuilt) -> None:
     talk(
-        f"proved on {text.count(proof.photos, 'photo')} with {proof.runtime}: values of the "
+        f"checked on {text.count(proof.photos, 'photo')} with {proof.runtime}: values of the "
         f"reconstruction differ by {proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on "
         f"average), of the code by {proof.code_diff:.1e} of its largest, bare network "
         f"{proof.network_diff:.1e}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zoo.run import Run
     from zoo.train.distributed import Ranks
 
-WHAT, REASON = 11, 30  # columns of a plan's first word, and the fewest that a reason has beside it
+WHAT, REASON = 11, 45  # columns of a plan's first word, and the fewest that a reason has beside it
 
 
 @flags.settings("finetune", auto.Flags)
@@ -157,7 +157,7 @@ def carry_out(job: Job, screen: Screen, way: flags.Way) -> None:
     from zoo.cli.finetune_report import Story
     from zoo.finetune.job import run
 
-    screen.show = Story(screen, job.plan, job.inputs.run).show
+    screen.show = Story(job.plan, job.inputs.run).show
     if run(job):
         if way.report:
             report.at_the_end(job.inputs)

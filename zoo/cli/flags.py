@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
+from zoo.cli.completion import offer
 from zoo.cli.options import parameters
-from zoo.settings import OUTPUT, Setting, table
+from zoo.settings import Setting, table
 
 # Flags that are no settings of a recipe.
 RunFolder = Annotated[
@@ -23,9 +23,17 @@ RunFolder = Annotated[
 ]
 RecipeFile = Annotated[
     Path | None,
-    typer.Option(help="TOML file of settings, or a name of `zoo recipes`; flags win over it."),
+    typer.Option(
+        help="TOML file of settings, or a name of `zoo recipes`; flags win over it.",
+        autocompletion=offer("recipe"),
+    ),
 ]
-Resume = Annotated[Path | None, typer.Option(help="Finish this run with the settings that it has.")]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        help="Finish this run with the settings that it has.", autocompletion=offer("resume")
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")
 ]
@@ -35,6 +43,9 @@ Sheet = Annotated[
         help="PNG of what the network is fed, drawn before training, as fed.png: some photos with "
         "their crop, and their views."
     ),
+]
+Force = Annotated[
+    bool, typer.Option("-f", "--force", help="Overwrite the file of --sheet where it exists.")
 ]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Leave out the page RUN/report.html.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -59,7 +70,6 @@ class Way:
 
 
 ARGUMENTS = ("model", "data")
-FEW = 7  # flags, --help among them, that need no sections
 Function = Callable[..., Any]
 
 
@@ -94,15 +104,16 @@ def settings(command: str, *records: type) -> Callable[[Function], Function]:
 def flag(one: Setting, command: str) -> object:
     """Return how typer is told of a setting: what is not given is None: a file can say it."""
     if one.name in ARGUMENTS:
-        return Annotated[str | None, typer.Argument(help=one.help_in(command))]
+        told = typer.Argument(help=one.help_in(command), autocompletion=offer(one.name))
+        return Annotated[str | None, told]
     name = "--" + one.name.replace("_", "-")
     kind = list[str] if one.name == "variant" else plain(one.kind)
     names = one.flags or (name,)
     if kind is bool and one.default is not False:
         names = (f"{name}/--no-{name[2:]}",)
-    return Annotated[
-        kind | None, typer.Option(*names, help=one.help_in(command), rich_help_panel=one.section)
-    ]
+    about: Any = {"help": one.help_in(command), "rich_help_panel": one.section}
+    about["autocompletion"] = offer(one.name, one.choices)
+    return Annotated[kind | None, typer.Option(*names, **about)]
 
 
 def plain(kind: object) -> type:
@@ -126,36 +137,3 @@ def given(flags: Mapping[str, object]) -> dict[str, object]:
 
         chosen["variant"] = variants(words)
     return chosen
-
-
-class Sectioned(TyperCommand):
-    """A command whose help has its flags in sections, Output last, unless they are few."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        rows: dict[str, list[tuple[str, str]]] = {"Arguments": []}
-        flags = [one for one in self.get_params(ctx) if one.param_type_name != "argument"]
-        for one in self.get_params(ctx):
-            section = getattr(one, "rich_help_panel", None) or OUTPUT
-            section = "Options" if len(flags) <= FEW else section
-            if record := one.get_help_record(ctx):
-                rows.setdefault(section if one in flags else "Arguments", []).append(record)
-        for name, records in sorted(rows.items(), key=lambda section: section[0] == OUTPUT):
-            if records:
-                with formatter.section(name):
-                    formatter.write_dl(records)
-
-
-class Grouped(TyperGroup):
-    """All commands, grouped by what they are for; no help text is cut short."""
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {}
-        for name in self.list_commands(ctx):
-            command = self.get_command(ctx, name)
-            if command is not None and not command.hidden:
-                first = inspect.cleandoc(command.help or "").partition("\n\n")[0]
-                group = getattr(command, "rich_help_panel", None) or "Commands"
-                groups.setdefault(group, []).append((name, " ".join(first.split())))
-        for group, rows in groups.items():
-            with formatter.section(group):
-                formatter.write_dl(rows)

@@ -10,20 +10,20 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 
-from zoo import catalog, text
+from zoo import catalog, config, text
 from zoo.catalog import ModelSpec, Wanted, shelves
 from zoo.catalog.lectures import LECTURES
 from zoo.catalog.spec import as_flag
 from zoo.cli import layout
-from zoo.cli.console import out, print_json, talk
+from zoo.cli.console import out, out_table, print_json, talk
 from zoo.cli.options import argument, flag, options, shared
 from zoo.errors import UsageError, nearest
 
 WHICH = "Which models"
 TASKS = ("classify", "reconstruct")
 SOME = 30  # names that an error lists
-NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kMGB]?)", re.IGNORECASE)
-BYTES = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kMG]?)B?", re.IGNORECASE)
+NUMBER = r"(?i)([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kMGB]?)"
+BYTES = r"(?i)([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kMG]?)B?"
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
 AMOUNTS = {
     "max_params": (NUMBER, "30M, 500k or 25600000"),
@@ -73,7 +73,7 @@ def command(flags: Flags) -> None:
         print_json([record(row) for row in found])
     elif found:
         columns = _columns(found, flags.wide)
-        out("\n".join(_lines(found, columns, layout.width_of(sys.stdout))))
+        out_table(_lines(found, columns, layout.width_of(sys.stdout)))
         if any(row.builder == "library" for row in found):
             talk(_freshness())
     else:
@@ -96,7 +96,7 @@ def _show_shelves(flags: Flags) -> None:
         return
     columns = _columns(rows, flags.wide)
     header, *lines = _lines(rows, columns)
-    out(header)
+    out(header, "title")
     for title, shelf in groups:
         sys.stdout.flush()
         talk(f"{title}:")
@@ -131,11 +131,11 @@ def _conditions(flags: Flags) -> Wanted:
     return Wanted(**given | {"pattern": pattern})
 
 
-def amount(flag: str, text: str | None, form: re.Pattern[str], right: str) -> int | None:
+def amount(flag: str, text: str | None, form: str, right: str) -> int | None:
     """Return 30,000,000 for `30M`. Raises UsageError."""
     if text is None:
         return None
-    match = form.fullmatch(text.strip())
+    match = re.fullmatch(form, text.strip())
     if not match:
         raise UsageError(f"{flag} {text}: not a number", f"write {right}")
     return int(float(match[1]) * UNITS[match[2].lower()])
@@ -225,7 +225,7 @@ def held() -> frozenset[str]:
     """Return the names of the files of weights that are on this machine; none of them is opened."""
     from zoo.disk import cache_folder
 
-    folder = os.environ.get("ZOO_WEIGHTS", "").strip().removeprefix("file://")
+    folder = config.value("weights").removeprefix("file://")
     found: set[str] = set()
     for place in (cache_folder() / "weights", os.path.expanduser(folder) if folder else None):
         with suppress(OSError):

@@ -33,6 +33,9 @@ def command(
         Path | None, typer.Option("-o", "--output", help="Write the curve: a .png, or a .csv.")
     ] = None,
     recipe: flags.RecipeFile = None,
+    force: Annotated[
+        bool, typer.Option("-f", "--force", help="Overwrite a file that exists already.")
+    ] = False,
     json: flags.Json = False,
     **given: object,
 ) -> None:
@@ -110,7 +113,6 @@ def measured(prepared: Prepared, screen: Screen) -> list[Point]:
 
     def show(event: object) -> None:
         if isinstance(event, FeaturesDone):
-            screen.close()
             show_features(replace(event, bad={}), prepared.plan.recipe)
             for path, reason in list(event.bad.items())[:5]:
                 talk(f"warning: {path} is left out: {reason}")

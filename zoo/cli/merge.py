@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.cli.console import Screen, talk
-from zoo.cli.options import argument, options, output, shared
+from zoo.cli.options import argument, force, options, output, shared
 from zoo.text import count
 
 
@@ -19,6 +19,7 @@ class Flags:
         "on stdout."
     )
     csv_safe: bool = shared("csv_safe")
+    force: bool = force()
 
 
 @options

@@ -6,7 +6,6 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from zoo import catalog
 from zoo.cli.console import talk
 
 if TYPE_CHECKING:
@@ -18,6 +17,8 @@ def full_name(name: str) -> str:
 
     MODEL=WEIGHTS keeps its weights.
     """
+    from zoo import catalog
+
     bare, given, choice = name.partition("=")
     whole = catalog.full_name(bare)
     if whole == bare or os.path.exists(name):

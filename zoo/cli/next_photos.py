@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.cli.console import Screen, talk
-from zoo.cli.options import argument, flag, options, pictures, setting, shared
+from zoo.cli.options import argument, flag, force, options, pictures, setting, shared
 from zoo.cli.tally import Tally
 from zoo.errors import ImageError
 from zoo.text import as_data, count, csv_line
@@ -30,6 +30,7 @@ class Flags:
     count: int = flag("How many photos.", default=50, min=1)
     sheet: Path | None = flag("PNG to write: small pictures of them with their answers.")
     links: Path | None = flag("Folder to make, with a link to each of them.")
+    force: bool = force()
     trust_changed: bool = shared("trust_changed")
     csv_safe: bool = shared("csv_safe")
     device: str = setting("device")

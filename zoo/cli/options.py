@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
+from zoo.cli.completion import offer
 from zoo.cli.names import full_name
-from zoo.errors import UsageError
+from zoo.errors import UsageError, meant
 from zoo.settings import OUTPUT, table
 
 NETWORK = "Network"
@@ -79,6 +80,12 @@ def output(help: str, default: object = None) -> Any:
     return flag(help, default=default, names=("-o", "--output"))
 
 
+def force(more: str = "") -> Any:
+    """Declare a field as the flag that goes on where a file exists, or for another good reason."""
+    help = "Overwrite a file that exists already" + (f"; {more}" if more else "")
+    return flag(help + ".", default=False, names=("-f", "--force"))
+
+
 def argument(help: str, default: object = MISSING) -> Any:
     """Declare a field as a word that is given by its place."""
     return field(default=default, metadata={"help": help})
@@ -131,6 +138,7 @@ def parameters(record: type) -> list[inspect.Parameter]:
 def _parameter(one: Field[object], kind: object) -> inspect.Parameter:
     default = ... if one.default is MISSING else one.default
     about = {key: value for key, value in one.metadata.items() if key != "network"}
+    about["autocompletion"] = offer(one.name, _choices(kind))
     if "names" in about:
         words = about.pop("names") or ("--" + one.name.replace("_", "-"),)  # no --no-name
         told = typer.Option(default, *words, **about)
@@ -156,5 +164,6 @@ def _check(one: Field[object], choices: tuple[str, ...], value: object) -> None:
         default = one.metadata["help"].partition(" Default: ")[2].rstrip(".")
         raise UsageError(
             f"--{one.name} {value}: there is no such {one.name}",
-            f"it is {', '.join(first)} or {last}; leave --{one.name} out for {default}",
+            f"{meant(one.name, value, choices)} It is {', '.join(first)} or {last}; leave "
+            f"--{one.name} out for {default}".strip(),
         )

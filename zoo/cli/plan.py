@@ -48,7 +48,7 @@ class Flags:
     stage: str | None = flag("Stage whose output is written, as in `zoo embed`.", FEATURES)
     flat: bool = flag("Write all of an output of C x H x W, not its mean.", FEATURES, False)
     half: bool = flag("Write float16, not float32.", FEATURES, False)
-    shard: int = flag("Photos of a shard at most; a tar is one.", default=5000, min=1, max=5000)
+    per_shard: int = flag("Photos of a shard at most; a tar is one.", default=5000, min=1, max=5000)
 
 
 @options
@@ -66,10 +66,10 @@ def command(flags: Flags) -> None:
         raise UsageError(f"zoo plan without {missing}", "zoo plan PHOTOS -o JOB --model RUN")
     with Screen() as screen:
         store.check_installed()
-        place = store.Store(flags.output)
+        place = store.Store(flags.output, make=True)
         settings = answers.completed(_settings(flags), flags.device, screen.bytes)
         photos = sources.photos(flags.sources, sys.stdin)
-        found = plan.make(place, settings, screen.counting("photos", photos), flags.shard)
+        found = plan.make(place, settings, screen.counting("photos", photos), flags.per_shard)
     talk(
         f"{flags.output}: plan {found.plan_id}, {count(found.photos, 'photo')} in "
         f"{count(found.shards, 'shard')}; `zoo work {flags.output}` does them"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from zoo.cli import predict_job
 from zoo.cli.console import Screen, talk
-from zoo.cli.options import flag, network, options, output, pictures, setting, shared
+from zoo.cli.options import flag, force, network, options, output, pictures, setting, shared
 from zoo.cli.tally import Tally
 from zoo.errors import UsageError
 from zoo.settings import HARDWARE
@@ -43,10 +43,11 @@ class Flags:
         "auto",
     )
     tta: int = shared("tta")
-    force: bool = flag("Go on where bf16 or int8 disagrees with fp32.", HARDWARE, False)
+    force: bool = force("go on where bf16 or int8 answers otherwise than fp32 for over 2 %")
     output: Path | None = output("File to write: .csv, .jsonl or .parquet. Default: CSV on stdout.")
     top: int = flag("Classes in a row, the likeliest first.", default=1, min=1)
     csv_safe: bool = shared("csv_safe")
+    json: bool = flag("Print a JSON array, a row an object; --top as lists.", default=False)
     strict: bool = flag("Exit with 1 if a row is an error.", default=False)
     reject_below: float | None = flag(
         "Give no label, but `rejected`, below this probability, as 0.8.", DOUBT
@@ -110,7 +111,8 @@ def command(flags: Flags) -> int:
                 folders = stack.enter_context(sorting.filling(place, flags.copy))
                 rows = folders.following(rows)
             counted = tally.counting(rows, found.total, screen)
-            form = writers.Form(asked.top, several, flags.csv_safe, asked.columns)
+            form = writers.Form(asked.top, several, flags.csv_safe, asked.columns, flags.json)
+            screen.rows_go_to(flags.output)
             writers.write(counted, flags.output, sys.stdout, form)
     tally.show(" ".join(flags.inputs), found, flags.output, asked)
     if flags.sort_into is not None:
@@ -125,12 +127,14 @@ def _check(flags: Flags) -> None:
     from zoo.predict import sorting, writers
 
     writers.check(flags.output)
-    writers.check_safe(flags.csv_safe, flags.output)
+    writers.check_safe(flags.csv_safe, flags.output, flags.json)
     for wrong, given, without in (
         (flags.unknown_rate is not None and not flags.unknown,
          f"--unknown-rate {flags.unknown_rate} without --unknown", "give --unknown as well"),
         (flags.copy and flags.sort_into is None,
          "--copy without --sort-into", "name the folder to copy into: --sort-into DIR"),
+        (flags.json and flags.job is not None,
+         "--json with --job", "leave --json out: -o FILE.jsonl writes a file of JSON lines"),
     ):  # fmt: skip
         if wrong:
             raise UsageError(given, without)

@@ -68,7 +68,7 @@ def done(
     from zoo.scale import answers, parts, plan, sources, store, work
 
     place = wanted.place
-    folder = store.Store(place)
+    folder = store.Store(place, make=True)
     known = answers.identified(settings, ours.preprocess)
     photos = screen.counting("pictures to plan for", sources.planned(found), found.total)
     shards = plan.Shards(folder, plan.make(folder, known, photos))

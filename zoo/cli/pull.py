@@ -12,6 +12,7 @@ import typer
 
 from zoo import catalog
 from zoo.catalog import ModelSpec, Weights
+from zoo.cli.completion import offer
 from zoo.cli.console import Screen, out, print_json, table, talk
 from zoo.cli.names import full_name
 from zoo.errors import UsageError, WeightsError
@@ -34,19 +35,30 @@ class Pulled:
 
 def command(
     models: Annotated[
-        list[str] | None, typer.Argument(help="Models: of the catalogue, torchvision/X, timm/X.")
+        list[str] | None,
+        typer.Argument(
+            help="Models whose weights are fetched: of `zoo list`, torchvision/X or timm/X.",
+            autocompletion=offer("models"),
+        ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Tag, as `zoo info MODEL` lists them; else the default.")
+        str | None,
+        typer.Option(
+            help="Tag of the weights, as `zoo info MODEL` lists them. Default: the first.",
+            autocompletion=offer("weights"),
+        ),
     ] = None,
     to: Annotated[
         Path | None,
         typer.Option(help="Also copy them into this folder, which ZOO_WEIGHTS names elsewhere."),
     ] = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="No network: only what is here already.")
+        bool,
+        typer.Option("--offline", help="Take only what is here already; the network is not used."),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON on stdout.")
+    ] = False,
 ) -> None:
     """Download weights, verify them by sha256, and make them ready for use without a network.
 
@@ -102,7 +114,6 @@ def pulled(spec: ModelSpec, row: Weights, screen: Screen) -> Pulled:
     licence = f"licence {row.licence or 'not stated'}"
     talk(f"{spec.name} {row.tag}: {size}{licence}, {where or 'with no known address'}")
     path = weights.find(row, progress=screen.bytes, say=screen.say, model=spec.name)
-    screen.close()
     weights.check(path)
     return Pulled(
         file=row.file,

@@ -10,7 +10,7 @@ import typer
 
 from zoo.cli.console import Screen, print_json, print_table, talk, warn_unreadable
 from zoo.cli.names import full_name
-from zoo.cli.options import argument, flag, options, output, shared
+from zoo.cli.options import argument, flag, force, options, output, shared
 from zoo.settings import DATA, PHOTOS
 from zoo.text import count, percent, short
 
@@ -31,6 +31,7 @@ class Flags:
     views: int = flag("Views of each photo to train on.", PHOTOS, 1, min=1)
     output: Path | None = output("CSV to write all rows to.")
     html: Path | None = flag("Page of the table with a chart, accuracy over time.")
+    force: bool = force()
     json: bool = shared("json")
 
 
@@ -79,7 +80,6 @@ def _ranked(ranking: Ranking, models: str | None, screen: Screen) -> list[Ranked
     chosen = _choose(models)
     found = []
     for row in ranking.rows(chosen):
-        screen.close()
         found.append(row)
         talk(f"{len(found)} of {len(chosen)}  {_name(row)}: {_progress(row)}")
     return found
@@ -114,7 +114,8 @@ HEADER = (
 
 
 def _show(ranking: Ranking, rows: list[Ranked]) -> None:
-    print_table(map(_cells, rows), HEADER, right="  rr rrrrr", drop=DROPPED)
+    best = [number for number, row in enumerate(rows) if row.best]
+    print_table(map(_cells, rows), HEADER, right="  rr rrrrr", drop=DROPPED, best=best)
     warn_unreadable(list(ranking.bad.items()), ", for all models; --json lists them all")
     for row in rows:
         if row.note:

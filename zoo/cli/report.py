@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.cli.console import Screen, print_json, put, talk
-from zoo.cli.options import argument, options, output, shared
+from zoo.cli.options import argument, force, options, output, shared
 
 if TYPE_CHECKING:
     from zoo.finetune.inputs import Inputs
@@ -20,6 +20,7 @@ LATER = "`zoo report {run}` draws beside each photo where the network looks (Gra
 class Flags:
     run: Path = argument("A finished run folder.")
     output: Path | None = output("File to write. Default: RUN/report.html.")
+    force: bool = force()
     trust_changed: bool = shared("trust_changed")
     json: bool = shared("json")
 

@@ -58,8 +58,10 @@ def command(flags: Flags) -> None:
 
 def _swept(flags: Flags, screen: Screen) -> list[Row]:
     """Return a row for each combination, and say each as it is there. Raises UsageError."""
+    from zoo.disk import check_apart
     from zoo.finetune import sweep
 
+    check_apart(flags.output, flags.data)
     folds = None if flags.folds == 1 else flags.folds or sweep.FOLDS
     base = {"model": flags.model, "data": flags.data, "weights": flags.weights, "folds": folds,
             "seed": flags.seed}  # fmt: skip
@@ -67,7 +69,6 @@ def _swept(flags: Flags, screen: Screen) -> list[Row]:
     talk(f"{len(recipes)} combinations" + (f", {folds} folds each" if folds else ""))
     rows: list[Row] = []
     for row in sweep.sweep(recipes, sweep.grid(flags.settings), flags.output, screen):
-        screen.close()
         rows.append(row)
         if len(rows) == 1 and not row.error:
             _show_photos(row)

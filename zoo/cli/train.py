@@ -17,6 +17,7 @@ def command(
     resume: flags.Resume = None,
     dry_run: flags.DryRun = False,
     sheet: flags.Sheet = None,
+    force: flags.Force = False,
     no_report: flags.NoReport = False,
     json: flags.Json = False,
     **given: object,

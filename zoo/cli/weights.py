@@ -9,8 +9,8 @@ import typer
 
 from zoo import catalog
 from zoo.cli.console import Screen, out, print_json, put, table, talk
-from zoo.cli.flags import Grouped
 from zoo.cli.pull import choose
+from zoo.cli.sections import Grouped
 from zoo.errors import WeightsError
 from zoo.text import count, printable
 
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="What is in the store: list, verify, path, remove.", no_args_is_help=True, cls=Grouped
 )
-Json = Annotated[bool, typer.Option("--json", help="For machines.")]
-Names = Annotated[list[str] | None, typer.Argument(help="Models or files; else all.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Names = Annotated[
+    list[str] | None, typer.Argument(help="Models or files of the store. Default: all.")
+]
 
 
 @app.callback()
@@ -31,7 +33,7 @@ def store() -> None:
 
 @app.command("list")
 def listing(json: Json = False) -> None:
-    """Every file of the store: size, sha256, whose it is, its licence, whether it was verified."""
+    """List every file of the store: size, sha256, model, licence, whether it was verified."""
     from zoo.weights import inventory
 
     found = inventory.items()
@@ -75,10 +77,10 @@ def verify(names: Names = None, json: Json = False) -> int:
 @app.command("path")
 def path(
     name: Annotated[
-        str | None, typer.Argument(help="Model, MODEL/TAG or file; else the store.")
+        str | None, typer.Argument(help="Model, MODEL/TAG or file. Default: the folder itself.")
     ] = None,
 ) -> None:
-    """Where the store is, or the file that a model's weights are read from, verified.
+    """Print where the store is, or the file that a model's weights are read from, verified.
 
     That may be one in the folder of $ZOO_WEIGHTS, or of the package itself.
     """
@@ -129,7 +131,8 @@ def places(name: str, kept: list[Item]) -> list[Path]:
 
 @app.command("remove")
 def remove(
-    names: Annotated[list[str], typer.Argument(help="Models or files.")], json: Json = False
+    names: Annotated[list[str], typer.Argument(help="Models or files to remove.")],
+    json: Json = False,
 ) -> None:
     """Take files out of the store, with what was made of them. A wrong name removes nothing."""
     from zoo.weights import inventory

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
+FORMATS = ("onnx",)  # of `zoo export`; the first is what `zoo export RUN` writes
 # A flag of timm, ultralytics, fastai, Keras, torch's examples: what says the same here. Of several
 # the first that the command has; a text that begins with no - is said as it is.
 _FLAGS: dict[str, tuple[str, ...]] = {
@@ -28,8 +29,11 @@ _FLAGS: dict[str, tuple[str, ...]] = {
         "the photos are a word of the command: no flag",
     ),
     "freeze-layers frozen freeze-backbone freeze-at": ("--cut",),
-    "gpu gpus cuda cpu mps": ("--device",),
-    "amp half fp16 bf16 float16 bfloat16 dtype": ("--precision",),
+    "gpu gpus cuda": ("--device cuda",),
+    "cpu no-cuda no-gpu": ("--device cpu",),
+    "mps": ("--device mps",),
+    "amp half fp16 bf16 float16 bfloat16": ("--precision bf16",),
+    "dtype": ("--precision",),
     "dropout drop drop-rate": ("--variant dropout=P",),
     "val-split valid-pct val-size val validation-split test-size": ("--val-fraction",),
     "smoothing ls": ("--label-smoothing",),
@@ -46,22 +50,37 @@ _FLAGS: dict[str, tuple[str, ...]] = {
     "format fmt": ("the suffix of -o is the format: .csv, .jsonl or .parquet",),
     "v verbose q quiet": ("what is said goes to stderr: 2>/dev/null is silent",),
 }  # fmt: skip
-_COMMANDS = {
-    "models": "list", "ls": "list", "networks": "list", "show": "info", "describe": "info",
-    "run": "runs", "recipe": "recipes", "weight": "weights", "fine-tune": "finetune",
-    "tune": "finetune", "fit": "finetune", "retrain": "finetune", "val": "evaluate",
-    "validate": "evaluate", "eval": "evaluate", "test": "evaluate", "classify": "predict",
-    "infer": "predict", "features": "embed", "embeddings": "embed", "benchmark": "bench",
-    "download": "pull", "fetch": "pull", "search": "sweep", "lr-find": "lr", "diff": "compare",
+# A command of another tool, or ours in the plural or singular: the first that there is.
+_LIKE = {
+    "list": "models model ls networks network nets zoo catalog catalogue lists",
+    "info": "show describe summary inspect cat stages layers",
+    "runs": "run history experiments jobs", "recipes": "recipe presets configs",
+    "weights": "weight checkpoints checkpoint store", "cache": "caches",
+    "doctor": "env version versions diagnose status", "config": "configure settings setting set",
+    "finetune": "fine-tune fine_tune tune fit retrain transfer ft finetuning",
+    "train": "training learn", "check": "lint dataset clean audit verify",
+    "evaluate": "val validate validation eval test score accuracy",
+    "predict": "classify infer inference detect label predictions prediction",
+    "embed": "features feature embeddings embedding extract", "bench": "benchmark speed profile",
+    "pull": "download fetch get install", "sweep": "search grid hpo tune-hyperparameters",
+    "lr": "lr-find lr_find find-lr lrfinder", "compare": "diff versus",
+    "explain": "gradcam grad-cam heatmap saliency cam visualize visualise",
+    "export": "convert onnx save exports", "report": "reports page html",
+    "rank": "leaderboard select choose ranking", "next": "active-learning query",
+    "add-class": "add addclass add_class", "remove": "rm delete del uninstall", "path": "where",
+    "verify": "check test", "demo": "example quickstart tutorial init", "unset": "rm delete remove",
 }  # fmt: skip
+_COMMANDS: dict[str, str] = {}
+for _ours, _theirs in _LIKE.items():
+    for _word in _theirs.split():
+        _COMMANDS[_word] = f"{_COMMANDS.get(_word, '')} {_ours}"
 _KNOWN = {name: said for names, said in _FLAGS.items() for name in names.split()}
 
 
-def in_ours(words: Sequence[str], exports: Iterable[str]) -> list[str]:
+def in_ours(words: Sequence[str]) -> list[str]:
     """Return the words of a command line as zoo takes them.
 
-    `help X` is `X --help`, `-V` is `--version`, and `export RUN` is `export onnx RUN`. exports:
-    the formats.
+    `help X` is `X --help`, `-V` is `--version`, and `export RUN` is `export onnx RUN`.
     """
     words = list(words)
     if words[:1] == ["-V"]:
@@ -70,14 +89,15 @@ def in_ours(words: Sequence[str], exports: Iterable[str]) -> list[str]:
         return [*words[1:], "--help"]
     if words[:1] == ["export"] and len(words) > 1:
         first = next((word for word in words[1:] if not word.startswith("-")), None)
-        if first not in (None, *exports) and (os.sep in str(first) or os.path.exists(str(first))):
+        if first not in (None, *FORMATS) and (os.sep in str(first) or os.path.exists(str(first))):
             return ["export", "onnx", *words[1:]]
     return words
 
 
-def command_like(word: str) -> str | None:
-    """Return the command that another tool's word means, or None."""
-    return _COMMANDS.get(word.lower())
+def command_like(word: str, known: Iterable[str]) -> str | None:
+    """Return which of the known commands another tool's word means, or None."""
+    ours = _COMMANDS.get(word.lower().replace("_", "-"), "").split()
+    return next((one for one in ours if one in known), None)
 
 
 def flag_like(option: str, ours: Iterable[str]) -> str | None:

@@ -23,6 +23,7 @@ from zoo.data import decode_process, decoder_warnings
 from zoo.data.decode import FORMATS, Picture, decode, decoded, read_bytes
 from zoo.data.in_memory import given
 from zoo.data.limits import file_room
+from zoo.data.pnm import raw_image
 from zoo.data.preprocess import (
     Box,
     Pixels,
@@ -90,6 +91,8 @@ def view_of(
         pixels = as_it_is(data, preprocess)
         if pixels is not None:
             return pixels
+    if (image := raw_image(data)) is not None:
+        return view(image, preprocess, number, seed=seed, digest=digest, flip=flip)
     checked = check(data)
     which: decode_process.Which = {"number": number, "seed": seed, "digest": digest, "flip": flip}
     if apart or checked.isolated:

@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 
 from zoo.engine.openvino import version
-from zoo.errors import UsageError
+from zoo.errors import UsageError, meant
 
 ENGINES = ("auto", "torch", "openvino", "onnxruntime")
 PRECISIONS = {
@@ -32,7 +32,8 @@ def choose(
     """
     if wanted not in ENGINES:
         raise UsageError(
-            f"--engine {wanted}: there is no such engine", f"give one of {', '.join(ENGINES)}"
+            f"--engine {wanted}: there is no such engine",
+            f"{meant('engine', wanted, ENGINES)} give one of {', '.join(ENGINES)}".strip(),
         )
     if device_name == "cpu" and precision == "bf16" and not bf16():
         raise UsageError(

@@ -78,6 +78,8 @@ def compute(
 ) -> Pass:
     """Fill the cache with what is missing. progress(done, total) counts views; it may raise.
 
+    Views that the cache has are in neither: what is left of the total is what takes time.
+
     Whatever ends the pass, what was computed until then is kept.
     """
     result, digests = Pass(), Digests(root)
@@ -114,7 +116,7 @@ def _missing(
     cache: FeatureCache, digests: Digests, work: Work, result: Pass, progress: Progress
 ) -> Generator[_Item]:
     """Yield the views that the cache has not; fill in `result.keys` and unreadable files."""
-    total = sum(len(views.numbers) for _, views in work)
+    total = sum(len(views.numbers) for _, views in work)  # that are not known to be cached
     done, under_way = 0, set()
     for sample, views, digest, data in seen(cache, digests, work):
         if isinstance(digest, ImageError):
@@ -127,7 +129,9 @@ def _missing(
             if data is not None and key not in cache and key not in under_way:
                 under_way.add(key)
                 yield _Item(sample.path, key, data, digest, number)
-            done += 1
+                done += 1
+            else:
+                total -= 1
             progress(done, total)
 
 

@@ -18,6 +18,8 @@ from zoo.errors import UnknownStage, nearest
 if TYPE_CHECKING:
     from torch import nn
 
+HEADS = ("classifier", "fc", "head", "heads", "logits", "output")  # what libraries call a head
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -163,9 +165,10 @@ def _halves(
     known = ", ".join(prefix + name for name in names)
     if parts[0] not in names:
         close = nearest(full, [prefix + name for name in names])
-        raise UnknownStage(
-            f"there is no stage '{full}'" + (f"; {close}" if close else ""), f"stages: {known}"
-        )
+        hint = f"stages: {known}"
+        if full in HEADS and not prefix:
+            hint = f"it is the head, which is trained anyway: leave --cut out; {hint}"
+        raise UnknownStage(f"there is no stage '{full}'" + (f"; {close}" if close else ""), hint)
     at = names.index(parts[0])
     if len(parts) == 1:
         return chained(children[: at + 1]), chained(children[at + 1 :])

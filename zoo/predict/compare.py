@@ -147,7 +147,7 @@ def _check_together(runs: Sequence[tuple[str, Run]]) -> None:
         if unequal := {plain(each) for each in one.record["classes"]} ^ theirs:
             raise DataError(
                 f"{first} and {name} know different classes: {', '.join(sorted(unequal)[:5])}",
-                "compare runs on the same photos",
+                "measure each on its own photos: `zoo evaluate RUN`",
             )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,7 +49,10 @@ def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES, flag: str = "
             f"use one of {', '.join(suffixes)}, as in {path.stem or 'output'}{suffixes[0]}",
         )
     if not path.parent.is_dir():
-        raise UsageError(f"{flag} {path}: there is no folder {path.parent}", "make it first")
+        raise UsageError(
+            f"{flag} {path}: there is no folder {path.parent}",
+            f"make it: `mkdir -p {shlex.quote(str(path.parent))}`",
+        )
     if path.suffix.lower() == ".parquet":
         try:
             import pyarrow  # noqa: F401
@@ -59,8 +63,13 @@ def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES, flag: str = "
             ) from None
 
 
-def check_safe(safe: bool, path: Path | None) -> None:
-    """Raise UsageError where a CSV for a spreadsheet is wanted of what is none."""
+def check_safe(safe: bool, path: Path | None, json: bool = False) -> None:
+    """Raise UsageError where a CSV for a spreadsheet, or JSON on stdout, is wanted of another."""
+    if json and (safe or path is not None):
+        raise UsageError(
+            f"--json with {'--csv-safe' if safe else f'-o {path}'}: JSON goes to stdout",
+            "leave --json out: -o FILE.jsonl writes a file of JSON lines",
+        )
     if safe and path is not None and path.suffix.lower() != ".csv":
         raise UsageError(
             f"--csv-safe with -o {path}: that is no CSV",
@@ -79,6 +88,7 @@ class Form:
     several: bool = False
     safe: bool = False
     more: tuple[str, ...] = ()
+    json: bool = False  # on stdout, a JSON array
 
     @property
     def columns(self) -> list[str]:
@@ -108,7 +118,8 @@ def as_row(prediction: Prediction, names: list[str]) -> Row:
         return values
     for rank, (label, probability) in enumerate(pairs, start=1):
         suffix = "" if rank == 1 else f"_{rank}"
-        values["label" + suffix], values["probability" + suffix] = label, probability
+        if "label" + suffix in values:
+            values["label" + suffix], values["probability" + suffix] = label, probability
     if prediction.status in ("rejected", "unknown"):
         values["label"] = None
     return values
@@ -117,14 +128,15 @@ def as_row(prediction: Prediction, names: list[str]) -> Row:
 def write(rows: Iterable[Prediction], path: Path | None, stdout: IO[str], form: Form) -> int:
     """Write every row; return how many. What is unfinished stays behind as PATH.partial."""
     names = form.columns
-    return write_rows((as_row(prediction, names) for prediction in rows), path, stdout, form)
+    cells = (_lists(each, form) if form.json else as_row(each, names) for each in rows)
+    return write_rows(cells, path, stdout, form)
 
 
 def write_rows(rows: Iterable[Row], path: Path | None, stdout: IO[str], form: Form) -> int:
     """Write rows that have their cells already, as `write` does."""
     names, count = form.columns, 0
     if path is None:
-        with _csv_rows(stdout, names, form.safe) as put:
+        with _json_rows(stdout) if form.json else _csv_rows(stdout, names, form.safe) as put:
             for row in rows:
                 put(row)
                 count += 1
@@ -176,6 +188,29 @@ def _csv_rows(file: IO[str], names: list[str], safe: bool) -> Iterator[Write]:
         file.write(csv_line((_text(values[name]) for name in names), **how))
 
     yield put
+
+
+@contextmanager
+def _json_rows(file: IO[str]) -> Iterator[Write]:
+    """Write an array, an object a line, while the rows come."""
+    file.write("[")
+    first = [""]
+
+    def put(values: Row) -> None:
+        file.write(f"{first[0]}\n  {json.dumps(shown(values))}")
+        first[0] = ","
+
+    yield put
+    file.write("\n]\n")
+
+
+def _lists(prediction: Prediction, form: Form) -> Row:
+    """Return a row for JSON: the top classes are lists, the likeliest first."""
+    values = as_row(prediction, ["path", "status", "label", "probability", *form.more, "error"])
+    if form.top > 1:
+        values["labels"] = list(prediction.labels[: form.top])
+        values["probabilities"] = list(prediction.probabilities[: form.top])
+    return values
 
 
 def shown(values: Row) -> Row:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 
@@ -86,12 +89,19 @@ def _next(ours: Connection) -> Cells | None:
 
 
 def _answer(theirs: Connection, opener: Opener, photos: Sequence[Photo]) -> None:
-    """Send a row for each photo; runs in the child."""
+    """Send a row for each photo; runs in the child, which ends when its parent does."""
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     try:
         for row in opener().rows(photos, True):
             theirs.send_bytes(json.dumps(row, default=_plain).encode())
     except ZooError as error:
         theirs.send_bytes(json.dumps({"zoo_error": [error.what, error.hint]}).encode())
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(POLL)
+    os._exit(1)
 
 
 def _plain(value: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> list[float]:

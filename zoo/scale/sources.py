@@ -12,10 +12,11 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import lru_cache
 from typing import IO
 
-from zoo.data import unsupported
+from zoo.data import container, unsupported
 from zoo.data.decode import MAX_BYTES, SUFFIXES, read_bytes
 from zoo.errors import DataError, ImageError, InputError
 from zoo.predict import folder_labels
@@ -36,6 +37,8 @@ def photos(targets: Sequence[str], stdin: IO[str]) -> Iterator[Photo]:
             yield from _in_bucket(target, target.rstrip("/") if several else "")
         elif target.endswith(".tar") and os.path.isfile(target):
             yield from _in_tar(target, target)
+        elif target.endswith(".parquet") and not container.is_container(target):
+            yield from _in_table(target)
         else:
             within = several and os.path.isdir(target)
             yield from planned(find_all([target], stdin), target if within else "")
@@ -65,10 +68,29 @@ def _etag_of_container(item: Input) -> str:
         return ""
 
 
+def _in_table(target: str) -> Iterator[Photo]:
+    """Yield the photos that column `url` or `path` of a Parquet file names. Raises DataError."""
+    store.check_installed()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(target) as file:
+            named = [name for name in ("url", "path") if name in file.schema_arrow.names]
+            if not named:
+                what = f"{target} has no column of pictures, and none called url or path"
+                raise DataError(what, f"it has {', '.join(file.schema_arrow.names[:20])}")
+            for batch in file.iter_batches(columns=named[:1]):
+                for name in batch.column(0).to_pylist():
+                    yield from planned(Inputs(iter([Input(str(name), str(name))])))
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{target} cannot be read: {store.said(error)}", "write it again") from None
+
+
 def _in_tar(target: str, shown: str) -> Iterator[Photo]:
     """Yield the photos of a tar. Raises DataError where it is none, or packed."""
     place = target if store.is_url(target) else os.path.abspath(target)
-    with _reader(target) as file:
+    with closing(_reader(target)) as file:
         yield from _members(file, place, shown)
 
 

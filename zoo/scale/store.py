@@ -58,11 +58,14 @@ def said(error: BaseException) -> str:
 class Store:
     """The files of a job, by names with / in them. place: a folder or a URL."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, make: bool = False) -> None:
+        """make: the folder, where it is not there. Raises UsageError, InputError."""
         self.place = place if is_url(place) else os.path.abspath(place)
         self.local = None if is_url(place) else Path(self.place)
         if self.local is not None and self.local.exists() and not self.local.is_dir():
             raise UsageError(f"{place} is no folder", "a job is a folder, or s3://BUCKET/PREFIX")
+        if self.local is not None and not make and not self.local.is_dir():
+            raise InputError(f"there is no job {place}", "`zoo plan SOURCE -o JOB` makes one")
         self.files = opened(self.place)
 
     def create(self, name: str, content: bytes) -> bool:

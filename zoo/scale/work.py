@@ -1,9 +1,10 @@
 """Shards to parts: what is there is skipped, the rest is computed and put there in one step.
 
-A marker started/NNNNNN.K is written before the K-th try of a shard. A try that a signal asks to
-stop takes its marker away, so that several mean that something ends the process: from the second on
-each photo is decoded in a process with limits, from the fourth ranges of photos are answered in
-processes of their own (see `apart`), until the one that does it is found.
+A marker started/NNNNNN.K is written before the K-th try of a shard. A try that ends for a reason
+that is known (a signal, a full disk, the network) takes its marker away, so that several mean that
+something ends the process: from the second on each photo is decoded in a process with limits, from
+the fourth ranges of photos are answered in processes of their own (see `apart`), until the one that
+does it is found.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from zoo.errors import Interrupted, UsageError
+from zoo.errors import UsageError, ZooError
 from zoo.scale import apart, parts
 from zoo.scale.answers import Answers, Opener
 from zoo.scale.plan import Photo, Shards
@@ -94,7 +95,7 @@ class Worker:
 
 @contextmanager
 def _started(shards: Shards, shard: int) -> Iterator[int]:
-    """Yield the number of this try; a request to stop makes it as if there had been none."""
+    """Yield the number of this try; where it ends for a reason that is told, it was none."""
     store = shards.store
     for attempt in itertools.count(1):
         name = f"started/{shard:06d}.{attempt}"
@@ -103,6 +104,6 @@ def _started(shards: Shards, shard: int) -> Iterator[int]:
     with undoing(lambda: store.remove(name)):
         try:
             yield attempt
-        except (Interrupted, KeyboardInterrupt):
+        except (ZooError, KeyboardInterrupt):
             store.remove(name)
             raise

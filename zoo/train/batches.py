@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -211,6 +212,7 @@ class PhotoBatches:
             return None
         twin = copy.copy(self)
         twin.photos = replace(self.photos, val=self.photos.test)
+        twin.__dict__.pop("together", None)
         twin.val_labels = np.array([label for _, label, _ in self.photos.test])
         return twin
 
@@ -226,8 +228,28 @@ class PhotoBatches:
         image, key = decode(data, mode(self.preprocess)), (seed, epoch, name)
         return augments.augmented(image, self.preprocess, changes.augment, key, flip=flip)
 
+    @cached_property
+    def together(self) -> dict[str, Array]:
+        """The kept photos of the parts that are kept whole, where they are small: N H W C.
+
+        A batch of them is taken from one array, without threads.
+        """
+        if max(self.preprocess.shape) > SMALL:
+            return {}
+        found = {}
+        for part, photos in (("train", self.photos.train), ("val", self.photos.val)):
+            digests = [digest for _, _, digest in photos]
+            if digests and all(digest in self.plain for digest in digests):
+                found[part] = np.stack([self.plain[digest] for digest in digests])
+                self.plain |= zip(digests, found[part], strict=True)  # in the place of copies
+        return found
+
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
-        self.number, _ = self.view_in(epoch)
+        self.number, changed = self.view_in(epoch)
+        rows = self.together.get("train")
+        plain = self.number == 0 and changed is None and self.changes.distort == "none"
+        if rows is not None and plain:
+            return (self.normalise(_pinned(rows[chosen], self.device)) for chosen in order)
         return self.loaded(lambda rows: self.fed(rows.tolist(), epoch), order)
 
     def fed(self, rows: Sequence[int], epoch: int) -> Array:
@@ -245,6 +267,9 @@ class PhotoBatches:
 
     def val(self) -> Iterator[torch.Tensor]:
         size = EVAL_BATCH if max(self.preprocess.shape) <= SMALL else VAL_BATCH
+        if (rows := self.together.get("val")) is not None:
+            parts = (rows[at : at + size] for at in range(0, len(rows), size))
+            return (self.normalise(_pinned(part, self.device)) for part in parts)
         photos = batched(self.photos.val, size)
         return self.loaded(lambda some: np.stack([self.pixels(each, 0) for each in some]), photos)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 from urllib.request import url2pathname
 
+from zoo import config
 from zoo.catalog.spec import Weights
 from zoo.disk import cache_folder, make_private, replacing
 from zoo.errors import CacheError, WeightsError, WriteError
@@ -84,7 +85,9 @@ def _fetched(
             return _download(url, kept, weights, progress)
         except Unreachable as error:
             failures.append(error.what + (f", {error.hint}" if error.hint else ""))
-    raise _nowhere(weights, kept, "; ".join(failures) or why)
+    if failures:
+        raise _unfetched(weights, "; ".join(failures))
+    raise _nowhere(weights, kept, why)
 
 
 def is_offline(variable: str = "ZOO_OFFLINE") -> bool:
@@ -99,6 +102,16 @@ def held(weights: Weights) -> Path | None:
     own = [folder / name] if folder is not None else []
     places = (*own, SHIPPED / name, kept_path(weights))
     return next((path for path in places if os.path.isfile(path)), None)
+
+
+def _unfetched(weights: Weights, why: str) -> WeightsError:
+    """Return the error of a download that failed: the file is known, and where it is."""
+    size = f" ({weights.size / 1e6:,.1f} MB)" if weights.size else ""
+    return WeightsError(
+        f"{weights.file}{size} could not be downloaded: {why}",
+        "is there a network? Try again later, or bring it from another machine: `zoo pull MODEL "
+        "--to FOLDER` there, ZOO_WEIGHTS=FOLDER here",
+    )
 
 
 def _nowhere(weights: Weights, kept: Path, why: str) -> WeightsError:
@@ -119,8 +132,8 @@ def plain(name: str) -> str:
 
 
 def _place_or_mirror() -> tuple[Path | None, str]:
-    """Return what $ZOO_WEIGHTS names: a folder, or the address of a mirror."""
-    place = os.environ.get("ZOO_WEIGHTS", "").strip()
+    """Return what $ZOO_WEIGHTS, or `zoo config`, names: a folder, or the address of a mirror."""
+    place = config.value("weights")
     if not place:
         return None, ""
     scheme = place.partition("://")[0].lower() if "://" in place else ""
