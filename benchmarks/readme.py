@@ -95,7 +95,7 @@ def recipes() -> str:
             score(row),
             str(row["epochs"]),
             f"{minutes(row['minutes'])} ({minutes(row['cpu_minutes'])})",
-            f"`{row['command']}`",
+            f"`{row['command'].replace('recipes/', '').replace('.toml', '')}`",
         )
         for row in made["rows"]
     ]
