@@ -95,7 +95,7 @@ def recipes() -> str:
             score(row),
             str(row["epochs"]),
             f"{minutes(row['minutes'])} ({minutes(row['cpu_minutes'])})",
-            f"`{row['command']}`",
+            f"`{row['command'].replace('recipes/', '').replace('.toml', '')}`",
         )
         for row in made["rows"]
     ]
@@ -261,14 +261,13 @@ def seconds(value: float) -> str:
 
 def commands() -> str:
     """Return every command with the first sentence of its help, in the groups of `zoo --help`."""
-    from zoo.cli import COMMANDS
+    from zoo.cli.commands import GROUPS
 
-    rows = []
-    for group, members in COMMANDS.items():
-        for name, command in members.items():
-            about = getattr(getattr(command, "info", None), "help", None) or command.__doc__ or ""
-            first = " ".join(str(about).split("\n\n")[0].split())
-            rows.append((group, f"`zoo {name}`", first.replace("|", "\\|")))
+    rows = [
+        (group, f"`zoo {name}`", about.replace("|", "\\|"))
+        for group, members in GROUPS.items()
+        for name, about in members.items()
+    ]
     return markdown(("", "command", "what it does"), rows)
 
 
