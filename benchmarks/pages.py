@@ -67,7 +67,7 @@ def environment(folder: Path, weights: Path) -> dict[str, str]:
     (bin / "zoo").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m zoo "$@"\n')
     (bin / "zoo").chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ZOO_")}
-    for name in ("XDG_CACHE_HOME", "PYTHONDONTWRITEBYTECODE", "COLUMNS"):
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "PYTHONDONTWRITEBYTECODE", "COLUMNS"):
         kept.pop(name, None)
     return {
         **kept,

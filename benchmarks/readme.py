@@ -95,7 +95,7 @@ def recipes() -> str:
             score(row),
             str(row["epochs"]),
             f"{minutes(row['minutes'])} ({minutes(row['cpu_minutes'])})",
-            f"`{row['command']}`",
+            f"`{row['command'].replace('recipes/', '').replace('.toml', '')}`",
         )
         for row in made["rows"]
     ]
@@ -171,7 +171,8 @@ def measured(bar: dict[str, Any]) -> str:
     """The median, and what it lies between where it was measured several times."""
     if bar.get("n", 1) == 1:
         return f"{bar['value']:.3g}"
-    return f"{bar['value']:.3g} ({bar['min']:.3g} to {bar['max']:.3g})"
+    most = f"; at most {bar['ceiling']:.3g} here" if "ceiling" in bar else ""
+    return f"{bar['value']:.3g} ({bar['min']:.3g} to {bar['max']:.3g}{most})"
 
 
 def heads() -> str:
@@ -261,14 +262,13 @@ def seconds(value: float) -> str:
 
 def commands() -> str:
     """Return every command with the first sentence of its help, in the groups of `zoo --help`."""
-    from zoo.cli import COMMANDS
+    from zoo.cli.commands import GROUPS
 
-    rows = []
-    for group, members in COMMANDS.items():
-        for name, command in members.items():
-            about = getattr(getattr(command, "info", None), "help", None) or command.__doc__ or ""
-            first = " ".join(str(about).split("\n\n")[0].split())
-            rows.append((group, f"`zoo {name}`", first.replace("|", "\\|")))
+    rows = [
+        (group, f"`zoo {name}`", about.replace("|", "\\|"))
+        for group, members in GROUPS.items()
+        for name, about in members.items()
+    ]
     return markdown(("", "command", "what it does"), rows)
 
 
