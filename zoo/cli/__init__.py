@@ -6,6 +6,7 @@ stdout is data, stderr is talk. Nothing heavy is imported before a command needs
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import re
 import sys
@@ -33,6 +34,7 @@ from zoo.cli import (
     lr,
     next_photos,
     predict,
+    progress,
     pull,
     rank,
     recipes,
@@ -48,6 +50,9 @@ from zoo.cli.console import fail, stopped, talk
 from zoo.cli.flags import Grouped, Sectioned
 from zoo.errors import Interrupted, RecipeError, ZooError, nearest
 
+HEAVY = {"torch", "openvino", "onnxruntime"}  # are taken apart in a second or more: needlessly
+KEEPING = ("check", "lr", "rank")  # keep the features that they have computed
+GOES_ON = "the same command goes on: the features computed so far are kept"
 SINGLE = ("lr", "rank", "sweep")  # train networks, and that not in several processes
 
 app = typer.Typer(
@@ -127,10 +132,12 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; any error is two lines on stderr."""
     try:
         typed = words.in_ours(arguments, export.FORMATS)
-        result = app(typed, prog_name="zoo", standalone_mode=False)
+        with progress.shown():
+            result = app(typed, prog_name="zoo", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except Interrupted as error:
-        return stopped(error.what, error.advice, error.exit_code)
+        keeps = not error.resume and arguments[0] in KEEPING
+        return stopped(error.what, GOES_ON if keeps else error.advice, error.exit_code)
     except ZooError as error:
         if not error.what or (_said_elsewhere() and isinstance(error, RecipeError)):
             return error.exit_code  # another process of torchrun's says why
@@ -213,4 +220,10 @@ def entry() -> None:
     atexit.register(watch.deafen)
     code = main(sys.argv[1:])
     watch.leave(code)
+    if HEAVY & sys.modules.keys():
+        with contextlib.suppress(OSError):  # what cannot be written is said by Python's own end
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
     sys.exit(code)
