@@ -139,6 +139,7 @@ class Inputs:
         """Return the engine of the frozen part; tell what there is to say of it."""
         plan, part, ahead = self.plan, self.prepared.ref(cut), self.prepared.ahead
         begun = ahead and (ahead.part.key(), ahead.part.preprocess) == (part.key(), part.preprocess)
+        self.watch.progress("opening the engine", 0, None)
         with self.ranks.main_first():  # a graph is made once
             if ahead and begun:
                 self.opened = ahead.ready
