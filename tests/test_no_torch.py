@@ -41,7 +41,7 @@ def told(*commands: list[object]) -> list[str]:
     words = [[str(word) for word in command] for command in commands]
     answer = subprocess.run(
         [sys.executable, "-c", TELLING, repr(words)],
-        cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=120,
+        cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     lines = [line.split() for line in answer.stderr.splitlines() if line.startswith("LOADED")]
     assert len(lines) == len(commands), answer.stderr
