@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from zoo.errors import ImageError
@@ -33,8 +33,13 @@ def forward(
     """Load each item, run the engine on it and yield (item, its result or why there is none).
 
     In the order of `items`, which is read only a little ahead, so memory stays constant. A load
-    that raises ImageError costs its own row and no other.
+    that raises ImageError costs its own row and no other. Without an item nothing is started, and
+    no engine compiled.
     """
+    iterator = iter(items)
+    if not (first := list(islice(iterator, 1))):
+        return
+    items = chain(first, iterator)
     workers, recent = engine.workers, _Recent[T](engine.workers)
     with (
         _threads(workers, "zoo-forward", engine.start_worker) as pool,
