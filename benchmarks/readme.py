@@ -171,7 +171,8 @@ def measured(bar: dict[str, Any]) -> str:
     """The median, and what it lies between where it was measured several times."""
     if bar.get("n", 1) == 1:
         return f"{bar['value']:.3g}"
-    return f"{bar['value']:.3g} ({bar['min']:.3g} to {bar['max']:.3g})"
+    most = f"; at most {bar['ceiling']:.3g} here" if "ceiling" in bar else ""
+    return f"{bar['value']:.3g} ({bar['min']:.3g} to {bar['max']:.3g}{most})"
 
 
 def heads() -> str:

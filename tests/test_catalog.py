@@ -248,7 +248,7 @@ def test_find_names_the_nearest():
 def test_a_place_on_the_disk_is_told_from_a_name(tmp_path):
     with pytest.raises(UnknownModel) as error:
         catalog.find(str(tmp_path))
-    assert "does the model come first" in error.value.hint
+    assert "a model of `zoo list` or a run comes first" in error.value.hint
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(UnknownModel) as error:
         catalog.find(str(tmp_path))

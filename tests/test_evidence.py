@@ -48,7 +48,11 @@ def alone(tmp_path, monkeypatch) -> None:
 KINDS = [
     pytest.param({"cut": "act4"}, id="solved"),
     pytest.param({"cut": "act4", "epochs": 3, "batch_size": 8, "lr": 0.01}, id="head-in-steps"),
-    pytest.param({"cut": "act3", "epochs": 3, "head": "mlp:8", "batch_size": 8}, id="deeper"),
+    pytest.param(
+        {"cut": "act3", "epochs": 3, "head": "mlp:8", "batch_size": 8},
+        id="deeper",
+        marks=pytest.mark.slow,
+    ),
     pytest.param({"cut": "act4", "schedule": "head-then-all", "epochs": 3}, id="two-phases"),
     pytest.param({"freeze": False, "epochs": 3, "views": 1}, id="everything"),
     pytest.param(
@@ -257,7 +261,13 @@ def test_copies_of_one_photo_are_no_class_to_cross_validate(tmp_path, photos, st
 
 STOPS = [
     pytest.param({"cut": "act4", "epochs": 4, "lr": 0.01}, "epoch", 21, id="in-the-first"),
-    pytest.param({"cut": "act4", "epochs": 4, "lr": 0.01}, "epoch", 50, id="in-the-third"),
+    pytest.param(
+        {"cut": "act4", "epochs": 4, "lr": 0.01},
+        "epoch",
+        50,
+        id="in-the-third",
+        marks=pytest.mark.slow,
+    ),
     pytest.param({"cut": "act4"}, "features", 80, id="in-a-pass", marks=pytest.mark.slow),
     pytest.param(
         {"freeze": False, "views": 1, "weights": "none", "epochs": 3},

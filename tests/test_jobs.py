@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from kit import Here, csv_rows, encoded, names, picture, sha256
-from kit.jobs import planned, start, worker
+from kit.jobs import forked, planned, start, worker
 
 from zoo.errors import ImageError, IncompleteError, UsageError
 from zoo.scale import apart, parts, plan, sources, store, work
@@ -189,7 +189,7 @@ def test_of_two_that_write_one_file_one_is_told_that_it_has(tmp_path: Path) -> N
 def test_two_workers_on_the_same_shards_make_each_part_once(tmp_path: Path) -> None:
     planned(tmp_path / "job", keys(400), 10)
     both = [start(tmp_path / "job") for _ in range(2)]
-    won = [int(one.communicate(timeout=60)[0].split()[1]) for one in both]
+    won = [int(one.communicate(timeout=60)[0]) for one in both]
     assert sum(won) == 40
     shards = finished(tmp_path / "job")
     assert [row["path"] for row in parts.merged(shards)] == keys(400)
@@ -208,17 +208,18 @@ def killed(place: Path, ids: int, shards: int, kills: int) -> None:
     """Two workers, killed one after the other at moments that differ, and begun anew."""
     planned(place, keys(ids), ids // shards)
     chance = random.Random(7)
-    running = [start(place, f"{number}/2") for number in range(2)]
+    running = [forked(place, f"{number}/2") for number in range(2)]
+    hit = 0
     for kill in range(kills):
-        one = running[kill % 2]
-        assert one.stdout is not None
-        one.stdout.readline()  # it has begun
-        time.sleep(chance.random() * 0.2)
-        one.kill()
-        one.communicate(timeout=60)
-        running[kill % 2] = start(place, f"{kill % 2}/2")
+        time.sleep(chance.random() * 0.3)
+        running[kill % 2].kill()
+        running[kill % 2].join(60)
+        hit += running[kill % 2].exitcode == -signal.SIGKILL
+        running[kill % 2] = forked(place, f"{kill % 2}/2")
     for one in running:
-        one.communicate(timeout=300)
+        one.join(300)
+        assert one.exitcode == 0
+    assert hit > kills / 2, "most were at work"
     found = finished(place)
     rows = [row["path"] for row in parts.merged(found)]
     assert rows == keys(ids)

@@ -233,8 +233,24 @@ def test_an_older_file_is_replaced_whole(
 ) -> None:
     path = tmp_path / "out.csv"
     path.write_text("old\n" * 10_000)
-    assert here("predict", run, photos, "-o", path).code == 0
+    assert here("predict", run, photos, "-o", path).code == 2
+    assert path.read_text() == "old\n" * 10_000
+    assert here("predict", run, photos, "-o", path, "--force").code == 0
     assert len(csv_rows(path)) == 36
+
+
+def test_rows_as_json_have_the_classes_as_lists(
+    here: Here, run: Path, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_text("<html>")
+    words = ("predict", run, photos / "disc" / "00.png", tmp_path / "broken.png")
+    told = json.loads(here(*words, "--json", "--top", 3).out)
+    first, *_ = answered(here(*words, "--top", 3))
+    assert [row["status"] for row in told] == ["ok", "error"]
+    assert told[0]["labels"] == [first["label"], first["label_2"], first["label_3"]]
+    assert told[0]["probability"] == told[0]["probabilities"][0]
+    assert (told[1]["labels"], told[1]["label"]) == ([], None)
+    assert "labels" not in json.loads(here(*words, "--json").out)[0]
 
 
 @pytest.mark.parametrize(
@@ -279,7 +295,7 @@ def test_inputs_that_name_no_pictures_are_errors(here: Here, run: Path, tmp_path
         assert answer.code == 2
         assert what in answer.err
         assert not (tmp_path / "out.csv").exists()
-    assert "the model comes first" in here("predict", tmp_path, run).err
+    assert "the network comes first" in here("predict", tmp_path, run).err
     with pytest.raises(RunError, match=r"model\.safetensors is no run folder"):
         check_name(str(run / "model.safetensors"))
 
@@ -381,7 +397,7 @@ def test_an_interrupted_process_leaves_no_file_that_looks_finished(
 ) -> None:
     many, path = tmp_path / "many", tmp_path / f"out.{suffix}"
     many.mkdir()
-    for n in range(20_000):
+    for n in range(8_000):
         os.link(photos / "disc" / "00.png", many / f"{n:05}.png")
     words = [sys.executable, "-m", "zoo", "predict", str(exported), str(many), "-o", str(path)]
     with subprocess.Popen(

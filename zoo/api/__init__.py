@@ -18,6 +18,7 @@ from zoo.api.rows import ModelInfo
 from zoo.api.run import Run
 from zoo.api.watching import Listener, OnEvent, working
 from zoo.errors import NoClasses, UsageError
+from zoo.text import count
 
 if TYPE_CHECKING:
     from zoo.finetune.rank import Ranked
@@ -83,10 +84,11 @@ def load(
     said = None if weights is None else os.fspath(weights)
     how = Opening(said, device, precision, engine, trusts=trust_changed, views=views)
     place = _full(name)
-    if is_run(place):
-        return _run_of(Path(place), how, on_event, force)
-    model = Model(place, how, on_event, force)
-    if precision in (None, "fp32"):  # others are measured on the first pictures
+    a_run = is_run(place)
+    model = (
+        _run_of(Path(place), how, on_event, force) if a_run else Model(place, how, on_event, force)
+    )
+    if a_run or precision in (None, "fp32"):  # others are measured on the first pictures
         with suppress(NoClasses):  # it embeds
             model.predictor()  # what is missing is told here and now
     return model
@@ -184,6 +186,7 @@ def rank(
     True
     """
     from zoo.finetune import backbones, rank
+    from zoo.finetune.events import Note
 
     if folds < 2 or views < 1:
         raise UsageError(
@@ -197,6 +200,8 @@ def rank(
         for row in ranking.rows(chosen):
             listener.tell(row)
             rows.append(row)
+    for photo, why in ranking.bad.items():
+        listener.tell(Note(f"{photo} left out: {why}"))
     return rank.in_order(rows)
 
 
@@ -219,6 +224,7 @@ def evaluate(
     >>> row.accuracy == run.accuracy
     True
     """
+    from zoo.finetune.events import Note
     from zoo.predict import evaluate, evaluation_set
 
     several = [models] if isinstance(models, str | os.PathLike | Model) else list(models)
@@ -236,11 +242,17 @@ def evaluate(
         ]
         names = [one.name for one in loaded]
         where = None if data is None else os.fspath(data)
-        photos = evaluation_set.chosen(names, where, part).photos
+        chosen = evaluation_set.chosen(names, where, part)
+        photos = chosen.photos
+        if left := len(chosen.requested.photos) - len(photos):
+            by = ", ".join(chosen.trained.by)
+            listener.tell(Note(f"{count(left, 'photo')} left out, since {by} trained on them"))
         members = [one.predictor() for one in loaded]
         found = evaluate.measured(
             members, photos, lambda done, total: listener.progress("pictures", done, total)
         )
+    for photo, why in found.errors:
+        listener.tell(Note(f"{photo} left out: {why}"))
     return evaluate.rows(names, found)
 
 

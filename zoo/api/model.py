@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zoo.network import Network
     from zoo.predict.embed import Embedder
     from zoo.predict.inputs import Input, Inputs
-    from zoo.predict.policy import Policy
+    from zoo.predict.policy import Doubt, Policy
     from zoo.predict.predictor import Opening
     from zoo.predict.rows import Predictor
 
@@ -95,6 +95,7 @@ class Model:
         rate = None if isinstance(unknown, bool) else unknown
         wanted = unknown is not False
         doubt = Doubt(reject_below, max_error, coverage, wanted, rate)
+        doubt.must_fit()
         found, asked = inputs_of(pictures), self._policy(doubt)
         ours = self.predictor(found, features=wanted)
         top = min(top, len(ours.classes))
@@ -193,15 +194,17 @@ class Model:
                     self._opened[key] = opens()
             return cast(Opened, self._opened[key])
 
-    def _policy(self, doubt: object) -> Policy:
+    def _policy(self, doubt: Doubt) -> Policy:
         """Return what becomes of answers. Raises UsageError, DataError."""
         from zoo.predict.policy import Doubt, check_several, made
 
-        assert isinstance(doubt, Doubt)
-        doubt.must_fit()
         if doubt.below is not None and self.predictor().threshold is not None:
             check_several(self.name, f"reject_below={doubt.below:g}")
-        return self._once(doubt, lambda: made(self.name, doubt)[0])
+        told = replace(doubt, below=None)  # what is kept is what the run was asked for
+        if told == Doubt():
+            return made(self.name, doubt)[0]
+        kept = self._once(told, lambda: made(self.name, told)[0])
+        return kept if doubt.below is None else replace(kept, below=doubt.below)
 
     def predictor(self, found: Inputs | None = None, features: bool = False) -> Predictor:
         """Return what answers. found: pictures to measure a lower precision on, where it is no run.

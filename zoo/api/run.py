@@ -52,7 +52,9 @@ class Run(Model):
         self._run = run
 
     def __repr__(self) -> str:
-        score = "" if self.accuracy is None else f", accuracy {self.accuracy:.4f}"
+        figures, names = self.report, ("accuracy", "map", "mse")
+        known = [(name, getattr(figures, name)) for name in names]
+        score = next((f", {name} {value:.4g}" for name, value in known if value is not None), "")
         return f"Run({self.name!r}, {self._run.record['model']}{score})"
 
     @property

@@ -6,6 +6,7 @@ and a file that is there already.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from zoo.errors import UsageError
 _NETWORKS = ("model", "models", "run", "runs", "teacher")
 _PHOTOS = ("data", "inputs", "images", "photos", "added")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-MANY = 12  # words of a command that a hint repeats
+MANY, MOST = 12, 200  # words of a command that a hint repeats; entries of a folder looked at
 # The flags of a command that name one file to write; a run folder has a rule of its own.
 FILES = {
     "predict": ("output",), "embed": ("output", "picture"), "next": ("sheet",),
@@ -99,7 +100,7 @@ def _check_all_networks(
     path: str, typed: Sequence[str], networks: Sequence[str], data: bool
 ) -> None:
     """Raise UsageError for a folder of photos among runs."""
-    found = next((one for one in networks if told_photos(one) and not _told_network(one)), None)
+    found = next((one for one in networks if "photo" in told_photos(one)), None)
     if found is not None and any(map(_told_network, networks)):
         rest = _said([one for one in typed if one != found])
         hint = f"leave it out: `{path}` takes runs"
@@ -128,7 +129,21 @@ def told_photos(word: str) -> str:
         return "a photo"
     if "=" in word and os.path.isdir(word.partition("=")[2]):
         return "a class and its photos"
-    return "a folder of photos" if os.path.isdir(word) and not is_run(word) else ""
+    if not os.path.isdir(word) or is_run(word):
+        return ""
+    return "a folder of photos" if _has_photos(word) else "a folder and no run"
+
+
+def _has_photos(folder: str, depth: int = 3) -> bool:
+    """Return whether a photo is among the first entries of a folder, or of those in it."""
+    try:
+        with os.scandir(folder) as inside:
+            some = list(itertools.islice(inside, MOST))
+    except OSError:
+        return False
+    return any(one.name.lower().endswith(_SUFFIXES) for one in some) or (
+        depth > 1 and any(one.is_dir() and _has_photos(one.path, depth - 1) for one in some[:MANY])
+    )
 
 
 def _told_network(word: str) -> str:

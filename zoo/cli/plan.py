@@ -48,7 +48,7 @@ class Flags:
     stage: str | None = flag("Stage whose output is written, as in `zoo embed`.", FEATURES)
     flat: bool = flag("Write all of an output of C x H x W, not its mean.", FEATURES, False)
     half: bool = flag("Write float16, not float32.", FEATURES, False)
-    per_shard: int = flag("Photos of a shard at most; a tar is one.", default=5000, min=1, max=5000)
+    per_shard: int = flag("Photos of a shard at most; a tar is one.", default=1000, min=1, max=5000)
 
 
 @options

@@ -23,7 +23,7 @@ from zoo.scale.store import Store
 from zoo.text import read_name, show_name
 
 PLAN, VERSION = "plan.json", 1
-PHOTOS = 5_000
+PHOTOS = 1_000  # of a shard: a process that is killed loses no more
 SHARDS = 100  # of a file
 
 

@@ -114,6 +114,8 @@ class FeatureBatches:
         self.features, self.val_features, self.device = train, val, device
         self.test = test
         self.turns = 0
+        self.room: int | None = None  # bytes that are left for features on the device
+        self.there: dict[int, torch.Tensor] = {}  # of features, by their id
 
     def on_test(self) -> FeatureBatches | None:
         if self.test is None:
@@ -126,17 +128,34 @@ class FeatureBatches:
         twin.labels, twin.turns = self.labels[::views], views
         return twin
 
+    def rows(self, features: Features, chosen: Sequence[int]) -> torch.Tensor:
+        """Return some rows on the device; all are kept there, where there is room for them."""
+        import torch
+
+        if self.room is None:
+            self.room = _room_on(self.device)
+        there = self.there.get(id(features))
+        size = 4 * len(features) * int(np.prod(features.shape))
+        if there is None and size <= self.room:
+            self.room -= size
+            there = torch.from_numpy(features.gather(range(len(features)))).to(self.device.torch)
+            self.there[id(features)] = there
+        if there is None:
+            return _on_device(features.gather(chosen), self.device)
+        rows = there[torch.tensor(chosen, device=there.device)]
+        return rows.contiguous(memory_format=torch.channels_last) if rows.ndim == 4 else rows
+
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
         for rows in order:
             if self.turns:
                 rows = rows * self.turns + (epoch - 1) % self.turns
-            yield _on_device(self.features.gather(rows.tolist()), self.device)
+            yield self.rows(self.features, rows.tolist())
 
     def val(self) -> Iterator[torch.Tensor]:
         each = 4 * int(np.prod(self.val_features.shape))
         size = max(1, min(EVAL_BATCH, EVAL_BYTES // each))
         for rows in batched(range(len(self.val_features)), size):
-            yield _on_device(self.val_features.gather(rows), self.device)
+            yield self.rows(self.val_features, rows)
 
 
 def _on_device(rows: Array, device: Device) -> torch.Tensor:
@@ -148,11 +167,18 @@ def _on_device(rows: Array, device: Device) -> torch.Tensor:
 
 
 def _pinned(rows: Array, device: Device) -> torch.Tensor:
-    """Return a tensor that CUDA copies while Python goes on: in memory that stays where it is."""
     import torch
 
-    batch = torch.from_numpy(rows)
-    return batch.pin_memory() if device.torch.type == "cuda" else batch
+    from zoo.engine.torch import pinned
+
+    return pinned(torch.from_numpy(rows), device)
+
+
+def _room_on(device: Device) -> int:
+    """Return how many bytes of features may stay on a device: half of what a GPU has left."""
+    import torch
+
+    return torch.cuda.mem_get_info(device.torch)[0] // 2 if device.torch.type == "cuda" else 0
 
 
 @dataclass(frozen=True, slots=True)
