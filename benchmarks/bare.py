@@ -2,7 +2,6 @@
 
     python -m benchmarks.bare photos MODEL FOLDER    the frozen part over decoded photos
     python -m benchmarks.bare engine MODEL           images/s of zoo's engine
-    python -m benchmarks.bare eager MODEL            images/s of plain PyTorch: NCHW, batch 32
     python -m benchmarks.bare decode FOLDER          the best known way to decode, in threads
 
 `photos` and `engine` use zoo's engines in zoo's worker threads; --engine says which (torch),
@@ -26,12 +25,12 @@ COMPARED = 20  # photos
 
 def main() -> None:
     parser = ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("photos", "engine", "eager", "decode"))
+    parser.add_argument("what", choices=("photos", "engine", "decode"))
     parser.add_argument("names", nargs="+", metavar="MODEL | FOLDER")
     parser.add_argument("--engine", choices=("torch", "openvino", "auto"), default="torch")
     parser.add_argument("--precision", choices=("fp32", "bf16", "int8"), default="fp32")
     flags = parser.parse_args()
-    what = {"photos": photos, "engine": engine, "eager": eager, "decode": decoding}[flags.what]
+    what = {"photos": photos, "engine": engine, "decode": decoding}[flags.what]
     print(json.dumps(what(flags, *flags.names)))
 
 
@@ -56,23 +55,6 @@ def engine(flags: Namespace, name: str) -> dict[str, Any]:
     pictures = list(np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8))
     found = rate(lambda: forward_seconds(model, pictures), len(pictures))
     return {**found, "engine": model.name}
-
-
-def eager(flags: Namespace, name: str) -> dict[str, Any]:
-    """torchvision's model as it comes, under glibc's own settings."""
-    import torch
-    import torchvision
-
-    model = torchvision.models.get_model(name, weights=None).eval()
-    batch = torch.randn(32, 3, 224, 224)
-
-    def one() -> float:
-        began = time.perf_counter()
-        with torch.no_grad():
-            model(batch)
-        return time.perf_counter() - began
-
-    return rate(one, len(batch))
 
 
 def decoding(flags: Namespace, folder: str) -> dict[str, Any]:

@@ -20,13 +20,16 @@ SECONDS = 0.5
 @dataclass(frozen=True, slots=True)
 class Peak:
     """GFLOP/s, a multiply-add being two: of all processors by the clock on the wall, and of one by
-    its CPU time. bf16 is 0 where the processor has none.
+    its CPU time. bf16 and int8 are 0 where the processor has none. tiles: 1 where both are AMX's.
     """
 
     fp32: float
     bf16: float
+    int8: float
     fp32_of_one: float
     bf16_of_one: float
+    int8_of_one: float
+    tiles: float = 0
 
 
 def build(folder: Path) -> Path:
@@ -57,7 +60,10 @@ def main() -> None:
     rows = [
         [name, *numbers([asdict(peak)[name] for peak in found], 1)] for name in asdict(found[0])
     ]
+    rows = [row for row in rows if row[0] != "tiles"]
     show(rows, ["GFLOP/s", "min", "median", "max", "n"])
+    tiled = "bf16 and int8 by AMX tiles" if found[0].tiles else "AMX tiles: none here, not measured"
+    print(tiled)
 
 
 if __name__ == "__main__":

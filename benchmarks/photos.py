@@ -1,4 +1,4 @@
-"""Photos for timing: 500 x 375 JPEG at quality 90 of about 50 KB, drawn from a seed.
+"""Photos for timing: 500 x 375 JPEG at quality 90 of about 50 KB, drawn from a seed; a phone's too.
 
 The JPEG's bytes decide what decoding costs, so the pictures have the spectrum of photos: noise
 whose amplitude falls with the frequency (1/f), soft shapes with edges, and a little grain.
@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 WIDTH, HEIGHT, QUALITY = 500, 375, 90
+PHONE, GRAIN = (4000, 3000), 3.4
+DISTINCT = 10  # scenes; the others are these mirrored, turned over and with other grain
 
 
 def make(folder: Path, *, train: int, val: int, classes: int = 10, seed: int = 0) -> int:
@@ -56,3 +58,28 @@ def clouds(random: np.random.Generator, slope: float, channels: int) -> np.ndarr
         fields += [noise.real, noise.imag]
     noise = np.stack(fields[:channels], axis=-1)
     return noise / noise.std(axis=(0, 1))
+
+
+def make_phones(folder: Path, count: int) -> int:
+    """folder/phone/NUMBER.jpg, 4000 x 3000 of about 2.2 MB; returns the median size in bytes.
+
+    Small photos, enlarged, with the fine grain of a small sensor: it is the bytes that decide what
+    decoding costs, and the scene that decides how much a reduced decoding differs.
+    """
+    random = np.random.default_rng(0)
+    grain = random.normal(0, GRAIN, (*PHONE[::-1], 1)).astype(np.float32)
+    scenes = [
+        np.asarray(draw(np.random.default_rng([2, number]), number / DISTINCT).resize(
+            PHONE, Image.Resampling.BICUBIC)) for number in range(min(DISTINCT, count))
+    ]  # fmt: skip
+    sizes = []
+    for number in range(count):
+        path = folder / "phone" / f"{number:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scene = scenes[number % DISTINCT]
+        turned = scene[:: -1 if number // DISTINCT % 2 else 1, :: -1 if number // 20 % 2 else 1]
+        other = np.roll(grain, tuple(random.integers(0, PHONE[0], 2)), (0, 1))
+        picture = np.clip(turned + other, 0, 255).astype(np.uint8)
+        Image.fromarray(picture).save(path, quality=QUALITY)
+        sizes.append(path.stat().st_size)
+    return int(np.median(sizes))

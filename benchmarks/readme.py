@@ -1,23 +1,32 @@
-"""The tables of README, made from the code and from the benchmarks' results.
+"""The tables of README and of the pages in docs/, made from the code and the benchmarks' results.
 
-python -m benchmarks.readme          rewrites them
-python -m benchmarks.readme --check  exit 1 where README says something else
+python -m benchmarks.readme                         rewrites them
+python -m benchmarks.readme --check                 exit 1 where a page says something else
+python -m benchmarks.readme --write --weights FILE  also runs the commands of all pages and writes
+                                                    what they print into them; FILE has the ImageNet
+                                                    weights of MobileNetV2, else those are random
+python -m benchmarks.readme --write … heads.md      those of README and of the pages that are named
 """
 
 from __future__ import annotations
 
+import argparse
+import ast
 import json
+import re
+import runpy
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import pages
 from zoo.cli.list_models import HEADER, cells, shelved
 from zoo.recipe import table
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -86,7 +95,7 @@ def recipes() -> str:
             score(row),
             str(row["epochs"]),
             f"{minutes(row['minutes'])} ({minutes(row['cpu_minutes'])})",
-            f"`{row['command']}`",
+            f"`{row['command'].replace('recipes/', '').replace('.toml', '')}`",
         )
         for row in made["rows"]
     ]
@@ -115,8 +124,12 @@ def score(row: dict[str, Any]) -> str:
     return f"MSE {row['value']:.5f}, {share:.2f} of PCA's {row['pca_mse']:.5f}"
 
 
+# Ratios with what people use instead; other rows of the benchmark are about this code alone.
+_PEERS = re.compile(r"(tutorial loop|timm|tutorial-like loop|int8 over fp32)\b.*")
+
+
 def speed() -> str:
-    """Medians of whole processes, and the bars as the benchmarks have judged them."""
+    """Return medians of whole processes, and ratios to what one would use instead."""
     from benchmarks.speed_table import Rows
 
     found = results("speed")
@@ -131,19 +144,35 @@ def speed() -> str:
             spent = seconds(statistics.median(row["cpu"] for row in each))
             shown.append((part, who, seconds(statistics.median(values)), spread, spent))
     header = ("job", "who", "seconds, median", "from, to", "CPU seconds")
-    bars = [
-        (bar["what"], measured(bar), bar["bar"], "met" if bar["met"] else "missed")
-        for bar in found["bars"]
+    ratios = [
+        (in_words(ratio["what"]), measured(ratio))
+        for ratio in found["bars"]
+        if _PEERS.fullmatch(ratio["what"])
     ]
-    wanted = markdown(("bar", "measured", "wanted", ""), bars)
-    return markdown(header, shown) + "\n\n" + wanted
+    times = markdown(("times quicker", "median (from, to)"), ratios)
+    return times + "\n\n" + markdown(header, shown)
+
+
+def in_words(what: str) -> str:
+    """Return what a ratio is of, for a reader who does not know the benchmark."""
+    for short, long in (
+        ("E=5, wall s", "5 epochs, whole process"),
+        ("E=1, wall s", "1 epoch, whole process"),
+        ("s an epoch", "each epoch alone"),
+        ("all of it", "every stage trained"),
+        ("behind layer3, kept", "layer4 trained on kept features"),
+        ("behind layer3, anew", "layer4 trained, features computed anew"),
+    ):
+        what = what.replace(short, long)
+    return what
 
 
 def measured(bar: dict[str, Any]) -> str:
     """The median, and what it lies between where it was measured several times."""
     if bar.get("n", 1) == 1:
         return f"{bar['value']:.3g}"
-    return f"{bar['value']:.3g} ({bar['min']:.3g} to {bar['max']:.3g})"
+    most = f"; at most {bar['ceiling']:.3g} here" if "ceiling" in bar else ""
+    return f"{bar['value']:.3g} ({bar['min']:.3g} to {bar['max']:.3g}{most})"
 
 
 def heads() -> str:
@@ -231,6 +260,48 @@ def seconds(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
+def commands() -> str:
+    """Return every command with the first sentence of its help, in the groups of `zoo --help`."""
+    from zoo.cli.commands import GROUPS
+
+    rows = [
+        (group, f"`zoo {name}`", about.replace("|", "\\|"))
+        for group, members in GROUPS.items()
+        for name, about in members.items()
+    ]
+    return markdown(("", "command", "what it does"), rows)
+
+
+def rooms() -> str:
+    """Return the rooms of zoo/, what is in each, and which others it may import."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    try:
+        tables = runpy.run_path(str(ROOT / "tests" / "test_house.py"))
+    finally:
+        sys.path.remove(str(ROOT / "tests"))
+    rows = []
+    for name, others in sorted(tables["MAY"].items()):
+        if name:
+            file = ROOT / "zoo" / name / "__init__.py"
+            file = file if file.exists() else ROOT / "zoo" / f"{name}.py"
+            said = ast.get_docstring(ast.parse(file.read_text())) or ""
+            first = " ".join(said.split("\n\n")[0].split())
+            rows.append((f"`{name}`", first.replace("|", "\\|"), in_short(others, tables)))
+    sets = [f"*{name.lower()}*: {in_short(tables[name], tables, {name})}." for name in SETS]
+    return markdown(("room", "what is in it", "may import"), rows) + "\n\n" + "  \n".join(sets)
+
+
+SETS = ("LOW", "ENGINE", "VERB")  # of tests/test_house.py: rooms that many may import
+
+
+def in_short(others: set[str], tables: dict[str, Any], but: Collection[str] = ()) -> str:
+    """Return rooms in words; the largest set that is among them goes by its name."""
+    held = [name for name in SETS if name not in but and tables[name] <= others]
+    named = [f"*{held[-1].lower()}*"] if held else []
+    rest = others - tables[held[-1]] if held else others
+    return ", ".join(named + sorted(rest)) or "-"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "catalogue": catalogue,
     "settings": settings,
@@ -242,27 +313,39 @@ TABLES: dict[str, Callable[[], str]] = {
     "views": views,
     "deeper": deeper,
     "doubt": doubt,
+    "commands": commands,
+    "rooms": rooms,
 }
 
 
 def filled(text: str) -> str:
-    """README with every table made anew. Raises KeyError for a table that it lacks."""
-    for name, make in TABLES.items():
+    """Return a page with every table in it made anew."""
+    for name in re.findall(r"<!-- begin (\w+) -->", text):
         begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
-        if begin not in text or end not in text:
-            raise KeyError(f"README has no table '{name}'")
         before, _, rest = text.partition(begin)
-        text = before + begin + make() + "\n" + end + rest.partition(end)[2]
+        text = before + begin + TABLES[name]() + "\n" + end + rest.partition(end)[2]
     return text
 
 
 def main() -> int:
-    text = README.read_text()
-    made = filled(text)
-    if "--check" in sys.argv:
-        return int(made != text)
-    README.write_text(made)
-    return 0
+    given = argparse.ArgumentParser(description=__doc__)
+    given.add_argument("--check", action="store_true")
+    given.add_argument("--write", action="store_true")
+    given.add_argument("--weights", type=Path)
+    given.add_argument("pages", nargs="*", help="pages whose commands are run; default: all")
+    asked = given.parse_args()
+    if asked.write:
+        with tempfile.TemporaryDirectory() as folder:
+            for changed in pages.rewrite(asked.weights, Path(folder), asked.pages):
+                print(changed)
+    differ = False
+    for page in pages.pages():
+        text = page.read_text()
+        made = filled(text)
+        differ |= made != text
+        if not asked.check:
+            page.write_text(made)
+    return int(asked.check and differ)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The feature pass over 1,000, 10,000 and 100,000 small photos: seconds a photo, memory, again.
+"""The feature pass over 100 to 100,000 small photos: seconds a photo, memory, again.
 
-    python -m benchmarks.scale [--counts 1000 10000 100000]
+    python -m benchmarks.scale [--counts 100 1000 10000 100000]
+    python -m benchmarks.scale plot        results/scale.png of what the results have
 
 JPEGs of 64 x 64, no two of the same content, through LeNet's frozen part, which takes less time
 than decoding them. Each pass is a process of its own: the first with nothing kept, the second with
@@ -24,18 +25,30 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.measure import arguments, machine, python, run, save, show, verdict
+from benchmarks.measure import (
+    RESULTS,
+    arguments,
+    machine,
+    python,
+    run,
+    save,
+    show,
+    verdict,
+)
 
 CLASSES, MORE = 10, 10
-SECOND, LINEAR = 1.5, 1.25
+SECOND, LINEAR, LEAST = 1.5, 1.25, 1000  # of fewer photos a pass is mostly its start
 
 
 def main() -> None:
     if sys.argv[1:2] == ["pass"]:
         print(json.dumps(one_pass(Path(sys.argv[2]))))
         return
+    if sys.argv[1:2] == ["plot"]:
+        plot(json.loads((RESULTS / "scale.json").read_text()))
+        return
     parser = arguments(__doc__)
-    parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--counts", type=int, nargs="+", default=[100, 1000, 10_000, 100_000])
     flags = parser.parse_args()
     facts, rows = machine(), []
     with tempfile.TemporaryDirectory() as scratch:
@@ -45,15 +58,17 @@ def main() -> None:
     table = [cells(row) for row in rows]
     header = ("photos", "first, s", "ms a photo", "CPU ms", "MB", "second, s", "us a photo", "MB")
     show(table, (*header, "10 more, s", "computed"))
-    per = [row["first"]["cpu"] / row["count"] for row in rows]
+    some = [row for row in rows if row["count"] >= LEAST]
+    per = [row["first"]["cpu"] / row["count"] for row in some]
     bars = [
         verdict("CPU for a photo, last count beside first", per[-1] / per[0], LINEAR, at_most=True),
-        verdict("seconds, second pass of the first count", rows[0]["second"]["wall"], SECOND,
+        verdict("seconds, second pass of the first count", some[0]["second"]["wall"], SECOND,
                 at_most=True),
         verdict("computed for ten more", max(r["more"]["computed"] for r in rows), MORE,
                 at_most=True),
     ]  # fmt: skip
     save("scale", facts, {"rows": rows, "bars": bars})
+    plot({"machine": facts, "rows": rows})
 
 
 def measured(folder: Path, count: int) -> dict[str, Any]:
@@ -117,6 +132,39 @@ def one_pass(folder: Path) -> dict[str, Any]:
         "memory_before": before,
         "files": len(os.listdir(cache.folder)),
     }
+
+
+def plot(found: dict[str, Any]) -> None:
+    """Time and memory against photos, as measured."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    rows = found["rows"]
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    kinds = (("first", "nothing kept", "tab:blue"), ("second", "again", "tab:orange"))
+    for panel, key, what in zip(panels, ("wall", "memory"), ("seconds", "MB"), strict=True):
+        for kind, name, colour in kinds:
+            points = [(row["count"], row[kind][key]) for row in rows]
+            panel.plot(*zip(*points, strict=True), "o-", label=name, color=colour)
+            for count, value in points:
+                place = (0, 6 if kind == "first" else -14)
+                told = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+                panel.annotate(told, (count, value), place, fontsize=8, color=colour,
+                               textcoords="offset points", ha="center")  # fmt: skip
+        panel.set(xscale="log", xlabel="photos of 64 x 64", ylabel=what)
+        panel.margins(x=0.12, y=0.15)
+        panel.grid(which="major", alpha=0.3)
+        panel.legend(fontsize=8)
+    panels[0].set_yscale("log")
+    panels[0].set_title("time of a feature pass (LeNet)", fontsize=10, loc="left")
+    panels[1].set_ylim(0)
+    panels[1].set_title("most memory of the process", fontsize=10, loc="left")
+    told = found["machine"]
+    figure.supxlabel(f"{told['cpu']}, {told['cores']} cores, {told['date']}", fontsize=7)
+    figure.savefig(RESULTS / "scale.png", dpi=120)
+    plt.close(figure)
 
 
 def cells(row: dict[str, Any]) -> list[str]:

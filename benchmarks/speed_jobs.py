@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Job, python, run, zoo
+from benchmarks.training import KEPT
 
 PEERS = Path(__file__).parent / "peers"
 MODEL = "resnet50"
@@ -29,8 +30,9 @@ IMPORTS = {  # run once before anything is timed: libraries are read from the di
     "fastai": "import fastai.vision.all",
     "ultralytics": "from ultralytics import YOLO",
 }
-TRAINERS = {"timm": 2, "hf": 2, "fastai": 1, "ultralytics": 1}  # how often, at most
-PREDICTORS = {"timm": 1, "hf": 1, "ultralytics": 1}
+TRAINERS = ("timm", "hf", "fastai", "ultralytics")
+PREDICTORS = ("timm", "hf", "ultralytics")
+BEST = "best settings"  # known for this peer: bf16 autocast, channels last, memory that is kept
 Row = dict[str, Any]
 
 
@@ -67,7 +69,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A row to be measured: its process, how often at most, and what stands around it.
+    """A row to be measured: its process, and what stands around it.
 
     before: makes what the command expects; not timed. after: what the row says besides seconds,
     and where the job did something else than it should, an error.
@@ -75,7 +77,6 @@ class Task:
 
     who: str
     command: list[str]
-    rounds: int = 99
     env: dict[str, str] = field(default_factory=dict)
     before: Callable[[], object] | None = None
     after: Callable[[Job], Row] | None = None
@@ -113,19 +114,13 @@ def features(job: Job) -> tuple[int, int, float]:
 
 def finetune(place: Place) -> Iterator[Task]:
     data = place.photos(place.small)
-    yield Task("tutorial loop, all epochs", tutorial(data, place.epochs), rounds=1)
-    yield Task("tutorial loop, one epoch", tutorial(data, 1), rounds=2)
-    for name, rounds in TRAINERS.items():
-        script = [str(place.python(name)), str(PEERS / f"train_{name}.py")]
-        own = place.work / f"photos-of-{name}"  # ultralytics writes beside the photos
-        out = place.work / f"out-{name}"
-        yield Task(
-            f"{name}, one epoch",
-            [*script, str(own), "1", str(out)],
-            rounds,
-            surroundings(place),
-            before=lambda own=own, out=out: [empty(out), linked(data, own)],  # type: ignore[misc]
-        )
+    for name, epochs in (("all epochs", place.epochs), ("one epoch", 1)):
+        loop = tutorial(data, epochs)
+        yield Task(f"tutorial loop, {name}", loop)
+        yield Task(f"tutorial loop, {name}, {BEST}", [*loop, "best"], KEPT)
+    for name in TRAINERS:
+        yield trainer(place, name, data)
+    yield trainer(place, "timm", data, best=True)
     for precision in ("fp32", "bf16"):
         yield from ours(place, data, place.small, precision, "")
     large = place.photos(place.large)
@@ -133,12 +128,24 @@ def finetune(place: Place) -> Iterator[Task]:
         yield from ours(place, large, place.large, precision, ", large")
 
 
+def trainer(place: Place, name: str, data: Path, *, best: bool = False) -> Task:
+    """A peer that trains one epoch."""
+    script = [str(place.python(name)), str(PEERS / f"train_{name}.py")]
+    own = place.work / f"photos-of-{name}"  # ultralytics writes beside the photos
+    out = place.work / f"out-{name}"
+    return Task(
+        f"{name}, one epoch" + (f", {BEST}" if best else ""),
+        [*script, str(own), "1", str(out), *(["best"] if best else [])],
+        {**surroundings(place), **(KEPT if best else {})},
+        before=lambda: [empty(out), linked(data, own)],
+    )
+
+
 def ours(
     place: Place, data: Path, size: tuple[int, int], precision: str, name: str
 ) -> Iterator[Task]:
     """The bare passes; with the network kept; again; and with nothing kept at all."""
-    rounds = 2 if name else 99
-    yield bare(place, f"bare {precision}{name}", precision, ("photos", MODEL, data), rounds)
+    yield bare(place, f"bare {precision}{name}", precision, ("photos", MODEL, data))
     base, cache = place.work / f"base-{precision}", place.work / "cache"
     total = sum(size)
     command = zoo_finetune(data, place.work / "run", precision)
@@ -169,13 +176,13 @@ def ours(
         assert features(job)[:2] == (0, total), "the second run computed features again"
         return about_run(place.work / "run")
 
-    yield Task(f"zoo {precision}{name}", command, rounds, env, keep_network, computed)
+    yield Task(f"zoo {precision}{name}", command, env, keep_network, computed)
     if not name:
         again = (have_features, kept)
-        yield Task(f"zoo {precision}, again", command, 99, env, *again)
-        yield Task(f"zoo {precision}, nothing kept", command, 2, env, nothing, computed)
+        yield Task(f"zoo {precision}, again", command, env, *again)
+        yield Task(f"zoo {precision}, nothing kept", command, env, nothing, computed)
         steps = [*command, "--solver", "adamw", "--epochs", str(place.epochs)]
-        yield Task(f"zoo {precision}, in steps", steps, 2, env, keep_network, computed)
+        yield Task(f"zoo {precision}, in steps", steps, env, keep_network, computed)
 
 
 def zoo_finetune(data: Path, out: Path, precision: str) -> list[str]:
@@ -199,13 +206,11 @@ def tutorial(data: Path, epochs: int) -> list[str]:
     return python("-m", "benchmarks.tutorial_loop", data, str(epochs))
 
 
-def bare(
-    place: Place, who: str, precision: str, what: tuple[str | Path, ...], rounds: int = 99
-) -> Task:
+def bare(place: Place, who: str, precision: str, what: tuple[str | Path, ...]) -> Task:
     """With the engine that zoo chooses on a CPU."""
     words = ("-m", "benchmarks.bare", *what, "--precision", precision, "--engine", "auto")
     env = {"ZOO_CACHE": str(place.work / "base-bare")}
-    return Task(who, python(*words), rounds, env, after=answer)
+    return Task(who, python(*words), env, after=answer)
 
 
 def surroundings(place: Place) -> dict[str, str]:
@@ -236,27 +241,33 @@ def linked(data: Path, own: Path) -> None:
 def predict(place: Place) -> Iterator[Task]:
     folder = place.photos(place.large) / "train"
     count = place.large[0]
-    for name, rounds in PREDICTORS.items():
-        yield peer_predicts(place, name, folder, rounds, count)
-    script = python(PEERS / "predict_torchvision.py")
-    out = place.work / "naive.csv"
-    yield Task("naive loop", [*script, str(folder), str(out)], 1, after=counts(out, count))
+    for name in PREDICTORS:
+        yield peer_predicts(place, name, folder, count)
+    yield from naive(folder, place.work / "naive.csv", count)
+    yield Task("decode", python("-m", "benchmarks.bare", "decode", folder), after=answer)
     for precision in ("fp32", "bf16", "int8"):
         yield bare(place, f"bare {precision}", precision, ("engine", MODEL))
         yield zoo_predicts(place, folder, precision, count)
 
 
-def peer_predicts(place: Place, name: str, folder: Path, rounds: int, count: int) -> Task:
+def naive(folder: Path, out: Path, count: int) -> Iterator[Task]:
+    """The loop that most scripts have, as it is and with its best settings."""
+    command = python(PEERS / "predict_torchvision.py", folder, out)
+    yield Task("naive loop", command, after=counts(out, count))
+    yield Task(f"naive loop, {BEST}", [*command, "best"], KEPT, after=counts(out, count))
+
+
+def peer_predicts(place: Place, name: str, folder: Path, count: int) -> Task:
     out = place.work / f"{name}.csv"
     script = [str(place.python(name)), str(PEERS / f"predict_{name}.py"), str(folder), str(out)]
-    return Task(name, script, rounds, surroundings(place), after=counts(out, count))
+    return Task(name, script, surroundings(place), after=counts(out, count))
 
 
 def zoo_predicts(place: Place, folder: Path, precision: str, count: int) -> Task:
     out = place.work / f"zoo-{precision}.csv"
     env = {"ZOO_CACHE": str(place.work / "base-predict"), "ZOO_OFFLINE": "1"}
     command = zoo_predict(place, folder, precision, out)
-    return Task(f"zoo {precision}", command, 99, env, after=counts(out, count))
+    return Task(f"zoo {precision}", command, env, after=counts(out, count))
 
 
 def zoo_predict(place: Place, folder: Path, precision: str, out: Path) -> list[str]:
@@ -278,11 +289,10 @@ def counts(out: Path, expected: int) -> Callable[[Job], Row]:
 
 def phone(place: Place) -> Iterator[Task]:
     folder, out = place.phones, place.work / "naive-phone.csv"
-    script = python(PEERS / "predict_torchvision.py", folder, out)
-    yield Task("naive loop", script, 2, after=counts(out, place.phone))
+    yield from naive(folder, out, place.phone)
     yield Task("decode", python("-m", "benchmarks.bare", "decode", folder), after=answer)
     for precision in ("fp32", "bf16"):
-        yield bare(place, f"bare {precision}", precision, ("engine", MODEL), 2)
+        yield bare(place, f"bare {precision}", precision, ("engine", MODEL))
         yield zoo_predicts(place, folder, precision, place.phone)
 
 

@@ -28,7 +28,7 @@ JOBS = {
     "zoo finetune --bad-flag": (zoo("finetune", "--bad-flag"), 2),
     "python -c 'import torch'": (python("-c", "import torch"), 0),
 }
-BAR, BARRED = 0.2, ("zoo --help", "zoo list")
+BAR, BARRED = 0.12, ("zoo --help", "zoo list")
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -27,6 +28,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """The tests themselves and torch are no garbage: it need not be looked for among them."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test sees the user's cache, the network or the width that xdist says a screen has."""
@@ -37,6 +45,7 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("ZOO_WEIGHTS", "ZOO_DEVICE"):
             patch.delenv(name, raising=False)
         patch.delenv("COLUMNS", raising=False)
+        patch.setattr(os, "fsync", lambda handle: None)  # no test cuts the power
         os.unsetenv("COLUMNS")  # readline sets it where only other processes see it
         yield
 

@@ -54,6 +54,18 @@ def test_a_pass_that_began_early_gives_the_same_bits(tmp_path, cache, recipe):
     assert len({sha256(tmp_path / name / "model.safetensors") for name in "abc"}) == 1
 
 
+def test_a_look_that_began_early_gives_the_same_bits(tmp_path, cache, recipe):
+    recipe = replace(recipe, freeze=False, cut=None, views=2)
+    made, first = tuned(tmp_path / "a", recipe)
+    assert made.looked is None  # nothing is known of the network yet
+    made, second = tuned(tmp_path / "b", recipe)
+    assert made.looked is not None
+    assert not made.looked.thread.is_alive()
+    assert made.looked.found is None  # it was taken
+    assert (second.computed, second.cached, second.bad) == (first.computed, 0, first.bad)
+    assert len({sha256(tmp_path / name / "model.safetensors") for name in "ab"}) == 1
+
+
 @pytest.mark.parametrize("change", [{"views": 3}, {"cut": "conv2", "views": 2}])
 def test_what_else_is_needed_is_computed_by_the_job(tmp_path, cache, recipe, change):
     recipe = replace(recipe, **change)

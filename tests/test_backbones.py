@@ -153,7 +153,10 @@ def line(made: Prepared, what: str) -> str:
         (VIT, "cut norm: the last block and its norm"),
         ("timm/test_convnext", "cut pool: the last convolutional stage and its norm"),
         ("timm/test_resnet", "cut layer4: the last convolutional stage;"),
-        ("torchvision/mobilenet_v3_small", "cut classifier.2: the last layer before the head"),
+        pytest.param(
+            *("torchvision/mobilenet_v3_small", "cut classifier.2: the last layer before the head"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_reason_of_a_cut_is_true_and_features_are_pooled(few, name, why):
@@ -181,7 +184,7 @@ def test_a_cut_between_blocks_trains_the_rest_at_falling_rates(tmp_path, few, vi
 
 
 def test_blocks_are_freed_one_after_another_and_head_then_all(tmp_path, few, vit_file):
-    start = {"weights": str(vit_file), "views": 1, "epochs": 3}
+    start = {"weights": str(vit_file), "views": 1, "epochs": 3, "size": 64}
     tune(tmp_path / "late", settings(VIT, few, unfreeze="norm@2,blocks.1@3", **start))
     phases = Run.open(tmp_path / "late").record["phases"]
     assert [phase["cut"] for phase in phases] == ["norm", "blocks", "blocks.0"]
@@ -245,6 +248,7 @@ def test_a_model_without_classes_is_refused_where_classes_are_wanted(tmp_path, f
     assert (said.code, "gives features, not classes" in said.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_network_with_two_heads_is_read_again(tmp_path):
     """Its new head has the name of one of those that published files hold."""
     row = models.resolve("timm/efficientformerv2_s0")
@@ -279,10 +283,11 @@ def test_a_ranking_takes_models_without_classes(tmp_path, few, here):
     ("name", "size", "shape"),
     [
         (VIT, 96, (64,)),
-        pytest.param("timm/test_resnet", 192, (96,), marks=pytest.mark.slow),
-        pytest.param("resnet18", 64, (512,), marks=pytest.mark.slow),
+        ("timm/test_resnet", 192, (96,)),
+        ("resnet18", 64, (512,)),
     ],
 )
+@pytest.mark.slow  # of two sides it is in the default suite, and of one in test_finetune
 def test_another_size_goes_into_the_run_and_all_that_follows(
     tmp_path, few, here, name, size, shape
 ):

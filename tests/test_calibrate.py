@@ -145,7 +145,8 @@ CHAINS = {
     "squeezenet1_1": ("torchvision/squeezenet1_1", "squeezenet1_1-caffe.pth", "linear"),
     "squeezenet1_1 as published": ("torchvision/squeezenet1_1", "squeezenet1_1-caffe.pth", ""),
     "googlenet": ("googlenet-2014", "googlenet_bvlc.safetensors", "linear"),
-    "a head inside a stage": ("torchvision/mobilenet_v3_small", None, "mlp:8"),
+    "a head inside a stage": ("alexnet", None, "mlp:8"),
+    "a head inside a library's stage": ("torchvision/mobilenet_v3_small", None, "mlp:8"),
 }
 
 
@@ -165,7 +166,10 @@ def chain_of(case, shared):
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(one, marks=pytest.mark.slow) if one == "mobilenetv2_100" else one
+        pytest.param(one, marks=pytest.mark.slow)
+        if one in ("mobilenetv2_100", "squeezenet1_1", "googlenet")
+        or one.endswith("library's stage")
+        else one
         for one in CHAINS
     ],
 )

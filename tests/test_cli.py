@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from kit import ROOT, Answer, Command, picture, write_photos
+from kit.warm import Warm
 
 from zoo import __version__, catalog, models, weights
 from zoo.cli.commands import GROUPS, load
@@ -347,33 +348,22 @@ def test_place_where_no_run_can_be_made(here: Here, folder: Path, photos: Path) 
     assert os.listdir(folder) == ["file"]
 
 
-# Runs zoo where no file can grow beyond sys.argv[1] bytes, as on a full disk.
-FULL = """
-import resource, signal, sys
-from zoo.cli import main
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-sys.exit(main(sys.argv[2:]))
-"""
-
-
 @pytest.mark.parametrize("command", ["predict", "export", "finetune"])
 def test_full_disk_is_one_error_and_leaves_nothing_that_looks_whole(
-    command: str, tmp_path: Path, photos: Path, run: Path
+    command: str, tmp_path: Path, photos: Path, run: Path, warm: Warm
 ) -> None:
-    words: dict[str, list[object]] = {
-        "predict": [600, "predict", run, photos, "-o", tmp_path / "out.csv"],
-        "export": [50_000, "export", "onnx", run, "-o", tmp_path / "out.onnx"],
-        "finetune": [20_000, "finetune", "lenet", photos, *SCRATCH, "-o", tmp_path / "run"],
-    }
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", FULL, *map(str, words[command])],
-        cwd=ROOT, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    *_, error, hint = done.stderr.splitlines()
-    assert (done.returncode, done.stdout) == (5, "")
-    assert "Traceback" not in done.stderr
-    assert "File too large" in error, done.stderr
+    """No file can grow beyond some bytes."""
+    largest, *words = {
+        "predict": (600, "predict", run, photos, "-o", tmp_path / "out.csv"),
+        "export": (50_000, "export", "onnx", run, "-o", tmp_path / "out.onnx"),
+        "finetune": (20_000, "finetune", "lenet", photos, *SCRATCH, "-o", tmp_path / "run"),
+    }[command]
+    talk, said = tmp_path / "talk", tmp_path / "said"
+    code = warm.run(*words, talk=talk, out=said, often=False, largest=largest)
+    *_, error, hint = talk.read_text().splitlines()
+    assert (code, said.read_text()) == (5, "")
+    assert "Traceback" not in talk.read_text()
+    assert "File too large" in error, talk.read_text()
     assert error.startswith("error: ")
     assert hint.startswith("hint: ")
     left = {path.name for path in tmp_path.iterdir()}
@@ -381,7 +371,7 @@ def test_full_disk_is_one_error_and_leaves_nothing_that_looks_whole(
         assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "started"
         assert not (tmp_path / "run" / "model.safetensors").exists()
     else:
-        assert left <= {"out.csv.partial"}
+        assert left - {"talk", "said"} <= {"out.csv.partial"}
 
 
 # stdout is data, stderr is talk.
@@ -398,7 +388,7 @@ def test_finetune_prints_the_run_alone_and_every_choice_with_its_reason(
         "precision",
         "accuracy",
         "macro-F1",
-        "next: zoo predict",
+        "next: `zoo predict run FOLDER`",
     ):
         assert part in answer.err
     assert {"recipe.toml", "index.csv", "run.json", "metrics.jsonl", "model.safetensors"} <= set(
@@ -459,24 +449,36 @@ def test_a_share_for_validation_beside_a_val_part_is_refused(here, tmp_path, pho
     assert here(*words).code == 0
 
 
-@pytest.mark.parametrize(
-    ("words", "what"),
-    [
-        (["--unfreeze", "fc"], "expected STAGE@EPOCH"),
-        (["--unfreeze", "fc@40"], "--unfreeze fc@40 in 30 epochs"),
-        (["--solver", "lbfgs", "--epochs", "5"], "epochs would do nothing"),
-        (["--penalty", "0.1", "--epochs", "5"], "is of lbfgs"),
-        (["--weights", "nowhere.pth"], "no weights file nowhere.pth"),
-    ],
+WRONG = (
+    (["--unfreeze", "fc"], "expected STAGE@EPOCH"),
+    (["--unfreeze", "fc@40"], "--unfreeze fc@40 in 30 epochs"),
+    (["--solver", "lbfgs", "--epochs", "5"], "epochs would do nothing"),
+    (["--penalty", "0.1", "--epochs", "5"], "is of lbfgs"),
+    (["--weights", "nowhere.pth"], "no weights file nowhere.pth"),
 )
-@pytest.mark.parametrize("model", ["resnet50", "timm/resnet50"])
-def test_a_wrong_flag_is_told_before_torch_is_imported(photos, model, words, what):
-    program = (
-        "import sys; from zoo.cli import main; code = main(sys.argv[1:]); "
-        "print('torch' in sys.modules); sys.exit(code)"
+# Each of the command lines, and whether torch was imported for it.
+TOLD = """
+import contextlib, io, json, sys
+from zoo.cli import main
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main(words)
+    print(json.dumps([code, err.getvalue(), "torch" in sys.modules]))
+"""
+
+
+def test_a_wrong_flag_is_told_before_torch_is_imported(photos):
+    cases = [
+        (["finetune", model, str(photos), *words], what)
+        for model in ("resnet50", "timm/resnet50")
+        for words, what in WRONG
+    ]
+    given = json.dumps([words for words, _ in cases])
+    done = subprocess.run(
+        [sys.executable, "-c", TOLD, given], capture_output=True, text=True, timeout=60
     )
-    command = [sys.executable, "-c", program, "finetune", model, str(photos), *words]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert answer.returncode == 2, answer.stderr
-    assert what in answer.stderr
-    assert answer.stdout.split() == ["False"]
+    assert done.returncode == 0, done.stderr
+    for (words, what), line in zip(cases, done.stdout.splitlines(), strict=True):
+        code, err, torch_too = json.loads(line)
+        assert (code, torch_too) == (2, False), (words, err)
+        assert what in err, words

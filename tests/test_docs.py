@@ -4,53 +4,195 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from kit import ROOT, Here
 
 import zoo as package
-from benchmarks import readme
-from zoo import catalog, recipe
+from benchmarks import pages, readme
+from zoo import catalog, models, recipe
 from zoo.cli import demo, main, train
 from zoo.cli.commands import NAMES
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = pages.pages()
 RECIPES = sorted((ROOT / "recipes").rglob("*"))
 
 
-def test_the_tables_of_readme_are_made_from_the_code():
-    assert readme.filled(README) == README, "run: python -m benchmarks.readme"
+@pytest.fixture(params=PAGES, ids=lambda page: page.name)
+def page(request):
+    return request.param
 
 
-def test_readme_has_few_small_pictures_that_are_described_and_there():
-    shown = re.findall(r"!\[[^]]+\]\((docs/[^)]+)\)", README)
-    folder = ROOT / "docs" / "pictures"
-    assert sorted(ROOT / path for path in shown) == sorted(folder.iterdir())
-    assert len(shown) <= 3
-    assert all((ROOT / path).stat().st_size <= 150_000 for path in shown)
+def test_every_page_is_in_the_list_of_pages():
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} == {p.name for p in PAGES[1:]}
+    index = (ROOT / "docs/index.md").read_text()
+    for one in PAGES[1:]:
+        assert one.name == "index.md" or f"({one.name})" in index, one
 
 
-def test_every_command_is_in_readme_and_has_help(capsys):
+def test_readme_is_read_in_a_minute():
+    lines = README.splitlines()
+    assert len(lines) <= 150
+    assert max(map(len, lines)) <= 120
+
+
+def test_the_tables_are_made_from_the_code(page):
+    text = page.read_text()
+    assert readme.filled(text) == text, "run: python -m benchmarks.readme"
+
+
+def test_every_table_is_on_one_page():
+    named = [name for p in PAGES for name in re.findall(r"<!-- begin (\w+) -->", p.read_text())]
+    assert sorted(named) == sorted(readme.TABLES)
+
+
+def test_pictures_are_small_described_and_used():
+    shown = {
+        (page.parent / path).resolve()
+        for page in PAGES
+        for path in re.findall(r"!\[[^]]+\]\(([^)]+)\)", page.read_text())
+    }
+    assert shown == set((ROOT / "docs" / "pictures").iterdir())
+    assert all(path.stat().st_size <= 150_000 for path in shown)
+    assert len(re.findall(r"!\[", README)) == 1
+
+
+def test_links_lead_somewhere():
+    for one in (*PAGES, ROOT / "CHANGELOG.md", ROOT / "benchmarks/README.md"):
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", one.read_text()):
+            if not target.startswith("http"):
+                assert (one.parent / target).exists(), f"{one.name}: {target}"
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """Return the words behind each `zoo` that the blocks of a page begin a command with."""
+    blocks = re.findall(r"^```(?:console|bash)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", "").splitlines()]
+    typed = [re.sub(r"^\$ ", "", line) for line in lines if re.match(r"\$ |[\w.]+[ =]", line)]
+    parts = [part for line in typed for part in re.split(r" (?:\||&&|;|do) ", line)]
+    starts = r"(?:\w+=\S+ )*(?:uv run (?:--[\w-]+ )*|.* -m )?zoo (.*)"
+    found = [re.fullmatch(starts, part.strip()) for part in parts]
+    return [shlex.split(match[1].split("; done")[0], comments=True) for match in found if match]
+
+
+def test_every_command_is_on_a_page_and_has_help(capsys):
     assert len(NAMES) >= 6
+    told = "".join(page.read_text() for page in PAGES if page.name != "reference.md")
     for name in NAMES:
-        assert f"zoo {name}" in README, name
+        assert re.search(rf"zoo {name}\b", told), name
         assert main([name, "--help"]) == 0
-        assert len(capsys.readouterr().out.splitlines()) > 5
+        said = capsys.readouterr().out
+        assert len(said.splitlines()) > 5
+        assert "prove" not in said.lower()
 
 
-def test_every_flag_of_readme_exists(capsys):
-    """Flags that README names behind `zoo COMMAND` are in that command's help."""
-    lines = re.findall(r"^\$ (zoo .*)$", README, re.MULTILINE)
-    assert len(lines) >= 5
-    for line in lines:
-        words = shlex.split(line)[1:]
-        command = words[:2] if words[0] == "export" else words[:1]
+def test_every_flag_of_the_pages_exists(capsys):
+    """Flags that a page names behind `zoo COMMAND` are in that command's help."""
+    lines = [words for page in PAGES for words in commands_of(page.read_text())]
+    assert len(lines) >= 50
+    for words in lines:
+        command = words[: 2 if words[0] in ("export", "weights", "config") else 1]
         assert main([*command, "--help"]) == 0
         help_text = capsys.readouterr().out
-        for flag in [word for word in words if word.startswith("-")]:
-            assert re.search(rf"{flag}\b", help_text), line
+        for flag in [word for word in words if re.match(r"--?[a-z]", word)]:
+            assert re.search(rf"(^|\s){flag}\b", help_text), words
+
+
+def test_pages_say_checked_and_not_proved(page):
+    assert not re.search(r"\bprove[ds]?\b|\bmissed\b", page.read_text(), re.IGNORECASE)
+
+
+# The commands, as a reader types them.
+
+
+def weights_of(place: Path) -> tuple[Path, bool]:
+    """Return a folder with MobileNetV2's weights, and whether they are real ones."""
+    import os
+
+    shared = Path(os.environ.get("ZOO_SHARED") or ROOT.parent / "shared")
+    real = shared / "weights" / "timm-mobilenetv2_100-keras.pth"
+    return pages.stand_in(place, real if real.exists() else None), real.exists()
+
+
+def typed(page: Path, folder: Path, variables: dict[str, str], compare: bool) -> list[str]:
+    """Run the commands of a page; return how what they print differs from what is on it."""
+    wrong = []
+    for step in pages.steps(page.read_text()):
+        printed = pages.run(step.command, folder, variables)
+        if compare and step.output.strip():
+            told = pages.difference(step.output, printed)
+            wrong += [f"{page.name}: $ {step.command}\n{told}"] if told else []
+    return wrong
+
+
+def test_the_commands_of_readme_print_what_it_says(tmp_path):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    weights, real = weights_of(tmp_path / "weights")
+    variables = pages.environment(folder, weights)
+    wrong = typed(PAGES[0], folder, variables, real)
+    assert not wrong, "run: python -m benchmarks.readme --write\n" + "\n".join(wrong)
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len([line for line in code.splitlines() if line]) <= 5
+    (folder / "five.py").write_text(code)
+    printed = pages.run(f"{shlex.quote(sys.executable)} five.py", folder, variables)
+    assert "mugs" in printed
+    assert "leaves" in printed or not real
+
+
+@pytest.mark.slow
+def test_the_commands_of_all_pages_print_what_they_say(tmp_path):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    weights, real = weights_of(tmp_path / "weights")
+    variables, wrong = pages.environment(folder, weights), []
+    for one in PAGES:
+        wrong += typed(one, folder, variables, real)
+    assert not wrong, "run: python -m benchmarks.readme --write\n" + "\n".join(wrong)
+
+
+def test_a_command_that_prints_something_else_is_told():
+    text = "```console\n$ echo one\none 1\n…\nlast 3 kB\n$ true\n```\n"
+    first, second = pages.steps(text)
+    assert (first.command, first.output) == ("echo one", "one 1\n…\nlast 3 kB\n")
+    assert (second.command, second.output) == ("true", "")
+    assert pages.difference(first.output, "one\n 2.5\nmore\nlast 4 MB\n") == ""
+    assert "-last" in pages.difference(first.output, "one 2\nmore\nother 4 MB\n")
+    assert pages.with_outputs(text, [(first, "one 9\na\nb\nlast 8 kB\n")]) == text.replace(
+        "one 1", "one 9"
+    ).replace("last 3", "last 8")
+
+
+def test_an_architecture_is_added_as_its_page_says(here: Here, tmp_path, monkeypatch, photos):
+    """The chain and the row of the page train, predict and export like any other."""
+    page = (ROOT / "docs/architecture.md").read_text()
+    chain, row = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert chain.count("\n") < 60
+    module = ModuleType("zoo.models.nin")
+    exec(chain, module.__dict__)  # our own page
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    names: dict[str, catalog.ModelSpec] = {}
+    exec("from zoo.catalog.lectures import _row\n" + row, names)
+    spec = names["NIN"]
+    monkeypatch.setitem(catalog.ROWS, spec.name, spec)
+    infos = models.describe(models.build(spec), spec)
+    assert tuple(info.name for info in infos) == spec.stages
+    assert sum(info.params for info in infos) == spec.params
+    assert sum(info.macs for info in infos) == spec.macs
+    assert max(info.activations for info in infos) == spec.activations
+    words = ("train", "nin", photos, "--epochs", 1, "-o", tmp_path / "run")
+    assert here(*words).code == 0
+    assert here("export", "onnx", tmp_path / "run").code == 0
+    assert here("predict", tmp_path / "run/model.onnx", photos).code == 0
+
+
+# Recipes, versions.
 
 
 def test_every_recipe_can_be_used():
@@ -81,14 +223,22 @@ def test_the_demo_uses_its_recipes():
             assert words[words.index(flag) + 1] == str(value), flag
 
 
-def test_version_is_the_first_of_the_changelog():
+def test_version_is_the_first_of_the_changelog_and_of_the_citation():
     text = (ROOT / "CHANGELOG.md").read_text()
     assert re.search(r"^## \[(.+?)\]", text, re.MULTILINE)[1] == package.__version__
+    cited = (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^version: (.+)$", cited, re.MULTILINE)[1] == package.__version__
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "benchmarks/README.md"])
-def test_links_lead_somewhere(name):
-    path = ROOT / name
-    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
-        if not target.startswith("http"):
-            assert (path.parent / target).exists(), target
+def test_the_changelog_is_one_line_an_entry_without_words_of_the_inside():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    entries = [line for line in text.splitlines()[5:] if line and not line.startswith("#")]
+    assert all(line.startswith("- ") for line in entries)
+    for word in ("house", "room"):
+        assert not re.search(rf"\b{word}s?\b", text.replace("room for", "")), word
+
+
+def test_ci_finds_the_test_command_of_readme():
+    lines = re.findall(r"^.* && uv run pytest$", README, re.MULTILINE)
+    assert lines == ["pip install uv && uv run pytest"]
+    assert subprocess.run(["bash", "-n", ROOT / ".ci/run"], check=False).returncode == 0

@@ -46,9 +46,20 @@ def through(here, name, photos, folder, *flags):
     assert clear > 0
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_small_rows(here, photos, tmp_path, name):
-    through(here, name, photos, tmp_path / "run", *VARIANTS.get(name, []))
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("data") / "few", each=4)
+
+
+# One of each kind of network; the others in the slow run.
+KINDS = {"perceptron", "mlp", "cnn", "lstm", "autoencoder"}
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in KINDS else pytest.param(n, marks=pytest.mark.slow) for n in SMALL]
+)
+def test_small_rows(here, few, tmp_path, name):
+    through(here, name, few, tmp_path / "run", *VARIANTS.get(name, []))
 
 
 @pytest.mark.slow

@@ -48,7 +48,11 @@ def alone(tmp_path, monkeypatch) -> None:
 KINDS = [
     pytest.param({"cut": "act4"}, id="solved"),
     pytest.param({"cut": "act4", "epochs": 3, "batch_size": 8, "lr": 0.01}, id="head-in-steps"),
-    pytest.param({"cut": "act3", "epochs": 3, "head": "mlp:8", "batch_size": 8}, id="deeper"),
+    pytest.param(
+        {"cut": "act3", "epochs": 3, "head": "mlp:8", "batch_size": 8},
+        id="deeper",
+        marks=pytest.mark.slow,
+    ),
     pytest.param({"cut": "act4", "schedule": "head-then-all", "epochs": 3}, id="two-phases"),
     pytest.param({"freeze": False, "epochs": 3, "views": 1}, id="everything"),
     pytest.param(
@@ -65,30 +69,30 @@ def test_a_repetition_is_the_run_with_that_seed(tmp_path, photos, start, values)
     With one view: of several, those of the first seed are used by all.
     """
     base = {"weights": str(start), "seed": 7, "views": 1, **values}
-    *events, finished = tune(tmp_path / "run", settings("lenet", photos, seeds=3, **base))
-    for name, seed in (("a", 7), ("b", 8), ("c", 9)):
+    *events, finished = tune(tmp_path / "run", settings("lenet", photos, seeds=2, **base))
+    for name, seed in (("a", 7), ("b", 8)):
         tune(tmp_path / name, settings("lenet", photos, **base | {"seed": seed}))
-    alone = tuple(accuracy(tmp_path / name) for name in "abc")
+    alone = tuple(accuracy(tmp_path / name) for name in "ab")
     assert isinstance(finished, Finished)
     (found,) = finished.evidence
     assert found.accuracy == alone
     assert sha256(tmp_path / "run") == sha256(tmp_path / "a")
     losses = [
         [line["val_loss"] for line in Run.open(folder).metrics()]
-        for folder in (tmp_path / "run/repeats/seed-9", tmp_path / "c")
+        for folder in (tmp_path / "run/repeats/seed-8", tmp_path / "b")
     ]
     assert losses[0] == losses[1]
     said = [event.text for event in events if isinstance(event, Note)]
     said = [text for text in said if "suspicious.csv" not in text]
-    assert said == [f"seed-{8 + n}: accuracy {100 * alone[1 + n]:.1f} %" for n in range(2)]
+    assert said == [f"seed-8: accuracy {100 * alone[1]:.1f} %"]
 
 
 def test_mean_deviation_and_interval_are_scipys(tmp_path, photos, start):
-    chosen = settings("lenet", photos, weights=str(start), cut="act4", seeds=3, folds=4)
+    chosen = settings("lenet", photos, weights=str(start), cut="act4", seeds=2, folds=3)
     *_, finished = tune(tmp_path / "run", chosen)
     record = Run.open(tmp_path / "run").record["evidence"]
     assert list(record) == ["seeds", "folds"]
-    for kind, count in (("seeds", 3), ("folds", 4)):
+    for kind, count in (("seeds", 2), ("folds", 3)):
         found = record[kind]
         values = found["accuracy"]
         assert len(values) == len(found["macro_f1"]) == count
@@ -257,7 +261,13 @@ def test_copies_of_one_photo_are_no_class_to_cross_validate(tmp_path, photos, st
 
 STOPS = [
     pytest.param({"cut": "act4", "epochs": 4, "lr": 0.01}, "epoch", 21, id="in-the-first"),
-    pytest.param({"cut": "act4", "epochs": 4, "lr": 0.01}, "epoch", 50, id="in-the-third"),
+    pytest.param(
+        {"cut": "act4", "epochs": 4, "lr": 0.01},
+        "epoch",
+        50,
+        id="in-the-third",
+        marks=pytest.mark.slow,
+    ),
     pytest.param({"cut": "act4"}, "features", 80, id="in-a-pass", marks=pytest.mark.slow),
     pytest.param(
         {"freeze": False, "views": 1, "weights": "none", "epochs": 3},

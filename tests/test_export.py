@@ -295,15 +295,15 @@ def test_a_stored_graph_that_is_wrong_is_found_out(tmp_path, run, photos, here, 
 
 
 def lines_of_readme():
-    """The function that README prints, from its text."""
-    (text,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    """The function that the page on export prints, from its text."""
+    (text,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/export.md").read_text(), re.DOTALL)
     scope = {}
-    exec(text, scope)  # our own README
+    exec(text, scope)  # our own page
     return text, scope["pixels"]
 
 
 def mixed(folder):
-    """80 photos of odd sizes in all kinds that README's lines are for."""
+    """80 photos of odd sizes in all kinds that the page's lines are for."""
     folder.mkdir()
     turns = (Image.Transpose.ROTATE_90, Image.Transpose.FLIP_LEFT_RIGHT)
     for number in range(80):
@@ -366,7 +366,10 @@ def test_the_proof_is_on_odd_photos_too_whatever_the_runs_own_are(tmp_path, run,
     assert proof["odd_photos"] == proof["odd_agree"] == 6
     assert 0 < proof["odd_max_diff"] < 0.05
     assert proof["odd_worst"].startswith("a large JPEG")
-    assert "on 6 photos of odd sizes and kinds, decoded as README says: same class" in answer.err
+    assert (
+        "on 6 photos of odd sizes and kinds, decoded as docs/export.md says: same class"
+        in answer.err
+    )
     assert Run.open(folder).record["exported"]["image"]["odd_max_diff"] == proof["odd_max_diff"]
     bare = here("export", "onnx", folder, "--json", "--input", "tensor")
     assert json.loads(bare.out)["odd_photos"] is None

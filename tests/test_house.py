@@ -53,13 +53,16 @@ MAY: dict[str, set[str]] = {
     "predict": VERB,
     "export": VERB,
     "bench": VERB,
+    "scale": VERB | {"predict"},
     "explain": VERB,
     "check": VERB,
     "report": {"data", "disk", "metrics", "run"},
     "cache": LOW | {"engine", "weights"},
     "doctor": {"device", "disk", "engine", "machine"},
+    "api": VERB | {"explain", "finetune", "predict", "export", "report"},
     "cli": VERB
-    | {"bench", "cache", "doctor", "check", "explain", "finetune", "predict", "export", "report"},
+    | {"api", "bench", "cache", "check", "doctor", "explain", "export", "finetune", "predict"}
+    | {"report", "scale"},
     "__main__": {"cli"},
 }
 # Files of models/ that build a network: they know the building blocks beside them only.
@@ -84,12 +87,13 @@ AT_TOP = {
     "explain": {"numpy", "PIL"},
     "check": {"numpy", "PIL"},
     "bench": {"numpy", "PIL"},
+    "scale": {"numpy"},
     "cli": {"typer"},
 }
 # What a command that only reads the catalogue must not load.
 HEAVY = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "openvino", "rich",
          "numpy", "PIL", "pydantic", "safetensors", "huggingface_hub", "pyarrow", "matplotlib",
-         "sklearn", "scipy", "jinja2")  # fmt: skip
+         "sklearn", "scipy", "jinja2", "obstore", "ray")  # fmt: skip
 
 
 class Import(NamedTuple):

@@ -130,10 +130,11 @@ def test_what_takes_torch_is_planned_with_it(photos, file, first, change):
     assert made.built is not None
 
 
-def test_a_run_predicts_without_torch_what_torch_answers(tmp_path, photos, first):
+def test_a_run_predicts_without_torch_what_torch_answers(here, tmp_path, photos, first):
     _, loaded = told("predict", first, photos, "-o", tmp_path / "a.csv", "--top", "3")
     assert loaded == set()
-    told("predict", first, photos, "-o", tmp_path / "b.csv", "--top", "3", "--engine", "torch")
+    words = ("--top", "3", "--engine", "torch")
+    assert here("predict", first, photos, "-o", tmp_path / "b.csv", *words).code == 0
     lines = [(tmp_path / name).read_text().splitlines() for name in ("a.csv", "b.csv")]
     assert len(lines[0]) == len(lines[1]) == 37
     for ours, theirs in zip(*lines, strict=True):
@@ -294,14 +295,15 @@ def test_damage_to_what_is_kept_changes_nothing_and_is_told(
         assert caplog.text == "", path
 
 
-def test_a_person_reads_of_damage_in_one_line(tmp_path, photos, file, zoo, own_cache):
+def test_a_person_reads_of_damage_in_one_line(tmp_path, photos, file, warm, own_cache):
     words = ["finetune", "lenet", photos, "--weights", file, "--cut", "fc1", "-o"]
     tune(tmp_path / "a", chosen(photos, file))
     (rows,) = (own_cache / "features").rglob("*.rows.npy")
     turn_bits(rows, 1, 5)
-    answer = zoo(*words, tmp_path / "b", ZOO_CACHE=str(own_cache))
-    assert answer.returncode == 0, answer.stderr
-    (line,) = [line for line in answer.stderr.splitlines() if "warning" in line]
+    own, talk = {"ZOO_CACHE": str(own_cache)}, tmp_path / "talk"
+    code = warm.run(*words, tmp_path / "b", talk=talk, often=False, environment=own)
+    assert code == 0, talk.read_text()
+    (line,) = [line for line in talk.read_text().splitlines() if "warning" in line]
     name = str(rows).removesuffix(".rows.npy")
     assert line == f"warning: {name} is damaged: its features are computed anew"
     assert sha256(tmp_path / "b/model.safetensors") == sha256(tmp_path / "a/model.safetensors")
@@ -378,14 +380,15 @@ def test_what_is_computed_otherwise_than_a_run_is_compared_with_the_run(
     assert "the run predicts in bf16" in exported.err
 
 
-def test_an_unwritable_cache_costs_time_and_nothing_else(tmp_path, photos, file, first, zoo):
+def test_an_unwritable_cache_costs_time_and_nothing_else(tmp_path, photos, file, first, warm):
     """What cannot be kept is computed by torch, and features last as long as the command."""
     (tmp_path / "cache").write_text("in the way")
     words = ["finetune", "lenet", photos, "--weights", file, "--cut", "fc1"]
-    answer = zoo(*words, "-o", tmp_path / "run", ZOO_CACHE=str(tmp_path / "cache"))
-    assert answer.returncode == 0, answer.stderr
-    assert "torch runs the frozen part: cannot write" in answer.stderr
-    assert "features are kept for this command alone" in answer.stderr
+    own, talk = {"ZOO_CACHE": str(tmp_path / "cache")}, tmp_path / "talk"
+    words += ["-o", tmp_path / "run"]
+    assert warm.run(*words, talk=talk, often=False, environment=own) == 0, talk.read_text()
+    assert "torch runs the frozen part: cannot write" in talk.read_text()
+    assert "features are kept for this command alone" in talk.read_text()
     ours, theirs = saved(tmp_path / "run"), saved(first)
     assert torch.allclose(ours["fc2.weight"], theirs["fc2.weight"], rtol=1e-2, atol=1e-4)
 

@@ -44,11 +44,12 @@ CHAINS = [
         "classifier.2",
         marks=pytest.mark.slow,
     ),
-    (
+    pytest.param(
         "torchvision/resnet18",
         "conv1 bn1 relu maxpool layer1 layer2 layer3 layer4 avgpool flatten fc",
         "layer4",
         "fc",
+        marks=pytest.mark.slow,
     ),
     pytest.param(
         "torchvision/vit_b_16",
@@ -78,7 +79,10 @@ CHAINS = [
     ),
     ("timm/vit_tiny_patch16_224", "embed blocks norm pool head", "norm", "head"),
     ("timm/convnext_atto", "stem stages norm_pre pool head", "pool", "head"),
-    ("timm/swin_tiny_patch4_window7_224", "patch_embed layers norm pool head", "norm", "head"),
+    pytest.param(
+        *("timm/swin_tiny_patch4_window7_224", "patch_embed layers norm pool head", "norm", "head"),
+        marks=pytest.mark.slow,
+    ),
     pytest.param(
         "torchvision/vgg11",
         "features avgpool flatten classifier",
@@ -146,14 +150,19 @@ def test_stages_that_are_no_children_say_what_files_call_their_tensors():
         return published_name(tensor, models.resolve(model).published)
 
     assert in_file("timm/resnet18", "layer1.0.bn1.weight") == "layer1.0.bn1.weight"
-    vit = "timm/vit_tiny_patch16_224"
+    vit = "timm/test_vit"
     assert in_file(vit, "embed.cls_token") == "cls_token"
-    assert in_file(vit, "blocks.3.attn.qkv.weight") == "blocks.3.attn.qkv.weight"
+    assert in_file(vit, "blocks.1.attn.qkv.weight") == "blocks.1.attn.qkv.weight"
     assert in_file("timm/convnext_atto", "pool.norm.weight") == "head.norm.weight"
     assert in_file("timm/convnext_atto", "head.weight") == "head.fc.weight"
+
+
+@pytest.mark.slow  # of 86 million numbers
+def test_stages_of_a_torchvision_transformer_say_what_files_call_their_tensors():
+    published = models.resolve("torchvision/vit_b_16").published
     theirs = "encoder.layers.encoder_layer_3.ln_1.weight"
-    assert in_file("torchvision/vit_b_16", "blocks.3.ln_1.weight") == theirs
-    assert in_file("torchvision/vit_b_16", "head.bias") == "heads.head.bias"
+    assert published_name("blocks.3.ln_1.weight", published) == theirs
+    assert published_name("head.bias", published) == "heads.head.bias"
 
 
 class Toy(nn.Module):
@@ -293,6 +302,7 @@ def test_refusals_say_what_and_what_to_do(name, what):
     assert "zoo list" in error.value.hint
 
 
+@pytest.mark.slow  # a small one with two heads would do, and timm has none
 def test_a_model_without_one_last_layer_is_a_backbone_under_a_new_head():
     spec = models.resolve("timm/deit_tiny_distilled_patch16_224")
     assert (spec.stages, spec.head, spec.num_classes) == (("backbone", "head"), "head", 0)

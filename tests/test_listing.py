@@ -363,7 +363,7 @@ def test_nearest_names_of_a_library(say):
 # One model
 
 
-LARGE = {name for name in NAMES if catalog.ROWS[name].macs > 5e9}  # seconds each to run once
+LARGE = {name for name in NAMES if catalog.ROWS[name].macs > 2e9}  # seconds each to run once
 EVERY = [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in NAMES]
 
 

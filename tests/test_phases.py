@@ -104,7 +104,7 @@ def test_photos_of_every_class_say_what_the_scale_is(tmp_path, few, monkeypatch)
     from zoo.train import batches
 
     monkeypatch.setattr(batches, "SOME", 6)
-    made = prepare(settings("resnet18", few, optimizer="adamw", cache_budget="0B"))
+    made = prepare(settings("resnet18", few, optimizer="adamw", cache_budget="0B", size=64))
     task = begin.start(made, tmp_path / "run", Watcher())
     source = task.inputs.batches(made.plan.phases[0])
     seen = []
@@ -349,39 +349,50 @@ def test_what_was_best_before_the_boundary_is_kept_where_nothing_better_follows(
 
 # A stop on either side of the boundary.
 
-SOLVED = {"schedule": "head-then-all", "cut": "act4", "unfreeze": "conv3", "views": 2}
-STEPS = {"unfreeze": "conv3@3,all@4", "cut": "act3", "ema": 0.9}
+STOPPED = {
+    "solved": {"schedule": "head-then-all", "cut": "act4", "unfreeze": "conv3", "views": 2,
+               "epochs": 4, "batch_size": 8, "best": "last"},
+    "steps": {"unfreeze": "conv3@3,all@4", "cut": "act3", "ema": 0.9,
+              "epochs": 4, "batch_size": 8, "best": "last"},
+}  # fmt: skip
 STOPS = [
-    pytest.param(SOLVED, "features", 5, id="features-of-the-head"),
-    pytest.param(SOLVED, "features", 70, id="at-the-boundary-of-a-solved-head"),
-    pytest.param(SOLVED, "epoch", 1, id="first-step-behind-a-solved-head"),
-    pytest.param(SOLVED, "epoch", 7, id="second-phase-behind-a-solved-head"),
-    pytest.param(STEPS, "epoch", 5, id="first-phase"),
-    pytest.param(STEPS, "epoch", 8, id="last-step-of-the-first-phase"),
-    pytest.param(STEPS, "features", 40, id="at-the-boundary"),
-    pytest.param(STEPS, "epoch", 9, id="first-step-of-the-second-phase"),
-    pytest.param(STEPS, "epoch", 12, id="last-step-of-the-second-phase"),
-    pytest.param(STEPS, "epoch", 15, id="third-phase"),
+    pytest.param("solved", "features", 5, id="features-of-the-head"),
+    pytest.param("solved", "features", 70, id="at-the-boundary-of-a-solved-head"),
+    pytest.param("solved", "epoch", 1, id="first-step-behind-a-solved-head"),
+    pytest.param("solved", "epoch", 7, id="second-phase-behind-a-solved-head"),
+    pytest.param("steps", "epoch", 5, id="first-phase"),
+    pytest.param("steps", "epoch", 8, id="last-step-of-the-first-phase"),
+    pytest.param("steps", "features", 40, id="at-the-boundary"),
+    pytest.param("steps", "epoch", 9, id="first-step-of-the-second-phase"),
+    pytest.param("steps", "epoch", 12, id="last-step-of-the-second-phase"),
+    pytest.param("steps", "epoch", 15, id="third-phase"),
 ]
 
 
-@pytest.mark.parametrize(("values", "what", "after"), STOPS)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, photos, pretrained) -> dict[str, Path]:
+    """The runs that nothing stops, by their schedule."""
+    folder = tmp_path_factory.mktemp("whole")
+    for name, values in STOPPED.items():
+        tune(folder / name, settings("lenet", photos, weights=str(pretrained), **values))
+    return {name: folder / name for name in STOPPED}
+
+
+@pytest.mark.parametrize(("which", "what", "after"), STOPS)
 def test_a_run_stopped_beside_a_boundary_ends_with_the_same_bits(
-    tmp_path, photos, pretrained, values, what, after
+    tmp_path, photos, pretrained, whole, which, what, after
 ):
-    chosen = settings("lenet", photos, weights=str(pretrained), epochs=4, batch_size=8, **values)
-    tune(tmp_path / "whole", chosen)
+    chosen = settings("lenet", photos, weights=str(pretrained), **STOPPED[which])
     run = tmp_path / "stopped"
     with pytest.raises(Interrupted):
         tune(run, chosen, Watcher(what, after))
     assert Run.open(run).record["status"] == "started"
     again = prepare(begin.recipe_of(Run.open(run)))
     carried_out(begin.resume(again, Run.open(run), Watcher()))
-    assert sha256(run) == sha256(tmp_path / "whole")
+    assert sha256(run) == sha256(whole[which])
     assert [line["epoch"] for line in Run.open(run).metrics()] == [1, 2, 3, 4]
     ours, theirs = (
-        json.loads((folder / "run.json").read_text())["results"]
-        for folder in (run, tmp_path / "whole")
+        json.loads((folder / "run.json").read_text())["results"] for folder in (run, whole[which])
     )
     assert ours == theirs
 

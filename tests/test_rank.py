@@ -64,9 +64,8 @@ def test_rows_are_sorted_and_complete(here: Here, photos: Path, tmp_path: Path) 
 
 
 def test_a_second_time_says_the_same_from_kept_features(here: Here, photos: Path) -> None:
-    first = ranked(here, photos, "--models", "lenet=none", "--seed", 3)
-    again = ranked(here, photos, "--models", "lenet=none", "--seed", 3)
-    other = ranked(here, photos, "--models", "lenet=none", "--seed", 4)
+    words = (here, photos, "--models", "lenet=none", "--folds", 2, "--seed")
+    first, again, other = (ranked(*words, seed) for seed in (3, 3, 4))
     same = ("accuracies", "penalties", "features", "parameters")
     assert [first["models"][0][name] for name in same] == [
         again["models"][0][name] for name in same
@@ -78,7 +77,7 @@ def test_a_second_time_says_the_same_from_kept_features(here: Here, photos: Path
 def test_a_fine_tune_finds_the_features_kept(here: Here, tmp_path: Path) -> None:
     """Of its training photos; only those of val are left to compute."""
     photos = write_photos(tmp_path / "photos", each=10)
-    ranked(here, photos, "--models", "rnn=none")
+    ranked(here, photos, "--models", "rnn=none", "--folds", 2)
     words = ("finetune", "rnn", photos, "--weights", "none", "--freeze", "-o", tmp_path / "run")
     answer = here(*words)
     assert answer.code == 0, answer.err
@@ -89,11 +88,11 @@ def test_a_fine_tune_finds_the_features_kept(here: Here, tmp_path: Path) -> None
 def test_photos_that_cannot_be_read_are_left_out_for_all_and_listed(
     here: Here, copied: Path
 ) -> None:
-    found = ranked(here, copied, "--models", NONE)
+    found = ranked(here, copied, "--models", NONE, "--folds", 2)
     assert set(found["left_out"]) <= {"disc/broken.jpg", "square/empty.png"}
     assert found["left_out"]
     assert len({row["photos"] for row in found["models"]}) == 1
-    answer = here("rank", copied, "--models", NONE)
+    answer = here("rank", copied, "--models", "mlp=none", "--folds", 2)
     assert answer.code == 0
     for path in found["left_out"]:
         assert path in answer.err
@@ -101,7 +100,7 @@ def test_photos_that_cannot_be_read_are_left_out_for_all_and_listed(
 
 
 def test_a_backbone_that_fails_is_a_row_and_the_others_go_on(here: Here, photos: Path) -> None:
-    found = ranked(here, photos, "--models", "resnet18,lenet=none,mlp=missing.pth")
+    found = ranked(here, photos, "--models", "resnet18,lenet=none,mlp=missing.pth", "--folds", 2)
     assert found["models"][0]["model"] == "lenet=none"
     assert [bool(row["error"]) for row in found["models"]] == [False, True, True]
     answer = here("rank", photos, "--models", "resnet18")
@@ -114,20 +113,20 @@ def test_a_backbone_that_fails_is_a_row_and_the_others_go_on(here: Here, photos:
 def test_a_run_counts_unless_these_photos_have_taught_it(
     here: Here, photos: Path, run: Path, tmp_path: Path
 ) -> None:
-    found = ranked(here, photos, "--models", f"{run},lenet=none")
+    found = ranked(here, photos, "--models", f"{run},lenet=none", "--folds", 3)
     rows = {row["model"]: row for row in found["models"]}
     assert rows[str(run)]["note"] == "was trained on these photos"
     assert not rows[str(run)]["best"]
     assert rows[str(run)]["accuracy"] > 0.9
     assert rows["lenet=none"]["best"]
-    elsewhere = write_photos(tmp_path / "others")
-    (row,) = ranked(here, elsewhere, "--models", run)["models"]
+    elsewhere = write_photos(tmp_path / "others", each=5)
+    (row,) = ranked(here, elsewhere, "--models", run, "--folds", 2)["models"]
     assert row["note"] == ""
     assert row["best"]
 
 
 def test_views_of_a_photo_train_and_one_of_them_is_tested(here: Here, photos: Path) -> None:
-    (row,) = ranked(here, photos, "--models", "lenet=none", "--views", 3)["models"]
+    (row,) = ranked(here, photos, "--models", "lenet=none", "--views", 3, "--folds", 2)["models"]
     assert row["photos"] == 30
     assert row["error"] == ""
 

@@ -181,8 +181,15 @@ STUCK = textwrap.dedent("""
 
 @pytest.mark.parametrize(
     ("first", "second", "patience"),
-    [(signal.SIGTERM, signal.SIGINT, 60), (signal.SIGINT, signal.SIGINT, 60),
-     (signal.SIGTERM, signal.SIGTERM, 60), (signal.SIGTERM, 0, 0.5), (signal.SIGINT, 0, 0.5)],
+    [
+        (signal.SIGTERM, signal.SIGINT, 60),
+        (signal.SIGINT, 0, 0.5),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((signal.SIGINT, signal.SIGINT, 60), (signal.SIGTERM, signal.SIGTERM, 60),
+                         (signal.SIGTERM, 0, 0.5))
+        ),
+    ],
 )  # fmt: skip
 def test_a_main_thread_that_never_looks_is_ended(
     place: Place, endless: Path, first: int, second: int, patience: float
@@ -301,7 +308,9 @@ def stopped(place: Place, words: list[str], after: float, number: int, group: bo
     wait_for(lambda: family(process.pid) == [])
 
 
-@pytest.mark.parametrize("name", ["predict", "export", "finetune"])
+@pytest.mark.parametrize(
+    "name", ["predict", "finetune", pytest.param("export", marks=pytest.mark.slow)]
+)
 def test_a_command_ends_soon_after_a_signal(tmp_path: Path, command, name: str) -> None:
     for number, after in enumerate((0.05, 1.5)):
         (tmp_path / f"{number}").mkdir()

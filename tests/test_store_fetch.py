@@ -295,7 +295,7 @@ print(find(Weights("v1", sys.argv[1], sys.argv[2], sys.argv[3])))
 """
 
 
-@pytest.mark.parametrize("locks", ["locks", "no-op"])
+@pytest.mark.parametrize("locks", ["locks", pytest.param("no-op", marks=pytest.mark.slow)])
 def test_eight_processes_with_one_empty_cache_download_once(locks: str, cache: Path) -> None:
     digest = hashlib.sha256(TENSORS).hexdigest()
     with serving(TENSORS) as server:

@@ -392,7 +392,7 @@ def test_the_field_is_named_in_one_line(spoilt: Spoilt, edit: Edit, said: str) -
     assert said in answer.err.splitlines()[0]
 
 
-@pytest.mark.parametrize("count", [25, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [12, pytest.param(200, marks=pytest.mark.slow)])
 def test_no_edit_that_is_made_up_is_a_fault_of_zoo(
     good: Path, tmp_path_factory: pytest.TempPathFactory, count: int
 ) -> None:

@@ -105,7 +105,7 @@ def test_the_table_has_a_row_for_each_and_names_the_best(here, tmp_path, photos,
         means[number] = run.record["evidence"]["folds"]["mean"]
     best = tmp_path / "sweep" / max(means, key=lambda number: means[number])
     assert str(best) in rows[0]
-    assert f"next: zoo predict {best} FOLDER" in answer.err
+    assert f"`zoo predict {best} FOLDER`" in answer.err
     picture = next(photos.rglob("*.png"))
     assert here("predict", best, picture).code == 0
 

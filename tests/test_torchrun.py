@@ -124,8 +124,8 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [
-        "head", "deeper",
-        *(pytest.param(kind, marks=SLOW) for kind in ("optimum", "prefix", "phases")),
+        "deeper",
+        *(pytest.param(kind, marks=SLOW) for kind in ("head", "optimum", "prefix", "phases")),
     ],
 )  # fmt: skip
 def test_two_processes_end_with_the_weights_of_one(tmp_path, warm, words, kind):
@@ -170,10 +170,10 @@ def test_a_photo_that_cannot_be_read_is_left_out_by_all(tmp_path, warm, words, p
 
 
 def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, warm, words):
-    whole = two(warm, words("deeper", epochs=20), tmp_path, "whole")
+    whole = two(warm, words("deeper", epochs=12), tmp_path, "whole")
     run = tmp_path / "run"
-    pair = Pair(warm, [*words("deeper", epochs=20), "-o", run], tmp_path)
-    wait_for(run / "metrics.jsonl", 3)
+    pair = Pair(warm, [*words("deeper", epochs=12), "-o", run], tmp_path)
+    wait_for(run / "metrics.jsonl", 2)
     os.kill(pair.pids[1], signal.SIGTERM)
     assert pair.wait() == [143, 143], pair.said()
     assert re.search(r"interrupted; epoch \d+, step \d of \d is saved", pair.said()[0])
@@ -185,7 +185,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, warm, w
 
 
 def test_a_limit_in_minutes_ends_all_after_the_same_step(tmp_path, warm, words):
-    run = two(warm, words("deeper", epochs=100_000, minutes=0.01), tmp_path)
+    run = two(warm, words("deeper", epochs=100_000, minutes=0.005), tmp_path)
     assert Run.open(run).record["status"] == "finished"
     assert 1 <= len(Run.open(run).metrics()) < 100_000
 

@@ -41,7 +41,8 @@ def autoencoder(tmp_path_factory, photos):
 
 
 def test_train_learns_and_says_so(here, tmp_path, photos):
-    answer = here("train", "cnn", photos, "--epochs", 25, "--batch-size", 8, "-o", tmp_path / "run")
+    pace = ("--epochs", 30, "--batch-size", 6, "--lr", "0.003")
+    answer = here("train", "lenet", photos, *pace, "-o", tmp_path / "run")
     assert answer.code == 0, answer.err
     assert answer.out.strip() == str(tmp_path / "run")
     assert "from scratch" in answer.err

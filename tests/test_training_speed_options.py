@@ -136,6 +136,22 @@ def test_kept_pictures_come_channels_last_and_as_they_are():
     assert np.array_equal(batch.numpy(), rows.dense[[7, 2, 5]])
 
 
+def test_features_that_stay_on_the_device_are_the_same_batches():
+    rows, val = Rows(10, (4, 6, 5)), Rows(7, (4, 6, 5))
+    labels = np.zeros(10, int), np.zeros(7, int)
+    source, there = (FeatureBatches(rows, labels[0], val, labels[1], CPU) for _ in range(2))
+    there.room = 10 * 4 * 4 * 6 * 5  # for the first alone
+    order = [np.array([7, 2, 5]), np.array([0, 1])]
+    pairs = [*zip(source.train(1, order), there.train(1, order), strict=True)]
+    pairs += zip(source.val(), there.val(), strict=True)
+    assert len(pairs) == 3
+    for ours, theirs in pairs:
+        assert torch.equal(ours, theirs)
+        assert theirs.is_contiguous(memory_format=LAST)
+    assert len(there.there) == 1
+    assert there.room == 0
+
+
 @pytest.mark.parametrize(("side", "most"), [(2, 256), (512, 64)])
 def test_wide_features_are_evaluated_in_smaller_batches(side, most):
     each = 4 * side * side

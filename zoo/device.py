@@ -122,7 +122,7 @@ def tune_allocator() -> bool:
     """Tell glibc to keep the memory of large tensors instead of giving it back at each batch.
 
     Given back, it is faulted in again page by page: on some machines half of a forward pass, on
-    others little (`python -m benchmarks.allocator`). Must run before the worker threads start.
+    others little. Must run before the worker threads start.
     Returns whether there was such an allocator.
     """
     if not sys.platform.startswith("linux") or os.environ.get("ZOO_MALLOC") == "default":

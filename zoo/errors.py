@@ -4,6 +4,7 @@ ZooError                 what went wrong, a hint (what to do), and the command t
 ├── UsageError           exit 2: the words of the command
 │   ├── UnknownModel         no such model; nearest names
 │   ├── UnknownStage         no such stage in this chain; the list
+│   ├── NoClasses            a network that gives features, or pictures back, is asked for classes
 │   └── RecipeError          settings that do not fit, all at once
 ├── InputError           exit 2: what the command was given
 │   ├── DataError            the folder of photos
@@ -14,6 +15,7 @@ ZooError                 what went wrong, a hint (what to do), and the command t
 ├── WriteError           exit 4: a place that cannot be written
 │   ├── DiskFull             exit 5: for want of room; what was unfinished can be resumed
 │   └── CacheError           exit 4: and it is the cache
+├── IncompleteError      exit 8: parts of a job are missing or damaged
 ├── ParityError          exit 1: an exported file disagrees with its run
 ├── DisagreementError    exit 1: a lower precision answers too often otherwise than fp32
 ├── ConversionError      exit 1: a chain that another engine cannot run, or not as torch does
@@ -45,6 +47,11 @@ class ZooError(Exception):
         """Return the hint, and behind it the command that goes on with the work."""
         return ", then ".join(filter(None, (self.hint, self.resume and f"`{self.resume}` goes on")))
 
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override]
+        """What Python shows below the error in a traceback."""
+        return [f"hint: {self.advice}"] if self.advice else []
+
 
 class UsageError(ZooError):
     exit_code = 2
@@ -55,6 +62,10 @@ class UnknownModel(UsageError):
 
 
 class UnknownStage(UsageError):
+    pass
+
+
+class NoClasses(UsageError):
     pass
 
 
@@ -102,6 +113,10 @@ class DiskFull(WriteError):
 
 class CacheError(WriteError):
     pass
+
+
+class IncompleteError(ZooError):
+    exit_code = 8
 
 
 class ParityError(ZooError):

@@ -1,6 +1,6 @@
 """Every setting of a training in one table: its type, default, limits, help and commands.
 
-The record `Recipe` is the table. The flags of the commands, their help and README's table of
+The record `Recipe` is the table. The flags of the commands, their help and the docs' table of
 settings are made of it (`cli/flags.py`, `benchmarks/readme.py`), and `recipe.py` checks values by
 it; a setting is declared nowhere else. Needs the standard library only.
 """

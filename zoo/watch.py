@@ -25,7 +25,7 @@ from zoo.errors import Interrupted
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 8.0  # seconds: whoever sends SIGTERM sends SIGKILL after ten
 RESUMED = ("finetune", "train", "distill")  # commands whose runs can be finished
-SHOW_CURSOR = "\x1b[?25h"  # a bar has hidden it
+WIPE = "\r\x1b[2K"  # the line that says what is going on
 
 
 @dataclass(slots=True)
@@ -239,7 +239,7 @@ def _end_now(number: int) -> None:
     """End the process in this moment, in two lines. Needs no lock of others."""
     first = os.environ.get("LOCAL_RANK", "0") == "0"
     said = f"interrupted\nhint: {again(sys.argv[1:2])}\n" if first else ""
-    _exit(128 + number, (SHOW_CURSOR if os.isatty(2) else "") + said)
+    _exit(128 + number, (WIPE if os.isatty(2) else "") + said)
 
 
 def _exit(code: int, said: str = "") -> NoReturn:

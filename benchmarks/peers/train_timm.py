@@ -1,6 +1,6 @@
 """timm's training with everything but the classifier frozen: ResNet-50, random weights.
 
-    train_timm.py DATA EPOCHS OUT
+    train_timm.py DATA EPOCHS OUT [best]    best: --channels-last --amp --amp-dtype bfloat16
 
 timm's train.py is in its repository, not in its wheel, and has no way to freeze. These are its
 steps with timm's own functions and its default values; the two lines that freeze are the patch.
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 
-def main(data: str, epochs: int, out: str) -> None:
+def main(data: str, epochs: int, out: str, best: bool = False) -> None:
     import torch
     from timm.data import create_dataset, create_loader, resolve_data_config
     from timm.loss import LabelSmoothingCrossEntropy
@@ -23,7 +23,9 @@ def main(data: str, epochs: int, out: str) -> None:
 
     train, val = (create_dataset("", root=f"{data}/{part}") for part in ("train", "val"))
     model = create_model("resnet50", pretrained=False, num_classes=len(train.reader.class_to_idx))
-    model.requires_grad_(False)
+    layout = torch.channels_last if best else torch.preserve_format
+    model.to(memory_format=layout).requires_grad_(False)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=best)
     model.get_classifier().requires_grad_(True)
     found = resolve_data_config({}, model=model)
     shared = {"input_size": found["input_size"], "batch_size": 32, "num_workers": 2}
@@ -42,14 +44,16 @@ def main(data: str, epochs: int, out: str) -> None:
     for epoch in range(epochs):
         model.train()
         for pictures, labels in batches:
-            loss = criterion(model(pictures), labels)
+            with autocast:
+                loss = criterion(model(pictures.to(memory_format=layout)), labels)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
         model.eval()
         hits = AverageMeter()
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast:
             for pictures, labels in held_out:
+                pictures = pictures.to(memory_format=layout)
                 hits.update(accuracy(model(pictures), labels)[0].item(), len(labels))
         schedule.step(epoch + 1)
         saver.save_checkpoint(epoch, metric=hits.avg)
@@ -57,4 +61,4 @@ def main(data: str, epochs: int, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:] == ["best"])

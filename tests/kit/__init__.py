@@ -53,7 +53,7 @@ def loaded(code: str) -> set[str]:
     )
     done = subprocess.run(
         [sys.executable, "-c", code + ending],
-        cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=60,
+        cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("LOADED")]

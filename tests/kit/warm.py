@@ -43,9 +43,12 @@ class Warm:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def start(self, *words: object, talk: Path, often: bool = True, **limits: Any) -> int:
-        """The pid of `zoo WORDS`; its stderr goes to `talk`. often: a checkpoint at each step."""
-        return int(self.ask(words=[*map(str, words)], talk=str(talk), often=often, **limits))
+    def start(
+        self, *words: object, talk: Path, out: Path | None = None, often: bool = True, **limits: Any
+    ) -> int:
+        """The pid of `zoo WORDS`. limits: see `child`."""
+        files = {"talk": str(talk), **({"out": str(out)} if out else {})}
+        return int(self.ask(words=[*map(str, words)], often=often, **files, **limits))
 
     def wait(self, pid: int) -> int:
         """The exit code of a process, negative for a signal."""
@@ -73,6 +76,7 @@ def serve() -> None:
     import torch
 
     torch.set_num_threads(1)
+    os.fsync = lambda handle: None  # a process that is killed loses nothing that it has written
     assert len(os.listdir("/proc/self/task")) == 1
     for line in sys.stdin:
         request = json.loads(line)
@@ -89,11 +93,16 @@ def child(
     words: list[str],
     talk: str,
     often: bool,
+    out: str | None = None,
     largest: int | None = None,
     environment: dict[str, str] | None = None,
     cwd: str | None = None,
 ) -> None:
-    """largest: bytes of a file. Never returns."""
+    """Run a command; never return.
+
+    talk, out: where its stderr and its stdout go, which is nowhere if not said.
+    often: a checkpoint at each step. largest: bytes of a file.
+    """
     import math
     import resource
     import traceback
@@ -107,9 +116,9 @@ def child(
         if cwd:
             os.chdir(cwd)
             os.setsid()
-        file = os.open(talk, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for number, handle in enumerate((nothing, nothing, file)):
+        how = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        handles = [os.open(path, how, 0o600) for path in (out or os.devnull, talk)]
+        for number, handle in enumerate((os.open(os.devnull, os.O_RDONLY), *handles)):
             os.dup2(handle, number)
         os.environ.update(environment or {})
         if often:

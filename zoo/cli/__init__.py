@@ -17,14 +17,14 @@ from typer.exceptions import Abort, Exit, TyperException
 from zoo import __version__, watch
 from zoo.cli import words
 from zoo.cli.commands import Lazy
-from zoo.cli.console import fail, talk
+from zoo.cli.console import fail, stopped, talk
 from zoo.errors import Interrupted, RecipeError, ZooError
 
 SINGLE = ("lr", "rank", "sweep")  # train networks, and that not in several processes
 
 app = typer.Typer(
     name="zoo",
-    help="A model zoo and transfer-learning tool: photos in, a proved ONNX file out.",
+    help="A model zoo and transfer-learning tool: photos in, a checked ONNX file out.",
     cls=Lazy,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -79,7 +79,8 @@ def main(arguments: Sequence[str]) -> int:
         if not error.what or (_said_elsewhere() and isinstance(error, RecipeError)):
             return error.exit_code  # another process of torchrun's says why
         if isinstance(error, Interrupted):
-            return _interrupted(error.what, error.advice, error.exit_code)
+            hint = error.advice or watch.again(sys.argv[1:2])
+            return stopped(error.what, hint, error.exit_code)
         return fail(error.what, error.advice, error.exit_code)
     except Exit as error:
         # typer turns Ctrl-C into this
@@ -116,12 +117,9 @@ def _show_heard() -> None:
         talk(f"warning: {heard.line(count, first)}")
 
 
-def _interrupted(what: str = "interrupted", hint: str = "", code: int = 130) -> int:
-    """Say that it was stopped, which is no error; return the exit code."""
-    watch.last_word()
-    talk(" ".join(what.split()))
-    talk(f"hint: {hint or watch.again(sys.argv[1:2])}")
-    return code
+def _interrupted() -> int:
+    """Say that it was stopped where nothing else says so; return the exit code."""
+    return stopped("interrupted", watch.again(sys.argv[1:2]), 130)
 
 
 def _usage(error: TyperException, typed: Sequence[str]) -> int:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from zoo.cli.console import Screen, talk, talk_table
 from zoo.cli.options import flag
-from zoo.cli.rank import check_names, listed
 from zoo.errors import UsageError
 from zoo.text import BYTES, amount, count, percent, size
 
@@ -75,9 +74,10 @@ def pick(
             "choose with `zoo rank PHOTOS`, and name the network",
         )
     limits = _limits(wanted, settings)
-    check_names(wanted.models)
     from zoo.finetune import auto
-    from zoo.finetune.backbones import meant
+    from zoo.finetune.backbones import check_names, meant
+
+    check_names(wanted.models)
 
     ranking = auto.ranking_of(settings, screen)
     models = _models(wanted, limits, ranking.index)
@@ -98,7 +98,6 @@ def _chosen(ranking: Ranking, models: Sequence[str], limits: Limits, screen: Scr
 
     def show(row: object) -> None:
         if isinstance(row, Ranked):
-            screen.close()
             said = row.error or row.beyond or auto.in_words(row)
             talk(f"tried      {auto.name_of(row)}: {said}, in {row.seconds:.1f} s")
 
@@ -132,7 +131,7 @@ def _models(wanted: Flags, limits: Limits, index: DatasetIndex) -> list[str]:
     from zoo.finetune.rank import Ranked
 
     if wanted.models is not None and wanted.models != "all":
-        return listed(wanted.models)
+        return backbones.listed(wanted.models)
     if wanted.models == "all":
         return [row.name for row in backbones.pretrained()]
     here = backbones.fitting(backbones.here(), index)

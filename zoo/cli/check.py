@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from zoo.check.records import Checked, Example, Finding
 
-WIDE, SHOWN = 79, 5  # columns of the text at most; examples of a finding in it
+WIDE, SHOWN = 110, 5  # columns of the text at most; examples of a finding in it
 COLUMNS = ("severity", "check", "path", "other", "said")
 
 
@@ -95,7 +95,7 @@ def _show(found: Checked) -> None:
     last = ""
     for each in found.findings:
         if each.severity != last:
-            out(f"{each.severity.upper()}")
+            out(each.severity.upper(), each.severity)
             last = each.severity
         for line in _lines(each):
             out(line)
@@ -115,7 +115,7 @@ def _show(found: Checked) -> None:
 
 
 def _lines(found: Finding) -> Iterator[str]:
-    """Yield a finding in lines of 80 columns at most; paths are never broken."""
+    """Yield a finding in lines; paths are never broken."""
     yield from wrapped(f"  {one_line(found.what)}", _wide(), "    ")
     for example in found.examples[:SHOWN]:
         yield from _example(example)
@@ -139,7 +139,7 @@ def _example(example: Example) -> Iterator[str]:
 
 def _wide() -> int:
     """Return how many columns a line has, where the screen has fewer than WIDE."""
-    return min(WIDE, width_of(sys.stdout) or WIDE)
+    return min(WIDE, width_of(sys.stdout) or 79)
 
 
 def _shortened(text: str) -> str:

@@ -39,7 +39,12 @@ Use
   embed: Write the features of every picture, a row each, and draw a map of them by class.
   next: Name photos to label next: those that a network is unsure of, and no two alike.
   reconstruct: Draw pictures beside what comes back, and write the error of each to errors.csv.
-  export: Write a run in another format, proved equal.
+  export: Write a run as one file, checked to answer alike.
+Scale
+  plan: Read a source once and write down which photos a job has, in shards.
+  work: Do the shards of a job that are not done yet; run it as often, and as many, as you like.
+  verify: Compare all parts of a job with its plan: how many rows, of which photos, and unharmed.
+  merge: Write all rows of a job in the plan's order, as `zoo predict` or `zoo embed` does.
 Store
   pull: Download weights, verify them by sha256, and make them ready for use without a network.
   cache: List what is kept on this machine to be quick, by kind; make room, or clear it.

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from zoo import watch
-from zoo.cli import layout
+from zoo.cli import layout, progress, style
 from zoo.cli.layout import width_of, wrapped
 from zoo.text import as_data, count, one_line, printable, show_name
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
+T = TypeVar("T")
 
 
-def talk(text: str = "") -> None:
-    """Print a line for the person on stderr; what is too long for the screen goes on below."""
+def talk(text: str = "", meaning: str = "") -> None:
+    """Print a line for the person on stderr; what is too long for the screen goes on below.
+
+    meaning: of all of it, see `style`; a word as `warning:` at its beginning says it by itself.
+    """
     width, lines = width_of(sys.stderr), []
     for line in printable(text).split("\n"):
         lines += wrapped(line, width, " " * (len(line) - len(line.lstrip()) + 2))
-    print("\n".join(lines), file=sys.stderr, flush=True)
+    progress.wipe()
+    whole = "\n".join(lines)
+    whole = style.paint(whole, meaning, sys.stderr) if meaning else style.told(whole, sys.stderr)
+    print(whole, file=sys.stderr, flush=True)
 
 
 def fail(what: str, hint: str, code: int) -> int:
@@ -36,9 +41,28 @@ def fail(what: str, hint: str, code: int) -> int:
     return code
 
 
-def out(text: object = "") -> None:
-    """Lines of a table on stdout: names in it may be anything."""
-    print(printable(str(text)))
+def fact(what: str, text: str, meaning: str = "") -> None:
+    """Print a word and what there is to say of it; what is too long goes on below what is said."""
+    width = width_of(sys.stderr)
+    lines = wrapped(f"{what:<10} {printable(text)}", width, " " * 11)
+    talk("\n".join(lines), meaning)
+
+
+def stopped(what: str, hint: str, code: int) -> int:
+    """Say that the work was interrupted, which is no error; returns the exit code."""
+    watch.last_word()
+    talk(" ".join(what.split()))
+    if hint:
+        talk(f"hint: {' '.join(hint.split())}")
+    return code
+
+
+def out(text: object = "", meaning: str = "") -> None:
+    """Print lines on stdout, names in which may be anything; see `style` for the meanings."""
+    clean = printable(str(text))
+    if sys.stdout.isatty():
+        progress.wipe()
+    print(style.paint(clean, meaning, sys.stdout) if meaning else clean)
 
 
 def put(path: object) -> None:
@@ -55,6 +79,8 @@ def put(path: object) -> None:
 def print_json(record: object) -> None:
     """Names in it are written as `zoo.text` says, control characters as JSON can."""
     text = json.dumps(written(record), indent=2, ensure_ascii=False)
+    if sys.stdout.isatty():
+        progress.wipe()
     print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
@@ -77,21 +103,31 @@ def table(
     return layout.table(rows, header, right, width_of(sys.stdout), drop)
 
 
+def out_table(lines: Sequence[str]) -> None:
+    """Print the lines of a table, the first of which is its header."""
+    for number, line in enumerate(lines):
+        out(line, "title" if not number and len(lines) > 1 else "")
+
+
 def print_table(
     rows: Iterable[Sequence[str]],
     header: Sequence[str],
     right: str = "",
     drop: Sequence[str] = (),
+    best: Collection[int] = (),
 ) -> None:
-    """Print a table on stdout."""
-    for line in table(rows, header, right, drop):
-        out(line)
+    """Print a table on stdout. best: the numbers of rows that stand out."""
+    width = width_of(sys.stdout)
+    for number, lines in enumerate(layout.blocks(rows, header, right, width, drop), -1):
+        for line in lines:
+            out(line, "title" if number < 0 else "best" if number in best else "")
 
 
 def talk_table(rows: Iterable[Sequence[str]], header: Sequence[str], right: str = "") -> None:
     """Print a table for the person on stderr, in the width that there is."""
-    for line in layout.table(rows, header, right, width_of(sys.stderr)):
-        talk(line)
+    for number, lines in enumerate(layout.blocks(rows, header, right, width_of(sys.stderr))):
+        for line in lines:
+            talk(line, "" if number else "title")
 
 
 def warn_unreadable(photos: Sequence[tuple[str, str]], also: str = "") -> None:
@@ -108,23 +144,21 @@ def _nothing(event: object) -> None:
 
 
 class Screen:
-    """Progress bars on a terminal, and work that stops where it is asked to.
+    """What a person sees of a piece of work, and work that stops where it is asked to.
 
-    A bar appears for what takes more than a second, on stderr, on a terminal only. The first
-    SIGINT or SIGTERM makes the next report of progress raise Interrupted; see `zoo.watch`.
+    On a terminal one line says what is going on; see `progress`. The first SIGINT or SIGTERM makes
+    the next report of progress raise Interrupted; see `zoo.watch`.
     """
 
     def __init__(self) -> None:
-        self.quiet = False  # another process of torchrun's draws
         self.show: Callable[[object], None] = _nothing  # what a command makes of events
-        self.bars: Progress | None = None
-        self.what = ""
-        self.began, self.first = 0.0, 0  # when, and how much was done by then
         self.open_until = ExitStack()
 
     def __enter__(self) -> Screen:
         self.open_until.callback(watch.listen())
         self.open_until.enter_context(watch.patient())
+        self.line = progress.show()
+        self.open_until.callback(progress.end, self.line)
         return self
 
     def __exit__(
@@ -133,7 +167,6 @@ class Screen:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
         self.open_until.close()
 
     @property
@@ -141,60 +174,49 @@ class Screen:
         """The number of the signal that asks to stop, or 0."""
         return watch.asked()
 
-    def progress(self, what: str, done: int, total: int | None) -> None:
-        """Draw where the work stands; cheap enough to be called for every photo.
+    @property
+    def quiet(self) -> bool:
+        """Whether another process of torchrun's says what there is to say."""
+        return self.line.quiet
 
-        Raises Interrupted where a signal asks to stop.
-        """
+    @quiet.setter
+    def quiet(self, yes: bool) -> None:
+        self.line.quiet = yes
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """Take where the work stands. Raises Interrupted where a signal asks to stop."""
         watch.check()
-        if self.quiet or not sys.stderr.isatty():
-            return
-        now = time.monotonic()
-        if what != self.what:
+        self.line.report(what, done, total)
+
+    def doing(self, what: str) -> None:
+        """Name work whose length is not known. Raises Interrupted where a signal asks to stop."""
+        self.progress(what, 0, None)
+
+    def rows_go_to(self, output: Path | None) -> None:
+        """Draw nothing from here on where rows come to the terminal, which they would tear."""
+        if output is None and sys.stdout.isatty():
             self.close()
-            self.what, self.began, self.first = what, now, done
-        if self.bars is None:
-            if now - self.began < 1 or done == total:
-                return
-            self.bars = bars_of(what, total)
-        rate = f"{(done - self.first) / (now - self.began):,.1f}/s"
-        self.bars.update(self.bars.task_ids[0], completed=done, total=total, rate=rate)
+            self.quiet = True
 
     def tell(self, event: object) -> None:
         """Show what has happened, as the command does it."""
         if not self.quiet:
             self.show(event)
 
+    def counting(self, what: str, items: Iterable[T], total: int | None = None) -> Iterator[T]:
+        """Yield the same items, and draw how many there were."""
+        for done, item in enumerate(items, start=1):
+            yield item
+            self.progress(what, done, total)
+
     def bytes(self, done: int, total: int | None) -> None:
         """The progress of a download."""
         self.progress("download", done, total)
 
     def close(self) -> None:
-        if self.bars is not None:
-            self.bars.stop()
-        self.bars, self.what = None, ""
+        """Wipe the line until there is something to show again."""
+        self.line.wipe()
 
     def say(self, text: str) -> None:
         """A line of talk that does not tear a bar."""
-        self.close()
         talk(text)
-
-
-def bars_of(what: str, total: int | None) -> Progress:
-    """Return a bar on stderr, drawn from here on."""
-    from rich import progress
-    from rich.console import Console
-
-    download = what == "download"
-    bars = progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.DownloadColumn() if download else progress.MofNCompleteColumn(),
-        progress.TransferSpeedColumn() if download else progress.TextColumn("{task.fields[rate]}"),
-        progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    bars.add_task(what, total=total, rate="")
-    bars.start()
-    return bars

@@ -1,4 +1,4 @@
-"""zoo demo: the whole path on data drawn by our own code, offline."""
+"""zoo demo: the whole path on data drawn by our own code, offline; or such data alone."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.console import talk
+from zoo.cli import inline
+from zoo.cli.console import put, talk
 from zoo.text import percent
 
 LETTERS_EACH, NEW = {"train": 150, "val": 30}, 260
+SHOWN = 32  # letters in the picture at the end
 
 
 def command(
@@ -22,14 +24,29 @@ def command(
         Path | None,
         typer.Option("-o", "--output", help="New folder to write to. Default: zoo-demo-1, -2, …"),
     ] = None,
+    photos: Annotated[
+        Path | None,
+        typer.Option(
+            help="Only write drawn photos of buttons, leaves and mugs, with train and val, into "
+            "this new folder, as photos; every command can be tried on them."
+        ),
+    ] = None,
 ) -> int:
     """Draw letters, give LeNet a new head for them, predict and export: half a minute.
 
     Nothing is downloaded: the LeNet that has learned handwritten digits is in the package. The
-    validation pictures are in typefaces that training never sees.
+    validation pictures are in typefaces that training never sees. A picture of what it did is
+    written at the end.
     """
-    from zoo.errors import RunError
+    from zoo.errors import RecipeError, RunError
 
+    if photos is not None:
+        if output is not None:
+            raise RecipeError(
+                "-o goes with the letters, not with --photos",
+                "`zoo demo --photos FOLDER` names the folder for the photos",
+            )
+        return _draw_photos(photos)
     started = time.perf_counter()
     folder = output or next(
         path for n in range(1, 10_000) if not (path := Path(f"zoo-demo-{n}")).exists()
@@ -50,8 +67,47 @@ def command(
         f"typefaces never trained on; the exported file gives the same label on {same} of "
         f"{len(ours)}; {time.perf_counter() - started:.0f} s in all"
     )
-    talk("next: zoo finetune resnet50 YOUR_PHOTOS --freeze -o runs/mine")
+    sheet = _sheet(folder, ours, truth)
+    talk(f"the first pictures with their answers: {sheet}")
+    inline.show(sheet)
+    talk(
+        f"next: zoo report {shlex.quote(str(folder / 'runs/letters'))}; or photos to try more on: "
+        "zoo demo --photos photos"
+    )
     return 0
+
+
+def _draw_photos(folder: Path) -> int:
+    """Write the drawn photos and say what to do with them."""
+    from zoo.data import objects
+    from zoo.disk import writing
+
+    with writing(folder):
+        written = objects.write(folder)
+    each = " and ".join(f"{count} for {part}" for part, count in objects.COUNTS.items())
+    talk(
+        f"{written} photos drawn, of each class {each}: {', '.join(objects.KINDS)}\n"
+        f"next: zoo finetune timm/mobilenetv2_100 {shlex.quote(str(folder))} -o runs/a"
+    )
+    put(folder)
+    return 0
+
+
+def _sheet(folder: Path, labels: dict[str, str], truth: dict[str, str]) -> Path:
+    """Write a contact sheet of the first pictures with the answer and the true letter."""
+    from PIL import Image
+
+    from zoo.report import sheet
+
+    tiles = []
+    for name in sorted(truth)[:SHOWN]:
+        with Image.open(folder / "new" / name) as picture:
+            large = picture.resize((sheet.SIDE, sheet.SIDE), Image.Resampling.NEAREST)
+        wrong = labels[name] != truth[name]
+        tiles.append((large, labels[name], f"wrong: it is {truth[name]}" if wrong else "right"))
+    path = folder / "letters.png"
+    sheet.draw(path, tiles)
+    return path
 
 
 def _draw(folder: Path) -> dict[str, str]:

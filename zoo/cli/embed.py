@@ -23,7 +23,7 @@ from zoo.cli.options import (
     setting,
     shared,
 )
-from zoo.cli.predict import Tally
+from zoo.cli.tally import Tally
 from zoo.errors import UsageError
 from zoo.text import count, percent
 
@@ -87,8 +87,8 @@ def command(flags: Flags) -> None:
         sample = Sample(min(MAP_ROWS, max(1, MAP_VALUES // ours.width)), flags.seed)
         rows = ours.rows(found.each)
         counted = tally.counting(_sampled(rows, sample) if place else rows, found.total, screen)
+        screen.rows_go_to(flags.output)
         embedding_files.write(counted, flags.output, ours.width, sys.stdout, flags.csv_safe)
-        screen.close()
         tally.show(" ".join(flags.inputs), found, flags.output)
         drawn = _draw(place, flags, sample, ours) if place else {}
     if flags.json:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from zoo.cli import lessons
 from zoo.cli.console import Screen, print_json, print_table, talk, warn_unreadable
 from zoo.cli.options import flag, force, network, options, setting, shared
 from zoo.errors import UsageError
@@ -63,7 +64,7 @@ def command(flags: Flags) -> None:
     of the runs was trained on are left out, unless --part train requests them. For runs that tell
     several labels a photo: mean average precision (mAP), macro-F1, photos with all labels right.
     """
-    from zoo.predict.evaluate import LabelEvaluation
+    from zoo.predict.evaluate import Evaluation
     from zoo.predict.writers import check
 
     check(flags.plot, (".png",), "--plot")
@@ -76,8 +77,11 @@ def command(flags: Flags) -> None:
     if flags.tta > 1:
         _show_gain(flags, found)
     _show(flags.models, found, flags.json, more)
-    if flags.plot is not None and not isinstance(found, LabelEvaluation):
-        _draw(flags.plot, flags.models, found)
+    if isinstance(found, Evaluation):
+        report = found.committee or found.members[0]
+        lessons.show_measured(flags.models, flags.part, report)
+        if flags.plot is not None:
+            _draw(flags.plot, flags.models, found)
 
 
 @dataclass(frozen=True)
@@ -175,20 +179,18 @@ def _promised(
 
 
 def _evaluated(flags: Flags, photos: list[tuple[str, str]], screen: Screen) -> Result:
-    from zoo.predict.evaluate import evaluate, evaluate_several
+    from zoo.predict.evaluate import measured
     from zoo.predict.predictor import Opening, open_predictor
 
     how = Opening(device=flags.device, trusts=flags.trust_changed, views=flags.tta)
     members = [open_predictor(name, how, progress=screen.bytes) for name in flags.models]
     _show_names(photos, members[0].classes)
-    several = any(member.threshold is not None for member in members)
-    if several and flags.plot is not None:
+    if flags.plot is not None and any(member.threshold is not None for member in members):
         raise UsageError(
             "--plot draws one answer a photo, and these networks tell several labels",
             "leave it out",
         )
-    measure = evaluate_several if several else evaluate
-    return measure(members, photos, lambda done, total: screen.progress("pictures", done, total))
+    return measured(members, photos, lambda done, total: screen.progress("pictures", done, total))
 
 
 def _show_names(photos: list[tuple[str, str]], classes: tuple[str, ...]) -> None:
@@ -215,36 +217,27 @@ def _draw(path: Path, models: list[str], found: Evaluation) -> None:
 
 def _photos(models: list[str], data: str | None, part: str | None) -> list[tuple[str, str]]:
     """Return (path, class) of the photos to measure on, and say what is left out."""
-    from zoo import datasets
     from zoo.data.ignored import told
     from zoo.predict import evaluation_set
 
-    if data is None:
-        found = evaluation_set.of_run(models[0], part)
-    else:
-        several = any(map(evaluation_set.tells_several, models))
-        found = evaluation_set.of_data(data, datasets.locate(data), part, several=several)
-    photos = found.photos
-    talk(f"{count(len(photos), 'photo')} {found.about}")
-    if passed := told(found.skipped):
+    found = evaluation_set.chosen(models, data, part)
+    requested, trained = found.requested, found.trained
+    talk(f"{count(len(requested.photos), 'photo')} {requested.about}")
+    if passed := told(requested.skipped):
         talk(f"left out: {passed}")
-    if part == "train":
-        trained = evaluation_set.known(photos, models)
-        if trained.photos:
-            talk(
-                f"warning: {', '.join(trained.by)} trained on {len(trained.photos):,} of them"
-                f"{_copied(trained)}, which --part train keeps: this is how well they are "
-                "remembered"
-            )
-        return photos
-    left, trained = evaluation_set.unseen(photos, models)
-    if trained.by:
-        gone = len(photos) - len(left)
+    if part == "train" and trained.photos:
+        talk(
+            f"warning: {', '.join(trained.by)} trained on {len(trained.photos):,} of them"
+            f"{_copied(trained)}, which --part train keeps: this is how well they are remembered"
+        )
+    elif part != "train" and trained.by:
+        gone = len(requested.photos) - len(found.photos)
         talk(
             f"{count(gone, 'photo')} left out, since {', '.join(trained.by)} trained on "
-            f"{'it' if gone == 1 else 'them'}{_copied(trained)}: {len(left):,} to measure on"
+            f"{'it' if gone == 1 else 'them'}{_copied(trained)}: {len(found.photos):,} to measure "
+            "on"
         )
-    return left
+    return found.photos
 
 
 def _copied(trained: Known) -> str:
@@ -278,30 +271,32 @@ def _figures(plain: Report | LabelReport, mean: Report | LabelReport) -> tuple[s
 
 def _show(models: list[str], found: Result, json: bool, more: Promised) -> None:
     """Print a row for each network and for their committee."""
-    from zoo.predict.evaluate import Evaluation
+    from zoo.predict.evaluate import LabelEvaluation, rows
 
-    names = [*models, f"committee of {len(models)}"]
-    reports = [*found.members, *filter(None, [found.committee])]
-    added: list[dict[str, object]] = [{} for _ in reports]
-    scores = {"mAP": "map", "macro-F1": "macro_f1", "all labels right": "exact"}
-    if isinstance(found, Evaluation):
-        ours = zip(reports, found.answers, strict=True)
-        added = [{"wrong": _wrong(report), "ece": answers.ece} for report, answers in ours]
-        scores = {"wrong": "wrong", "accuracy": "accuracy", "macro-F1": "macro_f1", "ECE": "ece"}
-    rows = [{"network": name} | more | report.to_dict()
-            for name, more, report in zip(names, added, reports, strict=False)]  # fmt: skip
+    records = [row.to_dict() for row in rows(models, found)]
     if json:
         of_run = {name: each.to_dict() for name, each in more.items()}
-        print_json({"photos": found.photos, "results": rows} | of_run)
+        print_json({"photos": found.photos, "results": records} | of_run)
         return
+    scores = {"wrong": "wrong", "accuracy": "accuracy", "macro-F1": "macro_f1", "ECE": "ece"}
+    if isinstance(found, LabelEvaluation):
+        scores = {"mAP": "map", "macro-F1": "macro_f1", "all labels right": "exact"}
     cells = [
-        (row["network"], str(found.photos),
-         *(str(row[key]) if key == "wrong" else percent(row[key], 2) for key in scores.values()))
-        for row in rows
-    ]  # fmt: skip
+        (row["network"], str(found.photos), *(_cell(row, key) for key in scores.values()))
+        for row in records
+    ]
     promised = _columns(more)
     lines = [(*row, *promised.values()) for row in cells]
-    print_table(lines, ("network", "photos", *scores, *promised), right=" rrrrrrrrrr")
+    values = [
+        row.get("map" if isinstance(found, LabelEvaluation) else "accuracy", 0.0) for row in records
+    ]
+    best = [k for k, value in enumerate(values) if value == max(values)]
+    titles = ("network", "photos", *scores, *promised)
+    print_table(lines, titles, right=" rrrrrrrrrr", best=best if len(records) > 1 else ())
+
+
+def _cell(row: dict[str, Any], key: str) -> str:
+    return str(row[key]) if key == "wrong" else percent(row.get(key), 2)
 
 
 def _columns(more: Promised) -> dict[str, str]:
@@ -317,8 +312,3 @@ def _columns(more: Promised) -> dict[str, str]:
             found["AUROC"] = f"{each.auroc:.4f}"
             found |= {name: percent(value) for name, value in shares.items()}
     return found
-
-
-def _wrong(report: Report) -> int:
-    confusion = report.confusion
-    return sum(sum(row) for row in confusion) - sum(row[k] for k, row in enumerate(confusion))

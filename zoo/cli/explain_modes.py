@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.cli.console import Screen, talk
 from zoo.cli.options import NETWORK, argument, flag, network, output, setting, shared
-from zoo.errors import ImageError, UsageError, nearest
+from zoo.errors import ImageError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from zoo.explain.answers import Explained
     from zoo.network import Network
     from zoo.predict.inputs import Input
     from zoo.predict.rows import Predictor
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 WHAT = "What is drawn"
 BATCH = 16  # photos at a time
-MOST_CLASSES = 6  # of a photo of several labels
 
 
 @dataclass(frozen=True)
@@ -130,49 +130,34 @@ class Mode:
 
 def _gradcam(asked: Asked) -> Iterator[Card]:
     from zoo.engine.pipeline import batched
-    from zoo.explain import places, saliency
+    from zoo.explain import answers, places, saliency
 
     net = asked.network()
     saliency.must_have_classes(net)
-    wanted = _numbers(asked.flags.classes, net.classes, net.spec.num_classes)
+    wanted = answers.numbers(asked.flags.classes, net.classes, net.spec.num_classes)
     tapped = places.tap(net, asked.flags.stage)
     grid = tapped.grid
     talk(f"Grad-CAM of {grid.height} x {grid.width} places, what leaves {tapped.stage}")
     for some in batched(asked.photos, BATCH):
         views, errors = views_of(some, net)
-        if not views:
-            yield from (error_card(item, errors[item.file]) for item in some)
-            continue
-        pixels = stacked(views.values())
-        first = saliency.gradcam_at(net, tapped, pixels, wanted[:1] * len(pixels) or None)
-        told = [_told(wanted, row, net) for row in first.scores]
-        pairs = [(at, number) for at, all_of in enumerate(told) for number in all_of]
-        again = saliency.gradcam_at(
-            net, tapped, pixels[[at for at, _ in pairs]], [number for _, number in pairs]
-        )
-        maps: dict[int, list[tuple[int, Any]]] = {at: [] for at in range(len(pixels))}
-        for (at, number), heat in zip(pairs, again.maps, strict=True):
-            maps[at].append((number, heat))
-        at_of = {file: at for at, file in enumerate(views)}
+        pixels = list(views.values())
+        told = answers.by_gradcam(net, tapped, stacked(pixels), wanted) if pixels else []
+        found = dict(zip(views, zip(pixels, told, strict=True), strict=True))
         for item in some:
             if item.file in errors:
                 yield error_card(item, errors[item.file])
-                continue
-            at = at_of[item.file]
-            scores = _probabilities(first.scores[at], net.threshold)
-            yield _map_card(item, pixels[at], maps[at], scores, net.classes)
+            else:
+                yield _map_card(item, *found[item.file], net.classes)
 
 
-def _map_card(
-    item: Input, pixels: Pixels, maps: Sequence[tuple[int, Any]], scores: Any, names: Sequence[str]
-) -> Card:
+def _map_card(item: Input, pixels: Pixels, told: Explained, names: Sequence[str]) -> Card:
     """Return a photo with the map of each class beside it."""
     from zoo.report.cards import Panel, enlarged, overlay
 
     panels: list[Panel] = [Panel(enlarged(pixels), "as the network sees it")]
     records = []
-    for number, heat in maps:
-        name, probability = _name(names, number), float(scores[number])
+    for number, heat in told.maps:
+        name, probability = _name(names, number), float(told.probabilities[number])
         peak = divmod(int(heat.argmax()), heat.shape[1]) if heat.any() else None
         said = f"{name} {100 * probability:.1f} %" + ("" if peak else ": no place speaks for it")
         panels.append(Panel(overlay(pixels, heat), said))
@@ -183,36 +168,19 @@ def _map_card(
 
 
 def _occlusion(asked: Asked) -> Iterator[Card]:
-    import numpy as np
-
-    from zoo.data.preprocess import fill
     from zoo.data.views import plain_view
-    from zoo.engine.pipeline import answers
-    from zoo.explain.occlusion import occlusion
+    from zoo.explain import answers
 
     ours = asked.predictor()
-    wanted = _numbers(asked.flags.classes, ours.classes, len(ours.classes))
-
-    def probabilities(pictures: Iterable[Any]) -> Any:
-        rows = [ours.probabilities(row) for _, row in answers(pictures, ours.prepare, ours.engine)]
-        for row in rows:
-            if isinstance(row, ImageError):
-                raise row
-        return np.stack(rows)  # type: ignore[arg-type]
-
+    wanted = answers.numbers(asked.flags.classes, ours.classes, len(ours.classes))
     for item in asked.photos:
         try:
             pixels = plain_view(item.file, ours.preprocess)
-            plain = probabilities([pixels])[0]
-            numbers = wanted or [int(plain.argmax())]
-            found = [
-                occlusion(pixels, fill(ours.preprocess), probabilities, each) for each in numbers
-            ]
+            told = answers.by_occlusion(pixels, ours.preprocess, ours.of_views, wanted)
         except ImageError as error:
             yield error_card(item, str(error))
             continue
-        maps = [(number, one.heat) for number, one in zip(numbers, found, strict=True)]
-        yield _map_card(item, pixels, maps, plain, ours.classes)
+        yield _map_card(item, pixels, told, ours.classes)
 
 
 MODES = (
@@ -262,37 +230,3 @@ def error_card(item: Input, reason: str) -> Card:
 
 def _name(names: Sequence[str], number: int) -> str:
     return names[number] if names else f"class {number}"
-
-
-def _numbers(asked: Sequence[str] | None, names: Sequence[str], many: int) -> list[int]:
-    """Return the numbers of the classes that were asked for. Raises UsageError."""
-    found = []
-    for word in asked or []:
-        if word in names:
-            found.append(names.index(word))
-        elif word.isdecimal() and int(word) < many:
-            found.append(int(word))
-        else:
-            said = nearest(word, names) or f"they are {', '.join(names[:10]) or f'0 to {many - 1}'}"
-            raise UsageError(
-                f"--class {word}: there is no such class", f"{said}; or give its number"
-            )
-    return found
-
-
-def _told(wanted: Sequence[int], scores: Any, net: Network) -> list[int]:
-    """Return the classes to explain: those asked for, else the answer, or all labels of it."""
-    if wanted:
-        return list(wanted)
-    if net.threshold is not None:
-        probabilities = _probabilities(scores, net.threshold)
-        reached = [int(k) for k in (-scores).argsort() if probabilities[k] >= net.threshold]
-        if reached:
-            return reached[:MOST_CLASSES]
-    return [int(scores.argmax())]
-
-
-def _probabilities(scores: Any, threshold: float | None) -> Any:
-    from zoo.metrics import sigmoid, softmax
-
-    return softmax(scores) if threshold is None else sigmoid(scores)

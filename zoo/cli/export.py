@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,17 +14,15 @@ from zoo import text
 from zoo.cli.console import Screen, out, print_json, talk
 from zoo.cli.options import NETWORK, argument, flag, force, options, output, shared
 from zoo.cli.sections import Grouped, Sectioned
-from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from zoo.export.records import Exported, Rebuilt
     from zoo.run import Run
 
-FEWEST = 16  # photos to choose those of the proof from
 PROOF = "Proof"
 
 app = typer.Typer(
-    help="Write a run in another format, proved equal.", no_args_is_help=True, cls=Grouped
+    help="Write a run as one file, checked to answer alike.", no_args_is_help=True, cls=Grouped
 )
 
 
@@ -64,58 +63,32 @@ def onnx(flags: Flags) -> None:
     Preprocess and softmax are inside, class names are in the metadata. For an autoencoder the
     picture comes out again, and its code. Where file and run disagree no file is left.
     """
-    from zoo import weights
+    from zoo.export import run_file
+    from zoo.export.records import Order
     from zoo.predict import writers
     from zoo.run import Run
 
     run = Run.open(flags.run, trusts=flags.trust_changed).finished()
-    if flags.int8 and _is_autoencoder(run):
-        raise UsageError(
-            f"--int8 of {run.folder}, an autoencoder: its agreement is measured by classes",
-            "leave --int8 out",
-        )
-    if flags.unknown and (flags.int8 or _is_autoencoder(run)):
-        raise UsageError(
-            "--unknown is an output of a classifier in fp32", "leave --unknown out, or --int8"
-        )
-    default = "model-int8.onnx" if flags.int8 else "model.onnx"
-    destination = flags.output or flags.run / default
+    wanted = run_file.Wanted(flags.input, flags.int8, flags.unknown)
+    place = run_file.place_of(run, wanted)
+    destination = flags.output or place
     writers.check(destination, (".onnx",))
     with Screen() as screen:
-        proof = _exported(run, flags, destination, screen)
-    known = {**proof.to_dict(), "sha256": weights.hash_of(destination)}
-    name = f"{flags.input}-int8" if flags.int8 else flags.input
-    run.update(exported={**run.record.get("exported", {}), name: known})
+        photos = _photos_of_proof(run, flags.photos)
+        order = Order(photos, destination, most=flags.count, force=flags.force, say=screen.say)
+        proof = run_file.write(run, wanted, order)
     _show(proof)
     print_json(proof.to_dict()) if flags.json else out(destination)
 
 
-def _is_autoencoder(run: Run) -> bool:
-    return bool(run.record.get("task") == "reconstruct")
-
-
-def _exported(run: Run, flags: Flags, destination: Path, screen: Screen) -> Exported | Rebuilt:
-    """Write the file and return its proof."""
-    from zoo.export import distance, int8, onnx, reconstruction
-    from zoo.export.records import Order
-
-    photos = _photos_of_proof(run, flags.photos)
-    tail = distance.tail_of(run) if flags.unknown else None
-    order = Order(photos, destination, flags.input, flags.count, flags.force, screen.say, tail)
-    if _is_autoencoder(run):
-        return reconstruction.export_run(run, order)
-    export = int8.export_run if flags.int8 else onnx.export_run
-    return export(run, order)
-
-
-def _photos_of_proof(run: Run, folder: Path | None) -> list[Path]:
-    """Return a folder's photos, else the run's of val, and of train where those are few."""
+def _photos_of_proof(run: Run, folder: Path | None) -> Sequence[Path]:
+    """Return a folder's photos, else the run's own."""
+    from zoo.export.run_file import photos_of
     from zoo.predict.inputs import find
 
     if folder is not None:
         return [Path(item.file) for item in find(str(folder), sys.stdin).each]
-    val = run.photos("val")
-    return val + run.photos("train")[: max(0, FEWEST - len(val))]
+    return photos_of(run)
 
 
 def _show(proof: Exported | Rebuilt) -> None:
@@ -140,7 +113,7 @@ def _show_classes(proof: Exported) -> None:
     beside = f", beside the run's {proof.reference}" if recalled else ""
     what = "their probabilities" if recalled else "probabilities"
     talk(
-        f"proved on {text.count(proof.photos, 'photo')} with {proof.runtime}{beside}: same "
+        f"checked on {text.count(proof.photos, 'photo')} with {proof.runtime}{beside}: same "
         f"class on {proof.agree} of {proof.photos}, {what} differ by "
         f"{proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on average), bare network "
         f"{proof.network_diff:.1e} on {proof.network_photos}"
@@ -158,8 +131,8 @@ def _show_odd(proof: Exported) -> None:
     """Say how it does on photos that are stored otherwise than the run's own may be."""
     talk(
         f"on {text.count(proof.odd_photos or 0, 'photo')} of odd sizes and kinds, decoded as "
-        f"README says: same class on {proof.odd_agree} of {proof.odd_photos}, probabilities "
-        f"differ by {proof.odd_max_diff:.1e} at most ({proof.odd_worst})"
+        f"docs/export.md says: same class on {proof.odd_agree} of {proof.odd_photos}, "
+        f"probabilities differ by {proof.odd_max_diff:.1e} at most ({proof.odd_worst})"
     )
 
 
@@ -183,7 +156,7 @@ def _show_int8(proof: Exported) -> None:
 
 def _show_rebuilt(proof: Rebuilt) -> None:
     talk(
-        f"proved on {text.count(proof.photos, 'photo')} with {proof.runtime}: values of the "
+        f"checked on {text.count(proof.photos, 'photo')} with {proof.runtime}: values of the "
         f"reconstruction differ by {proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on "
         f"average), of the code by {proof.code_diff:.1e} of its largest, bare network "
         f"{proof.network_diff:.1e}"

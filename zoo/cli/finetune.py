@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zoo.run import Run
     from zoo.train.distributed import Ranks
 
-WHAT, REASON = 11, 30  # columns of a plan's first word, and the fewest that a reason has beside it
+WHAT, REASON = 11, 45  # columns of a plan's first word, and the fewest that a reason has beside it
 
 
 @flags.settings("finetune", auto.Flags)
@@ -55,6 +55,7 @@ def command(
 
 def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -> None:
     """Plan, print the plan, and carry it out in a new run folder. wanted: where auto chooses."""
+    from zoo.finetune.place import place_of
     from zoo.train.distributed import torchrun
 
     output, settings = way.output, with_full_name(settings)
@@ -66,7 +67,7 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
         about: dict[str, object] = {}
         if settings.model == auto.NAME:
             if output is not None and output.exists():
-                _place(settings, output)  # it is refused
+                place_of(settings.model, settings.data, output)  # it is refused
             picked = auto.pick(settings, wanted, way.dry_run, screen, ranks)
             if picked is None:
                 return
@@ -78,7 +79,9 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
         from zoo.finetune.prepare import prepare
 
         screen.quiet = not ranks.main
-        folder, again = _place(settings, output) if ranks.main else (Path(), False)
+        folder, again = (
+            place_of(settings.model, settings.data, output) if ranks.main else (Path(), False)
+        )
         folder, again = ranks.all_gather([os.fspath(folder), again])[0]
         if again:
             _go_on(Path(folder), ranks, screen, way)
@@ -100,26 +103,6 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
             elif ranks.main:
                 what = "nothing but the sheet" if way.sheet else "nothing"
                 talk(f"dry run: nothing was computed, {what} was written")
-
-
-def _place(settings: Recipe, output: Path | None) -> tuple[Path, bool]:
-    """Return the run folder, and whether the torchrun that has started us again has begun it.
-
-    It is runs/MODEL-PHOTOS unless it is given, with a number behind it where that is taken.
-    """
-    from zoo.disk import check_apart
-    from zoo.run import Run, refuse
-
-    if output is None:
-        name = f"{settings.model.replace('/', '-')}-{Path(settings.data).resolve().name}"
-        names = (name, *(f"{name}-{number}" for number in range(2, 10_000)))
-        places = (Path("runs") / each for each in names)
-        output = next(path for path in places if not path.exists() or Run.begun_here(path))
-    check_apart(output, settings.data)
-    again = Run.begun_here(output)
-    if output.exists() and not again:  # before weights are loaded; Run.create checks it again
-        refuse(output)
-    return output, again
 
 
 def _show_team(ranks: Ranks) -> None:
@@ -174,7 +157,7 @@ def carry_out(job: Job, screen: Screen, way: flags.Way) -> None:
     from zoo.cli.finetune_report import Story
     from zoo.finetune.job import run
 
-    screen.show = Story(screen, job.plan, job.inputs.run).show
+    screen.show = Story(job.plan, job.inputs.run).show
     if run(job):
         if way.report:
             report.at_the_end(job.inputs)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
-from zoo.cli import inline
-from zoo.cli.console import talk, talk_table
+from zoo.cli import inline, lessons
+from zoo.cli.console import fact, talk, talk_table
 from zoo.text import count, percent, size
 
 if TYPE_CHECKING:
-    from zoo.cli.console import Screen
     from zoo.finetune.events import FeaturesDone, Finished
     from zoo.finetune.plan import Plan
     from zoo.finetune.teacher import Distilled
@@ -31,8 +31,8 @@ SCORES = {
 class Story:
     """Shows the events of a fine-tune, one after the other."""
 
-    def __init__(self, screen: Screen, plan: Plan, run: Run) -> None:
-        self.screen, self.plan, self.run = screen, plan, run
+    def __init__(self, plan: Plan, run: Run) -> None:
+        self.plan, self.run = plan, run
         self.header = False
 
     def show(self, event: object) -> None:
@@ -42,8 +42,6 @@ class Story:
         from zoo.train.records import Epoch
 
         recipe = self.plan.recipe
-        if isinstance(event, Note | FeaturesDone | Finished):
-            self.screen.close()  # else the bar of the epochs goes on below what is said
         if isinstance(event, Note):
             talk(event.text)
         elif isinstance(event, FeaturesDone):
@@ -51,10 +49,11 @@ class Story:
         elif isinstance(event, Finished):
             show_report(event, self.run)
         elif isinstance(event, Distilled):
-            self.screen.close()
             show_distilled(event)
             if self.plan.index.taught == "labels":
                 talk("below, the teacher's answers stand for the labels that the photos lack")
+        elif isinstance(event, Epoch) and self.plan.best in ("optimum", "computed"):
+            show_solved(event, self.run)
         elif isinstance(event, Epoch):
             for note in event.notes:
                 talk(note)
@@ -81,7 +80,7 @@ def show_features(event: FeaturesDone, recipe: Recipe) -> None:
     rate = event.computed / event.seconds if event.seconds else 0
     done = f"{event.computed:,} computed ({rate:,.0f}/s)" if event.computed else "none to compute"
     cached = f", {event.cached:,} from the cache" if event.cached else ""
-    talk(f"{what:<10} {done}{cached} in {event.seconds:.1f} s")
+    fact(what, f"{done}{cached} in {event.seconds:.1f} s")
     if event.balance:
         talk(event.balance)
     if event.bad:
@@ -90,11 +89,19 @@ def show_features(event: FeaturesDone, recipe: Recipe) -> None:
             talk(f"  {path}: {reason}")
 
 
+def show_solved(epoch: Epoch, run: Run) -> None:
+    """Print what was chosen, and how good it is: there is one optimum, and no epochs."""
+    learned = run.record.get("train_accuracy")
+    on_train = "" if learned is None else f", {percent(learned)} of the training photos"
+    how = "; ".join(epoch.notes)
+    fact("head", f"{how}: right on {percent(epoch.accuracy)} of the val photos{on_train}")
+
+
 def show_epoch(epoch: Epoch, epochs: int, best: str) -> None:
     """Print each epoch of a short run, about thirty of a long one, and every new best."""
     shown = epoch.best and best != "last"
     if shown or epoch.epoch == epochs or epoch.epoch % max(1, epochs // 30) == 0:
-        mark = "  best" if shown and best not in ("optimum", "computed") else ""
+        mark = "  best" if shown else ""
         first = epoch.accuracy if epoch.map is None else epoch.map
         scores = (
             f"{percent(first):>8}  {percent(epoch.macro_f1):>8}"
@@ -102,7 +109,7 @@ def show_epoch(epoch: Epoch, epochs: int, best: str) -> None:
             else f"{epoch.mse:>10.6f}"
         )
         losses = f"{epoch.train_loss:>10.4f}  {epoch.val_loss:>8.4f}"
-        talk(f"{epoch.epoch:>5}  {losses}  {scores}{mark}")
+        talk(f"{epoch.epoch:>5}  {losses}  {scores}{mark}", "best" if mark else "")
 
 
 def show_report(event: Finished, run: Run) -> None:
@@ -114,14 +121,19 @@ def show_report(event: Finished, run: Run) -> None:
         return
     show_table(found, event)
     talk()
-    talk(f"{accuracy(scores, event, run)}{missing(found)}")
+    talk(f"{accuracy(scores, event, run)}{missing(found)}", "best")
+    if scores.report:
+        lessons.show_confused(scores.report)
     show_val(event, run)
     show_confidence(event)
     show_evidence(event)
     if event.agreement is not None:
         same = "class" if scores.report else "labels"
         talk(f"bf16 gives the same {same} as fp32 on {percent(event.agreement)} of the val photos")
-    talk(f"next: zoo predict {run.folder} FOLDER; zoo export onnx {run.folder}")
+    if scores.report:
+        lessons.show_next(run, scores.report)
+    else:
+        talk(f"next: {lessons.USE.format(run=quote(str(run.folder)))}")
 
 
 def show_table(found: Report | LabelReport, event: Finished) -> None:
@@ -185,7 +197,8 @@ def show_reconstruction(event: Finished, run: Run) -> None:
         f"(epoch {event.best_epoch}), {event.seconds:.1f} s"
     )
     show_val(event, run)
-    talk(f"next: zoo reconstruct {run.folder} FOLDER; zoo embed {run.folder} FOLDER")
+    name = quote(str(run.folder))
+    talk(f"next: `zoo reconstruct {name} FOLDER`, `zoo embed {name} FOLDER`")
 
 
 def on_test(event: Finished) -> str:

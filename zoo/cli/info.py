@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zoo import catalog
 from zoo.catalog import ModelSpec
 from zoo.cli import info_file, info_svg
-from zoo.cli.console import out, print_json, table
+from zoo.cli.console import out, out_table, print_json, table
 from zoo.cli.list_models import accuracy, record, size, weights_record
 from zoo.cli.options import NETWORK, flag, force, network, options, shared
 from zoo.errors import RunError, UsageError
@@ -85,7 +85,9 @@ def _show_model(name: str, flags: Flags) -> None:
     info_file.show(f"{spec.name}: {spec.family}, {spec.year}" if spec.year else spec.name,
                    _about(spec))  # fmt: skip
     parts = (_stage_table(spec, stages), _variants(spec), _weights_table(spec), _origins(spec))
-    out("\n" + "\n\n".join("\n".join(part) for part in parts if part))
+    for part in filter(None, parts):
+        out()
+        out_table(part)
 
 
 def _described(spec: ModelSpec, asked: dict[str, str | float]) -> tuple[ModelSpec, list[StageInfo]]:

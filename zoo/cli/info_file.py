@@ -195,11 +195,11 @@ def _list_classes(name: str, names: list[str], as_json: bool) -> None:
 
 def show(title: str, rows: Sequence[tuple[str, str]]) -> None:
     """Print a title and a line for each row that says something."""
-    out(title)
+    width = layout.width_of(sys.stdout)
+    out("\n".join(layout.wrapped(title, width, "  ")), "best")
     for label, text in rows:
         if text:
-            lines = layout.wrapped(f"  {label:<11}{text}", layout.width_of(sys.stdout), " " * 13)
-            out("\n".join(lines))
+            out("\n".join(layout.wrapped(f"  {label:<11}{text}", width, " " * 13)))
 
 
 def list_outputs(columns: Mapping[str, Sequence[str]], as_json: bool) -> None:

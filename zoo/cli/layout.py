@@ -1,7 +1,8 @@
 """Text in the width that there is: words wrap below themselves, and no word is broken.
 
 A terminal says how wide it is, and so does $COLUMNS; what goes into a file or another program is
-left as it is. A command between backticks stays on one line where it fits: it is to be copied.
+left as it is. A command between backticks stays on one line where it fits: it is to be copied. Only
+what is longer than a line, as some paths are, goes on below, behind a slash where it has one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from zoo.text import one_line
 
 NARROWEST = 30  # columns; less is not laid out for
 LEAST = 12  # columns that a wrapped cell has
+_PARTS = (r"[^/,=]*[/,=]+|[^/,=]+", r"[^-_.]*[-_.]+|[^-_.]+")  # of a path, of a name
 _WORDS = re.compile(r"(\s*)(`[^`]*`\S*|\S+)")
 
 
@@ -63,8 +65,23 @@ def _pieces(text: str, room: int) -> Iterator[tuple[str, str]]:
     for blank, word in _WORDS.findall(text):
         if cells_of(word) <= room:
             yield blank, word
-        else:
-            yield from re.findall(r"(\s*)(\S+)", blank + word)
+            continue
+        for before, each in re.findall(r"(\s*)(\S+)", blank + word):
+            first, *more = _parts(each, room)
+            yield before, first
+            yield from (("", part) for part in more)
+
+
+def _parts(word: str, room: int) -> list[str]:
+    """Return a word in parts that have room: behind a slash, else behind a dash, else anywhere."""
+    found = [word]
+    for pattern in (*_PARTS, rf".{{1,{max(1, room)}}}"):
+        found = [
+            part
+            for each in found
+            for part in ([each] if cells_of(each) <= room else re.findall(pattern, each))
+        ]
+    return found
 
 
 def table(
@@ -77,8 +94,20 @@ def table(
     """Return aligned columns as lines; `right` has an `r` for each right-aligned column.
 
     In a narrow width the columns named in drop go, the first one first; then those of words wrap,
-    the widest first. Where even that is too wide, each row is a list of lines, `header  value`.
+    the widest first. Where even that is too wide, two rows or three stand side by side, as columns;
+    and where that is, each is a list of lines, `header  value`.
     """
+    return [line for lines in blocks(rows, header, right, width, drop) for line in lines]
+
+
+def blocks(
+    rows: Iterable[Sequence[str]],
+    header: Sequence[str],
+    right: str = "",
+    width: int | None = None,
+    drop: Sequence[str] = (),
+) -> list[list[str]]:
+    """Return the lines of a `table`, those of the header first, then those of each row."""
     cells = [list(header), *(list(map(one_line, row)) for row in rows)]
     left_out = [title for title in drop if title in header]
     widths = [max(cells_of(row[k]) for row in cells) for k in range(len(header))]
@@ -90,16 +119,27 @@ def table(
         for row in cells:
             del row[k]
     if width is not None and not _fit(cells, widths, right, width):
-        return _listed(cells, width)
+        return _transposed(cells, width) or _listed(cells, width)
+    return [_aligned(row, widths, right) for row in cells]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as lines, without a header and in any width."""
+    cells = [list(map(one_line, row)) for row in rows]
+    widths = [max(map(cells_of, column)) for column in zip(*cells, strict=True)]
+    return [line for row in cells for line in _aligned(row, widths, "")]
+
+
+def _aligned(row: list[str], widths: list[int], right: str) -> list[str]:
+    """Return a row of cells as lines, each cell in its column."""
+    parts = [wrapped(cell, widths[k]) for k, cell in enumerate(row)]
     lines = []
-    for row in cells:
-        parts = [wrapped(cell, widths[k]) for k, cell in enumerate(row)]
-        for number in range(max(map(len, parts))):
-            line = (
-                _padded(part[number] if number < len(part) else "", widths[k], right[k : k + 1])
-                for k, part in enumerate(parts)
-            )
-            lines.append("  ".join(line).rstrip())
+    for number in range(max(map(len, parts))):
+        line = (
+            _padded(part[number] if number < len(part) else "", widths[k], right[k : k + 1])
+            for k, part in enumerate(parts)
+        )
+        lines.append("  ".join(line).rstrip())
     return lines
 
 
@@ -128,15 +168,28 @@ def _padded(cell: str, width: int, side: str) -> str:
     return blank + cell if side == "r" else cell + blank
 
 
-def _listed(cells: list[list[str]], width: int) -> list[str]:
-    """Return a block of lines for each row, a blank line between them."""
+def _transposed(cells: list[list[str]], width: int) -> list[list[str]]:
+    """Return rows as columns, a line for each header; nothing where they do not fit, or are many.
+
+    The first line is the first cell of each row, with its header.
+    """
+    turned = [list(row) for row in zip(*cells, strict=True) if any(row[1:])]
+    widths = [max(map(cells_of, column)) for column in cells]
+    if len(cells) not in (3, 4) or sum(widths) + 2 * len(widths) - 2 > width:
+        return []
+    lines = [line for row in turned for line in _aligned(row, widths, "")]
+    return [*([] for _ in cells), lines]  # which are of no row alone
+
+
+def _listed(cells: list[list[str]], width: int) -> list[list[str]]:
+    """Return lines for each row, a blank line between them; the header has none of its own."""
     header, *rows = cells
     name = max(map(cells_of, header)) + 2
-    lines: list[str] = []
-    for row in rows:
-        lines += [""] if lines else []
+    found: list[list[str]] = [[]]
+    for number, row in enumerate(rows):
+        lines = [""] if number else []
         for title, cell in zip(header, row, strict=True):
-            if not cell:
-                continue  # a title without a value says nothing
-            lines += wrapped(_padded(title, name, "") + cell, width, " " * name)
-    return lines
+            if cell:  # a title without a value says nothing
+                lines += wrapped(_padded(title, name, "") + cell, width, " " * name)
+        found.append(lines)
+    return found

@@ -15,7 +15,7 @@ from zoo.catalog import ModelSpec, Wanted, shelves
 from zoo.catalog.lectures import LECTURES
 from zoo.catalog.spec import as_flag
 from zoo.cli import layout
-from zoo.cli.console import out, print_json, talk
+from zoo.cli.console import out, out_table, print_json, talk
 from zoo.cli.options import argument, flag, options, shared
 from zoo.errors import UsageError, nearest
 
@@ -73,7 +73,7 @@ def command(flags: Flags) -> None:
         print_json([record(row) for row in found])
     elif found:
         columns = _columns(found, flags.wide)
-        out("\n".join(_lines(found, columns, layout.width_of(sys.stdout))))
+        out_table(_lines(found, columns, layout.width_of(sys.stdout)))
         if any(row.builder == "library" for row in found):
             talk(_freshness())
     else:
@@ -96,7 +96,7 @@ def _show_shelves(flags: Flags) -> None:
         return
     columns = _columns(rows, flags.wide)
     header, *lines = _lines(rows, columns)
-    out(header)
+    out(header, "title")
     for title, shelf in groups:
         sys.stdout.flush()
         talk(f"{title}:")

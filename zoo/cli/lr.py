@@ -113,7 +113,6 @@ def measured(prepared: Prepared, screen: Screen) -> list[Point]:
 
     def show(event: object) -> None:
         if isinstance(event, FeaturesDone):
-            screen.close()
             show_features(replace(event, bad={}), prepared.plan.recipe)
             for path, reason in list(event.bad.items())[:5]:
                 talk(f"warning: {path} is left out: {reason}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from zoo.cli.console import Screen, talk
 from zoo.cli.options import argument, flag, force, options, pictures, setting, shared
-from zoo.cli.predict import Tally
+from zoo.cli.tally import Tally
 from zoo.errors import ImageError
 from zoo.text import as_data, count, csv_line
 

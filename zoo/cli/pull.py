@@ -114,7 +114,6 @@ def pulled(spec: ModelSpec, row: Weights, screen: Screen) -> Pulled:
     licence = f"licence {row.licence or 'not stated'}"
     talk(f"{spec.name} {row.tag}: {size}{licence}, {where or 'with no known address'}")
     path = weights.find(row, progress=screen.bytes, say=screen.say, model=spec.name)
-    screen.close()
     weights.check(path)
     return Pulled(
         file=row.file,

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from zoo import catalog
 from zoo.cli.console import Screen, print_json, print_table, talk, warn_unreadable
 from zoo.cli.names import full_name
 from zoo.cli.options import argument, flag, force, options, output, shared
-from zoo.errors import UsageError
 from zoo.settings import DATA, PHOTOS
 from zoo.text import count, percent, short
 
@@ -50,9 +48,10 @@ def command(flags: Flags) -> None:
     check(flags.output, (".csv",))
     check(flags.html, (".html", ".htm"), "--html")
     chosen = ",".join(full_name(one.strip()) for one in (flags.models or "").split(",")) or None
-    check_names(chosen)
     with Screen() as screen:
-        from zoo.finetune import rank
+        from zoo.finetune import backbones, rank
+
+        backbones.check_names(chosen)
 
         ranking = rank.prepare(
             flags.data, folds=flags.folds, seed=flags.seed, views=flags.views, watch=screen
@@ -72,14 +71,6 @@ def command(flags: Flags) -> None:
         raise typer.Exit(1)
 
 
-def check_names(models: str | None) -> None:
-    """Raises UnknownModel for a slip of the pen, before a minute is spent."""
-    for name in (models or "").split(","):
-        name = name.partition("=")[0].strip()
-        if name and name != "all" and not catalog.of_library(name) and not Path(name).is_dir():
-            catalog.find(name)
-
-
 def _ranked(ranking: Ranking, models: str | None, screen: Screen) -> list[Ranked]:
     """Return a row for each model, and say each as it is there."""
     from zoo.data.ignored import told
@@ -89,7 +80,6 @@ def _ranked(ranking: Ranking, models: str | None, screen: Screen) -> list[Ranked
     chosen = _choose(models)
     found = []
     for row in ranking.rows(chosen):
-        screen.close()
         found.append(row)
         talk(f"{len(found)} of {len(chosen)}  {_name(row)}: {_progress(row)}")
     return found
@@ -99,28 +89,14 @@ def _choose(models: str | None) -> list[str]:
     """Return the names of --models, or of what is here, and say how many are not."""
     from zoo.finetune import backbones
 
-    every = [row.name for row in backbones.pretrained()]
-    if models == "all":
-        return every
-    if models is not None:
-        return listed(models)
-    names = backbones.here()
-    if more := len([name for name in every if name not in names]):
+    names = backbones.chosen(models)
+    if models is None:
+        more = len([row.name for row in backbones.pretrained() if row.name not in names])
         talk(
             f"{count(len(names), 'model')} with weights on this machine; {more} more by "
             f"`zoo pull MODEL`, or --models all"
         )
-    if not names:
-        raise UsageError("no pretrained weights are on this machine", "`zoo pull resnet50`")
     return names
-
-
-def listed(models: str) -> list[str]:
-    """Return the names of --models, each once. Raises UsageError where there is none."""
-    names = [name.strip() for name in models.split(",") if name.strip()]
-    if not names:
-        raise UsageError("--models names no model", "as in --models resnet18,vgg16=WEIGHTS")
-    return list(dict.fromkeys(names))
 
 
 def _progress(row: Ranked) -> str:
@@ -138,7 +114,8 @@ HEADER = (
 
 
 def _show(ranking: Ranking, rows: list[Ranked]) -> None:
-    print_table(map(_cells, rows), HEADER, right="  rr rrrrr", drop=DROPPED)
+    best = [number for number, row in enumerate(rows) if row.best]
+    print_table(map(_cells, rows), HEADER, right="  rr rrrrr", drop=DROPPED, best=best)
     warn_unreadable(list(ranking.bad.items()), ", for all models; --json lists them all")
     for row in rows:
         if row.note:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from zoo.cli.console import Screen, out, print_json, talk
 from zoo.cli.options import argument, flag, options, output, setting, shared
-from zoo.cli.predict import show_left_out
+from zoo.cli.tally import show_left_out
 from zoo.errors import DataError
 from zoo.text import count
 

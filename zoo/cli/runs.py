@@ -39,8 +39,9 @@ def command(flags: Flags) -> None:
         print_json(records)
         return
     if records:
-        header = ("run", "network", "photos", "classes", "score", "", "date")
-        print_table([_cells(one) for one in records], header, "   rr", ("classes", "photos"))
+        header = ("run", "network", "photos", "classes", "score", "date")
+        dropped = ("classes", "photos", "date")
+        print_table([_cells(one) for one in records], header, "   r", dropped)
     unfinished = [one["run"] for one in records if one["status"] != "finished"]
     talk(
         f"{count(len(records), 'run')} below {show_name(str(folder))}"
@@ -92,15 +93,15 @@ def _record(run: Run, when: float) -> dict[str, object]:
 
 def _cells(one: dict[str, object]) -> tuple[str, ...]:
     value, status = one["value"], str(one["status"])
-    score = "-"
+    score = status
     if isinstance(value, float):
         score = f"{value:.4g}" if one["score"] == "loss" else percent(value)
+        score += f" {one['score']}" if status == "finished" else f", {status}"
     return (
         show_name(str(one["run"])),
         str(one["model"]),
         show_name(Path(str(one["data"] or "-")).name),
         str(one["classes"] or "-"),
         score,
-        str(one["score"] or "") if status == "finished" else status,
         str(one["date"])[:16].replace("T", " "),
     )

@@ -69,7 +69,6 @@ def _swept(flags: Flags, screen: Screen) -> list[Row]:
     talk(f"{len(recipes)} combinations" + (f", {folds} folds each" if folds else ""))
     rows: list[Row] = []
     for row in sweep.sweep(recipes, sweep.grid(flags.settings), flags.output, screen):
-        screen.close()
         rows.append(row)
         if len(rows) == 1 and not row.error:
             _show_photos(row)

@@ -242,14 +242,14 @@ def decoded(checked: Checked, mode: str, spare: Callable[[int, int], float]) -> 
 
     A large picture may be in another mode: see Picture.rows. Raises ImageError.
     """
-    with decoder_warnings.decoding(), _refusals():
+    with decoder_warnings.decoding(), refusals():
         image = pixel_values.opened(checked.data, (checked.format,) if checked.format else FORMATS)
         size = image.size
         check_pixels(*size)
         scale = _drafted(image, spare) if size[0] * size[1] >= LARGE else 1
         bytes_taken = cost(image, checked.extra)
     with room().taken(bytes_taken + len(checked.data)):
-        with decoder_warnings.decoding(), _refusals():
+        with decoder_warnings.decoding(), refusals():
             pixel_values.load(image, checked.data)
             picture = _loaded(image, mode, scale, size)
         yield picture
@@ -257,7 +257,7 @@ def decoded(checked: Checked, mode: str, spare: Callable[[int, int], float]) -> 
 
 def _loaded(image: Image.Image, mode: str, scale: int, size: tuple[int, int]) -> Picture:
     """Return the upright picture of an image that was stored with that size."""
-    turned = _upright(image)
+    turned = upright(image)
     if pixel_values.wide(turned):
         turned = pixel_values.eight_bits(turned)
     found, later = turned, mode
@@ -271,7 +271,7 @@ def _loaded(image: Image.Image, mode: str, scale: int, size: tuple[int, int]) ->
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def refusals() -> Iterator[None]:
     """Turn whatever Pillow raises into an ImageError with a reason of one line."""
     try:
         yield
@@ -310,7 +310,7 @@ def _placed(image: Image.Image, size: tuple[int, int], scale: int, turn: int) ->
     return Picture(image, width, height, scale, (x, y))
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """Return the picture turned as its EXIF orientation says; damaged EXIF data count as none."""
     turn = TURNS.get(orientation(image))
     return image if turn is None else image.transpose(turn)

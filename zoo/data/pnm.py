@@ -11,6 +11,7 @@ import re
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from zoo.errors import ImageError
 
@@ -27,6 +28,23 @@ _HEAD = re.compile(
     rb"%(number)b[ \t\n\v\f\r]%(gap)b([-+.0-9eE]{1,10}))[ \t\n\v\f\r]"
     % {b"gap": _GAP, b"number": _NUMBER}
 )
+
+
+_RAW = re.compile(rb"P([56])\n([1-9][0-9]{0,2}) ([1-9][0-9]{0,2})\n255\n")
+
+
+def raw_image(data: bytes) -> Image.Image | None:
+    """Return a small binary PGM or PPM whose file is a plain header and pixels; None for others.
+
+    Such are the pictures of IDX files, of which there are many: a decoder costs ten times as much.
+    """
+    head = _RAW.match(data)
+    if head is None:
+        return None
+    mode, size = "L" if head[1] == b"5" else "RGB", (int(head[2]), int(head[3]))
+    if len(data) - head.end() != size[0] * size[1] * len(mode):
+        return None
+    return Image.frombytes(mode, size, data[head.end() :])
 
 
 def binary(data: bytes) -> tuple[tuple[int, int], bytes]:

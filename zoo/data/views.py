@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -19,7 +21,9 @@ from PIL import Image, ImageEnhance, ImageOps
 from zoo.catalog.spec import Preprocess
 from zoo.data import decode_process, decoder_warnings
 from zoo.data.decode import FORMATS, Picture, decode, decoded, read_bytes
+from zoo.data.in_memory import given
 from zoo.data.limits import file_room
+from zoo.data.pnm import raw_image
 from zoo.data.preprocess import (
     Box,
     Pixels,
@@ -31,7 +35,7 @@ from zoo.data.preprocess import (
     spare,
     to_array,
 )
-from zoo.data.structure import Checked, check
+from zoo.data.structure import LARGE, Checked, check
 from zoo.errors import ImageError
 
 AREA = (0.35, 1.0)  # share of the picture; Inception's 0.08 loses small objects
@@ -39,6 +43,8 @@ RATIO = (3 / 4, 4 / 3)
 JITTER = 0.2
 GLYPH = 64  # pixels of the longer side up to which a grey picture may be a digit or a letter
 GREY = 8  # of 255, by which the colours of a grey pixel may differ
+
+Source = Path | str | bytes | Image.Image  # a file, the content of one, or a picture in memory
 
 
 def view(
@@ -75,18 +81,21 @@ def view_of(
     seed: int = 0,
     digest: str = "",
     flip: bool = True,
+    apart: bool = False,
 ) -> Pixels:
     """Return the view of a file's bytes; a large JPEG is decoded no larger than that needs.
 
-    Raises ImageError.
+    apart: in a process of its own, whatever it is. Raises ImageError.
     """
     if number == 0:
         pixels = as_it_is(data, preprocess)
         if pixels is not None:
             return pixels
+    if (image := raw_image(data)) is not None:
+        return view(image, preprocess, number, seed=seed, digest=digest, flip=flip)
     checked = check(data)
     which: decode_process.Which = {"number": number, "seed": seed, "digest": digest, "flip": flip}
-    if checked.isolated:
+    if apart or checked.isolated:
         job: decode_process.Job = {"view": which, "preprocess": preprocess.to_dict()}
         return decode_process.decoded(checked, job, whole=False)
     return view_here(checked, preprocess, which)
@@ -106,20 +115,84 @@ def view_here(checked: Checked, preprocess: Preprocess, which: decode_process.Wh
         return view(picture, preprocess, **which)
 
 
+class LastPhoto(threading.local):
+    """The photo that a thread has decoded last, where several views of each are drawn in turn.
+
+    It is decoded once for all of them, unless it is large (some views of a large JPEG are decoded
+    smaller than others) or isolated. The pixels are those of `view_of`.
+    """
+
+    digest = ""
+    picture: Picture | None = None
+
+    def view_of(
+        self,
+        data: bytes,
+        preprocess: Preprocess,
+        number: int = 0,
+        *,
+        seed: int = 0,
+        digest: str,
+        flip: bool = True,
+    ) -> Pixels:
+        """Return the view of a file's bytes, which have this digest. Raises ImageError."""
+        if self.digest != digest:
+            self.picture = _decoded_whole(data, preprocess)
+            self.digest = digest
+        if self.picture is None:
+            return view_of(data, preprocess, number, seed=seed, digest=digest, flip=flip)
+        return view(self.picture, preprocess, number, seed=seed, digest=digest, flip=flip)
+
+
+def _decoded_whole(data: bytes, preprocess: Preprocess) -> Picture | None:
+    """Return a photo whose views all see the same pixels; None where each decodes it by itself."""
+    checked = check(data)
+    width, height = checked.size
+    if checked.isolated or not 0 < width * height < LARGE:
+        return None
+    with decoded(checked, mode(preprocess), lambda width, height: 1.0) as picture:
+        return picture
+
+
 def numbered_view(
-    path: Path | str, number: int, *, preprocess: Preprocess, flip: bool = True
+    source: Source,
+    number: int,
+    *,
+    preprocess: Preprocess,
+    flip: bool = True,
+    last: LastPhoto | None = None,
 ) -> Pixels:
-    """Return a view of a file under the seed 0: uint8, H x W x C. Raises ImageError."""
-    with decoder_warnings.photo(str(path)), file_room(path):
-        data = read_bytes(path)
-        digest = hashlib.sha256(data).hexdigest()
-        return view_of(data, preprocess, number, digest=digest, flip=flip)
+    """Return a view of a picture under the seed 0: uint8, H x W x C. Raises ImageError.
+
+    last: keeps the photo for its other views.
+    """
+    draw = last.view_of if last else view_of
+    with _read(source) as read:
+        if isinstance(read, bytes):
+            digest = hashlib.sha256(read).hexdigest()
+            return draw(read, preprocess, number, digest=digest, flip=flip)
+        picture = given(read, mode(preprocess))
+        digest = hashlib.sha256(picture.image.tobytes()).hexdigest()
+        return view(picture, preprocess, number, digest=digest, flip=flip)
 
 
-def plain_view(path: Path | str, preprocess: Preprocess) -> Pixels:
-    """Return view 0 of a file: uint8, H x W x C. Raises ImageError."""
-    with decoder_warnings.photo(str(path)), file_room(path):
-        return view_of(read_bytes(path), preprocess)
+def plain_view(source: Source, preprocess: Preprocess) -> Pixels:
+    """Return view 0 of a picture: uint8, H x W x C. Raises ImageError."""
+    with _read(source) as read:
+        if isinstance(read, bytes):
+            return view_of(read, preprocess)
+        return view(given(read, mode(preprocess)), preprocess)
+
+
+@contextmanager
+def _read(source: Source) -> Iterator[bytes | Image.Image]:
+    """Yield the content of a file, or the picture that is in memory. Raises ImageError."""
+    if isinstance(source, bytes | Image.Image):
+        with decoder_warnings.photo("a picture in memory"):
+            yield source
+    else:
+        with decoder_warnings.photo(str(source)), file_room(source):
+            yield read_bytes(source)
 
 
 def small_and_grey(paths: Iterable[Path | str]) -> bool:

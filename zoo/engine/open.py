@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from zoo.engine.compiled import Compiled
     from zoo.head.layers import Layer
 
-FEATURES = 3  # count up when decode, views or resize change
+FEATURES = 4  # count up when decode, views or resize change
 FORGIVEN: tuple[type[ZooError], ...] = (ConversionError, CacheError)
 
 

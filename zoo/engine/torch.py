@@ -9,6 +9,7 @@ processors whose matrix products differ with a row's place in it.
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING
 
 from zoo.catalog import Preprocess
@@ -45,6 +46,7 @@ class TorchEngine:
         form = " folded" if pairs else ""
         self.name = f"torch {torch.__version__} {device.name} {device.precision}{form}"
         self.normalise = Normalise(preprocess, device)
+        self.of_thread = threading.local()
 
     def start_worker(self) -> None:
         import torch
@@ -56,10 +58,23 @@ class TorchEngine:
         import torch
 
         count = len(pixels)
-        with torch.inference_mode(), self.autocast():
-            full = self.normalise(torch.from_numpy(padded(pixels, self.batch)))
+        with torch.inference_mode(), self.autocast(), self.own_stream():
+            host = torch.from_numpy(padded(pixels, self.batch))
+            full = self.normalise(pinned(host, self.device))
             result: Tensor = self.chain(full)
-        return result[:count].float().cpu().numpy()
+            return result[:count].float().cpu().numpy()
+
+    def own_stream(self) -> contextlib.AbstractContextManager[object]:
+        """Return this thread's stream of a CUDA device: one copies while another computes."""
+        import torch
+
+        if self.device.torch.type != "cuda":
+            return contextlib.nullcontext()
+        if not hasattr(self.of_thread, "stream"):
+            self.of_thread.stream = torch.cuda.Stream(self.device.torch)  # type: ignore[no-untyped-call]
+            # The parameters were copied in the stream that all threads share.
+            self.of_thread.stream.wait_stream(torch.cuda.default_stream(self.device.torch))
+        return torch.cuda.stream(self.of_thread.stream)
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         import torch
@@ -67,6 +82,11 @@ class TorchEngine:
         if self.device.precision == "fp32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.torch.type, dtype=torch.bfloat16)
+
+
+def pinned(batch: Tensor, device: Device) -> Tensor:
+    """Return a tensor that CUDA copies while Python goes on: in memory that stays where it is."""
+    return batch.pin_memory() if device.torch.type == "cuda" else batch
 
 
 class Normalise:

@@ -1,8 +1,8 @@
 """How a photo becomes the uint8 array that an exported file takes: part of its answer.
 
-`pixels` is all of it, for a program without zoo: README prints it, the metadata of every file have
-it as `zoo.decoding`, and the proof of a file asks it about `odd_photos`. What zoo itself does is
-in zoo.data.decode, which also knows the rarer kinds that DECODING names.
+`pixels` is all of it, for a program without zoo: docs/export.md has it, the metadata of every file
+have it as `zoo.decoding`, and the proof of a file asks it about `odd_photos`. What zoo itself does
+is in zoo.data.decode, which also knows the rarer kinds that DECODING names.
 """
 
 from __future__ import annotations

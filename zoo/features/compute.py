@@ -17,7 +17,7 @@ from zoo.catalog import Preprocess
 from zoo.data import decoder_warnings
 from zoo.data.decode import read_bytes
 from zoo.data.index import Sample
-from zoo.data.views import view_of
+from zoo.data.views import LastPhoto, view_of
 from zoo.engine import Array, Engine
 from zoo.engine.pipeline import batched, forward, ordered
 from zoo.errors import ImageError
@@ -78,17 +78,21 @@ def compute(
 ) -> Pass:
     """Fill the cache with what is missing. progress(done, total) counts views; it may raise.
 
+    Views that the cache has are in neither: what is left of the total is what takes time.
+
     Whatever ends the pass, what was computed until then is kept.
     """
     result, digests = Pass(), Digests(root)
     reasons: dict[bytes, str] = {}  # digest of an unreadable photo -> why
     settings = {sample.path: views for sample, views in work}
+    several = any(len(views.numbers) > 1 for _, views in work)
+    view = LastPhoto().view_of if several else view_of
 
     def draw(item: _Item) -> Array:
         views, digest = settings[item.path], item.digest.hex()
         place = (item.data, preprocess, item.number)
         with decoder_warnings.photo(os.path.join(root, item.path)):
-            return view_of(*place, seed=views.seed, digest=digest, flip=views.flip)
+            return view(*place, seed=views.seed, digest=digest, flip=views.flip)
 
     try:
         with closing(_missing(cache, digests, work, result, progress)) as items:
@@ -112,7 +116,7 @@ def _missing(
     cache: FeatureCache, digests: Digests, work: Work, result: Pass, progress: Progress
 ) -> Generator[_Item]:
     """Yield the views that the cache has not; fill in `result.keys` and unreadable files."""
-    total = sum(len(views.numbers) for _, views in work)
+    total = sum(len(views.numbers) for _, views in work)  # that are not known to be cached
     done, under_way = 0, set()
     for sample, views, digest, data in seen(cache, digests, work):
         if isinstance(digest, ImageError):
@@ -125,7 +129,9 @@ def _missing(
             if data is not None and key not in cache and key not in under_way:
                 under_way.add(key)
                 yield _Item(sample.path, key, data, digest, number)
-            done += 1
+                done += 1
+            else:
+                total -= 1
             progress(done, total)
 
 

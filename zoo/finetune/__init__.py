@@ -6,7 +6,7 @@ Where it begins, in the order of the story:
     plan, phases     what will be done, from facts, photos and settings; `choices` has the reasons,
                      `checks` what is refused, `describe` the words
     head_rows        rows of a run's head for classes that the new run shares with it
-    prepare, begin   the network and the run folder for a plan
+    prepare, begin   the network and the run folder for a plan; `place` names the folder
     job              the story: for each phase inputs and a fit, then results and repetitions
     inputs           the batches of a phase: features computed once, or photos in each epoch;
                      `readable` says which photos are left out, `sharing` divides the pass

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from zoo import catalog, weights
 from zoo.catalog import Preprocess
 from zoo.data.index import DatasetIndex
-from zoo.errors import WeightsError
+from zoo.errors import UsageError, WeightsError
 from zoo.finetune.choices import mirrored
 from zoo.run import Run
 from zoo.weights.store import is_offline
@@ -64,6 +64,38 @@ def here() -> list[str]:
     names = [row.name for row in pretrained() if weights.held(row.weights[0])]
     kept = [item.model for item in items() if item.state == "verified"]
     return list(dict.fromkeys([*names, *filter(catalog.of_library, kept)]))
+
+
+def chosen(models: str | None) -> list[str]:
+    """Return the names of a list with commas, each once; `all`, or None for those that are here.
+
+    Raises UsageError where there is none, UnknownModel for a slip of the pen.
+    """
+    if models == "all":
+        return [row.name for row in pretrained()]
+    if models is not None:
+        check_names(models)
+        return listed(models)
+    names = here()
+    if not names:
+        raise UsageError("no pretrained weights are on this machine", "`zoo pull resnet50`")
+    return names
+
+
+def listed(models: str) -> list[str]:
+    """Return the names of --models, each once. Raises UsageError where there is none."""
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    if not names:
+        raise UsageError("--models names no model", "as in --models resnet18,vgg16=WEIGHTS")
+    return list(dict.fromkeys(names))
+
+
+def check_names(models: str | None) -> None:
+    """Raises UnknownModel for a slip of the pen, before a minute is spent."""
+    for name in (models or "").split(","):
+        name = name.partition("=")[0].strip()
+        if name and name != "all" and not catalog.of_library(name) and not Path(name).is_dir():
+            catalog.find(name)
 
 
 def fitting(names: Sequence[str], index: DatasetIndex) -> list[str]:

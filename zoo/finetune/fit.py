@@ -87,11 +87,11 @@ def loop_of(inputs: Inputs, phase: Phase, source: AnyBatches) -> Loop:
 
 
 def _train(inputs: Inputs, journal: Journal, loop: Loop) -> None:
-    what, total = f"epochs to {loop.settings.epochs}", loop.steps_per_epoch * loop.count
-    watch, ranks = inputs.watch, inputs.ranks
+    total, watch, ranks = loop.steps_per_epoch * loop.count, inputs.watch, inputs.ranks
 
     def after_step(step: int, steps: int) -> None:
-        watch.progress(what, loop.done(), total)
+        epoch = f"epoch {loop.state.epoch}/{loop.settings.epochs}"
+        watch.progress(f"{epoch} · step {step}/{steps}", loop.done(), total)
         stop(int(ranks.all_reduce_max(watch.signal)))
         journal.save_if_due(loop)
 

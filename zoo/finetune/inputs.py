@@ -12,14 +12,13 @@ from zoo.engine.open import FORGIVEN, Opened, open_engine
 from zoo.errors import ConversionError, DataError
 from zoo.features.cache import FeatureCache, Features, cache_of
 from zoo.features.compute import Pass, Views
-from zoo.features.scan import scan
 from zoo.features.standardise import ScaledFeatures, Scaling
 from zoo.finetune.choices import balancing
 from zoo.finetune.events import FeaturesDone, Note
 from zoo.finetune.facts import CutFacts
 from zoo.finetune.fed import changes_of
 from zoo.finetune.phases import Phase
-from zoo.finetune.prepare import Prepared
+from zoo.finetune.prepare import Prepared, look_at_all
 from zoo.finetune.readable import check_contents, readable
 from zoo.finetune.sharing import shared
 from zoo.finetune.teacher import Teacher, relabelled
@@ -162,8 +161,11 @@ class Inputs:
     def _photos(self) -> PhotoBatches:
         """Decode every photo once to look at it; where views are plain, that is also the last."""
         started, plan, recipe = time.perf_counter(), self.plan, self.plan.recipe
-        keep = ("train", "val") if plan.views == 1 else ("val",)
-        found, plain = scan(self.index, plan.preprocess, keep, self.progress, recipe.workers)
+        begun = self.prepared.looked
+        looked = begun.taken(self.index, self.progress) if begun else None
+        if begun and looked:
+            started = time.perf_counter() - begun.seconds
+        found, plain = looked or look_at_all(plan, self.index, self.progress)
         for bad in self.ranks.all_gather(found.bad):  # a file may fail one process alone
             found.bad |= bad
         self._looked_at(found, started)

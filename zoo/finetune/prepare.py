@@ -2,12 +2,13 @@
 
 Where the network is known from an earlier run and its frozen part compiled, the pass over the
 photos needs no torch, and training in steps does: so the pass runs in a thread while torch is
-imported and the network built. It computes nothing that the job would not: the job finds what is
-kept and does the rest.
+imported and the network built. So does the look at every photo where all of a network is trained.
+It computes nothing that the job would not: the job finds what is there and does the rest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -15,11 +16,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zoo.data.index import DatasetIndex
+from zoo.engine import Array
 from zoo.engine.compiled import find, made_of
 from zoo.engine.open import NetworkRef, Opened, open_engine
 from zoo.errors import ZooError
 from zoo.features.cache import FeatureCache, cache_of
-from zoo.features.compute import Progress, Views, compute
+from zoo.features.compute import Pass, Progress, Views, compute
+from zoo.features.scan import scan
 from zoo.finetune import facts
 from zoo.finetune.facts import CutFacts
 from zoo.finetune.phases import Phase
@@ -55,6 +58,8 @@ def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False
         prepared.about["teacher"] = Teacher.of(recipe.teacher).record(recipe, asked.index)
     if begin and net is None:
         prepared.ahead = _begun(prepared)
+        if _looks_first(prepared.plan):
+            prepared.looked = Looked(prepared.plan)
     return prepared
 
 
@@ -68,6 +73,7 @@ class Prepared:
     plan: Plan
     built: Network | None = None
     ahead: Ahead | None = None
+    looked: Looked | None = None
     about: dict[str, object] = field(default_factory=dict)
     begun: bool = False  # the last layer's bias is set, for several labels
 
@@ -130,8 +136,9 @@ class Prepared:
 
     def __exit__(self, *_: object) -> None:
         """End what has begun; what it has computed is kept."""
-        if self.ahead:
-            self.ahead.stop()
+        for begun in (self.ahead, self.looked):
+            if begun:
+                begun.stop()
 
 
 def _begun(prepared: Prepared) -> Ahead | None:
@@ -154,33 +161,27 @@ class Stopped(Exception):
     """Nobody waits for the pass any more."""
 
 
-class Ahead:
-    """A pass over the plain view of all photos, in a thread.
+class _Beside:
+    """What runs over the photos in a thread.
 
     Whatever ends it is no news: the job meets it again, where it is told.
     """
 
-    def __init__(self, part: NetworkRef, ready: Opened, index: DatasetIndex) -> None:
-        self.part, self.ready = part, ready
-        self.cache: FeatureCache = cache_of(part, ready)
+    def __init__(self, index: DatasetIndex) -> None:
         self.index = index
-        self.computed, self.done, self.total = 0, 0, 1
+        self.done, self.total = 0, 1
         self.seconds = 0.0
         self.given_up = False
-        self.thread = threading.Thread(target=self.run, name="zoo-ahead", daemon=True)
-        self.thread.start()
+        self.thread = threading.Thread(target=self._run, name="zoo-ahead", daemon=True)
 
-    def run(self) -> None:
+    def work(self) -> None:
+        raise NotImplementedError
+
+    def _run(self) -> None:
         began = time.perf_counter()
-        work = [(sample, Views()) for sample in self.index.samples]
-        place = (self.part.preprocess, self.index.root)
-        try:
-            found = compute(self.cache, self.ready.engine, *place, work, self.count)
-        except Exception:  # the job meets it again, and tells it
-            return
-        finally:
-            self.seconds = time.perf_counter() - began
-        self.computed = found.computed
+        with contextlib.suppress(Exception):  # the job meets it again, and tells it
+            self.work()
+        self.seconds = time.perf_counter() - began
 
     def count(self, done: int, total: int) -> None:
         if self.given_up:
@@ -188,7 +189,7 @@ class Ahead:
         self.done, self.total = done, total
 
     def wait(self, progress: Progress) -> None:
-        """Wait until the pass is over. progress may raise, and ends it."""
+        """Wait until it is over. progress may raise, and ends it."""
         try:
             while self.thread.is_alive():
                 progress(self.done, self.total)
@@ -196,12 +197,63 @@ class Ahead:
         finally:
             self.stop()
 
+    def stop(self) -> None:
+        """What is computed is kept."""
+        self.given_up = True
+        self.thread.join()
+
+
+class Ahead(_Beside):
+    """A pass over the plain view of all photos."""
+
+    def __init__(self, part: NetworkRef, ready: Opened, index: DatasetIndex) -> None:
+        super().__init__(index)
+        self.part, self.ready = part, ready
+        self.cache: FeatureCache = cache_of(part, ready)
+        self.computed = 0
+        self.thread.start()
+
+    def work(self) -> None:
+        work = [(sample, Views()) for sample in self.index.samples]
+        place = (self.part.preprocess, self.index.root)
+        self.computed = compute(self.cache, self.ready.engine, *place, work, self.count).computed
+
     def taken(self) -> int:
         """Return how many views it has computed, told once."""
         computed, self.computed = self.computed, 0
         return computed
 
-    def stop(self) -> None:
-        """What is computed is kept."""
-        self.given_up = True
-        self.thread.join()
+
+def _looks_first(plan: Plan) -> bool:
+    """Return whether a job begins with a look at every photo, and is alone to do it."""
+    return plan.phases[0].whole and "RANK" not in os.environ
+
+
+Found = tuple[Pass, dict[bytes, Array]]
+
+
+class Looked(_Beside):
+    """A look at every photo, for a network that is trained from the pixels."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan.index)
+        self.plan = plan
+        self.found: Found | None = None
+        self.thread.start()
+
+    def work(self) -> None:
+        self.found = look_at_all(self.plan, self.index, self.count)
+
+    def taken(self, index: DatasetIndex, progress: Progress) -> Found | None:
+        """Return what it has found, once, where it is these photos that it looked at."""
+        if index is not self.index:
+            return None
+        self.wait(progress)
+        found, self.found = self.found, None
+        return found
+
+
+def look_at_all(plan: Plan, index: DatasetIndex, progress: Progress) -> Found:
+    """Return what `scan` does; the plain views that are used again in each epoch are kept."""
+    keep = ("train", "val") if plan.views == 1 else ("val",)
+    return scan(index, plan.preprocess, keep, progress, plan.recipe.workers)

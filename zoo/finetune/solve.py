@@ -141,6 +141,8 @@ def only(
             "use --precision fp32",
         )
     outputs = scores_of(source.features.flat(), found.layer)
+    learned = float((outputs.argmax(axis=1) == source.labels).mean())
+    inputs.run.update(train_accuracy=learned)
     epoch = Epoch(
         epoch=1,
         train_loss=loss_of(outputs, source.labels),

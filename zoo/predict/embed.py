@@ -7,13 +7,14 @@ learns from, or any stage. A map of C x H x W is averaged over its places unless
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.data.views import plain_view
+from zoo.catalog import Preprocess
+from zoo.data.views import Source, plain_view
 from zoo.engine import Array, Engine
 from zoo.engine.pipeline import answers
 from zoo.errors import ImageError, UnknownStage, UsageError
@@ -31,7 +32,7 @@ class Embedding:
     """One row: D float32 features, or the error that took their place.
 
     label: the class that the picture is known to have, or nothing. guess: the network's answer,
-    where it was asked for.
+    where it was asked for. file: where the picture is, which is called `path`.
     """
 
     path: str
@@ -40,6 +41,7 @@ class Embedding:
     features: Array | None = None
     guess: str = ""
     error: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Embedder:
 
     engine: Engine
     classes: tuple[str, ...]
-    load: Callable[[str], Array]
+    load: Callable[[Source], Array]
     stage: str
     why: str
     shape: tuple[int, ...]
@@ -60,17 +62,19 @@ class Embedder:
     how: str
     about: str
     several: bool = False  # labels a picture
+    preprocess: Preprocess = field(default_factory=Preprocess)
 
     def rows(self, inputs: Iterable[Input]) -> Iterator[Embedding]:
         """Yield one Embedding for each input, in order, in constant memory."""
-        for item, result in answers(inputs, lambda item: self.load(item.file), self.engine):
+        for item, result in answers(inputs, lambda item: self.load(item.source), self.engine):
             label = folder_labels.known(item)
             if isinstance(result, ImageError):
-                yield Embedding(item.shown, "error", label, error=str(result))
+                yield Embedding(item.shown, "error", label, error=str(result), file=item.file)
                 continue
             scores = result[self.width :]
             guess = self.classes[int(scores.argmax())] if scores.size else ""
-            yield Embedding(item.shown, "ok", label, result[: self.width], guess)
+            features = result[: self.width]
+            yield Embedding(item.shown, "ok", label, features, guess, file=item.file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ def open_embedder(
     return Embedder(
         TorchEngine(wrapped, net.preprocess, place),
         net.classes,
-        lambda file: plain_view(file, net.preprocess),
+        lambda source: plain_view(source, net.preprocess),
         stage,
         why,
         shape,
@@ -117,6 +121,7 @@ def open_embedder(
         how_kept,
         about,
         net.threshold is not None,
+        net.preprocess,
     )
 
 

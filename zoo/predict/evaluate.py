@@ -7,15 +7,25 @@ arXiv:1202.2745, section 2); classes are matched by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from zoo.data.names import matching
 from zoo.data.samples import SEPARATOR, Photos, labels_in
 from zoo.errors import DataError, UsageError
-from zoo.metrics import Array, LabelReport, Report, calibration_error, label_report, report
+from zoo.metrics import (
+    Array,
+    ClassScore,
+    LabelReport,
+    LabelScore,
+    Report,
+    calibration_error,
+    label_report,
+    report,
+)
 from zoo.predict.inputs import Input
 from zoo.predict.rows import Predictor
 
@@ -67,6 +77,67 @@ class LabelEvaluation:
     photos: int
     errors: tuple[tuple[str, str], ...]
     plain: tuple[LabelReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One network, or the committee of all, on the photos: a row of `zoo evaluate`.
+
+    accuracy, ece, wrong and confusion are of networks that tell one class a photo, map, exact and
+    threshold of those that tell several labels; the others are None. classes: a score of each.
+    """
+
+    network: str
+    photos: int
+    accuracy: float | None = None
+    macro_f1: float | None = None
+    ece: float | None = None
+    wrong: int | None = None
+    map: float | None = None
+    exact: float | None = None
+    threshold: float | None = None
+    classes: tuple[ClassScore | LabelScore, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was measured, ready for JSON: a number that there is none of is None."""
+        found = {name: value for name, value in asdict(self).items() if value is not None}
+        classes = [
+            {key: None if value != value else value for key, value in one.items()}  # NaN
+            for one in found["classes"]
+        ]
+        return found | {"classes": classes}
+
+
+def rows(names: Sequence[str], found: Evaluation | LabelEvaluation) -> list[Measured]:
+    """Return a row for each member, by its name, and one for their committee."""
+    names = [*names, f"committee of {len(names)}"]
+    if isinstance(found, LabelEvaluation):
+        labels = [*found.members, *filter(None, [found.committee])]
+        return [
+            Measured(
+                name, found.photos, map=one.map, macro_f1=one.macro_f1, exact=one.exact,
+                threshold=one.threshold, classes=one.classes,
+            )
+            for name, one in zip(names, labels, strict=False)
+        ]  # fmt: skip
+    reports = [*found.members, *filter(None, [found.committee])]
+    return [
+        Measured(
+            name, found.photos, one.accuracy, one.macro_f1, answers.ece,
+            int((~answers.correct).sum()), classes=one.classes, confusion=one.confusion,
+        )
+        for name, one, answers in zip(names, reports, found.answers, strict=False)
+    ]  # fmt: skip
+
+
+def measured(
+    members: Sequence[Predictor], photos: Photos, progress: ProgressFn
+) -> Evaluation | LabelEvaluation:
+    """Measure members on photos (path, what they show), by what the members tell of a photo."""
+    several = any(member.threshold is not None for member in members)
+    measure = evaluate_several if several else evaluate
+    return measure(members, photos, progress)
 
 
 def evaluate(members: Sequence[Predictor], photos: Photos, progress: ProgressFn) -> Evaluation:

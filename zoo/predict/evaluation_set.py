@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from zoo import datasets
 from zoo.data.decode import read_bytes
 from zoo.data.index import labelled
 from zoo.data.samples import Photos, Skipped
@@ -33,6 +34,35 @@ class Requested:
     photos: Photos
     about: str
     skipped: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The photos to measure on: (path, class) of each.
+
+    requested: before photos of the training were left out. trained: which those are; under the
+    part `train` they stay.
+    """
+
+    photos: Photos
+    requested: Requested
+    trained: Known
+
+
+def chosen(members: Sequence[str], data: str | None = None, part: str | None = None) -> Chosen:
+    """Return photos of some data, else of the first member, without those of the training.
+
+    Raises UsageError, DataError, RunError.
+    """
+    if data is None:
+        found = of_run(members[0], part)
+    else:
+        several = any(map(tells_several, members))
+        found = of_data(data, datasets.locate(data), part, several=several)
+    if part == "train":
+        return Chosen(found.photos, found, known(found.photos, members))
+    left, trained = unseen(found.photos, members)
+    return Chosen(left, found, trained)
 
 
 def of_data(data: str, root: Path, part: str | None, *, several: bool = False) -> Requested:

@@ -14,10 +14,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO
 
+from PIL import Image
+
 from zoo.data import container, ignored, path_lists
 from zoo.data.decode import looks_like_image
 from zoo.data.folders import is_folder
 from zoo.data.names import on_disk
+from zoo.data.views import Source
 from zoo.errors import DataError
 from zoo.text import TEXT
 from zoo.watch import check
@@ -27,10 +30,19 @@ LIST_SUFFIXES = (".txt", ".list", ".lst", ".csv")
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A file and the name that its row carries."""
+    """A file and the name that its row carries.
+
+    content: of a picture that is in memory, the bytes of its file or the picture itself.
+    """
 
     file: str
     shown: str
+    content: bytes | Image.Image | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def source(self) -> Source:
+        """Return what is to be read."""
+        return self.file if self.content is None else self.content
 
 
 @dataclass(slots=True)

@@ -87,6 +87,48 @@ class Policy:
         return replace(row, status="rejected") if row.probabilities[0] < self.below else row
 
 
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What is asked for of answers that are uncertain; shares are of 1, None is not asked for.
+
+    below: a probability, below which an answer is rejected. most: of errors among what is kept.
+    coverage: of sets that hold the true class. unknown: pictures like no training photo are told;
+    rate: of known ones that may be called so, RATE unless given.
+    """
+
+    below: float | None = None
+    most: float | None = None
+    coverage: float | None = None
+    unknown: bool = False
+    rate: float | None = None
+
+    def must_fit(self) -> None:
+        """Raises UsageError for what does not go together, and for no probability."""
+        check(self.below)
+        if self.below is not None and self.most is not None:
+            raise UsageError(
+                "--max-error with --reject-below", "both are a threshold: leave one of them out"
+            )
+
+
+def made(model: str, doubt: Doubt, top: int = 1) -> tuple[Policy, conformal.Threshold | None]:
+    """Return what becomes of answers, and of `most` the threshold that the val photos promise.
+
+    Raises what the run lacks for it: UsageError, DataError.
+    """
+    below, limit, away, chosen = doubt.below or 0.0, None, None, None
+    if doubt.most is not None:
+        chosen = max_error(run_of(model, f"--max-error {doubt.most:g}"), doubt.most)
+        below = chosen.probability
+    if doubt.coverage is not None:
+        limit = sets(run_of(model, f"--coverage {doubt.coverage:g}"), doubt.coverage)
+    if doubt.unknown and model.lower().endswith(".onnx") and Path(model).is_file():
+        away = unknown_of_file(model, doubt.rate)
+    elif doubt.unknown:
+        away = unknown(run_of(model, "--unknown"), RATE if doubt.rate is None else doubt.rate)
+    return Policy(top, below, limit, away), chosen
+
+
 # Checked before anything is computed.
 
 
@@ -240,7 +282,7 @@ def unknown(run: Run, rate: float) -> Unknown:
     return Unknown(found, limit)
 
 
-def unknown_of_file(path: str, rate: str | None) -> Unknown:
+def unknown_of_file(path: str, rate: float | None) -> Unknown:
     """Return what tells unknown photos of an exported file. Raises UsageError, WeightsError.
 
     rate: must not be given, as the file has one limit.
@@ -255,7 +297,7 @@ def unknown_of_file(path: str, rate: str | None) -> Unknown:
         )
     if rate is not None:
         raise UsageError(
-            f"--unknown-rate {rate}: {path} has one limit, of {percent(RATE)}",
+            f"--unknown-rate {100 * rate:g}%: {path} has one limit, of {percent(RATE)}",
             "leave it out, or give the run",
         )
     return Unknown(None, limit)

@@ -14,10 +14,10 @@ from zoo import catalog, device
 from zoo.catalog import Preprocess
 from zoo.data.preprocess import framed, normalise
 from zoo.data.samples import evenly
-from zoo.data.views import numbered_view, plain_view
+from zoo.data.views import LastPhoto, Source, numbered_view, plain_view
 from zoo.engine import Array
 from zoo.engine.select import choose_for_network
-from zoo.errors import ConversionError, InputError, RunError, UsageError, WriteError
+from zoo.errors import ConversionError, InputError, NoClasses, RunError, UsageError, WriteError
 from zoo.machine import cores
 from zoo.predict.inputs import Input
 from zoo.predict.rows import Predictor
@@ -72,7 +72,7 @@ def open_predictor(
     kind, why = choose_for_network(how.engine, place.name, place.precision)
     asked = classifier_of_run(run) if run else classifier_of_name(name, how.weights, progress)
     if not asked.classes:
-        raise UsageError(
+        raise NoClasses(
             f"{name} with {how.weights} knows no classes", "fine-tune it first, or give weights"
         )
     ref, preprocess = asked.ref, asked.ref.preprocess
@@ -88,13 +88,13 @@ def open_predictor(
 
     flip = not run or bool(run.record.get("flip", True))
 
-    def load(file: str) -> Array:
-        return plain_view(file, preprocess)
+    def load(source: Source) -> Array:
+        return plain_view(source, preprocess)
 
     if how.views > 1:
         about += f"; the mean over {how.views} views"
     ours = ready.engine, asked.classes, load, True, about, asked.threshold
-    view = partial(numbered_view, preprocess=preprocess, flip=flip)
+    view = partial(numbered_view, preprocess=preprocess, flip=flip, last=LastPhoto())
     return Predictor(*ours, how.views, view, ref.features, preprocess)
 
 
@@ -169,9 +169,9 @@ def is_run(name: str) -> bool:
     return os.path.isdir(name) and (name not in catalog.ROWS or Path(name, "run.json").exists())
 
 
-def _no_classes(what: str, run: str) -> UsageError:
+def _no_classes(what: str, run: str) -> NoClasses:
     """The error of an autoencoder that is asked for classes."""
-    return UsageError(
+    return NoClasses(
         f"{what}: it gives pictures back and knows no classes",
         f"`zoo reconstruct {run} FOLDER` shows what it gives back, `zoo embed {run} FOLDER` "
         f"writes its codes, `zoo finetune MODEL PHOTOS --weights {run}` makes a classifier of it",
@@ -210,8 +210,8 @@ def _exported(name: str, how: Opening) -> Predictor:
     def prepare(pixels: Array) -> Array:
         return normalise(pixels, preprocess) if logits else framed(pixels, preprocess)
 
-    def load(file: str) -> Array:
-        return prepare(plain_view(file, preprocess))
+    def load(source: Source) -> Array:
+        return prepare(plain_view(source, preprocess))
 
     away = how.features and model.distance_limit is not None
     engine, about = OnnxEngine(model, cores(), away), f"{model.name}, no torch"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from zoo.catalog import Preprocess
+from zoo.data.views import Source
 from zoo.engine import Array, Engine
 from zoo.engine.pipeline import answers
 from zoo.errors import ImageError, InputError
@@ -58,21 +59,21 @@ def _as_they_are(pixels: Array) -> Array:
 class Predictor:
     """An engine that gives class scores, and what stands before and behind it.
 
-    load: a file to the engine's uint8 (or float) array. logits: whether softmax is still to come,
-    or the sigmoid. threshold: of a multi-label network, whose classes are told one by one. views:
-    how many each picture is asked by, view: one of them by its number. features: whether the engine
-    gives other numbers of a picture before its class scores. preprocess, prepare: `load` in its two
-    halves, from a file to uint8 S S C and from there to the engine's array.
+    load: from a picture to the engine's uint8 (or float) array. logits: whether softmax is still
+    to come, or the sigmoid. threshold: of a multi-label network, whose classes are told one by one.
+    views: how many each picture is asked by, view: one of them by its number. features: whether the
+    engine gives other numbers of a picture before its class scores. preprocess, prepare: `load` in
+    its two halves, from a picture to uint8 S S C and from there to the engine's array.
     """
 
     engine: Engine
     classes: tuple[str, ...]
-    load: Callable[[str], Array]
+    load: Callable[[Source], Array]
     logits: bool
     about: str
     threshold: float | None = None
     views: int = 1
-    view: Callable[[str, int], Array] | None = None
+    view: Callable[[Source, int], Array] | None = None
     features: bool = False
     preprocess: Preprocess = field(default_factory=Preprocess)
     prepare: Callable[[Array], Array] = _as_they_are
@@ -112,7 +113,7 @@ class Predictor:
         The probabilities are the mean over the views.
         """
         if self.view is None or self.views == 1:
-            for item, result in answers(inputs, lambda item: self.load(item.file), self.engine):
+            for item, result in answers(inputs, lambda item: self.load(item.source), self.engine):
                 features, scores = self._parted(result)
                 yield item, self.probabilities(scores), None, features
             return
@@ -128,6 +129,16 @@ class Predictor:
             return None, result
         scores = len(self.classes)
         return result[:-scores], result[-scores:]
+
+    def of_views(self, pictures: Iterable[Array]) -> Array:
+        """Return N x K probabilities of pictures uint8 S S C. Raises ImageError for NaN."""
+        found = []
+        for _, result in answers(pictures, self.prepare, self.engine):
+            scores = self.probabilities(self._parted(result)[1])
+            if isinstance(scores, ImageError):
+                raise scores
+            found.append(scores)
+        return np.stack(found)
 
     def probabilities(self, result: Array | ImageError) -> Array | ImageError:
         """Return the K probabilities of a picture, or why there are none. Raises InputError."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from zoo.data.views import Source
 from zoo.engine import Array, Engine
 from zoo.engine.pipeline import answers
 from zoo.errors import ImageError
@@ -14,11 +15,11 @@ from zoo.predict.inputs import Input
 
 
 def of_each(
-    inputs: Iterable[Input], count: int, view: Callable[[str, int], Array], engine: Engine
+    inputs: Iterable[Input], count: int, view: Callable[[Source, int], Array], engine: Engine
 ) -> Iterator[tuple[Input, list[Array | ImageError]]]:
     """Yield each input with the engine's results for its views 0 to count - 1, in order."""
     pairs = ((item, number) for item in inputs for number in range(count))
-    found = answers(pairs, lambda pair: view(pair[0].file, pair[1]), engine)
+    found = answers(pairs, lambda pair: view(pair[0].source, pair[1]), engine)
     for (item, _), first in found:
         yield item, [first, *(result for _, result in itertools.islice(found, count - 1))]
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from zoo.data.samples import SEPARATOR
 from zoo.disk import writing
@@ -24,6 +24,9 @@ from zoo.errors import UsageError, ZooError
 from zoo.predict.rows import Prediction
 from zoo.text import as_data, csv_line, show_name
 from zoo.watch import undoing
+
+if TYPE_CHECKING:
+    import pyarrow
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 GROUP = 10_000
@@ -96,7 +99,8 @@ class Form:
         return [*names, *self.more, "error"]
 
 
-def _row(prediction: Prediction, names: list[str]) -> Row:
+def as_row(prediction: Prediction, names: list[str]) -> Row:
+    """Return the cells of a prediction, by the names of their columns."""
     values: Row = dict.fromkeys(names)
     values |= {"path": prediction.path, "status": prediction.status}
     values["error"] = prediction.error or None
@@ -123,11 +127,18 @@ def _row(prediction: Prediction, names: list[str]) -> Row:
 
 def write(rows: Iterable[Prediction], path: Path | None, stdout: IO[str], form: Form) -> int:
     """Write every row; return how many. What is unfinished stays behind as PATH.partial."""
+    names = form.columns
+    cells = (_lists(each, form) if form.json else as_row(each, names) for each in rows)
+    return write_rows(cells, path, stdout, form)
+
+
+def write_rows(rows: Iterable[Row], path: Path | None, stdout: IO[str], form: Form) -> int:
+    """Write rows that have their cells already, as `write` does."""
     names, count = form.columns, 0
     if path is None:
         with _json_rows(stdout) if form.json else _csv_rows(stdout, names, form.safe) as put:
-            for prediction in rows:
-                put(_lists(prediction, form) if form.json else _row(prediction, names))
+            for row in rows:
+                put(row)
                 count += 1
         return count
     partial = path.with_name(path.name + ".partial")
@@ -137,8 +148,8 @@ def write(rows: Iterable[Prediction], path: Path | None, stdout: IO[str], form: 
             writing(path),
             _opened(partial, names, form) as put,
         ):
-            for prediction in rows:
-                put(_row(prediction, names))
+            for row in rows:
+                put(row)
                 count += 1
         with writing(path):
             os.replace(partial, path)
@@ -155,7 +166,7 @@ def write(rows: Iterable[Prediction], path: Path | None, stdout: IO[str], form: 
 def _opened(path: Path, names: list[str], form: Form) -> Iterator[Write]:
     suffix = path.with_suffix("").suffix.lower()  # behind it is .partial
     if suffix == ".parquet":
-        with _parquet_rows(path, names, form.several) as put:
+        with _parquet_rows(path, form) as put:
             yield put
         return
     with open(path, "w", newline="", encoding="utf-8") as file:
@@ -163,7 +174,7 @@ def _opened(path: Path, names: list[str], form: Form) -> Iterator[Write]:
             with _csv_rows(file, names, form.safe) as put:
                 yield put
         else:
-            yield lambda values: print(json.dumps(_shown(values)), file=file)
+            yield lambda values: print(json.dumps(shown(values)), file=file)
         file.flush()
         os.fsync(file.fileno())
 
@@ -186,7 +197,7 @@ def _json_rows(file: IO[str]) -> Iterator[Write]:
     first = [""]
 
     def put(values: Row) -> None:
-        file.write(f"{first[0]}\n  {json.dumps(_shown(values))}")
+        file.write(f"{first[0]}\n  {json.dumps(shown(values))}")
         first[0] = ","
 
     yield put
@@ -195,14 +206,14 @@ def _json_rows(file: IO[str]) -> Iterator[Write]:
 
 def _lists(prediction: Prediction, form: Form) -> Row:
     """Return a row for JSON: the top classes are lists, the likeliest first."""
-    values = _row(prediction, ["path", "status", "label", "probability", *form.more, "error"])
+    values = as_row(prediction, ["path", "status", "label", "probability", *form.more, "error"])
     if form.top > 1:
         values["labels"] = list(prediction.labels[: form.top])
         values["probabilities"] = list(prediction.probabilities[: form.top])
     return values
 
 
-def _shown(values: Row) -> Row:
+def shown(values: Row) -> Row:
     """Return a row whose texts any encoding can hold."""
     return {name: _show(value) for name, value in values.items()}
 
@@ -220,22 +231,30 @@ def _text(value: Cell) -> str | None:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
+def parquet_schema(form: Form) -> pyarrow.Schema:
+    """Return the types of the columns in Parquet."""
+    import pyarrow as pa
+
+    names = form.columns
+    kinds = [pa.float64() if name.startswith(NUMBERS) else pa.string() for name in names]
+    if "set" in names:
+        kinds[names.index("set")] = pa.list_(pa.string())
+    if form.several:
+        kinds[2:4] = pa.list_(pa.string()), pa.list_(pa.float64())
+    return pa.schema(list(zip(names, kinds, strict=True)))
+
+
 @contextmanager
-def _parquet_rows(path: Path, names: list[str], several: bool) -> Iterator[Write]:
+def _parquet_rows(path: Path, form: Form) -> Iterator[Write]:
     """Write row groups of GROUP rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = [pa.float64() if name.startswith(NUMBERS) else pa.string() for name in names]
-    if "set" in names:
-        kinds[names.index("set")] = pa.list_(pa.string())
-    if several:
-        kinds[2:4] = pa.list_(pa.string()), pa.list_(pa.float64())
-    schema = pa.schema(list(zip(names, kinds, strict=True)))
+    schema = parquet_schema(form)
     waiting: list[Row] = []
 
     def put(values: Row) -> None:
-        waiting.append(_shown(values))
+        waiting.append(shown(values))
         if len(waiting) >= GROUP:
             flush()
 

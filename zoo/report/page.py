@@ -9,14 +9,19 @@ template brought, by its digest, so that nothing else in the page can run.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import io
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from zoo.disk import replacing, writing
+
+if TYPE_CHECKING:
+    import jinja2
 
 SIDE = 160  # pixels of a small picture in a page
 QUALITY = 75  # of its JPEG
@@ -32,16 +37,21 @@ def write_page(path: Path, template: str, **values: object) -> None:
 
 def render(template: str, **values: object) -> str:
     """Return the page as text. Raises jinja2's UndefinedError where a value is missing."""
+    return _with_policy(_templates().get_template(template).render(**values))
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    """Return the templates, each of which is compiled when it is first asked for."""
     import jinja2
 
-    found = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("zoo.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return _with_policy(found.get_template(template).render(**values))
 
 
 def _with_policy(page: str) -> str:

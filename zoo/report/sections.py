@@ -111,7 +111,9 @@ def advice(run: Run, answers: Sequence[Answer], said: str) -> list[tuple[str, st
             few = count(photos, f"{part} photo")
             found.append((f"{few} leave {points} open; --folds 5 measures on all photos.", ""))
     if not record.get("exported") and task != "reconstruct":
-        found.append(("One file for another machine, proved equal:", f"zoo export onnx {said}"))
+        found.append(
+            ("One file for other machines, checked to answer alike:", f"zoo export onnx {said}")
+        )
     verb = "reconstruct" if task == "reconstruct" else "predict"
     found.append(("Use it on other photos:", f"zoo {verb} {said} FOLDER"))
     return found
@@ -139,7 +141,7 @@ def data(run: Run) -> dict[str, Any]:
     }
 
 
-def _train_counts(run: Run) -> Counter[str]:
+def train_counts(run: Run) -> Counter[str]:
     """Return how many training photos each class has; nothing of a very large index."""
     record = run.record["data"]
     if sum(record.get(part, 0) for part in ("train", "val", "test")) > COUNTED:
@@ -158,7 +160,7 @@ def classes(run: Run) -> dict[str, Any]:
     several = run.record.get("task") == "multilabel"
     key = "ap" if several else "f1"
     shown = table if len(table) <= ROWS else sorted(table, key=lambda row: row[key])[:ROWS]
-    trained = _train_counts(run)
+    trained = train_counts(run)
     rows = []
     for row in shown:
         low, high = wilson(round(row["recall"] * row["photos"]), row["photos"])

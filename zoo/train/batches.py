@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -113,6 +114,8 @@ class FeatureBatches:
         self.features, self.val_features, self.device = train, val, device
         self.test = test
         self.turns = 0
+        self.room: int | None = None  # bytes that are left for features on the device
+        self.there: dict[int, torch.Tensor] = {}  # of features, by their id
 
     def on_test(self) -> FeatureBatches | None:
         if self.test is None:
@@ -125,17 +128,34 @@ class FeatureBatches:
         twin.labels, twin.turns = self.labels[::views], views
         return twin
 
+    def rows(self, features: Features, chosen: Sequence[int]) -> torch.Tensor:
+        """Return some rows on the device; all are kept there, where there is room for them."""
+        import torch
+
+        if self.room is None:
+            self.room = _room_on(self.device)
+        there = self.there.get(id(features))
+        size = 4 * len(features) * int(np.prod(features.shape))
+        if there is None and size <= self.room:
+            self.room -= size
+            there = torch.from_numpy(features.gather(range(len(features)))).to(self.device.torch)
+            self.there[id(features)] = there
+        if there is None:
+            return _on_device(features.gather(chosen), self.device)
+        rows = there[torch.tensor(chosen, device=there.device)]
+        return rows.contiguous(memory_format=torch.channels_last) if rows.ndim == 4 else rows
+
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
         for rows in order:
             if self.turns:
                 rows = rows * self.turns + (epoch - 1) % self.turns
-            yield _on_device(self.features.gather(rows.tolist()), self.device)
+            yield self.rows(self.features, rows.tolist())
 
     def val(self) -> Iterator[torch.Tensor]:
         each = 4 * int(np.prod(self.val_features.shape))
         size = max(1, min(EVAL_BATCH, EVAL_BYTES // each))
         for rows in batched(range(len(self.val_features)), size):
-            yield _on_device(self.val_features.gather(rows), self.device)
+            yield self.rows(self.val_features, rows)
 
 
 def _on_device(rows: Array, device: Device) -> torch.Tensor:
@@ -147,11 +167,18 @@ def _on_device(rows: Array, device: Device) -> torch.Tensor:
 
 
 def _pinned(rows: Array, device: Device) -> torch.Tensor:
-    """Return a tensor that CUDA copies while Python goes on: in memory that stays where it is."""
     import torch
 
-    batch = torch.from_numpy(rows)
-    return batch.pin_memory() if device.torch.type == "cuda" else batch
+    from zoo.engine.torch import pinned
+
+    return pinned(torch.from_numpy(rows), device)
+
+
+def _room_on(device: Device) -> int:
+    """Return how many bytes of features may stay on a device: half of what a GPU has left."""
+    import torch
+
+    return torch.cuda.mem_get_info(device.torch)[0] // 2 if device.torch.type == "cuda" else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +238,7 @@ class PhotoBatches:
             return None
         twin = copy.copy(self)
         twin.photos = replace(self.photos, val=self.photos.test)
+        twin.__dict__.pop("together", None)
         twin.val_labels = np.array([label for _, label, _ in self.photos.test])
         return twin
 
@@ -226,8 +254,28 @@ class PhotoBatches:
         image, key = decode(data, mode(self.preprocess)), (seed, epoch, name)
         return augments.augmented(image, self.preprocess, changes.augment, key, flip=flip)
 
+    @cached_property
+    def together(self) -> dict[str, Array]:
+        """The kept photos of the parts that are kept whole, where they are small: N H W C.
+
+        A batch of them is taken from one array, without threads.
+        """
+        if max(self.preprocess.shape) > SMALL:
+            return {}
+        found = {}
+        for part, photos in (("train", self.photos.train), ("val", self.photos.val)):
+            digests = [digest for _, _, digest in photos]
+            if digests and all(digest in self.plain for digest in digests):
+                found[part] = np.stack([self.plain[digest] for digest in digests])
+                self.plain |= zip(digests, found[part], strict=True)  # in the place of copies
+        return found
+
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
-        self.number, _ = self.view_in(epoch)
+        self.number, changed = self.view_in(epoch)
+        rows = self.together.get("train")
+        plain = self.number == 0 and changed is None and self.changes.distort == "none"
+        if rows is not None and plain:
+            return (self.normalise(_pinned(rows[chosen], self.device)) for chosen in order)
         return self.loaded(lambda rows: self.fed(rows.tolist(), epoch), order)
 
     def fed(self, rows: Sequence[int], epoch: int) -> Array:
@@ -245,6 +293,9 @@ class PhotoBatches:
 
     def val(self) -> Iterator[torch.Tensor]:
         size = EVAL_BATCH if max(self.preprocess.shape) <= SMALL else VAL_BATCH
+        if (rows := self.together.get("val")) is not None:
+            parts = (rows[at : at + size] for at in range(0, len(rows), size))
+            return (self.normalise(_pinned(part, self.device)) for part in parts)
         photos = batched(self.photos.val, size)
         return self.loaded(lambda some: np.stack([self.pixels(each, 0) for each in some]), photos)
 

@@ -1,11 +1,14 @@
-"""What a run's page has beside the record: features, what a network looks at, the command."""
+"""The page of a run: what it has beside the record, which several verbs know."""
 
 from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from zoo import __version__
+from zoo.errors import ZooError
 from zoo.settings import Setting, table
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from zoo.metrics import Array
     from zoo.network import Network
     from zoo.report.feature_map import Mapped
-    from zoo.report.run_page import Looks, Pair
+    from zoo.report.run_page import Extras, Looks, Pair
     from zoo.run import Run
     from zoo.watch import Watch
 
@@ -26,7 +29,36 @@ REBUILT, PAIRS = 200, 8  # pictures that an autoencoder gives back, and the wors
 HANDY = 200_000_000  # bytes of features from which on a map is left to `zoo report`
 
 
-def command_of(run: Run) -> str:
+def written(place: Path, run: Run, trusts: bool, watch: Watch) -> None:
+    """Write the page of a run with all that it may have; what cannot be had is said in it."""
+    from zoo.report.run_page import write
+
+    extras, missing = plain(run), list[str]()
+    if run.record.get("task") == "reconstruct":
+        write(place, run, replace(extras, rebuilt=_rebuilt_by(run, trusts, watch)))
+        return
+    try:
+        extras = replace(extras, mapped=_features_of_run(run, watch))
+    except ZooError as error:
+        missing.append(f"There is no map of features: {error.what}.")
+    try:
+        looks, why = _looks_of(run, watch)
+        extras = replace(extras, looks=looks, looks_why=why)
+    except ZooError as error:
+        missing.append(f"Where the network looks is not drawn: {error.what}.")
+    write(place, run, replace(extras, missing=missing))
+
+
+def plain(run: Run) -> Extras:
+    """Return what comes from the run's own files."""
+    from zoo.report.run_page import Extras
+
+    recipe = run.path("recipe.toml").read_text(encoding="utf-8", errors="replace")
+    said = shlex.quote(str(run.folder))
+    return Extras(__version__, command=_command_of(run), recipe=recipe, said=said)
+
+
+def _command_of(run: Run) -> str:
     """Return the command that makes the same run anew, from the settings that it kept."""
     from zoo import recipe as recipes
 
@@ -72,7 +104,7 @@ def features_of_job(inputs: Inputs) -> Mapped | None:
     return _mapped(KeptFeatures(inputs.run, ref, opened, cache, inputs.watch))
 
 
-def features_of_run(run: Run, watch: Watch) -> Mapped | None:
+def _features_of_run(run: Run, watch: Watch) -> Mapped | None:
     """Return features of val photos: those that are kept, else of SOME computed anew.
 
     A network that was trained in steps has kept none: its own take torch. None of no photo.
@@ -116,7 +148,7 @@ def _mapped(kept: KeptFeatures) -> Mapped | None:
     return Mapped(paths, rows, about) if paths else None
 
 
-def looks_of(run: Run, watch: Watch) -> tuple[Looks, str]:
+def _looks_of(run: Run, watch: Watch) -> tuple[Looks, str]:
     """Return what tells where a run's network looks, and how, in a sentence. Takes torch.
 
     Raises UnknownStage, UsageError for a network of which that cannot be said.
@@ -158,7 +190,7 @@ def _view(path: Path, net: Network) -> Array | None:
         return None
 
 
-def rebuilt_by(run: Run, trusts: bool, watch: Watch) -> tuple[list[Pair], list[Pair]]:
+def _rebuilt_by(run: Run, trusts: bool, watch: Watch) -> tuple[list[Pair], list[Pair]]:
     """Return val pictures that an autoencoder gives back worst, and best."""
     from zoo.data.samples import evenly
     from zoo.predict.inputs import Input

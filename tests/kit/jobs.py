@@ -1,0 +1,94 @@
+"""A job over ids that are no files, computed by nothing but their names; a worker as a program.
+
+    python -m kit.jobs JOB I/N
+
+An id with `poison` in it kills the process that answers it, one with `hang` keeps it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import multiprocessing.process
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from kit import ROOT
+from zoo.predict import writers
+from zoo.scale import answers, plan, store
+from zoo.scale.answers import Answers
+from zoo.scale.parts import Cells
+from zoo.scale.plan import Photo, Settings, Shards
+from zoo.scale.work import Worker, share
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["kit.jobs", "obstore", "pyarrow.parquet"])
+SETTINGS = Settings("predict", "synthetic", "0" * 64, {})
+
+
+def opened() -> Answers:
+    form = answers.form_of(SETTINGS)
+
+    def rows(photos: Sequence[Photo], apart: bool) -> Iterator[Cells]:
+        for photo in photos:
+            if "poison" in photo.key:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if "hang" in photo.key:
+                time.sleep(1000)
+            digest = hashlib.sha256(photo.key.encode()).digest()
+            cells = dict.fromkeys(form.columns) | {"path": photo.key, "status": "ok"}
+            yield cells | {"label": f"class {digest[0]}", "probability": digest[1] / 255}
+
+    def error(photo: Photo, why: str) -> Cells:
+        cells = dict.fromkeys(form.columns)
+        return cells | {"path": photo.key, "status": "error", "error": why}
+
+    return Answers(writers.parquet_schema(form), rows, "synthetic", error)
+
+
+def planned(place: Path | str, keys: Sequence[str], most: int) -> Shards:
+    """Return the shards of a job with these ids."""
+    folder = store.Store(str(place), make=True)
+    return Shards(folder, plan.make(folder, SETTINGS, (Photo(key, key) for key in keys), most))
+
+
+def worker(place: Path | str, opener: Callable[[], Answers] = opened) -> Worker:
+    folder = store.Store(str(place))
+    return Worker(Shards(folder, plan.read(folder)), opener)
+
+
+def start(place: Path | str, shard: str = "0/1") -> subprocess.Popen[str]:
+    """Return a worker as a process of its own."""
+    words = [sys.executable, "-m", "kit.jobs", str(place), shard]
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    pipe = subprocess.PIPE
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.Popen(words, env=environment, stdout=pipe, text=True)
+
+
+def forked(place: Path | str, shard: str = "0/1") -> multiprocessing.process.BaseProcess:
+    """Return the same from a process that has imported all of it: in a moment."""
+    one = _FORKS.Process(target=done_by, args=(str(place), shard))
+    one.start()
+    return one
+
+
+def done_by(place: str, text: str) -> int:
+    """Do a share of the shards; return how many it was the first to finish."""
+    one = worker(place)
+    mine = share(one.shards.plan.shards, text)
+    receipts = one.work(mine, lambda done, total: None)
+    return sum(bool(receipt.rows) and not receipt.quicker for receipt in receipts)
+
+
+def main() -> None:
+    print(done_by(*sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

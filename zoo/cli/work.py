@@ -1,0 +1,82 @@
+"""zoo work: shards of a job to parts."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from zoo.cli.console import Screen, talk
+from zoo.cli.options import argument, flag, options, setting
+from zoo.errors import UsageError
+from zoo.text import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from zoo.scale.work import Receipt
+
+RAY = "Ray"
+
+
+@dataclass(frozen=True)
+class Flags:
+    job: str = argument("The folder of a job, or s3://BUCKET/PREFIX, as `zoo plan` has made it.")
+    shard: str | None = flag(
+        "Shards I, I+N, I+2N, … of the plan: process I of N, counted from 0, as 3/16. Default: "
+        "$RANK/$WORLD_SIZE where torchrun sets them, else 0/1, all of them."
+    )
+    device: str = setting("device")
+    ray: str | None = flag(
+        "Have a Ray cluster do all shards: its address, as 10.0.0.5:6379, or local for "
+        "this machine.",
+        RAY,
+    )
+    actors: int | None = flag(
+        "Processes of Ray. Default: one for each GPU, else for each node.", RAY, min=1
+    )
+
+
+@options
+def command(flags: Flags) -> None:
+    """Do the shards of a job that are not done yet; run it as often, and as many, as you like.
+
+    A part appears when it is whole, so nothing is lost or there twice, however processes end. An
+    example: `zoo work JOB --shard 0/2` beside `zoo work JOB --shard 1/2`.
+    """
+    from zoo.scale import plan, store
+    from zoo.scale.answers import open_answers
+    from zoo.scale.work import Worker, share
+
+    store.check_installed()
+    if flags.ray and flags.shard:
+        raise UsageError(f"--shard {flags.shard} with --ray", "leave --shard out: Ray does all")
+    place = store.Store(flags.job)
+    found = plan.read(place)
+    with Screen() as screen:
+        if flags.ray:
+            from zoo.scale import on_ray
+
+            cluster = on_ray.Cluster(flags.ray, flags.actors, flags.device)
+            receipts = on_ray.work(cluster, place.place, found.shards)
+            _show(screen.counting("shards", receipts, found.shards), flags.job)
+            return
+        rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+        mine = share(found.shards, flags.shard or f"{rank}/{world}")
+        opener = partial(open_answers, found.settings, flags.device)
+        worker = Worker(plan.Shards(place, found), opener)
+        _show(worker.work(mine, partial(screen.progress, "photos of a shard")), flags.job)
+
+
+def _show(receipts: Iterable[Receipt], job: str) -> None:
+    """Say what was done, once it is."""
+    done, there, rows, errors = 0, 0, 0, 0
+    for receipt in receipts:
+        there += not receipt.rows or receipt.quicker
+        done += bool(receipt.rows) and not receipt.quicker
+        rows, errors = rows + receipt.rows, errors + receipt.errors
+    bad = f", {errors:,} of them {'an error' if errors == 1 else 'errors'}" if errors else ""
+    more = f"; {count(there, 'shard was', 'shards were')} done already" if there else ""
+    talk(f"{count(done, 'shard')} done, {count(rows, 'row')}{bad}{more}")
+    talk(f"`zoo verify {job}` says whether all is there")

@@ -1,0 +1,14 @@
+"""Jobs: predictions or features of any number of photos, by any number of processes, each once.
+
+    sources    what a job is pointed at, one photo after the other
+    plan       the photos in shards, written once and never changed, under an id
+    answers    what is computed of a photo: a row of `zoo predict`, or of `zoo embed`
+    work       shards to parts: what is there is skipped, who is quicker wins
+    apart      the search for a photo that ends processes
+    parts      a part in Parquet, and whether it is what the plan says
+    store      a folder or a bucket, in which files appear whole and are never replaced
+    on_ray     the same shards, placed by Ray
+
+No locks, no leader, no database: a shard is done where its part is there, and a part appears in one
+step (`Store.create`), so it does not matter who works on what, how often, and how that ends.
+"""

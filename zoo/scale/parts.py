@@ -1,0 +1,139 @@
+"""A part: the rows of one shard in Parquet, and whether it is what the plan says."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import IncompleteError
+from zoo.scale.plan import Shards, key_hash
+from zoo.text import count, read_name
+from zoo.watch import check
+
+if TYPE_CHECKING:
+    import pyarrow
+
+Cells = dict[str, Any]  # of a row, by the names of their columns
+SHOWN = 5
+
+
+def name_of(shard: int) -> str:
+    return f"parts/{shard:06d}.parquet"
+
+
+def written(rows: list[Cells], schema: pyarrow.Schema, about: dict[str, str]) -> bytes:
+    """Return the rows as a Parquet file. about: goes beside the schema."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    table = pa.Table.from_pylist(rows, schema.with_metadata(about))
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    return buffer.getvalue()
+
+
+class DamagedError(Exception):
+    """A part that is not what the plan says, and why."""
+
+
+def read(shards: Shards, shard: int, columns: list[str] | None = None) -> pyarrow.Table | None:
+    """Return the part of a shard, None where there is none. Raises DamagedError.
+
+    columns: these and the path.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = shards.store.read(name_of(shard))
+    if content is None:
+        return None
+    try:
+        place = pa.BufferReader(content)
+        wanted = None if columns is None else ["path", *columns]
+        table = pq.read_table(place, columns=wanted, page_checksum_verification=True)
+        keys = table.column("path").to_pylist()
+    except (pa.ArrowException, KeyError, OSError, ValueError) as error:
+        raise DamagedError(f"it cannot be read: {' '.join(str(error).split())[:100]}") from None
+    rows, digest = shards.expected(shard)
+    about = table.schema.metadata or {}
+    theirs = about.get(b"plan_id", b"").decode("utf-8", "replace")
+    if theirs != shards.plan.plan_id:
+        raise DamagedError(f"it is of plan {theirs or 'unknown'}, not {shards.plan.plan_id}")
+    if len(keys) != rows:
+        raise DamagedError(f"it has {count(len(keys), 'row')}, and its shard {rows:,}")
+    if key_hash(keys) != digest:
+        raise DamagedError("its rows are not those of its shard")
+    return table
+
+
+@dataclass(slots=True)
+class Verified:
+    """What is there. engines: how many parts each has computed. wrong: shard, and what is wrong."""
+
+    rows: int = 0
+    errors: int = 0
+    engines: dict[str, int] = field(default_factory=dict)
+    wrong: list[tuple[int, str]] = field(default_factory=list)
+
+    def check(self, place: str) -> None:
+        """Raise IncompleteError where something is missing or damaged."""
+        if not self.wrong:
+            return
+        named = ", ".join(f"{name_of(shard)} ({why})" for shard, why in self.wrong[:SHOWN])
+        more = f" and {len(self.wrong) - SHOWN:,} more" if len(self.wrong) > SHOWN else ""
+        damaged = any(why != "missing" for _, why in self.wrong)
+        first = "remove what is damaged, then " if damaged else ""
+        raise IncompleteError(
+            f"{place} is not complete: {count(len(self.wrong), 'part')}: {named}{more}",
+            f"{first}`zoo work {place}` makes what is missing, and nothing twice",
+        )
+
+
+def verify(shards: Shards, progress: Callable[[int, int | None], None]) -> Verified:
+    """Look at every part. progress(done, total) counts them."""
+    found = Verified()
+    for shard in range(shards.plan.shards):
+        progress(shard, shards.plan.shards)
+        try:
+            table = read(shards, shard, ["status"])
+        except DamagedError as error:
+            found.wrong.append((shard, str(error)))
+        else:
+            if table is None:
+                found.wrong.append((shard, "missing"))
+            else:
+                _count(table, found)
+    return found
+
+
+def _count(table: pyarrow.Table, found: Verified) -> None:
+    engine = (table.schema.metadata or {}).get(b"engine", b"").decode("utf-8", "replace")
+    found.engines[engine] = found.engines.get(engine, 0) + 1
+    found.rows += len(table)
+    found.errors += table.column("status").to_pylist().count("error")
+
+
+def merged(shards: Shards) -> Iterator[Cells]:
+    """Yield all rows in the plan's order, a part in memory at a time. Raises IncompleteError."""
+    for shard in range(shards.plan.shards):
+        check()
+        try:
+            table = read(shards, shard)
+        except DamagedError as error:
+            Verified(wrong=[(shard, str(error))]).check(shards.store.place)
+            raise
+        if table is None:
+            Verified(wrong=[(shard, "missing")]).check(shards.store.place)
+        else:
+            for batch in table.to_batches(max_chunksize=1000):
+                for row in batch.to_pylist():
+                    yield {name: _as_named(value) for name, value in row.items()}
+
+
+def _as_named(value: object) -> object:
+    """Return a cell with its names as they are, and not as they are written down."""
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return [read_name(each) for each in value]
+    return read_name(value) if isinstance(value, str) else value

@@ -1,0 +1,146 @@
+"""A folder, or the prefix of a bucket: files appear in it whole, and are never replaced.
+
+obstore does both. In a folder a file gets its name by a hard link from a temporary one, in a bucket
+by a request with `If-None-Match: *`: of several writers one succeeds, and the others learn of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+from zoo.disk import sync
+from zoo.errors import DiskFull, InputError, UsageError, WriteError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+INSTALL = "`pip install 'zoo-transfer[scale]'` installs it"
+SCHEMES = ("s3", "gs", "az")
+
+
+def is_url(place: str) -> bool:
+    """Return whether this names a place in a bucket, as s3://BUCKET/PREFIX."""
+    return place.partition("://")[0] in SCHEMES and "://" in place
+
+
+def check_installed() -> None:
+    """Raise UsageError where a package is missing that every job needs."""
+    for name in ("obstore", "pyarrow"):
+        if find_spec(name) is None:
+            raise UsageError(f"a job needs {name}, which is not installed", INSTALL)
+
+
+@lru_cache(maxsize=64)
+def opened(place: str) -> ObjectStore:
+    """Return obstore's store of a folder or of s3://BUCKET/PREFIX. Raises UsageError."""
+    check_installed()
+    from obstore.exceptions import BaseError
+    from obstore.store import LocalStore, from_url
+
+    try:
+        return from_url(place) if is_url(place) else LocalStore(Path(place), mkdir=True)
+    except (BaseError, OSError, ValueError) as error:
+        raise UsageError(f"{place} cannot be opened: {said(error)}", "see docs/scale.md") from None
+
+
+def said(error: BaseException) -> str:
+    """Return what an error of a store says, in a line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+class Store:
+    """The files of a job, by names with / in them. place: a folder or a URL."""
+
+    def __init__(self, place: str, make: bool = False) -> None:
+        """make: the folder, where it is not there. Raises UsageError, InputError."""
+        self.place = place if is_url(place) else os.path.abspath(place)
+        self.local = None if is_url(place) else Path(self.place)
+        if self.local is not None and self.local.exists() and not self.local.is_dir():
+            raise UsageError(f"{place} is no folder", "a job is a folder, or s3://BUCKET/PREFIX")
+        if self.local is not None and not make and not self.local.is_dir():
+            raise InputError(f"there is no job {place}", "`zoo plan SOURCE -o JOB` makes one")
+        self.files = opened(self.place)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file that is not there yet; return whether it is this call that has done it.
+
+        Raises WriteError, DiskFull.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        try:
+            with self._writing(name, len(content)):
+                obstore.put(self.files, name, content, mode="create")
+        except AlreadyExistsError:
+            return False
+        if self.local is not None:  # a part that is told to be done outlasts a loss of power
+            with suppress(OSError):
+                sync(self.local / name, os.O_RDONLY)
+                sync((self.local / name).parent, os.O_RDONLY)
+        return True
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file; None where there is none. Raises InputError."""
+        import obstore
+        from obstore.exceptions import BaseError, NotFoundError
+
+        try:
+            return bytes(obstore.get(self.files, name).bytes())
+        except (NotFoundError, FileNotFoundError):
+            return None
+        except (BaseError, OSError) as error:
+            what = f"{self.place}/{name} cannot be read: {said(error)}"
+            raise InputError(what, "try again; what is done is kept") from None
+
+    def reader(self, name: str) -> IO[bytes]:
+        """Return a file that is read in pieces."""
+        import obstore
+
+        return cast("IO[bytes]", obstore.open_reader(self.files, name))
+
+    def there(self, name: str) -> bool:
+        """Return whether there is such a file."""
+        import obstore
+        from obstore.exceptions import BaseError, NotFoundError
+
+        try:
+            obstore.head(self.files, name)
+        except (NotFoundError, FileNotFoundError):
+            return False
+        except (BaseError, OSError) as error:
+            what = f"{self.place}/{name} cannot be looked for: {said(error)}"
+            raise InputError(what, "try again; what is done is kept") from None
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there and that can be done."""
+        import obstore
+        from obstore.exceptions import BaseError
+
+        with suppress(BaseError, OSError):
+            obstore.delete(self.files, name)
+
+    @contextmanager
+    def _writing(self, name: str, size: int) -> Iterator[None]:
+        from obstore.exceptions import AlreadyExistsError, BaseError
+
+        try:
+            yield
+        except AlreadyExistsError:
+            raise
+        except (BaseError, OSError) as error:
+            what = f"cannot write {self.place}/{name}: {said(error)}"
+            if self.local is not None and shutil.disk_usage(self.local).free < 2 * size:
+                raise DiskFull(
+                    what, f"free some space in {self.local}, then run it again"
+                ) from None
+            hint = "is it yours to write to? What is done is kept: run it again"
+            raise WriteError(what, hint) from None
