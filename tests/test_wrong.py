@@ -104,6 +104,7 @@ TABLE = [
     ("predict lenet empty", "no pictures in empty", "a folder with pictures"),
     ("predict lenet photos -o out.csv", "out.csv exists already", "--force"),
     ("info lenet --svg a.svg", "a.svg exists already", "--force"),
+    ("explain lenet photos -o a.png", "a.png exists already", "--force"),
     ("predict lenet photos -o gone/x.csv", "there is no folder gone", "`mkdir -p gone`"),
     ("predict lenet photos -o x.xlsx", "names no format", ".csv, .jsonl, .parquet"),
     ("finetune lenet photos --weights none -o photos/runs/a", "inside the photos' folder",
