@@ -27,6 +27,7 @@ import zoo
 from zoo.api import model as api_model
 from zoo.api import rows as api_rows
 from zoo.api import run as api_run
+from zoo.data import objects
 
 PAGE = ROOT / "docs" / "python.md"
 
@@ -76,6 +77,9 @@ def test_predict_gives_what_the_command_gives_to_the_last_bit(
     assert here("predict", run, *files, "--top", 3, "-o", tmp_path / "a.jsonl").code == 0
     theirs = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     rows = ours.predict(files, top=3)
+    printed = json.loads(here("predict", run, *files[:5], "--top", 3, "--json").out)
+    assert [[*row.probabilities] for row in rows[:5]] == [row["probabilities"] for row in printed]
+    assert [[*row.labels] for row in rows[:5]] == [row["labels"] for row in printed]
     assert [row.path for row in rows] == [row["path"] for row in theirs] == files
     assert [row.label for row in rows] == [row["label"] for row in theirs]
     names = ("probability", "probability_2", "probability_3")
@@ -376,15 +380,14 @@ def test_every_function_has_an_example() -> None:
             assert ">>> " in found.__doc__, name
 
 
-def as_on_the_page(folder: Path) -> Path:
-    """Write pictures under the names that `zoo demo --photos` gives its own."""
-    for kind, shape in zip(("buttons", "leaves", "mugs"), CLASSES, strict=True):
-        for part, begin, count in (("train", 0, 10), ("val", 10, 4)):
+def as_on_the_page(folder: Path) -> None:
+    """Write some of the photos that `zoo demo --photos` writes."""
+    for kind in objects.KINDS:
+        for part, count in (("train", 6), ("val", 4)):
             (folder / part / kind).mkdir(parents=True)
             for number in range(1, count + 1):
-                place = folder / part / kind / f"{kind}-{number:02}.jpg"
-                picture(shape, begin + number).save(place)
-    return folder
+                photo = objects.draw(kind, f"0/{part}/{number}")
+                photo.save(folder / part / kind / f"{kind}-{number:02}.jpg")
 
 
 def test_the_page_runs_from_top_to_bottom(
