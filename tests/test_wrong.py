@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from kit import Answer, picture, write_photos
 
-from zoo.cli import words
 from zoo.disk import check_apart
 from zoo.errors import RunError
 
@@ -196,14 +195,6 @@ def test_a_flag_of_another_tool_is_answered_in_ours(
     assert answer.code == 2
     assert f"no such option: {flag}" in answer.err
     assert ours in answer.err
-
-
-def test_no_word_of_another_tool_is_one_of_ours() -> None:
-    """A command of ours is never answered as if it were another tool's, nor by itself."""
-    from zoo.cli.commands import NAMES
-
-    for name in NAMES:
-        assert words.command_like(name, NAMES) in (None, name), name
 
 
 def test_force_overwrites_and_says_nothing_of_it(
