@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 POLL = 0.1  # seconds
+NOT_FINITE = "the network's answer is not finite: it holds NaN or infinity"
 
 
 def forward(
@@ -36,6 +37,23 @@ def forward(
     that raises ImageError costs its own row and no other. Without an item nothing is started, and
     no engine compiled.
     """
+    return forward_then(items, load, engine, _rows_of)
+
+
+def _rows_of(results: Array) -> Array:
+    return results
+
+
+def forward_then(
+    items: Iterable[T],
+    load: Callable[[T], Array],
+    engine: Engine,
+    then: Callable[[Array], Iterable[R]],
+) -> Iterator[tuple[T, R | ImageError]]:
+    """Do `forward`, and yield what `then` makes of a batch's results, a value for each of them.
+
+    It runs in the batch's thread: what it does for all of a batch costs a row far less.
+    """
     iterator = iter(items)
     if not (first := list(islice(iterator, 1))):
         return
@@ -46,13 +64,13 @@ def forward(
         _threads(max(1, engine.decoders), "zoo-decode") as decoders,
     ):
 
-        def job(batch: _Batch[T] | None) -> list[tuple[T, Array | ImageError]]:
+        def job(batch: _Batch[T] | None) -> list[tuple[T, R | ImageError]]:
             if batch is None:
                 recent.help()
                 return []
             if not engine.decoders:
                 batch.help()
-            return run(batch, engine)
+            return run(batch, engine, then)
 
         def batches() -> Iterator[_Batch[T] | None]:
             for some in batched(items, engine.batch):
@@ -90,7 +108,7 @@ def answers(
 
     for item, result in forward(items, load, engine):
         if not isinstance(result, ImageError) and not np.isfinite(result).all():
-            result = ImageError("the network's answer is not finite: it holds NaN or infinity")
+            result = ImageError(NOT_FINITE)
         yield item, result
 
 
@@ -131,14 +149,16 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def run(batch: _Batch[T], engine: Engine) -> list[tuple[T, Array | ImageError]]:
-    """Return the engine's results for a batch, once it is loaded."""
+def run(
+    batch: _Batch[T], engine: Engine, then: Callable[[Array], Iterable[R]]
+) -> list[tuple[T, R | ImageError]]:
+    """Return what comes of the engine's results for a batch, once it is loaded."""
     import numpy as np
 
     loaded = batch.loaded()
     good = [value for value in loaded if not isinstance(value, ImageError)]
     pixels = good[0][None] if len(good) == 1 else np.stack(good) if good else None
-    results = iter(engine(pixels) if pixels is not None else ())
+    results = iter(then(engine(pixels)) if pixels is not None else ())
     return [
         (item, value if isinstance(value, ImageError) else next(results))
         for item, value in zip(batch.items, loaded, strict=True)

@@ -26,8 +26,9 @@ from zoo.head.rows import ALIKE
 from zoo.metrics import Array
 from zoo.models.cut import first_layer
 from zoo.run import Run
-from zoo.train.batches import FeatureBatches, FrozenBatches, Photo, PhotoBatches, Photos
+from zoo.train.batches import FeatureBatches, Photo, PhotoBatches, Photos
 from zoo.train.distributed import SINGLE, Ranks
+from zoo.train.frozen import FrozenBatches
 from zoo.watch import Watch, stop
 
 if TYPE_CHECKING:
