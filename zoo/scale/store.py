@@ -6,6 +6,7 @@ by a request with `If-None-Match: *`: of several writers one succeeds, and the o
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,15 +14,18 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING
 
 from zoo.disk import sync
 from zoo.errors import DiskFull, InputError, UsageError, WriteError
 
 if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from obstore import ReadableFile
     from obstore.store import ObjectStore
 
 INSTALL = "`pip install 'zoo-transfer[scale]'` installs it"
+PIECE = 1 << 18  # bytes of a tar in a bucket that are read at once, to find its members
 SCHEMES = ("s3", "gs", "az")
 
 
@@ -35,6 +39,30 @@ def check_installed() -> None:
     for name in ("obstore", "pyarrow"):
         if find_spec(name) is None:
             raise UsageError(f"a job needs {name}, which is not installed", INSTALL)
+
+
+class _Pieces(io.RawIOBase):
+    """A file of obstore's as Python has them."""
+
+    def __init__(self, file: ReadableFile) -> None:
+        self.file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        return int(self.file.seek(place, whence))
+
+    def tell(self) -> int:
+        return int(self.file.tell())
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        found = bytes(self.file.read(memoryview(buffer).nbytes))
+        memoryview(buffer)[: len(found)] = found
+        return len(found)
 
 
 @lru_cache(maxsize=64)
@@ -104,7 +132,7 @@ class Store:
         """Return a file that is read in pieces."""
         import obstore
 
-        return cast("IO[bytes]", obstore.open_reader(self.files, name))
+        return io.BufferedReader(_Pieces(obstore.open_reader(self.files, name)), PIECE)
 
     def there(self, name: str) -> bool:
         """Return whether there is such a file."""
