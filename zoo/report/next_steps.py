@@ -144,7 +144,9 @@ def _more_photos(one: Result, usual: bool) -> str:
     """Return what is wanted of the weakest class. usual: compared with the other classes."""
     score = _weak(one)
     assert score is not None
-    said = next(pair[1] for pair in confused(one.report, 10_000) if pair[0] == score.name)
+    number = one.report.classes.index(score)
+    answers = [0 if k == number else many for k, many in enumerate(one.report.confusion[number])]
+    said = one.report.classes[answers.index(max(answers))].name
     have = f"{one.train[score.name]:,} to learn from"
     compared = f", where the usual is {one.usual:,.0f}" if usual else ""
     return (
