@@ -75,6 +75,13 @@ def test_two_steps_are_said_and_of_a_good_result_what_it_is_for():
     assert steps(GOOD) == ["`zoo predict runs/a FOLDER`, `zoo export onnx runs/a`"]
 
 
+def test_a_class_that_is_taken_for_each_other_once_is_told_from_one():
+    """Beside a pair of two photos its own pairs are none that are shown."""
+    poor = result((0, 1, 1), (0, 2, 1), (1, 2, 2), photos=2, train=dict.fromkeys(NAMES, 8))
+    assert confused(poor.report) == [("dress", "shirt", 2, 2)]
+    assert steps(poor)[0].startswith("more photos of coat that tell it from dress: it has 8")
+
+
 def test_who_is_confused_with_whom():
     assert confused(POOR.report) == [
         ("shirt", "coat", 30, 100), ("dress", "shirt", 20, 100), ("coat", "dress", 10, 100)

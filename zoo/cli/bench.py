@@ -10,7 +10,7 @@ import typer
 
 from zoo.catalog.spec import pixels
 from zoo.cli.completion import offer
-from zoo.cli.console import Screen, out, print_json, table, talk
+from zoo.cli.console import Screen, out, print_json, print_table, prose, talk
 from zoo.cli.names import full_name
 from zoo.cli.options import TrustChanged
 from zoo.errors import UsageError, ZooError, meant
@@ -123,7 +123,8 @@ def _record(
 def _show(job: Job, decoding: Decoding, good: list[Measured], advice: Advice) -> None:
     side, work = pixels(job.preprocess.size), f", {short(job.macs)} mult-adds" if job.macs else ""
     place = f"{decoding.threads} cores" if job.device == "cpu" else job.device
-    out(f"{job.name}, {side}{work}; {job.precision} on {place}\n")
+    prose(f"{job.name}, {side}{work}; {job.precision} on {place}")
+    out()
     lines = [
         (
             row.engine,
@@ -136,9 +137,12 @@ def _show(job: Job, decoding: Decoding, good: list[Measured], advice: Advice) ->
         for row in good
     ]
     header = ("engine", "images/s", "one picture", "95 % below", "memory", "opens in")
-    out("\n".join(table(lines, header, " rrrrr")))
+    print_table(lines, header, " rrrrr")
     rate = f"{decoding.photos_per_second:,.0f}/s decoded on {decoding.threads} cores"
-    out(f"\nphotos: {rate} ({decoding.source})")
+    out()
+    prose(f"photos: {rate} ({decoding.source})")
     what = "the forward pass" if advice.part == "forward" else "decoding"
-    out(f"a job: {advice.photos_per_second:,.1f} photos/s, {what} is "
-        f"{percent(advice.share, 0)} of the work: {advice.text}")  # fmt: skip
+    prose(
+        f"a job: {advice.photos_per_second:,.1f} photos/s, {what} is "
+        f"{percent(advice.share, 0)} of the work: {advice.text}"
+    )

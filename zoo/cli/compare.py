@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli.console import Screen, out, print_json, print_table, talk
-from zoo.cli.layout import width_of, wrapped
+from zoo.cli.console import Screen, out, print_json, print_table, prose, talk
 from zoo.cli.options import argument, flag, force, options, shared
 from zoo.text import count, percent
 
@@ -101,8 +99,7 @@ def _show(found: Comparison) -> None:
     print_table(rows, header, right=" " * (len(header) - 4) + "rrrr")
     out()
     for pair in found.pairs:
-        told = _verdict(pair, many=len(found.pairs) > 1)
-        out("\n".join(wrapped(told, width_of(sys.stdout), "  ")), "best" if pair.better else "")
+        prose(_verdict(pair, many=len(found.pairs) > 1), "best" if pair.better else "")
     if any(pair.left_out for pair in found.pairs):
         talk("accuracies are on each run's own val photos, which are not the same ones")
 

@@ -103,6 +103,11 @@ def table(
     return layout.table(rows, header, right, width_of(sys.stdout), drop)
 
 
+def prose(text: str, meaning: str = "") -> None:
+    """Print a sentence on stdout, wrapped where the screen is narrower."""
+    out("\n".join(wrapped(text, width_of(sys.stdout), "  ")), meaning)
+
+
 def out_table(lines: Sequence[str]) -> None:
     """Print the lines of a table, the first of which is its header."""
     for number, line in enumerate(lines):

@@ -105,4 +105,4 @@ def _show(rows: list[Row], best: Row | None) -> None:
     header = (*names, "accuracy", "± error", "val", "time", "run", "")
     print_table(lines, header, right=" " * len(names) + "rrrr")
     if best:
-        talk(f"next: zoo predict {best.run} FOLDER; its settings are in {best.run}/recipe.toml")
+        talk(f"next: `zoo predict {best.run} FOLDER`; its settings are in {best.run}/recipe.toml")

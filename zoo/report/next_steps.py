@@ -144,12 +144,12 @@ def _more_photos(one: Result, usual: bool) -> str:
     """Return what is wanted of the weakest class. usual: compared with the other classes."""
     score = _weak(one)
     assert score is not None
-    pairs = confused(one.report, 10_000)
-    said = next((theirs for name, theirs, *_ in pairs if name == score.name), "")
-    apart = f" that tell it from {said}" if said else ""  # where others are taken for it, none is
+    number = one.report.classes.index(score)
+    answers = [0 if k == number else many for k, many in enumerate(one.report.confusion[number])]
+    said = one.report.classes[answers.index(max(answers))].name
     have = f"{one.train[score.name]:,} to learn from"
     compared = f", where the usual is {one.usual:,.0f}" if usual else ""
-    return f"more photos of {score.name}{apart}: it has {have}{compared}; then `{one.again}`"
+    return f"more photos of {score.name} that tell it from {said}: it has {have}{compared}; then `{one.again}`"
 
 
 def _below(one: Result) -> bool:
