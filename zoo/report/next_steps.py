@@ -149,7 +149,10 @@ def _more_photos(one: Result, usual: bool) -> str:
     said = one.report.classes[answers.index(max(answers))].name
     have = f"{one.train[score.name]:,} to learn from"
     compared = f", where the usual is {one.usual:,.0f}" if usual else ""
-    return f"more photos of {score.name} that tell it from {said}: it has {have}{compared}; then `{one.again}`"
+    return (
+        f"more photos of {score.name} that tell it from {said}: it has {have}{compared}; then "
+        f"`{one.again}`"
+    )
 
 
 def _below(one: Result) -> bool:
