@@ -30,9 +30,11 @@ from zoo import device
 from zoo.data.index import scan
 from zoo.engine.torch import TorchEngine
 from zoo.features.compute import Pass, Views, compute
-from zoo.finetune import rank
+from zoo.finetune.backbones import opened
+from zoo.finetune.rank import Unkept
 from zoo.head.softmax_regression import Targets
 from zoo.head.solver import Search, Solution, solve
+from zoo.network_ref import parted
 
 BAR = 5.0  # CPU seconds for 10,000 photos
 MODELS = (
@@ -204,12 +206,12 @@ def by_rule(features: Array, labels: Array, train: Array, held: Array) -> dict[s
 def kept(folder: Path, data: str, model: str) -> tuple[Array, Array]:
     """Features and labels of all photos of a set that can be read; plain views."""
     index = scan(folder / "data" / data)
-    _, start = rank.opened(model, 0)
-    _, parts = rank.parted(start, len(index.classes), 0)
+    _, start = opened(model, 0)
+    _, parts = parted(start, len(index.classes), 0)
     engine = TorchEngine(parts.frozen, start.preprocess, device.choose("cpu"))
     rows: dict[bytes, Array] = {}
 
-    class Memory(rank.Unkept):
+    class Memory(Unkept):
         def add(self, key: bytes, row: Array) -> None:
             super().add(key, row)
             rows[key] = row

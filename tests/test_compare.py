@@ -56,7 +56,7 @@ def right(here, run, tmp_path):
     photos = Run.open(run).labelled("val")
     names = tmp_path / "list.txt"
     names.write_text("\n".join(str(path) for path, _ in photos))
-    assert here("predict", run, names, "-o", tmp_path / "out.csv").code == 0
+    assert here("predict", run, names, "-o", tmp_path / "out.csv", "--force").code == 0
     given = {row["path"]: row["label"] for row in table(tmp_path / "out.csv")}
     return {str(path): given[str(path)] == label for path, label in photos}
 

@@ -129,7 +129,7 @@ def test_the_map_lies_beside_the_output_and_json_says_what_was_done(
     assert "coloured by class" in answer.err
     assert size(tmp_path / "codes.csv.pca.png") == (1080, 840)
     words = ["--map", "tsne", "--picture", tmp_path / "near.png"]
-    answer = here("embed", autoencoder, photos, "-o", tmp_path / "codes.csv", *words)
+    answer = here("embed", autoencoder, photos, "-o", tmp_path / "codes.csv", "--force", *words)
     assert answer.code == 0, answer.err
     assert sorted(os.listdir(tmp_path)) == ["codes.csv", "codes.csv.pca.png", "near.png"]
     before = (tmp_path / "codes.csv.pca.png").read_bytes()
@@ -154,7 +154,7 @@ def test_colours_are_predicted_where_no_class_is_known(here, run, photos, tmp_pa
     ("words", "says"),
     [
         (["-o", "x.json"], "'.json' names no format"),
-        (["--map", "umap"], "--map umap: there is no such map\nhint: it is pca or tsne; leave"),
+        (["--map", "umap"], "--map umap: there is no such map\nhint: did you mean tsne?"),
         (
             ["--picture", "x"],
             "--picture x: the suffix '' names no format\nhint: use one of .png, as in x.png",

@@ -274,7 +274,7 @@ def test_each_class_that_is_asked_for_gets_a_map(
     (row,) = json.loads(answer.out)["pictures"]
     assert [one["class"] for one in row["classes"]] == ["disc", "stripes"]
     assert names(tmp_path) == ["a.png"]
-    wrong = here(*words, "--class", "disk")
+    wrong = here(*words, "--class", "disk", "--force")
     assert wrong.code == 2
     assert "did you mean disc" in wrong.err
 

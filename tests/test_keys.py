@@ -64,23 +64,23 @@ def ref(row, variant=None, head="", boundary=None, tensors="file abc", build=Non
 @pytest.mark.parametrize(
     ("network", "fp32", "int8"),
     [
-        (ref(RESNET), "22e505b95ca72de5a082cf64b19abeca", "0bebfbdfda6ebc373a7f3d59044b1f21"),
-        (ref(TORCHVISION), "eb7071952c86272afb33b4aba0bdedaa", "ac918a3ad554a4c04215590f962c7f63"),
-        (ref(TIMM), "a8096051935b683383c2f128c9f86da2", "6533688d484e596432cc66e1a43536e7"),
+        (ref(RESNET), "ce3db8c37148bb7bcfb6bcdce9624dcf", "6b4042489a2aee4331b0cd5ae8e58d16"),
+        (ref(TORCHVISION), "b9d7fe2f2348842d2a524beb1a0f5eb0", "55905b26bf067af5c5e382cb3c24dec8"),
+        (ref(TIMM), "e54c2d5f2bf772e4754064f6dd7323f7", "b41f8af2d3453bd7e4d047ec4be7d5db"),
         (
             ref(RESNET, {"norm": "layer"}, "mlp:9"),
-            "ca2f859f73906713af461c08f3935e45",
-            "87ddb31aa01d46dbde0e8071999ce97e",
+            "9fcb3b33034ab8e1f2d2e74b8fcfa425",
+            "3a25aca9be4d9c4e2d29ef7818820e80",
         ),
         (
             ref(RESNET, boundary="layer3", tensors="abc"),
-            "917849041ba8dafe43f3e2429d5dc575",
-            "6569bb407b4dc5f6bbb8eefdd0a7bcf2",
+            "f83f6cb78ba4252510403feb1cd9a734",
+            "46d81fb05144fd331ff027b04a551a1f",
         ),
         (
             ref(TIMM, boundary="a.0", tensors="abc"),
-            "53ef118a3e40bcbf1019f5c309d83405",
-            "56e1cc901a9a29bfa9ef04bdd99265b7",
+            "873a7c9fec5862d480dfcb94a2a15d5e",
+            "42af1648f98de2e990e95de3ee4cb21e",
         ),
     ],
     ids=["catalogue", "torchvision", "timm", "variant", "cut", "cut of timm"],
@@ -115,18 +115,18 @@ def finished(tmp_path, run):
 @pytest.mark.parametrize(
     ("name", "fields", "fp32", "int8"),
     [
-        ("whole", {}, "4daea4b98978a66ce5dd9a8d38bfc139", "35c5cfd8886dae6f173a6028a53c1669"),
+        ("whole", {}, "087a843341583006bb38e49d19077dd4", "2f14ff4d166837a7a317c5daf8f7bdf2"),
         (
             "frozen",
             {"linear_head": "fc2", "boundary": "act4", "cut": "fc1"},
-            "7e3b11827b29478de666c9587d34c8dd",
-            "c1f4984b17de40f0724e64e5e6985900",
+            "9f966ce6e455e9a0633acfd7ec52f497",
+            "54253667eb01bbfbf24fe1ab6ce9683c",
         ),
         (
             "library",
             {"model": "timm/lenet", "spec": {"name": "timm/lenet", "builder": "library"}},
-            "ff31de25e76b2cb6fe819c6f0554d539",
-            "331cb94fd540e414fe025378fc3db1bf",
+            "2b95fdb2719a8b42d75f78463670ef80",
+            "9e2d0c70b473f2e88e6b97142d89b092",
         ),
     ],
 )

@@ -118,7 +118,7 @@ def test_runs_are_listed_newest_first_and_a_broken_one_is_named(say, tmp_path):
         ("predict a b --topk 3", "--top says"),
         ("predict a b --workers 3", "uses all cores"),
         ("predict a b --batch 3", "finds the batch size by itself"),
-        ("predict a b --half", "--precision says"),
+        ("predict a b --half", "--precision bf16 says"),
         ("evaluate a --val-split 0.1", "run `zoo evaluate --help`"),
         ("fit a b", "`zoo finetune` does that here"),
         ("models", "`zoo list` does that here"),
@@ -127,7 +127,7 @@ def test_runs_are_listed_newest_first_and_a_broken_one_is_named(say, tmp_path):
         ("val a", "`zoo evaluate` does that here"),
         ("predcit a b", "did you mean predict?"),
         ("export onx a", "did you mean onnx?"),
-        ("export no/where", "`zoo finetune MODEL PHOTOS -o FOLDER`"),
+        ("export no/where", "`zoo finetune MODEL PHOTOS`"),
         ("weights lst", "did you mean list?"),
     ],
 )

@@ -342,7 +342,7 @@ def test_predict_and_the_exported_file_give_the_same_labels(
     answers = []
     for model in (trained, file):
         out = tmp_path / "out.csv"
-        told = here("predict", model, mosaics, "-o", out)
+        told = here("predict", model, mosaics, "-o", out, "--force")
         assert told.code == 0
         assert "labels are those with a probability of 0.5 or more" in told.err
         answers.append({row["path"]: row["label"] for row in rows(out)})

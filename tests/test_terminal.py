@@ -74,7 +74,7 @@ def test_a_line_is_coloured_by_what_it_says(line, shown, about):
     [
         (("features", 640, 1720), "features 640/1,720"),
         (("features", 0, None), "features"),
-        (("steps to the head", 12, None), "steps to the head 12"),
+        (("solving the head, step", 12, None), "solving the head, step 12"),
         (("epoch 3/8 · step 6/13", 32, 104), "epoch 3/8 · step 6/13"),
         (("download", 2_500_000, 14_000_000), "download 2.5 MB of 14 MB"),
         (("", 0, None), "working"),

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kit import csv_rows, settings, write_photos
+from kit import Watcher, carried_out, csv_rows, settings, sha256, tune, write_photos
 from safetensors.torch import save_file
 
 from zoo import models, network
-from zoo.errors import UsageError, WeightsError
-from zoo.finetune import text_rows, text_tower
+from zoo.errors import Interrupted, UsageError, WeightsError
+from zoo.finetune import begin, text_rows, text_tower
 from zoo.finetune.prepare import prepare
 from zoo.head.layers import Cosine, Joint, Linear, unit
 from zoo.head.text import blend
@@ -194,6 +194,22 @@ def test_a_text_head_goes_from_photos_to_a_file_that_predicts(tmp_path, few, her
     with torch.inference_mode():
         scores = chain.head(features).numpy()
     assert np.allclose(scores, head.scores(features.numpy()), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_text_head_is_resumed(tmp_path, few, clip):
+    """From a folder beside, named by where the weights are; the recipe says which that is."""
+    chosen = settings(
+        "timm/test_vit", few, weights=str(clip / "image.safetensors"), text=str(clip), views=1
+    )
+    with pytest.raises(Interrupted):
+        tune(tmp_path / "run", chosen, Watcher("features", 3))
+    run = Run.open(tmp_path / "run")
+    assert begin.recipe_of(run).text == str(clip)
+    carried_out(begin.resume(prepare(begin.recipe_of(run)), run, Watcher()))
+    tune(tmp_path / "whole", chosen)
+    files = (tmp_path / name / "model.safetensors" for name in ("run", "whole"))
+    assert len({sha256(file) for file in files}) == 1
 
 
 @pytest.mark.parametrize("truth", ["texts", "photos"])

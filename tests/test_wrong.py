@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from kit import Answer, picture, write_photos
 
-from zoo.cli import words
 from zoo.disk import check_apart
 from zoo.errors import RunError
 
@@ -104,6 +103,7 @@ TABLE = [
     ("predict lenet empty", "no pictures in empty", "a folder with pictures"),
     ("predict lenet photos -o out.csv", "out.csv exists already", "--force"),
     ("info lenet --svg a.svg", "a.svg exists already", "--force"),
+    ("explain lenet photos -o a.png", "a.png exists already", "--force"),
     ("predict lenet photos -o gone/x.csv", "there is no folder gone", "`mkdir -p gone`"),
     ("predict lenet photos -o x.xlsx", "names no format", ".csv, .jsonl, .parquet"),
     ("finetune lenet photos --weights none -o photos/runs/a", "inside the photos' folder",
@@ -195,14 +195,6 @@ def test_a_flag_of_another_tool_is_answered_in_ours(
     assert answer.code == 2
     assert f"no such option: {flag}" in answer.err
     assert ours in answer.err
-
-
-def test_no_word_of_another_tool_is_one_of_ours() -> None:
-    """A command of ours is never answered as if it were another tool's, nor by itself."""
-    from zoo.cli.commands import NAMES
-
-    for name in NAMES:
-        assert words.command_like(name, NAMES) in (None, name), name
 
 
 def test_force_overwrites_and_says_nothing_of_it(

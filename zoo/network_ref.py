@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo import catalog, device, network, network_published, records, weights
-from zoo.catalog import Preprocess, Weights
+from zoo.catalog import Preprocess, Weights, structures
 from zoo.data.samples import evenly
 from zoo.disk import read_sealed, write_sealed
 from zoo.engine.compiled import made_of
@@ -72,6 +72,7 @@ def classifier_of_run(run: Run) -> Classifier:
         lambda: network.of_run(run).chain,
         head,
         evenly([path for path in run.photos("train") if path.is_file()], CALIBRATION),
+        arrays=lambda: weights.read_arrays(path),
     )
     note = OTHER if about.get("model_sha256", digest) != digest else ""
     return Classifier(ref, names, about.get("threshold"), note)
@@ -204,6 +205,7 @@ def classifier_of_name(name: str, choice: str | None, progress: Progress | None)
         chosen = weights.choose(row, choice)
         if isinstance(chosen, Weights):
             path = weights.find(chosen, progress=progress, model=row.name)
+            known = structures.find(row.name)
             ref = NetworkRef(
                 name,
                 made_of(row),
@@ -211,6 +213,7 @@ def classifier_of_name(name: str, choice: str | None, progress: Progress | None)
                 None,
                 chosen.preprocess,
                 lambda: network.pretrained(name, choice, progress=progress).chain,
+                arrays=lambda: weights.read_as(path, known.tensors, row) if known else None,
             )
             names = network_published.class_names(chosen.classes, row.num_classes)
             return Classifier(ref, names)

@@ -25,6 +25,7 @@ from zoo.errors import Interrupted
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 8.0  # seconds: whoever sends SIGTERM sends SIGKILL after ten
 RESUMED = ("finetune", "train", "distill")  # commands whose runs can be finished
+KEEPING = ("check", "lr", "rank")  # commands that keep the features that they have computed
 WIPE = "\r\x1b[2K"  # the line that says what is going on
 
 
@@ -86,6 +87,8 @@ def asked() -> int:
 
 def again(words: list[str]) -> str:
     """Return what to do about a command that was stopped. words: its first."""
+    if words and words[0] in KEEPING:
+        return "the same command goes on: the features computed so far are kept"
     goes_on = words and words[0] in RESUMED
     return "run it again" + "; --resume RUN goes on with a run that was begun" * bool(goes_on)
 

@@ -6,6 +6,7 @@ stdout is data, stderr is talk. Nothing heavy is imported before a command needs
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -15,11 +16,12 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from zoo import __version__, watch
-from zoo.cli import words
+from zoo.cli import progress, words
 from zoo.cli.commands import Lazy
 from zoo.cli.console import fail, stopped, talk
 from zoo.errors import Interrupted, RecipeError, ZooError
 
+HEAVY = {"torch", "openvino", "onnxruntime"}  # are taken apart in a second or more: needlessly
 SINGLE = ("lr", "rank", "sweep")  # train networks, and that not in several processes
 
 app = typer.Typer(
@@ -73,7 +75,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; any error is two lines on stderr."""
     try:
         typed = words.in_ours(arguments)
-        result = app(typed, prog_name="zoo", standalone_mode=False)
+        with progress.shown():
+            result = app(typed, prog_name="zoo", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except ZooError as error:
         if not error.what or (_said_elsewhere() and isinstance(error, RecipeError)):
@@ -141,4 +144,10 @@ def entry() -> None:
     atexit.register(watch.deafen)
     code = main(sys.argv[1:])
     watch.leave(code)
+    if HEAVY & sys.modules.keys():
+        with contextlib.suppress(OSError):  # what cannot be written is said by Python's own end
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
     sys.exit(code)

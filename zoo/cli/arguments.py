@@ -23,7 +23,7 @@ FILES = {
     "rank": ("output", "html"), "evaluate": ("plot",), "compare": ("html",),
     "report": ("output",), "onnx": ("output",), "info": ("svg",), "lr": ("output",),
     "check": ("html", "output"), "finetune": ("sheet",), "train": ("sheet",),
-    "distill": ("sheet",), "merge": ("output",),
+    "distill": ("sheet",), "merge": ("output",), "explain": ("output",),
 }  # fmt: skip
 
 

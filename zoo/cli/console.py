@@ -157,8 +157,8 @@ class Screen:
     def __enter__(self) -> Screen:
         self.open_until.callback(watch.listen())
         self.open_until.enter_context(watch.patient())
-        self.line = progress.show()
-        self.open_until.callback(progress.end, self.line)
+        self.line = self.open_until.enter_context(progress.shown())
+        self.open_until.callback(self.line.report, "", 0, None)
         return self
 
     def __exit__(

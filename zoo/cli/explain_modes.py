@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.cli.console import Screen, talk
-from zoo.cli.options import NETWORK, argument, flag, network, output, setting, shared
+from zoo.cli.options import NETWORK, argument, flag, force, network, output, setting, shared
 from zoo.errors import ImageError
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Flags:
         "Seed of --dream, of --weights none, and of the directions of --landscape.", NETWORK, 0
     )
     output: Path = output("Folder to write to, or FILE.png for one picture.", Path("explained"))
+    force: bool = force()
     json: bool = shared("json")
 
 

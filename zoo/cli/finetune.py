@@ -86,6 +86,7 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
         if again:
             _go_on(Path(folder), ranks, screen, way)
             return
+        screen.doing("looking at photos and network")
         with ranks.main_first():
             prepared = prepare(settings, screen.bytes, begin=not way.dry_run)
         prepared.about |= about

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from zoo.errors import RunError, UsageError
 from zoo.text import short
 
 if TYPE_CHECKING:
-    from zoo.models.assembly import StageInfo
+    from zoo.catalog.structures import StageInfo
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,13 @@ def _is_run(name: str) -> bool:
 def _show_model(name: str, flags: Flags) -> None:
     if not catalog.of_library(name):
         _check_name(name)
-    from zoo import models, recipe
+    from zoo import recipe
+    from zoo.cli.info_stages import described
 
-    spec = models.resolve(name)
+    spec, stages = described(name, recipe.variants(flags.variant or ()))
     if flags.classes:
         _show_classes(spec, flags.json)
         return
-    spec, stages = _described(spec, recipe.variants(flags.variant or ()))
     if flags.svg is not None:
         info_svg.draw(flags.svg, spec.name, stages, spec.preprocess, spec.cut)
         out(flags.svg)
@@ -88,19 +89,6 @@ def _show_model(name: str, flags: Flags) -> None:
     for part in filter(None, parts):
         out()
         out_table(part)
-
-
-def _described(spec: ModelSpec, asked: dict[str, str | float]) -> tuple[ModelSpec, list[StageInfo]]:
-    """Return the stages of a variant of a model, and the row with what they count."""
-    from zoo import models
-
-    variant = catalog.check_variant(spec, asked)
-    stages = models.describe(models.build(spec, variant=variant), spec)
-    if not variant:
-        return spec, stages
-    sums = {name: sum(getattr(one, name) for one in stages) for name in ("params", "macs")}
-    peak, names = max(one.activations for one in stages), tuple(one.name for one in stages)
-    return replace(spec, **sums, activations=peak, stages=names), stages
 
 
 def _check_name(name: str) -> None:
@@ -203,7 +191,7 @@ def _variants(spec: ModelSpec) -> list[str]:
     return table(rows, ("--variant", "or else")) if rows else []
 
 
-def _stage_table(spec: ModelSpec, stages: list[StageInfo]) -> list[str]:
+def _stage_table(spec: ModelSpec, stages: Sequence[StageInfo]) -> list[str]:
     """Return one line for each stage, with what --freeze freezes and what it trains.
 
     memory: of all that is alive at the stage's worst moment, for one picture, without parameters.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from zoo.text import count, short
 
 if TYPE_CHECKING:
     from zoo.catalog import Preprocess
-    from zoo.models.assembly import StageInfo
+    from zoo.catalog.structures import StageInfo
 
 
 def check(model: str, file: Path) -> None:
@@ -40,7 +41,7 @@ def draw_run(folder: str, file: Path) -> None:
 
 
 def draw(
-    file: Path, title: str, stages: list[StageInfo], preprocess: Preprocess, cut: str | None
+    file: Path, title: str, stages: Sequence[StageInfo], preprocess: Preprocess, cut: str | None
 ) -> None:
     """Write the drawing of these stages. cut: the last frozen stage, None where all is trained."""
     from zoo.disk import replacing, writing

@@ -99,8 +99,8 @@ def network(help: str) -> Any:
 def pictures() -> Any:
     """Declare a field as the pictures that a command is pointed at."""
     return argument(
-        "Folders, pictures, 'globs', lists.txt with a path a line, or - (stdin); one or several. In "
-        "the rows a path is relative to the folder, where one was named, else it is as it was "
+        "Folders, pictures, 'globs', lists.txt with a path a line, or - (stdin); one or several. "
+        "In the rows a path is relative to the folder, where one was named, else it is as it was "
         "typed: the same base as in a run's val.csv and index.csv."
     )
 

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 
 from zoo.cli import layout, style
 from zoo.text import one_line, size
@@ -33,7 +34,8 @@ class Line:
     def __init__(self) -> None:
         self.what, self.done, self.total = "", 0, None  # type: tuple[str, int, int | None]
         self.quiet = False
-        self.began, self.said = _BORN, time.monotonic()
+        self.said = time.monotonic()
+        self.began = max(_BORN, self.said - SILENT)
         self.samples: deque[tuple[float, int]] = deque()
         self.drawn = False
         self.lock, self.over = threading.RLock(), threading.Event()
@@ -143,24 +145,26 @@ def drawn(words: str, share: float | None, now: float, width: int) -> str:
 _lines: list[Line] = []  # the one that is shown, if any
 
 
-def show() -> Line:
-    """Return the line of this process, which is watched from here on."""
+@contextlib.contextmanager
+def shown() -> Iterator[Line]:
+    """Watch what this process does within the block; the outermost one counts."""
+    if _lines:
+        yield _lines[0]
+        return
     line = Line()
-    _lines[:] = [line]
+    _lines.append(line)
     line.start()
-    return line
+    try:
+        yield line
+    finally:
+        line.stop()
+        _lines.clear()
 
 
 def wipe() -> None:
     """Make room for what is printed."""
     for line in _lines:
         line.wipe()
-
-
-def end(line: Line) -> None:
-    """Wipe a line for good."""
-    line.stop()
-    _lines[:] = [each for each in _lines if each is not line]
 
 
 if hasattr(os, "register_at_fork"):

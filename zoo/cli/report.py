@@ -55,6 +55,7 @@ def at_the_end(inputs: Inputs) -> None:
     run = inputs.run
     place = run.path(NAME)
     try:
+        inputs.watch.progress("writing the page", 0, None)
         extras = page.plain(run)
         missing = [LATER.format(run=extras.said)] if run.record["task"] != "reconstruct" else [
             f"`zoo report {extras.said}` draws pictures beside what is given back."]  # fmt: skip

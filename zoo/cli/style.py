@@ -24,7 +24,7 @@ STYLES = {  # meaning -> what SGR makes of it
     "best": "1",  # bold
     "title": "4",  # underlined: the header of a table
 }
-_BEGINS = re.compile(r"(error|warning|hint|interrupted|next)(?=[:;])")
+_BEGINS = re.compile(r"(error|warning|hint|interrupted|next)(?=[:;\n]|$)")
 _WITHIN = re.compile(r"(?P<warning>\bWARNING\b)|(?P<command>`[^`\n]+`)")
 
 

@@ -51,8 +51,9 @@ def _option(
         return what, f"give a value behind it; `{path} --help` says which"
     hint = words.flag_like(option, ours) or ""
     hint = hint or _of_another(option, path)
-    if not hint and (near := nearest(option, [one for one in ours if one.startswith("--")])):
-        hint = f"{near} `{path} --help` lists all"
+    names = [one[2:] for one in ours if one.startswith("--")]
+    if not hint and (near := nearest(option.lstrip("-"), names, 1, least=0.6)):
+        hint = f"{near.replace('mean ', 'mean --')} `{path} --help` lists all"
     return f"No such option: {option}", hint
 
 
@@ -71,6 +72,9 @@ def _command(word: str, command: Any, context: Any, path: str) -> tuple[str, str
     what, known = f"No such command '{word}'", command.list_commands(context)
     if path.endswith(" export"):
         what = f"'{word}' is neither a run folder nor a format of `zoo export`"
+        near = nearest(word, known, 1)
+        if near:
+            return what, near
         return what, "`zoo export RUN` writes ONNX, as `zoo export onnx RUN`; `zoo runs` lists runs"
     ours_for = words.command_like(word, known)
     if ours_for in known:

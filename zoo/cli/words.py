@@ -58,7 +58,7 @@ _LIKE = {
     "weights": "weight checkpoints checkpoint store", "cache": "caches",
     "doctor": "env version versions diagnose status", "config": "configure settings setting set",
     "finetune": "fine-tune fine_tune tune fit retrain transfer ft finetuning",
-    "train": "training learn", "check": "lint dataset clean audit verify",
+    "train": "training learn", "check": "lint dataset clean audit",
     "evaluate": "val validate validation eval test score accuracy",
     "predict": "classify infer inference detect label predictions prediction",
     "embed": "features feature embeddings embedding extract", "bench": "benchmark speed profile",

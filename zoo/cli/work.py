@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING
 
 from zoo.cli.console import Screen, talk
 from zoo.cli.options import argument, flag, options, setting
-from zoo.errors import UsageError
 from zoo.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from zoo.scale.work import Receipt
-
-RAY = "Ray"
 
 
 @dataclass(frozen=True)
@@ -28,14 +25,6 @@ class Flags:
         "$RANK/$WORLD_SIZE where torchrun sets them, else 0/1, all of them."
     )
     device: str = setting("device")
-    ray: str | None = flag(
-        "Have a Ray cluster do all shards: its address, as 10.0.0.5:6379, or local for "
-        "this machine.",
-        RAY,
-    )
-    actors: int | None = flag(
-        "Processes of Ray. Default: one for each GPU, else for each node.", RAY, min=1
-    )
 
 
 @options
@@ -50,18 +39,9 @@ def command(flags: Flags) -> None:
     from zoo.scale.work import Worker, share
 
     store.check_installed()
-    if flags.ray and flags.shard:
-        raise UsageError(f"--shard {flags.shard} with --ray", "leave --shard out: Ray does all")
     place = store.Store(flags.job)
     found = plan.read(place)
     with Screen() as screen:
-        if flags.ray:
-            from zoo.scale import on_ray
-
-            cluster = on_ray.Cluster(flags.ray, flags.actors, flags.device)
-            receipts = on_ray.work(cluster, place.place, found.shards)
-            _show(screen.counting("shards", receipts, found.shards), flags.job)
-            return
         rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
         mine = share(found.shards, flags.shard or f"{rank}/{world}")
         opener = partial(open_answers, found.settings, flags.device)

@@ -29,10 +29,12 @@ class Engine(Protocol):
     pictures beside it.
     """
 
-    batch: int
     workers: int
     decoders: int
     name: str
+
+    @property
+    def batch(self) -> int: ...
 
     def __call__(self, pixels: Array) -> Array: ...
 

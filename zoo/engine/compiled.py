@@ -16,7 +16,9 @@ import importlib.metadata
 import json
 import os
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +35,7 @@ from zoo.machine import cores
 if TYPE_CHECKING:
     from torch import nn
 
-FORMAT = 3  # count up when the files change, or the graph that is made of a chain
+FORMAT = 4  # count up when the files change, or the graph that is made of a chain
 GRAPH, WEIGHTS, STATE = "graph.xml", "graph.bin", "state.safetensors"
 TORCH = "--engine torch runs it"
 AGREES = 1e-4  # of the largest value
@@ -137,7 +139,7 @@ class Compiled:
     def engine(self, precision: str = "fp32", workers: int | None = None) -> OpenVinoEngine:
         """precision: fp32 or bf16 of a chain as it was, int8 of one that was quantised."""
         assert (precision == "int8") == self.record["quantised"], "another graph than it is"
-        return OpenVinoEngine(self.folder / GRAPH, precision, workers)
+        return OpenVinoEngine(self.folder / GRAPH, precision, workers, lease=self)
 
     def state(self) -> dict[str, Array]:
         """Return the chain's state dict, in order. Raises CacheError where the file has changed."""
@@ -149,24 +151,72 @@ class Compiled:
         return {name: found[name] for name in self.record["keys"]}
 
 
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What is to be kept of a chain.
+
+    state: its tensors, in order. model: an ONNX graph that takes `tensor`. given: what it is
+    compared with: N x what the chain gives for uint8 N H W C. most: how far a value may be off, of
+    the largest one. quantised: it computes in int8.
+    """
+
+    state: Mapping[str, Array]
+    model: bytes
+    given: Callable[[Array], Array]
+    most: float = AGREES
+    quantised: bool = False
+
+
 def make(
     key: str,
     chain: nn.Module,
     preprocess: Preprocess,
     about: Mapping[str, object] | None = None,
     quantised: bytes | None = None,
+    model: Callable[[Mapping[str, Array]], bytes] | None = None,
 ) -> Compiled:
     """Convert a chain, which stays as it was, keep its graph and return it.
 
     about: can be written as JSON. quantised: the chain as an ONNX graph that takes `tensor`, to be
-    kept in its place; how far it agrees is for the caller to find out. Raises ConversionError for
-    a chain that OpenVINO cannot run, or that gives there what differs from torch by more than 1e-4
-    of the largest value; CacheError where nothing can be written.
+    kept in its place; how far it agrees is for the caller to find out. model: makes the graph of
+    the chain's state dict, where it need not be traced. Raises ConversionError for a chain that
+    OpenVINO cannot run, or that gives there what differs from torch by more than 1e-4 of the
+    largest value; CacheError where nothing can be written.
     """
+    import copy
+
+    twin = copy.deepcopy(chain).cpu().eval()
+    state = {name: np.array(value.numpy(), order="C") for name, value in twin.state_dict().items()}
+    made = quantised or (model(state) if model else onnx_of(twin, preprocess))
+    most = np.inf if quantised else AGREES
+    given = partial(by_torch, twin, preprocess)
+    return keep(key, Converted(state, made, given, most, bool(quantised)), preprocess, about)
+
+
+def by_torch(chain: nn.Module, preprocess: Preprocess, pictures: Array) -> Array:
+    """Return what a chain on the CPU gives for uint8 N H W C."""
+    import torch
+
+    from zoo.device import Device
+    from zoo.engine.torch import Normalise
+
+    normalise = Normalise(preprocess, Device("cpu", "fp32", cores(), "a proof"))
+    with torch.inference_mode():
+        found: Array = chain(normalise(torch.from_numpy(pictures)).contiguous()).numpy()
+    return found
+
+
+def keep(
+    key: str,
+    what: Converted,
+    preprocess: Preprocess,
+    about: Mapping[str, object] | None = None,
+) -> Compiled:
+    """Keep a converted chain and return it. Raises as `make` does."""
     place, most = folder() / key, _limit()
     with store.unfinished(place) as temporary:
         record = {"key": key, "about": dict(about or {}), "preprocess": preprocess.to_dict()}
-        _fill(temporary, record, chain, preprocess, quantised)
+        _fill(temporary, record, what, preprocess)
         store.settle(temporary, place)
     store.sweep(folder(), most, place)
     made = find(key)
@@ -190,31 +240,19 @@ def _limit() -> float:
 # What a folder is filled with.
 
 
-def _fill(
-    place: Path,
-    record: store.Record,
-    chain: nn.Module,
-    preprocess: Preprocess,
-    quantised: bytes | None,
-) -> None:
+def _fill(place: Path, record: store.Record, what: Converted, preprocess: Preprocess) -> None:
     """Write all files of a chain into an empty folder; see `make`. record: what is known of it."""
-    import copy
-
-    import torch
     from safetensors.numpy import save
 
-    twin = copy.deepcopy(chain).cpu().eval()
-    state = {name: tensor.numpy() for name, tensor in twin.state_dict().items()}
-    dense = {name: np.array(value, order="C") for name, value in state.items()}
     with store.elsewhere(), writing(place):
         # save_file has an error of its own for a full disk.
-        (place / STATE).write_bytes(save(dense))
-        write_graph(place / GRAPH, quantised or onnx_of(twin, preprocess), preprocess)
+        (place / STATE).write_bytes(save(dict(what.state)))
+        write_graph(place / GRAPH, what.model, preprocess)
     record |= {
-        "quantised": quantised is not None,
-        "shape": prove(place / GRAPH, twin, preprocess, np.inf if quantised else AGREES),
-        "versions": {"format": FORMAT, "openvino": version(), "torch": torch.__version__},
-        "keys": list(state),
+        "quantised": what.quantised,
+        "shape": prove(place / GRAPH, what.given, preprocess, what.most),
+        "versions": {"format": FORMAT, "openvino": version(), "torch": version_of("torch")},
+        "keys": list(what.state),
     }
     store.seal(place, (GRAPH, WEIGHTS, STATE), record)
 
@@ -245,31 +283,24 @@ def write_graph(path: Path, model: bytes, preprocess: Preprocess) -> None:
         openvino.save_model(steps.build(), path, compress_to_fp16=False)
 
 
-def prove(path: Path, chain: nn.Module, preprocess: Preprocess, most: float) -> list[int]:
-    """Compare what was written with the chain in torch; return the shape of its answer.
+def prove(
+    path: Path, given: Callable[[Array], Array], preprocess: Preprocess, most: float
+) -> list[int]:
+    """Compare what was written with what it is to give; return the shape of its answer.
 
     most: how far a value may be off, of the largest one.
     """
-    import torch
-
-    from zoo.device import Device
-    from zoo.engine.torch import Normalise
-
     pictures = _samples(preprocess)
-    normalise = Normalise(preprocess, Device("cpu", "fp32", cores(), "a proof"))
-    with torch.inference_mode():
-        given = chain(normalise(torch.from_numpy(pictures)).contiguous()).numpy()
+    wanted = given(pictures)
     with _converting():
         found = OpenVinoEngine(path, "fp32", 1, batch=len(pictures))(pictures)
-    if found.shape != given.shape:
-        raise _disagreement(f"its answer has the shape {found.shape}, not {given.shape}")
-    largest = float(np.abs(given).max())
-    apart = float(np.abs(found - given).max())
+    if found.shape != wanted.shape:
+        raise _disagreement(f"its answer has the shape {found.shape}, not {wanted.shape}")
+    largest = float(np.abs(wanted).max())
+    apart = float(np.abs(found - wanted).max())
     if not apart <= most * largest:  # a NaN is not at most anything
-        raise _disagreement(
-            f"it differs from torch by {apart:.2g} where the largest is {largest:.2g}"
-        )
-    return list(given.shape[1:])
+        raise _disagreement(f"it differs by {apart:.2g} where the largest is {largest:.2g}")
+    return list(wanted.shape[1:])
 
 
 def _samples(preprocess: Preprocess) -> Array:

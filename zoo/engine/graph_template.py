@@ -64,6 +64,11 @@ def key_of(
     return re.sub(r"[^\w.-]", "-", row.name) + f"-{number}"
 
 
+def shipped_key(row: ModelSpec) -> str:
+    """Return the name of the template of a row as it is, whatever its classes."""
+    return key_of(row, {}, "linear", row.preprocess, ("logits",))
+
+
 def find(key: str) -> bytes | None:
     """Return the template of this key, shipped or kept; a damaged one is not there."""
     with contextlib.suppress(OSError):
@@ -94,12 +99,12 @@ def filled(template: bytes, state: Mapping[str, Array]) -> onnx.ModelProto:
     import onnx
 
     model = onnx.load_from_string(template)
-    for tensor, array in _missing(model, state):
+    for tensor, array in missing(model, state):
         tensor.raw_data = array.tobytes()
     return model
 
 
-def _missing(
+def missing(
     model: onnx.ModelProto, state: Mapping[str, Array]
 ) -> Iterator[tuple[onnx.TensorProto, Array]]:
     """Yield the tensors of a model that have no numbers yet, with theirs in float32.
@@ -132,7 +137,7 @@ def write_filled(
     the shapes. Raises WeightsError.
     """
     pieces: list[tuple[str, bytes, memoryview]] = []
-    for tensor, array in _missing(model, state):
+    for tensor, array in missing(model, state):
         content = array.reshape(-1).view("u1").data
         head = tensor.SerializeToString() + _framed(RAW_DATA, len(content))
         pieces.append((tensor.name, _framed(INITIALIZER, len(head) + len(content)) + head, content))
@@ -170,7 +175,7 @@ def refer(
 
     It can be run where that file is: the name in it has no folder.
     """
-    for tensor, _ in _missing(model, state):
+    for tensor, _ in missing(model, state):
         tensor.data_location = tensor.EXTERNAL
         where = {"location": path.name, **places[tensor.name]._asdict()}
         for key, value in where.items():

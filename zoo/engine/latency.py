@@ -5,11 +5,15 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from zoo.engine import Array
 from zoo.engine.open import Opened
+
+if TYPE_CHECKING:
+    from zoo.engine.torch import TorchEngine
 
 SECONDS = 0.3  # of calls that are timed
 _CALLS = range(5, 50)  # at least, at most
@@ -39,6 +43,6 @@ def single(opened: Opened, precision: str) -> Callable[[Array], Array]:
         from zoo.engine.openvino import one_at_a_time
 
         return one_at_a_time(opened.compiled.folder / GRAPH, precision)
-    engine = copy.copy(opened.engine)
+    engine = cast("TorchEngine", copy.copy(opened.engine))
     engine.batch = 1
     return engine

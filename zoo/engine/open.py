@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,8 +20,16 @@ from zoo.data.views import plain_view
 from zoo.device import Device
 from zoo.disk import digest_of
 from zoo.engine import Array, Engine
-from zoo.engine.compiled import Made, find, key_of, make, version_of
-from zoo.errors import CacheError, ConversionError, ImageError, RunError, UsageError, ZooError
+from zoo.engine.compiled import Made, find, keep, key_of, make, version_of
+from zoo.errors import (
+    CacheError,
+    ConversionError,
+    ImageError,
+    RunError,
+    UsageError,
+    WeightsError,
+    ZooError,
+)
 from zoo.records import EDITED
 
 if TYPE_CHECKING:
@@ -42,7 +50,8 @@ class NetworkRef:
     stage in the graph, None for all of them. build: makes the chain with torch, up to the boundary,
     or of a network with a `head` all of it; None where it is not here. head: what gives scores of
     the features behind the boundary. photos: what int8 is calibrated on. features: each row gives
-    what leaves the boundary as well, before what the head makes of it.
+    what leaves the boundary as well, before what the head makes of it. arrays: gives all tensors of
+    the network by their names without torch; None where it turns out that they are not at hand so.
     """
 
     model: str
@@ -54,6 +63,7 @@ class NetworkRef:
     head: Layer | None = None
     photos: tuple[Path, ...] = ()
     features: bool = False
+    arrays: Callable[[], Mapping[str, Array] | None] | None = field(default=None, repr=False)
 
     def key(self, precision: str = "fp32") -> str:
         """Return the name of the graph; how a photo becomes the input is not in it."""
@@ -134,16 +144,25 @@ def _compiled(ref: NetworkRef, device: Device, workers: int) -> Opened:
 
 
 def _made(ref: NetworkRef, precision: str) -> Compiled:
+    """Make the graph: of a template that is shipped where there is one, else by tracing."""
+    from zoo.engine.shipped import shipped
     from zoo.models.cut import halves
 
+    about = {"model": ref.model, "precision": precision}
+    ready = shipped(ref.made_of, ref.boundary, ref.preprocess)
+    with suppress(ConversionError, WeightsError):  # torch has the last word
+        state = ref.arrays() if ready and ref.arrays and precision != "int8" else None
+        if ready and state and {*ready.names} <= state.keys():
+            what = ready.converted(state, ref.preprocess)
+            return keep(ref.key(precision), what, ref.preprocess, about)
     if ref.build is None:  # the graph was there a moment ago
         raise CacheError("the compiled network was removed meanwhile", "run the command again")
     chain = ref.build()
     if ref.head is not None and ref.boundary is not None:
         chain, _ = halves(chain, ref.boundary)
-    about = {"model": ref.model, "precision": precision}
     quantised = _quantised(ref, chain) if precision == "int8" else None
-    return make(ref.key(precision), chain, ref.preprocess, about, quantised)
+    model = ready.graph if ready else None
+    return make(ref.key(precision), chain, ref.preprocess, about, quantised, model)
 
 
 def _quantised(ref: NetworkRef, chain: nn.Sequential) -> bytes:
@@ -172,8 +191,12 @@ class _WithHead:
 
     def __init__(self, engine: Engine, head: Layer, features: bool = False) -> None:
         self.engine, self.head, self.features = engine, head, features
-        self.batch, self.workers, self.decoders = engine.batch, engine.workers, engine.decoders
+        self.workers, self.decoders = engine.workers, engine.decoders
         self.name, self.start_worker = engine.name, engine.start_worker
+
+    @property
+    def batch(self) -> int:
+        return self.engine.batch
 
     def __call__(self, pixels: Array) -> Array:
         features = self.engine(pixels)
@@ -228,9 +251,13 @@ def tensors_of(frozen: nn.Sequential) -> str:
     return _digests[frozen]
 
 
-def state_sha256(chain: nn.Sequential) -> str:
-    """Return the sha256 of all numbers of a chain, in the order of its state dict."""
+def state_sha256(chain: nn.Sequential, without: str = "") -> str:
+    """Return the sha256 of all numbers of a chain, in the order of its state dict.
+
+    without: the stage of a head that is not counted.
+    """
     digest = hashlib.sha256()
-    for tensor in chain.state_dict().values():
-        digest.update(tensor.contiguous().numpy().reshape(-1).data)
+    for name, tensor in chain.state_dict().items():
+        if not (without and name.startswith(f"{without}.")):
+            digest.update(tensor.contiguous().numpy().reshape(-1).data)
     return digest.hexdigest()

@@ -79,6 +79,7 @@ def _first_used(openvino: ModuleType) -> ModuleType:
 class OpenVinoEngine:
     """A graph that takes uint8 N H W C and normalises by itself; see `Engine`.
 
+    It is compiled when the first picture asks for it: a run whose features are kept never does.
     All calls have the same shape: a short batch is filled with its last picture.
     """
 
@@ -90,33 +91,49 @@ class OpenVinoEngine:
         precision: str = "fp32",
         workers: int | None = None,
         batch: int | None = None,
+        lease: object = None,
     ) -> None:
         """graph: a .xml with its .bin, quantised already where it is to run in int8.
 
         workers: as many as this process has processors. batch: what is quickest for the graph.
-        Raises UsageError for a precision that it does not know.
+        lease: keeps the files of the graph there as long as it lives. Raises UsageError for a
+        precision that it does not know.
         """
         if precision not in PRECISIONS:
             known = ", ".join(PRECISIONS)
             raise UsageError(f"--precision {precision} with --engine openvino", f"give {known}")
+        self.graph, self.precision, self.lease = graph, precision, lease
         self.workers = min(workers or cores(), WORKERS)
         self.name = f"openvino {version()} cpu {precision}"
-        openvino = runtime()
-        core = openvino.Core()
-        model = core.read_model(graph)
-        self.batch = batch or _best_batch(model, graph)
-        reshape(model, self.batch)
-        settings = {
-            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
-            "NUM_STREAMS": self.workers,
-            "INFERENCE_NUM_THREADS": self.workers,
-            "ENABLE_CPU_PINNING": False,
-        }
-        self.compiled = core.compile_model(model, "CPU", settings)
+        self.asked_batch = batch
         self.of_thread = threading.local()
+        self.compiling = threading.Lock()
+        self.ready: tuple[openvino.CompiledModel, int] | None = None
+
+    @property
+    def batch(self) -> int:
+        """Return how many pictures a call has; compiles the graph."""
+        return self.compiled()[1]
+
+    def compiled(self) -> tuple[openvino.CompiledModel, int]:
+        """Return the compiled graph and the pictures of a call; compiled once."""
+        with self.compiling:
+            if self.ready is None:
+                core = runtime().Core()
+                model = core.read_model(self.graph)
+                batch = self.asked_batch or _best_batch(model, self.graph)
+                reshape(model, batch)
+                settings = {
+                    "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
+                    "NUM_STREAMS": self.workers,
+                    "INFERENCE_NUM_THREADS": self.workers,
+                    "ENABLE_CPU_PINNING": False,
+                }
+                self.ready = core.compile_model(model, "CPU", settings), batch
+            return self.ready
 
     def start_worker(self) -> None:
-        self.of_thread.request = self.compiled.create_infer_request()
+        self.of_thread.request = self.compiled()[0].create_infer_request()
 
     def __call__(self, pixels: Array) -> Array:
         if not hasattr(self.of_thread, "request"):

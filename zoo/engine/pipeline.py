@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from zoo.errors import ImageError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 POLL = 0.1  # seconds
+NOT_FINITE = "the network's answer is not finite: it holds NaN or infinity"
 
 
 def forward(
@@ -33,21 +34,43 @@ def forward(
     """Load each item, run the engine on it and yield (item, its result or why there is none).
 
     In the order of `items`, which is read only a little ahead, so memory stays constant. A load
-    that raises ImageError costs its own row and no other.
+    that raises ImageError costs its own row and no other. Without an item nothing is started, and
+    no engine compiled.
     """
+    return forward_then(items, load, engine, _rows_of)
+
+
+def _rows_of(results: Array) -> Array:
+    return results
+
+
+def forward_then(
+    items: Iterable[T],
+    load: Callable[[T], Array],
+    engine: Engine,
+    then: Callable[[Array], Iterable[R]],
+) -> Iterator[tuple[T, R | ImageError]]:
+    """Do `forward`, and yield what `then` makes of a batch's results, a value for each of them.
+
+    It runs in the batch's thread: what it does for all of a batch costs a row far less.
+    """
+    iterator = iter(items)
+    if not (first := list(islice(iterator, 1))):
+        return
+    items = chain(first, iterator)
     workers, recent = engine.workers, _Recent[T](engine.workers)
     with (
         _threads(workers, "zoo-forward", engine.start_worker) as pool,
         _threads(max(1, engine.decoders), "zoo-decode") as decoders,
     ):
 
-        def job(batch: _Batch[T] | None) -> list[tuple[T, Array | ImageError]]:
+        def job(batch: _Batch[T] | None) -> list[tuple[T, R | ImageError]]:
             if batch is None:
                 recent.help()
                 return []
             if not engine.decoders:
                 batch.help()
-            return run(batch, engine)
+            return run(batch, engine, then)
 
         def batches() -> Iterator[_Batch[T] | None]:
             for some in batched(items, engine.batch):
@@ -85,7 +108,7 @@ def answers(
 
     for item, result in forward(items, load, engine):
         if not isinstance(result, ImageError) and not np.isfinite(result).all():
-            result = ImageError("the network's answer is not finite: it holds NaN or infinity")
+            result = ImageError(NOT_FINITE)
         yield item, result
 
 
@@ -126,14 +149,16 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def run(batch: _Batch[T], engine: Engine) -> list[tuple[T, Array | ImageError]]:
-    """Return the engine's results for a batch, once it is loaded."""
+def run(
+    batch: _Batch[T], engine: Engine, then: Callable[[Array], Iterable[R]]
+) -> list[tuple[T, R | ImageError]]:
+    """Return what comes of the engine's results for a batch, once it is loaded."""
     import numpy as np
 
     loaded = batch.loaded()
     good = [value for value in loaded if not isinstance(value, ImageError)]
     pixels = good[0][None] if len(good) == 1 else np.stack(good) if good else None
-    results = iter(engine(pixels) if pixels is not None else ())
+    results = iter(then(engine(pixels)) if pixels is not None else ())
     return [
         (item, value if isinstance(value, ImageError) else next(results))
         for item, value in zip(batch.items, loaded, strict=True)

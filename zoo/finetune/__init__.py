@@ -2,7 +2,8 @@
 
 Where it begins, in the order of the story:
 
-    facts, examine   what planning must know of a network: kept, or found with torch
+    facts, examine   what planning must know of a network: kept, or found with torch; `catalogued`
+                     tells it by a row of the catalogue and a file
     plan, phases     what will be done, from facts, photos and settings; `choices` has the reasons,
                      `checks` what is refused, `describe` the words
     head_rows        rows of a run's head for classes that the new run shares with it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo.catalog import ModelSpec
-    from zoo.models.cut import Cut
     from zoo.network import Network, Progress
+
+
+Origin = Mapping[str, str | int]  # of weights, as run.json has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,18 +131,18 @@ def multiply_adds(chain: nn.Sequential, preprocess: Preprocess) -> int:
     return sum(stage.macs for stage in measure(chain, preprocess))
 
 
-def named(start: Network) -> str:
-    tag = start.origin["tag"]
-    return Path(start.origin["file"]).name if tag == "file" else str(tag)
+def named(origin: Origin) -> str:
+    tag = origin["tag"]
+    return Path(str(origin["file"])).name if tag == "file" else str(tag)
 
 
-def seen(start: Network, parts: Cut, index: DatasetIndex) -> str:
+def seen(origin: Origin, boundary: str, index: DatasetIndex) -> str:
     """Whether these photos have taught the backbone more than its head."""
-    if start.origin["tag"] != "run":
+    if origin["tag"] != "run":
         return ""
-    about = Run.open(Path(start.origin["file"])).finished().record
+    about = Run.open(Path(str(origin["file"]))).finished().record
     same = about["data"]["root"] == str(index.root.absolute())
-    return "was trained on these photos" if same and about.get("boundary") != parts.boundary else ""
+    return "was trained on these photos" if same and about.get("boundary") != boundary else ""
 
 
 def meant(model: str) -> tuple[str, str | None]:

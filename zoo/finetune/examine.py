@@ -95,7 +95,7 @@ def examine(
         variant=net.variant,
         origin=net.origin,
         preprocess=net.preprocess,
-        weights_sha256=state_sha256(start.chain),
+        weights_sha256=state_sha256(start.chain, "" if start is net else start.spec.head),
         head=net.spec.head,
         per_class=per_class,
         why=_why_there(recipe, net.row, parts[0]) if parts[0] else "",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,7 +95,7 @@ class NetworkFacts:
 def recall(recipe: Recipe, classes: int) -> NetworkFacts | None:
     """Return what is known of the network that the recipe asks for, with the weights of now."""
     try:
-        place = _place(recipe, classes, _source(recipe))
+        place = place_of(recipe, classes, source_of(recipe))
         record = json.loads(read_sealed(place) or b"{}")
         return NetworkFacts(
             **record
@@ -118,10 +119,15 @@ def keep(facts: NetworkFacts, recipe: Recipe, classes: int, source: Path | None)
     }
     origin, text = facts.origin, json.dumps(record)
     with suppress(WriteError):
-        if catalog.of_library(recipe.model) and origin["tag"] not in ("file", "run", "none"):
-            write_sealed(_kept_as("file", _words(recipe)), str(origin["file"]).encode())
-        place = _place(recipe, classes, source)
+        keep_file(recipe, origin)
+        place = place_of(recipe, classes, source)
         write_sealed(place, text.encode(errors="surrogatepass"))
+
+
+def keep_file(recipe: Recipe, origin: Mapping[str, str | int]) -> None:
+    """Keep what a library calls the file of its weights. Raises WriteError."""
+    if catalog.of_library(recipe.model) and origin["tag"] not in ("file", "run", "none"):
+        write_sealed(_kept_as("file", _words(recipe)), str(origin["file"]).encode())
 
 
 def _words(recipe: Recipe) -> list[object]:
@@ -142,8 +148,8 @@ def _kept_as(*about: object) -> Path:
     return weights.cache_folder() / "known" / f"{digest[:32]}.json"
 
 
-def _place(recipe: Recipe, classes: int, source: Path | None) -> Path:
-    """Return where facts are kept. Raises WeightsError.
+def place_of(recipe: Recipe, classes: int, source: Path | None, what: str = "") -> Path:
+    """Return where facts are kept, or `what` else there is to know. Raises WeightsError.
 
     A linear head behind one cut is of any number of classes.
     """
@@ -157,12 +163,12 @@ def _place(recipe: Recipe, classes: int, source: Path | None) -> Path:
     if recipe.freeze and computed and recipe.cut is None:
         return _kept_as(_words(recipe), content, "before the head")
     if recipe.freeze and (recipe.head == "linear" or computed) and not stages:
-        return _kept_as(_words(recipe), content)
+        return _kept_as(_words(recipe), content, *filter(None, [what]))
     other = [recipe.freeze, recipe.head, recipe.task == "reconstruct", stages, classes]
     return _kept_as(_words(recipe), content, other)
 
 
-def _source(recipe: Recipe) -> Path | None:
+def source_of(recipe: Recipe) -> Path | None:
     """Return the file of the weights. Raises LookupError where only torch can tell."""
     choice = recipe.weights
     if choice is not None and choice.lower() == "none":

@@ -26,8 +26,9 @@ from zoo.head.rows import ALIKE
 from zoo.metrics import Array
 from zoo.models.cut import first_layer
 from zoo.run import Run
-from zoo.train.batches import FeatureBatches, FrozenBatches, Photo, PhotoBatches, Photos
+from zoo.train.batches import FeatureBatches, Photo, PhotoBatches, Photos
 from zoo.train.distributed import SINGLE, Ranks
+from zoo.train.frozen import FrozenBatches
 from zoo.watch import Watch, stop
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ class Inputs:
         """Return the engine of the frozen part; tell what there is to say of it."""
         plan, part, ahead = self.plan, self.prepared.ref(cut), self.prepared.ahead
         begun = ahead and (ahead.part.key(), ahead.part.preprocess) == (part.key(), part.preprocess)
+        self.watch.progress("opening the engine", 0, None)
         with self.ranks.main_first():  # a graph is made once
             if ahead and begun:
                 self.opened = ahead.ready

@@ -23,7 +23,7 @@ from zoo.errors import ZooError
 from zoo.features.cache import FeatureCache, cache_of
 from zoo.features.compute import Pass, Progress, Views, compute
 from zoo.features.scan import scan
-from zoo.finetune import facts, text_rows
+from zoo.finetune import catalogued, facts, text_rows
 from zoo.finetune.facts import CutFacts
 from zoo.finetune.phases import Phase
 from zoo.finetune.plan import Plan, look, plan_of
@@ -50,6 +50,9 @@ def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False
     asked = look(recipe, progress)
     classes = len(asked.index.classes)
     known, net = facts.recall(asked.recipe, classes), None
+    if known is None and (read := catalogued.recall(asked.recipe)) is not None:
+        known, source = read
+        facts.keep(known, asked.recipe, classes, source)
     if known is None:
         from zoo.finetune.examine import examine
 
@@ -133,9 +136,11 @@ class Prepared:
         """
         if self.tower is not None:
             text_rows.check_same(self.tower, self.network().chain, self.plan.recipe.model)
-        quick = self.plan.solved_only and self.graph_is_used
-        if not quick or find(self.ref(self.plan.cut).key(), state=True) is None:
-            self.network()
+        if self.plan.solved_only and self.graph_is_used:
+            part = self.ref(self.plan.cut)
+            if find(part.key(), state=True) or catalogued.compile_frozen(part, self.plan.recipe):
+                return
+        self.network()
 
     @property
     def graph_is_used(self) -> bool:

@@ -18,7 +18,8 @@ from zoo import datasets, device
 from zoo.data.index import DatasetIndex, Sample, scan
 from zoo.device import Device
 from zoo.engine.latency import latency
-from zoo.engine.open import NetworkRef, Opened, open_engine
+from zoo.engine.open import NetworkRef, open_engine
+from zoo.engine.open import Opened as Ready
 from zoo.engine.select import choose
 from zoo.errors import (
     DataError,
@@ -31,20 +32,18 @@ from zoo.errors import (
 from zoo.features.cache import FeatureCache, cache_of
 from zoo.features.compute import Pass, Views, Work, compute
 from zoo.features.digests import contents
-from zoo.finetune.backbones import multiply_adds, named, opened, seen
+from zoo.finetune import known_backbones
+from zoo.finetune.backbones import named, seen
 from zoo.finetune.choices import mirrored
 from zoo.head.cross_validation import cross_validated
 from zoo.head.folds import alike
 from zoo.head.softmax_regression import Targets
 from zoo.head.solver import Search
 from zoo.metrics import Array
-from zoo.models.cut import Cut
-from zoo.network_ref import frozen_of_name, parted
 from zoo.watch import Watch, check
 
 if TYPE_CHECKING:
     from zoo.catalog.spec import Fit
-    from zoo.network import Network
 
 TIMED = 16  # photos whose pass is timed anew, twice, where features were kept
 
@@ -94,14 +93,15 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True)
-class Backbone:
-    """A network with its new head, and the engine of the part before it. row: what is known yet."""
+class Opened:
+    """The part of a network before its new head, and the engine that runs it.
+
+    row: what is known yet.
+    """
 
     name: str
-    start: Network
-    parts: Cut
     part: NetworkRef
-    ready: Opened
+    ready: Ready
     row: Ranked
 
 
@@ -166,37 +166,37 @@ class Ranking:
             solve_seconds=done - solving,
         )
 
-    def opened(self, model: str) -> Backbone:
-        """Build a network, cut it and open the engine of its frozen part."""
+    def opened(self, model: str) -> Opened:
+        """Find a network, cut, and open the engine of its frozen part."""
 
         def progress(done: int, total: int | None) -> None:
             self.watch.progress(f"weights of {model}", done, total)
 
-        name, start = opened(model, self.seed, progress)
-        preprocess = replace(start.preprocess, fit=self.fit or start.preprocess.fit)
-        start = replace(start, preprocess=preprocess)
-        chain, parts = parted(start, len(self.index.classes), self.seed)
+        count = len(self.index.classes)
+        found, frozen = known_backbones.find(model, count, self.seed, progress)
+        preprocess = replace(found.preprocess, fit=self.fit or found.preprocess.fit)
         kind, _ = choose("auto", self.place.name, self.place.precision)
-        part = frozen_of_name(name, start, parts)
+        part = found.ref(preprocess, frozen)
         ready = open_engine(part, kind, self.place)
         shape = (preprocess.height, preprocess.width, preprocess.channels)
+        macs, parameters = found.per_class
         row = Ranked(
             model=model,
-            weights=named(start),
+            weights=named(found.origin),
             latency=1000 * latency(ready, self.place.precision, shape) if self.timed else None,
-            macs=multiply_adds(chain, preprocess),
-            parameters=sum(parameter.numel() for parameter in chain.parameters()),
-            licence=str(start.origin.get("licence", "")),
-            note=seen(start, parts, self.index),
+            macs=found.macs + macs * count,
+            parameters=found.parameters + parameters * count,
+            licence=str(found.origin.get("licence", "")),
+            note=seen(found.origin, found.boundary, self.index),
         )
-        return Backbone(name, start, parts, part, ready, row)
+        return Opened(found.name, part, ready, row)
 
-    def features(self, backbone: Backbone) -> tuple[Array, Array, Array, float]:
+    def features(self, backbone: Opened) -> tuple[Array, Array, Array, float]:
         """Rows, labels, groups of the rows of one content, and milliseconds for a view.
 
         The views of a photo are side by side.
         """
-        name, engine, preprocess = backbone.name, backbone.ready.engine, backbone.start.preprocess
+        name, engine, preprocess = backbone.name, backbone.ready.engine, backbone.part.preprocess
         cache = cache_of(backbone.part, backbone.ready)
         drawn = Views(tuple(range(self.views)), self.seed, self.flip)
         work = [(sample, drawn) for sample in self.samples]

@@ -109,10 +109,11 @@ def solve(inputs: Inputs, source: FeatureBatches, features: Array | None = None)
         np.array(inputs.class_weights) if inputs.class_weights else None,
         plan.recipe.label_smoothing,
     )
+    inputs.watch.progress("solving the head", 0, None)
     search, steps = Search(plan.recipe.seed, penalty=plan.recipe.penalty), itertools.count(1)
 
     def poll() -> None:
-        inputs.watch.progress("steps to the head", next(steps), None)
+        inputs.watch.progress("solving the head, step", next(steps), None)
         stop(inputs.watch.signal)
 
     rows = source.features.flat() if features is None else features

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zoo.models.assembly import StageInfo, build, describe, replace_head, resolve, stages
+    from zoo.catalog.structures import StageInfo
+    from zoo.models.assembly import build, describe, replace_head, resolve, stages
 
 __all__ = ["StageInfo", "build", "describe", "replace_head", "resolve", "stages"]
 

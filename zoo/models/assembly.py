@@ -12,11 +12,12 @@ from torch import nn
 
 from zoo import catalog
 from zoo.catalog.spec import ModelSpec
+from zoo.catalog.structures import StageInfo
 from zoo.errors import UsageError
 from zoo.head.kinds import kind_of
 from zoo.models import pieces
 from zoo.models.computed import Cosine, Neighbours
-from zoo.models.meter import StageInfo, measure
+from zoo.models.meter import measure
 
 __all__ = ["StageInfo", "build", "describe", "replace_head", "resolve", "stages"]
 

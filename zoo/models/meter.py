@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,22 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.catalog.spec import Preprocess
-
-
-@dataclass(frozen=True, slots=True)
-class StageInfo:
-    """One stage: its class, the shape that leaves it for one picture, parameters, multiply-adds.
-
-    activations: bytes, in float32, of all tensors alive at the stage's worst moment: the picture,
-    what enters the stage, and what the stage holds at once. See ModelSpec.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    params: int
-    macs: int
-    activations: int
+from zoo.catalog.structures import StageInfo
 
 
 def measure(chain: nn.Sequential, preprocess: Preprocess) -> list[StageInfo]:

@@ -16,12 +16,22 @@ import numpy as np
 from zoo.catalog import Preprocess
 from zoo.data.views import Source, plain_view
 from zoo.engine import Array, Engine
+from zoo.engine.open import open_engine, without_head
 from zoo.engine.pipeline import answers
-from zoo.errors import ImageError, UnknownStage, UsageError
+from zoo.engine.select import choose_for_network
+from zoo.errors import ConversionError, ImageError, UnknownStage, UsageError, WriteError
 from zoo.network import Network, Progress
+from zoo.network_ref import classifier_of_run, featured
 from zoo.predict import folder_labels
 from zoo.predict.inputs import Input
-from zoo.predict.predictor import AS_IT_IS, Opening, open_network
+from zoo.predict.predictor import (
+    AS_IT_IS,
+    Opening,
+    described,
+    must_normalise,
+    open_network,
+    opened_run,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,11 +76,12 @@ class Embedder:
 
     def rows(self, inputs: Iterable[Input]) -> Iterator[Embedding]:
         """Yield one Embedding for each input, in order, in constant memory."""
-        for item, result in answers(inputs, lambda item: self.load(item.source), self.engine):
+        for item, found in answers(inputs, lambda item: self.load(item.source), self.engine):
             label = folder_labels.known(item)
-            if isinstance(result, ImageError):
-                yield Embedding(item.shown, "error", label, error=str(result), file=item.file)
+            if isinstance(found, ImageError):
+                yield Embedding(item.shown, "error", label, error=str(found), file=item.file)
                 continue
+            result = found.reshape(-1)
             scores = result[self.width :]
             guess = self.classes[int(scores.argmax())] if scores.size else ""
             features = result[: self.width]
@@ -98,6 +109,8 @@ def open_embedder(
             f"{name} is an exported file, which has no stages",
             "`zoo embed RUN FOLDER` with the run that it was exported from",
         )
+    if wanted.stage is None and (quick := _of_run(name, wanted, how)) is not None:
+        return quick
     from torch import nn
 
     from zoo.engine.torch import TorchEngine
@@ -122,6 +135,39 @@ def open_embedder(
         about,
         net.threshold is not None,
         net.preprocess,
+    )
+
+
+def _of_run(name: str, wanted: Wanted, how: Opening) -> Embedder | None:
+    """Return the Embedder of a run whose head stands on a frozen part, by that part's graph.
+
+    None where torch is to run it: what the head sees is a map, or no graph can be run.
+    """
+    run, place = opened_run(name, how)
+    kind, _ = choose_for_network(how.engine, place.name, place.precision)
+    if run is None or kind != "openvino" or not run.record.get("linear_head"):
+        return None
+    asked = classifier_of_run(run)
+    if asked.ref.head is None or asked.ref.boundary is None:
+        return None
+    must_normalise(asked.ref.preprocess, name)
+    ready = open_engine(
+        featured(asked.ref, run), kind, place, forgiven=(ConversionError, WriteError)
+    )
+    if ready.compiled is None or prod(ready.compiled.shape[1:]) != 1:
+        return None
+    scored = wanted.guesses and bool(asked.classes)
+    return Embedder(
+        (ready if scored else without_head(ready)).engine,
+        asked.classes,
+        lambda file: plain_view(file, asked.ref.preprocess),
+        asked.ref.boundary,
+        f"what the head {run.record['linear_head']} sees",
+        ready.compiled.shape[:1],
+        ready.compiled.shape[0],
+        "flat",
+        described(place, run),
+        asked.threshold is not None,
     )
 
 

@@ -84,7 +84,7 @@ def open_predictor(
     # Whatever cannot be written, torch needs none of it.
     ready = open_engine(ref, kind, place, forgiven=(ConversionError, WriteError))
     engine = f"torch: {ready.note}" if ready.note else why
-    about = "; ".join(filter(None, (_described(place, run), engine, asked.note)))
+    about = "; ".join(filter(None, (described(place, run), engine, asked.note)))
 
     flip = not run or bool(run.record.get("flip", True))
 
@@ -111,7 +111,13 @@ def open_network(
     else:
         net = network.pretrained(name, how.weights, seed=how.seed, progress=progress)
     must_normalise(net.preprocess, name)
-    return net, place, "; ".join(filter(None, (_described(place, run), net.said_of_file)))
+    return net, place, "; ".join(filter(None, (described(place, run), net.said_of_file)))
+
+
+def opened_run(name: str, how: Opening) -> tuple[Run | None, Device]:
+    """Return the run of a folder, None for a model's name, and where it runs."""
+    run = _run(name, how, labels=False)
+    return run, _place(how, run)
 
 
 def _run(name: str, how: Opening, *, labels: bool) -> Run | None:
@@ -136,7 +142,7 @@ def _place(how: Opening, run: Run | None) -> Device:
     return device.choose(how.device, how.precision or (run.record["precision"] if run else "fp32"))
 
 
-def _described(place: Device, run: Run | None) -> str:
+def described(place: Device, run: Run | None) -> str:
     """Return where it runs, and what the run has found out about that."""
     about = f"{place.name} {place.precision}: {place.reason}"
     own = run and run.record["precision"] == place.precision

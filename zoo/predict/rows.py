@@ -10,7 +10,7 @@ import numpy as np
 from zoo.catalog import Preprocess
 from zoo.data.views import Source
 from zoo.engine import Array, Engine
-from zoo.engine.pipeline import answers
+from zoo.engine.pipeline import NOT_FINITE, answers, forward_then
 from zoo.errors import ImageError, InputError
 from zoo.metrics import sigmoid, softmax
 from zoo.predict import views
@@ -93,7 +93,7 @@ class Predictor:
             if isinstance(scores, ImageError):
                 yield Prediction(item.shown, "error", error=str(scores), file=item.file)
                 continue
-            best = np.argsort(-scores, kind="stable")
+            best = [scores.argmax()] if top == 1 else np.argsort(-scores, kind="stable")
             yield Prediction(
                 item.shown,
                 "ok",
@@ -112,16 +112,57 @@ class Predictor:
 
         The probabilities are the mean over the views.
         """
-        if self.view is None or self.views == 1:
+        one = self.view is None or self.views == 1
+        if one and self.logits:
+            found = forward_then(
+                inputs, lambda item: self.load(item.source), self.engine, self._answered
+            )
+            for item, answer in found:
+                if isinstance(answer, ImageError):
+                    yield item, answer, None, None
+                else:
+                    yield item, answer[1], None, answer[0]
+            return
+        if one:
             for item, result in answers(inputs, lambda item: self.load(item.source), self.engine):
                 features, scores = self._parted(result)
                 yield item, self.probabilities(scores), None, features
             return
+        assert self.view is not None
         for item, own in views.of_each(inputs, self.views, self.view, self.engine):
             parted = [self._parted(result) for result in own]
             each = [self.probabilities(scores) for _, scores in parted]
             plain = None if isinstance(each[0], ImageError) else each[0]
             yield item, views.mean(each), plain, parted[0][0]
+
+    def _answered(self, results: Array) -> list[tuple[Array | None, Array] | ImageError]:
+        """Return the features, if any, and the K probabilities of each picture of a batch.
+
+        All at once: one by one they cost a small network's picture more than its forward pass.
+        """
+        features, scores = None, results
+        if self.features:
+            at = results.shape[1] - len(self.classes)
+            features, scores = results[:, :at], results[:, at:]
+        self._must_fit(scores.shape[1:])
+        finite = np.asarray(np.isfinite(results).all(axis=1))
+        with np.errstate(invalid="ignore"):  # of those that are not finite
+            told = softmax(scores) if self.threshold is None else sigmoid(scores)
+        return [
+            (None if features is None else features[row], told[row])
+            if good
+            else ImageError(NOT_FINITE)
+            for row, good in enumerate(finite.tolist())
+        ]
+
+    def _must_fit(self, shape: tuple[int, ...]) -> None:
+        """Raises InputError where a picture's results are no score for each class."""
+        if shape != (len(self.classes),):
+            raise InputError(
+                f"the network gives {' x '.join(map(str, shape))} numbers a picture and "
+                f"has the names of {len(self.classes)} classes",
+                "train or export it anew: its network and its record are not of one training",
+            )
 
     def _parted(self, result: Array | ImageError) -> tuple[Array | None, Array | ImageError]:
         """Return the features that the engine gives of a picture, if any, and its class scores."""
@@ -144,12 +185,7 @@ class Predictor:
         """Return the K probabilities of a picture, or why there are none. Raises InputError."""
         if isinstance(result, ImageError):
             return result
-        if result.shape != (len(self.classes),):
-            raise InputError(
-                f"the network gives {' x '.join(map(str, result.shape))} numbers a picture and "
-                f"has the names of {len(self.classes)} classes",
-                "train or export it anew: its network and its record are not of one training",
-            )
+        self._must_fit(result.shape)
         if self.logits:
             return softmax(result) if self.threshold is None else sigmoid(result)
         least, most, total = float(result.min()), float(result.max()), float(result.sum())

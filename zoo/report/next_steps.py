@@ -34,7 +34,8 @@ class Result:
     train: photos of each class. doubted: labels that are probably wrong. held_out: accuracy on
     training photos by cross-validation, learned: on those that were learned. frozen: nothing but
     a linear head was trained, and it was not computed. improving: the last epoch is the best.
-    others: tells how many networks besides have weights on this machine. repeated: folds or seeds were measured.
+    others: tells how many networks besides have weights on this machine. repeated: folds or seeds
+    were measured.
     """
 
     run: str
@@ -144,13 +145,12 @@ def _more_photos(one: Result, usual: bool) -> str:
     """Return what is wanted of the weakest class. usual: compared with the other classes."""
     score = _weak(one)
     assert score is not None
-    said = next(pair[1] for pair in confused(one.report, 10_000) if pair[0] == score.name)
+    pairs = confused(one.report, 10_000)
+    said = next((theirs for name, theirs, *_ in pairs if name == score.name), "")
+    apart = f" that tell it from {said}" if said else ""  # where others are taken for it, none is
     have = f"{one.train[score.name]:,} to learn from"
     compared = f", where the usual is {one.usual:,.0f}" if usual else ""
-    return (
-        f"more photos of {score.name} that tell it from {said}: it has {have}{compared}; then "
-        f"`{one.again}`"
-    )
+    return f"more photos of {score.name}{apart}: it has {have}{compared}; then `{one.again}`"
 
 
 def _below(one: Result) -> bool:

@@ -7,7 +7,6 @@
     apart      the search for a photo that ends processes
     parts      a part in Parquet, and whether it is what the plan says
     store      a folder or a bucket, in which files appear whole and are never replaced
-    on_ray     the same shards, placed by Ray
 
 No locks, no leader, no database: a shard is done where its part is there, and a part appears in one
 step (`Store.create`), so it does not matter who works on what, how often, and how that ends.

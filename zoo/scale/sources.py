@@ -202,10 +202,11 @@ def _of_bucket(url: str, inside: re.Match[str] | None) -> bytes:
         files = _bucket(f"{scheme}://{bucket}")
         if inside is not None:
             start, length = int(inside["start"]), _checked(int(inside["length"]))
-            return bytes(obstore.get_range(files, name, start=start, length=length))
-        found = obstore.get(files, name)
-        _checked(found.meta["size"])
-        return bytes(found.bytes())
+            return store.again(
+                lambda: bytes(obstore.get_range(files, name, start=start, length=length))
+            )
+        _checked(store.again(lambda: obstore.head(files, name))["size"])
+        return store.again(lambda: bytes(obstore.get(files, name).bytes()))
     except (NotFoundError, FileNotFoundError, PermissionDeniedError) as error:
         gone = "no such object" if not isinstance(error, PermissionDeniedError) else "not permitted"
         raise ImageError(f"cannot be read: {gone}") from None

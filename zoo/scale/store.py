@@ -6,22 +6,29 @@ by a request with `If-None-Match: *`: of several writers one succeeds, and the o
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from zoo.disk import sync
 from zoo.errors import DiskFull, InputError, UsageError, WriteError
 
 if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from obstore import ReadableFile
     from obstore.store import ObjectStore
 
+T = TypeVar("T")
 INSTALL = "`pip install 'zoo-transfer[scale]'` installs it"
+PAUSES = (0.1, 1.0, 5.0)  # seconds
+PIECE = 1 << 18  # bytes of a tar in a bucket that are read at once, to find its members
 SCHEMES = ("s3", "gs", "az")
 
 
@@ -35,6 +42,42 @@ def check_installed() -> None:
     for name in ("obstore", "pyarrow"):
         if find_spec(name) is None:
             raise UsageError(f"a job needs {name}, which is not installed", INSTALL)
+
+
+def again(call: Callable[[], T]) -> T:
+    """Return what a call returns, tried anew where a connection breaks: obstore does not always."""
+    from obstore.exceptions import GenericError
+
+    for pause in PAUSES:
+        try:
+            return call()
+        except GenericError:
+            time.sleep(pause)
+    return call()
+
+
+class _Pieces(io.RawIOBase):
+    """A file of obstore's as Python has them."""
+
+    def __init__(self, file: ReadableFile) -> None:
+        self.file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        return int(self.file.seek(place, whence))
+
+    def tell(self) -> int:
+        return int(self.file.tell())
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        found = bytes(again(lambda: self.file.read(memoryview(buffer).nbytes)))
+        memoryview(buffer)[: len(found)] = found
+        return len(found)
 
 
 @lru_cache(maxsize=64)
@@ -78,7 +121,7 @@ class Store:
 
         try:
             with self._writing(name, len(content)):
-                obstore.put(self.files, name, content, mode="create")
+                again(lambda: obstore.put(self.files, name, content, mode="create"))
         except AlreadyExistsError:
             return False
         if self.local is not None:  # a part that is told to be done outlasts a loss of power
@@ -93,7 +136,7 @@ class Store:
         from obstore.exceptions import BaseError, NotFoundError
 
         try:
-            return bytes(obstore.get(self.files, name).bytes())
+            return again(lambda: bytes(obstore.get(self.files, name).bytes()))
         except (NotFoundError, FileNotFoundError):
             return None
         except (BaseError, OSError) as error:
@@ -104,7 +147,7 @@ class Store:
         """Return a file that is read in pieces."""
         import obstore
 
-        return cast("IO[bytes]", obstore.open_reader(self.files, name))
+        return io.BufferedReader(_Pieces(obstore.open_reader(self.files, name)), PIECE)
 
     def there(self, name: str) -> bool:
         """Return whether there is such a file."""
@@ -112,7 +155,7 @@ class Store:
         from obstore.exceptions import BaseError, NotFoundError
 
         try:
-            obstore.head(self.files, name)
+            again(lambda: obstore.head(self.files, name))
         except (NotFoundError, FileNotFoundError):
             return False
         except (BaseError, OSError) as error:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -24,23 +24,20 @@ from zoo.data.distort import Kind, distort
 from zoo.data.preprocess import mode
 from zoo.data.views import generator, view_of
 from zoo.device import Device
-from zoo.engine import Array, Engine
-from zoo.engine.pipeline import batched, forward, ordered
-from zoo.errors import ImageError
-from zoo.features.cache import Features, memory
+from zoo.engine import Array
+from zoo.engine.pipeline import batched, ordered
+from zoo.features.cache import Features
 from zoo.machine import cores
 from zoo.train import augment as augments
 
 if TYPE_CHECKING:
     import torch
 
-    from zoo.features.standardise import Scaling
 
 T = TypeVar("T")
 EVAL_BATCH = 256
 VAL_BATCH = 32  # the same of photos
 EVAL_BYTES = 64 << 20  # of features that are evaluated at once: what comes of them is larger
-SOME = 512  # photos that say what the scale of features is
 # Path, what is to be said of it (see DatasetIndex.targets), and the digest of its content.
 Photo = tuple[str, int | list[float], bytes]
 SMALL = 64  # pixels of a side up to which pictures are trained on whole
@@ -141,7 +138,7 @@ class FeatureBatches:
             there = torch.from_numpy(features.gather(range(len(features)))).to(self.device.torch)
             self.there[id(features)] = there
         if there is None:
-            return _on_device(features.gather(chosen), self.device)
+            return on_device(features.gather(chosen), self.device)
         rows = there[torch.tensor(chosen, device=there.device)]
         return rows.contiguous(memory_format=torch.channels_last) if rows.ndim == 4 else rows
 
@@ -158,7 +155,7 @@ class FeatureBatches:
             yield self.rows(self.val_features, rows)
 
 
-def _on_device(rows: Array, device: Device) -> torch.Tensor:
+def on_device(rows: Array, device: Device) -> torch.Tensor:
     """Return features channels last: once here, not in each convolution that reads them."""
     import torch
 
@@ -314,71 +311,3 @@ class PhotoBatches:
         photos = self.photos.train if split == "train" else self.photos.val
         for some in batched(photos, EVAL_BATCH):
             yield np.stack([self.pixels(each, 0) for each in some])
-
-
-class FrozenBatches:
-    """Photos through the frozen part in every epoch, where its output is not kept.
-
-    By the engine that would compute what is kept, so that room on a disk changes no bit. The val
-    photos' features are kept, where they take little memory: they do not change.
-    """
-
-    def __init__(self, photos: PhotoBatches, engine: Engine, device: Device) -> None:
-        self.photos, self.engine, self.device = photos, engine, device
-        self.labels, self.val_labels = photos.labels, photos.val_labels
-        self.kept: list[torch.Tensor] = []
-        self.scaling: Scaling | None = None
-
-    def on_test(self) -> FrozenBatches | None:
-        photos = self.photos.on_test()
-        if photos is None:
-            return None
-        twin = FrozenBatches(photos, self.engine, self.device)
-        twin.scaling = self.scaling
-        return twin
-
-    def some(self) -> Array:
-        """Return features of photos of all classes, plain views: what a scaling is taken from."""
-        chosen = np.linspace(0, len(self.labels) - 1, min(SOME, len(self.labels))).astype(int)
-        return np.stack(list(self.rows(self.photos.photos.train, chosen.tolist(), 0)))
-
-    def rows(
-        self, photos: Sequence[Photo], chosen: Sequence[int], number: int, epoch: int | None = None
-    ) -> Iterator[Array]:
-        """Yield the features of these photos one by one; number, epoch: as `pixels` has them."""
-
-        def load(row: int) -> Array:
-            return self.photos.pixels(photos[row], number, epoch)
-
-        for _, found in forward(chosen, load, self.engine):
-            if isinstance(found, ImageError):
-                raise found
-            yield found
-
-    def batches(self, rows: Iterator[Array], sizes: Sequence[int]) -> Iterator[torch.Tensor]:
-        for size in sizes:
-            features = _on_device(np.stack(list(islice(rows, size))), self.device)
-            yield features if self.scaling is None else self.scaling.scaled(features)
-
-    def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
-        number, changed = self.photos.view_in(epoch)
-        rows = np.concatenate(order).tolist() if order else []
-        features = self.rows(self.photos.photos.train, rows, number, changed)
-        return self.batches(features, [len(rows) for rows in order])
-
-    def val(self) -> Iterator[torch.Tensor]:
-        if self.kept:
-            yield from self.kept
-            return
-        kept: list[torch.Tensor] = []
-        room, count = memory() // 8, len(self.val_labels)
-        features = self.rows(self.photos.photos.val, range(count), 0)
-        sizes = [min(VAL_BATCH, count - done) for done in range(0, count, VAL_BATCH)]
-        for batch in self.batches(features, sizes):
-            room -= batch.nbytes
-            kept.append(batch)
-            yield batch
-            if room < 0:
-                kept.clear()
-        if room >= 0:
-            self.kept = kept

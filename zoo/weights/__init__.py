@@ -21,12 +21,12 @@ text_tower.py  the text tower beside an image tower, as open_clip saves both
 """
 
 from zoo.disk import cache_folder
-from zoo.weights.arrays import digest_of_file, read_arrays, save_arrays, shapes
+from zoo.weights.arrays import digest_of_arrays, digest_of_file, read_arrays, save_arrays, shapes
 from zoo.weights.choice import check_file, choose
 from zoo.weights.fetch import Source, fetch
 from zoo.weights.hashes import hash_of
 from zoo.weights.load import load
-from zoo.weights.read import check, read, save
+from zoo.weights.read import check, read, read_as, save
 from zoo.weights.repository import Repository, config_beside, fetched, file_in
 from zoo.weights.store import find, held
 from zoo.weights.tensors import digest_of_state
@@ -41,6 +41,7 @@ __all__ = [
     "check_file",
     "choose",
     "config_beside",
+    "digest_of_arrays",
     "digest_of_file",
     "digest_of_state",
     "fetch",
@@ -52,6 +53,7 @@ __all__ = [
     "load",
     "read",
     "read_arrays",
+    "read_as",
     "save",
     "save_arrays",
     "shapes",

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from zoo.disk import replacing, writing
 from zoo.errors import WeightsError
+from zoo.machine import cores
 from zoo.weights.hashes import Reader, digest_of_lines, line_of
 from zoo.weights.header import HINT, Entry, Shape, fill, reading, write
 from zoo.weights.tensors import shown
@@ -19,7 +21,7 @@ from zoo.weights.tensors import shown
 if TYPE_CHECKING:
     import numpy as np
 
-    Array = np.ndarray[Any, np.dtype[Any]]
+Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2"}
 TYPES |= {"I8": "|i1", "U8": "|u1", "BOOL": "|b1"}
@@ -32,7 +34,7 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, A
     """
     with reading(path) as (file, found):
         wanted = [one for one in found if names is None or one.name in names]
-        arrays = {one.name: _array(file, one, path) for one in wanted}
+        arrays = {one.name: array_of(file, one, path) for one in wanted}
     missing = sorted(set(names or ()) - set(arrays))
     if missing:
         raise WeightsError(f"{path} has no {shown(missing[0])}", HINT)
@@ -45,7 +47,8 @@ def shapes(path: Path) -> dict[str, Shape]:
         return {one.name: one.shape for one in found}
 
 
-def _array(file: Reader, entry: Entry, path: Path) -> Array:
+def array_of(file: Reader, entry: Entry, path: Path) -> Array:
+    """Return one tensor of an open file. Raises WeightsError, see `read_arrays`."""
     import numpy as np
 
     if entry.dtype not in TYPES:
@@ -57,6 +60,21 @@ def _array(file: Reader, entry: Entry, path: Path) -> Array:
         what = f"{path}: {shown(entry.name)} holds NaN or infinity"
         raise WeightsError(what, "the file is damaged")
     return array
+
+
+def digest_of_arrays(arrays: Mapping[str, Array]) -> str:
+    """Return the hash of named arrays, which is that of `tensors.digest_of_state`."""
+    import numpy as np
+
+    codes = {np.dtype(dtype): code for code, dtype in TYPES.items()}
+
+    def line(named: tuple[str, Array]) -> str:
+        name, array = named
+        digest = hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return line_of(name, codes[array.dtype], array.shape, digest.hexdigest())
+
+    with ThreadPoolExecutor(cores()) as pool:
+        return digest_of_lines(pool.map(line, arrays.items()))
 
 
 def digest_of_file(path: Path, without: Collection[str] = ()) -> str:

@@ -11,7 +11,7 @@ from zoo.catalog.spec import ModelSpec, published_name
 from zoo.errors import WeightsError
 from zoo.weights import wrapped
 from zoo.weights.read import must_be_finite, read
-from zoo.weights.tensors import shown
+from zoo.weights.tensors import COUNTER, shown
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 NAMED = 5  # tensors in an error message
 MOST = 0.5  # of the network's names: so many behind a prefix, and it is the one that is meant
 _RESAMPLED = "its positions, resampled for this size of pictures"
-COUNTER = "num_batches_tracked"  # of BatchNorm; files from before torch 0.4.1 lack it
 
 
 def load(

@@ -12,12 +12,14 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.catalog.spec import ModelSpec, published_name
 from zoo.disk import opened, replacing, writing
 from zoo.errors import WeightsError
+from zoo.weights.arrays import Array, array_of
 from zoo.weights.convert import HINT, converted
 from zoo.weights.hashes import Reader, hash_of_open, must_be_as_hashed
 from zoo.weights.header import fill, looks_like_safetensors, reading
-from zoo.weights.tensors import shown, types, write
+from zoo.weights.tensors import COUNTER, shown, types, write
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +46,35 @@ def read(path: Path, *, finite: bool = True) -> dict[str, torch.Tensor]:
     if finite:
         must_be_finite(tensors, path)
     return tensors
+
+
+def read_as(
+    path: Path, tensors: Mapping[str, tuple[str, tuple[int, ...]]], spec: ModelSpec
+) -> dict[str, Array] | None:
+    """Return a network's tensors where a file holds just them, without torch; else None.
+
+    tensors: its names in order, with type and shape. The file may have the published names, and
+    what the row ignores; then the tensors are those that `load` takes. Everything else (prefixes,
+    other heads or types, numbers that are not finite) is for `load` to find out. Raises
+    WeightsError.
+    """
+    import numpy as np
+
+    with reading(path, _open(path), HINT) as (file, found):
+        entries = {one.name: one for one in found}
+        theirs = {name: name for name in tensors if name in entries}
+        if len(theirs) < len(tensors):
+            named = {name: published_name(name, spec.published) for name in tensors}
+            renamed = {name: other for name, other in named.items() if other in entries}
+            theirs = renamed if len(renamed) > len(theirs) else theirs
+        lacking = [name for name in tensors if name not in theirs]
+        rest = [n for n in entries.keys() - theirs.values() if not n.startswith(spec.ignore)]
+        if not all(name.endswith(COUNTER) for name in [*lacking, *rest]):
+            return None
+        if any(entries[theirs[n]][1:3] != tensors[n] for n in theirs):
+            return None
+        taken = {name: array_of(file, entries[other], path) for name, other in theirs.items()}
+    return {name: taken[name] if name in taken else np.zeros((), np.int64) for name in tensors}
 
 
 def must_be_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:

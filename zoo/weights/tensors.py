@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     Tensors = Mapping[str, torch.Tensor]
 
+COUNTER = "num_batches_tracked"  # of BatchNorm; files from before torch 0.4.1 lack it
+
 
 def types() -> dict[str, torch.dtype]:
     """Return the types a network is made of, by the format's names."""

@@ -1,0 +1,82 @@
+"""The stages of a network for whoever asks: shipped or kept; built, with torch, the first time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from zoo import catalog
+from zoo.catalog import ModelSpec, Preprocess, Weights, structures
+from zoo.catalog.spec import Knob
+from zoo.catalog.structures import StageInfo
+from zoo.errors import WriteError
+
+_FORMAT = 1
+Stages = tuple[StageInfo, ...]
+
+
+def described(name: str, asked: Mapping[str, str | float]) -> tuple[ModelSpec, Stages]:
+    """Return the row of a model, for a variant of it with what that counts, and its stages.
+
+    Raises UnknownModel and UsageError.
+    """
+    if not catalog.of_library(name):
+        spec = catalog.find(name)
+        variant = catalog.check_variant(spec, asked)
+        known = None if variant else structures.find(spec.name)
+        if known is not None:
+            return spec, known.stages
+    from zoo.disk import read_sealed, write_sealed
+
+    place = _place(name, asked)
+    with suppress(ValueError, TypeError, LookupError):
+        return _read(json.loads(read_sealed(place) or b""))
+    spec, stages = _built(name, asked)
+    record = {"spec": asdict(spec), "stages": [asdict(stage) for stage in stages]}
+    with suppress(WriteError):
+        write_sealed(place, json.dumps(record).encode())
+    return spec, stages
+
+
+def _place(name: str, asked: Mapping[str, str | float]) -> Path:
+    from zoo.disk import cache_folder
+    from zoo.engine.compiled import version_of
+
+    library = name.partition("/")[0] if catalog.of_library(name) else ""
+    versions = [version_of(each) for each in ("zoo", "torch", library) if each]
+    words = json.dumps([_FORMAT, versions, name, sorted(asked.items())])
+    return cache_folder() / "known" / f"stages-{hashlib.sha256(words.encode()).hexdigest()[:32]}"
+
+
+def _read(said: dict[str, Any]) -> tuple[ModelSpec, Stages]:
+    row = said["spec"]
+    lists = {key: tuple(row[key]) for key in ("stages", "ignore")}
+    lists["published"] = tuple((ours, theirs) for ours, theirs in row["published"])
+    lists["weights"] = tuple(Weights(**one | _pixels(one)) for one in row["weights"])
+    lists["variants"] = tuple(
+        Knob(**knob | {"choices": tuple(knob["choices"])}) for knob in row["variants"]
+    )
+    stages = (StageInfo(**one | {"shape": tuple(one["shape"])}) for one in said["stages"])
+    return ModelSpec(**row | lists | _pixels(row)), tuple(stages)
+
+
+def _pixels(row: dict[str, Any]) -> dict[str, Any]:
+    return {"preprocess": Preprocess.from_dict(row["preprocess"])}
+
+
+def _built(name: str, asked: Mapping[str, str | float]) -> tuple[ModelSpec, Stages]:
+    from zoo import models
+
+    spec = models.resolve(name)
+    variant = catalog.check_variant(spec, asked)
+    stages = tuple(models.describe(models.build(spec, variant=variant), spec))
+    if not variant:
+        return spec, stages
+    sums = {key: sum(getattr(one, key) for one in stages) for key in ("params", "macs")}
+    peak, names = max(one.activations for one in stages), tuple(one.name for one in stages)
+    return replace(spec, **sums, activations=peak, stages=names), stages
