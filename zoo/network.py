@@ -161,7 +161,8 @@ def of_run(run: Run, expected: str | None = None, variant: Variant | None = None
     else:
         names = tuple(about["classes"])
         _must_have_head(run, chain, row)
-        kind, rows = about["head"], _reference_rows(file)
+        kind = about["head"]
+        rows = _reference_rows(file, kind)
         chain, spec = with_head(chain, row, len(names), kind, rows)
     weights.load(chain, spec, file)
     preprocess = Preprocess.from_dict(about["preprocess"])
@@ -251,9 +252,13 @@ def _must_hold(run: Run, path: Path) -> None:
             )
 
 
-def _reference_rows(path: Path) -> int:
-    """Return how many rows a head of nearest neighbours has in a file; 1 where there is none."""
-    found = [shape for name, shape in weights.shapes(path).items() if name.endswith(".labels")]
+def _reference_rows(path: Path, kind: str) -> int:
+    """Return how many rows a head of nearest neighbours, or E that a text head has in a file.
+
+    1 where there is neither.
+    """
+    end = ".project.bias" if kind == "text" else ".labels"
+    found = [shape for name, shape in weights.shapes(path).items() if name.endswith(end)]
     return found[-1][0] if found and len(found[-1]) == 1 and found[-1][0] else 1
 
 

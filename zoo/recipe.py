@@ -215,6 +215,7 @@ def check_idle(recipe: Recipe) -> None:
     """Raises RecipeError for a setting that would do nothing beside the others."""
     pixels, several = recipe.task == "reconstruct", recipe.task == "multilabel"
     idle = (
+        ("text", recipe.head not in ("linear", "text"), "is of head = 'text'"),
         ("momentum", recipe.optimizer != "sgd", "is of optimizer = 'sgd'"),
         ("decay", recipe.schedule != "exponential", "is of schedule = 'exponential'"),
         ("distort", recipe.freeze, "moves photos anew in each epoch; frozen features are kept"),

@@ -136,9 +136,15 @@ class Recipe:
     )
     head: str = row(
         "New head: linear, solved for; mlp:512, one hidden layer of 512; prototype, class means by "
-        "Mahalanobis distance, or prototype:cosine; knn:20, the 20 nearest training photos vote.",
+        "Mahalanobis distance, or prototype:cosine; knn:20, the 20 nearest training photos vote; "
+        "text, see --text.",
         HEAD, "linear", on=("finetune", "lr"), pattern=(PATTERN, WANTED),
         elsewhere={"lr": "New head: linear, or mlp:512 with a hidden layer. Default: linear."},
+    )
+    text: str | None = row(
+        "Text tower of a CLIP or SigLIP model, whose view of the class names begins the head: a "
+        "folder of open_clip, or hf-hub:ORG/NAME. Default: beside the weights, with --head text.",
+        HEAD, on=("finetune",),
     )
     optimizer: Literal["auto", "lbfgs", "adamw", "adam", "sgd"] = row(
         "How the head is trained: lbfgs computes the optimum of a linear head on kept features, "

@@ -37,6 +37,8 @@ def read_name(text: str) -> str:
 
 def printable(text: str) -> str:
     """Return what may go to a terminal: no control characters, no half surrogates."""
+    if text.isprintable():  # nearly all are, and a list has thousands
+        return text
     clean = text.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in clean)
 

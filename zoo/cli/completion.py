@@ -166,7 +166,7 @@ _BY_NAME: dict[str, Find] = {
     "cut": _stages, "stage": _stages, "unfreeze": _stages,
     "weights": _tags, "recipe": _recipes, "name": _recipes, "data": _data,
     "device": _fixed("auto", "cpu", "cuda", "cuda:0", "mps"),
-    "head": _fixed("linear", "mlp:512", "prototype", "prototype:cosine", "knn:20"),
+    "head": _fixed("linear", "mlp:512", "prototype", "prototype:cosine", "knn:20", "text"),
     "sort": _sorts, "family": _families, "task": _fixed("classify", "reconstruct", "multilabel"),
     "kind": _fixed("features", "engines", "graphs", "converted", "digests", "known", "weights",
                    "data"),

@@ -107,6 +107,9 @@ def _epochs(run: Run) -> str:
         return "none yet"
     if run.record.get("best_by") == "optimum":
         return "none: the head is the optimum on the training photos"
+    if (texts := run.record.get("text")) is not None:
+        share, place = texts["share"], printable(texts["from"])
+        return f"none: {share:.0%} of the head is class names, as {place} has them, the rest solved"
     if run.record.get("best_by") == "computed":
         return "none: the head is computed from the training photos"
     best = run.record.get("best_epoch")

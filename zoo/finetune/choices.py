@@ -181,6 +181,8 @@ def _computed(recipe: Recipe, missing: str) -> Choice[str]:
         )
     if kind.word == "knn":
         return COMPUTED, "the nearest training photos vote: nothing is trained"
+    if kind.word == "text":
+        return COMPUTED, "nothing is trained"
     return COMPUTED, "a mean of the features for each class: nothing is trained"
 
 

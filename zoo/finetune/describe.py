@@ -241,6 +241,9 @@ def _about_training(plan: Plan) -> Line:
     if kind.word == "knn":
         how = f"{kind.number} nearest by cosine, whitened"
         return Line("training", how, f"{reasons['solver']}; {_exportable(plan)}")
+    if kind.word == "text":
+        how = "rows of class names, blended with solved rows"
+        return Line("training", how, f"texts of {recipe.text}; {reasons['solver']}")
     if kind.computed:
         how = "by cosine" if kind.metric == "cosine" else "by Mahalanobis, one covariance"
         return Line("training", f"class means, {how}", reasons["solver"])

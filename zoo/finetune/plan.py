@@ -136,6 +136,8 @@ def plan_of(asked: Asked, facts: NetworkFacts) -> Plan:
     if all(phase.solved for phase in phases):
         best = "computed" if kind_of(recipe.head).computed else "optimum"
         best_why = "no epoch is chosen on the val photos"
+    if recipe.head == "text":
+        best_why = "the val photos choose how much the class names count"
     reasons["rows"] = head_rows.told(facts, index.classes, recipe.head, phases[0].solved)
     balance, class_weights, balance_why = balancing(recipe, index)
     reasons |= {
@@ -215,6 +217,8 @@ def _settled(recipe: Recipe, index: DatasetIndex) -> Recipe:
     """
     if recipe.flip is None:
         recipe = replace(recipe, flip=mirrored(index))
+    if recipe.text is not None:
+        recipe = replace(recipe, head="text")
     if recipe.task is not None:
         return recipe
     recipe = replace(recipe, task="multilabel" if index.multilabel else "classify")

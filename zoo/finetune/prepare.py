@@ -12,7 +12,7 @@ import contextlib
 import os
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from zoo.data.index import DatasetIndex
@@ -23,11 +23,12 @@ from zoo.errors import ZooError
 from zoo.features.cache import FeatureCache, cache_of
 from zoo.features.compute import Pass, Progress, Views, compute
 from zoo.features.scan import scan
-from zoo.finetune import catalogued, facts
+from zoo.finetune import catalogued, facts, text_rows
 from zoo.finetune.facts import CutFacts
 from zoo.finetune.phases import Phase
 from zoo.finetune.plan import Plan, look, plan_of
 from zoo.finetune.teacher import Teacher
+from zoo.finetune.text_tower import tower_of
 from zoo.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from zoo.models.cut import Cut
     from zoo.network import Network
     from zoo.network import Progress as Loading
+    from zoo.weights import TextTower
 
 POLL = 0.05  # seconds
 
@@ -57,6 +59,10 @@ def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False
         known, net = examine(asked.recipe, classes, progress)
         facts.keep(known, asked.recipe, classes, net.source)
     prepared = Prepared(plan_of(asked, known), net)
+    if asked.recipe.head == "text":
+        prepared.tower = tower_of(asked.recipe, known, progress)
+        named = replace(asked.recipe, text=prepared.tower.source)  # holds in any working directory
+        prepared.plan = replace(prepared.plan, recipe=named)
     if recipe.teacher:
         prepared.about["teacher"] = Teacher.of(recipe.teacher).record(recipe, asked.index)
     if begin and net is None:
@@ -70,13 +76,14 @@ def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False
 class Prepared:
     """A plan and what goes with it. built: None until somebody needs it, see `network`.
 
-    about: what run.json says besides the plan.
+    tower: of the texts, where the head is text. about: what run.json says besides the plan.
     """
 
     plan: Plan
     built: Network | None = None
     ahead: Ahead | None = None
     looked: Looked | None = None
+    tower: TextTower | None = None
     about: dict[str, object] = field(default_factory=dict)
     begun: bool = False  # the last layer's bias is set, for several labels
 
@@ -123,7 +130,12 @@ class Prepared:
         return NetworkRef(*where, build)
 
     def settle(self) -> None:
-        """Build the network where the job needs it: to train it, or to compile its frozen part."""
+        """Build the network where the job needs it: to train it, or to compile its frozen part.
+
+        Raises UsageError where texts are of another image tower.
+        """
+        if self.tower is not None:
+            text_rows.check_same(self.tower, self.network().chain, self.plan.recipe.model)
         if self.plan.solved_only and self.graph_is_used:
             part = self.ref(self.plan.cut)
             if find(part.key(), state=True) or catalogued.compile_frozen(part, self.plan.recipe):

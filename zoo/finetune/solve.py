@@ -11,13 +11,13 @@ import numpy as np
 
 from zoo.errors import TrainingError
 from zoo.features.standardise import ScaledFeatures
-from zoo.finetune import tables
+from zoo.finetune import tables, text_rows
 from zoo.finetune.events import Note
 from zoo.finetune.inputs import AnyBatches, Inputs
 from zoo.finetune.journal import Journal
 from zoo.head.folds import Photos, alike
 from zoo.head.kinds import kind_of
-from zoo.head.layers import Layer, Linear
+from zoo.head.layers import Joint, Layer, Linear, unit
 from zoo.head.rows import spread_of
 from zoo.head.solver import loss_of, one_thread, scores_of
 from zoo.metrics import Array, report
@@ -49,6 +49,8 @@ def find(inputs: Inputs, source: FeatureBatches) -> Found:
         best = solve(inputs, source)
         _record(inputs, best)
         return Found(Linear(best.weight, best.bias), best.reason)
+    if kind.word == "text":
+        return _blended(inputs, source)
     from zoo.head import neighbours, prototype
 
     labels, features = source.labels, source.features.flat()
@@ -62,14 +64,39 @@ def find(inputs: Inputs, source: FeatureBatches) -> Found:
         return Found(*prototype.mahalanobis(features, labels, photos))
 
 
+def _blended(inputs: Inputs, source: FeatureBatches) -> Found:
+    """Return rows from class names, blended with rows that are solved for on the same features."""
+    from zoo.head.text import blend
+
+    tower = inputs.prepared.tower
+    assert tower is not None, "a text head is planned with one"
+    project, texts = text_rows.rows(tower.source, inputs.index.classes)
+    features, val = (
+        unit(scores_of(each.flat(), project)) for each in (source.features, source.val_features)
+    )
+    best = solve(inputs, source, features)
+    _record(inputs, best)
+    with one_thread():
+        rows, share = blend(texts, Linear(best.weight, best.bias), val, source.val_labels)
+    inputs.run.update(text={"from": tower.source, "share": share})
+    why = (
+        f"{share:.0%} class names and {1 - share:.0%} photos; the val photos chose that, so their "
+        f"accuracy is not independent of it; of the photos: {best.reason}"
+    )
+    return Found(Joint(project, rows), why)
+
+
 def _groups(inputs: Inputs) -> Array:
     """Return the photo of each row to train on."""
     train = inputs.index.of("train")
     return alike([inputs.digests[sample.path] for sample in train], inputs.plan.views)
 
 
-def solve(inputs: Inputs, source: FeatureBatches) -> Solution:
-    """Return the linear head that is best on the training features of a source. Needs no torch."""
+def solve(inputs: Inputs, source: FeatureBatches, features: Array | None = None) -> Solution:
+    """Return the linear head that is best on the training features of a source. Needs no torch.
+
+    features: what became of them, where the head does not take them as they are.
+    """
     from zoo.head.softmax_regression import Targets
     from zoo.head.solver import Search
     from zoo.head.solver import solve as optimum
@@ -89,7 +116,8 @@ def solve(inputs: Inputs, source: FeatureBatches) -> Solution:
         inputs.watch.progress("solving the head, step", next(steps), None)
         stop(inputs.watch.signal)
 
-    best = optimum(source.features.flat(), targets, search, poll)
+    rows = source.features.flat() if features is None else features
+    best = optimum(rows, targets, search, poll)
     inputs.tell_if_alike(best.spread)
     return best
 

@@ -5,6 +5,7 @@ solver             the linear head's optimum; softmax_regression has the arithme
                    it is done on, threads the cores that do it
 penalty, cross_validation, folds   how strong the penalty is, and what photos held out say
 prototype, neighbours   class means and nearest photos, computed from features
+text               rows of class names, blended with rows of photos
 added              a class more for a head that is there
 suspicious         labels that are probably wrong, from probabilities out of fold
 temperature        the calibration of all of them

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from zoo.errors import UsageError
 
 # What a name looks like, and what that is called where one does not.
-PATTERN = r"linear|mlp:[1-9][0-9]{0,4}|knn:[1-9][0-9]{0,2}|prototype(:cosine|:mahalanobis)?"
-WANTED = "`linear`, `mlp:N`, `knn:K`, `prototype` or `prototype:cosine`, as in mlp:512 or knn:20"
+PATTERN = r"linear|mlp:[1-9][0-9]{0,4}|knn:[1-9][0-9]{0,2}|prototype(:cosine|:mahalanobis)?|text"
+WANTED = (
+    "`linear`, `mlp:N`, `knn:K`, `prototype`, `prototype:cosine` or `text`, as in mlp:512 or knn:20"
+)
 DEFAULT_METRIC = "mahalanobis"
 
 
@@ -23,11 +25,11 @@ class Kind:
     @property
     def computed(self) -> bool:
         """Whether it is written down from kept features: there is nothing to train or to solve."""
-        return self.word in ("knn", "prototype")
+        return self.word in ("knn", "prototype", "text")
 
     @property
     def layer(self) -> str:
-        """Return what stands in the network for it: `linear`, `cosine`, `mlp` or `knn`.
+        """Return what stands in the network for it: `linear`, `cosine`, `mlp`, `knn` or `text`.
 
         Distances of one covariance for all classes differ by a linear function of the features.
         """

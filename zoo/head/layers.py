@@ -133,6 +133,32 @@ class Neighbours:
         return replace(self, scale=self.scale / by)
 
 
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """A Cosine behind a linear map, where pictures and texts can be compared, as CLIP has it.
+
+    project: E x D and E; rows: K x E and K.
+    """
+
+    project: Linear
+    rows: Cosine
+
+    @property
+    def columns(self) -> int:
+        return self.project.columns
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        parts = {"project": self.project, "rows": self.rows}
+        return {f"{at}.{name}": a for at, part in parts.items() for name, a in part.arrays.items()}
+
+    def scores(self, features: Array) -> Array:
+        return self.rows.scores(self.project.scores(features))
+
+    def divided(self, by: float) -> Joint:
+        return replace(self, rows=self.rows.divided(by))
+
+
 def unit(features: Array) -> Array:
     """Return rows of length 1; one of zeros stays as it is."""
     lengths = np.sqrt(np.sum(features * features, axis=-1, keepdims=True))
@@ -146,6 +172,8 @@ def of_arrays(kind: Kind, arrays: Mapping[str, Array], classes: int) -> Layer:
     """
     if kind.word == "knn":
         return _neighbours(kind, arrays, classes)
+    if kind.word == "text":
+        return _joint(arrays, classes)
     weight, bias = arrays["weight"], arrays["bias"]
     if weight.ndim != 2 or weight.shape[:1] != (classes,) or bias.shape != (classes,):
         raise ValueError(_shapes(weight, bias))
@@ -168,10 +196,21 @@ def _neighbours(kind: Kind, arrays: Mapping[str, Array], classes: int) -> Neighb
     return Neighbours(*whiten, rows, labels, classes, near, *(float(each[0]) for each in numbers))
 
 
+def _joint(arrays: Mapping[str, Array], classes: int) -> Joint:
+    """Return the head of the arrays of a file. Raises ValueError."""
+    project, rows = ((arrays[f"{at}.weight"], arrays[f"{at}.bias"]) for at in ("project", "rows"))
+    fits = project[0].ndim == 2 and project[1].shape == project[0].shape[:1]
+    if not fits or rows[0].shape != (classes, len(project[1])) or rows[1].shape != (classes,):
+        raise ValueError(_shapes(*project, *rows))
+    return Joint(Linear(*project), Cosine(*rows))
+
+
 def names_of(kind: Kind) -> tuple[str, ...]:
     """Return the names of the arrays of a head that is kept apart from the network before it."""
     if kind.word == "knn":
         return ("whiten.weight", "whiten.bias", "rows", "labels", "temperature", "scale")
+    if kind.word == "text":
+        return ("project.weight", "project.bias", "rows.weight", "rows.bias")
     return ("weight", "bias")
 
 

@@ -80,7 +80,8 @@ def replace_head(
 ) -> nn.Sequential:
     """Return a chain with a fresh last layer for `num_classes`; other modules are the same objects.
 
-    kind: see `head/kinds.py`; rows: of a knn head. Draws from torch's global generator. The chain
+    kind: see `head/kinds.py`; rows: of a knn head, or width E of
+    a text head. Draws from torch's global generator. The chain
     given is left as it was.
 
     Where the head is a 1 x 1 convolution (SqueezeNet), its whole stage and what follows give way
@@ -124,7 +125,7 @@ def _classifier(
 def _fresh_head(
     features: int, num_classes: int, kind: tuple[str, int], old: nn.Linear | nn.Conv2d | Neighbours
 ) -> nn.Module:
-    """Return a head of a kind. kind: its name, and the rows of a knn head. Raises UsageError."""
+    """Return a head of a kind: its name, and the rows of a knn head or E. Raises UsageError."""
     (name, rows), like = kind, old.weight
     linear = partial(nn.Linear, device=like.device, dtype=like.dtype)
     asked = kind_of(name)
@@ -132,6 +133,12 @@ def _fresh_head(
         return linear(features, num_classes)
     if asked.layer == "cosine":
         return Cosine(features, num_classes, device=like.device, dtype=like.dtype)
+    if asked.layer == "text":
+        parts: OrderedDict[str, nn.Module] = OrderedDict(
+            project=linear(features, rows),  # N E
+            rows=Cosine(rows, num_classes, device=like.device, dtype=like.dtype),  # N K
+        )
+        return nn.Sequential(parts)
     if asked.layer == "knn":
         return Neighbours(features, num_classes, asked.number, rows).to(like.device, like.dtype)
     return nn.Sequential(

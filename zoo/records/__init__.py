@@ -176,6 +176,7 @@ RUN = fields(
         "view_seed": whole(0, 2**64),
         "penalty": number(0, 1e6),
         "penalties": items(TRIED, 0, 100),
+        "text": fields({"from": PLACE, "share": SHARE}, ("from", "share")),
         "suspicious": COUNT,
         "made_from": fields({"run": PLACE, "model_sha256": SHA256, "class": text(4000)}),
         "cut": maybe(NAME),

@@ -33,8 +33,9 @@ class Result:
 
     train: photos of each class. doubted: labels that are probably wrong. held_out: accuracy on
     training photos by cross-validation, learned: on those that were learned. frozen: nothing but
-    a linear head was trained. improving: the last epoch is the best. others: tells how
-    many networks besides have weights on this machine. repeated: folds or seeds were measured.
+    a linear head was trained, and it was not computed. improving: the last epoch is the best.
+    others: tells how many networks besides have weights on this machine. repeated: folds or seeds
+    were measured.
     """
 
     run: str
@@ -71,7 +72,7 @@ class Result:
             record.get("suspicious") or 0,
             tried.get(record.get("penalty")),
             record.get("train_accuracy"),
-            bool(record.get("linear_head")),
+            bool(record.get("linear_head")) and record.get("best_by") != "computed",
             record["weights"]["tag"] != "none",
             len(epochs) > 1 and record["best_epoch"] == epochs[-1]["epoch"]
             and record["best_by"] != "last",

@@ -17,6 +17,7 @@ arrays.py    the same for safetensors and numpy, without torch
 read.py      a file to named tensors and back
 wrapped.py   which of them are the network's: keys and prefixes that trainers put before names
 load.py      named tensors into a chain
+text_tower.py  the text tower beside an image tower, as open_clip saves both
 """
 
 from zoo.disk import cache_folder
@@ -29,10 +30,12 @@ from zoo.weights.read import check, read, read_as, save
 from zoo.weights.repository import Repository, config_beside, fetched, file_in
 from zoo.weights.store import find, held
 from zoo.weights.tensors import digest_of_state
+from zoo.weights.text_tower import TextTower, text_tower
 
 __all__ = [
     "Repository",
     "Source",
+    "TextTower",
     "cache_folder",
     "check",
     "check_file",
@@ -54,4 +57,5 @@ __all__ = [
     "save",
     "save_arrays",
     "shapes",
+    "text_tower",
 ]
