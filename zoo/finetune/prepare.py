@@ -24,9 +24,9 @@ from zoo.features.cache import FeatureCache, cache_of
 from zoo.features.compute import Pass, Progress, Views, compute
 from zoo.features.scan import scan
 from zoo.finetune import catalogued, facts
-from zoo.finetune.facts import CutFacts
+from zoo.finetune.facts import CutFacts, NetworkFacts
 from zoo.finetune.phases import Phase
-from zoo.finetune.plan import Plan, look, plan_of
+from zoo.finetune.plan import Asked, Plan, look, plan_of
 from zoo.finetune.teacher import Teacher
 from zoo.recipe import Recipe
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from zoo.models.cut import Cut
     from zoo.network import Network
     from zoo.network import Progress as Loading
+    from zoo.train.batches import FeatureBatches
 
 POLL = 0.05  # seconds
 
@@ -46,16 +47,7 @@ def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False
     begin: the pass over the photos may begin; `with` ends it. Raises any of the input errors.
     """
     asked = look(recipe, progress)
-    classes = len(asked.index.classes)
-    known, net = facts.recall(asked.recipe, classes), None
-    if known is None and (read := catalogued.recall(asked.recipe)) is not None:
-        known, source = read
-        facts.keep(known, asked.recipe, classes, source)
-    if known is None:
-        from zoo.finetune.examine import examine
-
-        known, net = examine(asked.recipe, classes, progress)
-        facts.keep(known, asked.recipe, classes, net.source)
+    known, net = known_of(asked, progress)
     prepared = Prepared(plan_of(asked, known), net)
     if recipe.teacher:
         prepared.about["teacher"] = Teacher.of(recipe.teacher).record(recipe, asked.index)
@@ -66,11 +58,28 @@ def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False
     return prepared
 
 
+def known_of(asked: Asked, progress: Loading | None) -> tuple[NetworkFacts, Network | None]:
+    """Return what is known of the network, and it where it had to be built for that."""
+    classes = len(asked.index.classes)
+    net: Network | None = None
+    known = facts.recall(asked.recipe, classes)
+    if known is None and (read := catalogued.recall(asked.recipe)) is not None:
+        known, source = read
+        facts.keep(known, asked.recipe, classes, source)
+    if known is None:
+        from zoo.finetune.examine import examine
+
+        known, net = examine(asked.recipe, classes, progress)
+        facts.keep(known, asked.recipe, classes, net.source)
+    return known, net
+
+
 @dataclass(slots=True)
 class Prepared:
     """A plan and what goes with it. built: None until somebody needs it, see `network`.
 
-    about: what run.json says besides the plan.
+    about: what run.json says besides the plan. source: the features, where they were computed
+    elsewhere. closing: what is done with when `with` ends.
     """
 
     plan: Plan
@@ -78,6 +87,8 @@ class Prepared:
     ahead: Ahead | None = None
     looked: Looked | None = None
     about: dict[str, object] = field(default_factory=dict)
+    source: FeatureBatches | None = None
+    closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     begun: bool = False  # the last layer's bias is set, for several labels
 
     def network(self) -> Network:
@@ -144,6 +155,7 @@ class Prepared:
         for begun in (self.ahead, self.looked):
             if begun:
                 begun.stop()
+        self.closing.close()
 
 
 def _begun(prepared: Prepared) -> Ahead | None:
