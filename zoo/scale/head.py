@@ -96,7 +96,7 @@ def _job(recipe: Recipe) -> Shards:
 def _settled(recipe: Recipe, settings: Settings) -> Recipe:
     """Return the recipe as features of plain views can be learned from. Raises UsageError."""
     usual = Recipe(model=recipe.model, data=recipe.data)
-    same = ("augment", "cut", "fit", "folds", "freeze", "schedule", "seeds", "size", "teacher",
+    same = ("augment", "fit", "folds", "freeze", "schedule", "seeds", "size", "teacher",
             "unfreeze")  # fmt: skip
     odd = [name for name in same if getattr(recipe, name) != getattr(usual, name)]
     odd += ["task"] * (recipe.task not in (None, "classify")) + ["views"] * (
