@@ -53,7 +53,7 @@ MAY: dict[str, set[str]] = {
     "predict": VERB,
     "export": VERB,
     "bench": VERB,
-    "scale": VERB | {"predict"},
+    "scale": VERB | {"finetune", "predict"},
     "explain": VERB,
     "check": VERB,
     "report": {"data", "disk", "metrics", "run"},

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from zoo.errors import UsageError
 if TYPE_CHECKING:
     from zoo.finetune.describe import Line
     from zoo.finetune.job import Job
+    from zoo.finetune.prepare import Prepared
     from zoo.recipe import Recipe
     from zoo.run import Run
     from zoo.train.distributed import Ranks
@@ -76,7 +78,6 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
             auto.refuse(wanted)
         from zoo.finetune import begin, checks
         from zoo.finetune.describe import lines
-        from zoo.finetune.prepare import prepare
 
         screen.quiet = not ranks.main
         folder, again = (
@@ -88,7 +89,7 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
             return
         screen.doing("looking at photos and network")
         with ranks.main_first():
-            prepared = prepare(settings, screen.bytes, begin=not way.dry_run)
+            prepared = _prepared(settings, screen, not way.dry_run)
         prepared.about |= about
         with prepared:
             checks.check_team(settings, ranks)
@@ -104,6 +105,17 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
             elif ranks.main:
                 what = "nothing but the sheet" if way.sheet else "nothing"
                 talk(f"dry run: nothing was computed, {what} was written")
+
+
+def _prepared(settings: Recipe, screen: Screen, begin: bool) -> Prepared:
+    """Return the plan, on photos or on the features of a job."""
+    from zoo.scale import head
+
+    if head.is_job(settings.data):
+        return head.prepare(settings, partial(screen.progress, "shards"), screen.bytes)
+    from zoo.finetune.prepare import prepare
+
+    return prepare(settings, screen.bytes, begin=begin)
 
 
 def _show_team(ranks: Ranks) -> None:
@@ -142,10 +154,9 @@ def _go_on(folder: Path, ranks: Ranks, screen: Screen, way: flags.Way) -> None:
         return
     with run.held() if ranks.main else nullcontext():
         from zoo.finetune import begin
-        from zoo.finetune.prepare import prepare
 
         with ranks.main_first():
-            prepared = prepare(begin.recipe_of(run), screen.bytes, begin=True)
+            prepared = _prepared(begin.recipe_of(run), screen, True)
         with prepared:
             if ranks.main:
                 talk(f"resuming {folder}")

@@ -58,6 +58,8 @@ class Inputs:
     def batches(self, phase: Phase) -> AnyBatches:
         """Return the batches of a phase. Tells FeaturesDone; raises DataError, Interrupted."""
         self.scaling = None
+        if self.prepared.source:
+            return self.prepared.source
         if phase.whole:
             return self._photos()
         if phase.kept:

@@ -24,9 +24,9 @@ from zoo.features.cache import FeatureCache, cache_of
 from zoo.features.compute import Pass, Progress, Views, compute
 from zoo.features.scan import scan
 from zoo.finetune import catalogued, facts, text_rows
-from zoo.finetune.facts import CutFacts
+from zoo.finetune.facts import CutFacts, NetworkFacts
 from zoo.finetune.phases import Phase
-from zoo.finetune.plan import Plan, look, plan_of
+from zoo.finetune.plan import Asked, Plan, look, plan_of
 from zoo.finetune.teacher import Teacher
 from zoo.finetune.text_tower import tower_of
 from zoo.recipe import Recipe
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from zoo.models.cut import Cut
     from zoo.network import Network
     from zoo.network import Progress as Loading
+    from zoo.train.batches import FeatureBatches
     from zoo.weights import TextTower
 
 POLL = 0.05  # seconds
@@ -48,16 +49,7 @@ def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False
     begin: the pass over the photos may begin; `with` ends it. Raises any of the input errors.
     """
     asked = look(recipe, progress)
-    classes = len(asked.index.classes)
-    known, net = facts.recall(asked.recipe, classes), None
-    if known is None and (read := catalogued.recall(asked.recipe)) is not None:
-        known, source = read
-        facts.keep(known, asked.recipe, classes, source)
-    if known is None:
-        from zoo.finetune.examine import examine
-
-        known, net = examine(asked.recipe, classes, progress)
-        facts.keep(known, asked.recipe, classes, net.source)
+    known, net = known_of(asked, progress)
     prepared = Prepared(plan_of(asked, known), net)
     if asked.recipe.head == "text":
         prepared.tower = tower_of(asked.recipe, known, progress)
@@ -72,11 +64,29 @@ def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False
     return prepared
 
 
+def known_of(asked: Asked, progress: Loading | None) -> tuple[NetworkFacts, Network | None]:
+    """Return what is known of the network, and it where it had to be built for that."""
+    classes = len(asked.index.classes)
+    net: Network | None = None
+    known = facts.recall(asked.recipe, classes)
+    if known is None and (read := catalogued.recall(asked.recipe)) is not None:
+        known, source = read
+        facts.keep(known, asked.recipe, classes, source)
+    if known is None:
+        from zoo.finetune.examine import examine
+
+        known, net = examine(asked.recipe, classes, progress)
+        facts.keep(known, asked.recipe, classes, net.source)
+    return known, net
+
+
 @dataclass(slots=True)
 class Prepared:
     """A plan and what goes with it. built: None until somebody needs it, see `network`.
 
     tower: of the texts, where the head is text. about: what run.json says besides the plan.
+    source: the features, where they were computed elsewhere. closing: what is done with when
+    `with` ends.
     """
 
     plan: Plan
@@ -85,6 +95,8 @@ class Prepared:
     looked: Looked | None = None
     tower: TextTower | None = None
     about: dict[str, object] = field(default_factory=dict)
+    source: FeatureBatches | None = None
+    closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     begun: bool = False  # the last layer's bias is set, for several labels
 
     def network(self) -> Network:
@@ -156,6 +168,7 @@ class Prepared:
         for begun in (self.ahead, self.looked):
             if begun:
                 begun.stop()
+        self.closing.close()
 
 
 def _begun(prepared: Prepared) -> Ahead | None:

@@ -19,7 +19,8 @@ from zoo.head.folds import Photos, alike
 from zoo.head.kinds import kind_of
 from zoo.head.layers import Joint, Layer, Linear, unit
 from zoo.head.rows import spread_of
-from zoo.head.solver import loss_of, one_thread, scores_of
+from zoo.head.solver import loss_of, measured, one_thread, scores_of
+from zoo.head.stored import Stored
 from zoo.metrics import Array, report
 from zoo.text import one_line
 from zoo.train.batches import FeatureBatches
@@ -86,8 +87,10 @@ def _blended(inputs: Inputs, source: FeatureBatches) -> Found:
     return Found(Joint(project, rows), why)
 
 
-def _groups(inputs: Inputs) -> Array:
-    """Return the photo of each row to train on."""
+def _groups(inputs: Inputs) -> Array | None:
+    """Return the photo of each row to train on; None where each is one, whatever is in it."""
+    if inputs.prepared.source:
+        return None
     train = inputs.index.of("train")
     return alike([inputs.digests[sample.path] for sample in train], inputs.plan.views)
 
@@ -169,12 +172,11 @@ def only(
             "the features of the val photos hold values that are not finite",
             "use --precision fp32",
         )
-    outputs = scores_of(source.features.flat(), found.layer)
-    learned = float((outputs.argmax(axis=1) == source.labels).mean())
+    loss, learned = measured(source.features.flat(), source.labels, found.layer)
     inputs.run.update(train_accuracy=learned)
     epoch = Epoch(
         epoch=1,
-        train_loss=loss_of(outputs, source.labels),
+        train_loss=loss,
         val_loss=scores.loss,
         accuracy=scores.report.accuracy,
         map=None,
@@ -202,6 +204,8 @@ def distance(inputs: Inputs, source: AnyBatches) -> Distance | None:
     if not isinstance(source, FeatureBatches) or plan.recipe.task != "classify":
         return None
     if plan.phases[-1].cut.kind == "deeper" or inputs.index.multilabel:
+        return None
+    if isinstance(source.features.flat(), Stored):  # it takes all of them at once
         return None
     train, val = (
         each.unscaled if isinstance(each, ScaledFeatures) else each

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 
 from zoo.errors import TrainingError
+from zoo.head.stored import Stored
 from zoo.head.threads import PIECES, in_order, pieces
 from zoo.metrics import Array
 
@@ -17,6 +19,7 @@ RANK = 1e-10  # of the largest eigenvalue: below is rounding
 CONSTANT = 1e-6  # spread of a feature against its size: below is rounding
 ALIKE = 1e-5  # spread of all features against their size: below is a network's rounding
 DOUBLE = 1 << 22  # values up to which products are float64
+SOME = 16_384  # rows of a file that tell how all of them vary
 PRODUCTS = 1 << 26  # values of the products of rows that wait to be added
 
 
@@ -36,23 +39,43 @@ class Rows:
     spread: see `spread_of`. Features that are all alike are taken for constant.
     """
 
-    def __init__(self, features: Array) -> None:
+    def __init__(self, features: Array | Stored) -> None:
         """features: N x D. Raises TrainingError where they are not finite."""
         count, columns = features.shape
-        parts = pieces(count)
+        self._measure(features)
+        mean, inverse = self.mean.astype(np.float32), self.inverse.astype(np.float32)
+        self.directions: Array | None = None
+        kind = np.dtype(np.float64 if count * columns <= DOUBLE else np.float32)
+        self.values: Array
+        if isinstance(features, Stored):  # it is cut into pieces as an array is
+            self.values = cast(Array, features.standardised(mean, inverse, kind))
+            return
         rows = np.empty((count, columns), np.float32)
 
-        def centred(part: slice) -> Array:
+        def standardised(part: slice) -> None:
             np.subtract(features[part], mean, out=rows[part], dtype=np.float32)
-            return np.asarray(np.einsum("nd,nd->d", rows[part], rows[part], dtype=np.float64))
-
-        def scaled(part: slice) -> None:
             rows[part] *= inverse
+
+        list(in_order(standardised, pieces(count)))
+        if count <= SPAN and (2 * count <= columns or count < columns > FACTOR):
+            rows, self.directions = _in_span(rows)
+            kind = np.dtype(np.float64 if rows.size <= DOUBLE else np.float32)
+        self.values = np.ascontiguousarray(rows, dtype=kind)
+
+    def _measure(self, features: Array | Stored) -> None:
+        """Find mean and spread of each feature."""
+        count = len(features)
+        many = -(-count // features.at_once) if isinstance(features, Stored) else PIECES
+        parts = pieces(count, parts=many)
+
+        def squares(part: slice) -> Array:
+            away = np.subtract(features[part], mean, dtype=np.float32)
+            return np.asarray(np.einsum("nd,nd->d", away, away, dtype=np.float64))
 
         with np.errstate(invalid="ignore", over="ignore"):  # is told by what comes of it
             sums = in_order(lambda part: features[part].sum(axis=0, dtype=np.float64), parts)
             mean = (sum(sums) / count).astype(np.float32)
-            spread = np.sqrt(sum(in_order(centred, parts)) / count)
+            spread = np.sqrt(sum(in_order(squares, parts)) / count)
         if not np.isfinite(spread).all():
             what = "the features hold values that are not finite"
             raise TrainingError(what, "use --precision fp32")
@@ -60,13 +83,6 @@ class Rows:
         varies = (spread > CONSTANT * np.abs(mean)) & (self.spread > ALIKE)
         self.mean = mean.astype(np.float64)
         self.inverse = np.where(varies, 1 / np.where(varies, spread, 1), 0)
-        inverse = self.inverse.astype(np.float32)
-        list(in_order(scaled, parts))
-        self.directions: Array | None = None
-        if count <= SPAN and (2 * count <= columns or count < columns > FACTOR):
-            rows, self.directions = _in_span(rows)
-        kind = np.float64 if rows.size <= DOUBLE else np.float32
-        self.values: Array = np.ascontiguousarray(rows, dtype=kind)
 
     @property
     def columns(self) -> int:
@@ -96,11 +112,18 @@ class Rows:
         return total
 
     def taken(self, order: Array) -> Rows:
-        """Return these rows in this order, in float32."""
+        """Return these rows in this order, in memory, in float32."""
         some = copy.copy(self)
         vars(some).pop("covariance", None)
         some.values = self.values[order].astype(np.float32, copy=False)
         return some
+
+    @property
+    def some(self) -> Rows:
+        """Return rows in memory that tell how all of them vary: all, unless they lie in a file."""
+        if isinstance(self.values, np.ndarray) or len(self.values) <= 1:
+            return self
+        return self.taken(np.linspace(0, len(self.values) - 1, SOME).astype(int))
 
     def for_features(self, weight: Array, bias: Array) -> tuple[Array, Array]:
         """Return K x D and K for the features as they were given, of K x R and K for these rows."""

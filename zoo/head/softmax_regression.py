@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from zoo.head.rows import Rows
+from zoo.head.stored import Stored
 from zoo.head.threads import in_order, pieces
 from zoo.metrics import Array
 
@@ -118,7 +119,7 @@ def minimise(
     from scipy.optimize import minimize
 
     rows = problem.rows
-    basis = _Basis.of(_curvature(rows, start), start.weight.shape, penalty)
+    basis = _Basis.of(_curvature(rows.some, start), start.weight.shape, penalty)
 
     def objective(values: Array) -> tuple[float, Array]:
         if problem.poll is not None:
@@ -229,7 +230,7 @@ def _times(values: Array, matrix: Array) -> Array:
 
 
 def cross_entropy(
-    rows: Array,
+    rows: Array | Stored,
     targets: Targets,
     sample_weight: Array,
     weight: Array,
@@ -247,15 +248,17 @@ def cross_entropy(
     def work(part: slice) -> tuple[Array, float, Array, Array]:
         taking = np.flatnonzero(sample_weight[:, part].any(axis=1))
         mine = single if len(taking) == heads else single[taking]
-        total, sums, by_bias = 0.0, np.zeros_like(mine), np.zeros((len(taking), classes))
+        total, sums, by_bias = 0.0, np.zeros(mine.shape), np.zeros((len(taking), classes))
         step = max(64, BLOCK // max(1, len(taking) * classes))
+        step = min(step, rows.at_once) if isinstance(rows, Stored) else step
         for first in range(part.start, part.stop, step):
             block = slice(first, min(first + step, part.stop))
-            scores = _scores(mine, bias[taking], rows[block])
+            values = rows[block]
+            scores = _scores(mine, bias[taking], values)
             some = targets.labels[block], sample_weight[taking, block]
             total += _by_scores(scores, *some, targets.label_smoothing)
             by_bias += scores.sum(axis=2, dtype=np.float64)
-            sums += (scores.reshape(-1, scores.shape[2]) @ rows[block]).reshape(sums.shape)
+            sums += (scores.reshape(-1, scores.shape[2]) @ values).reshape(sums.shape)
         return taking, total, sums, by_bias
 
     for taking, total, sums, by_bias in in_order(work, pieces(len(rows), edges)):

@@ -16,10 +16,11 @@ from zoo.head.layers import Layer
 from zoo.head.penalty import HeldOut, Search, Tried, choose
 from zoo.head.rows import Rows
 from zoo.head.softmax_regression import Poll, Problem, Targets, minimise
+from zoo.head.stored import Stored
 from zoo.head.threads import in_order, one_thread
 from zoo.metrics import Array
 
-__all__ = ["Search", "Solution", "loss_of", "one_thread", "scores_of", "solve"]
+__all__ = ["Search", "Solution", "loss_of", "measured", "one_thread", "scores_of", "solve"]
 
 SOLVING = 1e-10  # tolerance of the loss
 AT_A_TIME = 4096  # rows that are asked at once
@@ -43,8 +44,13 @@ class Solution:
     spread: float = 1.0
 
 
-def solve(features: Array, targets: Targets, search: Search, poll: Poll | None = None) -> Solution:
-    """Return the head of features, N x D. The same input gives the same bits."""
+def solve(
+    features: Array | Stored, targets: Targets, search: Search, poll: Poll | None = None
+) -> Solution:
+    """Return the head of features, N x D. The same input gives the same bits.
+
+    Of features in a file each step is a pass over it, and memory does not grow with them.
+    """
     with one_thread():
         problem = Problem(Rows(features), targets, poll)
         everyone = np.ones(len(features), bool)
@@ -58,23 +64,37 @@ def solve(features: Array, targets: Targets, search: Search, poll: Poll | None =
     return Solution(weight, bias, *about, reason, held_out, problem.rows.spread)
 
 
-def scores_of(features: Array, layer: Layer) -> Array:
+def scores_of(features: Array | Stored, layer: Layer) -> Array:
     """Return the scores of features N x D, N x K float32; the same bits on any number of cores."""
     with one_thread():
-        return np.concatenate(list(in_order(layer.scores, _in_turn(features))))
+        found = in_order(lambda part: layer.scores(features[part]), _in_turn(len(features)))
+        return np.concatenate(list(found))
+
+
+def measured(features: Array | Stored, labels: Array, layer: Layer) -> tuple[float, float]:
+    """Return the mean cross-entropy of a head, in nats, and its accuracy; keeps no scores."""
+
+    def work(part: slice) -> tuple[float, int]:
+        scores, right = layer.scores(features[part]), labels[part]
+        return _loss(scores, right), int((scores.argmax(axis=1) == right).sum())
+
+    with one_thread():
+        losses, hits = zip(*in_order(work, _in_turn(len(labels))), strict=True)
+    return sum(losses) / len(labels), sum(hits) / len(labels)
 
 
 def loss_of(scores: Array, labels: Array) -> float:
     """Return the mean cross-entropy, in nats."""
+    parts = _in_turn(len(labels))
+    return sum(in_order(lambda part: _loss(scores[part], labels[part]), parts)) / len(labels)
+
+
+def _loss(scores: Array, labels: Array) -> float:
     from scipy.special import logsumexp
 
-    def work(part: tuple[Array, Array]) -> float:
-        wide, right = part[0].astype(np.float64), part[1]
-        return float(np.sum(logsumexp(wide, axis=1) - wide[np.arange(len(right)), right]))
-
-    parts = list(zip(_in_turn(scores), _in_turn(labels), strict=True))
-    return sum(in_order(work, parts)) / len(labels)
+    wide = scores.astype(np.float64)
+    return float(np.sum(logsumexp(wide, axis=1) - wide[np.arange(len(labels)), labels]))
 
 
-def _in_turn(rows: Array) -> list[Array]:
-    return [rows[first : first + AT_A_TIME] for first in range(0, len(rows), AT_A_TIME)]
+def _in_turn(count: int) -> list[slice]:
+    return [slice(first, first + AT_A_TIME) for first in range(0, count, AT_A_TIME)]

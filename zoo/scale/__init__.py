@@ -4,6 +4,7 @@
     plan       the photos in shards, written once and never changed, under an id
     answers    what is computed of a photo: a row of `zoo predict`, or of `zoo embed`
     work       shards to parts: what is there is skipped, who is quicker wins
+    head       a fine-tune on the features of a job, in memory or from a file
     apart      the search for a photo that ends processes
     parts      a part in Parquet, and whether it is what the plan says
     store      a folder or a bucket, in which files appear whole and are never replaced

@@ -119,17 +119,20 @@ def merged(shards: Shards) -> Iterator[Cells]:
     """Yield all rows in the plan's order, a part in memory at a time. Raises IncompleteError."""
     for shard in range(shards.plan.shards):
         check()
-        try:
-            table = read(shards, shard)
-        except DamagedError as error:
-            Verified(wrong=[(shard, str(error))]).check(shards.store.place)
-            raise
-        if table is None:
-            Verified(wrong=[(shard, "missing")]).check(shards.store.place)
-        else:
-            for batch in table.to_batches(max_chunksize=1000):
-                for row in batch.to_pylist():
-                    yield {name: _as_named(value) for name, value in row.items()}
+        for batch in needed(shards, shard).to_batches(max_chunksize=1000):
+            for row in batch.to_pylist():
+                yield {name: _as_named(value) for name, value in row.items()}
+
+
+def needed(shards: Shards, shard: int, columns: list[str] | None = None) -> pyarrow.Table:
+    """Return the part of a shard. Raises IncompleteError where it is missing or damaged."""
+    try:
+        table, why = read(shards, shard, columns), "missing"
+    except DamagedError as error:
+        table, why = None, str(error)
+    if table is None:
+        Verified(wrong=[(shard, why)]).check(shards.store.place)
+    return table
 
 
 def _as_named(value: object) -> object:

@@ -1,0 +1,154 @@
+"""Heads on the features of a job: the same from a file as from memory, however it is cut."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kit import ROOT, Here, csv_rows
+from safetensors.numpy import load_file
+
+from zoo.errors import TrainingError
+from zoo.head import solver, stored
+from zoo.head.layers import Linear
+from zoo.head.softmax_regression import Targets
+from zoo.head.solver import Search
+from zoo.head.stored import Stored
+from zoo.scale import head
+
+pytest.importorskip("obstore", reason="needs the extra scale")
+pytest.importorskip("pyarrow", reason="needs the extra scale")
+MODEL = ("lenet", "--weights", "none")
+
+
+def kept(place: Path, count: int = 900, columns: int = 40) -> tuple[Stored, np.ndarray]:
+    """Return features in a file, of unequal scale, and labels of 4 classes that overlap."""
+    random = np.random.default_rng(0)
+    labels = np.arange(count) % 4
+    rows = random.standard_normal((count, columns)) + random.standard_normal((4, columns))[labels]
+    rows = np.maximum(rows * random.uniform(0.1, 9, columns) + 1, 0).astype(np.float32)
+    rows.tofile(place)
+    return Stored(place, rows.shape), labels
+
+
+def test_a_file_is_read_as_an_array_is(tmp_path: Path) -> None:
+    features, _ = kept(tmp_path / "rows")
+    whole = np.fromfile(features.path, np.float32).reshape(features.shape)
+    assert np.array_equal(features[:], whole)
+    assert np.array_equal(features[17:801], whole[17:801])
+    assert np.array_equal(features[np.array([5, 3, 899, 3])], whole[[5, 3, 899, 3]])
+
+
+@pytest.mark.parametrize("penalty", [0.01, None])
+def test_the_optimum_of_a_file_is_that_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, penalty: float | None
+) -> None:
+    monkeypatch.setattr(stored, "READ", 40 * 70)  # several reads for each piece
+    features, labels = kept(tmp_path / "rows", 3000)
+    found = [
+        solver.solve(rows, Targets(labels, 4), Search(0, penalty=penalty))
+        for rows in (features, features[:])
+    ]
+    assert found[0].penalty == found[1].penalty
+    heads = [Linear(each.weight, each.bias) for each in found]
+    losses = [solver.measured(features, labels, each)[0] for each in heads]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert np.allclose(found[0].weight, found[1].weight, rtol=1e-2, atol=1e-3)
+
+
+PRINT = """
+import hashlib, sys
+from pathlib import Path
+import numpy as np
+import zoo.head.threads as own
+own.cores = lambda: int(sys.argv[1])
+from zoo.head import rows, solver, stored
+stored.READ, rows.DOUBLE = 40 * 70, 0  # several reads for each piece, in float32
+place = Path(sys.argv[2])
+features = stored.Stored(place, (3000, 40))
+targets = solver.Targets(np.arange(3000) % 4, 4)
+found = solver.solve(features, targets, solver.Search(0))
+print(hashlib.sha256(found.weight.tobytes() + found.bias.tobytes()).hexdigest())
+"""
+
+
+def test_the_same_file_gives_the_same_bits_on_any_number_of_threads(tmp_path: Path) -> None:
+    kept(tmp_path / "rows", 3000)
+    words = [[sys.executable, "-c", PRINT, str(n), str(tmp_path / "rows")] for n in (1, 2)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    said = {subprocess.check_output(each, cwd=ROOT, env=environment) for each in words}
+    assert len(said) == 1
+
+
+def test_features_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+    features, labels = kept(tmp_path / "rows")
+    rows = features[:]
+    rows[500, 3] = np.inf
+    rows.tofile(features.path)
+    with pytest.raises(TrainingError, match="not finite"):
+        solver.solve(features, Targets(labels, 4), Search(0))
+
+
+# Jobs.
+
+
+def planned(here: Here, photos: Path, place: Path, *more: object) -> Path:
+    words = ["--model", *MODEL, "--what", "features"]
+    assert here("plan", photos, "-o", place, *words, *more).code == 0
+    assert here("work", place).code == 0
+    return place
+
+
+def tensors(run: Path) -> dict[str, bytes]:
+    return {name: each.tobytes() for name, each in load_file(run / "model.safetensors").items()}
+
+
+def test_a_run_on_a_job_is_a_run_however_its_features_are_cut(
+    here: Here, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same classes and val photos as on the folder, and the same bits of any parts."""
+    jobs = [planned(here, photos, tmp_path / f"job{n}", "--per-shard", n) for n in (36, 7)]
+    plain = ["--cut", "act4", "--views", "1", "--penalty", "0.01", "--no-report"]
+    assert here("finetune", *MODEL, photos, "-o", tmp_path / "folder", *plain).code == 0
+    assert here("finetune", *MODEL, jobs[0], "-o", tmp_path / "memory", *plain).code == 0
+    monkeypatch.setattr(head, "IN_MEMORY", 0)
+    for number, job in enumerate(jobs):
+        answer = here("finetune", *MODEL, job, "-o", tmp_path / f"run{number}", *plain)
+        assert answer.code == 0
+        assert "each step reads them anew" in answer.err
+    assert tensors(tmp_path / "run0") == tensors(tmp_path / "run1")
+    told = [
+        {
+            (row["path"], row["label"], row["split"])
+            for row in csv_rows(tmp_path / run / "index.csv")
+        }
+        for run in ("folder", "memory", "run0")
+    ]
+    assert told[0] == told[1] == told[2]
+    weights = [load_file(tmp_path / run / "model.safetensors") for run in ("memory", "run0")]
+    for name, array in weights[0].items():
+        apart = np.linalg.norm(array - weights[1][name])
+        assert apart <= 1e-3 * np.linalg.norm(array), name
+    assert here("predict", tmp_path / "run0", photos).code == 0
+    assert not list((tmp_path / "cache" / "solving").glob("*"))
+
+
+def test_features_that_the_head_does_not_take_are_refused(
+    here: Here, photos: Path, tmp_path: Path
+) -> None:
+    words = ["--model", *MODEL, "--what", "features"]
+    assert here("plan", photos, "-o", tmp_path / "job", *words).code == 0
+    answer = here("finetune", *MODEL, tmp_path / "job", "-o", tmp_path / "run")
+    assert answer.code == 8  # no part is there
+    assert "missing" in answer.err
+    assert here("work", tmp_path / "job").code == 0
+    answer = here("finetune", *MODEL, tmp_path / "job", "-o", tmp_path / "run")
+    assert answer.code == 2
+    assert "--stage pool2 --flat" in answer.err
+    answer = here("finetune", *MODEL, tmp_path / "job", "--views", "3")
+    assert answer.code == 2
+    assert "--views with a job" in answer.err
