@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from zoo.cli.console import Screen, out, talk
 from zoo.cli.options import flag, network, options, setting, shared
 from zoo.errors import UsageError
 from zoo.settings import HARDWARE
 from zoo.text import count
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from zoo.serve.app import Limits
 
 ACCESS, LIMITS = "Access", "Limits"
 
@@ -49,10 +55,27 @@ def command(flags: Flags) -> None:
     token = flags.token if flags.token is not None else os.environ.get("ZOO_SERVE_TOKEN")
     if token == "":
         raise UsageError("the token is empty", "give a word of your own, or leave --token out")
-    from zoo import api
     from zoo.serve import server
+    from zoo.serve.app import Limits
 
-    listening = server.bound(flags.host, flags.port)
+    with server.bound(flags.host, flags.port) as listening:
+        names = server.hosts(flags.host)
+        limits = Limits(flags.queue, flags.max_mb * 1_000_000, token, names)
+        app = _opened(flags, limits)
+        if token is None and not server.is_loopback(flags.host):
+            talk(f"warning: whoever reaches {flags.host} may ask; --token WORD asks for a word")
+        host = f"[{flags.host}]" if ":" in flags.host else flags.host
+        out(f"http://{host}:{listening.getsockname()[1]}/")
+        sys.stdout.flush()
+        server.run(app, listening)
+    talk(f"stopped: {count(app.state.desk.answered, 'picture')} answered")
+
+
+def _opened(flags: Flags, limits: Limits) -> FastAPI:
+    """Return the application over the network, which is opened. Raises ZooError."""
+    from zoo import api
+    from zoo.serve.app import create
+
     with Screen():
         model = api.load(
             flags.model,
@@ -61,15 +84,6 @@ def command(flags: Flags) -> None:
             engine=flags.engine,
             trust_changed=flags.trust_changed,
         )
-        from zoo.serve.app import Limits, create
-
-        limits = Limits(flags.queue, flags.max_mb * 1_000_000, token, server.hosts(flags.host))
         app = create(model, limits)
-    host = f"[{flags.host}]" if ":" in flags.host else flags.host
     talk(f"{model.about}; {count(len(model.classes), 'class', 'classes')}")
-    if token is None and not server.is_loopback(flags.host):
-        talk(f"warning: whoever reaches {flags.host} may ask; --token WORD asks for a word")
-    out(f"http://{host}:{listening.getsockname()[1]}/")
-    sys.stdout.flush()
-    server.run(app, listening)
-    talk(f"stopped: {count(app.state.desk.answered, 'picture')} answered")
+    return app

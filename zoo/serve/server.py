@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -58,6 +59,7 @@ def run(app: FastAPI, listening: socket.socket) -> None:
         log_level="error", access_log=False, server_header=False, proxy_headers=False,
         headers=HEADERS, limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=GRACE,
     )  # fmt: skip
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # what is sent is no fault
     with watch.patient():
         _Server(config).run([listening])
     app.state.desk.close()
