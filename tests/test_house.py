@@ -60,9 +60,10 @@ MAY: dict[str, set[str]] = {
     "cache": LOW | {"engine", "weights"},
     "doctor": {"device", "disk", "engine", "machine"},
     "api": VERB | {"explain", "finetune", "predict", "export", "report"},
+    "serve": VERB | {"api", "predict"},
     "cli": VERB
     | {"api", "bench", "cache", "check", "doctor", "explain", "export", "finetune", "predict"}
-    | {"report", "scale"},
+    | {"report", "scale", "serve"},
     "__main__": {"cli"},
 }
 # Files of models/ that build a network: they know the building blocks beside them only.
@@ -88,12 +89,13 @@ AT_TOP = {
     "check": {"numpy", "PIL"},
     "bench": {"numpy", "PIL"},
     "scale": {"numpy"},
+    "serve": {"fastapi", "numpy", "starlette", "uvicorn"},
     "cli": {"typer"},
 }
 # What a command that only reads the catalogue must not load.
 HEAVY = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "openvino", "rich",
          "numpy", "PIL", "pydantic", "safetensors", "huggingface_hub", "pyarrow", "matplotlib",
-         "sklearn", "scipy", "jinja2", "obstore", "ray")  # fmt: skip
+         "sklearn", "scipy", "jinja2", "obstore", "ray", "fastapi", "uvicorn")  # fmt: skip
 
 
 class Import(NamedTuple):

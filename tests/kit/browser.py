@@ -16,9 +16,9 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 @contextmanager
 def browser_page(
-    file: Path, *, width: int = 1200, height: int = 900, scheme: str = "light"
+    place: Path | str, *, width: int = 1200, height: int = 900, scheme: str = "light"
 ) -> Iterator[Any]:
-    """Yield playwright's page on a file, and fail on a word on its console or a request it makes.
+    """Yield playwright's page on a file or an address; a word on its console fails, or a request.
 
     scheme is `light` or `dark`. Skips with a reason where there is no Chromium.
     """
@@ -28,6 +28,7 @@ def browser_page(
     if program is None:
         pytest.skip("needs Chromium: apt-get install chromium, or CHROMIUM=its path")
     heard: list[str] = []
+    address = place if isinstance(place, str) else place.as_uri()
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
@@ -37,11 +38,11 @@ def browser_page(
             "request",
             lambda asked: (
                 None
-                if asked.url.startswith(("file:", "data:", "blob:"))
+                if asked.url.startswith(("file:", "data:", "blob:", address))
                 else heard.append(f"request: {asked.url}")
             ),
         )
-        page.goto(file.as_uri())
+        page.goto(address)
         yield page
         browser.close()
     assert not heard

@@ -40,6 +40,7 @@ Use
   next: Name photos to label next: those that a network is unsure of, and no two alike.
   reconstruct: Draw pictures beside what comes back, and write the error of each to errors.csv.
   export: Write a run as one file, checked to answer alike.
+  serve: Answer over HTTP: photos in, rows of `zoo predict` out, and a page to drop photos on.
 Scale
   plan: Read a source once and write down which photos a job has, in shards.
   work: Do the shards of a job that are not done yet; run it as often, and as many, as you like.

@@ -130,10 +130,19 @@ def read_bytes(path: Path | str) -> bytes:
     # No picture begins like this but AVIF.
     if (data[0] < 0x20 or data[:4] == b"PAR1") and container.is_container(path):
         raise ImageError(_whole_container(path))
+    must_be_read(data, path)
+    return data
+
+
+def must_be_read(data: bytes, path: Path | str = "") -> None:
+    """Raise ImageError for bytes that are none, too many, or a photo in a format that is not read.
+
+    path: whose suffix counts, too.
+    """
+    _check_length(len(data), "the file")
     head = data[: unsupported.HEAD]
     if (kind := unsupported.kind(path, head, read=_begins_well(head))) is not None:
         raise ImageError(kind.reason)
-    return data
 
 
 def _check_length(length: int, what: str) -> None:

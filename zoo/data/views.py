@@ -20,7 +20,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from zoo.catalog.spec import Preprocess
 from zoo.data import decode_process, decoder_warnings
-from zoo.data.decode import FORMATS, Picture, decode, decoded, read_bytes
+from zoo.data.decode import FORMATS, Picture, decode, decoded, must_be_read, read_bytes
 from zoo.data.in_memory import given
 from zoo.data.limits import file_room
 from zoo.data.pnm import raw_image
@@ -189,6 +189,8 @@ def _read(source: Source) -> Iterator[bytes | Image.Image]:
     """Yield the content of a file, or the picture that is in memory. Raises ImageError."""
     if isinstance(source, bytes | Image.Image):
         with decoder_warnings.photo("a picture in memory"):
+            if isinstance(source, bytes):
+                must_be_read(source)
             yield source
     else:
         with decoder_warnings.photo(str(source)), file_room(source):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -88,22 +88,38 @@ class Predictor:
 
     def rows(self, inputs: Iterable[Input], top: int = 1) -> Iterator[Prediction]:
         """Yield one Prediction for each input, in order, in constant memory."""
-        top = min(top, len(self.classes))
         for item, scores, plain, features in self._asked(inputs):
-            if isinstance(scores, ImageError):
-                yield Prediction(item.shown, "error", error=str(scores), file=item.file)
-                continue
-            best = [scores.argmax()] if top == 1 else np.argsort(-scores, kind="stable")
-            yield Prediction(
-                item.shown,
-                "ok",
-                tuple(self.classes[k] for k in best[:top]),
-                tuple(float(scores[k]) for k in best[:top]),
-                reached=self.reached(scores),
-                plain=plain,
-                features=features,
-                file=item.file,
-            )
+            yield replace(self.row(item, scores, top), plain=plain, features=features)
+
+    def row(self, item: Input, scores: Array | ImageError, top: int = 1) -> Prediction:
+        """Return the row of a picture with these K probabilities, or with why there are none."""
+        if isinstance(scores, ImageError):
+            return Prediction(item.shown, "error", error=str(scores), file=item.file)
+        top = min(top, len(self.classes))
+        best = [scores.argmax()] if top == 1 else np.argsort(-scores, kind="stable")
+        return Prediction(
+            item.shown,
+            "ok",
+            tuple(self.classes[k] for k in best[:top]),
+            tuple(float(scores[k]) for k in best[:top]),
+            reached=self.reached(scores),
+            file=item.file,
+        )
+
+    def scores(self, batch: Array) -> list[Array | ImageError]:
+        """Return K probabilities of each picture that `load` gave, or why there are none.
+
+        In the thread of the caller, which was given to `engine.start_worker` before.
+        """
+        results = self.engine(batch)
+        if self.logits:
+            told = self._answered(results)
+            return [one if isinstance(one, ImageError) else one[1] for one in told]
+        good = np.asarray(np.isfinite(results).all(axis=1)).tolist()
+        finite = [
+            one if fine else ImageError(NOT_FINITE) for one, fine in zip(results, good, strict=True)
+        ]
+        return [self.probabilities(self._parted(one)[1]) for one in finite]
 
     def _asked(
         self, inputs: Iterable[Input]

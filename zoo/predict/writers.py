@@ -128,7 +128,7 @@ def as_row(prediction: Prediction, names: list[str]) -> Row:
 def write(rows: Iterable[Prediction], path: Path | None, stdout: IO[str], form: Form) -> int:
     """Write every row; return how many. What is unfinished stays behind as PATH.partial."""
     names = form.columns
-    cells = (_lists(each, form) if form.json else as_row(each, names) for each in rows)
+    cells = (as_object(each, form) if form.json else as_row(each, names) for each in rows)
     return write_rows(cells, path, stdout, form)
 
 
@@ -204,7 +204,7 @@ def _json_rows(file: IO[str]) -> Iterator[Write]:
     file.write("\n]\n")
 
 
-def _lists(prediction: Prediction, form: Form) -> Row:
+def as_object(prediction: Prediction, form: Form) -> Row:
     """Return a row for JSON: the top classes are lists, the likeliest first."""
     values = as_row(prediction, ["path", "status", "label", "probability", *form.more, "error"])
     if form.top > 1:
