@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,11 +11,12 @@ import typer
 
 from zoo.catalog.spec import pixels
 from zoo.cli.completion import offer
-from zoo.cli.console import Screen, out, print_json, table, talk
+from zoo.cli.console import Screen, out, print_json, print_table, talk
+from zoo.cli.layout import width_of, wrapped
 from zoo.cli.names import full_name
 from zoo.cli.options import TrustChanged
 from zoo.errors import UsageError, ZooError, meant
-from zoo.text import percent, short
+from zoo.text import duration, percent, short
 
 if TYPE_CHECKING:
     from zoo.bench.engines import Job, Measured
@@ -121,24 +123,31 @@ def _record(
 
 
 def _show(job: Job, decoding: Decoding, good: list[Measured], advice: Advice) -> None:
-    side, work = pixels(job.preprocess.size), f", {short(job.macs)} mult-adds" if job.macs else ""
+    side, work = pixels(job.preprocess.size), f", {short(job.macs)} MACs" if job.macs else ""
     place = f"{decoding.threads} cores" if job.device == "cpu" else job.device
-    out(f"{job.name}, {side}{work}; {job.precision} on {place}\n")
+    _told(f"{job.name}, {side}{work}; {job.precision} on {place}")
+    out()
     lines = [
         (
             row.engine,
             f"{row.images_per_second:,.1f}",
-            f"{1000 * row.latency:.3g} ms",
-            f"{1000 * row.slowest:.3g} ms",
+            duration(row.latency),
+            duration(row.slowest),
             f"{row.memory / 1e6:,.0f} MB",
             f"{row.opening:.1f} s",
         )
         for row in good
     ]
     header = ("engine", "images/s", "one picture", "95 % below", "memory", "opens in")
-    out("\n".join(table(lines, header, " rrrrr")))
+    print_table(lines, header, " rrrrr", ("memory", "opens in"))
+    out()
     rate = f"{decoding.photos_per_second:,.0f}/s decoded on {decoding.threads} cores"
-    out(f"\nphotos: {rate} ({decoding.source})")
+    _told(f"photos: {rate} ({decoding.source})")
     what = "the forward pass" if advice.part == "forward" else "decoding"
-    out(f"a job: {advice.photos_per_second:,.1f} photos/s, {what} is "
-        f"{percent(advice.share, 0)} of the work: {advice.text}")  # fmt: skip
+    _told(f"a job: {advice.photos_per_second:,.1f} photos/s, {what} is "
+          f"{percent(advice.share, 0)} of the work: {advice.text}")  # fmt: skip
+
+
+def _told(line: str) -> None:
+    """Print a line on stdout; what is too long for the screen goes on below."""
+    out("\n".join(wrapped(line, width_of(sys.stdout), "  ")))
