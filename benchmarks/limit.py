@@ -1,7 +1,7 @@
 """The most that this machine computes: `python -m benchmarks.limit [--precision bf16]`.
 
 An ideal convolution, measured on the spot; `benchmarks.peak` measures bare multiply-adds. A network
-of M mult-adds that makes R images/s (`zoo bench`) computes at 2 M R operations per second.
+of M MACs that makes R images/s (`zoo bench`) computes at 2 M R operations per second.
 
 Nobody has a compiler at hand, so it is no loop of bare multiply-adds. The convolution comes to the
 same within two percent where both were measured (AVX-512: fp32, bf16 and int8 alike), since its

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import median, numbers, show, verdict
-from benchmarks.startup import BARS as STARTUP
+from benchmarks.startup import BARS
 
 # Files whose bars are taken over as they are.
 OTHERS = ("export", "engines", "input", "scale", "training")
@@ -214,8 +214,9 @@ def startup(results: Path) -> list[Bar]:
     seconds = json.loads(path.read_text())["cpu_seconds"]
     return [
         bar
-        for name in ("zoo --help", "zoo list")
-        for bar in against(f"CPU s of {name}", seconds[name]["all"], STARTUP[name], at_most=True)
+        for name, most in BARS.items()
+        if name in seconds
+        for bar in against(f"CPU s of {name}", seconds[name]["all"], most, at_most=True)
     ]
 
 

@@ -163,10 +163,7 @@ def test_the_cheapest_within_a_standard_error_is_taken() -> None:
     best, near, far = row("best", 0.9, 900), row("near", 0.893, 90), row("far", 0.7, 9)
     taken, why = auto._best([best, near, far])
     assert taken is near
-    assert (
-        why == "0.7 points below best, within one standard error (1.0), for 10% of its "
-        "multiply-adds"
-    )
+    assert why == "0.7 points below best, within one standard error (1.0), for 10% of its MACs"
     assert auto._best([best, replace(near, accuracy=0.88), far])[0] is best
 
 

@@ -23,6 +23,7 @@ from zoo.bench.engines import Measured
 from zoo.bench.photos import Decoding, advise, decoded
 from zoo.catalog import Preprocess
 from zoo.errors import DataError, UsageError
+from zoo.text import duration
 
 Here = Callable[..., Answer]
 QUICK = ("--seconds", "0.2")
@@ -62,9 +63,18 @@ def test_the_table_has_a_line_for_each(here: Here) -> None:
     answer = here("bench", "lenet", *QUICK, "--engine", "torch", "--device", "cpu")
     assert answer.code == 0, answer.err
     head, empty, header, row, *rest = answer.out.splitlines()
-    assert head.startswith("lenet, 32 x 32, 417k mult-adds; fp32 on ")
+    assert head.startswith("lenet, 32 x 32, 417k MACs; fp32 on ")
     assert (empty, header.split()[0], row.split()[0]) == ("", "engine", "torch")
     assert [line.partition(":")[0] for line in rest] == ["", "photos", "a job"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.00000456, "4.56 µs"), (0.0123, "12.3 ms"), (0.9996, "1 s"), (4.514, "4.51 s"),
+     (99.96, "100 s"), (1234.4, "1,234 s")],
+)  # fmt: skip
+def test_times_are_told_without_a_power_of_ten(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 
 from zoo.check import drift, labels
 from zoo.check.near import near_pairs
+from zoo.disk import cache_folder
 
 EVIL = "<script>document.title='owned'</script>"
 
@@ -268,6 +269,17 @@ def test_wrong_labels_are_told_by_the_features_of_a_network(here, run, tmp_path)
     kept = checked(here, photos)  # now that they are in the cache no network is named
     assert kept["network"].startswith("lenet")
     assert kept["found"]["suspicious"] == record["found"]["suspicious"]
+    # What a network for digits sees is not taken where another's features are there, older too.
+    (about,) = (cache_folder() / "features").glob("*/about.json")
+    larger = Path(shutil.copytree(about.parent, about.parent.with_name("larger")))
+    told = json.loads(about.read_text())
+    told |= {"model": "larger", "preprocess": told["preprocess"] | {"size": 96}}
+    (larger / "about.json").write_text(json.dumps(told))
+    os.utime(larger, (0, 0))
+    try:
+        assert checked(here, photos)["network"].startswith("larger")
+    finally:
+        shutil.rmtree(larger)
 
 
 @pytest.fixture

@@ -420,6 +420,8 @@ def test_names_keep_what_a_list_seems_to_strip(tmp_path: Path) -> None:
         (b"sep=;\n" + b"x" * 200_000, "field larger than field limit"),
         (b"sep=;\nlabel;path\nx\n", "'x' has 1 fields, and path is column 2"),
         (b"", "lists no paths"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "is a picture and no list of paths"),
+        (b"\x89PNG\r\n\x1a\n", "is a picture and no list of paths"),
         (b"sep=;\npath\n", "lists no paths"),
     ],
 )

@@ -353,3 +353,22 @@ def warm_stopped(
     assert place.unfinished() == [], (after, said)
     wait_for(lambda: family(pid) == [])
     return took
+
+
+SPAWNS = textwrap.dedent("""
+    import multiprocessing, os, signal
+    from zoo.watch import unheard
+    signal.signal(signal.SIGINT, lambda *_: None)
+    child = multiprocessing.get_context("spawn").Process(target=os._exit, args=(7,))
+    with unheard(spawned=True):
+        child.start()
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    os.killpg(0, signal.SIGINT)
+    child.join()
+    raise SystemExit(child.exitcode != 7)
+""")
+
+
+def test_a_first_child_hears_no_ctrl_c_while_it_begins(place: Place) -> None:
+    """A terminal sends it to the whole group, and a child that begins would show a traceback."""
+    assert ended(place.start(program=SPAWNS), 20) == (0, "")

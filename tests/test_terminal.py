@@ -158,3 +158,17 @@ def test_a_terminal_sees_what_goes_on_and_nothing_of_it_stays():
     left = [line.rpartition("\r\033[2K")[2] for line in text.replace("\r\n", "\n").split("\n")]
     assert left == ["half", "answer", ""]
     assert "\033" not in on_a_terminal(WORK, TERM="dumb")
+
+
+STOPPED = """
+import os, signal, time
+from zoo.cli.console import Screen
+with Screen() as screen:
+    screen.doing("importing")
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.5)
+"""
+
+
+def test_a_signal_is_answered_at_once_though_the_work_goes_on():
+    assert re.search(r"[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] stopping · importing", on_a_terminal(STOPPED))

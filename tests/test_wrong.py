@@ -5,6 +5,7 @@ what to do. Nothing is computed and nothing is written.
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,27 @@ TABLE = [
     ("mob", "no such command 'mob'", "`zoo info mob`"),
     ("photos", "no such command 'photos'", "`zoo check photos`"),
     ("export gone", "neither a run folder nor a format", "`zoo export RUN` writes ONNX"),
+    # Words of one value that stand apart, and what is no run yet.
+    ("rank photos --models lenet resnet50", "extra argument",
+     "no blanks between the models: `zoo rank photos --models lenet,resnet50`"),
+    ("rank photos --models lenet, resnet50, vgg16", "extra argument",
+     "`zoo rank photos --models lenet,resnet50,vgg16`"),
+    ("add-class mob disc photos/disc -o x", "extra argument",
+     "`zoo add-class mob disc=photos/disc -o x`"),
+    ("export mob onnx", "extra argument", "`zoo export onnx mob`"),
+    ("demo photos", "extra argument", "`zoo demo --photos photos`"),
+    ("export onnx photos", "photos is a folder of photos, and no run",
+     "`zoo finetune MODEL photos` makes one"),
+    ("report photos/disc", "is a folder of photos, and no run", "`zoo runs` lists"),
+    ("export onnx resnet50 -o x.onnx", "resnet50 is a network, and no run yet",
+     "`zoo finetune resnet50 PHOTOS -o RUN`, then `zoo export onnx RUN -o x.onnx`"),
+    ("predict shelf photos", "shelf is not a run folder", "runs are in it: shelf/mob"),
+    ("info photos", "neither a run nor a model", "`zoo check photos`"),
+    ("finetune lenet photos --lr 0,01", "'0,01' is not a number", "with a point: 0.01"),
+    ("finetune lenet photos --lr fast", "'fast' is not a number", "--lr: Peak learning rate"),
+    ("finetune lenet photos --epochs 1,5", "'1,5' is not a whole number", "--epochs: "),
+    ("predict mob photos -o answers", "it has no suffix", ".csv, .jsonl, .parquet, as in answers"),
+    ("list mobilnet", "no model is like 'mobilnet'; did you mean mobilenet", "a part of a name"),
     # Names.
     ("finetune resnet5O photos", "no model called 'resnet5O'", "did you mean resnet50"),
     ("predict mobilnetv2_100 photos", "no model called", "did you mean mobilenetv2_100"),
@@ -89,7 +111,7 @@ TABLE = [
     ("bench lenet --device gpu", "--device gpu", "did you mean cuda?"),
     ("finetune lenet photos --epochs 0", "epochs = 0", "--epochs: Passes over"),
     ("predict mob photos --top 0", "--top", "Classes in a row"),
-    ("predict mob photos --top x", "'x' is not a valid", "Classes in a row"),
+    ("predict mob photos --top x", "'x' is not a whole number", "Classes in a row"),
     ("predict mob photos --coverage 95", "no share between 0 and 1", "--coverage 0.95"),
     ("predict mob photos --reject-below 80", "a probability is above 0", "--reject-below 0.8"),
     ("evaluate mob --part validation", "--part validation", "did you mean val?"),
@@ -132,6 +154,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("mob", "empty"):
         (folder / name).mkdir()
     (folder / "mob" / "run.json").write_text("{}")
+    shutil.copytree(folder / "mob", folder / "shelf" / "mob")
     for name in ("a.png", "b.png"):
         picture("disc", 0).save(folder / name)
     for name in ("out.csv", "a.svg", "resnet.txt", "resnet50.txt"):

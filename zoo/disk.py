@@ -108,7 +108,7 @@ def check_apart(folder: Path, data: str) -> None:
         )
     if ours in theirs.parents:
         raise RunError(
-            f"the photos {data} are inside the run folder {folder}",
+            f"the photos in {data} are inside the run folder {folder}",
             "choose another place for the run with -o",
         )
 

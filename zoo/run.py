@@ -36,6 +36,7 @@ Record = dict[str, Any]  # run.json, or a line of metrics.jsonl
 DISTANCE = "distance.safetensors"
 CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
 TABLE = 4_000_000_000  # bytes of index.csv at most: the paths of 20 million photos
+MOST = 5  # runs that are named
 LINES = 256_000_000  # of metrics.jsonl
 
 
@@ -145,10 +146,7 @@ class Run:
         try:
             record = records.read_json(path)
         except (FileNotFoundError, NotADirectoryError):
-            raise RunError(
-                f"{folder} is not a run folder: it has no run.json",
-                "`zoo runs` lists the runs below a folder, `zoo finetune MODEL PHOTOS` makes one",
-            ) from None
+            raise _no_run(folder) from None
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise RunError(f"{path} cannot be read: {why}", EDITED) from None
@@ -322,6 +320,20 @@ class Run:
         kept = [json.dumps(line) + "\n" for line in self.metrics() if line["epoch"] <= epochs]
         with atomic(self.path("metrics.jsonl")) as file:
             file.write("".join(kept).encode())
+
+
+def _no_run(folder: Path) -> RunError:
+    """Return the error for what is no run folder: it is not there, or some lie in it."""
+    makes = "`zoo runs` lists the runs below a folder, `zoo finetune MODEL PHOTOS` makes one"
+    if not folder.exists():
+        return RunError(f"{folder} is not a run folder: nothing is there", makes)
+    with suppress(OSError):
+        within = sorted(path.parent for path in folder.glob("*/run.json"))
+        if within:
+            more = f" and {len(within) - MOST} more" if len(within) > MOST else ""
+            some = ", ".join(shlex.quote(str(path)) for path in within[:MOST])
+            return RunError(f"{folder} is not a run folder", f"runs are in it: {some}{more}")
+    return RunError(f"{folder} is not a run folder: it has no run.json", makes)
 
 
 class Seen(Run):

@@ -85,6 +85,14 @@ def size(count: float) -> str:
     return f"{count:.3g} GB"
 
 
+def duration(seconds: float) -> str:
+    """Return 0.0123 as 12.3 ms and 4.514 as 4.51 s: three digits, and no power of ten."""
+    for unit, factor in (("µs", 1e6), ("ms", 1e3)):
+        if seconds * factor < 999.5:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds:.3g} s" if seconds < 999.5 else f"{seconds:,.0f} s"
+
+
 BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 

@@ -260,14 +260,19 @@ def _exit(code: int, said: str = "") -> NoReturn:
 
 
 @contextlib.contextmanager
-def unheard() -> Iterator[None]:
+def unheard(spawned: bool = False) -> Iterator[None]:
     """Children that are started in this block never get the SIGINT of a terminal.
 
     It is sent to them too; who started them ends them, and says what there is to say.
+    spawned: by multiprocessing, whose first child is a tracker: to start it lifts the mask.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    if spawned:
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield

@@ -140,7 +140,7 @@ def _apart(work: Callable[[Job], Measured], job: Job, cache: Path) -> Measured:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(sender, work, job, cache), daemon=True)
-    with unheard():
+    with unheard(spawned=True):
         process.start()
     sender.close()
     try:

@@ -31,6 +31,7 @@ from zoo.run import Run
 
 WIDEST = 8192  # numbers of a photo's features that are taken from the cache as they are
 ENOUGH = 0.9  # of the photos must be known to a cache
+SMALL = 64  # pixels; what networks for digits see tells little of the labels of photos
 PLAIN = Views()
 
 
@@ -100,7 +101,7 @@ def _words(model: str, boundary: str | None) -> str:
 
 def kept(digests: Sequence[bytes]) -> Source | None:
     """Return the features that the cache has of most of these photos, None where it has too few."""
-    best: tuple[tuple[float, bool, float], Source] | None = None
+    best: tuple[tuple[float, bool, bool, float], Source] | None = None
     keys = [PLAIN.key(digest, 0) for digest in digests]
     for path in sorted((cache_folder() / "features").glob("*/about.json")):
         with suppress(OSError, ValueError, KeyError, TypeError, WriteError):
@@ -110,7 +111,8 @@ def kept(digests: Sequence[bytes]) -> Source | None:
             share = sum(key in cache.where for key in keys) / max(1, len(keys))
             if share < ENOUGH or int(np.prod(cache.parts[0].shape[1:])) > WIDEST:
                 continue
-            rank = share, cache.parts[0].ndim == 2, path.parent.stat().st_mtime
+            sees = preprocess.height > SMALL
+            rank = share, sees, cache.parts[0].ndim == 2, path.parent.stat().st_mtime
             if best is None or rank > best[0]:
                 best = rank, Source(_words(about["model"], about["after"]), preprocess, cache)
     return best[1] if best else None

@@ -40,6 +40,13 @@ def check(path: str, typed: Sequence[str], given: Mapping[str, object]) -> None:
         _check_alone(path, networks)
     elif len(networks) > 1:
         _check_all_networks(path, typed, networks, "data" in given)
+    else:
+        _check_run(path, typed, str(given.get("run") or ""))
+    if path.endswith(" info") and "photo" in (what := told_photos(str(given["model"]))):
+        raise UsageError(
+            f"{given['model']} is {what}, and neither a run nor a model",
+            f"`zoo check {shlex.quote(str(given['model']))}` looks at photos",
+        )
     for name in FILES.get(path.split()[-1], ()):
         place = given.get(name)
         if place is not None and not given.get("force") and os.path.isfile(str(place)):
@@ -56,6 +63,21 @@ def _check_alone(path: str, networks: Sequence[str]) -> None:
                 f"{one} is {what}, and a network comes first",
                 f"`{path} MODEL {shlex.quote(one)}`, as resnet50; `zoo list` has the names",
             )
+
+
+def _check_run(path: str, typed: Sequence[str], word: str) -> None:
+    """Raise UsageError for photos or a model's name where a finished run belongs."""
+    if "photo" in (what := told_photos(word)):
+        raise UsageError(
+            f"{word} is {what}, and no run",
+            f"`zoo finetune MODEL {shlex.quote(word)}` makes one; `zoo runs` lists those there are",
+        )
+    if word and _told_network(word) == "a network":
+        rest = _said(["RUN" if one == word else one for one in typed])
+        raise UsageError(
+            f"{word} is a network, and no run yet",
+            f"`zoo finetune {shlex.quote(word)} PHOTOS -o RUN`, then `{path} {rest}`",
+        )
 
 
 def _words(given: Mapping[str, object], names: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from zoo.cli.console import Screen, out, print_json, print_table, prose, talk
 from zoo.cli.names import full_name
 from zoo.cli.options import TrustChanged
 from zoo.errors import UsageError, ZooError, meant
-from zoo.text import percent, short
+from zoo.text import duration, percent, short
 
 if TYPE_CHECKING:
     from zoo.bench.engines import Job, Measured
@@ -121,7 +121,7 @@ def _record(
 
 
 def _show(job: Job, decoding: Decoding, good: list[Measured], advice: Advice) -> None:
-    side, work = pixels(job.preprocess.size), f", {short(job.macs)} mult-adds" if job.macs else ""
+    side, work = pixels(job.preprocess.size), f", {short(job.macs)} MACs" if job.macs else ""
     place = f"{decoding.threads} cores" if job.device == "cpu" else job.device
     prose(f"{job.name}, {side}{work}; {job.precision} on {place}")
     out()
@@ -129,15 +129,15 @@ def _show(job: Job, decoding: Decoding, good: list[Measured], advice: Advice) ->
         (
             row.engine,
             f"{row.images_per_second:,.1f}",
-            f"{1000 * row.latency:.3g} ms",
-            f"{1000 * row.slowest:.3g} ms",
+            duration(row.latency),
+            duration(row.slowest),
             f"{row.memory / 1e6:,.0f} MB",
             f"{row.opening:.1f} s",
         )
         for row in good
     ]
     header = ("engine", "images/s", "one picture", "95 % below", "memory", "opens in")
-    print_table(lines, header, " rrrrr")
+    print_table(lines, header, " rrrrr", ("memory", "opens in"))
     rate = f"{decoding.photos_per_second:,.0f}/s decoded on {decoding.threads} cores"
     out()
     prose(f"photos: {rate} ({decoding.source})")

@@ -81,6 +81,11 @@ def command(flags: Flags) -> None:
     if flags.json and flags.output is None:
         raise UsageError("--json without -o: stdout has the features", "give a file with -o")
     found = inputs.find_all(flags.inputs, sys.stdin)
+    if flags.output is None and sys.stdout.isatty():
+        raise UsageError(
+            "a row of features is hundreds of numbers, which a terminal cannot show",
+            "give a file: -o features.parquet, or .csv or .npz; or a pipe: `… | head`",
+        )
     tally = Tally()
     with Screen() as screen:
         ours = _opened(flags, found, screen, maps=place is not None)

@@ -148,7 +148,7 @@ def _about(spec: ModelSpec) -> list[tuple[str, str]]:
         ("note", spec.note),
         ("input", info_file.describe_input(spec.preprocess)),
         ("parameters", f"{spec.params:,}"),
-        ("mult-adds", f"{spec.macs:,} for one picture"),
+        ("MACs", f"{spec.macs:,} for one picture"),
         ("memory", _describe_memory(spec)),
         *purpose,
         ("training", "with auxiliary heads, which are not saved" if spec.auxiliary else ""),
@@ -205,7 +205,7 @@ def _stage_table(spec: ModelSpec, stages: Sequence[StageInfo]) -> list[str]:
         else:
             said = state if stage.params or state == "frozen" else ""
         rows.append((stage.name, stage.kind, shape, *counts, said))
-    header = ("stage", "kind", "output", "params", "mult-adds", "memory", "--freeze")
+    header = ("stage", "kind", "output", "params", "MACs", "memory", "--freeze")
     return table(rows, header, "   rrr", ("memory", "kind"))
 
 

@@ -60,7 +60,7 @@ def draw(
         lines = tuple(filter(None, (kind, shape, parameters)))
         boxes.append(Stage(stage.name, lines, state if stage.params or state == "frozen" else ""))
     params, macs = sum(one.params for one in stages), sum(one.macs for one in stages)
-    about = f"{count(params, 'parameter')}, {macs:,} mult-adds for one picture of {side}"
+    about = f"{count(params, 'parameter')}, {macs:,} MACs for one picture of {side}"
     drawing = chain(title, about, boxes, None if at is None else at + 1)
     with replacing(file) as temporary, writing(file):
         temporary.write_text(drawing.svg(), encoding="utf-8")

@@ -201,7 +201,8 @@ def _known_names(pattern: str) -> list[str]:
     if library := _library(pattern):
         known = catalog.libraries.names()
         return list(dict.fromkeys(n.partition(".")[0] for n in known if n.startswith(library)))
-    return list(catalog.ROWS)
+    bare = (n.partition("/")[2].partition(".")[0] for n in catalog.libraries.names())
+    return list(dict.fromkeys([*catalog.ROWS, *bare]))
 
 
 # What is shown of a row
@@ -244,7 +245,7 @@ COLUMNS: dict[str, Callable[[ModelSpec], str]] = {
     "task": lambda row: row.task,
     "year": lambda row: str(row.year or "-"),
     "params": lambda row: text.short(row.params or None),
-    "mult-adds": lambda row: text.short(row.macs or None),
+    "MACs": lambda row: text.short(row.macs or None),
     "memory": lambda row: size(row.memory),
     "input": lambda row: f"{as_flag(row.preprocess.size)} px",
     "classes": lambda row: _outputs(row),
@@ -256,7 +257,7 @@ COLUMNS: dict[str, Callable[[ModelSpec], str]] = {
     "weights": lambda row: ", ".join(each.tag for each in row.weights) or "-",
     "paper": lambda row: row.paper or "-",
 }
-HEADER = ("model", "year", "params", "mult-adds", "memory", "input", "top-1", "top-5", "file",
+HEADER = ("model", "year", "params", "MACs", "memory", "input", "top-1", "top-5", "file",
           "licence")  # fmt: skip
 TEXT = ("model", "family", "task", "licence", "here", "weights", "paper")
 SORTED = {"acc1": "top-1", "acc5": "top-5", "size": "file", "year": "year"}  # may be unknown
@@ -264,7 +265,7 @@ DROPPED = (
     "top-5",
     "file",
     "year",
-    "mult-adds",
+    "MACs",
     "licence",
     "input",
     "memory",

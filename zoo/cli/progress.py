@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
+from zoo import watch
 from zoo.cli import layout, style
 from zoo.text import one_line, size
 
@@ -84,6 +85,7 @@ class Line:
             with self.lock:
                 now = time.monotonic()
                 due = now - self.began >= SILENT and now - self.said >= AGAIN
+                due = due or watch.asked() > 0
                 if (self.drawn or due) and not self.quiet and not self.over.is_set():
                     self._draw(now)
 
@@ -94,6 +96,8 @@ class Line:
             self.samples.popleft()
         words = [label(what, done, total), *speed(what, done, total, self.samples)]
         text = one_line("  ".join(filter(None, words)))
+        if watch.asked():  # some work, as an import, ends before it can be stopped
+            text = f"stopping · {text}"
         width = layout.width_of(sys.stderr) or 80
         self._write(WIPE + drawn(text, done / total if total else None, now, width))
         self.drawn = True

@@ -35,6 +35,8 @@ def told(error: TyperException, all_typed: Sequence[str]) -> tuple[str, str]:
     elif param := getattr(error, "param", None):
         said = " ".join(str(getattr(param, "help", "") or "").split())
         hint = f"{param.opts[-1]}: {said}" if said and param.opts[0].startswith("-") else ""
+        what, point = _number(what)
+        hint = point or hint
     return what[:1].lower() + what[1:], hint or f"run `{path} --help`"
 
 
@@ -67,6 +69,17 @@ def _of_another(option: str, path: str) -> str:
     return f"it is a flag of `zoo {one.commands[0]}`; `{path} --help` lists those of this command"
 
 
+def _number(what: str) -> tuple[str, str]:
+    """Return typer's words on a value that is no number in ours, and what to do about a comma."""
+    wrong = re.search(r"'([^']*)' is not a valid (int|float)(?: range)?", what)
+    if wrong is None:
+        return what, ""
+    kind = {"int": "a whole number", "float": "a number"}[wrong[2]]
+    with_point = re.sub(r"^(-?\d+),(\d+)$", r"\1.\2", wrong[1])
+    hint = f"with a point: {with_point}" if with_point != wrong[1] and wrong[2] == "float" else ""
+    return what.replace(wrong[0], f"'{wrong[1]}' is not {kind}"), hint
+
+
 def _command(word: str, command: Any, context: Any, path: str) -> tuple[str, str]:
     """Return what to do about a command that there is not."""
     what, known = f"No such command '{word}'", command.list_commands(context)
@@ -93,6 +106,8 @@ def _extra(extra: str, typed: Sequence[str], path: str, usage: str) -> tuple[str
     what = f"Got unexpected extra argument(s) ({extra})" if len(extra) < 100 else (
         f"Got more words than it takes, from '{first}' on")  # fmt: skip
     paths = [word for word in typed if os.path.exists(word)]
+    if hint := _rejoined(extra.split(), typed, path):
+        return what, hint
     if path.endswith(" list"):
         return what, "put a glob in quotes, or the shell writes it out: `zoo list 'resnet*'`"
     name = path.split()[-1]
@@ -106,4 +121,29 @@ def _extra(extra: str, typed: Sequence[str], path: str, usage: str) -> tuple[str
             f"if the shell wrote out a glob, name the folder instead: {shlex.quote(folder)}; "
             f"`{usage}`"
         )
-    return what, f"`{usage}`; what has a blank in it goes into quotes"
+    return what, f"`{usage.strip()}`; what has a blank in it goes into quotes"
+
+
+def _rejoined(extra: Sequence[str], typed: Sequence[str], path: str) -> str:
+    """Return the command that was meant where words of one value stand apart, or are turned round.
+
+    `--models A B`, `add-class RUN mugs FOLDER`, `export RUN onnx`, `demo FOLDER`; else nothing.
+    """
+    words, name = list(typed), path.split()[-1]
+    if not extra or any(word not in words for word in extra):
+        return ""
+    rest = [word for word in words if word not in extra]
+    said = ""
+    if name == "rank" and "--models" in rest[:-1]:
+        at = rest.index("--models") + 1
+        rest[at] = ",".join([rest[at].rstrip(","), *(word.strip(",") for word in extra)])
+        said = "commas and no blanks between the models: "
+    elif name == "add-class" and len(extra) == 1 and words.index(extra[0]) == 2:
+        rest[1] = f"{rest[1].rstrip('=')}={extra[0].lstrip('=')}"
+    elif name == "onnx" and extra == ["onnx"]:
+        pass
+    elif name == "demo" and len(extra) == 1 and not rest:
+        rest = ["--photos", *extra]
+    else:
+        return ""
+    return f"{said}`{path} {shlex.join(rest)}`"

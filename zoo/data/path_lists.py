@@ -27,6 +27,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
 SEP = re.compile(r'\ufeff?"?sep=(?P<mark>\\t|[^"\r\n])"?[ \t]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
+PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")  # their first bytes
 CHUNK = 2**16
 QUOTES = ('"', "'")
 
@@ -99,6 +100,11 @@ def _decoded(stream: IO[bytes], name: str) -> Iterator[str]:
     while len(head) < 4 and (more := _piece(stream)):
         head += more
     encoding = encoding_of(head)
+    if head.startswith(PICTURES):
+        raise DataError(
+            f"{name} is a picture and no list of paths",
+            "give it the suffix of its kind, as .jpg; a list is text, one path a line",
+        )
     errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     try:

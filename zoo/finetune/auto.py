@@ -241,10 +241,10 @@ def _best(rows: Sequence[Ranked]) -> tuple[Ranked, str]:
     if len(rows) == 1:
         return taken, "the only one left"
     if taken is best:
-        return taken, "the most accurate; none within one standard error takes fewer multiply-adds"
+        return taken, "the most accurate; none within one standard error has fewer MACs"
     return taken, (
         f"{100 * _less(taken, best):.1f} points below {name_of(best)}, within one standard error "
-        f"({100 * _error(taken, best):.1f}), for {taken.macs / best.macs:.0%} of its multiply-adds"
+        f"({100 * _error(taken, best):.1f}), for {taken.macs / best.macs:.0%} of its MACs"
     )
 
 
@@ -265,7 +265,7 @@ def _verdict(row: Ranked, taken: Ranked) -> str:
     if row.accuracy is None:
         return "no time was left for it"
     points = 100 * (row.accuracy - (taken.accuracy or 0))
-    more = f"{row.macs / max(1, taken.macs):.2g} times the multiply-adds"
+    more = f"{row.macs / max(1, taken.macs):.2g} times the MACs"
     return f"{points:+.1f} points, {more}"
 
 

@@ -45,8 +45,11 @@ def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES, flag: str = "
         raise UsageError(f"{flag} {path} is a folder", "give a file name")
     if path.suffix.lower() not in suffixes:
         raise UsageError(
-            f"{flag} {path}: the suffix '{path.suffix}' names no format",
-            f"use one of {', '.join(suffixes)}, as in {path.stem or 'output'}{suffixes[0]}",
+            f"{flag} {path}: the suffix '{path.suffix}' names no format"
+            if path.suffix
+            else f"{flag} {path}: it has no suffix, which names the format",
+            f"{'use one of ' if len(suffixes) > 1 else ''}{', '.join(suffixes)}, as in "
+            f"{path.stem or 'output'}{suffixes[0]}",
         )
     if not path.parent.is_dir():
         raise UsageError(

@@ -53,7 +53,7 @@ def _tried(opener: Opener, photos: Sequence[Photo]) -> Iterator[Cells | str]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_answer, args=(theirs, opener, photos), daemon=False)
-    with unheard():
+    with unheard(spawned=True):
         child.start()
     theirs.close()
     left = len(photos)
