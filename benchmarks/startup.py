@@ -69,7 +69,7 @@ def kept(photos: Path, work: Path) -> Jobs:
         "zoo predict RUN PHOTO": (zoo("predict", work / "a", one), 0),
         "zoo embed RUN PHOTO": (zoo("embed", work / "a", one), 0),
         "zoo compare": (zoo("compare", work / "a", work / "b"), 0),
-        "zoo export onnx": (zoo("export", "onnx", work / "a", "-o", work / "a.onnx"), 0),
+        "zoo export onnx": (zoo("export", "onnx", work / "a", "-o", work / "a.onnx", "--force"), 0),
         "zoo finetune, again": (zoo(*tune, work / "c"), 0),
     }
 

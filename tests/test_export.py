@@ -29,7 +29,7 @@ from zoo.data.preprocess import apply, normalise
 from zoo.engine import graph_template
 from zoo.engine.onnx import OnnxModel
 from zoo.errors import InputError, ParityError, UsageError, WeightsError
-from zoo.export.contract import odd_photos, pixels
+from zoo.export.contract import compared, framed, odd_photos, pixel_test, pixels
 from zoo.export.graph import preprocess_model
 from zoo.export.onnx import export, key_of
 from zoo.export.proof import About, check, compare_odd
@@ -74,6 +74,10 @@ def does_what_pillow_does(size, fit, interpolation, channels):
         difference = np.abs(ours[0] - theirs)
         assert difference.max() <= step * 1.01, (height, width)
         assert (difference > step / 2).mean() < 0.02, (height, width)
+        view = np.asarray(apply(Image.fromarray(pixels), preprocess))
+        view = view.reshape(*view.shape[:2], channels)
+        (seen,) = session.run(None, {"image": framed(view, preprocess)})
+        assert np.array_equal(seen[0], normalise(view, preprocess))
 
 
 def test_lanczos_is_refused_with_a_way_out():
@@ -391,6 +395,22 @@ def test_the_lines_give_the_very_pixels_that_zoo_decodes(tmp_path, photos):
     for odd in odd_photos(sorted(photos.rglob("*.png")), Preprocess(size=32)):
         (tmp_path / "photo").write_bytes(odd.data)
         assert np.array_equal(pixels(tmp_path / "photo")[0], decode(odd.data)), odd.what
+
+
+def test_which_odd_photos_come_to_other_pixels(exported, photos):
+    """Only what zoo decodes small; and any that a file would be given otherwise."""
+    file = OnnxModel(exported)
+    same, asked = pixel_test(file.preprocess), []
+
+    def turned(raw, view):
+        return same(raw[:, ::-1], view)
+
+    for odd in odd_photos(sorted(photos.rglob("*.png")), file.preprocess):
+        pair = compared(odd, file.run, None, file.preprocess, same)
+        assert (pair is not None) == odd.large, odd.what
+        other = compared(odd, file.run, None, file.preprocess, turned)
+        asked.append(other is not None)
+    assert all(asked)
 
 
 def test_a_file_that_answers_odd_photos_otherwise_is_refused(tmp_path, run, exported, here):

@@ -187,18 +187,10 @@ def test_what_is_written_by_hand_is_what_protobuf_would_write(tmp_path):
     stored = graph_template.find(shipped_key(row))
     whole = onnx.load_from_string(stored)
     whole.metadata_props.add(key="a", value="b")
-    places = graph_template.write_filled(tmp_path / "a.onnx", whole, state)
+    graph_template.write_filled(tmp_path / "a.onnx", whole, state)
     filled = graph_template.filled(stored, state)
     filled.metadata_props.add(key="a", value="b")
     assert onnx.load(tmp_path / "a.onnx") == filled
-    content = (tmp_path / "a.onnx").read_bytes()
-    for name, (offset, length) in places.items():
-        assert content[offset : offset + length] == state[name].tobytes()
-    bare = graph_template.refer(onnx.load_from_string(stored), state, tmp_path / "a.onnx", places)
-    noise = np.random.default_rng(0).random((2, 1, 32, 32), np.float32)
-    (theirs,) = graph.run(filled.SerializeToString(), noise)
-    (ours,) = graph.session(bare, 1, tmp_path).run(None, {"tensor": noise})
-    assert (ours == theirs).all()
 
 
 def test_weights_that_do_not_fit_are_refused():

@@ -72,6 +72,8 @@ def test_a_second_time_says_the_same_from_kept_features(here: Here, photos: Path
     ]
     assert again["models"][0]["ms"] > 0
     assert other["seed"] == 4
+    timed = [[one["models"][0][name] for name in ("ms", "measured")] for one in (first, again)]
+    assert timed[0] == timed[1]  # nothing is computed, and so nothing timed
 
 
 def test_a_fine_tune_finds_the_features_kept(here: Here, tmp_path: Path) -> None:

@@ -122,6 +122,8 @@ def _show(ranking: Ranking, rows: list[Ranked]) -> None:
             talk(f"{_name(row)} {row.note}: its accuracy flatters, and is not compared")
     if how := _how(rows):
         talk(how)
+    if times := [row.measured[:10] for row in rows if row.measured]:
+        talk(f"ms/photo as measured on {' and '.join(sorted({min(times), max(times)}))} (UTC)")
 
 
 def _how(rows: list[Ranked]) -> str:

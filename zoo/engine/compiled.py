@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo import __version__
+from zoo import __version__, weights
 from zoo.catalog.spec import ModelSpec, Preprocess
 from zoo.disk import cache_folder, writing
 from zoo.engine import Array, store
@@ -242,11 +242,8 @@ def _limit() -> float:
 
 def _fill(place: Path, record: store.Record, what: Converted, preprocess: Preprocess) -> None:
     """Write all files of a chain into an empty folder; see `make`. record: what is known of it."""
-    from safetensors.numpy import save
-
     with store.elsewhere(), writing(place):
-        # save_file has an error of its own for a full disk.
-        (place / STATE).write_bytes(save(dict(what.state)))
+        weights.save_arrays(what.state, place / STATE)
         write_graph(place / GRAPH, what.model, preprocess)
     record |= {
         "quantised": what.quantised,
@@ -280,7 +277,11 @@ def write_graph(path: Path, model: bytes, preprocess: Preprocess) -> None:
         todo = steps.input().preprocess().convert_element_type(openvino.Type.f32)
         todo.mean([255 * value for value in preprocess.mean])
         todo.scale([255 * value for value in preprocess.std])
-        openvino.save_model(steps.build(), path, compress_to_fp16=False)
+        whole = steps.build()
+        for number, node in enumerate(whole.get_ordered_ops()):
+            # By itself it counts through all that the process has made before.
+            node.set_friendly_name(f"{node.get_type_name()}_{number}")
+        openvino.save_model(whole, path, compress_to_fp16=False)
 
 
 def prove(

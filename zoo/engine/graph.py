@@ -19,8 +19,7 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -206,27 +205,27 @@ def _relative(ours: Array, theirs: Array) -> float:
     return float(np.abs(ours - theirs).max() / max(1e-12, float(np.abs(theirs).max())))
 
 
-def run(model: bytes, tensor: Array) -> list[Array]:
-    """Return all outputs of a model that takes `tensor`, by ONNX Runtime."""
+def run(model: bytes, tensor: Array, weights: Mapping[str, Array] | None = None) -> list[Array]:
+    """Return all outputs of a model that takes `tensor`, by ONNX Runtime. weights: see session."""
     from zoo.machine import cores
 
-    return session(model, cores()).run(None, {"tensor": tensor})  # type: ignore[no-any-return]
+    opened = session(model, cores(), weights)
+    return opened.run(None, {"tensor": tensor})  # type: ignore[no-any-return]
 
 
 def session(
-    model: bytes | str, threads: int, folder: Path | None = None
+    model: bytes | str, threads: int, weights: Mapping[str, Array] | None = None
 ) -> onnxruntime.InferenceSession:
     """Return a model, or that of a file, in ONNX Runtime on the CPU.
 
-    folder: of the file that it takes its weights from.
+    weights: by name, of initializers that the model says lie elsewhere.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    if folder is not None:
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(folder)
-        )
+    if weights:
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+        options.add_external_initializers([*weights], values)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

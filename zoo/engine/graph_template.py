@@ -18,7 +18,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from zoo import __version__
 from zoo.disk import cache_folder, read_sealed, write_sealed
@@ -36,13 +36,6 @@ if TYPE_CHECKING:
 FORMAT = 1  # count up when what is made of a chain changes
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9  # fields of ModelProto, GraphProto, TensorProto
 SHIPPED = Path(__file__).with_name("graph_templates")
-
-
-class Place(NamedTuple):
-    """Where the bytes of a tensor lie in a file."""
-
-    offset: int
-    length: int
 
 
 def key_of(
@@ -127,35 +120,30 @@ def missing(
         yield tensor, np.asarray(array, np.float32, order="C")
 
 
-def write_filled(
-    path: Path, model: onnx.ModelProto, state: Mapping[str, Array]
-) -> dict[str, Place]:
-    """Write what `filled` and SerializeToString would give; return where each tensor begins.
+def write_filled(path: Path, model: onnx.ModelProto, state: Mapping[str, Array]) -> None:
+    """Write what `filled` and SerializeToString would give.
 
     In the format's own words, since protobuf would hold the weights in memory three times over:
     a message in a message is its field's number, its length and its bytes. model is left with
     the shapes. Raises WeightsError.
     """
-    pieces: list[tuple[str, bytes, memoryview]] = []
+    pieces: list[tuple[bytes, memoryview]] = []
     for tensor, array in missing(model, state):
         content = array.reshape(-1).view("u1").data
         head = tensor.SerializeToString() + _framed(RAW_DATA, len(content))
-        pieces.append((tensor.name, _framed(INITIALIZER, len(head) + len(content)) + head, content))
+        pieces.append((_framed(INITIALIZER, len(head) + len(content)) + head, content))
     hollow = type(model)()
     hollow.CopyFrom(model)
     del hollow.graph.initializer[:]
     hollow.graph.initializer.extend(t for t in model.graph.initializer if t.HasField("raw_data"))
     graph_itself = hollow.graph.SerializeToString()
     hollow.ClearField("graph")
-    total = len(graph_itself) + sum(len(head) + len(content) for _, head, content in pieces)
-    places = {}
+    total = len(graph_itself) + sum(len(head) + len(content) for head, content in pieces)
     with path.open("wb") as file:
         file.write(hollow.SerializeToString() + _framed(GRAPH, total) + graph_itself)
-        for name, head, content in pieces:
+        for head, content in pieces:
             file.write(head)
-            places[name] = Place(file.tell(), len(content))
             file.write(content)
-    return places
 
 
 def _framed(field: int, length: int) -> bytes:
@@ -166,21 +154,6 @@ def _framed(field: int, length: int) -> bytes:
         length >>= 7
     found.append(length)
     return bytes(found)
-
-
-def refer(
-    model: onnx.ModelProto, state: Mapping[str, Array], path: Path, places: Mapping[str, Place]
-) -> bytes:
-    """Return a model whose weights are those in a file that `write_filled` has written.
-
-    It can be run where that file is: the name in it has no folder.
-    """
-    for tensor, _ in missing(model, state):
-        tensor.data_location = tensor.EXTERNAL
-        where = {"location": path.name, **places[tensor.name]._asdict()}
-        for key, value in where.items():
-            tensor.external_data.add(key=key, value=str(value))
-    return model.SerializeToString()  # type: ignore[no-any-return]
 
 
 # Making one, with torch.

@@ -51,18 +51,20 @@ class Shipped:
         import onnx
 
         def given(pictures: Array) -> Array:
-            model = onnx.load_from_string(self.template)
+            model, values = onnx.load_from_string(self.template), {}
             if self.output:
                 _end_at(model, self.output)
-            for tensor, array in missing(model, state):
-                tensor.raw_data = array.tobytes()
+            for tensor, array in missing(model, state):  # not copied into the message
+                tensor.data_location = tensor.EXTERNAL
+                tensor.external_data.add(key="location", value="memory")
+                values[tensor.name] = array
             inputs = np.stack([normalise(pixels, preprocess) for pixels in pictures])
             try:
-                return graph.run(model.SerializeToString(), inputs)[0]
+                return graph.run(model.SerializeToString(), inputs, values)[0]
             except Exception as error:  # the runtime's have no common type
                 raise ConversionError(f"the stored graph: {first_line(error)}", TORCH) from error
 
-        own = {name: np.array(state[name], order="C") for name in self.names}
+        own = {name: np.asarray(state[name], order="C") for name in self.names}
         return Converted(own, self.graph(state), given)
 
 
@@ -112,7 +114,9 @@ def ready(template: bytes, state: Mapping[str, Array], output: str = "") -> byte
     model.graph.initializer.extend(own)
     for name in dict.fromkeys(name for node in model.graph.node for name in node.input):
         if name in made:
-            model.graph.initializer.append(onnx.numpy_helper.from_array(made[name], name))
+            array, kind = made[name], onnx.TensorProto.FLOAT
+            tensor = model.graph.initializer.add(name=name, dims=array.shape, data_type=kind)
+            tensor.raw_data = array.tobytes()  # here, where it is not copied once more
     return model.SerializeToString()  # type: ignore[no-any-return]
 
 

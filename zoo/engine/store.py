@@ -45,11 +45,13 @@ def _hidden(place: Path) -> Path:
 
 def seal(place: Path, names: Sequence[str], record: Record) -> None:
     """Write about.json: the record, and what the files with these names are now."""
-    files = {}
+    files: dict[str, tuple[int, str]] = {}
     for name in names:
         with elsewhere(), writing(place / name):
             sync(place / name, os.O_RDWR)
-            files[name] = [(place / name).stat().st_size, _sha256(place / name)]
+            status = (place / name).stat()
+            files[name] = status.st_size, _sha256(place / name)
+            _read[place / name] = _now(status), files[name][1]
     whole = {**record, "files": files}
     with elsewhere(), writing(place / ABOUT):
         text = json.dumps({**whole, "seal": _seal_of(whole)}, indent=2) + "\n"
@@ -67,9 +69,11 @@ def settle(temporary: Path, place: Path) -> None:
 
     Raises CacheError where neither is there in the end.
     """
+    read = {path.name: _read.pop(path) for path in [*_read] if path.parent == temporary}
     for _ in range(10):
         with contextlib.suppress(OSError):
             os.rename(temporary, place)
+            _read.update({place / name: known for name, known in read.items()})
         if whole(place) is not None:
             return
         discard(place)  # what lies there is damaged
@@ -111,12 +115,16 @@ def unchanged(path: Path, facts: Sequence[int | str]) -> bool:
     status = path.stat()
     if status.st_size != facts[0]:
         return False
-    now = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+    now = _now(status)
     if _read.get(path) != (now, facts[1]):
         if _sha256(path) != facts[1]:
             return False
         _read[path] = now, facts[1]
     return True
+
+
+def _now(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _sha256(path: Path) -> str:

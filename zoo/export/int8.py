@@ -23,7 +23,7 @@ from zoo.engine import Array, graph, graph_template
 from zoo.engine.quantise import CALIBRATION
 from zoo.errors import DisagreementError, ParityError
 from zoo.export import onnx as whole
-from zoo.export import proof
+from zoo.export import proof, written
 from zoo.export.graph import joined
 from zoo.export.proof import About, Pictures, Recalled
 from zoo.export.records import Exported, Fields, Order
@@ -93,7 +93,7 @@ def _exact(run: Run, order: Order, about: About) -> tuple[bytes, Fields]:
     Raises ParityError.
     """
     stored = graph_template.find(whole.key_of(run))
-    recall = proof.recalled(run, order.photos, about, proof.enough(run))
+    recall = written.recalled(run, order.photos, about, proof.enough(run))
     if stored is not None and recall is not None:
         network = graph_template.filled(stored, weights.read_arrays(model_file(run)[0]))
         with suppress(ParityError):  # torch has the last word

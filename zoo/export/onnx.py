@@ -24,7 +24,7 @@ from zoo.engine import Array, graph, graph_template
 from zoo.engine.open import open_engine
 from zoo.engine.select import choose
 from zoo.errors import DisagreementError, ParityError, WeightsError, ZooError, first_line
-from zoo.export import distance, proof
+from zoo.export import distance, proof, written
 from zoo.export.contract import decoding
 from zoo.export.graph import joined
 from zoo.export.proof import About, Pictures, Recalled
@@ -54,7 +54,7 @@ def export_run(run: Run, order: Order) -> Exported:
     precision, say = run.record["precision"], order.say
     usual = proof.enough(run) if precision == "fp32" else COMPARED
     about, key, most = About.of_run(run), key_of(run), order.most or usual
-    stored, recall = graph_template.find(key), proof.recalled(run, order.photos, about, most)
+    stored, recall = graph_template.find(key), written.recalled(run, order.photos, about, most)
     if stored is not None and recall is not None:
         try:
             state = weights.read_arrays(model_file(run)[0])
@@ -150,7 +150,7 @@ def _write_stored(
     """Write a file from a graph template and the arrays of the run's."""
     import onnx
 
-    network, whole = onnx.load_from_string(stored), onnx.load_from_string(stored)
+    whole = onnx.load_from_string(stored)
     _add_distance(whole, order)
     if order.kind == "image":
         whole = joined(whole, about.preprocess, several=about.threshold is not None)
@@ -159,9 +159,8 @@ def _write_stored(
     with replacing(order.destination) as path:
         try:
             with writing(path):
-                places = graph_template.write_filled(path, whole, state)
-            bare = graph_template.refer(network, state, path, places)
-            result = _proved(path, bare, recall, about, order)
+                graph_template.write_filled(path, whole, state)
+            result = _proved(path, None, recall, about, order)
         except ZooError:
             raise
         except Exception as error:  # the runtime's have no common type: the graph cannot run
@@ -193,7 +192,7 @@ def _add_distance(network: onnx.ModelProto, order: Order) -> None:
         distance.append(network, order.tail)
 
 
-def _proved(path: Path, bare: bytes, recall: Recalled, about: About, order: Order) -> Fields:
+def _proved(path: Path, bare: bytes | None, recall: Recalled, about: About, order: Order) -> Fields:
     """Return the proof of a file, and of its distances where it has them. Raises ParityError."""
     result = proof.prove(path, order.kind, bare, recall, about)
     if order.tail:

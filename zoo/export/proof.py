@@ -20,13 +20,13 @@ from zoo import watch
 from zoo.catalog import Preprocess
 from zoo.data.decode import decode, read_bytes
 from zoo.data.preprocess import normalise
-from zoo.data.samples import SEPARATOR, evenly
+from zoo.data.samples import evenly
 from zoo.data.views import plain_view
 from zoo.device import Device
 from zoo.engine import Array, Engine
-from zoo.errors import ImageError, InputError, ParityError, RunError
+from zoo.errors import ImageError, InputError, ParityError
+from zoo.export.contract import Odd, compared, framed, odd_photos, pixel_test
 from zoo.export.contract import Run as RunFile
-from zoo.export.contract import compared, odd_photos
 from zoo.export.records import Fields
 from zoo.machine import cores
 from zoo.metrics import sigmoid, softmax
@@ -41,7 +41,6 @@ PIXELS_MAX, PIXELS_MEAN = 0.05, 0.005  # of a probability, from raw pixels
 LIMITS = {"network_diff": BARE, "max_diff": PIXELS_MAX, "mean_diff": PIXELS_MEAN}
 FEWEST, PHOTOS = 4, 16  # of the proof; spread over the validation photos
 A_SECOND = 16e9  # multiply-adds, about
-SATURATED = 0.9999  # a probability above says little about the score behind it
 
 Picture = tuple[Path, Array]  # a photo, and the uint8 pixels of it that a network sees
 Pictures = list[Picture]
@@ -165,45 +164,6 @@ def readable(photos: Sequence[Path], preprocess: Preprocess, most: int = PHOTOS)
     return pictures
 
 
-# What the run wrote down.
-
-
-def _written(run: Run) -> dict[Path, tuple[list[str], list[float]]]:
-    """Return what val.csv says of each photo: its labels with their probabilities."""
-    root = Path(run.record["data"]["root"])
-    several = run.record.get("threshold") is not None
-    rows: dict[Path, tuple[list[str], list[float]]] = {}
-    with suppress(RunError, ValueError):
-        for row in run.rows("val.csv", ("path", "predicted", "probability")):
-            names, shares = row["predicted"], row["probability"]
-            labels = (names.split(SEPARATOR) if names else []) if several else [names]
-            each = (shares.split(SEPARATOR) if shares else []) if several else [shares]
-            if len(labels) == len(each):
-                rows[root / row["path"]] = labels, [float(share) for share in each]
-    return rows
-
-
-def recalled(run: Run, photos: Sequence[Path], about: About, most: int) -> Recalled | None:
-    """Return up to so many of the photos with what the run wrote down of them.
-
-    None where it did not write, of too few, in another precision, or what says little.
-    """
-    rows, places = _written(run), {name: k for k, name in enumerate(about.classes)}
-    known = [path for path in photos if path in rows and places.keys() >= set(rows[path][0])]
-    if run.record["precision"] != "fp32" or len(known) < FEWEST:
-        return None
-    pictures = readable(known, about.preprocess, most)
-    told = np.zeros((len(pictures), len(places)), bool)
-    probabilities = np.full(told.shape, np.nan)
-    for number, (path, _) in enumerate(pictures):
-        for label, share in zip(*rows[path], strict=True):
-            told[number, places[label]] = True
-            probabilities[number, places[label]] = share
-    if not (probabilities < SATURATED).any():
-        return None
-    return Recalled(pictures, Reference(told, probabilities, "val.csv"))
-
-
 # The comparison.
 
 
@@ -239,23 +199,40 @@ def _compare(probabilities: Array, theirs: Reference, about: About) -> Fields:
 
 
 def compare_odd(
-    pool: ThreadPoolExecutor, pictures: Pictures, whole: RunFile, network: RunFile, about: About
+    pool: ThreadPoolExecutor,
+    pictures: Pictures,
+    whole: RunFile,
+    network: RunFile | None,
+    about: About,
 ) -> Fields:
     """Compare the file with its network on photos of odd sizes and kinds, as the contract has them.
 
-    Raises ParityError for another clear answer.
+    See `contract.compared`. Raises ParityError for another clear answer.
     """
     photos = odd_photos([path for path, _ in pictures], about.preprocess)
-    found = pool.map(lambda odd: compared([odd], whole, network, about.preprocess)[0], photos)
-    ours, scores = (np.concatenate(each) for each in zip(*found, strict=True))
-    theirs = computed(scores, about)
+    pixels = pixel_test(about.preprocess)
+
+    def both(odd: Odd) -> tuple[Array, Array] | None:
+        watch.check()
+        return compared(odd, whole, network, about.preprocess, pixels)
+
+    pairs = zip(photos, pool.map(both, photos), strict=True)
+    other = [(odd.what, *pair) for odd, pair in pairs if pair is not None]
+    result: Fields = {"odd_photos": len(photos), "odd_agree": len(photos), "odd_max_diff": 0.0}
+    if not other:
+        return result
+    names, ours, scores = zip(*other, strict=True)
+    mine, theirs = np.concatenate(ours), np.concatenate(scores)
+    if network is not None:
+        theirs = about.probabilities(theirs)
+    beside = Reference(answers(theirs, about), theirs, "the file")
     try:
-        result = _compare(ours, theirs, about)
+        found = _compare(mine, beside, about)
     except ParityError as error:
         raise ParityError(f"{error.what} of odd sizes and kinds", error.hint) from None
-    worst = int(np.abs(ours - theirs.probabilities).max(axis=1).argmax())
-    names = {"photos": "odd_photos", "agree": "odd_agree", "max_diff": "odd_max_diff"}
-    return {new: result[old] for old, new in names.items()} | {"odd_worst": photos[worst].what}
+    worst = int(np.abs(mine - theirs).max(axis=1).argmax())
+    result["odd_agree"] -= found["photos"] - found["agree"]
+    return result | {"odd_max_diff": found["max_diff"], "odd_worst": names[worst]}
 
 
 def check(differences: Mapping[str, float], limits: Mapping[str, float] = LIMITS) -> None:
@@ -273,9 +250,14 @@ def check(differences: Mapping[str, float], limits: Mapping[str, float] = LIMITS
 
 
 def given(picture: Picture, kind: str, preprocess: Preprocess) -> Array:
-    """Return what a file takes for a photo: its raw pixels, or those that the run sees."""
+    """Return what a file takes for a photo: its raw pixels, or those that the run sees.
+
+    framed: so that a file that takes raw pixels sees the same ones.
+    """
     watch.check()
     path, pixels = picture
+    if kind == "framed":
+        return framed(pixels, preprocess)
     if kind == "image":
         return np.asarray(decode(read_bytes(path)))[None]
     return normalise(pixels, preprocess)[None]
@@ -288,41 +270,43 @@ def each(
     return pool.map(lambda picture: run(given(picture, kind, preprocess)), pictures)
 
 
-def as_function(network: bytes, folder: Path | None = None) -> RunFile:
-    """Return a network as a function of its tensor. folder: of the file that has its weights."""
+def as_function(network: bytes) -> RunFile:
+    """Return a network as a function of its tensor."""
     from zoo.engine.graph import session
 
-    opened = session(network, 1, folder)
+    opened = session(network, 1)
     return lambda tensor: opened.run(None, {"tensor": tensor})[0]
 
 
-def prove(path: Path, kind: str, network: bytes, recall: Recalled, about: About) -> Fields:
+def prove(path: Path, kind: str, network: bytes | None, recall: Recalled, about: About) -> Fields:
     """Compare a file, and the bare network in it, with the run; raises ParityError.
 
-    network: may take its weights from the file's folder. It runs on every second photo: a wrong
-    number in it shows on any.
+    network: that of the file, where the run's class scores are known. It runs on every second
+    photo: a wrong number in it shows on any. Without, the file itself is given what the run saw,
+    where what it says of raw pixels differs by more than a network may.
     """
     from zoo.engine.onnx import OnnxModel
 
-    (pictures, theirs), beside = recall, recall.reference
+    (seen, beside), preprocess = recall, about.preprocess
     with ThreadPoolExecutor(max(2, cores())) as pool:
-        bare = pool.submit(as_function, network, path.parent) if kind == "image" else None
+        alone = pool.submit(as_function, network) if network and kind == "image" else None
         model = OnnxModel(path, threads=1)
-        whole = each(pool, model.run, pictures, kind, about.preprocess)
-        if bare is None:  # the file is the bare network
-            ours = scores = np.concatenate(list(whole))
-            result = _compare(about.probabilities(ours), theirs, about)
-        else:
-            some = each(pool, bare.result(), pictures[::2], "tensor", about.preprocess)
-            scores, beside = np.concatenate(list(some)), theirs.every_second()
-            ours = np.concatenate(list(whole))
-            odd = compare_odd(pool, pictures, model.run, bare.result(), about)
-            result = odd | _compare(ours, theirs, about)
-    result |= {"network_diff": compare_network(scores, beside, about), "runtime": model.name}
-    result["network_photos"] = len(scores)
-    seen = pictures if bare is None else pictures[::2]
-    limit = network_limit(result["network_diff"], seen, beside, about)
-    check(result, LIMITS | {"network_diff": limit})
+        scores = np.concatenate(list(each(pool, model.run, seen, kind, preprocess)))
+        ours = scores if kind == "image" else about.probabilities(scores)
+        result = _compare(ours, beside, about) | {"runtime": model.name}
+        bare = alone.result() if alone else None
+        if kind == "image":
+            result |= compare_odd(pool, seen, model.run, bare, about)
+        if bare is not None or (kind == "image" and result["max_diff"] > BARE):
+            seen, beside = seen[::2], beside.every_second()
+            run, how = (bare, "tensor") if bare else (model.run, "framed")
+            scores = np.concatenate(list(each(pool, run, seen, how, preprocess)))
+    if kind == "image" and bare is None:
+        apart = float(np.nanmax(np.abs(scores - beside.probabilities)))
+    else:
+        apart = compare_network(scores, beside, about)
+    result |= {"network_diff": apart, "network_photos": len(seen)}
+    check(result, LIMITS | {"network_diff": network_limit(apart, seen, beside, about)})
     return result
 
 

@@ -67,8 +67,9 @@ def _proved(
         write(behind(net.preprocess, network), facts, "image", path, about)
         file, ours, _ = _file(path, "image", pictures, net)
         odd = odd_photos([photo for photo, _ in pictures], net.preprocess)
-        pairs = compared(odd, file, bare, net.preprocess)
-        result["odd_max_diff"] = max(float(np.abs(mine - other).max()) for mine, other in pairs)
+        pairs = [compared(each, file, bare, net.preprocess) for each in odd]
+        differences = [np.abs(pair[0] - pair[1]).max() for pair in pairs if pair is not None]
+        result["odd_max_diff"] = float(max(differences))
     difference = np.abs(ours[0] - rebuilt)
     result["max_diff"], result["mean_diff"] = float(difference.max()), float(difference.mean())
     result["code_diff"] = _relative(ours[1], codes)

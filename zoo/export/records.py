@@ -64,7 +64,8 @@ class Exported:
     reference: what it was compared with: `torch`, the run's network computed anew, or `val.csv`,
     the labels and probabilities (of the answers alone) that the run wrote down in training.
     network_diff: largest difference of a class score of the bare network, relative to the largest
-    score; beside val.csv, of a probability; on network_photos of the photos.
+    score; beside val.csv, of a probability, with the Preprocess where that is as exact; on
+    network_photos of the photos.
     max_diff, mean_diff: of a probability, from raw pixels.
     agree of photos: equal top-1, or with several labels a picture all of them equal. All of it
     beside the run in fp32, in which the file computes; where the run predicts in another precision,
@@ -75,7 +76,8 @@ class Exported:
     that its ranges were measured on. accuracy, accuracy_fp32: on those photos with a known class.
 
     odd_photos: of odd sizes and kinds (see zoo.export.contract), on which the file is beside its
-    own network: odd_agree with an equal answer, odd_max_diff of a probability, on odd_worst.
+    own network: odd_agree with the same pixels for the network, up to rounding, or else with an
+    equal answer; odd_max_diff of a probability where pixels are others, on odd_worst.
     distance_diff: by which share a distance from the training photos differs at most.
     """
 

@@ -74,9 +74,10 @@ def resume(prepared: Prepared, run: Run, watch: Watch, ranks: Ranks = SINGLE) ->
             f"{difference(index, run)}",
             "put back what was there, or start a new run: cached features make it quick",
         )
-    if before["weights_sha256"] != plan.facts.weights_sha256:
+    if before["weights_sha256"] != plan.facts.weights_sha256 and not _with_head(prepared, before):
         raise RunError(
-            f"the weights that {run.folder} started from have changed", "start a new run"
+            f"the weights that {run.folder} started from have changed",
+            "put back the file that it started from, or start a new run",
         )
     if before.get("teacher") != prepared.about.get("teacher"):
         raise RunError(f"the teacher of {run.folder} has changed", "start a new run")
@@ -84,6 +85,15 @@ def resume(prepared: Prepared, run: Run, watch: Watch, ranks: Ranks = SINGLE) ->
     job = Job(prepared, run if ranks.main else Seen(run.folder, before), watch, ranks)
     job.inputs.before = run.contents()
     return job
+
+
+def _with_head(prepared: Prepared, before: dict[str, Any]) -> bool:
+    """Return whether a run has these weights, as earlier versions have counted: with the head."""
+    from zoo.engine.open import state_sha256
+    from zoo.finetune.examine import build
+
+    start, _ = build(prepared.plan.recipe, len(prepared.plan.index.classes))
+    return bool(before["weights_sha256"] == state_sha256(start.chain))
 
 
 def difference(index: DatasetIndex, run: Run) -> str:

@@ -32,9 +32,10 @@ from zoo.errors import (
 from zoo.features.cache import FeatureCache, cache_of
 from zoo.features.compute import Pass, Views, Work, compute
 from zoo.features.digests import contents
-from zoo.finetune import known_backbones
+from zoo.finetune import known_backbones, pass_time
 from zoo.finetune.backbones import named, seen
 from zoo.finetune.choices import mirrored
+from zoo.finetune.pass_time import PassTime
 from zoo.head.cross_validation import cross_validated
 from zoo.head.folds import alike
 from zoo.head.softmax_regression import Targets
@@ -45,7 +46,7 @@ from zoo.watch import Watch, check
 if TYPE_CHECKING:
     from zoo.catalog.spec import Fit
 
-TIMED = 16  # photos whose pass is timed anew, twice, where features were kept
+TIMED = 16  # photos whose pass is timed, twice, where features are kept and its time is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,11 @@ class Ranked:
 
     model: as asked for. weights: their tag, or the name of their file.
     interval: half of the 95 % interval of the accuracy over the folds. ms: of the feature pass,
-    for a photo, decoded and run forward. latency: milliseconds of one picture at a time, decoded
-    already, on all cores. macs: multiply-adds of a picture. parameters: of the network with its
-    new head, float32. best: no other is as accurate and faster. note: why the accuracy does not
-    count. error: why there is none. beyond: the limit that it does not keep: it was not tried.
+    for a photo, decoded and run forward; measured: when that was, in UTC. latency: milliseconds of
+    one picture at a time, decoded already, on all cores. macs: multiply-adds of a picture.
+    parameters: of the network with its new head, float32. best: no other is as accurate and
+    faster. note: why the accuracy does not count. error: why there is none. beyond: the limit that
+    it does not keep: it was not tried.
     """
 
     model: str
@@ -70,6 +72,7 @@ class Ranked:
     photos: int = 0
     features: int = 0
     ms: float | None = None
+    measured: str = ""
     latency: float | None = None
     macs: int = 0
     forward_seconds: float = 0.0
@@ -147,7 +150,7 @@ class Ranking:
         if said := self.beyond(backbone.row):
             return replace(backbone.row, beyond=said)
         began = time.perf_counter()
-        rows, labels, groups, ms = self.features(backbone)
+        rows, labels, groups, timed = self.features(backbone)
         solving = time.perf_counter()
         targets = Targets(labels, len(self.index.classes), groups)
         found = cross_validated(rows, targets, Search(self.seed, self.folds), check)
@@ -161,7 +164,8 @@ class Ranking:
             nested=found.nested,
             photos=int((found.predictions >= 0).sum()),
             features=rows.shape[1],
-            ms=ms,
+            ms=timed.ms,
+            measured=timed.when,
             forward_seconds=solving - began,
             solve_seconds=done - solving,
         )
@@ -191,8 +195,8 @@ class Ranking:
         )
         return Opened(found.name, part, ready, row)
 
-    def features(self, backbone: Opened) -> tuple[Array, Array, Array, float]:
-        """Rows, labels, groups of the rows of one content, and milliseconds for a view.
+    def features(self, backbone: Opened) -> tuple[Array, Array, Array, PassTime]:
+        """Return rows, labels, groups of the rows of one content, and the time for a view.
 
         The views of a photo are side by side.
         """
@@ -211,13 +215,16 @@ class Ranking:
 
         found, ms = through(cache, work)
         self.leave_out(found.bad)
-        if found.computed < min(TIMED, len(found.keys)):
+        kept, few = (cache.folder, self.index.root), found.computed < min(TIMED, len(found.keys))
+        timed = pass_time.recall(*kept) if few else None
+        if few and timed is None:
             ms = min(through(Unkept(), work[:TIMED])[1] for _ in range(2))
+        timed = timed or pass_time.keep(*kept, ms)
         samples = [sample for sample in self.samples if sample.path in found.keys]
         rows = cache.rows([key for sample in samples for key in found.keys[sample.path]])
         labels = np.repeat([sample.label for sample in samples], self.views)
         groups = alike([found.keys[sample.path][0] for sample in samples], self.views)
-        return rows.flat(), labels, groups, ms
+        return rows.flat(), labels, groups, timed
 
     def leave_out(self, bad: dict[str, str]) -> None:
         if bad:
