@@ -89,7 +89,7 @@ AT_TOP = {
     "check": {"numpy", "PIL"},
     "bench": {"numpy", "PIL"},
     "scale": {"numpy"},
-    "serve": {"fastapi", "numpy", "starlette", "uvicorn"},
+    "serve": {"fastapi", "numpy", "python_multipart", "starlette", "uvicorn"},
     "cli": {"typer"},
 }
 # What a command that only reads the catalogue must not load.

@@ -58,8 +58,6 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
-
 # Pillow's own cap, for this process: ours is lower, and one that a user can raise.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -73,7 +71,7 @@ def looks_like_image(path: Path | str) -> bool:
     if suffix in SUFFIXES or suffix in unsupported.BY_SUFFIX:
         return True
     head = _head_of(path)
-    return _begins_well(head) or unsupported.by_content(head) is not None
+    return unsupported.begins_well(head) or unsupported.by_content(head) is not None
 
 
 def _head_of(path: Path | str) -> bytes:
@@ -87,12 +85,6 @@ def _head_of(path: Path | str) -> bytes:
         return b""
 
 
-def _begins_well(head: bytes) -> bool:
-    """Return whether these are the first bytes of a picture in a format that is read."""
-    riff = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    return head.startswith(MAGIC) or riff or head[4:12] in (b"ftypavif", b"ftypavis")
-
-
 def unsupported_kind(path: Path | str) -> unsupported.Kind | None:
     """Return the format of a photo that is not read for its format's sake, else None.
 
@@ -101,7 +93,7 @@ def unsupported_kind(path: Path | str) -> unsupported.Kind | None:
     if os.path.splitext(path)[1].lower() not in unsupported.BY_SUFFIX:
         return None
     head = _head_of(path)
-    return unsupported.kind(path, head, read=_begins_well(head))
+    return unsupported.kind(path, head, read=unsupported.begins_well(head))
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -141,7 +133,7 @@ def must_be_read(data: bytes, path: Path | str = "") -> None:
     """
     _check_length(len(data), "the file")
     head = data[: unsupported.HEAD]
-    if (kind := unsupported.kind(path, head, read=_begins_well(head))) is not None:
+    if (kind := unsupported.kind(path, head, read=unsupported.begins_well(head))) is not None:
         raise ImageError(kind.reason)
 
 

@@ -88,6 +88,15 @@ def by_content(head: bytes) -> Kind | None:
     return next((kind for kind in KINDS if kind.magic and head.startswith(kind.magic)), None)
 
 
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+
+
+def begins_well(head: bytes) -> bool:
+    """Return whether these are the first bytes of a picture in a format that is read."""
+    riff = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    return head.startswith(MAGIC) or riff or head[4:12] in (b"ftypavif", b"ftypavis")
+
+
 def kind(path: Path | str, head: bytes, *, read: bool) -> Kind | None:
     """Return the format of a photo that is not read; None for what may be read, and for no photo.
 
