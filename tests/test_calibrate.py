@@ -329,7 +329,7 @@ def test_every_format_says_rejected_and_errors_stay_errors(here, run, tmp_path, 
         answer = here(*words, "-o", tmp_path / f"out{suffix}")
         assert answer.code == 0
         assert "1 of them an error, 1 rejected (below 1)" in answer.err
-        assert here(*words, "--strict", "-o", tmp_path / f"out{suffix}").code == 1
+        assert here(*words, "--strict", "-f", "-o", tmp_path / f"out{suffix}").code == 1
     table = csv_rows((tmp_path / "out.csv").read_text())
     lines = list(map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines()))
     packed = pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pylist()

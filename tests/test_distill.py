@@ -89,7 +89,7 @@ def test_an_interrupted_one_goes_on_to_the_same_bits(
     whole = tmp_path / "whole"
     distilled(here, run, flat, whole)
     recipe = recipes.make({}, whole / "recipe.toml")
-    half = begin.start(prepare(recipe), tmp_path / "half", Watcher("epochs", 1))
+    half = begin.start(prepare(recipe), tmp_path / "half", Watcher("epoch", 1))
     with pytest.raises(Interrupted):
         job.run(half)
     answer = here("finetune", "--resume", tmp_path / "half")

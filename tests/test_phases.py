@@ -101,9 +101,9 @@ def test_a_head_on_features_that_are_not_kept_is_standardised_too(tmp_path, few)
 
 def test_photos_of_every_class_say_what_the_scale_is(tmp_path, few, monkeypatch):
     """The index is sorted by class: the first photos are of one."""
-    from zoo.train import batches
+    from zoo.train import frozen
 
-    monkeypatch.setattr(batches, "SOME", 6)
+    monkeypatch.setattr(frozen, "SOME", 6)
     made = prepare(settings("resnet18", few, optimizer="adamw", cache_budget="0B", size=64))
     task = begin.start(made, tmp_path / "run", Watcher())
     source = task.inputs.batches(made.plan.phases[0])

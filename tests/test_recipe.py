@@ -178,3 +178,11 @@ def test_variants_are_pairs_and_flags_add_to_those_of_a_file(tmp_path: Path) -> 
     assert made.variant == {"norm": "batch", "dropout": 0.2}
     made.save(tmp_path / "saved.toml")
     assert make({}, tmp_path / "saved.toml") == made
+
+
+def test_a_number_that_python_cannot_print_is_refused(here: Here, tmp_path: Path) -> None:
+    for value in (f"0x{'f' * 5000}", f"['a', 0x{'f' * 5000}]"):
+        (tmp_path / "x.toml").write_text(f"seed = {value}\n")
+        answer = here("finetune", "lenet", tmp_path, "--recipe", tmp_path / "x.toml")
+        assert answer.code == 2
+        assert "is not TOML: a number of 20,000 bits" in answer.err

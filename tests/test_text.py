@@ -144,12 +144,13 @@ def test_a_spreadsheet_gets_no_formula(run, odd, tmp_path, here):
 
 
 def test_a_terminal_gets_no_escape_codes(run, odd):
-    """stdout and stderr of a real process on a real terminal."""
+    """stdout and stderr of a real process on a real terminal, which asks for no colours."""
     import pty
 
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "zoo", "predict", str(run), str(odd)]
-    with subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL) as job:
+    ends = {"stdout": theirs, "stderr": theirs, "stdin": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=os.environ | {"TERM": "dumb"}, **ends) as job:
         os.close(theirs)
         shown = b""
         while True:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from zoo.errors import UsageError, nearest
+from zoo.text import must_be_short
 
 MOST, LONGEST = 65_536, 4096  # bytes of the file, characters of a value
 # The variable that goes before the file, what a value must look like, and what it is.
@@ -72,6 +73,7 @@ def _read(path: Path, when: int, size: int, regular: bool) -> Mapping[str, str]:
         raise UsageError(f"{path} cannot be used: {why}", repair)
     try:
         values = tomllib.loads(path.read_text("utf-8"))
+        must_be_short(values)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", repair) from None
     except (ValueError, RecursionError) as error:

@@ -17,6 +17,7 @@ from zoo.disk import opened
 from zoo.errors import RecipeError, UsageError, meant, nearest
 from zoo.records import shown
 from zoo.settings import Recipe, Setting, table
+from zoo.text import must_be_short
 
 __all__ = ["Recipe", "load", "make", "ours", "table", "unfreezings", "variants"]
 
@@ -57,7 +58,9 @@ def load(path: Path) -> dict[str, object]:
     hint = "give a TOML file, or a name of `zoo recipes`, with `--recipe`"
     try:
         with opened(_place(path), MOST) as file:
-            return tomllib.loads(file.read().decode("utf-8", "surrogateescape"))
+            values = tomllib.loads(file.read().decode("utf-8", "surrogateescape"))
+        must_be_short(values)
+        return values
     except FileNotFoundError:
         near = nearest(path.stem, ours())
         raise RecipeError(f"no recipe at {path}", f"{near} {hint}".strip()) from None

@@ -113,6 +113,15 @@ def short(number: float | None) -> str:
     return f"{number:.3g}P"
 
 
+def must_be_short(value: object) -> None:
+    """Raise ValueError for whole numbers that Python refuses to print, 0xfff…, at any depth."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        raise ValueError(f"a number of {value.bit_length():,} bits")
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            must_be_short(one)
+
+
 def count(number: int, what: str, more: str = "") -> str:
     """Return `1 photo`, `1,200 photos`; more: the plural where it is not made by an s."""
     return f"{number:,} {what if number == 1 else more or what + 's'}"

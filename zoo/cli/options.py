@@ -164,8 +164,9 @@ def _check(one: Field[object], choices: tuple[str, ...], value: object) -> None:
     if choices and value is not None and value not in choices:
         *first, last = choices
         default = one.metadata["help"].partition(" Default: ")[2].rstrip(".")
+        near = meant(one.name, value, choices)
         raise UsageError(
             f"--{one.name} {value}: there is no such {one.name}",
-            f"{meant(one.name, value, choices)} It is {', '.join(first)} or {last}; leave "
-            f"--{one.name} out for {default}".strip(),
+            f"{near + ' It' if near else 'it'} is {', '.join(first)} or {last}; leave "
+            f"--{one.name} out for {default}",
         )

@@ -298,7 +298,8 @@ def prove(
     if found.shape != wanted.shape:
         raise _disagreement(f"its answer has the shape {found.shape}, not {wanted.shape}")
     largest = float(np.abs(wanted).max())
-    apart = float(np.abs(found - wanted).max())
+    with np.errstate(invalid="ignore"):  # of numbers that are not finite
+        apart = float(np.abs(found - wanted).max())
     if not apart <= most * largest:  # a NaN is not at most anything
         raise _disagreement(f"it differs by {apart:.2g} where the largest is {largest:.2g}")
     return list(wanted.shape[1:])
