@@ -323,17 +323,12 @@ class Run:
 
 
 def _no_run(folder: Path) -> RunError:
-    """Return the error for what is no run folder: it is not there, or some lie in it."""
-    makes = "`zoo runs` lists the runs below a folder, `zoo finetune MODEL PHOTOS` makes one"
-    if not folder.exists():
-        return RunError(f"{folder} is not a run folder: nothing is there", makes)
-    with suppress(OSError):
-        within = sorted(path.parent for path in folder.glob("*/run.json"))
-        if within:
-            more = f" and {len(within) - MOST} more" if len(within) > MOST else ""
-            some = ", ".join(shlex.quote(str(path)) for path in within[:MOST])
-            return RunError(f"{folder} is not a run folder", f"runs are in it: {some}{more}")
-    return RunError(f"{folder} is not a run folder: it has no run.json", makes)
+    """Return the error for what is no run folder; runs that lie in it are named."""
+    why = "it has no run.json" if folder.exists() else "nothing is there"
+    hint = "`zoo runs` lists the runs below a folder, `zoo finetune MODEL PHOTOS` makes one"
+    if within := sorted(str(path.parent) for path in folder.glob("*/run.json")):
+        hint = f"runs are in it: {shlex.join(within[:MOST])}" + " …" * (len(within) > MOST)
+    return RunError(f"{folder} is not a run folder: {why}", hint)
 
 
 class Seen(Run):
