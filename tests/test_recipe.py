@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kit import Here
 
 from zoo.cli import auto, distill, finetune, lr, train
 from zoo.errors import RecipeError
