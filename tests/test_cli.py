@@ -309,12 +309,9 @@ def test_existing_run_is_never_overwritten(here: Here, run: Path, photos: Path) 
 
 
 def test_what_is_no_run_is_refused_by_every_command(here: Here, folder: Path, photos: Path) -> None:
-    for words in (
-        ["predict", photos, photos],
-        ["export", "onnx", photos],
-        ["finetune", "--resume", photos],
-    ):
+    for words in (["predict", photos, photos], ["finetune", "--resume", photos]):
         refused(here(*words), "is not a run folder", "zoo finetune")
+    refused(here("export", "onnx", photos), "is a folder of photos, and no run", "zoo finetune")
     refused(here("predict", "gone.onnx", photos), "there is no file gone.onnx")
     (folder / "fake.onnx").write_text("<html>")
     refused(here("predict", "fake.onnx", photos), "fake.onnx is not an ONNX file")

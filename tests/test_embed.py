@@ -157,7 +157,8 @@ def test_colours_are_predicted_where_no_class_is_known(here, run, photos, tmp_pa
         (["--map", "umap"], "--map umap: there is no such map\nhint: did you mean tsne?"),
         (
             ["--picture", "x"],
-            "--picture x: the suffix '' names no format\nhint: use one of .png, as in x.png",
+            "--picture x: it has no suffix, which names the format\n"
+            "hint: use one of .png, as in x.png",
         ),
         (["--json"], "stdout has the features"),
         (["--stage", "convx"], "did you mean conv"),

@@ -257,7 +257,7 @@ def test_rows_as_json_have_the_classes_as_lists(
     ("name", "what"),
     [
         ("out.xlsx", "the suffix '.xlsx' names no format"),
-        ("out", "the suffix '' names no format"),
+        ("out", "it has no suffix, which names the format"),
         ("missing/out.csv", "there is no folder"),
         ("folder.csv", "is a folder"),
     ],

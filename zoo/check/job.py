@@ -143,13 +143,14 @@ def _source(asked: Asked, looked: Looked, classes: int, watch: Watch) -> Source 
 
 
 def _features(source: Source, looked: Looked, watch: Watch) -> tuple[list[Photo], Array]:
-    """Return the different photos that have features, and these."""
+    """Return the different photos that have features, numbers that are finite, and these."""
     photos = looked.differ()
     places, rows = source.rows(
         looked.root, [photo.sample for photo in photos], [photo.digest for photo in photos],
         lambda done, total: watch.progress("features", done, total),
     )  # fmt: skip
-    return [photos[place] for place in places], rows
+    good = np.isfinite(rows).all(axis=1)
+    return [photos[place] for place in np.asarray(places, int)[good]], rows[good]
 
 
 def _pairs_and_labels(

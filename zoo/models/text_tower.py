@@ -39,12 +39,13 @@ def text_tower(
         for name, value in tensors.items()
         if name.startswith(("text.", *OLD))
     }
+    names = list(model.text.state_dict())
+    if missing := [name for name in names if name not in own]:
+        raise ValueError(f"there is no {missing[0]}")
     try:
-        missing = model.text.load_state_dict(own, strict=False).missing_keys
+        model.text.load_state_dict({name: own[name] for name in names})
     except RuntimeError as error:
         raise ValueError(str(error).splitlines()[-1].strip()) from error
-    if missing:
-        raise ValueError(f"there is no {missing[0]}")
     return model.eval()
 
 

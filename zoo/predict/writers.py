@@ -48,8 +48,7 @@ def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES, flag: str = "
             f"{flag} {path}: the suffix '{path.suffix}' names no format"
             if path.suffix
             else f"{flag} {path}: it has no suffix, which names the format",
-            f"{'use one of ' if len(suffixes) > 1 else ''}{', '.join(suffixes)}, as in "
-            f"{path.stem or 'output'}{suffixes[0]}",
+            f"use one of {', '.join(suffixes)}, as in {path.stem or 'output'}{suffixes[0]}",
         )
     if not path.parent.is_dir():
         raise UsageError(
