@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from kit import Here, csv_rows, names, waves, write_photos
 from kit.browser import browser_page
 from kit.data import tree, write_idx, write_parquet
 from PIL import Image, ImageOps
 
+from zoo import catalog, models, weights
 from zoo.check import drift, labels
 from zoo.check.near import near_pairs
 from zoo.disk import cache_folder
@@ -353,3 +355,11 @@ def test_the_page_shows_pairs_and_keeps_names_as_text(here, faulty, tmp_path, sc
         assert len(widths) >= 10
         assert min(widths) > 100
         assert shown.get_by_text(name).count() >= 1
+
+
+def test_features_that_are_not_finite_say_nothing_of_photos(here, photos, tmp_path):
+    tensors = models.build(catalog.find("mlp")).state_dict()
+    state = {name: torch.full_like(tensor, 3e38) for name, tensor in tensors.items()}
+    weights.save(state, tmp_path / "x.safetensors")
+    told = ("--model", "mlp", "--weights", tmp_path / "x.safetensors")
+    assert "suspicious" not in checked(here, photos, *told)["found"]
