@@ -17,7 +17,7 @@ import typer
 from zoo.cli.completion import offer
 from zoo.cli.names import full_name
 from zoo.errors import UsageError, meant
-from zoo.settings import OUTPUT, table
+from zoo.settings import HARDWARE, OUTPUT, table
 
 NETWORK = "Network"
 SHARED: dict[str, tuple[str, str, object]] = {  # help, section, default
@@ -29,6 +29,13 @@ SHARED: dict[str, tuple[str, str, object]] = {  # help, section, default
     "tta": (
         "Views of each picture (the plain one and random crops, the same each time); the answer is "
         "the mean of their probabilities.", NETWORK, 1,
+    ),
+    "precision": (
+        "Precision: fp32, bf16 or int8. Default: the run's own, else fp32.", HARDWARE, None
+    ),
+    "engine": (
+        "What runs the network: auto, torch or openvino; an .onnx file auto or onnxruntime.",
+        HARDWARE, "auto",
     ),
     "csv_safe": (
         "Put ' before text that a spreadsheet takes for a formula (= + - @) in a CSV.",

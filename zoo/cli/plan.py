@@ -10,7 +10,6 @@ from zoo.cli.console import Screen, talk
 from zoo.cli.names import full_name
 from zoo.cli.options import NETWORK, argument, flag, options, output, setting, shared
 from zoo.errors import UsageError
-from zoo.settings import HARDWARE
 from zoo.text import count
 
 if TYPE_CHECKING:
@@ -34,14 +33,8 @@ class Flags:
     )
     weights: str | None = shared("weights")
     trust_changed: bool = shared("trust_changed")
-    precision: Literal["fp32", "bf16", "int8"] | None = flag(
-        "Precision: fp32, bf16 or int8. Default: the run's own, else fp32.", HARDWARE
-    )
-    engine: Literal["auto", "torch", "openvino", "onnxruntime"] = flag(
-        "What runs the network: auto, torch or openvino; an .onnx file auto or onnxruntime.",
-        HARDWARE,
-        "auto",
-    )
+    precision: Literal["fp32", "bf16", "int8"] | None = shared("precision")
+    engine: Literal["auto", "torch", "openvino", "onnxruntime"] = shared("engine")
     device: str = setting("device")
     tta: int = shared("tta")
     top: int = flag("Classes in a row, the likeliest first.", default=1, min=1)

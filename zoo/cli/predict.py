@@ -14,7 +14,6 @@ from zoo.cli.console import Screen, talk
 from zoo.cli.options import flag, force, network, options, output, pictures, setting, shared
 from zoo.cli.tally import Tally
 from zoo.errors import UsageError
-from zoo.settings import HARDWARE
 from zoo.text import count, percent
 
 if TYPE_CHECKING:
@@ -34,14 +33,8 @@ class Flags:
     weights: str | None = shared("weights")
     trust_changed: bool = shared("trust_changed")
     device: str = setting("device")
-    precision: Literal["fp32", "bf16", "int8"] | None = flag(
-        "Precision: fp32, bf16 or int8. Default: the run's own, else fp32.", HARDWARE
-    )
-    engine: Literal["auto", "torch", "openvino", "onnxruntime"] = flag(
-        "What runs the network: auto, torch or openvino; an .onnx file auto or onnxruntime.",
-        HARDWARE,
-        "auto",
-    )
+    precision: Literal["fp32", "bf16", "int8"] | None = shared("precision")
+    engine: Literal["auto", "torch", "openvino", "onnxruntime"] = shared("engine")
     tta: int = shared("tta")
     force: bool = force("go on where bf16 or int8 answers otherwise than fp32 for over 2 %")
     output: Path | None = output("File to write: .csv, .jsonl or .parquet. Default: CSV on stdout.")
