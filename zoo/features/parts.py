@@ -24,6 +24,7 @@ from zoo.engine.store import elsewhere
 KEYS, KEY_BYTES = "*.keys.npy", 40
 KEY = np.dtype(f"V{KEY_BYTES}")
 _HEADER = 128  # bytes before the numbers of a file
+written = 0  # parts, by this process
 
 
 class Part(NamedTuple):
@@ -53,6 +54,7 @@ def sizes(path: Path) -> Sizes:
 
 def write(folder: Path, keys: list[bytes], rows: Array) -> Part:
     """Return a new part; its rows as they lie on disk. Raises CacheError, DiskFull."""
+    global written
     name = folder / f"{uuid.uuid4().hex}.rows.npy"
     table = io.BytesIO()
     flat = np.frombuffer(b"".join(keys), np.uint8)
@@ -64,6 +66,7 @@ def write(folder: Path, keys: list[bytes], rows: Array) -> Part:
         file.write("\n".join(digests).encode())
     with elsewhere(), atomic(beside(name, "keys.npy")) as file:
         file.write(table.getvalue())
+    written += 1
     return Part(flat.view(KEY), np.load(name, "r", allow_pickle=False))
 
 
