@@ -57,7 +57,7 @@ MAY: dict[str, set[str]] = {
     "explain": VERB,
     "check": VERB,
     "report": {"data", "disk", "metrics", "run"},
-    "cache": LOW | {"engine", "weights"},
+    "cache": LOW | {"engine", "features", "weights"},
     "doctor": {"device", "disk", "engine", "machine"},
     "api": VERB | {"explain", "finetune", "predict", "export", "report"},
     "serve": VERB | {"api", "predict"},

@@ -77,6 +77,7 @@ def main(arguments: Sequence[str]) -> int:
         typed = words.in_ours(arguments)
         with progress.shown():
             result = app(typed, prog_name="zoo", standalone_mode=False)
+        _make_room()
         return result if isinstance(result, int) else 0
     except ZooError as error:
         if not error.what or (_said_elsewhere() and isinstance(error, RecipeError)):
@@ -118,6 +119,29 @@ def _show_heard() -> None:
     count, first = heard.WARNED.taken() if heard else (0, [])
     if heard and count:
         talk(f"warning: {heard.line(count, first)}")
+
+
+def _make_room() -> None:
+    """Keep features and graphs within their budget, and say so, where some were computed."""
+    if "zoo.features.parts" not in sys.modules or _said_elsewhere():
+        return
+    from zoo import cache
+    from zoo.features import parts
+    from zoo.text import size
+
+    if not parts.written:
+        return
+    parts.written = 0
+    try:
+        free, most = cache.make_room()
+    except ZooError as error:
+        talk(f"warning: {error.what}")
+    else:
+        if free:
+            talk(
+                f"{size(free)} of the longest unused features and graphs removed: they may have "
+                f"{size(most)}, `zoo config set cache_budget SIZE`"
+            )
 
 
 def _interrupted() -> int:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from array import array
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -23,6 +24,7 @@ from zoo import device, weights
 from zoo.data.index import DatasetIndex, Sample
 from zoo.data.split import PARTS, check_classes, rank
 from zoo.disk import unfinished, writing
+from zoo.engine import store
 from zoo.errors import DataError, UsageError
 from zoo.features.cache import Features
 from zoo.finetune.choices import engine_of
@@ -63,11 +65,7 @@ def prepare(recipe: Recipe, progress: Progress, loading: Loading | None = None) 
     recipe = _settled(recipe, settings)
     listed = _Listed.of(shards, recipe)
     with ExitStack() as closing:
-        folder = weights.cache_folder() / "solving"
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            place = Path(mkdtemp(dir=folder))
-        closing.enter_context(unfinished(place))
+        place = closing.enter_context(_held())
         index, found = _gathered(shards, listed, place, progress)
         recipe = replace(recipe, val_fraction=listed.fraction)
         where = device.choose(recipe.device, recipe.precision)
@@ -79,6 +77,28 @@ def prepare(recipe: Recipe, progress: Progress, loading: Loading | None = None) 
         prepared.source = _source(prepared.plan, found)
         prepared.closing = closing.pop_all()
     return prepared
+
+
+@contextmanager
+def _held() -> Iterator[Path]:
+    """Yield a folder for features, held by this process; those of processes that died go."""
+    folder = weights.cache_folder() / "solving"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for other in folder.iterdir():
+            with suppress(OSError):
+                if time.time() - other.stat().st_mtime > store.STALE:
+                    store.remove(other)
+        place = Path(mkdtemp(dir=folder))
+        with unfinished(place):
+            with writing(place):
+                (place / store.ABOUT).touch()
+            lease = store.lock(place)
+            try:
+                yield place
+            finally:
+                if lease is not None:
+                    store.unlock(lease)
 
 
 def _job(recipe: Recipe) -> Shards:
