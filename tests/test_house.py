@@ -68,7 +68,7 @@ MAY: dict[str, set[str]] = {
 }
 # Files of models/ that build a network: they know the building blocks beside them only.
 ADAPTERS = {"__init__", "library", "from_torchvision", "from_timm", "structure", "meter", "tap",
-            "assembly", "cut", "head", "sizes", "pieces"}  # fmt: skip
+            "assembly", "cut", "head", "sizes", "pieces", "lazy_compiler"}  # fmt: skip
 # What may be imported where a file begins, besides the standard library and zoo.
 AT_TOP = {
     "data": {"numpy", "PIL"},
