@@ -60,7 +60,7 @@ MAY: dict[str, set[str]] = {
     "cache": LOW | {"engine", "features", "weights"},
     "doctor": {"device", "disk", "engine", "machine"},
     "api": VERB | {"explain", "finetune", "predict", "export", "report"},
-    "serve": VERB | {"api", "predict"},
+    "serve": VERB | {"api", "export", "predict"},
     "cli": VERB
     | {"api", "bench", "cache", "check", "doctor", "explain", "export", "finetune", "predict"}
     | {"report", "scale", "serve"},

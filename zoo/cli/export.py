@@ -12,6 +12,7 @@ import typer
 
 from zoo import text
 from zoo.cli.console import Screen, out, print_json, talk
+from zoo.cli.export_web import web
 from zoo.cli.options import NETWORK, argument, flag, force, options, output, shared
 from zoo.cli.sections import Grouped, Sectioned
 from zoo.errors import UsageError
@@ -32,6 +33,9 @@ app = typer.Typer(
 @app.callback()
 def every() -> None:
     pass
+
+
+app.command("web", cls=Sectioned)(web)
 
 
 @dataclass(frozen=True)
