@@ -222,7 +222,8 @@ def test_commands_load_errors_and_catalog_only_until_they_run() -> None:
     for found in IMPORTS:
         ours = found.module.startswith("zoo") and found.top and not found.typing
         if room(found.file) == "cli" and ours:
-            assert room_of(found.module) in FREE | {"catalog", "settings", "cli"}, found
+            light = found.module in ("zoo.export.formats", "zoo.export.records")  # tables
+            assert light or room_of(found.module) in FREE | {"catalog", "settings", "cli"}, found
 
 
 def test_torch_free_rooms_never_import_torch() -> None:
