@@ -14,7 +14,7 @@ from kit import ROOT, loaded
 FILES = sorted((ROOT / "zoo").rglob("*.py"))
 
 # Which rooms a room may import, besides itself; lazy and typing imports count. FREE: for all.
-FREE = {"", "config", "errors", "text", "watch"}
+FREE = {"", "config", "errors", "extras", "text", "watch"}
 LOW = {"catalog", "data", "disk", "machine"}
 ENGINE = LOW | {"device", "head", "models", "records", "weights"}
 VERB = ENGINE | {"datasets", "engine", "features", "head", "metrics", "network",
