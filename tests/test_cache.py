@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kit import Answer
+from kit import ROOT, Answer
+from kit.features import add, key, opened, write
 
 from zoo import cache, doctor
+from zoo.errors import UsageError
+from zoo.features import parts
+from zoo.scale import head
 
 Here = Callable[..., Answer]
 KEYS = [f"{number:032x}" for number in range(9)]
@@ -93,6 +99,112 @@ def test_a_compiled_network_in_use_stays(here: Here, folder: Path) -> None:
     assert "1 entry is in use and left" in here("cache", "--clear", "--force").err
     store.unlock(lease)
     assert (folder / "engines" / KEYS[0]).exists()
+
+
+@pytest.fixture
+def old(folder: Path) -> Path:
+    """Four parts of ten features of two networks, used 1 to 4 days ago, and an old graph."""
+    for number in range(4):
+        own = folder / "features" / KEYS[3 + number % 2]
+        before = set(own.glob("*")) if own.exists() else set()
+        add(own, range(10 * number, 10 * number + 10))
+        for path in set(own.glob("*")) - before:
+            os.utime(path, (time.time() - (4 - number) * DAY,) * 2)
+    return folder
+
+
+def rows(place: Path) -> list[int]:
+    """Return the numbers in the features of both networks."""
+    caches = [opened(place / "features" / name) for name in KEYS[3:5]]
+    return [number for number in range(40) if any(key(number) in cache for cache in caches)]
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        (["--older", "60h"], range(20, 40)),
+        (["--budget", "5kB", "--kind", "features"], range(10, 40)),
+    ],
+)
+def test_prune_takes_parts_of_features_one_by_one(
+    here: Here, old: Path, words: list[str], left: range
+) -> None:
+    assert here("cache", "--prune", *words).code == 0
+    assert rows(old) == list(left)
+
+
+def test_features_beyond_the_budget_go_where_some_were_computed(
+    here: Here, old: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The longest unused first; what is open stays readable; weights and data sets stay."""
+    photos = write(tmp_path / "photos", range(3))
+    assert len(photos) == 3
+    words = ("embed", "lenet", "--weights", "none", tmp_path / "photos", "-o")
+    held = opened(old / "features" / KEYS[3])
+    kept = held.rows([key(number) for number in range(10)])
+    monkeypatch.setenv("ZOO_CACHE_BUDGET", "3kB")
+    monkeypatch.setattr(parts, "written", 0)
+    assert "longest unused" not in here(*words, tmp_path / "a.csv").err  # it has kept none
+    assert rows(old) == list(range(40))
+    monkeypatch.setattr(parts, "written", 1)
+    before = os.stat(old / "data" / "mnist" / "about.json").st_size
+    for part in (old / "features").rglob("*.sha256"):  # as they were, before the line above
+        os.utime(part, (time.time() - DAY * 9,) * 2)
+    said = here(*words, tmp_path / "b.csv").err
+    assert "of the longest unused features and graphs removed: they may have 3 kB" in said
+    assert 0 < len(rows(old)) < 40
+    assert kept.gather(range(10))[:, 0, 0].tolist() == list(range(10))
+    assert os.stat(old / "data" / "mnist" / "about.json").st_size == before
+
+
+def test_the_budget_is_what_is_said_or_a_share_of_the_disk(
+    here: Here, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    most = cache.budget()
+    assert most is not None
+    assert most >= 20e9
+    monkeypatch.setenv("ZOO_CONFIG", str(tmp_path / "config.toml"))
+    assert here("config", "set", "cache_budget", "1.5 TB").code == 0
+    assert cache.budget() == 1.5e12
+    monkeypatch.setenv("ZOO_CACHE_BUDGET", "none")
+    assert cache.budget() is None
+    assert cache.make_room() == (0, 0.0)
+    monkeypatch.setenv("ZOO_CACHE_BUDGET", "50 Gb")
+    with pytest.raises(UsageError, match="room for features and graphs, as 50GB"):
+        cache.make_room()
+    assert here("config", "set", "cache_budget", "much").code == 2
+
+
+HOLD = """
+import sys, time
+from zoo.scale import head
+with head._held() as place:
+    (place / "train").write_bytes(bytes(5000))
+    print(place, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_solver_left_goes_and_what_is_in_use_stays(here: Here, folder: Path) -> None:
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", HOLD], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    places = [Path(job.stdout.readline().strip()) for job in jobs if job.stdout]
+    jobs[0].kill()
+    jobs[0].communicate()
+    assert all(place.parent == folder / "solving" for place in places)
+    assert "solving" in here("cache").out
+    for path in (*places, *(file for place in places for file in place.iterdir())):
+        os.utime(path, (time.time() - 2 * DAY,) * 2)
+    assert here("cache", "--prune", "--older", "1d", "--kind", "solving").code == 0
+    assert [place.exists() for place in places] == [False, True]
+    places[0].mkdir()
+    os.utime(places[0], (time.time() - 2 * DAY,) * 2)
+    with head._held() as own:  # the next one sweeps by itself
+        assert sorted((folder / "solving").iterdir()) == sorted([places[1], own])
+    jobs[1].kill()
+    jobs[1].communicate()
 
 
 def test_clear_asks_and_leaves_what_is_not_ours(here: Here, folder: Path) -> None:

@@ -9,12 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zoo import config
 from zoo.disk import cache_folder, remove
+from zoo.engine import store
+from zoo.features import parts
+from zoo.text import BYTES, amount
 
 _KEY = "[0-9a-f]{32}"
 
@@ -37,6 +42,7 @@ KINDS = (
     Kind("graphs", "graph templates for the export", r"\d[\w.+-]*-torch-[\w.+-]+", "made again"),
     Kind("converted", "weights of .pth files as safetensors",
          r"[0-9a-f]{64}-[0-9a-f]{6,64}\.safetensors(\.sha256)?", "converted at the next use"),
+    Kind("solving", "features of a job while its head is solved", r"tmp\w{8}", "copied again"),
     Kind("digests", "hashes of photos", _KEY, "hashed again"),
     Kind("known", "shapes and sizes of networks, agreements",
          rf"((tensors|agreement)-)?{_KEY}(\.json)?", "found again"),
@@ -46,6 +52,7 @@ KINDS = (
 BY_NAME = {kind.name: kind for kind in KINDS}
 _LEFT = re.compile(r"\..*\.[0-9a-f]{8,32}\.partial")  # of a process that was killed
 YOUNG = 3600.0  # seconds: what has just been used may be in use
+_LEAST, _SHARE = 20e9, 0.1  # bytes of features and graphs that may stay, and share of the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,53 @@ def _entry(kind: str, path: Path) -> Entry:
     return Entry(kind, path, files, size, used or path.lstat().st_mtime)
 
 
+def pieces(kinds: Sequence[str] = ()) -> list[Entry]:
+    """Return what can be removed by itself: as `entries`, but the parts of features one by one."""
+    found: list[Entry] = []
+    for entry in entries(kinds):
+        own = [] if entry.kind != "features" else [
+            part for path in entry.path.glob(parts.KEYS) if (part := _part(path))
+        ]  # fmt: skip
+        found += own or [entry]
+    return sorted(found, key=lambda entry: entry.used)
+
+
+def _part(path: Path) -> Entry | None:
+    """Return a part by the file of its keys; None where another process has removed it."""
+    try:
+        files = [parts.beside(path, kind).stat() for kind in ("keys.npy", "rows.npy", "sha256")]
+    except OSError:
+        return None
+    used = max(one.st_mtime for one in files)  # as `parts` notes it; to open a cache is no use
+    return Entry("features", path, len(files), sum(one.st_size for one in files), used)
+
+
+def budget() -> float | None:
+    """Return the bytes that features and graphs may have together; None where there is no limit.
+
+    As `zoo config` or $ZOO_CACHE_BUDGET says, else 20 GB or a tenth of the disk, whichever is more.
+    """
+    said = config.value("cache_budget")
+    if said:
+        config.check("cache_budget", said)
+        return None if said == "none" else amount(said, BYTES)
+    with contextlib.suppress(OSError):
+        return max(_LEAST, _SHARE * shutil.disk_usage(cache_folder()).total)
+    return None
+
+
+def make_room() -> tuple[int, float]:
+    """Remove the longest unused features and graphs beyond the budget; what a process uses stays.
+
+    Return how many bytes are free now, and the budget. Raises UsageError for a wrong budget.
+    """
+    most = budget()
+    if most is None:
+        return 0, 0.0
+    gone = to_prune(pieces(("features", "engines")), None, most)
+    return sum(map(take_out, gone)), most
+
+
 def to_prune(
     found: Sequence[Entry], age: float | None, budget: float | None, now: float | None = None
 ) -> list[Entry]:
@@ -124,15 +178,10 @@ def take_out(entry: Entry) -> int:
         from zoo.weights import inventory
 
         return sum(inventory.remove(i) for i in inventory.items() if i.path == entry.path)
-    if entry.kind == "engines":
-        from zoo.engine import store
-
-        if (lease := store.lock(entry.path, exclusive=True)) is None:
-            return 0
-        try:
-            remove(entry.path)
-        finally:
-            store.unlock(lease)
+    if entry.kind in ("engines", "solving"):
+        store.remove(entry.path)
+    elif entry.path.match(parts.KEYS):
+        parts.forget(entry.path)
     else:
         remove(entry.path)
     return 0 if entry.path.exists() else entry.bytes

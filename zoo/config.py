@@ -3,6 +3,7 @@
     weights = "/data/weights"    where published weights are looked for, as $ZOO_WEIGHTS
     cache = "/scratch/zoo"       where what can be made again is kept, as $ZOO_CACHE
     device = "cpu"               where networks run unless --device says so, as $ZOO_DEVICE
+    cache_budget = "50GB"        what features and graphs may have of it, as $ZOO_CACHE_BUDGET
 
 It is the user's config folder, ~/.config/zoo/config.toml on Linux, or what $ZOO_CONFIG names.
 """
@@ -27,6 +28,10 @@ KEYS = {
     ),
     "cache": ("ZOO_CACHE", r"[~/.\w].*", "a folder for what can be made again"),
     "device": ("ZOO_DEVICE", r"auto|cpu|mps|cuda(:\d{1,3})?", "auto, cpu, cuda, cuda:N or mps"),
+    "cache_budget": (
+        "ZOO_CACHE_BUDGET", r"none|(\d+\.?\d*|\.\d+) ?([kMGT]?B)",
+        "room for features and graphs, as 50GB, or none for no limit",
+    ),
 }  # fmt: skip
 
 

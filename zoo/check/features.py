@@ -108,11 +108,12 @@ def kept(digests: Sequence[bytes]) -> Source | None:
             about = json.loads(path.read_bytes())
             preprocess = Preprocess.from_dict(about["preprocess"])
             cache = FeatureCache(path.parent, about)
-            share = sum(key in cache.where for key in keys) / max(1, len(keys))
-            if share < ENOUGH or int(np.prod(cache.parts[0].shape[1:])) > WIDEST:
+            share = sum(map(cache.seems_to_have, keys)) / max(1, len(keys))
+            shape = cache.shape()
+            if share < ENOUGH or not shape or int(np.prod(shape)) > WIDEST:
                 continue
             sees = preprocess.height > SMALL
-            rank = share, sees, cache.parts[0].ndim == 2, path.parent.stat().st_mtime
+            rank = share, sees, len(shape) == 1, path.parent.stat().st_mtime
             if best is None or rank > best[0]:
                 best = rank, Source(_words(about["model"], about["after"]), preprocess, cache)
     return best[1] if best else None

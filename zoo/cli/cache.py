@@ -47,7 +47,7 @@ def command(flags: Flags) -> None:
 
     kinds = _kinds(flags.kind)
     age, budget = _limits(flags)
-    found = cache.entries(kinds)
+    found = cache.pieces(kinds) if flags.prune else cache.entries(kinds)
     gone: list[Entry] = []
     if flags.clear:
         gone = found if flags.force or _agreed(found) else []

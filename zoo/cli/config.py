@@ -21,7 +21,9 @@ app = typer.Typer(
 )
 Key = Annotated[
     str,
-    typer.Argument(help="Which setting: weights, cache or device.", autocompletion=offer("key")),
+    typer.Argument(
+        help="Which setting: weights, cache, device or cache_budget.", autocompletion=offer("key")
+    ),
 ]
 
 
@@ -32,8 +34,8 @@ def show(
 ) -> None:
     """Show or change your defaults of the weights folder, the cache and the device.
 
-    They are in one TOML file. The environment goes before it (ZOO_WEIGHTS, ZOO_CACHE, ZOO_DEVICE),
-    and flags go before both. Example: zoo config set cache /scratch/zoo
+    They are in one TOML file. The environment goes before it (ZOO_WEIGHTS, ZOO_CACHE, ZOO_DEVICE,
+    ZOO_CACHE_BUDGET), and flags go before both. Example: zoo config set cache /scratch/zoo
     """
     if context.invoked_subcommand:
         return

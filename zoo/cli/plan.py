@@ -21,8 +21,8 @@ FEATURES = "Features"
 @dataclass(frozen=True)
 class Flags:
     sources: list[str] = argument(
-        "Folders, pictures, 'globs', lists.txt with a path a line, - (stdin), FILE.tar, or "
-        "s3://BUCKET/PREFIX (gs://, az://); one or several."
+        "Folders, pictures, 'globs', lists.txt with a path a line, - (stdin), FILE.tar, "
+        "s3://BUCKET/PREFIX (gs://, az://), or http(s) addresses; one or several."
     )
     output: str | None = output("Folder of the job, or s3://BUCKET/PREFIX. It is made.")
     model: str | None = flag("A run folder, a model of `zoo list`, or an .onnx file.", NETWORK)

@@ -1,10 +1,10 @@
 """FeatureCache: the frozen part's output for (content of a photo, view), on disk, computed once.
 
-A folder per frozen part, named by a hash of everything its output depends on. In it, pairs of
-files: NAME.rows.npy (rows x feature shape, float32) and NAME.keys.npy (rows x 40 bytes: sha256 of
-the photo's bytes, view), and NAME.sha256, a line of each. The keys are written last and so say that
-the part is whole. One whose bytes are not those that were written is not there, and that is told:
-its keys are checked when the folder is opened, its rows when the first of them is asked for.
+A folder per frozen part, named by a hash of everything its output depends on. In it are parts (see
+`parts`), and tables of where the keys of many of them are (see `tables`). Opening it reads the keys
+of the parts that are in no table yet, LOOSE at most or small parts; whatever is there besides, it
+takes as long and as much memory. A part whose bytes are not those that were written is not there,
+and that is told: it is read and checked when the first of its rows is asked for.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ import bisect
 import contextlib
 import errno
 import hashlib
-import io
 import os
 import threading
-import uuid
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import NamedTuple
 
 import numpy as np
 
 from zoo import weights
-from zoo.disk import atomic, unfinished, warn, write_json, writing
+from zoo.disk import unfinished, write_json, writing
 from zoo.engine import Array
 from zoo.engine.open import NetworkRef, Opened, feature_key
 from zoo.engine.store import elsewhere
 from zoo.errors import DiskFull, WriteError
+from zoo.features import parts, tables
+from zoo.features.parts import KEYS, Part
+from zoo.features.tables import Table
 
-PART_BYTES = 64 << 20
-MANY = 16  # parts of less than half of that; with more, all are merged
+PART_BYTES, PART_ROWS = 64 << 20, 1 << 16  # of a part at most, or little more
+MANY = 16  # small parts, which have less than half of the first and an eighth of the second
+LOOSE = 100_000  # keys of other parts; with more, they are put into a table
 CHUNK = 1024  # rows copied at once
-KEYS, KEY_BYTES = "*.keys.npy", 40
 
 
 def view_key(number: int, seed: int, flip: bool) -> bytes:
@@ -43,15 +43,6 @@ def view_key(number: int, seed: int, flip: bool) -> bytes:
     if number == 0:
         return bytes(8)
     return hashlib.sha256(f"{number}:{seed}:{flip}".encode()).digest()[:8]
-
-
-class Part(NamedTuple):
-    """A pair of files. digest: what the file of the rows must hash to; empty where it did."""
-
-    keys: list[bytes]
-    rows: Array
-    digest: str = ""
-    path: Path | None = None
 
 
 class FeatureCache:
@@ -63,11 +54,15 @@ class FeatureCache:
     def __init__(self, folder: Path, about: Mapping[str, object], alone: bool = True) -> None:
         """alone: nobody else is to read them, so they may be kept elsewhere."""
         self.folder, self.place, self.note = folder, folder, ""
-        self.where: dict[bytes, int] = {}  # key -> number of its row, counted through all parts
+        # Key -> number of its row, counted through all parts that are open: of the parts in no
+        # table, and of what was found in others.
+        self.where: dict[bytes, int] = {}
         self.parts: list[Array] = []
         self.unchecked: dict[int, Part] = {}  # by their number, until a row of them is asked for
-        self.checking = threading.Lock()
+        self.changing = threading.RLock()
         self.starts = [0]  # number of each part's first row, and of the next one's
+        self.tables: list[Table] = []
+        self.opened: dict[str, tuple[int, Part] | None] = {}  # of those in tables; None: no part
         self.new_keys: list[bytes] = []
         self.new_rows: list[Array] = []
         try:
@@ -91,24 +86,46 @@ class FeatureCache:
                 write_json(self.folder / "about.json", about)
 
     def read_parts(self) -> None:
-        """Attach all; look again where another process has merged some of them meanwhile."""
-        known: set[Path] = set()
+        """Attach what is in no table; look again where another process has merged meanwhile."""
+        self.tables = tables.read_all(self.folder)
+        known = {f"{name}.keys.npy" for table in self.tables for name in table.names}
         small: dict[Path, Part] = {}
-        while new := [path for path in sorted(self.folder.glob(KEYS)) if path not in known]:
+        large: list[Path] = []
+        while new := [path for path in sorted(self.folder.glob(KEYS)) if path.name not in known]:
             for path in new:
-                part = read_part(path)
-                if part is not None and part.rows.nbytes < PART_BYTES // 2:
+                if _is_large(path):
+                    large.append(path)
+                elif (part := parts.read(path)) is not None:
                     small[path] = part
-                elif part is not None:
-                    self.attach(part)
-            known.update(new)
+            known.update(path.name for path in new)
         if len(small) > MANY and not self.note:
             with contextlib.suppress(WriteError):  # they can be read as they are
                 small = self.merged(small)
         for part in small.values():
             self.attach(part)
+        if sum(parts.sizes(path).rows for path in large) > LOOSE:
+            self.tabulate(large)
+        else:
+            for path in large:
+                if (part := parts.read(path)) is not None:
+                    self.attach(part)
 
-    def merged(self, parts: dict[Path, Part]) -> dict[Path, Part]:
+    def tabulate(self, large: list[Path]) -> None:
+        """Put parts into a table, together with those of tables that are not much larger.
+
+        So each table has more than twice the keys of all smaller ones, and there are few.
+        """
+        total, old = sum(parts.sizes(path).rows for path in large), []
+        for table in sorted(self.tables, key=len):
+            if len(table) > 2 * total:
+                break
+            old.append(table)
+            total += len(table)
+        made = tables.made(self.folder, large, old)
+        self.tables = [table for table in self.tables if table not in old]
+        self.tables += [made] if made else []
+
+    def merged(self, some: dict[Path, Part]) -> dict[Path, Part]:
         """Return the same rows in few parts; the files of the old ones are gone.
 
         Another process may read or merge at the same time: the new parts are whole before an old
@@ -118,53 +135,97 @@ class FeatureCache:
         few: dict[Path, Part] = {}
         keys: list[bytes] = []
         rows: list[Array] = []
-        for number, part in enumerate(parts.values(), start=1):
-            own = part.keys if is_whole(part) else []
+        for number, part in enumerate(some.values(), start=1):
+            own = part.keys.tolist() if parts.is_whole(part) else []
             fresh = [place for place, key in enumerate(own) if key not in there]
             there.update(own)
             keys += [own[place] for place in fresh]
             rows.append(part.rows[fresh])
-            if sum(some.nbytes for some in rows) >= PART_BYTES or number == len(parts):
+            full = sum(each.nbytes for each in rows) >= PART_BYTES or len(keys) >= PART_ROWS
+            if full or number == len(some):
                 if keys:
                     few[self.folder / str(number)] = self.write(keys, np.concatenate(rows))
                 keys, rows = [], []
-        for path in parts:
-            forget(path)
+        for path in some:
+            parts.forget(path)
         return few
 
     def attach(self, part: Part) -> None:
-        first = self.starts[-1]
-        if part.digest:
-            self.unchecked[len(self.parts)] = part
-        self.where.update(zip(part.keys, range(first, first + len(part.rows)), strict=True))
+        """Make the rows of a part known by their keys."""
+        with self.changing:
+            number = self._append(part)
+            if part.digest:
+                self.unchecked[number] = part
+            first = self.starts[number]
+            self.where.update(zip(part.keys.tolist(), range(first, self.starts[-1]), strict=True))
+
+    def _append(self, part: Part) -> int:
         self.parts.append(part.rows)
-        self.starts.append(first + len(part.rows))
+        self.starts.append(self.starts[-1] + len(part.rows))
+        return len(self.parts) - 1
 
     def __contains__(self, key: bytes) -> bool:
+        return self._number(key) is not None
+
+    def _number(self, key: bytes) -> int | None:
+        """Return the number of a row, whose part is as it was written; None where there is none."""
         row = self.where.get(key)
         if row is None:
-            return False
+            return self._look_up(key) if self.tables else None
         number = bisect.bisect_right(self.starts, row) - 1
-        return number not in self.unchecked or self.check(number)
+        return row if number not in self.unchecked or self.check(number) else None
+
+    def _look_up(self, key: bytes) -> int | None:
+        """Look into the tables, and open and check the part that one of them names."""
+        for table in self.tables:
+            for name, row in table.at(key):
+                found = self._open(name)
+                if found and row < len(found[1].keys) and found[1].keys[row].tobytes() == key:
+                    self.where[key] = self.starts[found[0]] + row
+                    return self.where[key]
+        return None
+
+    def _open(self, name: str) -> tuple[int, Part] | None:
+        """Return a part that a table names, and its number; None where it is gone, or damaged."""
+        with self.changing:
+            if name not in self.opened:
+                path = self.folder / f"{name}.keys.npy"
+                part = parts.read(path)
+                if part is not None and not parts.is_whole(part):
+                    parts.forget(path)
+                    part = None
+                self.opened[name] = None if part is None else (self._append(part), part)
+            return self.opened[name]
 
     def check(self, number: int) -> bool:
         """Whether a part is as it was written; one that is not is forgotten."""
-        with self.checking:
+        with self.changing:
             part = self.unchecked.get(number)
-            if part is None or is_whole(part):
+            if part is None or parts.is_whole(part):
                 self.unchecked.pop(number, None)
             else:
                 first, behind = self.starts[number], self.starts[number + 1]
                 self.where = {k: row for k, row in self.where.items() if not first <= row < behind}
                 if part.path:
-                    forget(part.path)
+                    parts.forget(part.path)
             return number not in self.unchecked
+
+    def seems_to_have(self, key: bytes) -> bool:
+        """Whether a row is kept, as far as can be said without reading its part."""
+        return key in self.where or any(True for table in self.tables for _ in table.at(key))
+
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of a row; nothing where no part is there."""
+        names = (name for table in self.tables for name in table.names)
+        while not self.parts and (name := next(names, None)):
+            self._open(name)
+        return self.parts[0].shape[1:] if self.parts else ()
 
     def add(self, key: bytes, row: Array) -> None:
         """Keeps a row; on disk once enough have come together, or at `flush`."""
         self.new_keys.append(key)
         self.new_rows.append(row)
-        if len(self.new_rows) * row.nbytes >= PART_BYTES:
+        if len(self.new_rows) * row.nbytes >= PART_BYTES or len(self.new_rows) >= PART_ROWS:
             self.flush()
 
     def flush(self) -> None:
@@ -175,87 +236,22 @@ class FeatureCache:
 
     def write(self, keys: list[bytes], rows: Array) -> Part:
         """Return a new part; its rows as they lie on disk."""
-        name = self.place / f"{uuid.uuid4().hex}.rows.npy"
-        table = io.BytesIO()
-        np.save(table, np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES))
-        with elsewhere(), atomic(name) as file:
-            np.save(file, rows, allow_pickle=False)
-        digests = hashlib.sha256(table.getvalue()).hexdigest(), digest_of(name)
-        with elsewhere(), atomic(beside(name, "sha256")) as file:
-            file.write("\n".join(digests).encode())
-        with elsewhere(), atomic(beside(name, "keys.npy")) as file:
-            file.write(table.getvalue())
-        return Part(keys, np.load(name, "r", allow_pickle=False))
+        return parts.write(self.place, keys, rows)
 
     def rows(self, keys: Sequence[bytes]) -> Features:
         """Return the rows of these keys, which are all in it."""
-        numbers = np.array([self.where[key] for key in keys if key in self], np.int64)
-        assert len(numbers) == len(keys), "rows that were not computed"
+        found = [row for key in keys if (row := self._number(key)) is not None]
+        assert len(found) == len(keys), "rows that were not computed"
+        numbers = np.array(found, np.int64)
         part = np.searchsorted(self.starts, numbers, side="right") - 1
         table = np.stack([part, numbers - np.array(self.starts)[part]], axis=1)
         return Features(self.parts, table)
 
 
-def read_part(path: Path) -> Part | None:
-    """Return keys and rows; a pair of files that does not fit together counts as not there.
-
-    The rows are looked at later, see `is_whole`.
-    """
-    try:
-        content = path.read_bytes()
-        digests = beside(path, "sha256").read_bytes().decode().split("\n")
-        if hashlib.sha256(content).hexdigest() != digests[0]:
-            raise ValueError("other keys than were written")
-        keys = np.load(io.BytesIO(content), allow_pickle=False)
-        rows = np.load(beside(path, "rows.npy"), "r", allow_pickle=False)
-        if len(keys) != len(rows) or rows.dtype != np.float32 or rows.ndim < 2:
-            raise ValueError("other rows than were written")
-        (digest,) = digests[1:]
-    except FileNotFoundError:  # another process has merged it meanwhile, or was ended
-        return None
-    except (OSError, ValueError, EOFError, OverflowError):
-        warn_of(path)
-        forget(path)
-        return None
-    listed = np.ascontiguousarray(keys).view(f"V{KEY_BYTES}").reshape(-1).tolist()
-    return Part(listed, rows, digest, path)
-
-
-def is_whole(part: Part) -> bool:
-    """Whether the rows are those that were written; says so where they are not.
-
-    Of the file as it was opened: another process may have merged it meanwhile, and removed it.
-    """
-    if not part.digest or part.path is None:
-        return True
-    mapped = getattr(part.rows, "_mmap")  # noqa: B009 - numpy has no public name for it
-    whole = hashlib.sha256(mapped).hexdigest() == part.digest
-    if not whole:
-        warn_of(part.path)
-    return whole
-
-
-def warn_of(path: Path) -> None:
-    name = path.name.partition(".")[0]
-    warn(f"{path.parent / name} is damaged: its features are computed anew")
-
-
-def forget(path: Path) -> None:
-    """Remove a part: the keys first, since they say that the pair is whole."""
-    for each in (path, beside(path, "rows.npy"), beside(path, "sha256")):
-        with contextlib.suppress(OSError):
-            each.unlink()
-
-
-def beside(path: Path, kind: str) -> Path:
-    """Return the other file of a part: `rows.npy`, `keys.npy` or `sha256`."""
-    return path.with_name(f"{path.name.partition('.')[0]}.{kind}")
-
-
-def digest_of(path: Path) -> str:
-    """Return the sha256 of a file, in hex: a bit that has changed is not taken for a feature."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _is_large(path: Path) -> bool:
+    """Whether a part stays as it is; small ones are merged when there are many."""
+    rows, size = parts.sizes(path)
+    return size >= PART_BYTES // 2 or rows >= PART_ROWS // 8
 
 
 class Features:

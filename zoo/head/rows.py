@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from functools import cached_property
-from typing import cast
+from functools import cached_property, partial
+from typing import Any, cast
 
 import numpy as np
 
 from zoo.errors import TrainingError
 from zoo.head.stored import Stored
+from zoo.head.team import over
 from zoo.head.threads import PIECES, in_order, pieces
 from zoo.metrics import Array
 
@@ -33,6 +34,28 @@ def spread_of(deviation: Array, mean: Array) -> float:
     return float(np.linalg.norm(deviation)) / whole if whole else 0.0
 
 
+def read_in(features: Array | Stored) -> list[slice]:
+    """Return the pieces in which mean and spread of features are found."""
+    many = -(-len(features) // features.at_once) if isinstance(features, Stored) else PIECES
+    return pieces(len(features), parts=many)
+
+
+def total(features: Array | Stored, part: slice) -> Array:
+    """Return the sum of a piece of features, D."""
+    return np.asarray(features[part].sum(axis=0, dtype=np.float64))
+
+
+def squares(features: Array | Stored, mean: Array, part: slice) -> Array:
+    """Return the sum of the squares of a piece of features, less their mean, D."""
+    away = np.subtract(features[part], mean, dtype=np.float32)
+    return np.asarray(np.einsum("nd,nd->d", away, away, dtype=np.float64))
+
+
+def type_of(count: int, columns: int) -> np.dtype[Any]:
+    """Return the type of products of so many rows."""
+    return np.dtype(np.float64 if count * columns <= DOUBLE else np.float32)
+
+
 class Rows:
     """Standardised features, in their span where rows are few; N x R.
 
@@ -45,7 +68,7 @@ class Rows:
         self._measure(features)
         mean, inverse = self.mean.astype(np.float32), self.inverse.astype(np.float32)
         self.directions: Array | None = None
-        kind = np.dtype(np.float64 if count * columns <= DOUBLE else np.float32)
+        kind = type_of(count, columns)
         self.values: Array
         if isinstance(features, Stored):  # it is cut into pieces as an array is
             self.values = cast(Array, features.standardised(mean, inverse, kind))
@@ -59,23 +82,19 @@ class Rows:
         list(in_order(standardised, pieces(count)))
         if count <= SPAN and (2 * count <= columns or count < columns > FACTOR):
             rows, self.directions = _in_span(rows)
-            kind = np.dtype(np.float64 if rows.size <= DOUBLE else np.float32)
+            kind = type_of(*rows.shape)
         self.values = np.ascontiguousarray(rows, dtype=kind)
 
     def _measure(self, features: Array | Stored) -> None:
         """Find mean and spread of each feature."""
-        count = len(features)
-        many = -(-count // features.at_once) if isinstance(features, Stored) else PIECES
-        parts = pieces(count, parts=many)
-
-        def squares(part: slice) -> Array:
-            away = np.subtract(features[part], mean, dtype=np.float32)
-            return np.asarray(np.einsum("nd,nd->d", away, away, dtype=np.float64))
-
+        count, parts = len(features), read_in(features)
         with np.errstate(invalid="ignore", over="ignore"):  # is told by what comes of it
-            sums = in_order(lambda part: features[part].sum(axis=0, dtype=np.float64), parts)
-            mean = (sum(sums) / count).astype(np.float32)
-            spread = np.sqrt(sum(in_order(squares, parts)) / count)
+            sums = over(features, parts, partial(total, features), np.asarray, "total")
+            mean = np.divide(sum(sums), count).astype(np.float32)
+            work = partial(squares, features, mean)
+            spread = np.sqrt(
+                sum(over(features, parts, work, np.asarray, "squares", [mean])) / count
+            )
         if not np.isfinite(spread).all():
             what = "the features hold values that are not finite"
             raise TrainingError(what, "use --precision fp32")

@@ -27,13 +27,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from zoo.head.rows import Rows
 from zoo.head.stored import Stored
+from zoo.head.team import Sums, over
 from zoo.head.threads import in_order, pieces
 from zoo.metrics import Array
 
@@ -241,34 +242,62 @@ def cross_entropy(
 
     The penalty is not in it. weight: F K x R. bias: F x K. edges: see Problem.
     """
-    heads, classes = bias.shape
-    single = weight.astype(rows.dtype).reshape(heads, classes, -1)
-    loss, gradient, bias_gradient = 0.0, np.zeros(single.shape), np.zeros(bias.shape)
+    one = Pass.of(rows, targets, sample_weight, weight, bias)
+    loss, gradient, bias_gradient = 0.0, np.zeros(one.weight.shape), np.zeros(bias.shape)
+    given = [weight, bias, targets.each, np.array([targets.label_smoothing])]
+    if isinstance(rows, Stored) and rows.mean is not None and rows.inverse is not None:
+        given += [rows.mean, rows.inverse]
+    read = partial(Sums.read, shape=one.weight.shape)
+    for sums in over(rows, pieces(len(rows), edges), one.piece, read, "loss", given):
+        loss += sums.loss
+        bias_gradient[sums.heads] += sums.bias
+        if len(sums.heads) == len(bias):
+            gradient += sums.weight
+        else:
+            gradient[sums.heads] += sums.weight
+    return loss, gradient.reshape(weight.shape), bias_gradient
 
-    def work(part: slice) -> tuple[Array, float, Array, Array]:
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A pass of heads over rows; weight: F x K x R, of the type of the rows. bias: F x K."""
+
+    rows: Array | Stored
+    targets: Targets
+    sample_weight: Array
+    weight: Array
+    bias: Array
+
+    @classmethod
+    def of(
+        cls,
+        rows: Array | Stored,
+        targets: Targets,
+        sample_weight: Array,
+        weight: Array,
+        bias: Array,
+    ) -> Pass:
+        single = weight.astype(rows.dtype).reshape(*bias.shape, -1)
+        return cls(rows, targets, sample_weight, single, bias)
+
+    def piece(self, part: slice) -> Sums:
+        """Return the sums of a piece of rows."""
+        heads, classes = self.bias.shape
+        rows, targets, sample_weight = self.rows, self.targets, self.sample_weight
         taking = np.flatnonzero(sample_weight[:, part].any(axis=1))
-        mine = single if len(taking) == heads else single[taking]
+        mine = self.weight if len(taking) == heads else self.weight[taking]
         total, sums, by_bias = 0.0, np.zeros(mine.shape), np.zeros((len(taking), classes))
         step = max(64, BLOCK // max(1, len(taking) * classes))
         step = min(step, rows.at_once) if isinstance(rows, Stored) else step
         for first in range(part.start, part.stop, step):
             block = slice(first, min(first + step, part.stop))
             values = rows[block]
-            scores = _scores(mine, bias[taking], values)
+            scores = _scores(mine, self.bias[taking], values)
             some = targets.labels[block], sample_weight[taking, block]
             total += _by_scores(scores, *some, targets.label_smoothing)
             by_bias += scores.sum(axis=2, dtype=np.float64)
             sums += (scores.reshape(-1, scores.shape[2]) @ values).reshape(sums.shape)
-        return taking, total, sums, by_bias
-
-    for taking, total, sums, by_bias in in_order(work, pieces(len(rows), edges)):
-        loss += total
-        bias_gradient[taking] += by_bias
-        if len(taking) == heads:
-            gradient += sums
-        else:
-            gradient[taking] += sums
-    return loss, gradient.reshape(weight.shape), bias_gradient
+        return Sums(taking, total, sums, by_bias)
 
 
 def _scores(weight: Array, bias: Array, rows: Array) -> Array:

@@ -1,9 +1,9 @@
 """What a job is pointed at, one photo after the other, and the bytes of each.
 
 Folders, files, patterns, lists and stdin are those of `zoo predict`, in its order. Further: tars,
-read in place, and buckets. A photo in a tar has the address FILE.tar#START+LENGTH, in bytes. Its
-members of the same name up to the first dot are one sample, as WebDataset has it: a picture, and in
-NAME.cls its class. https://github.com/webdataset/webdataset
+read in place, buckets, and http(s) addresses (see `web`). A photo in a tar has the address
+FILE.tar#START+LENGTH, in bytes. Its members of the same name up to the first dot are one sample, as
+WebDataset has it: a picture, and in NAME.cls its class. https://github.com/webdataset/webdataset
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from zoo.data.decode import MAX_BYTES, SUFFIXES, read_bytes
 from zoo.errors import DataError, ImageError, InputError
 from zoo.predict import folder_labels
 from zoo.predict.inputs import Input, Inputs, find_all
-from zoo.scale import store
+from zoo.scale import store, web
 from zoo.scale.plan import Photo
 from zoo.watch import check
 
@@ -33,7 +33,9 @@ def photos(targets: Sequence[str], stdin: IO[str]) -> Iterator[Photo]:
     """Yield the photos of several sources, one after the other. Raises DataError."""
     several = len(targets) > 1
     for target in targets:
-        if store.is_url(target):
+        if web.is_web(target):
+            yield Photo(target, target)
+        elif store.is_url(target):
             yield from _in_bucket(target, target.rstrip("/") if several else "")
         elif target.endswith(".tar") and os.path.isfile(target):
             yield from _in_tar(target, target)
@@ -47,7 +49,7 @@ def photos(targets: Sequence[str], stdin: IO[str]) -> Iterator[Photo]:
 def planned(inputs: Inputs, before: str = "") -> Iterator[Photo]:
     """Yield what `zoo predict` is pointed at as photos of a plan. before: goes before the keys."""
     for item in inputs.each:
-        if store.is_url(item.file):  # a line of a list
+        if store.is_url(item.file) or web.is_web(item.file):  # a line of a list
             yield Photo(item.shown, item.file)
             continue
         key = os.path.join(before, item.shown)
@@ -69,7 +71,10 @@ def _etag_of_container(item: Input) -> str:
 
 
 def _in_table(target: str) -> Iterator[Photo]:
-    """Yield the photos that column `url` or `path` of a Parquet file names. Raises DataError."""
+    """Yield the photos that column `url` or `path` of a Parquet file names. Raises DataError.
+
+    Their classes are in column `label`, where there is one.
+    """
     store.check_installed()
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -80,9 +85,12 @@ def _in_table(target: str) -> Iterator[Photo]:
             if not named:
                 what = f"{target} has no column of pictures, and none called url or path"
                 raise DataError(what, f"it has {', '.join(file.schema_arrow.names[:20])}")
-            for batch in file.iter_batches(columns=named[:1]):
-                for name in batch.column(0).to_pylist():
-                    yield from planned(Inputs(iter([Input(str(name), str(name))])))
+            columns = [named[0], *({"label"} & {*file.schema_arrow.names})]
+            for batch in file.iter_batches(columns=columns):
+                for row in batch.to_pylist():
+                    name, label = str(row[named[0]]), row.get("label")
+                    for photo in planned(Inputs(iter([Input(name, name)]))):
+                        yield photo if label is None else photo._replace(label=str(label))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{target} cannot be read: {store.said(error)}", "write it again") from None
 
@@ -168,6 +176,8 @@ def content(address: str) -> bytes:
 
     That is not the photo's fault, and costs no row: the shard is done another time.
     """
+    if web.is_web(address):
+        return web.content(address)
     inside = _RANGE.fullmatch(address)
     file = inside["file"] if inside else address
     if store.is_url(file):
