@@ -130,11 +130,14 @@ def create(model: Model, limits: Limits) -> FastAPI:
     return app
 
 
-def _must_know(
+async def _must_know(
     token: str | None,
     given: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
 ) -> None:
-    """Refuse whoever does not carry the token, where there is one."""
+    """Refuse whoever does not carry the token, where there is one.
+
+    A coroutine, as all that FastAPI calls here: for a function it changes threads, and back.
+    """
     said = given.credentials if given else ""
     if token is not None and not secrets.compare_digest(said.encode(), token.encode()):
         hint = "send `Authorization: Bearer TOKEN`"
