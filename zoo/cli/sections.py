@@ -8,8 +8,8 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 from zoo.cli import arguments
+from zoo.settings import OUTPUT
 
-OUTPUT = "Output"  # the last section, as in zoo.settings, which is not imported for a list
 TYPED = "zoo.typed"  # where a context keeps the words of its command
 FEW = 7  # flags, --help among them, that need no sections
 
