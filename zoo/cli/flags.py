@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from zoo.cli.completion import offer
-from zoo.cli.options import parameters
+from zoo.cli.options import SHARED, parameters
 from zoo.settings import Setting, table
 
 # Flags that are no settings of a recipe.
@@ -49,10 +49,7 @@ Force = Annotated[
 ]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Leave out the page RUN/report.html.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-TrustChanged = Annotated[
-    bool,
-    typer.Option("--trust-changed", help="Use a run's network that was changed after training."),
-]
+TrustChanged = Annotated[bool, typer.Option("--trust-changed", help=SHARED["trust_changed"][0])]
 
 
 @dataclass(frozen=True)
