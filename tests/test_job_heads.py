@@ -102,7 +102,7 @@ class InOne:
         return chain.from_iterable(found)
 
 
-@pytest.mark.parametrize(("world", "double"), [(3, rows.DOUBLE), (2, 0), (40, 0)])
+@pytest.mark.parametrize(("world", "double"), [(3, rows.DOUBLE), (2, 0), (17, 0)])
 def test_several_processes_find_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: int, double: int
 ) -> None:

@@ -1,4 +1,4 @@
-"""Shards on a cluster of Ray's, which places the workers and starts them anew where they die.
+"""Shards, or the rows of a head, on a cluster of Ray's: it places workers and starts them anew.
 
 What travels is the number of a shard one way and a receipt of it the other. Each worker has two
 numbers, so that none waits for the driver. A number that has been away for long, because its
@@ -13,12 +13,15 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import TeamError, UsageError, ZooError
+from zoo.metrics import Array
+from zoo.scale.team import Share
 from zoo.scale.work import Progress, Receipt, Worker
 from zoo.watch import check
 
@@ -97,6 +100,68 @@ def _received(workers: list[ActorHandle], shards: Sequence[int]) -> Iterator[Rec
             if number in missing:
                 missing.remove(number)
                 yield receipt
+
+
+# A head.
+
+
+class Kept:
+    """A share of the rows of a job on a node, an actor of Ray's."""
+
+    def __init__(self, make: Callable[[], AbstractContextManager[Share]]) -> None:
+        self._held = ExitStack()
+        self._share = self._held.enter_context(make())
+
+    def answer(self, what: str, given: Sequence[Array]) -> Array:
+        """Return what is asked of the pieces that are its own."""
+        return self._share.answer(what, given)
+
+    def close(self) -> None:
+        """Remove the copy of the rows."""
+        self._held.close()
+
+
+class Asked:
+    """The actors that have a share of the rows each; see `zoo.head.stored.Team`."""
+
+    def __init__(self, actors: list[ActorHandle]) -> None:
+        self.actors, self.world = actors, 1 + len(actors)
+
+    def ask(self, what: str, *given: Array) -> Iterator[Array]:
+        """Have the others begin; yield what they give for each of their pieces, in order."""
+        return self._received([actor.answer.remote(what, given) for actor in self.actors])
+
+    def _received(self, promises: list[Any]) -> Iterator[Array]:
+        import ray
+        from ray.exceptions import RayError
+
+        for promise in promises:
+            while not ray.wait([promise], timeout=POLL)[0]:
+                check()
+            try:
+                yield from ray.get(promise)
+            except RayError as error:
+                raise told(error) from None
+
+
+@contextmanager
+def together(
+    address: str, make: Callable[[int, int], AbstractContextManager[Share]]
+) -> Iterator[Asked]:
+    """Yield the workers of a cluster that solve a head with this process.
+
+    make: gives the share of a number of so many. Raises UsageError, TeamError.
+    """
+    with cluster(address):
+        kinds = list(placed(Kept, "cpu"))
+        world = 1 + len(kinds)
+        actors = [kind.remote(partial(make, n, world)) for n, kind in enumerate(kinds, 1)]
+        try:
+            yield Asked(actors)
+        finally:
+            import ray
+
+            ray.wait([actor.close.remote() for actor in actors], num_returns=len(actors), timeout=9)
 
 
 # A cluster.
