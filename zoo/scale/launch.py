@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 FLYING = 2  # shard numbers that a worker has
 AWAY, TIMES = 60.0, 3.0  # seconds, and times the longest so far: then a shard is away for long
 POLL = 0.5
+HERE = ("127.0.0.1", "localhost")
 INSTALL = "`pip install 'zoo-transfer[ray]'` installs it, here and on the nodes"
 
 
@@ -62,6 +64,8 @@ def work(
     """
     with cluster(address):
         started = [actor.remote(make) for actor in placed(Remote, device)]
+        if not started:
+            raise TeamError(f"no node of {address} has a core to give", "`ray status` shows them")
         for done, receipt in enumerate(_received(started, shards)):
             progress(done + 1, len(shards))
             yield receipt
@@ -183,14 +187,18 @@ def cluster(address: str) -> Iterator[None]:
     import ray
     from ray.exceptions import RayError
 
-    # A node at 127.0.0.1 is not found by Ray itself, which looks for the address of the machine.
-    own = {"_node_ip_address": address.rpartition(":")[0]} if local else {}
+    # Of a loopback address Ray knows 127.0.0.1 alone, which it takes for that of the machine.
+    host = address.rpartition(":")[0]
+    own = {"_node_ip_address": host} if local and host not in HERE else {}
+    ours = signal.getsignal(signal.SIGTERM)  # Ray puts another one in its place
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (RayError, OSError, RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())[:200]
         hint = "`ray status` on a node of the cluster says whether it is up"
         raise TeamError(f"no cluster of Ray's answers at {address}: {said}", hint) from None
+    finally:
+        signal.signal(signal.SIGTERM, ours)
     try:
         yield
     finally:
@@ -208,7 +216,7 @@ def _is_loopback(address: str) -> bool:
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host in HERE
 
 
 def placed(kind: type, device: str) -> Iterator[Any]:
