@@ -77,6 +77,20 @@ def test_kills_of_workers_a_node_and_the_driver_lose_nothing(
 
 
 @ray
+def test_a_photo_that_ends_workers_gets_an_error(nodes: Cluster, tmp_path: Path) -> None:
+    keys = [f"id{number:06}" for number in range(40)]
+    planned(tmp_path / "job", [*keys, "poison"], 10)
+    one = driver(nodes, tmp_path / "job")
+    _, said = one.communicate(timeout=2 * PATIENCE)
+    assert one.returncode == 0, said
+    shards = worker(tmp_path / "job").shards
+    *rows, bad = parts.merged(shards)
+    assert [row["path"] for row in rows] == keys
+    assert {row["status"] for row in rows} == {"ok"}
+    assert (bad["path"], bad["status"]) == ("poison", "error")
+
+
+@ray
 def test_ray_makes_the_same_parts(
     here: Here, nodes: Cluster, run: Path, photos: Path, tmp_path: Path
 ) -> None:
