@@ -34,6 +34,14 @@ Resume = Annotated[
         help="Finish this run with the settings that it has.", autocompletion=offer("resume")
     ),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Solve the head of a job's features with the nodes of the Ray cluster whose head is "
+        "there. Default: here.",
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")
 ]
@@ -56,7 +64,7 @@ TrustChanged = Annotated[bool, typer.Option("--trust-changed", help=SHARED["trus
 class Way:
     """What becomes of a plan. output: the run folder, None for one with a name of ours. dry_run:
     it is printed only. sheet: where to draw what the network is fed. json: the record goes to
-    stdout. report: a page is written at the end.
+    stdout. report: a page is written at the end. ray: the address of a cluster that helps.
     """
 
     output: Path | None = None
@@ -64,6 +72,7 @@ class Way:
     sheet: Path | None = None
     json: bool = False
     report: bool = True
+    ray: str | None = None
 
 
 ARGUMENTS = ("model", "data")
