@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import pages
+from zoo import extras
 from zoo.cli.list_models import HEADER, cells, shelved
 from zoo.recipe import table
 
@@ -291,6 +292,15 @@ def rooms() -> str:
     return markdown(("room", "what is in it", "may import"), rows) + "\n\n" + "  \n".join(sets)
 
 
+def extra() -> str:
+    """Return the extras, what each is for and what it installs."""
+    rows = [
+        (f"`{name}`", what, ", ".join(map(extras.package, extras.EXTRAS[name])))
+        for name, what in extras.PURPOSES.items()
+    ]
+    return markdown(("extra", "what for", "packages"), rows)
+
+
 SETS = ("LOW", "ENGINE", "VERB")  # of tests/test_house.py: rooms that many may import
 
 
@@ -315,6 +325,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "doubt": doubt,
     "commands": commands,
     "rooms": rooms,
+    "extras": extra,
 }
 
 

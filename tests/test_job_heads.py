@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +17,13 @@ from kit import ROOT, Here, csv_rows
 from safetensors.numpy import load_file
 
 from zoo.errors import TrainingError
-from zoo.head import solver, stored
+from zoo.head import rows, solver, stored
 from zoo.head.layers import Linear
 from zoo.head.softmax_regression import Targets
 from zoo.head.solver import Search
 from zoo.head.stored import Stored
 from zoo.scale import head
+from zoo.scale.team import Share
 
 pytest.importorskip("obstore", reason="needs the extra scale")
 pytest.importorskip("pyarrow", reason="needs the extra scale")
@@ -29,10 +34,10 @@ def kept(place: Path, count: int = 900, columns: int = 40) -> tuple[Stored, np.n
     """Return features in a file, of unequal scale, and labels of 4 classes that overlap."""
     random = np.random.default_rng(0)
     labels = np.arange(count) % 4
-    rows = random.standard_normal((count, columns)) + random.standard_normal((4, columns))[labels]
-    rows = np.maximum(rows * random.uniform(0.1, 9, columns) + 1, 0).astype(np.float32)
-    rows.tofile(place)
-    return Stored(place, rows.shape), labels
+    whole = random.standard_normal((count, columns)) + random.standard_normal((4, columns))[labels]
+    whole = np.maximum(whole * random.uniform(0.1, 9, columns) + 1, 0).astype(np.float32)
+    whole.tofile(place)
+    return Stored(place, whole.shape), labels
 
 
 def test_a_file_is_read_as_an_array_is(tmp_path: Path) -> None:
@@ -50,8 +55,8 @@ def test_the_optimum_of_a_file_is_that_of_memory(
     monkeypatch.setattr(stored, "READ", 40 * 70)  # several reads for each piece
     features, labels = kept(tmp_path / "rows", 3000)
     found = [
-        solver.solve(rows, Targets(labels, 4), Search(0, penalty=penalty))
-        for rows in (features, features[:])
+        solver.solve(each, Targets(labels, 4), Search(0, penalty=penalty))
+        for each in (features, features[:])
     ]
     assert found[0].penalty == found[1].penalty
     heads = [Linear(each.weight, each.bias) for each in found]
@@ -84,11 +89,43 @@ def test_the_same_file_gives_the_same_bits_on_any_number_of_threads(tmp_path: Pa
     assert len(said) == 1
 
 
+class InOne:
+    """A team whose other processes are in this one."""
+
+    def __init__(self, features: Stored, labels: np.ndarray, world: int) -> None:
+        self.world, self.asked = world, Counter[str]()
+        self.others = [Share(features, labels, rank, world) for rank in range(1, world)]
+
+    def ask(self, what: str, *given: np.ndarray) -> Iterator[np.ndarray]:
+        found = [other.answer(what, given) for other in self.others]
+        self.asked[what] += sum(map(len, found))
+        return chain.from_iterable(found)
+
+
+@pytest.mark.parametrize(("world", "double"), [(3, rows.DOUBLE), (2, 0), (40, 0)])
+def test_several_processes_find_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: int, double: int
+) -> None:
+    monkeypatch.setattr(stored, "READ", 40 * 70)
+    monkeypatch.setattr(rows, "DOUBLE", double)
+    features, labels = kept(tmp_path / "rows", 3000)
+    costs = Targets(labels, 4, None, np.array([1.0, 2.0, 0.5, 1.0]), 0.1)
+    team = InOne(features, labels, world)
+    one, several = (
+        solver.solve(each, costs, Search(0, penalty=0.01))
+        for each in (features, replace(features, team=team))
+    )
+    assert one.weight.tobytes() == several.weight.tobytes()
+    assert one.bias.tobytes() == several.bias.tobytes()
+    assert one.iterations == several.iterations
+    assert min(team.asked[what] for what in ("total", "squares", "loss")) > 0
+
+
 def test_features_that_are_no_numbers_are_told(tmp_path: Path) -> None:
     features, labels = kept(tmp_path / "rows")
-    rows = features[:]
-    rows[500, 3] = np.inf
-    rows.tofile(features.path)
+    whole = features[:]
+    whole[500, 3] = np.inf
+    whole.tofile(features.path)
     with pytest.raises(TrainingError, match="not finite"):
         solver.solve(features, Targets(labels, 4), Search(0))
 
@@ -152,3 +189,36 @@ def test_features_that_the_head_does_not_take_are_refused(
     answer = here("finetune", *MODEL, tmp_path / "job", "--views", "3")
     assert answer.code == 2
     assert "--views with a job" in answer.err
+
+
+TOGETHER = """
+import sys
+from zoo.cli import main
+from zoo.scale import head
+head.IN_MEMORY = 0
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_processes_of_torchrun_solve_one_head_together(
+    here: Here, photos: Path, tmp_path: Path
+) -> None:
+    """The same bits as by one; nothing of it is left in the cache folder."""
+    job = planned(here, photos, tmp_path / "job", "--per-shard", 7)
+    script = tmp_path / "together.py"
+    script.write_text(TOGETHER)
+    plain = ["--cut", "act4", "--views", "1", "--no-report"]
+    words = [script, "finetune", *MODEL, job, *plain, "-o"]
+    for world in (1, 3):
+        team = ["-m", "torch.distributed.run", "--nproc-per-node", world]
+        command = [sys.executable, *team, *words, tmp_path / f"run{world}"]
+        done = subprocess.run(
+            list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=600,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "each step reads them anew" in done.stderr
+    assert tensors(tmp_path / "run1") == tensors(tmp_path / "run3")
+    assert not list((tmp_path / "cache" / "solving").glob("*"))
+    assert csv_rows(tmp_path / "run1" / "index.csv") == csv_rows(tmp_path / "run3" / "index.csv")

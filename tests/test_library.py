@@ -447,6 +447,26 @@ print([name for name in ("torchvision", "timm") if name in sys.modules])
     assert ran.stdout.strip() == "[]"
 
 
+def test_libraries_come_without_the_compiler_until_something_of_theirs_calls_it():
+    code = """
+import sys
+import torch
+disable = torch.compiler.disable
+from zoo.models import from_timm, from_torchvision
+from_timm.construct("mobilenetv3_small_050", 2)
+from_torchvision.construct("squeezenet1_1", 2)
+print("torch._dynamo" in sys.modules, disable is torch.compiler.disable)
+roi_align = sys.modules["torchvision.ops.roi_align"]
+print(roi_align.is_compile_supported("cpu"))
+import torch._dynamo.utils
+print(torch._dynamo.utils.is_compile_supported("cpu"))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, later, itself = ran.stdout.split("\n")[:3]
+    assert before == "False True"
+    assert later == itself
+
+
 def test_the_catalogue_imports_no_torch():
     code = "import sys; import zoo.catalog.classes; print('torch' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from zoo.data.decode import MAX_BYTES, decode, read_bytes
 from zoo.data.index import labelled, scan
-from zoo.errors import DataError, ImageError
+from zoo.errors import DataError, ImageError, MissingPackage
 from zoo.features.digests import contents
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0heicmif1"
@@ -180,11 +180,12 @@ def test_without_pyarrow_it_says_what_to_install(
     path = tmp_path / "train-0.parquet"
     shutil.copy(data / "train-00000-of-00002.parquet", path)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DataError, match="pyarrow is not installed") as error:
+    with pytest.raises(MissingPackage, match="needs pyarrow, which is not installed") as error:
         scan(tmp_path)
     assert "zoo-transfer[parquet]" in error.value.hint
     answer = here("predict", run, path)
-    assert "pyarrow is not installed" in answer.out
+    assert answer.code == 2
+    assert "train-0.parquet needs pyarrow, which is not installed" in answer.err
 
 
 def test_metadata_that_are_no_json_name_no_classes(tmp_path: Path) -> None:

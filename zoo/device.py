@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zoo import config
+from zoo import config, extras
 from zoo.errors import UsageError, meant
 from zoo.machine import cores
 
@@ -81,7 +81,9 @@ def choose(wanted: str = "auto", precision: str = "fp32") -> Device:
 
 
 def may_have_gpu() -> bool:
-    """Return False only where there can be none: no driver's device file, no such system."""
+    """Return False only where none can be used: no torch, no driver's device file."""
+    if not extras.has("torch"):
+        return False
     if sys.platform != "linux":
         return True
     found = any(os.path.exists(path) for path in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))

@@ -135,6 +135,50 @@ def replacing(path: Path, mode: int = 0o666, keep: Path | None = None) -> Iterat
 
 
 @contextlib.contextmanager
+def replacing_all(path: Path) -> Iterator[Path]:
+    """Yield the name of `path` in a new folder beside it; what is written there takes its place.
+
+    For a folder, and for a file with others that belong to it, which come first. On any error
+    nothing is left. Raises WriteError where a folder is there with files of other names.
+    """
+    folder = path.with_name(f".{path.name[:80]}.{os.urandom(6).hex()}.partial")
+    with unfinished(folder):
+        with writing(path):
+            folder.mkdir()
+        yield folder / path.name
+        with writing(path):
+            files = [one for one in folder.rglob("*") if one.is_file()]
+            for file in files:
+                sync(file, os.O_RDWR)
+            for one in sorted(folder.iterdir(), key=lambda one: one.name == path.name):
+                _move(one, path.with_name(one.name), folder)
+        with contextlib.suppress(OSError):  # not every file system syncs a folder
+            sync(path.parent, os.O_RDONLY)
+
+
+def _move(source: Path, place: Path, folder: Path) -> None:
+    """Give a file or a folder its place; a folder that was there goes into `folder`."""
+    if source.is_dir() and place.is_dir():
+        foreign = sorted(
+            {one.name for one in place.iterdir()} - {one.name for one in source.iterdir()}
+        )
+        if foreign:
+            raise WriteError(
+                f"{place} holds {printable(foreign[0])}, which is not of such a folder",
+                "give another place with -o, or remove what is there",
+            )
+        os.replace(place, folder / f"{place.name}.old")
+    os.replace(source, place)
+
+
+def bytes_of(path: Path) -> int:
+    """Return the bytes of a file, or of all that is in a folder."""
+    if path.is_dir():
+        return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+    return path.stat().st_size
+
+
+@contextlib.contextmanager
 def unfinished(path: Path) -> Iterator[None]:
     """Remove what is still called so when the block is left, file or folder.
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from zoo import __version__, config
+from zoo import __version__, config, extras
 from zoo.disk import cache_folder
 from zoo.errors import ZooError
 from zoo.text import size
@@ -23,8 +23,9 @@ from zoo.text import size
 PACKAGES = ("torch", "torchvision", "timm", "openvino", "onnxruntime", "numpy", "scipy", "pillow",
             "safetensors", "pyarrow")  # fmt: skip
 OPTIONAL = {
-    "timm": "timm's models", "torchvision": "torchvision's models", "openvino": "the quickest "
-    "engine on most CPUs", "onnxruntime": "exported files", "pyarrow": "Parquet",
+    "torch": "training, runs and export", "timm": "timm's models",
+    "torchvision": "torchvision's models", "openvino": "the quickest engine on most CPUs",
+    "pyarrow": "Parquet",
 }  # fmt: skip
 ROOM, FILES, CORES = 5e9, 1024, 2  # bytes of disk, open files, processors below which it is said
 NETWORK_DISKS = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "lustre", "ceph", "fuse.s3fs",
@@ -68,10 +69,11 @@ def _versions() -> Iterator[Line]:
         try:
             yield Line("versions", name, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            need = OPTIONAL.get(name)
-            state, advice = ("ok", f"for {need}: pip install {name}") if need else (
-                "wrong", f"pip install {name}")  # fmt: skip
-            yield Line("versions", name, "not installed", state, advice)
+            if extra := extras.extra_of(name):
+                advice = f"for {OPTIONAL[name]}: {extras.install(extra)}"
+                yield Line("versions", name, "not installed", "ok", advice)
+            else:
+                yield Line("versions", name, "not installed", "wrong", f"pip install {name}")
 
 
 def _devices() -> Iterator[Line]:
@@ -127,10 +129,12 @@ def _engines() -> Iterator[Line]:
     from zoo.engine.select import why_not
 
     why = why_not("cpu")
-    state = "slow" if why and not _version_of("openvino") else "ok"
+    trains = bool(_version_of("torch"))
+    state = "slow" if why and trains and not _version_of("openvino") else "ok"
     advice = "pip install openvino: often twice as quick on a CPU" if state == "slow" else ""
     yield Line("engines", "openvino", why or "runs networks on this CPU", state, advice)
-    yield Line("engines", "torch", "runs every network")
+    if trains:
+        yield Line("engines", "torch", "runs every network")
     if _version_of("onnxruntime"):
         yield Line("engines", "onnxruntime", "runs exported files")
 

@@ -2,6 +2,7 @@
 
 ZooError                 what went wrong, a hint (what to do), and the command that goes on
 ├── UsageError           exit 2: the words of the command
+│   ├── MissingPackage       a package of an extra that is not installed
 │   ├── UnknownModel         no such model; nearest names
 │   ├── UnknownStage         no such stage in this chain; the list
 │   ├── NoClasses            a network that gives features, or pictures back, is asked for classes
@@ -55,6 +56,10 @@ class ZooError(Exception):
 
 class UsageError(ZooError):
     exit_code = 2
+
+
+class MissingPackage(UsageError):
+    pass
 
 
 class UnknownModel(UsageError):

@@ -16,11 +16,17 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 @contextmanager
 def browser_page(
-    place: Path | str, *, width: int = 1200, height: int = 900, scheme: str = "light"
+    place: Path | str,
+    *,
+    width: int = 1200,
+    height: int = 900,
+    scheme: str = "light",
+    camera: bool = False,
 ) -> Iterator[Any]:
     """Yield playwright's page on a file or an address; a word on its console fails, or a request.
 
-    scheme is `light` or `dark`. Skips with a reason where there is no Chromium.
+    scheme is `light` or `dark`. camera: there is one, which shows a moving shape.
+    Skips with a reason where there is no Chromium.
     """
     from playwright.sync_api import sync_playwright
 
@@ -30,7 +36,8 @@ def browser_page(
     heard: list[str] = []
     address = place if isinstance(place, str) else place.as_uri()
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        seen = [f"--use-fake-{what}-for-media-stream" for what in ("device", "ui") if camera]
+        browser = play.chromium.launch(executable_path=program, args=["--no-sandbox", *seen])
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
         page.on("console", lambda said: heard.append(f"console: {said.text}"))
         page.on("pageerror", lambda error: heard.append(f"error: {error}"))

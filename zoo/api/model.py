@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from zoo.api.pictures import Pictures
     from zoo.data.preprocess import Pixels
+    from zoo.engine import Calls
     from zoo.explain.answers import Explained
     from zoo.explain.places import Tapped
     from zoo.export.records import Exported, Rebuilt
@@ -206,7 +207,9 @@ class Model:
         kept = self._once(told, lambda: made(self.name, told)[0])
         return kept if doubt.below is None else replace(kept, below=doubt.below)
 
-    def predictor(self, found: Inputs | None = None, features: bool = False) -> Predictor:
+    def predictor(
+        self, found: Inputs | None = None, features: bool = False, calls: Calls = "many"
+    ) -> Predictor:
         """Return what answers. found: pictures to measure a lower precision on, where it is no run.
 
         Raises DisagreementError where that answers otherwise too often, unless forced.
@@ -214,7 +217,7 @@ class Model:
         from zoo.predict import agreement, predictor
         from zoo.predict.inputs import Inputs
 
-        how = replace(self._how, features=features)
+        how = replace(self._how, features=features, calls=calls)
 
         def opened() -> Predictor:
             exact = agreement.counts(self.name, how)
@@ -225,7 +228,7 @@ class Model:
                 agreement.compared(self.name, how, exact, ours, photos).must_hold()
             return ours
 
-        return self._once(("predict", features), opened)
+        return self._once(("predict", features, calls), opened)
 
     def _network(self) -> tuple[Network, Callable[[str | None], Tapped]]:
         """Return the network where it runs, and what finds a stage in it."""

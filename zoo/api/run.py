@@ -142,6 +142,7 @@ class Run(Model):
         True
         """
         from zoo.export import run_file
+        from zoo.export.formats import Wanted
         from zoo.export.records import Order
         from zoo.finetune.events import Note
         from zoo.predict import writers
@@ -150,7 +151,7 @@ class Run(Model):
             raise UsageError(f"there is no export to {format!r}", f"give {', '.join(_FORMATS)}")
         if input not in ("image", "tensor"):
             raise UsageError(f"input={input!r}: there is no such input", "give image or tensor")
-        wanted = run_file.Wanted(input, int8, unknown)
+        wanted = Wanted(input, int8, unknown)
         place = run_file.place_of(self._run, wanted)
         place = place if output is None else Path(output)
         writers.check(place, (".onnx",), "output")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from zoo import extras
 from zoo.machine import cores
 
 if TYPE_CHECKING:
@@ -95,9 +96,16 @@ _torch = _Torch()
 
 @contextmanager
 def working() -> Iterator[None]:
-    """Put back what the work in this block changes of torch, as soon as no other thread works."""
+    """Put back what the work in this block changes of torch, as soon as no other thread works.
+
+    Raises MissingPackage for an import that fails for want of an extra.
+    """
     _torch.begin()
     try:
         yield
+    except ModuleNotFoundError as error:
+        if said := extras.told(error, "this"):
+            raise said from error
+        raise
     finally:
         _torch.end()

@@ -96,6 +96,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     except TyperException as error:
         return _usage(error, arguments)
+    except ModuleNotFoundError as error:
+        return _missing(error, arguments)
     except MemoryError:
         return fail("out of memory", "use a smaller --batch-size or a later cut", 1)
     except OSError as error:
@@ -105,12 +107,25 @@ def main(arguments: Sequence[str]) -> int:
         code = 5 if error.errno in FULL else 4
         return fail(f"{error.strerror or error}{place}", "free space or choose another place", code)
     except Exception as error:
-        if os.environ.get("ZOO_TRACEBACK"):
-            raise
-        what = f"unexpected {type(error).__name__}: {error}"
-        return fail(what, "a fault of zoo: please report it; ZOO_TRACEBACK=1 shows where", 1)
+        return _unexpected(error)
     finally:
         _show_heard()
+
+
+def _missing(error: ModuleNotFoundError, arguments: Sequence[str]) -> int:
+    """Say which extra brings the package that an import has not found."""
+    from zoo import extras
+
+    name = next((word for word in arguments if not word.startswith("-")), "")
+    said = extras.told(error, f"`zoo {name}`".replace(" `", "`"))
+    return fail(said.what, said.advice, said.exit_code) if said else _unexpected(error)
+
+
+def _unexpected(error: Exception) -> int:
+    if os.environ.get("ZOO_TRACEBACK"):
+        raise error
+    what = f"unexpected {type(error).__name__}: {error}"
+    return fail(what, "a fault of zoo: please report it; ZOO_TRACEBACK=1 shows where", 1)
 
 
 def _show_heard() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo import extras
 from zoo.catalog.spec import pixels
 from zoo.cli.completion import offer
 from zoo.cli.console import Screen, out, print_json, print_table, prose, talk
@@ -79,6 +80,8 @@ def command(
     subject = engines.find(full_name(model), trusts=trust_changed)
     if device == "auto" and (engine == "openvino" or subject.kind == "onnx"):
         device = "cpu"  # where they run
+    if subject.kind != "onnx":
+        extras.need(f"`zoo bench {model}`", "torch")
     precision, device = precision or subject.precision, devices.choose(device).name
     job = replace(subject, precision=precision, device=device, seconds=seconds)
     names = engines.here(job, engine)

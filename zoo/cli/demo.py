@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from zoo import extras
 from zoo.cli import inline
 from zoo.cli.console import put, talk
 from zoo.text import percent
@@ -47,6 +48,8 @@ def command(
                 "`zoo demo --photos FOLDER` names the folder for the photos",
             )
         return _draw_photos(photos)
+    extras.need("`zoo demo`", "torch", "matplotlib", extra="train",
+                instead="`zoo demo --photos photos` draws photos without it")  # fmt: skip
     started = time.perf_counter()
     folder = output or next(
         path for n in range(1, 10_000) if not (path := Path(f"zoo-demo-{n}")).exists()

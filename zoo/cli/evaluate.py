@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from zoo import extras
 from zoo.cli import lessons
 from zoo.cli.console import Screen, print_json, print_table, talk, warn_unreadable
 from zoo.cli.options import flag, force, network, options, setting, shared
@@ -68,6 +69,8 @@ def command(flags: Flags) -> None:
     from zoo.predict.writers import check
 
     check(flags.plot, (".png",), "--plot")
+    if flags.plot is not None:
+        extras.need("--plot", "matplotlib")
     asked = _promising(flags)
     with Screen() as screen:
         photos = _photos(flags.models, flags.data, flags.part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,14 +12,18 @@ import typer
 
 from zoo import text
 from zoo.cli.console import Screen, out, print_json, talk
+from zoo.cli.export_web import web
 from zoo.cli.options import NETWORK, argument, flag, force, options, output, shared
 from zoo.cli.sections import Grouped, Sectioned
+from zoo.errors import UsageError
+from zoo.export.formats import Format, Wanted, find, names
+from zoo.export.records import Order, Shape
 
 if TYPE_CHECKING:
     from zoo.export.records import Exported, Rebuilt
     from zoo.run import Run
 
-PROOF = "Proof"
+PROOF, LONGEST = "Proof", 16384
 
 app = typer.Typer(
     help="Write a run as one file, checked to answer alike.", no_args_is_help=True, cls=Grouped
@@ -27,13 +31,30 @@ app = typer.Typer(
 
 
 @app.callback()
-def formats() -> None:
+def every() -> None:
     pass
+
+
+app.command("web", cls=Sectioned)(web)
 
 
 @dataclass(frozen=True)
 class Flags:
+    """What every format has."""
+
     run: Path = argument("A finished run folder.")
+    trust_changed: bool = shared("trust_changed")
+    photos: Path | None = flag("Photos to compare on. Default: the run's validation photos.", PROOF)
+    count: int | None = flag("Photos to compare at most. Default: 64.", PROOF, min=1)
+    force: bool = force("write one that answers otherwise than the run for over 2 % of photos")
+    output: Path | None = output("Where it goes. Default: in the run folder.")
+    json: bool = shared("json")
+
+
+@dataclass(frozen=True)
+class OnnxFlags(Flags):
+    """What ONNX has besides."""
+
     input: Literal["image", "tensor"] = flag(
         "What the file takes: image is uint8 RGB of any size, tensor is what the network takes.",
         NETWORK,
@@ -45,34 +66,74 @@ class Flags:
         False,
     )
     int8: bool = flag("Compute in int8, measured beside fp32 first.", NETWORK, False)
-    trust_changed: bool = shared("trust_changed")
-    photos: Path | None = flag("Photos to compare on. Default: the run's validation photos.", PROOF)
-    count: int | None = flag(
-        "Photos to compare at most. Default: 4 to 16, what takes about a second.", PROOF, min=1
+    fp16: bool = flag("Store and compute in fp16, measured beside fp32 first.", NETWORK, False)
+    size: str | None = flag(
+        "Take pictures of one size only, HxW, as 480x640: for OpenCV 4, TensorRT and phones.",
+        NETWORK,
     )
-    force: bool = force("write one that answers otherwise than the run for over 2 % of photos")
+    batch: int | None = flag("Take so many pictures a call, and no others.", NETWORK, min=1)
+    count: int | None = flag(
+        "Photos to compare at most. Default: 4 to 16, what takes about a second; 64 for --fp16.",
+        PROOF, min=1,
+    )  # fmt: skip
     output: Path | None = output("File. Default: RUN/model.onnx, or RUN/model-int8.onnx.")
-    json: bool = shared("json")
 
 
 @app.command("onnx", cls=Sectioned)
 @options
-def onnx(flags: Flags) -> None:
+def onnx(flags: OnnxFlags) -> None:
     """Write one ONNX file, pictures in, probabilities out, that agrees with the run on photos.
 
     Preprocess and softmax are inside, class names are in the metadata. For an autoencoder the
     picture comes out again, and its code. Where file and run disagree no file is left.
     """
+    shape = None
+    if flags.size is not None or flags.batch is not None:
+        shape = Shape(flags.batch, *(_sides(flags.size) if flags.size else ()))
+    _carry_out(flags, Wanted(flags.input, flags.int8, flags.unknown, fp16=flags.fp16, shape=shape))
+
+
+def _command(row: Format) -> Callable[..., None]:
+    """Return the command of a format that has no flags of its own."""
+
+    def command(flags: Flags) -> None:
+        _carry_out(flags, Wanted(format=row.name))
+
+    command.__doc__ = (
+        f"{row.what}\n\nFor {row.for_whom}. It is compared with the run's ONNX file on photos, "
+        "which agrees with the run; where the two disagree nothing is left."
+    )
+    return command
+
+
+for _name in names()[1:]:
+    _row = find(_name)
+    app.command(_name, cls=Sectioned)(options(_command(_row)))
+
+
+def _sides(text: str) -> tuple[int, int]:
+    """Return height and width. Raises UsageError."""
+    height, mark, width = text.lower().partition("x")
+    if not (mark and height.isdecimal() and width.isdecimal() and 8 <= int(height) <= LONGEST
+            and 8 <= int(width) <= LONGEST):  # fmt: skip
+        raise UsageError(
+            f"--size {text}: a size is HEIGHTxWIDTH in pixels, 8 to {LONGEST} each",
+            "as in --size 480x640",
+        )
+    return int(height), int(width)
+
+
+def _carry_out(flags: Flags, wanted: Wanted) -> None:
+    """Write what is asked for, and say how well it agrees."""
     from zoo.export import run_file
-    from zoo.export.records import Order
     from zoo.predict import writers
     from zoo.run import Run
 
     run = Run.open(flags.run, trusts=flags.trust_changed).finished()
-    wanted = run_file.Wanted(flags.input, flags.int8, flags.unknown)
     place = run_file.place_of(run, wanted)
     destination = flags.output or place
-    writers.check(destination, (".onnx",))
+    if wanted.row.suffix:
+        writers.check(destination, (wanted.row.suffix,))
     with Screen() as screen:
         photos = _photos_of_proof(run, flags.photos)
         order = Order(photos, destination, most=flags.count, force=flags.force, say=screen.say)
@@ -96,6 +157,8 @@ def _show(proof: Exported | Rebuilt) -> None:
 
     if not isinstance(proof, Exported):
         _show_rebuilt(proof)
+    elif proof.latency_ms is not None:
+        _show_converted(proof)
     elif proof.computes == "int8":
         _show_int8(proof)
     else:
@@ -127,6 +190,23 @@ def _show_classes(proof: Exported) -> None:
         )
 
 
+def _show_converted(proof: Exported) -> None:
+    """Say how a file of another format answers beside the ONNX file."""
+    talk(
+        f"checked on {text.count(proof.photos, 'photo')} with {proof.runtime}, beside the ONNX "
+        f"file: same class on {proof.agree} of {proof.photos}, probabilities differ by "
+        f"{proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on average){_accuracy(proof)}; "
+        f"{proof.latency_ms:.0f} ms a picture on one core"
+    )
+
+
+def _accuracy(proof: Exported) -> str:
+    """Return the accuracy beside that of fp32, where the classes of photos are known."""
+    if proof.accuracy is None or proof.accuracy_fp32 is None:
+        return ""
+    return f"; accuracy {100 * proof.accuracy:.1f} %, in fp32 {100 * proof.accuracy_fp32:.1f} %"
+
+
 def _show_odd(proof: Exported) -> None:
     """Say how it does on photos that are stored otherwise than the run's own may be."""
     talk(
@@ -137,16 +217,11 @@ def _show_odd(proof: Exported) -> None:
 
 
 def _show_int8(proof: Exported) -> None:
-    accuracy = ""
-    if proof.accuracy is not None and proof.accuracy_fp32 is not None:
-        accuracy = (
-            f"; accuracy {100 * proof.accuracy:.1f} %, in fp32 {100 * proof.accuracy_fp32:.1f} %"
-        )
     talk(
         f"int8, calibrated on {text.count(proof.calibrated or 0, 'photo')}: the same "
         f"answer as in fp32 on {proof.agree} of {proof.photos} photos with {proof.runtime}, "
         f"probabilities differ by {proof.max_diff:.1e} at most ({proof.mean_diff:.1e} on average)"
-        f"{accuracy}"
+        f"{_accuracy(proof)}"
     )
     talk(
         f"in fp32 the network was compared with the run first: "

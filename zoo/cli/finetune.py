@@ -89,7 +89,7 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
             return
         screen.doing("looking at photos and network")
         with ranks.main_first():
-            prepared = _prepared(settings, screen, not way.dry_run)
+            prepared = _prepared(settings, screen, not way.dry_run, ranks)
         prepared.about |= about
         with prepared:
             checks.check_team(settings, ranks)
@@ -107,12 +107,12 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
                 talk(f"dry run: nothing was computed, {what} was written")
 
 
-def _prepared(settings: Recipe, screen: Screen, begin: bool) -> Prepared:
+def _prepared(settings: Recipe, screen: Screen, begin: bool, ranks: Ranks) -> Prepared:
     """Return the plan, on photos or on the features of a job."""
     from zoo.scale import head
 
     if head.is_job(settings.data):
-        return head.prepare(settings, partial(screen.progress, "shards"), screen.bytes)
+        return head.prepare(settings, partial(screen.progress, "shards"), screen.bytes, ranks)
     from zoo.finetune.prepare import prepare
 
     return prepare(settings, screen.bytes, begin=begin)
@@ -156,7 +156,7 @@ def _go_on(folder: Path, ranks: Ranks, screen: Screen, way: flags.Way) -> None:
         from zoo.finetune import begin
 
         with ranks.main_first():
-            prepared = _prepared(begin.recipe_of(run), screen, True)
+            prepared = _prepared(begin.recipe_of(run), screen, True, ranks)
         with prepared:
             if ranks.main:
                 talk(f"resuming {folder}")

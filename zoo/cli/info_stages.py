@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from zoo import catalog
+from zoo import catalog, extras
 from zoo.catalog import ModelSpec, Preprocess, Weights, structures
 from zoo.catalog.spec import Knob
 from zoo.catalog.structures import StageInfo
@@ -70,6 +70,7 @@ def _pixels(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _built(name: str, asked: Mapping[str, str | float]) -> tuple[ModelSpec, Stages]:
+    extras.need(f"the stages of {name}", "torch", instead=f"`zoo list {name}` says what is known")
     from zoo import models
 
     spec = models.resolve(name)

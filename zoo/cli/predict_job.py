@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo import extras
 from zoo.cli import verify
 from zoo.cli.console import Screen, talk
 from zoo.errors import UsageError
@@ -38,9 +38,10 @@ def place_of(job: str | None, output: Path | None, many: int | None, sorts: bool
         return job
     if sorts or output is None or many is None or many <= MANY:
         return None
-    if find_spec("obstore") is None or find_spec("pyarrow") is None:
+    if not extras.has("obstore", "pyarrow"):
         talk(
-            f"{count(many, 'picture')}: what is killed begins anew; {store.INSTALL}: a job goes on"
+            f"{count(many, 'picture')}: what is killed begins anew; a job, which goes on, takes "
+            f"`{extras.install('scale')}`"
         )
         return None
     return str(output.with_name(output.name + ".job"))

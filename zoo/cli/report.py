@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from zoo.cli.console import Screen, print_json, put, talk
 from zoo.cli.options import argument, force, options, output, shared
+from zoo.extras import told
 
 if TYPE_CHECKING:
     from zoo.finetune.inputs import Inputs
@@ -62,6 +63,8 @@ def at_the_end(inputs: Inputs) -> None:
         mapped = page.features_of_job(inputs)
         write(place, run, replace(extras, mapped=mapped, most=AT_THE_END, missing=missing))
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError):
+            error = told(error, "the page") or error
         why = getattr(error, "what", "") or f"{type(error).__name__}: {error}"
         talk(f"no report: {why}; the run is complete, and `zoo report {run.folder}` tries again")
     else:

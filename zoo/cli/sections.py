@@ -7,10 +7,12 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from zoo import extras
 from zoo.cli import arguments
 
 OUTPUT = "Output"  # the last section, as in zoo.settings, which is not imported for a list
 TYPED = "zoo.typed"  # where a context keeps the words of its command
+_TRAINS = ("finetune", "train", "rank", "sweep", "lr", "distill")  # nothing of it without torch
 FEW = 7  # flags, --help among them, that need no sections
 
 
@@ -43,6 +45,8 @@ class Sectioned(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         arguments.check(ctx.command_path, ctx.meta[TYPED], ctx.params)
+        if ctx.info_name in _TRAINS:  # before a photo is read
+            extras.need(f"`{ctx.command_path}`", "torch")
         return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

@@ -85,5 +85,6 @@ def _opened(flags: Flags, limits: Limits) -> FastAPI:
             trust_changed=flags.trust_changed,
         )
         app = create(model, limits)
-    talk(f"{model.about}; {count(len(model.classes), 'class', 'classes')}")
+    ours = app.state.desk.predictor
+    talk(f"{ours.about}; {count(len(ours.classes), 'class', 'classes')}")
     return app

@@ -24,6 +24,10 @@ class Flags:
         "Shards I, I+N, I+2N, … of the plan: process I of N, counted from 0, as 3/16. Default: "
         "$RANK/$WORLD_SIZE where torchrun sets them, else 0/1, all of them."
     )
+    ray: str | None = flag(
+        "Do them on the Ray cluster whose head is at HOST:PORT, with a worker on each node or GPU. "
+        "Run it on a node; it needs the extra ray, and token authentication. Default: here."
+    )
     device: str = setting("device")
 
 
@@ -34,19 +38,23 @@ def command(flags: Flags) -> None:
     A part appears when it is whole, so nothing is lost or there twice, however processes end. An
     example: `zoo work JOB --shard 0/2` beside `zoo work JOB --shard 1/2`.
     """
-    from zoo.scale import plan, store
-    from zoo.scale.answers import open_answers
-    from zoo.scale.work import Worker, share
+    from zoo.scale import store
+    from zoo.scale.work import opened, share
 
     store.check_installed()
-    place = store.Store(flags.job)
-    found = plan.read(place)
     with Screen() as screen:
+        worker = opened(flags.job, flags.device)
         rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-        mine = share(found.shards, flags.shard or f"{rank}/{world}")
-        opener = partial(open_answers, found.settings, flags.device)
-        worker = Worker(plan.Shards(place, found), opener)
-        _show(worker.work(mine, partial(screen.progress, "photos of a shard")), flags.job)
+        mine = share(worker.shards.plan.shards, flags.shard or f"{rank}/{world}")
+        if flags.ray is None:
+            receipts = worker.work(mine, partial(screen.progress, "photos of a shard"))
+        else:
+            from zoo.scale import launch
+
+            make = partial(opened, worker.shards.store.place, flags.device)
+            told = partial(screen.progress, "shards")
+            receipts = launch.work(flags.ray, make, mine, told, flags.device)
+        _show(receipts, flags.job)
 
 
 def _show(receipts: Iterable[Receipt], job: str) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter, ImageFont
 
+from zoo import extras
 from zoo.data.drawn import write_pictures
 from zoo.errors import DataError
 
@@ -74,12 +75,13 @@ def _glyph(character: str, typeface: str, soft: int) -> Image.Image:
 @lru_cache(maxsize=32)
 def _font(typeface: str) -> ImageFont.FreeTypeFont:
     """Return the font in which an H is _CAP pixels high; DataError where it is not there."""
+    extras.need("drawing letters", "matplotlib")
     spec = find_spec("matplotlib")
     path = Path(spec.origin if spec and spec.origin else "").parent / "mpl-data/fonts/ttf"
     try:
         probe = ImageFont.truetype(path / f"{typeface}.ttf", 100)
     except OSError as error:
-        hint = "matplotlib's package has it: `pip install matplotlib`"
+        hint = "matplotlib's package has it: `pip install --force-reinstall matplotlib`"
         raise DataError(f"there is no typeface {typeface} in {path}", hint) from error
     _, top, _, bottom = probe.getbbox("H")
     return probe.font_variant(size=round(100 * _CAP / (bottom - top)))

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo import extras
 from zoo.errors import DataError, ImageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 MAGIC = b"PAR1"
 GROUP_BYTES = 2**30  # of one row group, unpacked
 KEPT_BYTES = 2**30  # of the row groups that stay in memory; the last one read always does
-INSTALL = "`pip install 'zoo-transfer[parquet]'` installs it"
 LAYOUT = "a column `image` of {bytes, path} and a column `label`, as Hugging Face's data sets have"
 
 Key = tuple[str, int, int, int]  # path, time, size, row group
@@ -39,10 +39,12 @@ def holds_photos(path: Path | str) -> bool:
         with open(path, "rb") as file:
             if file.read(4) != MAGIC:
                 return False
+        if not extras.has("pyarrow"):
+            return True
         with _opened(os.fspath(path)) as opened:
             return _column(opened.schema_arrow) is not None
     except (OSError, DataError):
-        return not _installed()
+        return False
 
 
 class Photos:
@@ -102,20 +104,13 @@ class Photos:
         return _kept[key]
 
 
-def _installed() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("pyarrow") is not None
-
-
 @contextmanager
 def _opened(path: str) -> Iterator[pyarrow.parquet.ParquetFile]:
-    """Raises DataError for what is no Parquet file, and where pyarrow is not installed."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise DataError(f"{path} is Parquet, and pyarrow is not installed", INSTALL) from None
+    """Raises DataError for what is no Parquet file, MissingPackage."""
+    extras.need(str(path), "pyarrow", instead="or give a .csv, or a folder")
+    import pyarrow
+    from pyarrow import parquet
+
     try:
         with parquet.ParquetFile(path) as file:
             yield file

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zoo import extras
 from zoo.data import path_lists
 from zoo.data.names import plain
 from zoo.data.samples import SEPARATOR
@@ -114,14 +115,10 @@ def _decoded(path: Path) -> str:
 
 
 def _read_parquet(path: Path) -> Table:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise DataError(
-            f"{path} is Parquet, and pyarrow is not installed",
-            "`pip install 'zoo-transfer[parquet]'`, or give a .csv",
-        ) from None
+    extras.need(str(path), "pyarrow", instead="or give a .csv")
+    import pyarrow
+    from pyarrow import parquet
+
     try:
         with parquet.ParquetFile(path) as file:
             names = list(file.schema_arrow.names)

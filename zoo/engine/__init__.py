@@ -12,12 +12,15 @@ pipeline.py        photos through an engine, decoded beside it
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+# How an engine is called on a CPU: with as many pictures as it is quickest with where there are
+# many; with a single one, on a core of its own; or with one alone, which has all cores.
+Calls = Literal["many", "single", "alone"]
 
 
 class Engine(Protocol):

@@ -27,7 +27,7 @@ import numpy as np
 from zoo import __version__, weights
 from zoo.catalog.spec import ModelSpec, Preprocess
 from zoo.disk import cache_folder, writing
-from zoo.engine import Array, store
+from zoo.engine import Array, Calls, store
 from zoo.engine.openvino import OpenVinoEngine, runtime, version
 from zoo.errors import CacheError, ConversionError, UsageError, ZooError
 from zoo.machine import cores
@@ -136,10 +136,15 @@ class Compiled:
         self.content = hashlib.sha256(digests.encode()).hexdigest()
         weakref.finalize(self, store.unlock, lease)
 
-    def engine(self, precision: str = "fp32", workers: int | None = None) -> OpenVinoEngine:
+    def engine(
+        self, precision: str = "fp32", workers: int | None = None, calls: Calls = "many"
+    ) -> OpenVinoEngine:
         """precision: fp32 or bf16 of a chain as it was, int8 of one that was quantised."""
         assert (precision == "int8") == self.record["quantised"], "another graph than it is"
-        return OpenVinoEngine(self.folder / GRAPH, precision, workers, lease=self)
+        batch, threads = None if calls == "many" else 1, None
+        if calls == "alone":
+            workers, threads = 1, workers
+        return OpenVinoEngine(self.folder / GRAPH, precision, workers, batch, self, threads)
 
     def state(self) -> dict[str, Array]:
         """Return the chain's state dict, in order. Raises CacheError where the file has changed."""

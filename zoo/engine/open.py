@@ -19,7 +19,7 @@ from zoo.data.preprocess import normalise
 from zoo.data.views import plain_view
 from zoo.device import Device
 from zoo.disk import digest_of
-from zoo.engine import Array, Engine
+from zoo.engine import Array, Calls, Engine
 from zoo.engine.compiled import Made, find, keep, key_of, make, version_of
 from zoo.errors import (
     CacheError,
@@ -93,6 +93,7 @@ def open_engine(
     device: Device,
     workers: int | None = None,
     forgiven: tuple[type[ZooError], ...] = FORGIVEN,
+    calls: Calls = "many",
 ) -> Opened:
     """Return the engine that runs a network; a graph that is not there yet is made.
 
@@ -109,7 +110,7 @@ def open_engine(
         engine, note = "torch", "the features before a head that was trained in steps"
     if engine == "openvino":
         try:
-            return _compiled(ref, device, workers or device.threads)
+            return _compiled(ref, device, workers or device.threads, calls)
         except forgiven as error:
             if ref.build is None or device.precision == "int8":
                 raise
@@ -118,7 +119,7 @@ def open_engine(
 
     assert ref.build is not None
     chain = _with_features(ref) if ref.features else ref.build()
-    return Opened(TorchEngine(chain, ref.preprocess, device, workers), None, note)
+    return Opened(TorchEngine(chain, ref.preprocess, device, workers, calls), None, note)
 
 
 def _with_features(ref: NetworkRef) -> nn.Sequential:
@@ -134,10 +135,10 @@ def _with_features(ref: NetworkRef) -> nn.Sequential:
     return nn.Sequential(Tap(first, (), rest))
 
 
-def _compiled(ref: NetworkRef, device: Device, workers: int) -> Opened:
+def _compiled(ref: NetworkRef, device: Device, workers: int, calls: Calls) -> Opened:
     """Raises ConversionError where the chain cannot be compiled, CacheError."""
     compiled = find(ref.key(device.precision)) or _made(ref, device.precision)
-    ready = compiled.engine(device.precision, workers)
+    ready = compiled.engine(device.precision, workers, calls)
     if ref.head is not None:
         return Opened(_WithHead(ready, ref.head, ref.features), compiled)
     return Opened(ready, compiled)

@@ -92,18 +92,20 @@ class OpenVinoEngine:
         workers: int | None = None,
         batch: int | None = None,
         lease: object = None,
+        threads: int | None = None,
     ) -> None:
         """graph: a .xml with its .bin, quantised already where it is to run in int8.
 
         workers: as many as this process has processors. batch: what is quickest for the graph.
-        lease: keeps the files of the graph there as long as it lives. Raises UsageError for a
-        precision that it does not know.
+        lease: keeps the files of the graph there as long as it lives. threads: of all workers
+        together; else one each. Raises UsageError for a precision that it does not know.
         """
         if precision not in PRECISIONS:
             known = ", ".join(PRECISIONS)
             raise UsageError(f"--precision {precision} with --engine openvino", f"give {known}")
         self.graph, self.precision, self.lease = graph, precision, lease
         self.workers = min(workers or cores(), WORKERS)
+        self.threads = threads or self.workers
         self.name = f"openvino {version()} cpu {precision}"
         self.asked_batch = batch
         self.of_thread = threading.local()
@@ -126,7 +128,7 @@ class OpenVinoEngine:
                 settings = {
                     "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
                     "NUM_STREAMS": self.workers,
-                    "INFERENCE_NUM_THREADS": self.workers,
+                    "INFERENCE_NUM_THREADS": self.threads,
                     "ENABLE_CPU_PINNING": False,
                 }
                 self.ready = core.compile_model(model, "CPU", settings), batch

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from zoo.catalog import Preprocess
 from zoo.device import Device, tune_allocator
-from zoo.engine import Array, padded
+from zoo.engine import Array, Calls, padded
 from zoo.engine.fuse import fused
 
 if TYPE_CHECKING:
@@ -28,7 +28,12 @@ class TorchEngine:
     """A chain in eval mode behind a normalisation; see `Engine`."""
 
     def __init__(
-        self, chain: nn.Module, preprocess: Preprocess, device: Device, workers: int | None = None
+        self,
+        chain: nn.Module,
+        preprocess: Preprocess,
+        device: Device,
+        workers: int | None = None,
+        calls: Calls = "many",
     ) -> None:
         """workers: threads that decode, on a CPU each with its own forward passes."""
         import torch
@@ -37,6 +42,8 @@ class TorchEngine:
             tune_allocator()
         self.device = device
         self.batch = CPU_BATCH if device.is_cpu else GPU_BATCH
+        if device.is_cpu and calls != "many":
+            self.batch = 1
         self.workers = min(workers or device.threads, CPU_WORKERS) if device.is_cpu else 2
         self.decoders = 0 if device.is_cpu else workers or device.threads
         # Channels last is how convolutions run fastest on CPUs and on tensor cores alike.

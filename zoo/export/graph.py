@@ -299,3 +299,21 @@ def behind(preprocess: Preprocess, network: onnx.ModelProto) -> onnx.ModelProto:
     network.graph.initializer.extend(before.graph.initializer)
     network.ir_version = before.ir_version
     return network
+
+
+def without_preprocess(model: onnx.ModelProto, preprocess: Preprocess) -> onnx.ModelProto:
+    """Return the network of a model, which becomes it: what `behind` was given."""
+    import onnx
+
+    before = [node for node in model.graph.node if node.output[0].startswith(PREFIX)]
+    if not before:
+        return model
+    after = [node for node in model.graph.node if not node.output[0].startswith(PREFIX)]
+    kept = [one for one in model.graph.initializer if not one.name.startswith(PREFIX)]
+    shape: list[str | int] = ["N", *preprocess.shape]
+    del model.graph.node[:], model.graph.input[:], model.graph.initializer[:]
+    model.graph.node.extend(node for node in after if node.output[0] != "tensor")
+    model.graph.initializer.extend(kept)
+    tensor = onnx.helper.make_tensor_value_info("tensor", onnx.TensorProto.FLOAT, shape)
+    model.graph.input.append(tensor)
+    return model

@@ -24,6 +24,7 @@ from zoo.engine.quantise import CALIBRATION
 from zoo.errors import DisagreementError, ParityError
 from zoo.export import onnx as whole
 from zoo.export import proof, written
+from zoo.export.convert import measured
 from zoo.export.graph import joined
 from zoo.export.proof import About, Pictures, Recalled
 from zoo.export.records import Exported, Fields, Order
@@ -59,7 +60,7 @@ def export_run(run: Run, order: Order) -> Exported:
     with replacing(order.destination) as path:
         _write(model, about, order.kind, path)
         ours, odd = _answers_of(path, order.kind, pictures, about, model)
-        result = _measured(run, pictures, ours, theirs, about)
+        result = measured(run, pictures, ours, theirs, about)
         if not order.force:
             refuse(result["agree"], len(pictures))
     result |= {"precision": run.record["precision"], "calibrated": len(calibration)}
@@ -157,22 +158,3 @@ def _write(model: bytes, about: About, kind: str, path: Path) -> None:
     if kind == "image":
         network = joined(network, about.preprocess, several=about.threshold is not None)
     whole.write(network, about, kind, path, {"zoo.precision": "int8"})
-
-
-def _measured(run: Run, pictures: Pictures, ours: Array, theirs: Array, about: About) -> Fields:
-    """Return what Exported tells of the file beside fp32, and of both beside the labels."""
-    difference = np.abs(ours - theirs)
-    same = (proof.answers(ours, about) == proof.answers(theirs, about)).all(axis=1)
-    result: Fields = {
-        "photos": len(pictures),
-        "agree": int(same.sum()),
-        "max_diff": float(difference.max()),
-        "mean_diff": float(difference.mean()),
-    }
-    labels = dict(run.labelled("val"))
-    known = [k for k, (photo, _) in enumerate(pictures) if labels.get(photo) in about.classes]
-    if about.threshold is None and known:
-        right = np.array([about.classes.index(labels[pictures[k][0]]) for k in known])
-        result["accuracy"] = float((ours[known].argmax(axis=1) == right).mean())
-        result["accuracy_fp32"] = float((theirs[known].argmax(axis=1) == right).mean())
-    return result

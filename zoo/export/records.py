@@ -34,13 +34,26 @@ class Tail:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """The only pictures that a file takes: so many a call, of one height and width; None: any."""
+
+    batch: int | None = None
+    height: int | None = None
+    width: int | None = None
+
+    def __str__(self) -> str:
+        sides = f"{self.height}x{self.width}" if self.height else "any"
+        return sides + (f"-batch{self.batch}" if self.batch else "")
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """Which file is to be written, and on which photos it is proved.
 
     kind: `image` for raw pictures of any size, `tensor` for the bare network. most: so many of the
     photos at most, else what each kind of export takes. force: a file that too often answers
     otherwise than its run is taken all the same. say: is told what is being done. tail: the
-    distance from the training photos, as one more output.
+    distance from the training photos, as one more output. shape: see Shape.
     """
 
     photos: Sequence[Path]
@@ -50,6 +63,7 @@ class Order:
     force: bool = False
     say: Say = _silent
     tail: Tail | None = None
+    shape: Shape | None = None
 
     def written(self) -> Fields:
         """Return what a record says of the file, once it is there."""
@@ -71,14 +85,17 @@ class Exported:
     beside the run in fp32, in which the file computes; where the run predicts in another precision,
     agree_run is the agreement with that.
 
-    computes: fp32 or int8. An int8 file is measured and not proved: agree, max_diff and mean_diff
-    are beside the same network in fp32, whose network_diff is beside the run. calibrated: photos
-    that its ranges were measured on. accuracy, accuracy_fp32: on those photos with a known class.
+    computes: fp32, fp16 or int8. A file of another format than ONNX is compared with the run's ONNX
+    file: agree, max_diff, mean_diff; network_diff is that file's. One in int8 is measured and not
+    proved: agree, max_diff and mean_diff are beside the same network in fp32, whose network_diff
+    is beside the run. calibrated: photos that its ranges were measured on. accuracy,
+    accuracy_fp32: on those photos with a known class.
 
     odd_photos: of odd sizes and kinds (see zoo.export.contract), on which the file is beside its
     own network: odd_agree with the same pixels for the network, up to rounding, or else with an
     equal answer; odd_max_diff of a probability where pixels are others, on odd_worst.
     distance_diff: by which share a distance from the training photos differs at most.
+    latency_ms: of one picture on one core, decoded already, by the runtime that opens the file.
     """
 
     path: str
@@ -103,6 +120,7 @@ class Exported:
     odd_max_diff: float | None = None
     odd_worst: str | None = None
     distance_diff: float | None = None
+    latency_ms: float | None = None
 
     def to_dict(self) -> Fields:
         return asdict(self)

@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from zoo import weights
 from zoo.errors import UsageError
+from zoo.export.formats import Wanted
 from zoo.export.records import Exported, Order, Rebuilt
 from zoo.run import Run
 
 FEWEST = 16  # photos to choose those of the proof from
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """The file that is asked for. unknown: with a distance from the training photos. See Order."""
-
-    kind: str = "image"
-    int8: bool = False
-    unknown: bool = False
-
-
 def place_of(run: Run, wanted: Wanted) -> Path:
     """Return where the file goes unless a place is given. Raises UsageError for what is no file."""
-    rebuilds = _is_autoencoder(run)
+    rebuilds, row = _is_autoencoder(run), wanted.row
     if wanted.int8 and rebuilds:
         raise UsageError(
             f"--int8 of {run.folder}, an autoencoder: its agreement is measured by classes",
             "leave --int8 out",
         )
-    if wanted.unknown and (wanted.int8 or rebuilds):
-        raise UsageError(
-            "--unknown is an output of a classifier in fp32", "leave --unknown out, or --int8"
-        )
-    return run.path("model-int8.onnx" if wanted.int8 else "model.onnx")
+    if wanted.unknown and rebuilds:
+        raise UsageError("--unknown is an output of a classifier", "leave --unknown out")
+    if wanted.shape:
+        return run.path(f"model-{wanted.shape}.onnx")
+    return run.path(row.file.rstrip("/"))
 
 
 def photos_of(run: Run) -> Sequence[Path]:
@@ -49,16 +41,19 @@ def write(run: Run, wanted: Wanted, order: Order) -> Exported | Rebuilt:
 
     Raises ParityError, DisagreementError where file and run differ: then there is no file.
     """
-    from zoo.export import distance, int8, onnx, reconstruction
+    from zoo.export import distance, reconstruction
 
+    row = wanted.row
     order = replace(order, kind=wanted.kind, tail=distance.tail_of(run) if wanted.unknown else None)
-    proof: Exported | Rebuilt
-    if _is_autoencoder(run):
-        proof = reconstruction.export_run(run, order)
+    order = replace(order, shape=wanted.shape)
+    if _is_autoencoder(run) and row.title == "onnx":
+        proof: Exported | Rebuilt = reconstruction.export_run(run, order)
     else:
-        proof = (int8 if wanted.int8 else onnx).export_run(run, order)
-    noted = {**proof.to_dict(), "sha256": weights.hash_of(order.destination)}
-    name = f"{wanted.kind}-int8" if wanted.int8 else wanted.kind
+        proof = row.writer()(run, order)
+    noted = proof.to_dict()
+    if row.suffix:
+        noted["sha256"] = weights.hash_of(order.destination)
+    name = {"onnx": wanted.kind, "onnx --int8": f"{wanted.kind}-int8"}.get(row.title, row.title)
     run.update(exported={**run.record.get("exported", {}), name: noted})
     return proof
 

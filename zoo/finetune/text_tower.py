@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import weights
+from zoo import extras, weights
 from zoo.errors import UsageError
 from zoo.finetune.facts import NetworkFacts
 from zoo.recipe import Recipe
@@ -17,19 +16,16 @@ if TYPE_CHECKING:
     from zoo.network import Progress
     from zoo.weights import TextTower
 
-EXTRA = "pip install 'zoo-transfer[text]'"
-
 
 def tower_of(recipe: Recipe, facts: NetworkFacts, progress: Progress | None = None) -> TextTower:
     """Return the text tower that the recipe names, or that lies beside the image tower's weights.
 
     Raises UsageError, WeightsError.
     """
-    if importlib.util.find_spec("open_clip") is None:
-        raise UsageError("--head text takes open_clip, which is not installed", EXTRA)
+    extras.need("--head text", "open_clip")
     found = weights.text_tower(recipe.text or _beside(recipe, facts), progress)
-    if found.tokenizer and importlib.util.find_spec("tokenizers") is None:
-        raise UsageError("this text tower takes tokenizers, which is not installed", EXTRA)
+    if found.tokenizer:
+        extras.need("this text tower", "tokenizers")
     shape = facts.cuts[0].shape
     if shape != (found.columns,):
         raise UsageError(

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import copy
-from functools import cached_property
-from typing import cast
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, cast
 
 import numpy as np
 
+from zoo.data.views import generator
 from zoo.errors import TrainingError
 from zoo.head.stored import Stored
+from zoo.head.team import over
 from zoo.head.threads import PIECES, in_order, pieces
 from zoo.metrics import Array
 
 SPAN = 2500  # rows up to which the Gram matrix is taken apart
-FACTOR = 4096  # columns up to which the covariance is
+DIRECTIONS = 256  # in which it is known how much rows vary; in all others it is their mean
 RANK = 1e-10  # of the largest eigenvalue: below is rounding
 CONSTANT = 1e-6  # spread of a feature against its size: below is rounding
 ALIKE = 1e-5  # spread of all features against their size: below is a network's rounding
 DOUBLE = 1 << 22  # values up to which products are float64
 SOME = 16_384  # rows of a file that tell how all of them vary
-PRODUCTS = 1 << 26  # values of the products of rows that wait to be added
 
 
 def spread_of(deviation: Array, mean: Array) -> float:
@@ -31,6 +33,50 @@ def spread_of(deviation: Array, mean: Array) -> float:
     """
     whole = float(np.hypot(np.linalg.norm(deviation), np.linalg.norm(mean)))
     return float(np.linalg.norm(deviation)) / whole if whole else 0.0
+
+
+def read_in(features: Array | Stored) -> list[slice]:
+    """Return the pieces in which mean and spread of features are found."""
+    many = -(-len(features) // features.at_once) if isinstance(features, Stored) else PIECES
+    return pieces(len(features), parts=many)
+
+
+def total(features: Array | Stored, part: slice) -> Array:
+    """Return the sum of a piece of features, D."""
+    return np.asarray(features[part].sum(axis=0, dtype=np.float64))
+
+
+def squares(features: Array | Stored, mean: Array, part: slice) -> Array:
+    """Return the sum of the squares of a piece of features, less their mean, D."""
+    away = np.subtract(features[part], mean, dtype=np.float32)
+    return np.asarray(np.einsum("nd,nd->d", away, away, dtype=np.float64))
+
+
+def type_of(count: int, columns: int) -> np.dtype[Any]:
+    """Return the type of products of so many rows."""
+    return np.dtype(np.float64 if count * columns <= DOUBLE else np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """How much rows vary in which directions.
+
+    directions: R x M, orthonormal; None: the axes. squares: M, along each; rest: 1, in all others.
+    """
+
+    directions: Array | None
+    squares: Array
+    rest: float
+
+    def divided(self, values: Array, scale: float, penalty: float) -> Array:
+        """Return values, F x R, by the inverse of scale times this matrix + penalty."""
+        each = 1 / (scale * self.squares + penalty)
+        if self.directions is None:
+            return np.asarray(values * each, self.squares.dtype)
+        others = 1 / (scale * self.rest + penalty)
+        single = values.astype(self.directions.dtype)
+        along = (single @ self.directions) * (each - others).astype(single.dtype)
+        return np.asarray(single * single.dtype.type(others) + along @ self.directions.T)
 
 
 class Rows:
@@ -45,7 +91,7 @@ class Rows:
         self._measure(features)
         mean, inverse = self.mean.astype(np.float32), self.inverse.astype(np.float32)
         self.directions: Array | None = None
-        kind = np.dtype(np.float64 if count * columns <= DOUBLE else np.float32)
+        kind = type_of(count, columns)
         self.values: Array
         if isinstance(features, Stored):  # it is cut into pieces as an array is
             self.values = cast(Array, features.standardised(mean, inverse, kind))
@@ -57,25 +103,21 @@ class Rows:
             rows[part] *= inverse
 
         list(in_order(standardised, pieces(count)))
-        if count <= SPAN and (2 * count <= columns or count < columns > FACTOR):
+        if count <= SPAN and 2 * count <= columns:
             rows, self.directions = _in_span(rows)
-            kind = np.dtype(np.float64 if rows.size <= DOUBLE else np.float32)
+            kind = type_of(*rows.shape)
         self.values = np.ascontiguousarray(rows, dtype=kind)
 
     def _measure(self, features: Array | Stored) -> None:
         """Find mean and spread of each feature."""
-        count = len(features)
-        many = -(-count // features.at_once) if isinstance(features, Stored) else PIECES
-        parts = pieces(count, parts=many)
-
-        def squares(part: slice) -> Array:
-            away = np.subtract(features[part], mean, dtype=np.float32)
-            return np.asarray(np.einsum("nd,nd->d", away, away, dtype=np.float64))
-
+        count, parts = len(features), read_in(features)
         with np.errstate(invalid="ignore", over="ignore"):  # is told by what comes of it
-            sums = in_order(lambda part: features[part].sum(axis=0, dtype=np.float64), parts)
-            mean = (sum(sums) / count).astype(np.float32)
-            spread = np.sqrt(sum(in_order(squares, parts)) / count)
+            sums = over(features, parts, partial(total, features), np.asarray, "total")
+            mean = np.divide(sum(sums), count).astype(np.float32)
+            work = partial(squares, features, mean)
+            spread = np.sqrt(
+                sum(over(features, parts, work, np.asarray, "squares", [mean])) / count
+            )
         if not np.isfinite(spread).all():
             what = "the features hold values that are not finite"
             raise TrainingError(what, "use --precision fp32")
@@ -89,32 +131,53 @@ class Rows:
         return int(self.values.shape[1])
 
     @cached_property
-    def covariance(self) -> Array:
-        """Return R x R; or its diagonal, R, in the span (all else is 0) and of too many columns."""
-        return self.products(np.full(len(self.values), 1 / len(self.values)))
+    def principal(self) -> Principal:
+        """Return how much rows vary; see `principal_of`."""
+        return self.principal_of(np.full(len(self.values), 1 / len(self.values)))
 
-    def products(self, weights: Array) -> Array:
-        """Return the sum of x x^T of the rows by their weights, N: R x R, or its diagonal, R."""
-        values = self.values
-        count, columns = values.shape
-        if self.directions is not None or columns > FACTOR:
-            return np.asarray(np.einsum("n,nr,nr->r", weights, values, values))
+    def principal_of(self, weights: Array) -> Principal:
+        """Return the largest directions of the sum of x x^T of the rows by their weights, N.
+
+        Found by chance, close to the true ones (Halko, Martinsson, Tropp 2011, arXiv:0909.4061,
+        algorithm 4.4 with one iteration); in the span the axes are taken for them.
+        """
+        values, columns = self.values, self.columns
+        squares = np.einsum("n,nr,nr->r", weights, values, values)
+        if self.directions is not None:
+            return Principal(None, squares, 0.0)
         root = np.sqrt(weights).astype(values.dtype)[:, None]
 
-        def work(part: slice) -> Array:
-            scaled = values[part] * root[part]
-            return np.asarray(scaled.T @ scaled)
+        def along(part: slice, basis: Array) -> tuple[Array, Array]:
+            rows = values[part] * root[part]
+            return rows, rows @ basis
 
-        total = np.zeros((columns, columns))
-        parts = pieces(count, parts=min(PIECES, max(1, PRODUCTS // columns**2)))
-        for product in in_order(work, parts):
+        def again(part: slice) -> Array:
+            rows, found = along(part, basis)
+            return np.asarray(rows.T @ found)
+
+        def inner(part: slice) -> Array:
+            _, found = along(part, basis)
+            return np.asarray(found.T @ found, np.float64)
+
+        parts, basis = pieces(len(values)), np.eye(columns, dtype=values.dtype)
+        if columns > DIRECTIONS:
+            random = generator("directions", columns)
+            basis = random.standard_normal((columns, DIRECTIONS)).astype(values.dtype)
+            total = np.zeros(basis.shape)
+            for product in in_order(again, parts):
+                total += product
+            basis = np.linalg.qr(total)[0].astype(values.dtype)
+        total = np.zeros((basis.shape[1], basis.shape[1]))
+        for product in in_order(inner, parts):
             total += product
-        return total
+        found, turn = np.linalg.eigh(total)
+        rest = float(squares.sum() - found.sum()) / max(1, columns - len(found))
+        return Principal((basis @ turn).astype(values.dtype), found.clip(0), max(rest, 0.0))
 
     def taken(self, order: Array) -> Rows:
         """Return these rows in this order, in memory, in float32."""
         some = copy.copy(self)
-        vars(some).pop("covariance", None)
+        vars(some).pop("principal", None)
         some.values = self.values[order].astype(np.float32, copy=False)
         return some
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,12 +15,21 @@ READ = 1 << 21  # values that are read at once, 8 MB, of each thread
 _SINGLE = np.dtype(np.float32)
 
 
+class Team(Protocol):
+    """Processes that have a share of the rows each, `world` of them; the one that asks is 0."""
+
+    world: int
+
+    def ask(self, what: str, *given: Array) -> Iterator[Array]:
+        """Have the others begin; yield what they give for each of their pieces, in order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """N x D float32 in a file, of which `[slice]` and `[row numbers]` are read when asked for.
 
     Read, not mapped: mapped pages would count as memory of this process. mean, inverse: D; where
-    they are given, rows are standardised by them, and of this dtype.
+    they are given, rows are standardised by them, and of this dtype. team: see `team.py`.
     """
 
     path: Path
@@ -27,6 +37,7 @@ class Stored:
     mean: Array | None = None
     inverse: Array | None = None
     dtype: np.dtype[Any] = _SINGLE
+    team: Team | None = None
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -16,44 +16,38 @@ import torch
 from torch import Tensor, nn
 
 from zoo.catalog.spec import Fit, ModelSpec, Preprocess, Size, Weights, as_size, interpolation
+from zoo.models.lazy_compiler import library
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
+_timm = functools.partial(library, "timm")
 _FITS: dict[str, Fit] = {"center": "crop", "border": "pad", "squash": "squash"}
 
 
 def names() -> list[str]:
     """Return every ARCH.TAG that has weights; some are no classifiers."""
-    import timm
-
-    found: list[str] = timm.list_models(pretrained=True)
+    found: list[str] = _timm().list_models(pretrained=True)
     return found
 
 
 def architectures() -> list[str]:
-    import timm
-
-    found: list[str] = timm.list_models()
+    found: list[str] = _timm().list_models()
     return found
 
 
 def config(name: str) -> PretrainedCfg:
-    import timm
-
-    found = timm.get_pretrained_cfg(name)
+    found: PretrainedCfg | None = _timm().get_pretrained_cfg(name)
     assert found is not None, "the architecture is one of timm's"
     return found
 
 
 def tags(arch: str) -> list[str]:
     """Return the tags of an architecture that have weights, its default first; none if unknown."""
-    import timm
-
-    if not timm.is_model(arch):
+    if not _timm().is_model(arch):
         return []
     default = config(arch).tag or ""
-    configs = timm.models.get_arch_pretrained_cfgs(arch)
+    configs = _timm().models.get_arch_pretrained_cfgs(arch)
     found = [one.tag or "" for one in configs.values() if one.has_weights]
     return sorted(found, key=lambda tag: tag != default)
 
@@ -89,11 +83,11 @@ def construct(name: str, num_classes: int, size: Size | None = None) -> nn.Modul
 
     size: of the pictures where it is not the model's own; networks that take any are not told.
     """
-    import timm
-
     # With pictures of one size the rotary positions are numbers that are kept, and not computed
     # anew in each pass: only then are the blocks a chain.
-    create = functools.partial(timm.create_model, name, pretrained=False, num_classes=num_classes)
+    create = functools.partial(
+        _timm().create_model, name, pretrained=False, num_classes=num_classes
+    )
     if family(name) == "eva":
         create = functools.partial(create, dynamic_img_size=False)
     model: nn.Module
@@ -110,9 +104,7 @@ def construct(name: str, num_classes: int, size: Size | None = None) -> nn.Modul
 
 def resampled(name: str, model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return published tensors with positions for the model's size, as timm's own loader does."""
-    import timm
-
-    module = sys.modules[timm.models.model_entrypoint(name.partition(".")[0]).__module__]
+    module = sys.modules[_timm().models.model_entrypoint(name.partition(".")[0]).__module__]
     convert = getattr(module, "checkpoint_filter_fn", None)
     found: dict[str, Tensor] = convert(dict(tensors), model) if convert else tensors
     return found
@@ -139,10 +131,8 @@ def pooling(arch: str) -> str:
 
 def family(name: str) -> str:
     """Return the file of timm that builds the model."""
-    import timm
-
-    entry = timm.models.model_entrypoint(name.partition(".")[0])
-    return entry.__module__.rpartition(".")[2]
+    entry = _timm().models.model_entrypoint(name.partition(".")[0])
+    return str(entry.__module__).rpartition(".")[2]
 
 
 def _paper(name: str) -> str:

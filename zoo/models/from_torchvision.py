@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from zoo.catalog.spec import ModelSpec, Preprocess, Size, Weights, interpolation
+from zoo.models.lazy_compiler import library
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -30,17 +32,21 @@ _SWAG = "github.com/facebookresearch/SWAG"
 _PAPER = re.compile(r"`([^`<]+?)\s*<https?://arxiv\.org/abs/(\d\d)(\d\d\.\d+)>`")
 
 
-def names() -> list[str]:
-    from torchvision import models
+def _models() -> ModuleType:
+    """Return `torchvision.models`."""
+    found: ModuleType = library("torchvision").models
+    return found
 
+
+def names() -> list[str]:
+    models = _models()
     found: list[str] = models.list_models(module=models)
     return found
 
 
 def is_other_task(name: str) -> bool:
     """Return whether torchvision has a model of this name that is not an image classifier."""
-    from torchvision import models
-
+    models = _models()
     return name not in names() and name in models.list_models()
 
 
@@ -49,8 +55,7 @@ def row(name: str) -> ModelSpec:
 
     Stages, cut, head and activations are found by building it.
     """
-    from torchvision import models
-
+    models = _models()
     members = _members(name)
     weights = tuple(_weights(name, member) for member in members)
     builder = models.get_model_builder(name)
@@ -74,8 +79,7 @@ def row(name: str) -> ModelSpec:
 
 def construct(name: str, num_classes: int, size: Size | None = None) -> nn.Module:
     """Return the model with random weights. size: of the pictures, where it is not its own."""
-    from torchvision import models
-
+    models = _models()
     options: dict[str, object] = {**_OPTIONS.get(name, {})}
     if size is not None and name.startswith("vit_"):
         options["image_size"] = size
@@ -85,13 +89,12 @@ def construct(name: str, num_classes: int, size: Size | None = None) -> nn.Modul
 
 def resampled(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return published tensors with positions for the model's size, by torchvision's own means."""
-    from torchvision.models import VisionTransformer
-    from torchvision.models.vision_transformer import interpolate_embeddings
-
-    if not isinstance(model, VisionTransformer):
+    models = _models()
+    if not isinstance(model, models.VisionTransformer):
         return tensors
     side, patch = model.image_size, model.patch_size
-    found: dict[str, Tensor] = interpolate_embeddings(side, patch, OrderedDict(tensors))
+    positions = models.vision_transformer.interpolate_embeddings
+    found: dict[str, Tensor] = positions(side, patch, OrderedDict(tensors))
     return found
 
 
@@ -106,8 +109,7 @@ def _paper(doc: str) -> tuple[str, int]:
 
 def _members(name: str) -> list[WeightsEnum]:
     """Return the weights that fit the model as it is built here, torchvision's default first."""
-    from torchvision import models
-
+    models = _models()
     enum = models.get_model_weights(name)
     ordered = [enum.DEFAULT, *(member for member in enum if member is not enum.DEFAULT)]
     size = min(member.transforms().crop_size[0] for member in ordered)

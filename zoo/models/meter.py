@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.catalog.spec import Preprocess
 from zoo.catalog.structures import StageInfo
@@ -22,6 +21,8 @@ from zoo.catalog.structures import StageInfo
 
 def measure(chain: nn.Sequential, preprocess: Preprocess) -> list[StageInfo]:
     """Return one record per stage, in order; shapes are of one picture, without N."""
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton
+
     twin = meta_twin(chain).eval().requires_grad_(False)  # the counter asks for gradients else
     picture = x = torch.empty(1, *preprocess.shape, device="meta")
     memory = Live([*twin.parameters(), *twin.buffers()])

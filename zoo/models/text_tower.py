@@ -1,7 +1,7 @@
 """The text tower of open_clip: class names to directions that pictures are compared with.
 
 Its arguments and tensors come from a file that was checked, see `weights/text_tower.py`; the
-modules and the tokenizer of CLIP are open_clip's own, an extra (`pip install zoo-transfer[text]`).
+modules and the tokenizer of CLIP are open_clip's own, which the extra `text` brings.
 Radford et al. 2021, arXiv:2103.00020; SigLIP: Zhai et al. 2023, arXiv:2303.15343.
 """
 

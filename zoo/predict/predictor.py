@@ -15,7 +15,7 @@ from zoo.catalog import Preprocess
 from zoo.data.preprocess import framed, normalise
 from zoo.data.samples import evenly
 from zoo.data.views import LastPhoto, Source, numbered_view, plain_view
-from zoo.engine import Array
+from zoo.engine import Array, Calls
 from zoo.engine.select import choose_for_network
 from zoo.errors import ConversionError, InputError, NoClasses, RunError, UsageError, WriteError
 from zoo.machine import cores
@@ -35,7 +35,8 @@ class Opening:
     weights, seed: of a model's name. precision: None is that of a run's training, else fp32.
     trusts: a network that was changed after its run was finished is used all the same. views: of
     each picture, whose probabilities' mean is taken. features: what the head sees is given, too, by
-    a run of a frozen part and a head behind it; see `zoo.predict.embed` for others.
+    a run of a frozen part and a head behind it; see `zoo.predict.embed` for others. calls: how the
+    engine is called on a CPU.
     """
 
     weights: str | None = None
@@ -46,6 +47,7 @@ class Opening:
     trusts: bool = False
     views: int = 1
     features: bool = False
+    calls: Calls = "many"
 
 
 AS_IT_IS = Opening()
@@ -82,7 +84,8 @@ def open_predictor(
     if run and how.features and _told_by_features(run):
         ref = featured(ref, run)
     # Whatever cannot be written, torch needs none of it.
-    ready = open_engine(ref, kind, place, forgiven=(ConversionError, WriteError))
+    forgiven = (ConversionError, WriteError)
+    ready = open_engine(ref, kind, place, forgiven=forgiven, calls=how.calls)
     engine = f"torch: {ready.note}" if ready.note else why
     about = "; ".join(filter(None, (described(place, run), engine, asked.note)))
 
@@ -207,7 +210,8 @@ def _exported(name: str, how: Opening) -> Predictor:
     path = Path(name)
     if not how.trusts:
         must_be_exported(path)
-    model = OnnxModel(path, threads=1)
+    alone = how.calls == "alone"
+    model = OnnxModel(path, threads=cores() if alone else 1)
     if model.task == "reconstruct":
         raise _no_classes(f"{path} is an exported autoencoder", "RUN")
     preprocess, logits = model.preprocess, model.input == "tensor"
@@ -220,7 +224,7 @@ def _exported(name: str, how: Opening) -> Predictor:
         return prepare(plain_view(source, preprocess))
 
     away = how.features and model.distance_limit is not None
-    engine, about = OnnxEngine(model, cores(), away), f"{model.name}, no torch"
+    engine, about = OnnxEngine(model, 1 if alone else cores(), away), f"{model.name}, no torch"
     return Predictor(
         engine,
         model.classes,

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from zoo import extras
 from zoo.data.samples import SEPARATOR
 from zoo.disk import writing
 from zoo.errors import UsageError, ZooError
@@ -56,13 +57,7 @@ def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES, flag: str = "
             f"make it: `mkdir -p {shlex.quote(str(path.parent))}`",
         )
     if path.suffix.lower() == ".parquet":
-        try:
-            import pyarrow  # noqa: F401
-        except ModuleNotFoundError:
-            raise UsageError(
-                "Parquet needs pyarrow, which is not installed",
-                "pip install pyarrow, or write .csv",
-            ) from None
+        extras.need(f"{flag} {path}", "pyarrow", instead="or write .csv")
 
 
 def check_safe(safe: bool, path: Path | None, json: bool = False) -> None:

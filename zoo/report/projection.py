@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo import extras
 from zoo.errors import UsageError
 
 METHODS = ("pca", "tsne")
@@ -56,13 +57,9 @@ def pca(rows: Array, seed: int) -> Projection:
 
 
 def tsne(rows: Array, seed: int) -> Projection:
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError:
-        raise UsageError(
-            "--map tsne takes scikit-learn, which is not installed",
-            "`pip install 'zoo-transfer[tsne]'` installs it; or leave --map out for pca",
-        ) from None
+    extras.need("--map tsne", "sklearn", instead="or leave --map out for pca")
+    from sklearn.manifold import TSNE
+
     few, _ = _principal(rows, COMPONENTS, seed)
     perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
     small = few.shape[1] < 2 or not few[:, :2].std(axis=0).all()

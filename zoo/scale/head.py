@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import cast
@@ -35,13 +36,14 @@ from zoo.head.stored import Stored
 from zoo.metrics import Array
 from zoo.network import Progress as Loading
 from zoo.recipe import Recipe
-from zoo.scale import parts
+from zoo.scale import parts, team
 from zoo.scale.answers import model_sha256
 from zoo.scale.plan import PLAN, Photo, Settings, Shards, read
 from zoo.scale.store import Store, check_installed, is_url
 from zoo.scale.work import Progress
 from zoo.text import size
 from zoo.train.batches import FeatureBatches
+from zoo.train.distributed import SINGLE, Ranks
 from zoo.watch import check
 
 IN_MEMORY = 256_000_000  # bytes of features
@@ -54,8 +56,13 @@ def is_job(data: str) -> bool:
     return is_url(data) or os.path.isfile(os.path.join(data, PLAN))
 
 
-def prepare(recipe: Recipe, progress: Progress, loading: Loading | None = None) -> Prepared:
+def prepare(
+    recipe: Recipe, progress: Progress, loading: Loading | None = None, ranks: Ranks = SINGLE
+) -> Prepared:
     """Return the plan of a fine-tune on the features of a job, with them; `with` removes the copy.
+
+    ranks: solve the head together, where its features are not in memory; at the end of `with` all
+    but the main one do what that one asks.
 
     Raises UsageError where the job has others than the head takes, IncompleteError, DataError.
     """
@@ -74,6 +81,13 @@ def prepare(recipe: Recipe, progress: Progress, loading: Loading | None = None) 
         facts, net = known_of(asked, loading)
         prepared = Prepared(plan_of(asked, facts), net)
         _check(prepared.plan, settings, isinstance(found["train"], Stored))
+        if isinstance(train := found["train"], Stored) and not ranks.single:
+            if ranks.main:
+                found["train"] = replace(train, team=(ours := team.Ranked(ranks)))
+                closing.callback(ours.end)
+            else:
+                mine = team.Share(train, np.array(index.labels("train")), ranks.rank, ranks.world)
+                closing.push(partial(_serving, ranks, mine))
         prepared.source = _source(prepared.plan, found)
         prepared.closing = closing.pop_all()
     return prepared
@@ -122,8 +136,6 @@ def _settled(recipe: Recipe, settings: Settings) -> Recipe:
     odd += ["task"] * (recipe.task not in (None, "classify")) + ["views"] * (
         recipe.views not in (None, 1)
     )
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UsageError("torchrun over a job: its head is solved in one process", "leave it out")
     if odd:
         raise UsageError(
             f"--{odd[0].replace('_', '-')} with a job: its features are of one view of each photo",
@@ -221,6 +233,11 @@ def _place(photo: Photo) -> tuple[str, str]:
     inside = [name for name, words in PARTS.items() if folder.casefold() in words and "/" in rest]
     part = inside[0] if inside else "train"
     return part, rest.partition("/")[0] if part == "test" else photo.label
+
+
+def _serving(ranks: Ranks, mine: team.Share, failed: type | None, *_: object) -> None:
+    if failed is None:
+        team.serve(ranks, mine)
 
 
 def _gathered(

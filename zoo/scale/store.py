@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
+from zoo import extras
 from zoo.disk import sync
 from zoo.errors import DiskFull, InputError, UsageError, WriteError
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 T = TypeVar("T")
-INSTALL = "`pip install 'zoo-transfer[scale]'` installs it"
 PAUSES = (0.1, 1.0, 5.0)  # seconds
 PIECE = 1 << 18  # bytes of a tar in a bucket that are read at once, to find its members
 SCHEMES = ("s3", "gs", "az")
@@ -38,10 +37,8 @@ def is_url(place: str) -> bool:
 
 
 def check_installed() -> None:
-    """Raise UsageError where a package is missing that every job needs."""
-    for name in ("obstore", "pyarrow"):
-        if find_spec(name) is None:
-            raise UsageError(f"a job needs {name}, which is not installed", INSTALL)
+    """Raise MissingPackage where one is not installed that every job needs."""
+    extras.need("a job", *extras.EXTRAS["scale"], extra="scale")
 
 
 def again(call: Callable[[], T]) -> T:

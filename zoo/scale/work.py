@@ -13,11 +13,13 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from zoo.errors import UsageError, ZooError
-from zoo.scale import apart, parts
-from zoo.scale.answers import Answers, Opener
+from zoo.scale import apart, parts, plan
+from zoo.scale.answers import Answers, Opener, open_answers
 from zoo.scale.plan import Photo, Shards
+from zoo.scale.store import Store
 from zoo.watch import check, undoing
 
 CAREFUL, SEARCHING = 2, 4  # the tries from which photos are decoded apart, and answered apart
@@ -91,6 +93,13 @@ class Worker:
         if attempt < SEARCHING:
             return self.answers.rows(photos, attempt >= CAREFUL)
         return apart.rows(self.opener, self.answers, photos)
+
+
+def opened(place: str, device: str) -> Worker:
+    """Return a worker on the job at a place. Raises InputError."""
+    store = Store(place)
+    found = plan.read(store)
+    return Worker(Shards(store, found), partial(open_answers, found.settings, device))
 
 
 @contextmanager

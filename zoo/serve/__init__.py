@@ -11,18 +11,9 @@ It takes the extra `serve`: FastAPI, uvicorn and python-multipart.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
-from zoo.errors import UsageError
-
-_NEEDED = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
+from zoo import extras
 
 
 def check_installed() -> None:
-    """Raise UsageError where a package is missing that a server needs."""
-    missing = [name for module, name in _NEEDED.items() if find_spec(module) is None]
-    if missing:
-        raise UsageError(
-            f"`zoo serve` needs {', '.join(missing)}, which is not installed",
-            "pip install 'zoo-transfer[serve]'",
-        )
+    """Raise MissingPackage where one is not installed that a server needs."""
+    extras.need("`zoo serve`", *extras.EXTRAS["serve"])

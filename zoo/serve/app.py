@@ -24,6 +24,7 @@ from zoo import __version__
 from zoo.api.model import Model
 from zoo.api.run import Run
 from zoo.errors import InputError, UsageError, ZooError
+from zoo.export.web import part as page_part
 from zoo.predict import writers
 from zoo.serve.desk import Desk
 from zoo.serve.intake import Intake, refused
@@ -90,7 +91,7 @@ def create(model: Model, limits: Limits) -> FastAPI:
             _must_fit(desk, len(found))
             waits = [asyncio.wrap_future(desk.row(one, top)) for one in found]
             rows = await asyncio.gather(*waits)
-        form = writers.Form(min(top, len(model.classes)))
+        form = writers.Form(min(top, len(desk.predictor.classes)))
         told = [writers.shown(writers.as_object(row, form)) for row in rows]
         bad = all(row.status == "error" for row in rows)
         first = {"error": rows[0].error, "hint": "", "rows": told}
@@ -129,11 +130,14 @@ def create(model: Model, limits: Limits) -> FastAPI:
     return app
 
 
-def _must_know(
+async def _must_know(
     token: str | None,
     given: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
 ) -> None:
-    """Refuse whoever does not carry the token, where there is one."""
+    """Refuse whoever does not carry the token, where there is one.
+
+    A coroutine, as all that FastAPI calls here: for a function it changes threads, and back.
+    """
     said = given.credentials if given else ""
     if token is not None and not secrets.compare_digest(said.encode(), token.encode()):
         hint = "send `Authorization: Bearer TOKEN`"
@@ -156,11 +160,11 @@ def _about(model: Model, desk: Desk) -> dict[str, Any]:
     weights = model.record.get("weights", {}) if isinstance(model, Run) else {}
     return {
         "model": model.record["model"] if isinstance(model, Run) else Path(model.name).name,
-        "classes": [writers.shown({"": name})[""] for name in model.classes],
+        "classes": [writers.shown({"": name})[""] for name in desk.predictor.classes],
         "threshold": desk.predictor.threshold,
         "preprocess": desk.predictor.preprocess.to_dict(),
         "licence": weights.get("licence") or None,
-        "engine": model.about,
+        "engine": desk.predictor.about,
         "explains": _explains(model),
         "version": __version__,
     }
@@ -169,6 +173,8 @@ def _about(model: Model, desk: Desk) -> dict[str, Any]:
 def _page() -> tuple[str, str]:
     """Return the page and its policy: its own script and styles, and this server, alone."""
     text = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    for name in ("photos.css", "photos.html", "photos.js"):
+        text = text.replace(f"{{{name}}}", page_part(name))
     digests = {}
     for kind in ("script", "style"):
         (inside,) = re.findall(rf"<{kind}>(.*?)</{kind}>", text, re.DOTALL)

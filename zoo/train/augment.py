@@ -20,6 +20,7 @@ from PIL import Image
 from zoo.catalog import Preprocess
 from zoo.data.preprocess import Pixels, fill, to_array
 from zoo.data.views import AREA, JITTER, RATIO, generator
+from zoo.models.lazy_compiler import library
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +58,7 @@ def _transforms(
     kind: Kind, preprocess: Preprocess, flip: bool
 ) -> Callable[[Image.Image], Image.Image]:
     """Return a random resized crop, a mirror image in half of the cases, and what `kind` adds."""
+    library("torchvision")
     from torchvision.transforms import InterpolationMode, v2
 
     _, height, width = preprocess.shape

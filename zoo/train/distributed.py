@@ -97,6 +97,31 @@ class Ranks:
             distributed.all_gather(texts, mine)
         return [json.loads(text.numpy().tobytes()) for text in texts]
 
+    def broadcast_array(self, array: Array) -> Array:
+        """Return the main rank's array, float64; the others give one of its shape."""
+        import torch
+        from torch import distributed
+
+        told = torch.from_numpy(np.array(array, np.float64))
+        with self._noticing():
+            distributed.broadcast(told, 0)
+        return told.numpy()
+
+    def gather_arrays(self, array: Array) -> list[Array]:
+        """Return each rank's array, float64, in the main rank; in the others nothing."""
+        import torch
+        from torch import distributed
+
+        shapes = self.all_gather(list(array.shape))
+        with self._noticing():
+            if not self.main:
+                distributed.send(torch.from_numpy(np.array(array, np.float64)), 0)
+                return []
+            found = [torch.empty(shape, dtype=torch.float64) for shape in shapes[1:]]
+            for rank, tensor in enumerate(found, 1):
+                distributed.recv(tensor, rank)
+        return [array, *(tensor.numpy() for tensor in found)]
+
     def barrier(self) -> None:
         """Wait for all to come here."""
         self.all_reduce_max(0.0)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
+from zoo import extras
 from zoo.disk import atomic, writing
 from zoo.errors import UsageError
 from zoo.text import csv_line
@@ -42,11 +42,8 @@ def kinds(log: str | None) -> tuple[str, ...]:
             f"log = '{log}': there is no logger '{unknown[0]}'",
             "give csv, tensorboard, or csv,tensorboard; metrics.jsonl is always written",
         )
-    if "tensorboard" in names and find_spec("tensorboard") is None:
-        raise UsageError(
-            "log = 'tensorboard' needs the package tensorboard, which is not installed",
-            "pip install 'zoo-transfer[tensorboard]', or --log csv",
-        )
+    if "tensorboard" in names:
+        extras.need("--log tensorboard", "tensorboard", instead="or --log csv")
     return names
 
 

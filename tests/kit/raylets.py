@@ -1,0 +1,102 @@
+"""A cluster of Ray's on this machine: two nodes, at 127.0.0.2 and 127.0.0.3, with a token."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from kit import ROOT, jobs
+from zoo.scale import launch
+
+HEAD, OTHER = "127.0.0.2", "127.0.0.3"
+PATIENCE = 300.0  # seconds: a head took 5 to 30 here
+
+
+class Cluster:
+    """address: of the head. environment: of who speaks to it, with the token."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        with socket.create_server((HEAD, 0)) as free:
+            self.address = f"{HEAD}:{free.getsockname()[1]}"
+        path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+        own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(24),
+               "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path, "HOME": str(place)}  # fmt: skip
+        self.environment = {**os.environ, **own}
+        self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, host: str) -> None:
+        """Start a node, whose processes are a group of their own."""
+        words = ["--node-ip-address", host, "--num-cpus", "2", "--object-store-memory", "80000000",
+                 "--disable-usage-stats", "--block"]  # fmt: skip
+        if host == HEAD:
+            port = self.address.rpartition(":")[2]
+            words += ["--head", "--port", port, "--include-dashboard", "false",
+                      "--temp-dir", str(self.place / "r")]  # fmt: skip
+        else:
+            words += ["--address", self.address]
+        script = Path(sys.executable).with_name("ray")
+        with (self.place / f"{host}.txt").open("wb") as talk:
+            self.nodes[host] = subprocess.Popen(
+                [script, "start", *words], env=self.environment, stdout=talk,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def kill(self, host: str) -> None:
+        """Kill all processes of a node."""
+        os.killpg(self.nodes[host].pid, signal.SIGKILL)
+        self.nodes.pop(host).wait(60)
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """A head; `start` adds the other node."""
+    # Its sockets' names must be short.
+    with tempfile.TemporaryDirectory(prefix="zoo", dir="/tmp", ignore_cleanup_errors=True) as name:
+        ours = Cluster(Path(name))
+        ours.start(HEAD)
+        try:
+            yield ours
+        finally:
+            for host in list(ours.nodes):
+                ours.kill(host)
+
+
+def workers(ours: Cluster) -> list[int]:
+    """Return the processes of the workers that are there now."""
+    groups = {node.pid for node in ours.nodes.values()}
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            title, parent = (place / "cmdline").read_bytes(), _parent(int(place.name))
+            if title.startswith(b"ray::Remote") and os.getpgid(parent) in groups:
+                found.append(int(place.name))
+    return found
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def main() -> None:
+    """Do a job of `kit.jobs` on a cluster; say how many shards each call made."""
+    address, job = sys.argv[1:]
+    shards = jobs.worker(job).shards.plan.shards
+    make = partial(jobs.worker, job)
+    done = 0
+    for receipt in launch.work(address, make, range(shards), lambda done, total: None):
+        done += bool(receipt.rows)
+        print(done, flush=True)
+
+
+if __name__ == "__main__":
+    main()

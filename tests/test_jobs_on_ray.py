@@ -1,0 +1,126 @@
+"""A job on a cluster of Ray's: two nodes on this machine, which are killed, and so is all else."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kit import ROOT, Here, sha256
+from kit.jobs import planned, worker
+from kit.raylets import HEAD, OTHER, PATIENCE, Cluster, cluster, workers
+
+from zoo.scale import parts
+
+ray = pytest.mark.ray
+pytest.importorskip("obstore", reason="needs the extra scale")
+pytest.importorskip("pyarrow", reason="needs the extra scale")
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Cluster]:
+    pytest.importorskip("ray", reason="needs the extra ray")
+    with cluster() as ours:
+        ours.start(OTHER)
+        yield ours
+
+
+def driver(ours: Cluster, job: Path) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "kit.raylets", ours.address, str(job)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, env=ours.environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def wait_for(job: Path, many: int, one: subprocess.Popen[str]) -> None:
+    """Wait until so many parts are there, or the driver is not."""
+    until = time.monotonic() + PATIENCE
+    while len(list((job / "parts").glob("*.parquet"))) < many and one.poll() is None:
+        assert time.monotonic() < until, "no part for minutes"
+        time.sleep(0.02)
+
+
+@ray
+def test_kills_of_workers_a_node_and_the_driver_lose_nothing(
+    nodes: Cluster, tmp_path: Path
+) -> None:
+    """Ten workers, the driver, the second node, at moments that differ; verified at the end."""
+    job, chance = tmp_path / "job", random.Random(3)
+    keys = [f"id{number:06}" for number in range(100_000)]
+    planned(job, keys, 100)
+    kills = ["worker"] * 4 + ["driver"] + ["worker"] * 3 + ["node"] + ["worker"] * 3
+    one, hit = driver(nodes, job), 0
+    for number, kind in enumerate(kills):
+        wait_for(job, 60 * number + chance.randrange(60), one)
+        if kind == "worker" and (there := workers(nodes)):
+            os.kill(chance.choice(there), signal.SIGKILL)
+        elif kind == "driver":
+            one.kill()
+            one.communicate(timeout=60)
+            one = driver(nodes, job)
+        elif kind == "node":
+            nodes.kill(OTHER)
+            nodes.start(OTHER)
+        hit += one.poll() is None
+    _, said = one.communicate(timeout=2 * PATIENCE)
+    assert one.returncode == 0, said
+    assert hit == len(kills), "the work was over before"
+    shards = worker(job).shards
+    parts.verify(shards, lambda done, total: None).check(str(job))
+    assert [row["path"] for row in parts.merged(shards)] == keys
+
+
+@ray
+def test_ray_makes_the_same_parts(
+    here: Here, nodes: Cluster, run: Path, photos: Path, tmp_path: Path
+) -> None:
+    for name in ("one", "ray"):
+        words = ["-o", tmp_path / name, "--model", run, "--per-shard", "5"]
+        assert here("plan", photos, *words).code == 0
+    assert here("work", tmp_path / "one").code == 0
+    words = [sys.executable, "-m", "zoo", "work", str(tmp_path / "ray"), "--ray", nodes.address]
+    done = subprocess.run(
+        words, env=nodes.environment, cwd=ROOT, capture_output=True, text=True, timeout=2 * PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+    assert "8 shards done, 36 rows" in done.stderr
+    for each in (tmp_path / "one" / "parts").iterdir():
+        assert sha256(each) == sha256(tmp_path / "ray" / "parts" / each.name)
+
+
+@ray
+def test_a_wrong_token_is_told(nodes: Cluster, tmp_path: Path) -> None:
+    planned(tmp_path / "job", ["a"], 1)
+    words = [sys.executable, "-m", "zoo", "work", str(tmp_path / "job"), "--ray", nodes.address]
+    environment = {**nodes.environment, "RAY_AUTH_TOKEN": "0" * 48}
+    done = subprocess.run(
+        words, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 1
+    assert "no cluster of Ray's answers at 127.0.0.2" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("10.0.0.5:6379", "without token authentication"),
+        ("head.example.com:6379", "without token authentication"),
+        ("auto", "it is HOST:PORT"),
+        ("ray://127.0.0.2:10001", "it is HOST:PORT"),
+        (f"{HEAD}:", "it is HOST:PORT"),
+    ],
+)
+def test_an_address_without_a_token_is_refused(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, said: str
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    planned(tmp_path / "job", ["a"], 1)
+    answer = here("work", tmp_path / "job", "--ray", address)
+    assert answer.code == 2
+    assert said in answer.err
