@@ -43,6 +43,7 @@ Use
   serve: Answer over HTTP: photos in, rows of `zoo predict` out, and a page to drop photos on.
 Scale
   plan: Read a source once and write down which photos a job has, in shards.
+  estimate: Say how long a job will take, on how many machines, and what holds it up.
   work: Do the shards of a job that are not done yet; run it as often, and as many, as you like.
   verify: Compare all parts of a job with its plan: how many rows, of which photos, and unharmed.
   merge: Write all rows of a job in the plan's order, as `zoo predict` or `zoo embed` does.
