@@ -48,22 +48,29 @@ Pictures = list[Picture]
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a reader of the file needs to know. threshold: of several labels a picture."""
+    """What a reader of the file needs to know. threshold: of several labels a picture.
+
+    licence: of the weights that the training began with, where it is known.
+    """
 
     model: str
     preprocess: Preprocess
     classes: tuple[str, ...]
     threshold: float | None = None
+    licence: str = ""
 
     @classmethod
     def of(cls, net: Network) -> About:
-        return cls(net.spec.name, net.preprocess, net.classes, net.threshold)
+        licence = net.origin.get("licence") or ""
+        return cls(net.spec.name, net.preprocess, net.classes, net.threshold, licence)
 
     @classmethod
     def of_run(cls, run: Run) -> About:
         about = run.record
         preprocess = Preprocess.from_dict(about["preprocess"])
-        return cls(about["model"], preprocess, tuple(about["classes"]), about.get("threshold"))
+        licence = about["weights"].get("licence") or ""
+        classes = tuple(about["classes"])
+        return cls(about["model"], preprocess, classes, about.get("threshold"), licence)
 
     def probabilities(self, scores: Array) -> Array:
         return softmax(scores) if self.threshold is None else sigmoid(scores)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import weights
+from zoo import catalog, weights
 from zoo.catalog import Preprocess
 from zoo.data import decoder_warnings
 from zoo.data.limits import file_room
@@ -63,7 +63,7 @@ def model_sha256(settings: Settings, progress: Progress | None = None) -> str:
     name = settings.model
     if is_run(name):
         return network.model_file(Run.open(Path(name), trusts=settings.trusts))[1]
-    if name.lower().endswith(".onnx"):
+    if catalog.is_exported(name):
         return weights.hash_of(Path(name))
     if settings.what == "predict":
         tensors = classifier_of_name(name, settings.weights, progress).ref.tensors
@@ -165,7 +165,7 @@ def of_predictor(settings: Settings, predictor: Predictor) -> Answers:
 
 def _policy(settings: Settings) -> Policy:
     unknown = None
-    if settings.unknown is not None and settings.model.lower().endswith(".onnx"):
+    if settings.unknown is not None and catalog.is_exported(settings.model):
         unknown = policy.unknown_of_file(settings.model, None)
     elif settings.unknown is not None:
         unknown = policy.unknown(Run.open(Path(settings.model)), settings.unknown)
