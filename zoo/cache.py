@@ -47,6 +47,7 @@ KINDS = (
     Kind("known", "shapes and sizes of networks, agreements",
          rf"((tensors|agreement)-)?{_KEY}(\.json)?", "found again"),
     Kind("weights", "published weights, see `zoo weights`", "", ""),
+    Kind("web", "ONNX Runtime Web, for `zoo export web`", r"onnxruntime-web-[\d.]+", ""),
     Kind("data", "data sets: mnist, fashion-mnist, xo", "mnist|fashion-mnist|xo", ""),
 )  # fmt: skip
 BY_NAME = {kind.name: kind for kind in KINDS}
