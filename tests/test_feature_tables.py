@@ -232,6 +232,7 @@ def test_processes_that_are_killed_at_any_moment_lose_nothing_that_was_told(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc")
 def test_ten_million_keys_are_opened_in_half_a_second_and_100_mb(tmp_path: Path) -> None:
     random_bytes = np.random.default_rng(0)
     some: list[bytes] = []
