@@ -49,14 +49,24 @@ def write(run: Run, wanted: Wanted, order: Order) -> Exported | Rebuilt:
 
     Raises ParityError, DisagreementError where file and run differ: then there is no file.
     """
-    from zoo.export import distance, int8, onnx, reconstruction
+    order = replace(order, kind=wanted.kind)
+    if wanted.unknown:
+        from zoo.export import distance
 
-    order = replace(order, kind=wanted.kind, tail=distance.tail_of(run) if wanted.unknown else None)
+        order = replace(order, tail=distance.tail_of(run))
     proof: Exported | Rebuilt
     if _is_autoencoder(run):
+        from zoo.export import reconstruction
+
         proof = reconstruction.export_run(run, order)
+    elif wanted.int8:
+        from zoo.export import int8
+
+        proof = int8.export_run(run, order)
     else:
-        proof = (int8 if wanted.int8 else onnx).export_run(run, order)
+        from zoo.export import onnx
+
+        proof = onnx.export_run(run, order)
     noted = {**proof.to_dict(), "sha256": weights.hash_of(order.destination)}
     name = f"{wanted.kind}-int8" if wanted.int8 else wanted.kind
     run.update(exported={**run.record.get("exported", {}), name: noted})
