@@ -76,7 +76,7 @@ def commands_of(text: str) -> list[list[str]]:
     lines = [line for block in blocks for line in block.replace("\\\n", "").splitlines()]
     typed = [re.sub(r"^\$ ", "", line) for line in lines if re.match(r"\$ |[\w.]+[ =]", line)]
     parts = [part for line in typed for part in re.split(r" (?:\||&&|;|do) ", line)]
-    starts = r"(?:\w+=\S+ )*(?:uv run (?:--[\w-]+ )*|.* -m )?zoo (.*)"
+    starts = r"(?:\w+=\S+ )*(?:uv run (?:--[\w-]+ (?:train )?)*|.* -m )?zoo (.*)"
     found = [re.fullmatch(starts, part.strip()) for part in parts]
     return [shlex.split(match[1].split("; done")[0], comments=True) for match in found if match]
 
