@@ -1,16 +1,19 @@
 """What a job adds to a plain `zoo predict`: CPU seconds over 10,000 photos, and memory by count.
 
     python -m benchmarks.jobs [--count 10000] [--few 1000] [--model RUN]
+    python -m benchmarks.jobs memory [--many 200000]
 
 JPEGs of 64 x 64 through a network of 224 x 224 (squeezenet1_1 with random weights, unless RUN is
 given), both ways in turn. The job is plan, shards, commits, verify and merge; it has to begin anew
 each time. Time is CPU seconds of the whole process. Memory is the peak of a job of few photos
-beside one of all.
+beside one of all; `memory` compares those alone, of many names for few pictures, by LeNet.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 
@@ -22,6 +25,9 @@ MODEL = "torchvision/squeezenet1_1"
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["memory"]:
+        memory()
+        return
     parser = arguments(__doc__)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--few", type=int, default=1000)
@@ -52,16 +58,46 @@ def main() -> None:
     save("jobs", machine(), {"rows": rows, "few_mb": few.memory, "bars": bars})
 
 
-def _run(place: Path) -> str:
+def memory() -> None:
+    """Print the peak memory of `zoo predict` on few and on many photos."""
+    parser = arguments(__doc__)
+    parser.add_argument("what")
+    parser.add_argument("--many", type=int, default=200_000)
+    flags = parser.parse_args()
+    few = 1000
+    with tempfile.TemporaryDirectory() as scratch:
+        place, peaks = Path(scratch), {}
+        model = _run(place, "lenet")
+        _predicted(place, model, "train", "warm")  # its graph is compiled once
+        for count in (few, flags.many):
+            named(place / "train", place / str(count), count)
+            done = _predicted(place, model, count, f"job{count}")
+            peaks[count] = done.memory
+            rows = [f"{count:,}", f"{done.memory:.0f}", f"{done.cpu:.0f}", f"{done.wall:.0f}"]
+            show([rows], ("photos", "peak MB", "CPU s", "s"))
+    growth = peaks[flags.many] / peaks[few]
+    name = f"memory at {flags.many:,} beside {few:,}"
+    save("jobs_memory", machine(), {"bars": [verdict(name, growth, FLAT, at_most=True)]})
+
+
+def named(source: Path, place: Path, count: int) -> None:
+    """Make so many names in a folder for the pictures of another: hard links take no room."""
+    place.mkdir()
+    files = sorted(source.rglob("*.jpg"))
+    for number in range(count):
+        os.link(files[number % len(files)], place / f"{number:06}.jpg")
+
+
+def _run(place: Path, model: str = MODEL) -> str:
     """Return a run of the model with a head for the ten kinds of pictures."""
     make(place / "train", 0, 100)
-    words = ["finetune", MODEL, place / "train", "--weights", "none", "--views", "1"]
+    words = ["finetune", model, place / "train", "--weights", "none", "--views", "1"]
     run(zoo(*words, "-o", place / "run"), env={"ZOO_CACHE": str(place / "cache")})
     return str(place / "run")
 
 
-def _predicted(place: Path, model: str, count: int, job: str) -> Job:
-    words = ["predict", model, place / str(count), "-o", place / "rows.csv"]
+def _predicted(place: Path, model: str, count: int | str, job: str) -> Job:
+    words = ["predict", model, place / str(count), "-o", place / "rows.csv", "--force"]
     words += ["--job", place / job] if job else []
     return run(zoo(*words), env={"ZOO_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"})
 

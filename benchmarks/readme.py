@@ -312,6 +312,13 @@ def in_short(others: set[str], tables: dict[str, Any], but: Collection[str] = ()
     return ", ".join(named + sorted(rest)) or "-"
 
 
+def formats() -> str:
+    """Return the formats of `zoo export`."""
+    from zoo.export.formats import table
+
+    return table()
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "catalogue": catalogue,
     "settings": settings,
@@ -326,6 +333,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "commands": commands,
     "rooms": rooms,
     "extras": extra,
+    "formats": formats,
 }
 
 

@@ -55,7 +55,7 @@ def parsed_once() -> Iterator[None]:
     """typer builds all commands anew at each call: 40 ms of each of a thousand calls."""
     from typer import main as typer_main
 
-    from zoo.cli import app
+    from zoo.cli.app import app
 
     command = typer_main.get_command(app)
     with pytest.MonkeyPatch.context() as patch:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import Answer, Command, Watcher, names, settings, write_photos
+from kit import Answer, Command, Watcher, names, settings, sha256, write_photos
 from PIL import Image
 
+import zoo
 from zoo.finetune import auto, backbones
-from zoo.finetune.auto import Limits
+from zoo.finetune.limits import Limits
 from zoo.finetune.rank import Ranked, Ranking
 
 Here = Callable[..., Answer]
@@ -58,6 +59,13 @@ def test_the_choice_is_told_recorded_and_fine_tuned(
     assert f"chosen     {name}: {choice['why']}" in answer.err
     assert record(run)["model"] == choice["chosen"].partition("=")[0]
     assert "lbfgs, penalty by cross-validation" in answer.err  # the minutes were for the choice
+    told: list[object] = []
+    models = TWO.split(",")
+    ours = zoo.finetune("auto", photos, models=models, output=tmp_path / "b", on_event=told.append)
+    assert record(ours.folder)["choice"]["chosen"] == choice["chosen"]
+    assert {row.model for row in told if isinstance(row, Ranked)} == set(models)
+    same = [sha256(folder / "model.safetensors") for folder in (run, ours.folder)]
+    assert same[0] == same[1]
     again = here("finetune", "--resume", run)
     assert (again.code, record(run)["choice"]) == (0, choice)
 

@@ -14,11 +14,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from kit import ROOT, Answer, Command, picture, write_photos
+from kit import ROOT, Answer, Command, loaded, picture, write_photos
 from kit.warm import Warm
+from typer.main import get_command
 
 from zoo import __version__, catalog, models, weights
-from zoo.cli.commands import GROUPS, load
+from zoo.cli import app, quick
+from zoo.cli.app import load
+from zoo.cli.commands import GROUPS, OPTIONS
 from zoo.cli.console import printable
 from zoo.text import count
 
@@ -101,6 +104,44 @@ def test_one_is_singular() -> None:
 )  # fmt: skip
 def test_words_that_are_wrong(here: Here, words: list[str], parts: list[str]) -> None:
     refused(here(*words), *parts)
+
+
+# Answered without a parser where the words need none.
+PLAIN = (
+    [], ["--help"], ["-h"], ["--version"], ["list"], ["list", "--wide"], ["list", "--json"],
+    ["list", "--trained", "resnet*"], ["list", "vgg", "--json"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", PLAIN)
+def test_words_that_need_no_parser_are_answered_as_typer_answers_them(here, capsys, words):
+    assert quick.answer(words) is not None
+    capsys.readouterr()
+    answer = here(*words)
+    assert app.run(words, words, told_elsewhere=False) == answer.code
+    assert capsys.readouterr() == (answer.out, answer.err)
+
+
+def test_words_that_need_a_parser_are_left_to_typer(monkeypatch):
+    for words in (["lists"], ["--offline", "list"], ["list", "--help"], ["list", "a", "b"],
+                  ["list", "--sort", "size"], ["list", "--sort=size"], ["list", "--wid"],
+                  ["list", "--"], ["list", ""], ["--help", "list"], ["info"]):  # fmt: skip
+        assert quick.answer(words) is None, words
+    monkeypatch.setenv("_ZOO_COMPLETE", "complete_zsh")
+    assert quick.answer([]) is None
+    assert quick.answer(["list"]) is None
+
+
+def test_help_has_the_flags_that_typer_takes():
+    command = get_command(app.app)
+    context = command.make_context("zoo", ["list"])
+    assert dict(one.get_help_record(context) for one in command.get_params(context)) == OPTIONS
+
+
+def test_help_and_list_import_no_typer():
+    code = "from zoo.cli import main; main({!r})"
+    assert loaded(code.format(["--help"])).isdisjoint(("typer", "dataclasses"))
+    assert loaded(code.format(["list"])).isdisjoint(("typer", "numpy", "shutil"))
 
 
 def test_version_and_help(here: Here) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import platformdirs
 import pytest
 from kit import Answer
 
@@ -25,6 +26,18 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("ZOO_CACHE", "ZOO_WEIGHTS", "ZOO_DEVICE"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "own" / "config.toml"
+
+
+@pytest.mark.parametrize("kind", ["cache", "config"])
+@pytest.mark.parametrize("told", ["", "/elsewhere", "not/absolute"])
+def test_folders_are_where_platformdirs_has_them(
+    kind: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for home in (tmp_path, "", "not/absolute"):
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.setenv(f"XDG_{kind.upper()}_HOME", told)
+        theirs = getattr(platformdirs, f"user_{kind}_path")("zoo", appauthor=False)
+        assert config.user_folder(kind) == theirs  # type: ignore[arg-type]
 
 
 def test_set_shows_and_unset_forgets(here: Here, file: Path, tmp_path: Path) -> None:

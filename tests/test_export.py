@@ -22,18 +22,20 @@ import torch
 from kit import ROOT, picture, write_photos
 from PIL import Image
 
-from zoo import network
+from zoo import network, weights
 from zoo.catalog import Preprocess
 from zoo.data.decode import LARGE, decode
 from zoo.data.preprocess import apply, normalise
 from zoo.engine import graph_template
 from zoo.engine.onnx import OnnxModel
 from zoo.errors import InputError, ParityError, UsageError, WeightsError
-from zoo.export.contract import compared, framed, odd_photos, pixel_test, pixels
-from zoo.export.graph import preprocess_model
-from zoo.export.onnx import export, key_of
-from zoo.export.proof import About, check, compare_odd
+from zoo.export import written
+from zoo.export.contract import alike, compared, framed, odd_photos, pixel_test, pixels
+from zoo.export.graph import joined, preprocess_model
+from zoo.export.onnx import export, export_run, key_of, write
+from zoo.export.proof import About, check, compare_odd, prove
 from zoo.export.records import Order
+from zoo.network import model_file
 from zoo.run import Run
 
 SIZES = [(1, 1), (2, 3), (17, 40), (64, 64), (65, 63), (200, 90), (333, 500), (640, 33)]
@@ -293,6 +295,52 @@ def test_a_stored_graph_that_is_wrong_is_found_out(tmp_path, run, photos, here, 
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["reference"] == "torch"
     same_answers(folder / "model.onnx", folder, sorted(photos.rglob("*.png"))[::5])
+
+
+@pytest.mark.parametrize(
+    ("tensors", "preprocess", "says"),
+    [
+        ({"0": lambda array: array + 0.1}, {}, "network_diff|another class"),
+        ({"-1": lambda array: array * 1.02}, {}, "network_diff"),
+        ({"-1": lambda array: array[::-1]}, {}, "another class|network_diff"),
+        ({}, {"mean": (0.6,), "std": (0.4,)}, "network_diff|another class|max_diff"),
+        ({}, {"crop": 0.5}, "network_diff|another class|max_diff"),
+    ],
+)
+def test_a_file_that_is_wrong_anywhere_is_refused(tmp_path, run, photos, tensors, preprocess, says):
+    """In a weight, in the order of its classes, in what it does with raw pixels."""
+    folder = Run.open(run)
+    about = About.of_run(folder)
+    recall = written.recalled(folder, folder.photos("val"), about, 8)
+    state = dict(weights.read_arrays(model_file(folder)[0]))
+    names = [name for name in state if name.endswith("weight")]
+    for which, change in tensors.items():
+        state[names[int(which)]] = np.ascontiguousarray(change(state[names[int(which)]]))
+    network = graph_template.filled(graph_template.find(key_of(folder)), state)
+    channels = {key: value * about.preprocess.channels for key, value in preprocess.items()
+                if key in ("mean", "std")}  # fmt: skip
+    whole = joined(network, replace(about.preprocess, **preprocess | channels))
+    write(whole, about, "image", tmp_path / "model.onnx")
+    with pytest.raises(ParityError, match=says):
+        prove(tmp_path / "model.onnx", "image", None, recall, about)
+
+
+def test_every_photo_of_a_proof_takes_one_pass(tmp_path, run, monkeypatch):
+    """Half of them from raw pixels, half from what the run saw; a large odd one takes two."""
+    folder = Run.open(run)
+    about = About.of_run(folder)
+    recall = written.recalled(folder, folder.photos("val"), about, 8)
+    with ThreadPoolExecutor(1) as pool:
+        assert alike(pool, recall.pictures, about.preprocess)
+        path, pixels = recall.pictures[-1]
+        turned = [*recall.pictures[:-1], (path, pixels[::-1])]
+        assert not alike(pool, turned, about.preprocess)
+    asked = []
+    real = OnnxModel.run
+    monkeypatch.setattr(OnnxModel, "run", lambda file, batch: asked.append(0) or real(file, batch))
+    proof = export_run(folder, Order(folder.photos("val"), tmp_path / "model.onnx"))
+    assert proof.reference == "val.csv"
+    assert (proof.network_photos, len(asked)) == ((proof.photos + 1) // 2, proof.photos + 2)
 
 
 # How a photo becomes the file's input.

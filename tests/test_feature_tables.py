@@ -232,6 +232,7 @@ def test_processes_that_are_killed_at_any_moment_lose_nothing_that_was_told(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc")
 def test_ten_million_keys_are_opened_in_half_a_second_and_100_mb(tmp_path: Path) -> None:
     random_bytes = np.random.default_rng(0)
     some: list[bytes] = []
@@ -258,3 +259,27 @@ print(seconds, int(peak.split()[1]) / 1e3)
     assert megabytes < 100
     assert all(key in opened(tmp_path) for key in some[:3])
     assert len(tables.read_all(tmp_path)) == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc")
+def test_rows_that_are_handed_out_are_in_memory_once(tmp_path: Path) -> None:
+    rows = 24_000
+    cache = opened(tmp_path)
+    for number in range(rows):
+        cache.add(key(number), np.full((512,), number, np.float32))
+    cache.flush()
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from pathlib import Path
+from kit.features import key, opened
+def resident():
+    (now,) = [line for line in Path("/proc/self/status").open() if line.startswith("VmRSS")]
+    return int(now.split()[1]) * 1024
+keys = [key(number) for number in range({rows})]
+before, cache = resident(), opened(Path({str(tmp_path)!r}))
+features = cache.rows(keys)
+print((resident() - before) / features.flat().nbytes)
+"""
+    words = [sys.executable, "-c", code]
+    assert float(subprocess.check_output(words, cwd=ROOT, text=True)) < 1.4

@@ -22,6 +22,8 @@ from zoo.head.layers import Linear
 from zoo.head.softmax_regression import Targets
 from zoo.head.solver import Search
 from zoo.head.stored import Stored
+from zoo.head.team import share
+from zoo.head.threads import pieces
 from zoo.scale import head
 from zoo.scale.team import Share
 
@@ -102,7 +104,7 @@ class InOne:
         return chain.from_iterable(found)
 
 
-@pytest.mark.parametrize(("world", "double"), [(3, rows.DOUBLE), (2, 0), (40, 0)])
+@pytest.mark.parametrize(("world", "double"), [(3, rows.DOUBLE), (2, 0)])
 def test_several_processes_find_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: int, double: int
 ) -> None:
@@ -119,6 +121,13 @@ def test_several_processes_find_the_same_bits(
     assert one.bias.tobytes() == several.bias.tobytes()
     assert one.iterations == several.iterations
     assert min(team.asked[what] for what in ("total", "squares", "loss")) > 0
+
+
+@pytest.mark.parametrize("world", [1, 2, 7, 40])
+@pytest.mark.parametrize("count", [1, 2, 300, 3001])
+def test_each_piece_is_the_work_of_one_process(count: int, world: int) -> None:
+    parts = pieces(count)
+    assert [one for rank in range(world) for one in share(parts, count, rank, world)] == parts
 
 
 def test_features_that_are_no_numbers_are_told(tmp_path: Path) -> None:

@@ -58,17 +58,28 @@ def test_the_page_of_jobs_names_flags_that_exist(here: Here) -> None:
             assert re.search(rf"{flag}\b", said), (name, flag)
 
 
+JOB, TASK = (yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
+
+
 def test_the_files_of_the_page_are_well_formed() -> None:
-    """Kubernetes' own schema is asked where it is installed."""
-    job, task = (yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
+    job, task = JOB, TASK
     assert job["spec"]["completionMode"] == "Indexed"
     command = job["spec"]["template"]["spec"]["containers"][0]["command"][-1]
     assert command.endswith(f"/{job['spec']['completions']}")
     assert task["num_nodes"] == 4
     (script,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
-    try:
-        import kubernetes_validate
-    except ModuleNotFoundError:
-        return
-    kubernetes_validate.validate(job, "1.33", strict=True)
+
+
+def test_kubernetes_takes_the_file_of_the_page() -> None:
+    kubernetes = pytest.importorskip("kubernetes_validate", reason="needs kubernetes-validate")
+    kubernetes.validate(JOB, "1.33", strict=True)
+    with pytest.raises(kubernetes.ValidationError):
+        kubernetes.validate({**JOB, "spec": {**JOB["spec"], "completion": 16}}, "1.33", strict=True)
+
+
+def test_skypilot_takes_the_file_of_the_page() -> None:
+    schemas = pytest.importorskip("sky.utils.schemas", reason="needs skypilot")
+    jsonschema = pytest.importorskip("jsonschema", reason="needs jsonschema")
+    jsonschema.validate(TASK, schemas.get_task_schema())
+    jsonschema.validate(TASK["resources"], schemas.get_resources_schema())

@@ -15,8 +15,9 @@ import pytest
 from kit import ROOT, Here, sha256
 from kit.jobs import planned, worker
 from kit.raylets import HEAD, OTHER, PATIENCE, Cluster, cluster, workers
+from safetensors.numpy import load_file
 
-from zoo.scale import parts
+from zoo.scale import head, parts
 
 ray = pytest.mark.ray
 pytest.importorskip("obstore", reason="needs the extra scale")
@@ -76,6 +77,20 @@ def test_kills_of_workers_a_node_and_the_driver_lose_nothing(
 
 
 @ray
+def test_a_photo_that_ends_workers_gets_an_error(nodes: Cluster, tmp_path: Path) -> None:
+    keys = [f"id{number:06}" for number in range(40)]
+    planned(tmp_path / "job", [*keys, "poison"], 10)
+    one = driver(nodes, tmp_path / "job")
+    _, said = one.communicate(timeout=2 * PATIENCE)
+    assert one.returncode == 0, said
+    shards = worker(tmp_path / "job").shards
+    *rows, bad = parts.merged(shards)
+    assert [row["path"] for row in rows] == keys
+    assert {row["status"] for row in rows} == {"ok"}
+    assert (bad["path"], bad["status"]) == ("poison", "error")
+
+
+@ray
 def test_ray_makes_the_same_parts(
     here: Here, nodes: Cluster, run: Path, photos: Path, tmp_path: Path
 ) -> None:
@@ -91,6 +106,45 @@ def test_ray_makes_the_same_parts(
     assert "8 shards done, 36 rows" in done.stderr
     for each in (tmp_path / "one" / "parts").iterdir():
         assert sha256(each) == sha256(tmp_path / "ray" / "parts" / each.name)
+
+
+TOGETHER = """
+import sys
+from zoo.cli import main
+from zoo.scale import head
+head.IN_MEMORY = 0
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@ray
+def test_nodes_solve_a_head_together(
+    here: Here, nodes: Cluster, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bits as by one process; the nodes' copies of the features are gone at the end."""
+    model = ["lenet", "--weights", "none"]
+    words = [photos, "-o", tmp_path / "job", "--model", *model, "--what", "features"]
+    assert here("plan", *words, "--per-shard", 7).code == 0
+    assert here("work", tmp_path / "job").code == 0
+    plain = [*model, tmp_path / "job", "--cut", "act4", "--views", "1", "--no-report"]
+    monkeypatch.setattr(head, "IN_MEMORY", 0)
+    assert here("finetune", *plain, "-o", tmp_path / "one").code == 0
+    (tmp_path / "together.py").write_text(TOGETHER)
+    words = [tmp_path / "together.py", "finetune", *plain, "-o", tmp_path / "ray"]
+    done = subprocess.run(
+        [sys.executable, *map(str, words), "--ray", nodes.address],
+        env=nodes.environment, cwd=ROOT, capture_output=True, text=True, timeout=2 * PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "ray"))
+    assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+    assert not list(nodes.place.rglob("solving/*"))
+
+
+def test_photos_are_no_job_for_a_cluster(here: Here, photos: Path, tmp_path: Path) -> None:
+    answer = here("finetune", "lenet", photos, "--weights", "none", "--ray", "127.0.0.2:1")
+    assert answer.code == 2
+    assert "is no job of features" in answer.err
 
 
 @ray

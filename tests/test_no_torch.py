@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kit import ROOT, settings, sha256, tune
+from kit import ROOT, loaded, settings, sha256, tune
 
 from zoo import catalog, network, weights
 from zoo.catalog import structures
@@ -82,6 +82,23 @@ def test_the_first_fine_tune_of_a_row_of_the_catalogue_loads_no_torch(first):
         assert record["engine"] == "openvino"
     same = [sha256(first / name / "model.safetensors") for name in ("run", "again")]
     assert same[0] == same[1]
+
+
+def test_a_second_run_compiles_no_graph(first, photos, monkeypatch, tmp_path):
+    """What compiles graphs is not even imported."""
+    monkeypatch.setenv("ZOO_CACHE", str(first / "cache"))
+    words = [
+        "finetune",
+        "mlp",
+        photos,
+        "--weights",
+        first / "mlp.safetensors",
+        "-o",
+        tmp_path / "r",
+    ]
+    names = loaded(f"from zoo.cli import main\nassert main({[*map(str, words)]!r}) == 0")
+    assert "scipy" in names
+    assert names.isdisjoint(("openvino", "onnxruntime", "torch"))
 
 
 def test_torch_says_the_same_of_it_to_the_bit(first, photos, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from kit import ROOT
 
 from zoo.errors import DataError, TrainingError
 from zoo.features.standardise import Scaling
-from zoo.head import cross_validation, softmax_regression, solver
+from zoo.head import cross_validation, lbfgs, softmax_regression, solver
 from zoo.head import penalty as penalties
 from zoo.head import rows as head_rows
 from zoo.head.folds import Photos
@@ -408,12 +408,49 @@ def test_whoever_is_asked_can_stop_it() -> None:
     assert calls == 10
 
 
-def test_columns_too_many_for_a_factor_are_solved_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_many_columns_are_known_in_a_few_directions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The optimum is the same, whatever is known of how rows vary."""
     features, labels = rows(200, 40)
     usual = solve(features, labels, CLASSES, penalty=0.1)
-    monkeypatch.setattr(head_rows, "FACTOR", 10)
+    monkeypatch.setattr(head_rows, "DIRECTIONS", 10)
     found = solve(features, labels, CLASSES, penalty=0.1)
     assert np.linalg.norm(found.weight - usual.weight) < 2e-3 * np.linalg.norm(usual.weight)
+
+
+def test_the_directions_are_those_in_which_rows_vary_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their squares are the largest eigenvalues, and none is lost of all."""
+    monkeypatch.setattr(head_rows, "DIRECTIONS", 20)
+    own = head_rows.Rows(rows(2000, 60)[0])
+    true = np.linalg.eigvalsh(own.values.T @ own.values / 2000)[::-1]
+    found = own.principal
+    np.testing.assert_allclose(found.squares[::-1][:5], true[:5], rtol=0.08)
+    assert found.squares.sum() + 40 * found.rest == pytest.approx(true.sum())
+    values = np.random.default_rng(0).standard_normal((3, 60))
+    again = found.divided(values, 0.5, 0.1)
+    matrix = found.rest * np.eye(60) + (found.directions * (found.squares - found.rest)) @ (
+        found.directions.T
+    )
+    np.testing.assert_allclose(again @ (0.5 * matrix + 0.1 * np.eye(60)), values, atol=1e-9)
+
+
+def test_a_minimum_is_found_of_a_function_that_is_no_head() -> None:
+    """From an inverse Hessian that is far off, and from the minimum itself."""
+    scales = np.arange(1.0, 31.0)
+
+    def objective(point: Array) -> tuple[float, Array]:
+        away = point - 1
+        value = float(np.sum(scales * (away**2 / 2 + away**4 / 4)))
+        return value, scales * (away + away**3)
+
+    for factor in (0.01, 1.0, 50.0):
+        found, steps = lbfgs.minimise(objective, np.full(30, 3.0), lambda g: factor * g, 1e-14)  # noqa: B023
+        np.testing.assert_allclose(found, 1, atol=1e-5)
+        assert 0 < steps < 60
+    again, steps = lbfgs.minimise(objective, found, lambda g: g, 1e-9)
+    assert steps == 0
+    np.testing.assert_array_equal(again, found)
 
 
 def test_what_rounding_leaves_of_features_is_no_signal():

@@ -14,8 +14,10 @@ import functools
 import os
 import re
 import stat
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from zoo.errors import UsageError, nearest
 from zoo.text import must_be_short
@@ -39,9 +41,20 @@ def place() -> Path:
     """Return where the file is, or would be."""
     if chosen := os.environ.get("ZOO_CONFIG", "").strip():
         return Path(chosen).expanduser().absolute()
-    from platformdirs import user_config_path
+    return user_folder("config") / "config.toml"
 
-    return user_config_path("zoo", appauthor=False) / "config.toml"
+
+def user_folder(kind: Literal["cache", "config"]) -> Path:
+    """Return the folder of zoo where this user's programs keep things of a kind."""
+    home = os.environ.get("HOME", "")
+    told = os.environ.get(f"XDG_{kind.upper()}_HOME", "")
+    if sys.platform == "linux" and os.path.isabs(home) and not told:
+        return Path(home, f".{kind}", "zoo")  # as below, whose import is a seventh of `zoo list`
+    import platformdirs
+
+    if kind == "cache":
+        return platformdirs.user_cache_path("zoo", appauthor=False)
+    return platformdirs.user_config_path("zoo", appauthor=False)
 
 
 def value(name: str) -> str:

@@ -6,8 +6,6 @@ import contextlib
 import errno
 import json
 import os
-import shlex
-import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
@@ -33,11 +31,7 @@ KINDS = {
 def cache_folder() -> Path:
     """Return the folder of what can be fetched or computed again: `zoo config`'s or the user's."""
     chosen = config.value("cache")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("zoo", appauthor=False)
+    return Path(chosen).expanduser().absolute() if chosen else config.user_folder("cache")
 
 
 def make_private(folder: Path) -> None:
@@ -100,6 +94,8 @@ def check_apart(folder: Path, data: str) -> None:
         return
     ours, theirs = Path(os.path.realpath(folder)), Path(os.path.realpath(data))
     if ours == theirs or theirs in ours.parents:
+        import shlex
+
         within = theirs in (Path.cwd(), *Path.cwd().parents)
         outside = os.path.join(os.path.relpath(theirs.parent) if within else "", "runs", ours.name)
         raise RunError(
@@ -203,6 +199,8 @@ def scratch(name: str) -> Iterator[Path]:
 
 def remove(path: Path) -> None:
     """Remove a file, or a folder with all that is in it; what cannot be removed stays."""
+    import shutil
+
     if not path.is_dir():
         with contextlib.suppress(OSError):
             path.unlink()

@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from zoo.errors import Interrupted
@@ -29,16 +28,16 @@ KEEPING = ("check", "lr", "rank")  # commands that keep the features that they h
 WIPE = "\r\x1b[2K"  # the line that says what is going on
 
 
-@dataclass(slots=True)
 class _State:
-    """asked: the number of the signal. patient, postponed, saving: how many blocks say so."""
+    """asked: the number of the signal. patient, postponed, saving: how many blocks say so.
 
-    asked: int = 0
-    patient: int = 0
-    postponed: int = 0
-    saving: int = 0
-    timer: threading.Timer | None = None
-    listening: bool = False
+    No dataclass, whose import takes longer than all of `zoo --help`.
+    """
+
+    def __init__(self) -> None:
+        self.asked = self.patient = self.postponed = self.saving = 0
+        self.timer: threading.Timer | None = None
+        self.listening = False
 
 
 _now = _State()
@@ -60,11 +59,11 @@ class Watch(Protocol):
         """The number of the signal that asks to stop, or 0."""
 
 
-@dataclass(frozen=True, slots=True)
 class Muted:
     """A Watch that hears of progress, and of nothing else."""
 
-    watch: Watch
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
 
     def tell(self, event: object) -> None:
         pass

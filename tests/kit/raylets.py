@@ -18,7 +18,7 @@ from kit import ROOT, jobs
 from zoo.scale import launch
 
 HEAD, OTHER = "127.0.0.2", "127.0.0.3"
-PATIENCE = 300.0  # seconds: a head took 5 to 30 here
+PATIENCE = 300  # seconds: a head took 5 to 30 here
 
 
 class Cluster:
@@ -30,7 +30,8 @@ class Cluster:
             self.address = f"{HEAD}:{free.getsockname()[1]}"
         path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
         own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(24),
-               "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path, "HOME": str(place)}  # fmt: skip
+               "RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": str(PATIENCE),
+               "PYTHONPATH": path, "HOME": str(place)}  # fmt: skip
         self.environment = {**os.environ, **own}
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,11 @@ from zoo.text import count
 if TYPE_CHECKING:
     from zoo.finetune.rank import Ranked
     from zoo.predict.evaluate import Measured
+    from zoo.recipe import Recipe
 
     Name = str | os.PathLike[str]
+
+_LIMITS = ("models", "max_size", "max_latency", "licence")  # of the networks that auto tries
 
 
 def list_models(
@@ -105,7 +109,9 @@ def finetune(
 ) -> Run:
     """Retrain a network's head on photos, and return the finished run.
 
-    model: a name of `zoo.list_models()`. data: a folder of photos, CLASS/*.jpg or
+    model: a name of `zoo.list_models()`, or `auto`: several are tried on the training photos, and
+    the best is taken; `models`, `max_size`, `max_latency` and `licence` say which, as the flags of
+    `zoo finetune auto` do. data: a folder of photos, CLASS/*.jpg or
     {train,val}/CLASS/*.jpg, or whatever else `zoo finetune` takes. output: the run folder, else
     runs/MODEL-PHOTOS. recipe: a TOML file of settings, or the name of one of zoo's. settings: those
     of `zoo finetune --help` with _ for -, as cut="layer3", epochs=5, val_fraction=0.3.
@@ -126,21 +132,50 @@ def finetune(
 
     _refuse_teams()
     named: dict[str, object] = {"model": _full(model), "data": os.fspath(data)}
+    limits: dict[str, Any] = {name: settings.pop(name) for name in _LIMITS if name in settings}
     for name, value in settings.items():  # weights, teacher: a path is text in a recipe
         named[name] = os.fspath(value) if isinstance(value, os.PathLike) else value
     chosen = recipes.make(named, None if recipe is None else Path(recipe))
-    if chosen.model == "auto":
+    listener, about = Listener(on_event), dict[str, object]()
+    if limits and chosen.model != "auto":
         raise UsageError(
-            "the model auto is the command's: `zoo finetune auto PHOTOS`",
-            "try some with `zoo.rank(photos)`, and name the first",
+            f"{', '.join(limits)} would do nothing: the network is named",
+            'they are for zoo.finetune("auto", photos)',
         )
-    listener = Listener(on_event)
+    if chosen.model == "auto":
+        if output is not None:
+            place_of(chosen.model, chosen.data, Path(output))  # it is refused before anything
+        chosen, about["choice"] = _chosen(chosen, dict(limits), listener)
     folder, _ = place_of(chosen.model, chosen.data, None if output is None else Path(output))
     with working(), prepare(chosen, listener.bytes, begin=True) as prepared:
+        prepared.about |= about
         for line in lines(prepared.plan):
             listener.tell(line)
         job.run(begin.start(prepared, folder, listener))
     return _run_of(folder, None, on_event)
+
+
+def _chosen(
+    recipe: Recipe, limits: dict[str, Any], listener: Listener
+) -> tuple[Recipe, dict[str, object]]:
+    """Return the recipe with the network that suits its photos, and the record of the choice."""
+    from zoo.finetune import auto, backbones
+    from zoo.finetune.events import Note
+    from zoo.finetune.limits import Limits
+
+    models = limits.pop("models", None)
+    if models is not None:
+        models = ",".join(map(_full, [models] if isinstance(models, str) else models))
+    said = {name: str(limits[name]) if name in limits else None for name in _LIMITS[1:]}
+    keeping = Limits.of(**said, minutes=recipe.minutes)
+    backbones.check_names(models)
+    with working():
+        ranking = auto.ranking_of(recipe, listener)
+        names, _ = auto.candidates(models, keeping, ranking.index)
+        choice = auto.choose(ranking, names, keeping)
+    listener.tell(Note(f"chosen: {choice.chosen.partition('=')[0]}, {choice.why}"))
+    model, weights = backbones.meant(choice.chosen)
+    return replace(recipe, model=model, weights=weights, minutes=None), choice.record()
 
 
 def resume(folder: Name, *, on_event: OnEvent | None = None) -> Run:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from zoo import catalog
 from zoo.api.pictures import inputs_of
 from zoo.api.rows import Embedding, Explanation, Prediction
 from zoo.api.watching import Listener, OnEvent, working
@@ -235,7 +236,7 @@ class Model:
         from zoo.explain import places, saliency
         from zoo.predict.predictor import open_network
 
-        if self.name.lower().endswith(".onnx"):
+        if catalog.is_exported(self.name):
             raise UsageError(
                 f"{self.name} is an exported file, which has no stages: Grad-CAM needs a run or a "
                 "model",

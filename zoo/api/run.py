@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from zoo.predict.predictor import Opening
     from zoo.run import Run as Folder
 
-_FORMATS = ("onnx",)
-
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -127,15 +125,21 @@ class Run(Model):
         *,
         input: str = "image",
         int8: bool = False,
+        fp16: bool = False,
+        size: tuple[int, int] | None = None,
+        batch: int | None = None,
         unknown: bool = False,
         photos: Pictures | None = None,
     ) -> Exported | Rebuilt:
-        """Write the run as one ONNX file and return the proof that it gives the same answers.
+        """Write the run as one file and return the proof that it gives the same answers.
 
-        output: the file, else model.onnx in the run folder. input: `image`, the file takes uint8
-        RGB of any size; `tensor`, what the network takes. int8: compute in int8, measured beside
-        fp32. unknown: one more output, the distance from the training photos. photos: to compare
-        on, else the run's val photos. Raises ZooError; where file and run differ there is no file.
+        format: a word behind `zoo export`: onnx, openvino, torch-export or hf; what is said of the
+        file is of onnx alone. output: the file, else its usual name in the run folder. input:
+        `image`, the file takes uint8 RGB of any size; `tensor`, what the network takes. int8, fp16:
+        what it computes in, measured beside fp32. size: height and width, batch: how many pictures
+        it takes, and no others. unknown: one more output, the distance from the training
+        photos. photos: to compare on, else the run's val photos. Raises ZooError; where file and
+        run differ there is no file.
 
         >>> proof = run.export("onnx", "shapes.onnx")
         >>> proof.agree == proof.photos
@@ -143,18 +147,20 @@ class Run(Model):
         """
         from zoo.export import run_file
         from zoo.export.formats import Wanted
-        from zoo.export.records import Order
+        from zoo.export.records import Order, Shape
         from zoo.finetune.events import Note
         from zoo.predict import writers
 
-        if format not in _FORMATS:
-            raise UsageError(f"there is no export to {format!r}", f"give {', '.join(_FORMATS)}")
         if input not in ("image", "tensor"):
             raise UsageError(f"input={input!r}: there is no such input", "give image or tensor")
-        wanted = Wanted(input, int8, unknown)
+        shape = None
+        if size is not None or batch is not None:
+            shape = Shape(batch, *(size or ()))
+        wanted = Wanted(input, int8, unknown, format, fp16, shape)
         place = run_file.place_of(self._run, wanted)
         place = place if output is None else Path(output)
-        writers.check(place, (".onnx",), "output")
+        if wanted.row.suffix:
+            writers.check(place, (wanted.row.suffix,), "output")
         compared: Sequence[Path] = run_file.photos_of(self._run)
         if photos is not None:
             compared = [Path(one.file) for one in inputs_of(photos).each]

@@ -81,14 +81,14 @@ class Measured:
 
 def find(name: str, *, trusts: bool = False) -> Job:
     """Return what a name is. Raises UnknownModel, RunError, InputError or WeightsError."""
-    if name.lower().endswith(".onnx"):
-        from zoo.engine.onnx import OnnxModel
+    if catalog.is_exported(name):
+        from zoo.engine.open_file import open_exported
 
         if not os.path.isfile(name):
             raise InputError(f"there is no file {name}", "`zoo export onnx RUN` makes one")
         if not trusts:
             network.must_be_exported(Path(name))
-        model = OnnxModel(Path(name))
+        model = open_exported(Path(name))
         known = catalog.ROWS.get(catalog.base(model.about.get("zoo.model", "")))
         return Job(name, "onnx", model.preprocess, known.macs if known else None)
     if os.path.isdir(name) and (name not in catalog.ROWS or Path(name, "run.json").exists()):
@@ -277,14 +277,15 @@ def _openvino(job: Job, shape: Shape) -> Opened:
 
 
 def _exported(job: Job, shape: Shape) -> Opened:
-    from zoo.engine.onnx import OnnxEngine, OnnxModel
+    from zoo.engine.onnx import OnnxEngine
+    from zoo.engine.open_file import open_exported
 
-    model = OnnxModel(Path(job.name), threads=1)
+    model = open_exported(Path(job.name))
     photo = model.input == "image"  # of any size; else what a chain takes
     shape = (375, 500, 3) if photo else (shape[2], *shape[:2])
     engine = OnnxEngine(model, workers=cores())
     kind = np.uint8 if photo else np.float32
-    return engine, lambda: OnnxModel(Path(job.name)).run, shape, kind
+    return engine, lambda: open_exported(Path(job.name), threads=None).run, shape, kind
 
 
 OPEN = {"torch": _torch, "openvino": _openvino, "onnxruntime": _exported}

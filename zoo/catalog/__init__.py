@@ -29,6 +29,7 @@ __all__ = [
     "everything",
     "find",
     "full_name",
+    "is_exported",
     "libraries",
     "library_name",
     "of_library",
@@ -40,6 +41,7 @@ __all__ = [
 LIBRARY_NAME = re.compile(r"(torchvision|timm)/\w[\w-]{0,99}(\.[\w-]{1,99})?", re.ASCII)
 
 LIBRARIES = ("torchvision", "timm")
+EXPORTED = (".onnx", ".xml", ".pt2")  # suffixes of exported files that zoo opens
 _LAYERS = 8  # numbers of a variant that has one for each layer
 _ALL = (*LECTURES, *CLASSICS)
 ROWS: dict[str, ModelSpec] = {row.name: row for row in _ALL}
@@ -50,6 +52,11 @@ if len(ROWS) != len(_ALL):
 def of_library(name: str) -> bool:
     """Return whether the name is one of a library's models, which takes seconds to look up."""
     return name.partition("/")[0] in LIBRARIES and "/" in name
+
+
+def is_exported(name: str) -> bool:
+    """Return whether a word is the name of an exported file, there or not."""
+    return name.lower().endswith(EXPORTED)
 
 
 def library_name(name: str) -> tuple[str, str]:

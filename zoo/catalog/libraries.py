@@ -31,11 +31,13 @@ def read(names: Collection[str] | None = None, most: int | None = None) -> tuple
     most: parameters of a row; the others are passed over, which takes a tenth of the time.
     """
     _, _, lines = _table()
+    if names is not None:
+        lines = [line for line in lines if line.partition("\t")[0] in names]
     found: Iterable[list[str]] = (line.split("\t") for line in lines)
     if most is not None:
         found = (line for line in found if 0 < int(line[PARAMS] or 0) <= most)
     groups = groupby(found, key=lambda line: line[0])
-    return tuple(_row(list(each)) for name, each in groups if names is None or name in names)
+    return tuple(_row(list(each)) for _, each in groups)
 
 
 def made_from() -> Mapping[str, str]:

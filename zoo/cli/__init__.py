@@ -10,40 +10,13 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
 
-import typer
-from typer.exceptions import Abort, Exit, TyperException
-
-from zoo import __version__, watch
-from zoo.cli import progress, words
-from zoo.cli.commands import Lazy
+from zoo import watch
+from zoo.cli import progress, quick, words
 from zoo.cli.console import fail, stopped, talk
 from zoo.errors import Interrupted, RecipeError, ZooError
 
 HEAVY = {"torch", "openvino", "onnxruntime"}  # are taken apart in a second or more: needlessly
-SINGLE = ("lr", "rank", "sweep")  # train networks, and that not in several processes
-
-app = typer.Typer(
-    name="zoo",
-    help="A model zoo and transfer-learning tool: photos in, a checked ONNX file out.",
-    cls=Lazy,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        print(f"zoo {__version__}")
-        raise typer.Exit
-
-
-def _stay_offline(wanted: bool) -> None:
-    if wanted:
-        os.environ["ZOO_OFFLINE"] = "1"
 
 
 def _said_elsewhere() -> bool:
@@ -51,34 +24,18 @@ def _said_elsewhere() -> bool:
     return int(os.environ.get("LOCAL_RANK", "0")) > 0
 
 
-@app.callback()
-def zoo(
-    context: typer.Context,
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
-    ] = False,
-    offline: Annotated[
-        bool,
-        typer.Option("--offline", callback=_stay_offline, help="Work without the network."),
-    ] = False,
-) -> None:
-    name = context.invoked_subcommand
-    if name in SINGLE and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
-        raise RecipeError(
-            f"`zoo {name}` under torchrun: its work is not divided among processes",
-            f"`zoo {name} …` without torchrun; finetune and train take it",
-        )
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; any error is two lines on stderr."""
     try:
         typed = words.in_ours(arguments)
-        with progress.shown():
-            result = app(typed, prog_name="zoo", standalone_mode=False)
+        with progress.shown(), progress.command():
+            code = quick.answer(typed)
+            if code is None:
+                from zoo.cli import app
+
+                code = app.run(typed, arguments, _said_elsewhere())
         _make_room()
-        return result if isinstance(result, int) else 0
+        return code
     except ZooError as error:
         if not error.what or (_said_elsewhere() and isinstance(error, RecipeError)):
             return error.exit_code  # another process of torchrun's says why
@@ -86,16 +43,11 @@ def main(arguments: Sequence[str]) -> int:
             hint = error.advice or watch.again(sys.argv[1:2])
             return stopped(error.what, hint, error.exit_code)
         return fail(error.what, error.advice, error.exit_code)
-    except Exit as error:
-        # typer turns Ctrl-C into this
-        return _interrupted() if error.exit_code == 130 else error.exit_code
-    except (KeyboardInterrupt, Abort):
+    except KeyboardInterrupt:
         return _interrupted()
     except BrokenPipeError:  # the reader of our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except TyperException as error:
-        return _usage(error, arguments)
     except ModuleNotFoundError as error:
         return _missing(error, arguments)
     except MemoryError:
@@ -162,19 +114,6 @@ def _make_room() -> None:
 def _interrupted() -> int:
     """Say that it was stopped where nothing else says so; return the exit code."""
     return stopped("interrupted", watch.again(sys.argv[1:2]), 130)
-
-
-def _usage(error: TyperException, typed: Sequence[str]) -> int:
-    """Show typer's own errors in our form; no arguments at all is a request for help."""
-    if _said_elsewhere():
-        return 2
-    context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":
-        print(context.get_help() if context else "")
-        return 2
-    from zoo.cli.usage import told
-
-    return fail(*told(error, typed), 2)
 
 
 def entry() -> None:

@@ -170,14 +170,14 @@ def _has_photos(folder: str, depth: int = 3) -> bool:
 
 def _told_network(word: str) -> str:
     """Return what a run, an exported file or a model's name is called; nothing for others."""
+    from zoo import catalog
+
     if is_run(word):
         return "a run"
-    if word.lower().endswith(".onnx"):
+    if catalog.is_exported(word):
         return "an exported network"
     if os.path.exists(word):
         return ""
-    from zoo import catalog
-
     known = catalog.full_name(word.partition("=")[0])
     bare = catalog.base(known)
     return "a network" if bare in catalog.ROWS or catalog.of_library(known) else ""

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from zoo.cli.console import Screen, talk, talk_table
 from zoo.cli.options import flag
 from zoo.errors import UsageError
-from zoo.text import BYTES, amount, count, percent, size
+from zoo.text import count, percent, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zoo.data.index import DatasetIndex
-    from zoo.finetune.auto import Choice, Limits
+    from zoo.finetune.auto import Choice
+    from zoo.finetune.limits import Limits
     from zoo.finetune.rank import Ranking
     from zoo.recipe import Recipe
     from zoo.train.distributed import Ranks
@@ -41,8 +42,6 @@ class Flags:
 
 
 NOTHING = Flags()
-_UNITS = {"max_size": BYTES, "max_latency": {"ms": 1.0, "s": 1000.0}}  # milliseconds
-_AS_IN = {"max_size": "20MB", "max_latency": "10ms"}
 
 
 def taken_from(given: dict[str, object]) -> Flags:
@@ -73,10 +72,12 @@ def pick(
             "the model auto under torchrun: networks are not tried in several processes",
             "choose with `zoo rank PHOTOS`, and name the network",
         )
-    limits = _limits(wanted, settings)
     from zoo.finetune import auto
     from zoo.finetune.backbones import check_names, meant
+    from zoo.finetune.limits import Limits
 
+    words = (wanted.max_size, wanted.max_latency, wanted.licence)
+    limits = Limits.of(*words, settings.minutes)
     check_names(wanted.models)
 
     ranking = auto.ranking_of(settings, screen)
@@ -106,58 +107,25 @@ def _chosen(ranking: Ranking, models: Sequence[str], limits: Limits, screen: Scr
     return auto.choose(ranking, models, limits)
 
 
-def _limits(wanted: Flags, settings: Recipe) -> Limits:
-    """Raises UsageError for what is no size, or no time."""
-    from zoo.finetune.auto import Limits
-
-    numbers = {}
-    for name, units in _UNITS.items():
-        text = getattr(wanted, name)
-        numbers[name] = amount(text, units) if text is not None else None
-        if text is not None and not numbers[name]:
-            raise UsageError(
-                f"--{name.replace('_', '-')} {text} is no amount above 0",
-                f"give a number with {', '.join(units)}, as in {_AS_IN[name]}",
-            )
-    most = numbers["max_size"]
-    return Limits(
-        int(most) if most else None, numbers["max_latency"], wanted.licence, settings.minutes
-    )
-
-
 def _models(wanted: Flags, limits: Limits, index: DatasetIndex) -> list[str]:
     """Return what is to be tried; say what of it is pulled first. Raises WeightsError."""
-    from zoo.finetune import backbones
-    from zoo.finetune.rank import Ranked
+    from zoo.finetune import auto
 
-    if wanted.models is not None and wanted.models != "all":
-        return backbones.listed(wanted.models)
-    if wanted.models == "all":
-        return [row.name for row in backbones.pretrained()]
-    here = backbones.fitting(backbones.here(), index)
-    remote = backbones.to_pull(here)
-    rows = [Ranked(one.model, parameters=one.bytes // 4, licence=one.licence) for one in remote]
-    more = [one for one, row in zip(remote, rows, strict=True) if not limits.beyond(row)]
-    if not here and not more:
-        nearest = min(rows, key=limits.excess)
-        raise UsageError(
-            f"no network keeps the limits; the nearest is {nearest.model}: "
-            f"{limits.beyond(nearest)}",
-            "give a wider limit, or others with --models",
-        )
-    if more:
-        said = ", ".join(f"{one.model} ({size(one.bytes)})" for one in more)
-        whole = size(sum(one.bytes for one in more))
+    models, pulled = auto.candidates(wanted.models, limits, index)
+    if pulled:
+        said = ", ".join(f"{one.model} ({size(one.bytes)})" for one in pulled)
+        whole = size(sum(one.bytes for one in pulled))
         talk(
             f"pulled     {said}: {whole} at most; `zoo --offline finetune auto` tries "
             "what is here alone"
         )
-    return [*here, *(one.model for one in more)]
+    return models
 
 
 def _show(choice: Choice) -> None:
     """Print the table of what was tried, and what is taken."""
     from zoo.finetune import auto
+    from zoo.finetune.limits import bytes_of
 
     rows = [
         (
@@ -166,7 +134,7 @@ def _show(choice: Choice) -> None:
             percent(row.accuracy) if row.accuracy is not None else "",
             f"± {100 * (row.interval or 0):.1f}" if row.accuracy is not None else "",
             str(row.photos or ""),
-            size(auto.bytes_of(row)) if row.parameters else "",
+            size(bytes_of(row)) if row.parameters else "",
             f"{row.latency:.1f}" if row.latency else "",
             row.licence or "not stated",
             choice.verdicts[row.model],

@@ -12,8 +12,8 @@ from zoo import extras
 from zoo.catalog.spec import pixels
 from zoo.cli.completion import offer
 from zoo.cli.console import Screen, out, print_json, print_table, prose, talk
+from zoo.cli.flags import TrustChanged
 from zoo.cli.names import full_name
-from zoo.cli.options import TrustChanged
 from zoo.errors import UsageError, ZooError, meant
 from zoo.text import duration, percent, short
 

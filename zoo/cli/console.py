@@ -6,14 +6,16 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
-from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from zoo import watch
 from zoo.cli import layout, progress, style
 from zoo.cli.layout import width_of, wrapped
 from zoo.text import as_data, count, one_line, printable, show_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
 
 T = TypeVar("T")
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo import catalog
 from zoo.cli import explain_modes, explain_steps, explain_units, inline
 from zoo.cli.console import Screen, out, print_json, talk
 from zoo.cli.explain_modes import Asked, Flags, Mode
@@ -76,7 +77,7 @@ def _check(flags: Flags, mode: Mode) -> None:
             raise UsageError(
                 f"{word} with {this}, which has no use for it", f"it is for {', '.join(users)}"
             )
-    if flags.model.lower().endswith(".onnx") and not mode.files:
+    if catalog.is_exported(flags.model) and not mode.files:
         raise UsageError(
             f"{flags.model} is an exported file, which has no stages: {mode.name} needs a run or a "
             "model",

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from zoo import text
-from zoo.cli.console import Screen, out, print_json, talk
+from zoo.cli.console import Screen, out, print_json, print_table, talk
 from zoo.cli.export_web import web
 from zoo.cli.options import NETWORK, argument, flag, force, options, output, shared
 from zoo.cli.sections import Grouped, Sectioned
@@ -20,6 +20,7 @@ from zoo.export.formats import Format, Wanted, find, names
 from zoo.export.records import Order, Shape
 
 if TYPE_CHECKING:
+    from zoo.export.every import Outcome
     from zoo.export.records import Exported, Rebuilt
     from zoo.run import Run
 
@@ -30,9 +31,59 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def every() -> None:
-    pass
+@app.callback(invoke_without_command=True)
+def every(
+    all: Annotated[
+        Path | None,
+        typer.Option(
+            "--all",
+            metavar="RUN",
+            help="Write a run in every format that can be written here, into its folder, and print "
+            "a table of them.",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print that table as JSON.")] = False,
+) -> None:
+    if all is None:
+        return
+    from zoo.export.every import every as each
+    from zoo.export.run_file import photos_of
+    from zoo.run import Run
+
+    run = Run.open(all).finished()
+    with Screen() as screen:
+        order = Order(photos_of(run), run.folder, say=screen.say)
+        found = list(each(run, order))
+    if json:
+        print_json(
+            [
+                {"format": one.row.title, "why": one.why}
+                | (one.proof.to_dict() if one.proof else {})
+                for one in found
+            ]
+        )
+        return
+    header = ("format", "file", "MB", "largest difference", "same class", "accuracy", "ms")
+    print_table([_line(one) for one in found if one.proof], header, "rrrrr")
+    for one in found:
+        if not one.proof:
+            talk(f"{one.row.title}: {one.why}")
+
+
+def _line(one: Outcome) -> tuple[str, ...]:
+    """Return a line of the table of all formats."""
+    proof = one.proof
+    assert proof is not None
+    assert proof.latency_ms is not None
+    return (
+        one.row.title,
+        Path(proof.path).name,
+        f"{proof.bytes / 1e6:.1f}",
+        f"{proof.max_diff:.1e}",
+        f"{proof.agree} of {proof.photos}",
+        text.percent(proof.accuracy),
+        f"{proof.latency_ms:.0f}",
+    )
 
 
 app.command("web", cls=Sectioned)(web)

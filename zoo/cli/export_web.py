@@ -28,13 +28,13 @@ def web(flags: Flags) -> None:
     As `zoo export web runs/a -o site`, then `python -m http.server -d site`. Photos are not sent
     anywhere. RUN/model.onnx is in it, which is exported first where it is not there yet.
     """
-    from zoo.export import run_file, web_runtime
+    from zoo.export import formats, run_file, web_runtime
     from zoo.export import web as site
     from zoo.export.records import Order
     from zoo.run import Run
 
     run = Run.open(flags.run, trusts=flags.trust_changed).finished()
-    wanted = run_file.Wanted(int8=flags.int8)
+    wanted = formats.Wanted(int8=flags.int8)
     site.check_run(run)
     site.check_place(flags.output)
     with Screen() as screen:

@@ -34,6 +34,7 @@ def command(
     dry_run: flags.DryRun = False,
     sheet: flags.Sheet = None,
     no_report: flags.NoReport = False,
+    ray: flags.Ray = None,
     json: flags.Json = False,
     **given: object,
 ) -> None:
@@ -46,7 +47,7 @@ def command(
     from zoo import recipe as recipes
 
     chosen = flags.given(given)
-    way = flags.Way(output, dry_run, sheet, json, not no_report)
+    way = flags.Way(output, dry_run, sheet, json, not no_report, ray)
     if resume is None:
         wanted = auto.taken_from(chosen)
         begin(recipes.make(chosen, recipe), way, wanted)
@@ -89,7 +90,7 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
             return
         screen.doing("looking at photos and network")
         with ranks.main_first():
-            prepared = _prepared(settings, screen, not way.dry_run, ranks)
+            prepared = _prepared(settings, screen, ranks, way)
         prepared.about |= about
         with prepared:
             checks.check_team(settings, ranks)
@@ -107,15 +108,21 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
                 talk(f"dry run: nothing was computed, {what} was written")
 
 
-def _prepared(settings: Recipe, screen: Screen, begin: bool, ranks: Ranks) -> Prepared:
+def _prepared(settings: Recipe, screen: Screen, ranks: Ranks, way: flags.Way) -> Prepared:
     """Return the plan, on photos or on the features of a job."""
     from zoo.scale import head
 
     if head.is_job(settings.data):
-        return head.prepare(settings, partial(screen.progress, "shards"), screen.bytes, ranks)
+        who = head.Together(ranks, way.ray)
+        return head.prepare(settings, partial(screen.progress, "shards"), screen.bytes, who)
+    if way.ray is not None:
+        raise UsageError(
+            f"--ray with photos: {settings.data} is no job of features",
+            "`zoo plan PHOTOS -o JOB --what features`, `zoo work JOB --ray …`, then this on JOB",
+        )
     from zoo.finetune.prepare import prepare
 
-    return prepare(settings, screen.bytes, begin=begin)
+    return prepare(settings, screen.bytes, begin=not way.dry_run)
 
 
 def _show_team(ranks: Ranks) -> None:
@@ -156,7 +163,7 @@ def _go_on(folder: Path, ranks: Ranks, screen: Screen, way: flags.Way) -> None:
         from zoo.finetune import begin
 
         with ranks.main_first():
-            prepared = _prepared(begin.recipe_of(run), screen, True, ranks)
+            prepared = _prepared(begin.recipe_of(run), screen, ranks, way)
         with prepared:
             if ranks.main:
                 talk(f"resuming {folder}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from zoo.cli import inline, lessons
+from zoo.cli import inline, lessons, progress
 from zoo.cli.console import fact, talk, talk_table
 from zoo.text import count, percent, size
 
@@ -164,7 +164,7 @@ def show_table(found: Report | LabelReport, event: Finished) -> None:
 
 def accuracy(scores: Scores, event: Finished, run: Run) -> str:
     """Return the line that a person looks for first."""
-    when = f"({which_epoch(event, run)}), {event.seconds:.1f} s"
+    when = f"({which_epoch(event, run)}), {took(event.seconds, progress.seconds())}"
     if report := scores.report:
         photos = sum(score.photos for score in report.classes)
         where = "test.csv has every answer"
@@ -194,11 +194,21 @@ def show_reconstruction(event: Finished, run: Run) -> None:
         )
     talk(
         f"MSE {scores.mse:.6f} a pixel{on_test(event)}{against}; MAE {scores.mae:.6f} "
-        f"(epoch {event.best_epoch}), {event.seconds:.1f} s"
+        f"(epoch {event.best_epoch}), {took(event.seconds, progress.seconds())}"
     )
     show_val(event, run)
     name = quote(str(run.folder))
     talk(f"next: `zoo reconstruct {name} FOLDER`, `zoo embed {name} FOLDER`")
+
+
+def took(work: float, whole: float) -> str:
+    """Return how long a run took, in words, and how much of it was before the work.
+
+    work: seconds of the run, in earlier processes too. whole: of this command, with the imports,
+    what is found out of photos and network, and its graph.
+    """
+    before = whole - work
+    return f"{max(work, whole):.1f} s" + (f", {before:.1f} of them to begin" if before >= 1 else "")
 
 
 def on_test(event: Finished) -> str:

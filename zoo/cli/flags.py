@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from zoo.cli.completion import offer
-from zoo.cli.options import parameters
+from zoo.cli.options import SHARED, parameters
 from zoo.settings import Setting, table
 
 # Flags that are no settings of a recipe.
@@ -34,6 +34,14 @@ Resume = Annotated[
         help="Finish this run with the settings that it has.", autocompletion=offer("resume")
     ),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Solve the head of a job's features with the nodes of the Ray cluster whose head is "
+        "there. Default: here.",
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")
 ]
@@ -49,17 +57,14 @@ Force = Annotated[
 ]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Leave out the page RUN/report.html.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-TrustChanged = Annotated[
-    bool,
-    typer.Option("--trust-changed", help="Use a run's network that was changed after training."),
-]
+TrustChanged = Annotated[bool, typer.Option("--trust-changed", help=SHARED["trust_changed"][0])]
 
 
 @dataclass(frozen=True)
 class Way:
     """What becomes of a plan. output: the run folder, None for one with a name of ours. dry_run:
     it is printed only. sheet: where to draw what the network is fed. json: the record goes to
-    stdout. report: a page is written at the end.
+    stdout. report: a page is written at the end. ray: the address of a cluster that helps.
     """
 
     output: Path | None = None
@@ -67,6 +72,7 @@ class Way:
     sheet: Path | None = None
     json: bool = False
     report: bool = True
+    ray: str | None = None
 
 
 ARGUMENTS = ("model", "data")

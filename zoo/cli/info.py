@@ -40,14 +40,14 @@ def command(flags: Flags) -> None:
     For a run folder or an exported file: what it was trained from, and how good it is.
     """
     name = flags.model
-    if flags.variant and (name.lower().endswith(".onnx") or os.path.isdir(name)):
+    if flags.variant and (catalog.is_exported(name) or os.path.isdir(name)):
         raise UsageError(
             f"--variant {flags.variant[0]} for {name}: a network that is trained is what it is",
             "leave it out, or give a model of `zoo list`",
         )
     if flags.svg is not None:
         info_svg.check(name, flags.svg)
-    if name.lower().endswith(".onnx"):
+    if catalog.is_exported(name):
         info_file.show_onnx(name, flags.classes, flags.json)
     elif _is_run(name) and flags.svg is not None:
         info_svg.draw_run(name, flags.svg)

@@ -154,13 +154,13 @@ def show_onnx(file: str, classes: bool, as_json: bool) -> None:
     """Print what the metadata of an exported file say. Raises InputError, WeightsError."""
     from dataclasses import asdict
 
-    from zoo.engine.onnx import OnnxModel
+    from zoo.engine.open_file import open_exported
     from zoo.errors import InputError
 
     path = Path(file)
     if not path.is_file():
         raise InputError(f"there is no file {file}", "`zoo export onnx RUN` makes one")
-    model = OnnxModel(path, threads=1)
+    model = open_exported(path)
     name, version = (model.about.get(f"zoo.{key}", "") for key in ("model", "version"))
     names = list(model.classes) if model.task != "reconstruct" else []
     size = path.stat().st_size

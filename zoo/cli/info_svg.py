@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo import catalog
 from zoo.errors import UsageError
 from zoo.text import count, short
 
@@ -18,7 +19,7 @@ def check(model: str, file: Path) -> None:
     """Raises UsageError for a place that is no SVG, and for a file that has no stages."""
     if file.suffix.lower() != ".svg":
         raise UsageError(f"--svg {file}: the drawing is an SVG", f"--svg {file.stem}.svg")
-    if model.lower().endswith(".onnx"):
+    if catalog.is_exported(model):
         raise UsageError(
             f"{model} is an exported file, which has no stages",
             f"name the run that it was exported from: `zoo info RUN --svg {file}`",

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, field, fields
-from typing import Annotated, Any, Literal, TypeVar
+from functools import cached_property
+from typing import Any, Generic, Literal, TypeVar
 
-import typer
-
-from zoo.cli.completion import offer
 from zoo.cli.names import full_name
 from zoo.errors import UsageError, meant
-from zoo.settings import HARDWARE, OUTPUT, table
 
 NETWORK = "Network"
+HARDWARE, OUTPUT = "Hardware", "Output"  # as in zoo.settings, not imported for a list
 SHARED: dict[str, tuple[str, str, object]] = {  # help, section, default
     "trust_changed": ("Use a run's network that was changed after training.", NETWORK, False),
     "weights": (
@@ -43,9 +41,6 @@ SHARED: dict[str, tuple[str, str, object]] = {  # help, section, default
     ),
     "json": ("Print the result as JSON on stdout.", OUTPUT, False),
 }  # fmt: skip
-TrustChanged = Annotated[
-    bool, typer.Option("--trust-changed", help=SHARED["trust_changed"][0])
-]  # for a command without a record
 R = TypeVar("R")
 
 
@@ -76,6 +71,8 @@ def shared(name: str) -> Any:
 
 def setting(name: str) -> Any:
     """Declare a field as a setting of the table, None where it is not given; but for the device."""
+    from zoo.settings import table
+
     one = table()[name]
     if name == "device":
         return flag(one.about, one.section, one.default)
@@ -112,23 +109,64 @@ def pictures() -> Any:
     )
 
 
-def options(function: Callable[..., R]) -> Callable[..., R]:
-    """Give a function that takes a record of flags a parameter for each field, for typer."""
-    hints = typing.get_type_hints(function)
-    (record,) = (kind for name, kind in hints.items() if name != "return")
-    kinds, own = typing.get_type_hints(record), parameters(record)
+class Command(Generic[R]):
+    """A function of a record of flags, to be called with a value for each of them.
 
-    def command(**given: object) -> R:
-        for one in fields(record):
-            _check(one, _choices(kinds[one.name]), given[one.name])
+    typer, which is not imported before, reads its signature as that of any function.
+    """
+
+    def __init__(self, function: Callable[..., R]) -> None:
+        self.function, self.__doc__ = function, function.__doc__
+        self.__name__, self.__module__ = function.__name__, function.__module__
+
+    def __call__(self, **given: object) -> R:
+        for one in fields(self.record):
+            _check(one, _choices(self.kinds[one.name]), given[one.name])
             if "network" in one.metadata:
                 given[one.name] = _full(given[one.name])
-        return function(record(**given))
+        return self.function(self.record(**given))
 
-    command.__doc__ = function.__doc__
-    command.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in own}
-    return command
+    @cached_property
+    def record(self) -> Any:
+        hints = typing.get_type_hints(self.function)
+        (record,) = (kind for name, kind in hints.items() if name != "return")
+        return record
+
+    @cached_property
+    def kinds(self) -> dict[str, object]:
+        return typing.get_type_hints(self.record)
+
+    @cached_property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.Signature(parameters(self.record))
+
+    @cached_property
+    def __annotations__(self) -> dict[str, object]:  # type: ignore[override]
+        return {name: one.annotation for name, one in self.__signature__.parameters.items()}
+
+    def understood(self, words: Sequence[str]) -> dict[str, object] | None:
+        """Return a value for each flag, of words that need no parser; None for all others.
+
+        Those are switches, each by its whole name, and one word for an argument.
+        """
+        given = {one.name: one.default for one in fields(self.record)}
+        switches = {
+            f"--{name}".replace("_", "-"): name for name, kind in self.kinds.items() if kind is bool
+        }
+        free = [one.name for one in fields(self.record) if "names" not in one.metadata]
+        for word in words:
+            if word in switches:
+                given[switches[word]] = True
+            elif free and word and not word.startswith("-"):
+                given[free.pop(0)] = word
+            else:
+                return None
+        return None if MISSING in given.values() else given
+
+
+def options(function: Callable[..., R]) -> Command[R]:
+    """Give a function that takes a record of flags a parameter for each field, for typer."""
+    return Command(function)
 
 
 def _full(given: object) -> object:
@@ -145,6 +183,10 @@ def parameters(record: type) -> list[inspect.Parameter]:
 
 
 def _parameter(one: Field[object], kind: object) -> inspect.Parameter:
+    import typer
+
+    from zoo.cli.completion import offer
+
     default = ... if one.default is MISSING else one.default
     about = {key: value for key, value in one.metadata.items() if key != "network"}
     about["autocompletion"] = offer(one.name, _choices(kind))

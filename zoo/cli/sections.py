@@ -9,8 +9,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from zoo import extras
 from zoo.cli import arguments
+from zoo.settings import OUTPUT
 
-OUTPUT = "Output"  # the last section, as in zoo.settings, which is not imported for a list
 TYPED = "zoo.typed"  # where a context keeps the words of its command
 _TRAINS = ("finetune", "train", "rank", "sweep", "lr", "distill")  # nothing of it without torch
 FEW = 7  # flags, --help among them, that need no sections

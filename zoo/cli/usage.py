@@ -10,6 +10,7 @@ from typing import Any
 
 from typer.exceptions import TyperException
 
+from zoo import catalog
 from zoo.cli import words
 from zoo.cli.arguments import is_run, told_photos
 from zoo.cli.sections import TYPED, usage_of
@@ -92,7 +93,7 @@ def _command(word: str, command: Any, context: Any, path: str) -> tuple[str, str
     ours_for = words.command_like(word, known)
     if ours_for in known:
         return what, f"`{path} {ours_for}` does that here"
-    if is_run(word) or word.lower().endswith(".onnx"):
+    if is_run(word) or catalog.is_exported(word):
         return what, f"it is a network: `zoo info {shlex.quote(word)}`, `zoo predict` and others"
     if told_photos(word):
         return what, f"a command comes first: `zoo check {shlex.quote(word)}`, `zoo --help`"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
-FORMATS = ("onnx",)  # of `zoo export`; the first is what `zoo export RUN` writes
 # A flag of timm, ultralytics, fastai, Keras, torch's examples: what says the same here. Of several
 # the first that the command has; a text that begins with no - is said as it is.
 _FLAGS: dict[str, tuple[str, ...]] = {
@@ -88,8 +87,14 @@ def in_ours(words: Sequence[str]) -> list[str]:
     if words[:1] == ["help"]:
         return [*words[1:], "--help"]
     if words[:1] == ["export"] and len(words) > 1:
+        from zoo.export.formats import names
+
         first = next((word for word in words[1:] if not word.startswith("-")), None)
-        if first not in (None, *FORMATS) and (os.sep in str(first) or os.path.exists(str(first))):
+        if (
+            "--all" not in words
+            and first not in (None, *names())
+            and (os.sep in str(first) or os.path.exists(str(first)))
+        ):
             return ["export", "onnx", *words[1:]]
     return words
 

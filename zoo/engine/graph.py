@@ -205,26 +205,33 @@ def _relative(ours: Array, theirs: Array) -> float:
     return float(np.abs(ours - theirs).max() / max(1e-12, float(np.abs(theirs).max())))
 
 
-def run(model: bytes, tensor: Array, weights: Mapping[str, Array] | None = None) -> list[Array]:
-    """Return all outputs of a model that takes `tensor`, by ONNX Runtime. weights: see session."""
+def run(model: bytes, tensor: Array) -> list[Array]:
+    """Return all outputs of a model that takes `tensor`, by ONNX Runtime."""
     from zoo.machine import cores
 
-    opened = session(model, cores(), weights)
+    opened = session(model, cores())
     return opened.run(None, {"tensor": tensor})  # type: ignore[no-any-return]
 
 
 def session(
-    model: bytes | str, threads: int, weights: Mapping[str, Array] | None = None
+    model: bytes | str,
+    threads: int,
+    weights: Mapping[str, Array] | None = None,
+    once: bool = False,
 ) -> onnxruntime.InferenceSession:
     """Return a model, or that of a file, in ONNX Runtime on the CPU.
 
-    weights: by name, of initializers that the model says lie elsewhere.
+    weights: by name, of initializers that the model says lie elsewhere. once: as the graph is, for
+    a single call: to make it quick takes twice as long as the call.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    if once:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if weights:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
         options.add_external_initializers([*weights], values)

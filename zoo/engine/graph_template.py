@@ -121,7 +121,14 @@ def missing(
 
 
 def write_filled(path: Path, model: onnx.ModelProto, state: Mapping[str, Array]) -> None:
-    """Write what `filled` and SerializeToString would give.
+    """Write what `filled` and SerializeToString would give. Raises WeightsError."""
+    chunks = chunks_of(model, state)
+    with path.open("wb") as file:
+        file.writelines(chunks)
+
+
+def chunks_of(model: onnx.ModelProto, state: Mapping[str, Array]) -> list[bytes | memoryview]:
+    """Return in pieces what `filled` and SerializeToString would give.
 
     In the format's own words, since protobuf would hold the weights in memory three times over:
     a message in a message is its field's number, its length and its bytes. model is left with
@@ -139,11 +146,8 @@ def write_filled(path: Path, model: onnx.ModelProto, state: Mapping[str, Array])
     graph_itself = hollow.graph.SerializeToString()
     hollow.ClearField("graph")
     total = len(graph_itself) + sum(len(head) + len(content) for head, content in pieces)
-    with path.open("wb") as file:
-        file.write(hollow.SerializeToString() + _framed(GRAPH, total) + graph_itself)
-        for head, content in pieces:
-            file.write(head)
-            file.write(content)
+    first = hollow.SerializeToString() + _framed(GRAPH, total) + graph_itself
+    return [first, *(part for piece in pieces for part in piece)]
 
 
 def _framed(field: int, length: int) -> bytes:

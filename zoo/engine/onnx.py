@@ -65,12 +65,12 @@ class OnnxModel(ExportedModel):
 
 
 class OnnxEngine:
-    """An OnnxModel as an `Engine`: one picture a call (sizes differ), a thread for each core."""
+    """An ExportedModel as an `Engine`: one picture a call (sizes differ), a thread a core."""
 
     batch = 1
     decoders = 0
 
-    def __init__(self, model: OnnxModel, workers: int, distance: bool = False) -> None:
+    def __init__(self, model: ExportedModel, workers: int, distance: bool = False) -> None:
         """distance: stands before the numbers of each picture."""
         self.model, self.workers, self.name = model, workers, model.name
         self.distance = distance

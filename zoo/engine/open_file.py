@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from zoo.catalog import EXPORTED
 from zoo.engine.exported import ExportedModel
 from zoo.errors import WeightsError
-
-SUFFIXES = (".onnx", ".xml")
-
-
-def is_exported(name: str) -> bool:
-    """Return whether a word is the name of an exported file, there or not."""
-    return name.lower().endswith(SUFFIXES)
 
 
 def open_exported(path: Path, *, threads: int | None = 1) -> ExportedModel:
@@ -29,4 +23,8 @@ def open_exported(path: Path, *, threads: int | None = 1) -> ExportedModel:
         from zoo.engine.openvino_file import OpenVinoFile
 
         return OpenVinoFile(path, threads=threads)
-    raise WeightsError(f"{path}: no exported file has this suffix", f"it is {', '.join(SUFFIXES)}")
+    if suffix == ".pt2":
+        from zoo.engine.torch_file import TorchFile
+
+        return TorchFile(path, threads=threads)
+    raise WeightsError(f"{path}: no exported file has this suffix", f"it is {', '.join(EXPORTED)}")

@@ -20,7 +20,7 @@ from zoo.catalog import Preprocess, structures
 from zoo.data.preprocess import normalise
 from zoo.engine import Array, graph, graph_template
 from zoo.engine.compiled import TORCH, Converted, Made, made_of
-from zoo.engine.graph_template import missing
+from zoo.engine.graph_template import chunks_of, missing
 from zoo.errors import ConversionError, first_line
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ class Shipped:
                 values[tensor.name] = array
             inputs = np.stack([normalise(pixels, preprocess) for pixels in pictures])
             try:
-                return graph.run(model.SerializeToString(), inputs, values)[0]
+                opened = graph.session(model.SerializeToString(), 1, values, once=True)
+                found: Array = opened.run(None, {"tensor": inputs})[0]
+                return found
             except Exception as error:  # the runtime's have no common type
                 raise ConversionError(f"the stored graph: {first_line(error)}", TORCH) from error
 
@@ -114,10 +116,9 @@ def ready(template: bytes, state: Mapping[str, Array], output: str = "") -> byte
     model.graph.initializer.extend(own)
     for name in dict.fromkeys(name for node in model.graph.node for name in node.input):
         if name in made:
-            array, kind = made[name], onnx.TensorProto.FLOAT
-            tensor = model.graph.initializer.add(name=name, dims=array.shape, data_type=kind)
-            tensor.raw_data = array.tobytes()  # here, where it is not copied once more
-    return model.SerializeToString()  # type: ignore[no-any-return]
+            kind = onnx.TensorProto.FLOAT
+            model.graph.initializer.add(name=name, dims=made[name].shape, data_type=kind)
+    return b"".join(chunks_of(model, made))
 
 
 def _end_at(model: onnx.ModelProto, output: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -130,6 +131,21 @@ def pixel_test(preprocess: Preprocess) -> Same:
         return bool(np.abs(levels).max() < 1.5 and (np.abs(levels) > 0.5).mean() <= SAME_SHARE)
 
     return same
+
+
+def alike(
+    pool: ThreadPoolExecutor, pictures: Sequence[tuple[Path, Array]], preprocess: Preprocess
+) -> bool:
+    """Return whether the raw pixels of photos come to those that a run saw, as `pixel_test` has it.
+
+    A file gives one and the same answer to both then. pictures: photos, with the run's view.
+    """
+    same = pixel_test(preprocess)
+
+    def comes(picture: tuple[Path, Array]) -> bool:
+        return same(np.asarray(decode(read_bytes(picture[0])))[None], picture[1])
+
+    return all(pool.map(comes, pictures))
 
 
 def framed(view: Array, preprocess: Preprocess) -> Array:

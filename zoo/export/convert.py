@@ -86,6 +86,17 @@ def _measured(
     return result | {"runtime": model.name, "input": model.input, "latency_ms": latency}
 
 
+def rated(run: Run, order: Order) -> Fields:
+    """Return accuracy and latency of a file that is there; no proof needs them."""
+    about = About.of_run(run)
+    pictures = proof.readable(order.photos, about.preprocess, order.most or MEASURED)
+    model = open_exported(order.destination)
+    found = answers(model, pictures, about, model.fitting)
+    result = measured(run, pictures, found, found, about)
+    latency = 1000 * _latency(model, pictures, about)
+    return {"accuracy": result.get("accuracy"), "latency_ms": latency}
+
+
 def answers(model: ExportedModel, pictures: Pictures, about: About, fitting: Fitting) -> Array:
     """Return the probabilities N x K of a file for photos, from raw pixels where it takes them.
 

@@ -96,6 +96,11 @@ FORMATS = (
         "openvino", "OpenVINO", "Intel's CPUs, GPUs and NPUs",
     ),
     Format(
+        "torch-export", "model.pt2", "Write a program of torch.export, with its Preprocess.",
+        "torch_export", "torch", "torch without zoo, AOTInductor, ExecuTorch",
+        needs=("torch",), extra="train",
+    ),
+    Format(
         "hf", "hf/", "Write a folder that timm and transformers load, as the Hub has it.",
         "hf", "torch", "timm, transformers, the Hugging Face Hub",
     ),

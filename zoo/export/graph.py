@@ -140,11 +140,14 @@ def _resized(build: Builder, preprocess: Preprocess) -> Value:
 
 
 def _grey(build: Builder, picture: Value) -> Value:
-    """Return N H W 1 of N H W 3, rounded as Pillow's convert("L")."""
-    weighted = picture.to("INT32") * build.constant(LUMA, np.int32)
+    """Return N H W 1 of N H W 3, rounded as Pillow's convert("L").
+
+    All numbers are whole and below 2^24, which is exact in float32; of int32 OpenVINO makes others.
+    """
+    weighted = picture.to("FLOAT") * build.constant(LUMA, np.float32)
     total = build.add("ReduceSum", weighted, build.integers(-1), keepdims=1)
-    rounded = total + build.constant(0x8000, np.int32)
-    return rounded / build.constant(0x10000, np.int32)
+    rounded = total + build.constant(0x8000, np.float32)
+    return build.add("Floor", rounded * build.constant(2.0**-16, np.float32))
 
 
 def _side(build: Builder, number: int, lengths: list[Value], preprocess: Preprocess) -> Side:

@@ -120,6 +120,7 @@ class TimmFolder(ExportedModel):
         """Return the probabilities N x K."""
         import torch
 
+        torch.set_num_threads(1)
         with torch.no_grad():
             inputs = torch.stack([self.transform(Image.fromarray(one)) for one in batch])
             return [self.model(inputs).softmax(1).numpy()]

@@ -128,8 +128,8 @@ def _compared(network: onnx.ModelProto, recall: Recalled, about: About) -> tuple
 def _scores_of(model: bytes, pictures: Pictures, about: About) -> Array:
     """Return the class scores N x K of a bare network."""
     with ThreadPoolExecutor(cores()) as pool:
-        found = proof.each(pool, proof.as_function(model), pictures, "tensor", about.preprocess)
-        return np.concatenate(list(found))
+        kinds = ["tensor"] * len(pictures)
+        return proof.each(pool, proof.as_function(model), pictures, kinds, about.preprocess)
 
 
 def _answers_of(
@@ -143,8 +143,8 @@ def _answers_of(
 
     model = OnnxModel(path, threads=1)
     with ThreadPoolExecutor(cores()) as pool:
-        found = proof.each(pool, model.run, pictures, kind, about.preprocess)
-        ours, result = np.concatenate(list(found)), {"runtime": model.name}
+        kinds, result = [kind] * len(pictures), {"runtime": model.name}
+        ours = proof.each(pool, model.run, pictures, kinds, about.preprocess)
         if kind == "tensor":
             return about.probabilities(ours), result
         odd = proof.compare_odd(pool, pictures, model.run, proof.as_function(network), about)

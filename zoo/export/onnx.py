@@ -228,7 +228,23 @@ def describe(
     }
     if about.threshold is not None:
         said |= {"zoo.task": "multilabel", "zoo.threshold": f"{about.threshold:g}"}
+    said |= _for_others(about)
     del model.metadata_props[:]
     for key, value in (said | (more or {})).items():
         model.metadata_props.add(key=key, value=value)
     model.producer_name, model.producer_version = "zoo", __version__
+    model.model_version, model.doc_string = 1, f"{about.model}, {len(about.classes)} classes"
+
+
+def _for_others(about: About) -> dict[str, str]:
+    """Return what other programs read, under the names that ultralytics gave it."""
+    return (
+        {
+            "names": str(dict(enumerate(about.classes))),  # a literal of Python
+            "task": "classify" if about.threshold is None else "multilabel",
+            "imgsz": str([about.preprocess.height, about.preprocess.width]),
+            "author": "zoo",
+            "description": f"{about.model}: {', '.join(about.classes)[:200]}",
+        }
+        | ({"license": about.licence} if about.licence else {})
+    )

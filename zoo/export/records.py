@@ -80,7 +80,8 @@ class Exported:
     network_diff: largest difference of a class score of the bare network, relative to the largest
     score; beside val.csv, of a probability, with the Preprocess where that is as exact; on
     network_photos of the photos.
-    max_diff, mean_diff: of a probability, from raw pixels.
+    max_diff, mean_diff: of a probability, from raw pixels; beside val.csv of every second photo,
+    where the others' raw pixels come to those that the run saw, which the file is given then.
     agree of photos: equal top-1, or with several labels a picture all of them equal. All of it
     beside the run in fp32, in which the file computes; where the run predicts in another precision,
     agree_run is the agreement with that.

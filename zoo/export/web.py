@@ -16,7 +16,7 @@ from pathlib import Path
 from zoo import __version__, weights
 from zoo.disk import unfinished, writing
 from zoo.errors import UsageError
-from zoo.export import run_file, web_runtime
+from zoo.export import formats, run_file, web_runtime
 from zoo.export.proof import About
 from zoo.export.records import Fields, Order
 from zoo.run import Run
@@ -94,7 +94,7 @@ def check_place(folder: Path) -> None:
         )
 
 
-def model_of(run: Run, wanted: run_file.Wanted, order: Order) -> tuple[Path, bool]:
+def model_of(run: Run, wanted: formats.Wanted, order: Order) -> tuple[Path, bool]:
     """Return the run's exported file, and whether it was written now: one that is there will do.
 
     Raises what run_file.write does.

@@ -257,10 +257,10 @@ def _is_large(path: Path) -> bool:
 class Features:
     """Rows in the order of the photos: in memory where they fit, else read from the files."""
 
-    def __init__(self, parts: list[Array], table: Array) -> None:
-        """table: N x 2, the number of the part and of the row in it."""
-        self.parts, self.table = list(parts), table
-        self.shape: tuple[int, ...] = parts[table[0, 0]].shape[1:]
+    def __init__(self, rows: list[Array], table: Array) -> None:
+        """rows: of each part. table: N x 2, the number of the part and of the row in it."""
+        self.parts, self.table = list(rows), table
+        self.shape: tuple[int, ...] = rows[table[0, 0]].shape[1:]
         bytes_each = 4 * int(np.prod(self.shape))
         self.dense: Array | None = None
         if len(table) * bytes_each <= memory() // 4:
@@ -288,6 +288,8 @@ class Features:
             places = np.flatnonzero(table[:, 0] == number)
             for some in np.split(places, range(CHUNK, len(places), CHUNK)):
                 rows[some] = self.parts[number][table[some, 1]]
+            if len(table) == len(self.table):  # all of them are in memory now, and not twice
+                parts.let_go(self.parts[number])
         return rows
 
 

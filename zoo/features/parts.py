@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import mmap
 import os
 import uuid
 from pathlib import Path
@@ -102,14 +103,25 @@ def is_whole(part: Part) -> bool:
     """
     if not part.digest or part.path is None:
         return True
-    mapped = getattr(part.rows, "_mmap")  # noqa: B009 - numpy has no public name for it
-    whole = hashlib.sha256(mapped).hexdigest() == part.digest
+    whole = hashlib.sha256(_mapped(part.rows)).hexdigest() == part.digest
+    let_go(part.rows)
     if whole:
         with contextlib.suppress(OSError):  # a cache that cannot be written has no order
             os.utime(beside(part.path, "sha256"))
     else:
         _warn_of(part.path)
     return whole
+
+
+def let_go(rows: Array) -> None:
+    """Take the rows of a file out of this process' memory; they are read again when asked for."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # not everywhere
+        _mapped(rows).madvise(mmap.MADV_DONTNEED)
+
+
+def _mapped(rows: Array) -> mmap.mmap:
+    mapped: mmap.mmap = getattr(rows, "_mmap")  # noqa: B009 - numpy has no public name for it
+    return mapped
 
 
 def _warn_of(path: Path) -> None:

@@ -16,55 +16,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from zoo import datasets, device
-from zoo.catalog.conditions import licensed
 from zoo.data.index import DatasetIndex
 from zoo.data.views import generator
 from zoo.errors import UsageError, WeightsError
-from zoo.finetune.backbones import cost
+from zoo.finetune import backbones
+from zoo.finetune.backbones import Remote, cost
 from zoo.finetune.choices import mirrored
+from zoo.finetune.limits import Limits, bytes_of
 from zoo.finetune.plan import index_of
 from zoo.finetune.rank import Ranked, Ranking, must_be_tested
 from zoo.recipe import Recipe
-from zoo.text import percent, size
+from zoo.text import percent
 from zoo.watch import Watch
 
 FOLDS = 5
 _FIRST = 150  # photos of the first round, which is held where there are more than twice as many
 _SHARES = ("model", "weights", "accuracy", "interval", "photos", "latency", "macs", "licence")
 Rows = dict[str, Ranked]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the network must keep to; None is no limit.
-
-    bytes: of its parameters in float32, which an exported file is about as large as. latency:
-    milliseconds of one picture on this machine. licence: of the weights, see `catalog.Wanted`.
-    minutes: for the choice.
-    """
-
-    bytes: int | None = None
-    latency: float | None = None
-    licence: str | None = None
-    minutes: float | None = None
-
-    def beyond(self, row: Ranked) -> str:
-        """Return in words which limits a network does not keep; nothing where it keeps all."""
-        found = []
-        if self.bytes is not None and (more := bytes_of(row) - self.bytes) > 0:
-            found.append(f"{size(bytes_of(row))}, {size(more)} more than --max-size")
-        if self.latency is not None and (longer := (row.latency or 0) - self.latency) > 0:
-            found.append(f"{row.latency:.1f} ms, {longer:.1f} ms more than --max-latency")
-        if self.licence is not None and not licensed(row.licence, self.licence):
-            found.append(f"its licence is {row.licence or 'not stated'}, not {self.licence}")
-        return "; ".join(found)
-
-    def excess(self, row: Ranked) -> float:
-        """Return how many times over its limits a network is; no number makes up for a licence."""
-        if self.licence is not None and not licensed(row.licence, self.licence):
-            return math.inf
-        over = [bytes_of(row) / max(1, self.bytes)] if self.bytes is not None else []
-        return max([*over, (row.latency or 0) / self.latency if self.latency else 0.0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +60,6 @@ class Choice:
             "limits": {name: value for name, value in asdict(self.limits).items() if value},
             "seconds": self.seconds,
         }
-
-
-def bytes_of(row: Ranked) -> int:
-    """Return the bytes of a network's parameters in float32."""
-    return 4 * row.parameters
 
 
 def name_of(row: Ranked) -> str:
@@ -149,6 +112,32 @@ def ranking_of(recipe: Recipe, watch: Watch) -> Ranking:
     place = device.choose(recipe.device, recipe.precision)
     flip = mirrored(index) if recipe.flip is None else recipe.flip
     return Ranking(index, FOLDS, recipe.seed, 1, watch, {}, flip, recipe.fit, place, timed=True)
+
+
+def candidates(
+    models: str | None, limits: Limits, index: DatasetIndex
+) -> tuple[list[str], list[Remote]]:
+    """Return the networks to try, and those of them whose weights are pulled for it.
+
+    models: names with commas, or `all`; None for those that are here, and three more. Raises
+    UsageError where none keeps the limits, WeightsError where there is none at all.
+    """
+    if models == "all":
+        return [row.name for row in backbones.pretrained()], []
+    if models is not None:
+        return backbones.listed(models), []
+    here = backbones.fitting(backbones.here(), index)
+    remote = backbones.to_pull(here)
+    rows = [Ranked(one.model, parameters=one.bytes // 4, licence=one.licence) for one in remote]
+    more = [one for one, row in zip(remote, rows, strict=True) if not limits.beyond(row)]
+    if not here and not more:
+        nearest = min(rows, key=limits.excess)
+        raise UsageError(
+            f"no network keeps the limits; the nearest is {nearest.model}: "
+            f"{limits.beyond(nearest)}",
+            "give a wider limit, or others with --models",
+        )
+    return [*here, *(one.model for one in more)], more
 
 
 def choose(ranking: Ranking, models: Sequence[str], limits: Limits) -> Choice:

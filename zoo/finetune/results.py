@@ -21,6 +21,7 @@ from zoo.metrics import THRESHOLD, Array, calibration_error, sigmoid
 from zoo.models.head import fold_temperature, obstacle
 from zoo.run import DISTANCE, Run
 from zoo.train.records import Scores
+from zoo.weights import hf_config
 
 
 def finish(inputs: Inputs, fitted: Fitted) -> Finished:
@@ -59,6 +60,7 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
         skipped_steps=loop.state.skipped if loop else 0,
         agreement_with_fp32=agrees,
     )
+    hf_config.keep_beside(place, run.record)
     if plan.recipe.teacher:
         _compare_with(Teacher.of(plan.recipe.teacher, plan.device), inputs)
     return done

@@ -23,7 +23,7 @@ from zoo.metrics import Array
 GRID = tuple(10 ** (-half / 2) for half in range(-4, 13))  # 100 to 1e-6 in half decades
 BEGIN = 1.0  # of the grid
 UNTESTED = 0.3  # the penalty where no photo can be held out
-CHOOSING = 3e-4  # tolerance of the loss
+CHOOSING = 3e-5  # tolerance of the loss
 AT_ONCE = 1 << 21  # weights of the folds that are solved as one problem
 ENOUGH = 1e-3  # nats: a loss that falls by less is at its least
 FEW, MANY = 2000, 5000  # rows: from here on what is tried is coarser, and in fewer folds

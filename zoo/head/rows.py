@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
 
+from zoo.data.views import generator
 from zoo.errors import TrainingError
 from zoo.head.stored import Stored
 from zoo.head.team import over
@@ -15,13 +17,12 @@ from zoo.head.threads import PIECES, in_order, pieces
 from zoo.metrics import Array
 
 SPAN = 2500  # rows up to which the Gram matrix is taken apart
-FACTOR = 4096  # columns up to which the covariance is
+DIRECTIONS = 256  # in which it is known how much rows vary; in all others it is their mean
 RANK = 1e-10  # of the largest eigenvalue: below is rounding
 CONSTANT = 1e-6  # spread of a feature against its size: below is rounding
 ALIKE = 1e-5  # spread of all features against their size: below is a network's rounding
 DOUBLE = 1 << 22  # values up to which products are float64
 SOME = 16_384  # rows of a file that tell how all of them vary
-PRODUCTS = 1 << 26  # values of the products of rows that wait to be added
 
 
 def spread_of(deviation: Array, mean: Array) -> float:
@@ -56,6 +57,28 @@ def type_of(count: int, columns: int) -> np.dtype[Any]:
     return np.dtype(np.float64 if count * columns <= DOUBLE else np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """How much rows vary in which directions.
+
+    directions: R x M, orthonormal; None: the axes. squares: M, along each; rest: 1, in all others.
+    """
+
+    directions: Array | None
+    squares: Array
+    rest: float
+
+    def divided(self, values: Array, scale: float, penalty: float) -> Array:
+        """Return values, F x R, by the inverse of scale times this matrix + penalty."""
+        each = 1 / (scale * self.squares + penalty)
+        if self.directions is None:
+            return np.asarray(values * each, self.squares.dtype)
+        others = 1 / (scale * self.rest + penalty)
+        single = values.astype(self.directions.dtype)
+        along = (single @ self.directions) * (each - others).astype(single.dtype)
+        return np.asarray(single * single.dtype.type(others) + along @ self.directions.T)
+
+
 class Rows:
     """Standardised features, in their span where rows are few; N x R.
 
@@ -80,7 +103,7 @@ class Rows:
             rows[part] *= inverse
 
         list(in_order(standardised, pieces(count)))
-        if count <= SPAN and (2 * count <= columns or count < columns > FACTOR):
+        if count <= SPAN and 2 * count <= columns:
             rows, self.directions = _in_span(rows)
             kind = type_of(*rows.shape)
         self.values = np.ascontiguousarray(rows, dtype=kind)
@@ -108,32 +131,53 @@ class Rows:
         return int(self.values.shape[1])
 
     @cached_property
-    def covariance(self) -> Array:
-        """Return R x R; or its diagonal, R, in the span (all else is 0) and of too many columns."""
-        return self.products(np.full(len(self.values), 1 / len(self.values)))
+    def principal(self) -> Principal:
+        """Return how much rows vary; see `principal_of`."""
+        return self.principal_of(np.full(len(self.values), 1 / len(self.values)))
 
-    def products(self, weights: Array) -> Array:
-        """Return the sum of x x^T of the rows by their weights, N: R x R, or its diagonal, R."""
-        values = self.values
-        count, columns = values.shape
-        if self.directions is not None or columns > FACTOR:
-            return np.asarray(np.einsum("n,nr,nr->r", weights, values, values))
+    def principal_of(self, weights: Array) -> Principal:
+        """Return the largest directions of the sum of x x^T of the rows by their weights, N.
+
+        Found by chance, close to the true ones (Halko, Martinsson, Tropp 2011, arXiv:0909.4061,
+        algorithm 4.4 with one iteration); in the span the axes are taken for them.
+        """
+        values, columns = self.values, self.columns
+        squares = np.einsum("n,nr,nr->r", weights, values, values)
+        if self.directions is not None:
+            return Principal(None, squares, 0.0)
         root = np.sqrt(weights).astype(values.dtype)[:, None]
 
-        def work(part: slice) -> Array:
-            scaled = values[part] * root[part]
-            return np.asarray(scaled.T @ scaled)
+        def along(part: slice, basis: Array) -> tuple[Array, Array]:
+            rows = values[part] * root[part]
+            return rows, rows @ basis
 
-        total = np.zeros((columns, columns))
-        parts = pieces(count, parts=min(PIECES, max(1, PRODUCTS // columns**2)))
-        for product in in_order(work, parts):
+        def again(part: slice) -> Array:
+            rows, found = along(part, basis)
+            return np.asarray(rows.T @ found)
+
+        def inner(part: slice) -> Array:
+            _, found = along(part, basis)
+            return np.asarray(found.T @ found, np.float64)
+
+        parts, basis = pieces(len(values)), np.eye(columns, dtype=values.dtype)
+        if columns > DIRECTIONS:
+            random = generator("directions", columns)
+            basis = random.standard_normal((columns, DIRECTIONS)).astype(values.dtype)
+            total = np.zeros(basis.shape)
+            for product in in_order(again, parts):
+                total += product
+            basis = np.linalg.qr(total)[0].astype(values.dtype)
+        total = np.zeros((basis.shape[1], basis.shape[1]))
+        for product in in_order(inner, parts):
             total += product
-        return total
+        found, turn = np.linalg.eigh(total)
+        rest = float(squares.sum() - found.sum()) / max(1, columns - len(found))
+        return Principal((basis @ turn).astype(values.dtype), found.clip(0), max(rest, 0.0))
 
     def taken(self, order: Array) -> Rows:
         """Return these rows in this order, in memory, in float32."""
         some = copy.copy(self)
-        vars(some).pop("covariance", None)
+        vars(some).pop("principal", None)
         some.values = self.values[order].astype(np.float32, copy=False)
         return some
 

@@ -14,9 +14,9 @@ s is `sample_weight`, N: the part of each row in the mean, in which its class ha
 heads on the same rows, the folds of a cross-validation, have an s each; their losses are one sum,
 and one matrix product serves those that have a part in a block of rows.
 
-What makes L-BFGS quick here: few rows are worked on in their span, which is exact (`rows.py`), and
-the variables are those of a basis in which the curvature is about the same in every direction: a
-Cholesky factor of a bound of the Hessian (Böhning 1992), so that a dozen steps do for hundreds.
+What makes L-BFGS quick here (`lbfgs.py`): few rows are worked on in their span, which is exact
+(`rows.py`), and it begins from a bound of the Hessian (Böhning 1992) that is known in the
+directions in which rows vary most, so that a dozen steps do for hundreds.
 
 Rows are cut into pieces that all cores work on, and their sums are added in one order, in float64
 (`threads.py`): the same bits on any number of cores. Products are float32 where there is much to
@@ -28,11 +28,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 
-from zoo.head.rows import Rows
+from zoo.head import lbfgs
+from zoo.head.rows import Principal, Rows
 from zoo.head.stored import Stored
 from zoo.head.team import Sums, over
 from zoo.head.threads import in_order, pieces
@@ -43,9 +43,7 @@ Poll = Callable[[], None]
 BLOCK = 1 << 19  # scores in memory at a time, of each thread
 BOUND = 0.5  # of the bound 1/K: what the Hessian has about the optimum
 FLAT = 0.02  # of that at least: of rows that a head is sure of it is nothing, where that begins
-STEPS = 1000  # at most
 ROUNDING = 1e-8  # of a loss by float32 products: a search for less ends nowhere
-GRADIENT = 1e-7
 
 
 @dataclass(frozen=True)
@@ -117,117 +115,58 @@ def minimise(
     problem: Problem, sample_weight: Array, penalty: float, start: Heads, tolerance: float
 ) -> Heads:
     """Return the F heads of least loss. sample_weight: F x N. tolerance: of the loss, relative."""
-    from scipy.optimize import minimize
+    rows, shape = problem.rows, start.weight.shape
+    curvature, weights = _curvature(rows.some, start), start.weight.size
 
-    rows = problem.rows
-    basis = _Basis.of(_curvature(rows.some, start), start.weight.shape, penalty)
+    def split(values: Array) -> tuple[Array, Array]:
+        return values[:weights].reshape(-1, shape[2]), values[weights:].reshape(shape[:2])
 
     def objective(values: Array) -> tuple[float, Array]:
         if problem.poll is not None:
             problem.poll()
-        weight, bias = basis.head(values)
+        weight, bias = split(values)
         loss, gradient, bias_gradient = cross_entropy(
             rows.values, problem.targets, sample_weight, weight, bias, problem.edges
         )
         loss += penalty / 2 * float(np.vdot(weight, weight))
-        return loss, basis.gradient(gradient + penalty * weight, bias_gradient)
+        gradient += penalty * weight
+        return loss, np.concatenate([gradient.ravel(), bias_gradient.ravel()])
 
-    first = basis.variables(start)
-    loss, gradient = objective(first)
-    known = [(loss, gradient)]
-    unit = float(np.linalg.norm(gradient)) or 1.0  # L-BFGS-B's first step is one long in its units
-
-    def scaled(values: Array) -> tuple[float, Array]:
-        loss, gradient = known.pop() if known else objective(first + unit * values)
-        return loss, unit * gradient
+    def inverse(gradient: Array) -> Array:
+        weight, bias = split(gradient)
+        weight = curvature.divided(weight, penalty)
+        bias = (bias / curvature.bias).astype(weight.dtype)
+        return np.concatenate([weight.ravel(), bias.ravel()])
 
     least = max(tolerance, ROUNDING) if rows.values.dtype == np.float32 else tolerance
-    options = {"ftol": least, "gtol": GRADIENT * unit, "maxiter": STEPS}
-    begin = np.zeros_like(first)
-    found = minimize(scaled, begin, jac=True, method="L-BFGS-B", options=options)
-    weight, bias = basis.head(first + unit * found.x)
-    return Heads(weight.reshape(start.weight.shape), bias, int(found.nit))
-
-
-@dataclass(frozen=True, slots=True)
-class _Basis:
-    """The variables of L-BFGS: heads in which the curvature is about the same in every direction.
-
-    shape: F, K, R. factor: the lower factor of the Hessian, R x R, and its inverse, of the rows'
-    type; of a diagonal they are R. root: that of the bias. Here a weight is F K x R.
-    """
-
-    shape: tuple[int, ...]
-    factor: Array
-    inverse: Array
-    root: float
-
-    @classmethod
-    def of(cls, curvature: _Curvature, shape: tuple[int, ...], penalty: float) -> _Basis:
-        from scipy.linalg import cholesky
-        from scipy.linalg.lapack import dtrtri
-
-        hessian = curvature.weights.copy()
-        root = np.sqrt(curvature.bias)
-        if hessian.ndim == 1:
-            factor = np.sqrt(hessian + penalty)
-            return cls(shape, factor, 1 / factor, root)
-        hessian.flat[:: len(hessian) + 1] += penalty
-        factor = cholesky(hessian, lower=True, overwrite_a=True, check_finite=False)
-        inverse, _ = dtrtri(factor, lower=1)
-        return cls(shape, factor, np.ascontiguousarray(inverse, curvature.kind), root)
-
-    def variables(self, heads: Heads) -> Array:
-        weight = heads.weight.reshape(-1, self.shape[2])
-        weight = weight @ self.factor if self.factor.ndim == 2 else weight * self.factor
-        return np.concatenate([weight.ravel(), heads.bias.ravel() * self.root])
-
-    def head(self, values: Array) -> tuple[Array, Array]:
-        """Return the weight and the bias, F x K, that these variables stand for."""
-        weight, bias = np.split(values, [np.prod(self.shape)])
-        weight = _times(weight.reshape(-1, self.shape[2]), self.inverse)
-        return weight, bias.reshape(self.shape[:2]) / self.root
-
-    def gradient(self, weight: Array, bias: Array) -> Array:
-        """Return the gradient by the variables, from that by weight and bias."""
-        weight = _times(weight, self.inverse.T)
-        return np.concatenate([weight.ravel(), bias.ravel() / self.root])
+    begin = np.concatenate([start.weight.ravel(), start.bias.ravel()])
+    found, steps = lbfgs.minimise(objective, begin, inverse, least)
+    weight, bias = split(found)
+    return Heads(weight.reshape(shape), bias, steps)
 
 
 @dataclass(frozen=True, slots=True)
 class _Curvature:
-    """About what the Hessian is for every class: R x R, or its diagonal, and for the bias.
+    """About what the Hessian is, for every class: of the weights, scale x rows, and of the bias."""
 
-    kind: of the products.
-    """
-
-    weights: Array
+    rows: Principal
+    scale: float
     bias: float
-    kind: np.dtype[Any]
+
+    def divided(self, values: Array, penalty: float) -> Array:
+        """Return values, F x R, by the inverse of the Hessian, whose penalty this is."""
+        return self.rows.divided(values, self.scale, penalty)
 
 
 def _curvature(rows: Rows, start: Heads) -> _Curvature:
     """Return that of one head where it begins, and of the folds' heads a part of the bound."""
-    classes, kind = start.weight.shape[1], rows.values.dtype
+    classes = start.weight.shape[1]
     bound = BOUND / classes
     if len(start.weight) > 1 or not start.weight.any():
-        return _Curvature(bound * rows.covariance, bound, kind)
+        return _Curvature(rows.principal, bound, bound)
     sure = np.exp(log_probabilities(rows.values, start.weight[0], start.bias[0]))
     unsure = (1 - np.einsum("nk,nk->n", sure, sure, dtype=np.float64)) / classes + FLAT * bound
-    return _Curvature(rows.products(unsure / len(unsure)), float(unsure.mean()), kind)
-
-
-def _times(values: Array, matrix: Array) -> Array:
-    """Return the product with a matrix, or with its diagonal; float64."""
-    if matrix.ndim == 1:
-        return np.asarray(values * matrix)
-    found = np.empty_like(values)
-
-    def work(part: slice) -> None:
-        found[part] = values[part].astype(matrix.dtype) @ matrix
-
-    list(in_order(work, pieces(len(values))))
-    return found
+    return _Curvature(rows.principal_of(unsure / len(unsure)), 1.0, float(unsure.mean()))
 
 
 def cross_entropy(

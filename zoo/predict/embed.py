@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo import catalog
 from zoo.catalog import Preprocess
 from zoo.data.views import Source, plain_view
 from zoo.engine import Array, Engine
@@ -104,7 +105,7 @@ def open_embedder(
     name: str, wanted: Wanted, how: Opening = AS_IT_IS, progress: Progress | None = None
 ) -> Embedder:
     """Return an Embedder for a run folder or a model's name. Raises UnknownStage, UsageError."""
-    if name.lower().endswith(".onnx"):
+    if catalog.is_exported(name):
         raise UsageError(
             f"{name} is an exported file, which has no stages",
             "`zoo embed RUN FOLDER` with the run that it was exported from",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from zoo import datasets
+from zoo import catalog, datasets
 from zoo.data.decode import read_bytes
 from zoo.data.index import labelled
 from zoo.data.samples import Photos, Skipped
@@ -101,7 +101,7 @@ def _part_of(data: str, parts: dict[str, Photos], part: str | None) -> tuple[Pho
 def of_run(folder: str, part: str | None) -> Requested:
     """Return photos that a run was trained or validated on. Raises UsageError, RunError."""
     if not Path(folder).exists():
-        if folder.lower().endswith(".onnx"):
+        if catalog.is_exported(folder):
             raise InputError(f"there is no file {folder}", "`zoo export onnx RUN` makes one")
         check_name(folder)
     if not Path(folder, "run.json").exists():
@@ -174,7 +174,7 @@ def _trained_on(member: str, part: str) -> tuple[list[Path], list[str]]:
 
     Nothing where that is not known, as of a model's name.
     """
-    exported = member.lower().endswith(".onnx")
+    exported = catalog.is_exported(member)
     folder = Path(member).parent if exported else Path(member)
     if not (folder / "run.json").exists() or not (folder / "index.csv").exists():
         return [], []

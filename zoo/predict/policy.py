@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo import weights
+from zoo import catalog, weights
 from zoo.errors import DataError, RunError, UsageError
 from zoo.head import conformal, distance
 from zoo.head.distance import Distance
@@ -122,7 +122,7 @@ def made(model: str, doubt: Doubt, top: int = 1) -> tuple[Policy, conformal.Thre
         below = chosen.probability
     if doubt.coverage is not None:
         limit = sets(run_of(model, f"--coverage {doubt.coverage:g}"), doubt.coverage)
-    if doubt.unknown and model.lower().endswith(".onnx") and Path(model).is_file():
+    if doubt.unknown and catalog.is_exported(model) and Path(model).is_file():
         away = unknown_of_file(model, doubt.rate)
     elif doubt.unknown:
         away = unknown(run_of(model, "--unknown"), RATE if doubt.rate is None else doubt.rate)
@@ -287,9 +287,9 @@ def unknown_of_file(path: str, rate: float | None) -> Unknown:
 
     rate: must not be given, as the file has one limit.
     """
-    from zoo.engine.onnx import OnnxModel
+    from zoo.engine.open_file import open_exported
 
-    limit = OnnxModel(Path(path), threads=1).distance_limit
+    limit = open_exported(Path(path)).distance_limit
     if limit is None:
         raise UsageError(
             f"--unknown: {path} does not tell how far photos are from those of its training",

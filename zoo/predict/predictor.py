@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from zoo import catalog, device
 from zoo.catalog import Preprocess
-from zoo.data.preprocess import framed, normalise
+from zoo.catalog.spec import pixels as pixels_of
+from zoo.data.preprocess import framed, full_size, normalise
 from zoo.data.samples import evenly
 from zoo.data.views import LastPhoto, Source, numbered_view, plain_view
 from zoo.engine import Array, Calls
@@ -22,6 +23,7 @@ from zoo.machine import cores
 from zoo.predict.inputs import Input
 from zoo.predict.rows import Predictor
 from zoo.run import Run
+from zoo.weights.repository import config_of, read_config, repository
 
 if TYPE_CHECKING:
     from zoo.device import Device
@@ -64,8 +66,9 @@ def open_predictor(
     photos: what int8 is calibrated on where it is no run that has its training photos. progress:
     of a download. Raises UsageError, InputError and what opening the engine raises.
     """
-    if name.lower().endswith(".onnx"):
+    if catalog.is_exported(name):
         return _exported(name, how)
+    name, how = _of_folder(name, how)
     from zoo.engine.open import open_engine
     from zoo.network_ref import classifier_of_name, classifier_of_run, featured
 
@@ -115,6 +118,14 @@ def open_network(
         net = network.pretrained(name, how.weights, seed=how.seed, progress=progress)
     must_normalise(net.preprocess, name)
     return net, place, "; ".join(filter(None, (described(place, run), net.said_of_file)))
+
+
+def _of_folder(name: str, how: Opening) -> tuple[str, Opening]:
+    """Return the model and the weights of a folder with timm's config.json; others as they are."""
+    if how.weights or not os.path.isdir(name) or (source := repository(name)) is None:
+        return name, how
+    config = read_config(config_of(source))
+    return f"timm/{config.architecture}", replace(how, weights=name)
 
 
 def opened_run(name: str, how: Opening) -> tuple[Run | None, Device]:
@@ -203,7 +214,8 @@ def _exported(name: str, how: Opening) -> Predictor:
     What it is given is framed so that it does so to the pixels that the run sees: photos of many
     megapixels are decoded small, as for the run.
     """
-    from zoo.engine.onnx import OnnxEngine, OnnxModel
+    from zoo.engine.onnx import OnnxEngine
+    from zoo.engine.open_file import open_exported
     from zoo.network import must_be_exported
 
     _must_run_as_it_is(name, how)
@@ -211,20 +223,28 @@ def _exported(name: str, how: Opening) -> Predictor:
     if not how.trusts:
         must_be_exported(path)
     alone = how.calls == "alone"
-    model = OnnxModel(path, threads=cores() if alone else 1)
+    model = open_exported(path, threads=cores() if alone else 1)
     if model.task == "reconstruct":
         raise _no_classes(f"{path} is an exported autoencoder", "RUN")
     preprocess, logits = model.preprocess, model.input == "tensor"
+    whole = None  # how a photo comes to the one size that a file takes
+    if model.size not in (None, full_size(preprocess)):
+        whole = replace(preprocess, size=model.size, fit="squash", channels=3)
     must_normalise(preprocess, name)
 
     def prepare(pixels: Array) -> Array:
         return normalise(pixels, preprocess) if logits else framed(pixels, preprocess)
 
     def load(source: Source) -> Array:
+        if whole is not None:
+            return plain_view(source, whole)[None]
         return prepare(plain_view(source, preprocess))
 
     away = how.features and model.distance_limit is not None
-    engine, about = OnnxEngine(model, 1 if alone else cores(), away), f"{model.name}, no torch"
+    engine, about = OnnxEngine(model, 1 if alone else cores(), away), model.name
+    about += "" if model.word == "torch-export" else ", no torch"
+    if whole is not None:
+        about += f"; it takes pictures of {pixels_of(whole.size)}, to which photos are resized"
     return Predictor(
         engine,
         model.classes,

@@ -5,6 +5,8 @@
     answers    what is computed of a photo: a row of `zoo predict`, or of `zoo embed`
     work       shards to parts: what is there is skipped, who is quicker wins
     head       a fine-tune on the features of a job, in memory or from a file
+    estimate   how long it takes, from some photos that are measured
+    web        photos at http(s) addresses
     apart      the search for a photo that ends processes
     parts      a part in Parquet, and whether it is what the plan says
     store      a folder or a bucket, in which files appear whole and are never replaced

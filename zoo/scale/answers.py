@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import weights
+from zoo import catalog, weights
 from zoo.catalog import Preprocess
 from zoo.data import decoder_warnings
 from zoo.data.limits import file_room
 from zoo.data.views import Source, view_of
-from zoo.engine import Array
+from zoo.engine import Array, Engine
 from zoo.errors import InputError
 from zoo.predict import policy, writers
 from zoo.predict.embed import Embedder, Embedding, Wanted, open_embedder
@@ -40,13 +40,16 @@ class Answers:
     """What gives a row for each photo, in order, with the columns of `schema`.
 
     rows: of photos; with True each is decoded in a process of its own, with limits. engine: that
-    computes them. error: the row of a photo that ends processes, and why.
+    computes them. error: the row of a photo that ends processes, and why. load, forward: a photo's
+    bytes to what the network takes, and the network, to be measured alone.
     """
 
     schema: pyarrow.Schema
     rows: Callable[[Sequence[Photo], bool], Iterator[Cells]]
     engine: str
     error: Callable[[Photo, str], Cells]
+    load: Callable[[bytes], Array] | None = None
+    forward: Engine | None = None
 
 
 Opener = Callable[[], Answers]
@@ -60,7 +63,7 @@ def model_sha256(settings: Settings, progress: Progress | None = None) -> str:
     name = settings.model
     if is_run(name):
         return network.model_file(Run.open(Path(name), trusts=settings.trusts))[1]
-    if name.lower().endswith(".onnx"):
+    if catalog.is_exported(name):
         return weights.hash_of(Path(name))
     if settings.what == "predict":
         tensors = classifier_of_name(name, settings.weights, progress).ref.tensors
@@ -153,12 +156,16 @@ def of_predictor(settings: Settings, predictor: Predictor) -> Answers:
         nothing: Cells = dict.fromkeys(names)
         return nothing | {"path": show_name(photo.key), "status": "error", "error": why}
 
-    return Answers(writers.parquet_schema(form), rows, predictor.engine.name, error)
+    def load(data: bytes) -> Array:
+        return predictor.prepare(view_of(data, predictor.preprocess))
+
+    engine = predictor.engine
+    return Answers(writers.parquet_schema(form), rows, engine.name, error, load, engine)
 
 
 def _policy(settings: Settings) -> Policy:
     unknown = None
-    if settings.unknown is not None and settings.model.lower().endswith(".onnx"):
+    if settings.unknown is not None and catalog.is_exported(settings.model):
         unknown = policy.unknown_of_file(settings.model, None)
     elif settings.unknown is not None:
         unknown = policy.unknown(Run.open(Path(settings.model)), settings.unknown)
@@ -186,7 +193,10 @@ def of_embedder(settings: Settings, embedder: Embedder) -> Answers:
                 cells["features"] = row.features.astype("<f2" if settings.half else "<f4")
             yield cells
 
-    return Answers(schema, rows, embedder.engine.name, _cells)
+    def load(data: bytes) -> Array:
+        return view_of(data, embedder.preprocess)
+
+    return Answers(schema, rows, embedder.engine.name, _cells, load, embedder.engine)
 
 
 def _cells(photo: Photo, error: str) -> Cells:

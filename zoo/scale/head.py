@@ -36,7 +36,7 @@ from zoo.head.stored import Stored
 from zoo.metrics import Array
 from zoo.network import Progress as Loading
 from zoo.recipe import Recipe
-from zoo.scale import parts, team
+from zoo.scale import launch, parts, team
 from zoo.scale.answers import model_sha256
 from zoo.scale.plan import PLAN, Photo, Settings, Shards, read
 from zoo.scale.store import Store, check_installed, is_url
@@ -56,13 +56,26 @@ def is_job(data: str) -> bool:
     return is_url(data) or os.path.isfile(os.path.join(data, PLAN))
 
 
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Who solves a head whose features are not in memory: torchrun's ranks, or a cluster of Ray's.
+
+    ray: its address.
+    """
+
+    ranks: Ranks = SINGLE
+    ray: str | None = None
+
+
+ALONE = Together()
+
+
 def prepare(
-    recipe: Recipe, progress: Progress, loading: Loading | None = None, ranks: Ranks = SINGLE
+    recipe: Recipe, progress: Progress, loading: Loading | None = None, who: Together = ALONE
 ) -> Prepared:
     """Return the plan of a fine-tune on the features of a job, with them; `with` removes the copy.
 
-    ranks: solve the head together, where its features are not in memory; at the end of `with` all
-    but the main one do what that one asks.
+    At the end of `with` all ranks but the main one do what that one asks.
 
     Raises UsageError where the job has others than the head takes, IncompleteError, DataError.
     """
@@ -72,7 +85,7 @@ def prepare(
     recipe = _settled(recipe, settings)
     listed = _Listed.of(shards, recipe)
     with ExitStack() as closing:
-        place = closing.enter_context(_held())
+        place, drawn_from = closing.enter_context(_held()), recipe
         index, found = _gathered(shards, listed, place, progress)
         recipe = replace(recipe, val_fraction=listed.fraction)
         where = device.choose(recipe.device, recipe.precision)
@@ -81,13 +94,14 @@ def prepare(
         facts, net = known_of(asked, loading)
         prepared = Prepared(plan_of(asked, facts), net)
         _check(prepared.plan, settings, isinstance(found["train"], Stored))
-        if isinstance(train := found["train"], Stored) and not ranks.single:
-            if ranks.main:
-                found["train"] = replace(train, team=(ours := team.Ranked(ranks)))
-                closing.callback(ours.end)
-            else:
-                mine = team.Share(train, np.array(index.labels("train")), ranks.rank, ranks.world)
-                closing.push(partial(_serving, ranks, mine))
+        if isinstance(train := found["train"], Stored):
+            if who.ray is not None:
+                make = partial(_share, shards.store.place, drawn_from)
+                ours = closing.enter_context(launch.together(who.ray, make))
+                found["train"] = replace(train, team=ours)
+            elif not who.ranks.single:
+                labels = np.array(index.labels("train"))
+                found["train"] = team.divided(train, labels, who.ranks, closing)
         prepared.source = _source(prepared.plan, found)
         prepared.closing = closing.pop_all()
     return prepared
@@ -235,15 +249,27 @@ def _place(photo: Photo) -> tuple[str, str]:
     return part, rest.partition("/")[0] if part == "test" else photo.label
 
 
-def _serving(ranks: Ranks, mine: team.Share, failed: type | None, *_: object) -> None:
-    if failed is None:
-        team.serve(ranks, mine)
+@contextmanager
+def _share(job: str, recipe: Recipe, rank: int, world: int) -> Iterator[team.Share]:
+    """Yield a share of the rows of a job, of which this process makes a copy."""
+    store = Store(job)
+    shards = Shards(store, read(store))
+    listed = _Listed.of(shards, recipe)
+    with _held() as place:
+        index, found = _gathered(shards, listed, place, lambda done, total: None, 0)
+        train = found["train"]
+        assert isinstance(train, Stored)
+        yield team.Share(train, np.array(index.labels("train")), rank, world)
 
 
 def _gathered(
-    shards: Shards, listed: _Listed, place: Path, progress: Progress
+    shards: Shards, listed: _Listed, place: Path, progress: Progress, memory: int | None = None
 ) -> tuple[DatasetIndex, dict[str, Array | Stored]]:
-    """Copy the features into a file for each part; return the photos and the features by part."""
+    """Copy the features into a file for each part; return the photos and the features by part.
+
+    memory: bytes of features that are read from these files at once; IN_MEMORY where None.
+    """
+    memory = IN_MEMORY if memory is None else memory
     samples: dict[str, list[Sample]] = {name: [] for name in _NAMES}
     skipped, first = [], 0
     with ExitStack() as opened:
@@ -273,8 +299,8 @@ def _gathered(
             raise DataError(f"{shards.store.place} has no {name} photo", "plan over more photos")
     needed = sum(4 * rows * columns for rows, columns in shapes.values())
     how = f"{size(needed)} of features, in memory"
-    if needed > IN_MEMORY:
-        how = f"{size(needed)} of features, more than {size(IN_MEMORY)}: each step reads them anew"
+    if needed > memory:
+        how = f"{size(needed)} of features, more than {size(memory)}: each step reads them anew"
     else:
         features = {name: each[:] for name, each in features.items()}
     every = (sample for name in _NAMES for sample in samples[name])

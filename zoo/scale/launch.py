@@ -1,4 +1,4 @@
-"""Shards on a cluster of Ray's, which places the workers and starts them anew where they die.
+"""Shards, or the rows of a head, on a cluster of Ray's: it places workers and starts them anew.
 
 What travels is the number of a shard one way and a receipt of it the other. Each worker has two
 numbers, so that none waits for the driver. A number that has been away for long, because its
@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import TeamError, UsageError, ZooError
+from zoo.metrics import Array
+from zoo.scale.team import Share
 from zoo.scale.work import Progress, Receipt, Worker
 from zoo.watch import check
 
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 FLYING = 2  # shard numbers that a worker has
 AWAY, TIMES = 60.0, 3.0  # seconds, and times the longest so far: then a shard is away for long
 POLL = 0.5
+HERE = ("127.0.0.1", "localhost")
 INSTALL = "`pip install 'zoo-transfer[ray]'` installs it, here and on the nodes"
 
 
@@ -59,6 +64,8 @@ def work(
     """
     with cluster(address):
         started = [actor.remote(make) for actor in placed(Remote, device)]
+        if not started:
+            raise TeamError(f"no node of {address} has a core to give", "`ray status` shows them")
         for done, receipt in enumerate(_received(started, shards)):
             progress(done + 1, len(shards))
             yield receipt
@@ -99,6 +106,68 @@ def _received(workers: list[ActorHandle], shards: Sequence[int]) -> Iterator[Rec
                 yield receipt
 
 
+# A head.
+
+
+class Kept:
+    """A share of the rows of a job on a node, an actor of Ray's."""
+
+    def __init__(self, make: Callable[[], AbstractContextManager[Share]]) -> None:
+        self._held = ExitStack()
+        self._share = self._held.enter_context(make())
+
+    def answer(self, what: str, given: Sequence[Array]) -> Array:
+        """Return what is asked of the pieces that are its own."""
+        return self._share.answer(what, given)
+
+    def close(self) -> None:
+        """Remove the copy of the rows."""
+        self._held.close()
+
+
+class Asked:
+    """The actors that have a share of the rows each; see `zoo.head.stored.Team`."""
+
+    def __init__(self, actors: list[ActorHandle]) -> None:
+        self.actors, self.world = actors, 1 + len(actors)
+
+    def ask(self, what: str, *given: Array) -> Iterator[Array]:
+        """Have the others begin; yield what they give for each of their pieces, in order."""
+        return self._received([actor.answer.remote(what, given) for actor in self.actors])
+
+    def _received(self, promises: list[Any]) -> Iterator[Array]:
+        import ray
+        from ray.exceptions import RayError
+
+        for promise in promises:
+            while not ray.wait([promise], timeout=POLL)[0]:
+                check()
+            try:
+                yield from ray.get(promise)
+            except RayError as error:
+                raise told(error) from None
+
+
+@contextmanager
+def together(
+    address: str, make: Callable[[int, int], AbstractContextManager[Share]]
+) -> Iterator[Asked]:
+    """Yield the workers of a cluster that solve a head with this process.
+
+    make: gives the share of a number of so many. Raises UsageError, TeamError.
+    """
+    with cluster(address):
+        kinds = list(placed(Kept, "cpu"))
+        world = 1 + len(kinds)
+        actors = [kind.remote(partial(make, n, world)) for n, kind in enumerate(kinds, 1)]
+        try:
+            yield Asked(actors)
+        finally:
+            import ray
+
+            ray.wait([actor.close.remote() for actor in actors], num_returns=len(actors), timeout=9)
+
+
 # A cluster.
 
 
@@ -118,14 +187,18 @@ def cluster(address: str) -> Iterator[None]:
     import ray
     from ray.exceptions import RayError
 
-    # A node at 127.0.0.1 is not found by Ray itself, which looks for the address of the machine.
-    own = {"_node_ip_address": address.rpartition(":")[0]} if local else {}
+    # Of a loopback address Ray knows 127.0.0.1 alone, which it takes for that of the machine.
+    host = address.rpartition(":")[0]
+    own = {"_node_ip_address": host} if local and host not in HERE else {}
+    ours = signal.getsignal(signal.SIGTERM)  # Ray puts another one in its place
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (RayError, OSError, RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())[:200]
         hint = "`ray status` on a node of the cluster says whether it is up"
         raise TeamError(f"no cluster of Ray's answers at {address}: {said}", hint) from None
+    finally:
+        signal.signal(signal.SIGTERM, ours)
     try:
         yield
     finally:
@@ -143,7 +216,7 @@ def _is_loopback(address: str) -> bool:
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host in HERE
 
 
 def placed(kind: type, device: str) -> Iterator[Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -64,6 +66,25 @@ class Share:
         return Pass.of(values, targets, self._weights, weight, bias)
 
 
+def divided(train: Stored, labels: Array, ranks: Ranks, closing: ExitStack) -> Stored:
+    """Return the rows to train on, shared by torchrun's ranks.
+
+    closing: at its end all but the main rank do what that one asks, until it is there too.
+    """
+    if ranks.main:
+        ours = Ranked(ranks)
+        closing.callback(ours.end)
+        return replace(train, team=ours)
+    mine = Share(train, labels, ranks.rank, ranks.world)
+
+    def to_the_end(failed: type | None, *_: object) -> None:
+        if failed is None:
+            _serve(ranks, mine)
+
+    closing.push(to_the_end)
+    return train
+
+
 class Ranked:
     """The other processes of torchrun, asked by the main one."""
 
@@ -88,7 +109,7 @@ class Ranked:
         self.ask("end")
 
 
-def serve(ranks: Ranks, mine: Share) -> None:
+def _serve(ranks: Ranks, mine: Share) -> None:
     """Answer the main process until it has no more to ask. Raises TeamError where it is gone."""
     while True:
         code, many, *shapes = (int(number) for number in ranks.broadcast(*[0.0] * _HEADER))

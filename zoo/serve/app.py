@@ -20,7 +20,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from zoo import __version__
+from zoo import __version__, catalog
 from zoo.api.model import Model
 from zoo.api.run import Run
 from zoo.errors import InputError, UsageError, ZooError
@@ -153,7 +153,7 @@ def _must_fit(desk: Desk, count: int) -> None:
 
 
 def _explains(model: Model) -> bool:
-    return not model.name.lower().endswith(".onnx")
+    return not catalog.is_exported(model.name)
 
 
 def _about(model: Model, desk: Desk) -> dict[str, Any]:

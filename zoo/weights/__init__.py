@@ -7,6 +7,7 @@ fetch.py     one URL to one file, whole or not at all
 partial.py   what has arrived so far, for a later try
 http.py      one URL to one open body
 repository.py  weights with timm's config.json: a folder, or a repository of the Hub
+hf_config.py the config.json that a run of a timm model has beside its weights
 inventory.py what is kept: list, verify, remove
 header.py    the safetensors format, checked to the last byte
 tensors.py   types and bytes of torch's tensors in it

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from zoo.catalog import library_name
 from zoo.catalog.spec import Preprocess
+from zoo.disk import write_json
 from zoo.errors import UsageError
+from zoo.weights.repository import CONFIG
 
 _MODES = {"crop": "center", "squash": "squash"}  # timm's `border` pads otherwise
 
@@ -51,6 +55,12 @@ def config_of(record: Mapping[str, Any]) -> dict[str, object]:
     if "patch_embed" in spec["stages"] and spec["preprocess"]["size"] != preprocess.size:
         config["model_args"] = {"img_size": preprocess.size}
     return config
+
+
+def keep_beside(file: Path, record: Mapping[str, Any]) -> None:
+    """Write the config of a run beside its weights, where timm has an equivalent of it."""
+    with suppress(UsageError):
+        write_json(file.with_name(CONFIG), config_of(record))
 
 
 def _obstacle(record: Mapping[str, Any], preprocess: Preprocess) -> str:
