@@ -20,7 +20,7 @@ from zoo.errors import MissingPackage
 
 BASE = ("torch", "torchvision", "timm", "onnx", "onnxscript", "openvino", "matplotlib", "sklearn",
         "tensorboard", "open_clip", "tokenizers", "obstore", "pyarrow", "fastapi", "uvicorn",
-        "python_multipart")  # fmt: skip
+        "python_multipart", "ray")  # fmt: skip
 # Runs commands in a process that finds none of these modules, and tells what each has said.
 WITHOUT = """if True:
     import contextlib, io, json, sys
@@ -128,6 +128,7 @@ def test_every_other_command_says_which_extra_it_needs(exported, run, photos, tm
         ("serve", exported): "serve",
         ("predict", exported, photos, "-o", tmp_path / "a.parquet"): "parquet",
         ("plan", photos, "-o", tmp_path / "job", "--model", exported): "scale",
+        ("estimate", tmp_path / "job"): "scale",
         ("work", tmp_path / "job"): "scale",
         ("verify", tmp_path / "job"): "scale",
         ("merge", tmp_path / "job"): "scale",

@@ -18,9 +18,10 @@ PURPOSES = {
     "plots": "`zoo evaluate --plot`, the letters of `zoo demo`",
     "serve": "`zoo serve`",
     "parquet": "tables, answers and photos in Parquet",
-    "scale": "`zoo plan`, `work`, `verify`, `merge`; s3://, gs://, az://",
+    "scale": "`zoo plan`, `estimate`, `work`, `verify`, `merge`; s3://, gs://, az://",
+    "ray": "`zoo work --ray`, `zoo finetune --ray`; has `scale`",
     "tensorboard": "`--log tensorboard`",
-    "text": "a head from class names: `zoo finetune --head text`",
+    "text": "a head from class names: `zoo finetune MODEL PHOTOS --text FOLDER`",
     "tsne": "`zoo embed --map tsne`",
 }
 # By extra: the modules that are imported, as pyproject.toml's packages have them.
@@ -30,6 +31,7 @@ EXTRAS = {
     "serve": ("fastapi", "uvicorn", "python_multipart"),
     "parquet": ("pyarrow",),
     "scale": ("obstore", "pyarrow"),
+    "ray": ("obstore", "pyarrow", "ray"),
     "tensorboard": ("tensorboard",),
     "text": ("open_clip", "tokenizers"),
     "tsne": ("sklearn",),

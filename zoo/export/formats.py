@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import UsageError, meant
 from zoo.export.records import Shape
+from zoo.extras import install
 
 if TYPE_CHECKING:
     from zoo.export.records import Exported, Order, Rebuilt
@@ -67,7 +68,7 @@ class Format:
         if lacks := self.missing():
             raise UsageError(
                 f"zoo export {self.title} needs {lacks}, which is not installed",
-                f'install the extra: `pip install "zoo-transfer[{self.extra}]"`',
+                f"install the extra: `{install(self.extra)}`",
             )
         found: Writer = import_module(f"zoo.export.{self.module}").export_run
         return found
@@ -129,6 +130,11 @@ class Wanted:
         if len(variants) > 1:
             first, second = (f"--{name}" for name in variants[:2])
             raise UsageError(f"{first} with {second}: a file is one of them", f"leave {second} out")
+        if self.shape is not None and self.kind == "tensor":
+            raise UsageError(
+                "--size with --input tensor: a tensor has the size that the network takes",
+                "leave --size and --batch out, or --input",
+            )
         if self.unknown and variants:
             raise UsageError(
                 "--unknown is an output of a classifier in fp32, with pictures of any size",
