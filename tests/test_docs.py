@@ -131,6 +131,21 @@ def typed(page: Path, folder: Path, variables: dict[str, str], compare: bool) ->
     return wrong
 
 
+def test_the_commands_of_readme_follow_each_other(tmp_path):
+    """With a small network in the place of README's; what they print is in the slow run."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    text = README.replace("timm/mobilenetv2_100", "lenet")
+    variables = pages.environment(folder, tmp_path)
+    for step in pages.steps(text):
+        pages.run(step.command, folder, variables)
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len([line for line in code.splitlines() if line]) <= 5
+    (folder / "five.py").write_text(code)
+    assert "mugs" in pages.run(f"{shlex.quote(sys.executable)} five.py", folder, variables)
+
+
+@pytest.mark.slow
 def test_the_commands_of_readme_print_what_it_says(tmp_path):
     folder = tmp_path / "here"
     folder.mkdir()

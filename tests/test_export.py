@@ -136,7 +136,7 @@ def test_the_bare_network(tmp_path, lenet):
     assert isinstance(shape[0], str)
 
 
-@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("there", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_file_that_disagrees_is_not_left(tmp_path, lenet, there):
     """And one that was there before stays."""
     net, photos = lenet
