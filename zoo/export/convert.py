@@ -19,10 +19,10 @@ from zoo.engine import Array
 from zoo.engine.exported import ExportedModel
 from zoo.engine.open_file import open_exported
 from zoo.errors import DisagreementError, UsageError
+from zoo.export import basis, proof
 from zoo.export import onnx as whole
-from zoo.export import proof
+from zoo.export.basis import About, Pictures
 from zoo.export.formats import Format
-from zoo.export.proof import About, Pictures
 from zoo.export.records import Exported, Fields, Order
 from zoo.machine import cores
 from zoo.metrics import ENOUGH
@@ -69,7 +69,7 @@ def _measured(
     """Return how a file answers beside the ONNX file, and how quickly. Raises DisagreementError."""
     base, model = both
     about = About.of_run(run)
-    pictures = proof.readable(order.photos, about.preprocess, order.most or MEASURED)
+    pictures = basis.readable(order.photos, about.preprocess, order.most or MEASURED)
     order.say(f"measuring on {len(pictures)} photos with {model.name}")
     theirs = answers(base, pictures, about, model.fitting)
     ours = answers(model, pictures, about, model.fitting)
@@ -89,7 +89,7 @@ def _measured(
 def rated(run: Run, order: Order) -> Fields:
     """Return accuracy and latency of a file that is there; no proof needs them."""
     about = About.of_run(run)
-    pictures = proof.readable(order.photos, about.preprocess, order.most or MEASURED)
+    pictures = basis.readable(order.photos, about.preprocess, order.most or MEASURED)
     model = open_exported(order.destination)
     found = answers(model, pictures, about, model.fitting)
     result = measured(run, pictures, found, found, about)
@@ -125,7 +125,7 @@ def _latency(model: ExportedModel, pictures: Pictures, about: About) -> float:
 def measured(run: Run, pictures: Pictures, ours: Array, theirs: Array, about: About) -> Fields:
     """Return what Exported tells of a file beside fp32, and of both beside the labels."""
     difference = np.abs(ours - theirs)
-    same = (proof.answers(ours, about) == proof.answers(theirs, about)).all(axis=1)
+    same = (basis.answers(ours, about) == basis.answers(theirs, about)).all(axis=1)
     result: Fields = {
         "photos": len(pictures),
         "agree": int(same.sum()),
