@@ -22,8 +22,9 @@ from zoo.errors import DisagreementError, UsageError
 from zoo.export import basis, proof
 from zoo.export import onnx as whole
 from zoo.export.basis import About, Pictures
-from zoo.export.formats import Format
+from zoo.export.formats import Format, find
 from zoo.export.records import Exported, Fields, Order
+from zoo.export.run_file import proved
 from zoo.machine import cores
 from zoo.metrics import ENOUGH
 from zoo.run import Run
@@ -52,8 +53,7 @@ def convert(
             "`zoo export onnx RUN` does",
         )
     with scratch("export") as folder:
-        base = folder / "model.onnx"
-        exact = whole.export_run(run, replace(order, destination=base, shape=None)).to_dict()
+        base, exact = _base(run, order, folder)
         order.say(f"writing {row.title}")
         with replacing_all(order.destination) as path:
             write(base, path)
@@ -61,6 +61,21 @@ def convert(
             result["bytes"] = sum(bytes_of(one) for one in path.parent.iterdir())
     result |= {name: exact[name] for name in KEPT}
     return Exported(path=str(order.destination), computes=row.computes, **result)
+
+
+def _base(run: Run, order: Order, folder: Path) -> tuple[Path, Fields]:
+    """Return an ONNX file and its proof: the run's own where it was proved, else one in `folder`.
+
+    A file with a distance, or of a run in another precision, is another one than this takes.
+    """
+    note, name = proved(run), find("onnx").file
+    plain = order.kind == "image" and run.record["precision"] == "fp32"
+    if plain and note and note.get("distance_diff") is None and note.keys() >= set(KEPT):
+        order.say(f"{name} was compared with the run already")
+        return run.path(name), note
+    base = folder / name
+    made = whole.export_run(run, replace(order, destination=base, shape=None, tail=None))
+    return base, made.to_dict()
 
 
 def _measured(
