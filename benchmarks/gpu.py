@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import photos
+from benchmarks import photos, speed_jobs
 from benchmarks.measure import arguments, machine, numbers, python, run, save, show, summary, zoo
 
 NOWHERE = "not measured on a GPU"
@@ -94,12 +94,13 @@ def rows(folder: Path, flags: Namespace, where: str) -> Iterator[tuple[str, Call
     for way in WAYS:
         words = ("-m", "benchmarks.gpu", "pass", flags.model, way, where)
         yield f"images/s, {way}", lambda words=words: float(run(python(*words)).out)  # type: ignore[misc]
+    best = "best" if where == "cuda" else speed_jobs.best()
     data, env = folder / "photos", {"ZOO_CACHE": str(folder / "cache"), "ZOO_OFFLINE": "1"}
     for epochs in (1, 10) if where == "cuda" else (1,):
-        loop = python("-m", "benchmarks.tutorial_loop", data, str(epochs), "best")
+        loop = python("-m", "benchmarks.tutorial_loop", data, str(epochs), best)
         yield f"s, tutorial loop, best settings, E={epochs}", wall(loop)
     shared = ("finetune", flags.model, data, "--weights", "none", "--device", where, "--force")
-    bf16 = ("--precision", "bf16")
+    bf16 = ("--precision", "bf16") if where == "cuda" or speed_jobs.bf16() else ()
     jobs = {
         "frozen, solved": ("--freeze", *bf16),
         "frozen, solved, fp32": ("--freeze",),
@@ -109,7 +110,7 @@ def rows(folder: Path, flags: Namespace, where: str) -> Iterator[tuple[str, Call
     for name, words in jobs.items():
         out = folder / "-".join([name.split(",")[0], str(time.perf_counter_ns())])
         yield f"s, zoo finetune, {name}", wall(zoo(*shared, *words, "-o", out), env)
-    naive = python(PREDICT, data / "train", folder / "naive.csv", "best")
+    naive = python(PREDICT, data / "train", folder / "naive.csv", best)
     yield "s, naive loop predicts, best settings", wall(naive)
     out = folder / f"zoo-{time.perf_counter_ns()}.csv"
     told = ("predict", flags.model, data / "train", "--weights", "none", "--device", where)

@@ -6,7 +6,11 @@
    the photo decoded whole; photos of 500 x 375 and of 4000 x 3000.
 2. The same distance for real photos (FOLDER/data/imagenet150) enlarged, for networks of several
    sizes.
-3. The pipeline beside its limit. On a CPU that is decode + forward on all cores, with an engine of
+   And what decoding 12 megapixels at a quarter, not at a half, would save and cost.
+3. Decoding and resizing in a thread for each core: the way with two resizes, zoo's, and what Pillow
+   alone takes, in turns.
+4. Workers that decode for themselves, beside a thread that decodes for them.
+5. The pipeline beside its limit. On a CPU that is decode + forward on all cores, with an engine of
    pure C work that lets other threads run, and with zoo's TorchEngine; on a device of its own it is
    the slower of the two, with an engine that only waits. Photos of 4000 x 3000, forward passes of a
    tenth, the same and four times of what decoding takes.
@@ -16,11 +20,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +36,8 @@ from PIL import Image
 from benchmarks import photos
 from benchmarks.measure import ROOT, arguments, machine, median, save, show, verdict
 from zoo.catalog import Preprocess
-from zoo.data.decode import decode
+from zoo.data import preprocess as preprocessing
+from zoo.data.decode import SCALES, decode
 from zoo.data.preprocess import apply, spare
 from zoo.data.views import view_of
 from zoo.engine.pipeline import forward
@@ -38,7 +45,8 @@ from zoo.machine import cores
 
 SMALL, PHONE = (500, 375), (4000, 3000)
 SIZES, SIDES = (32, 96, 224, 299, 384), (1800, 2400, 3000, 4500)  # networks', shorter sides
-ERROR, SLOWER = 0.2, 1.1
+ERROR, SLOWER, QUICKER = 0.2, 1.1, 1.25
+QUARTER = 2.9  # KEEP with which 12 megapixels are decoded at a quarter for 224
 
 
 def main() -> None:
@@ -51,6 +59,9 @@ def main() -> None:
     result: dict[str, Any] = {"decode": decoding(drawn, flags.repeat)}
     if flags.shared.is_dir():
         result["real"] = real(flags.shared)
+        result["keeps"] = keeps(flags.shared)
+    result["rates"] = rates(drawn[SMALL], max(3, flags.repeat))
+    result["threads"] = threads(drawn[SMALL], flags.photos, max(3, flags.repeat))
     print()
     result["pipeline"] = pipeline(drawn[PHONE], flags.photos, flags.repeat)
     save("input", facts, result)
@@ -136,6 +147,113 @@ def enlarged(file: Path, side: int, random: np.random.Generator) -> tuple[bytes,
     grain = random.normal(0, 1.5, (image.height, image.width, 1)).astype(np.float32)
     image = Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
     return encoded(image, 92), image.size
+
+
+def keeps(folder: Path) -> list[dict[str, Any]]:
+    """Photos of 12 megapixels for 224: what is decoded larger than needed by that factor."""
+    files = sorted((folder / "data" / "imagenet150").glob("*/*/*"), key=lambda f: f.stat().st_size)
+    random, plain, rows = np.random.default_rng(0), Preprocess(), []
+    made = [enlarged(file, PHONE[1], random) for file in files[-6:]]
+    for keep in (preprocessing.KEEP, QUARTER):
+        before, preprocessing.KEEP = preprocessing.KEEP, keep
+        try:
+            errors = [distance(data, plain) for data, _ in made]
+            spent = min(cpu_ms(lambda data: view_of(data, plain), [d for d, _ in made])
+                        for _ in range(3))  # fmt: skip
+            scale = max(s for s in SCALES if s <= spare(*made[0][1], plain))
+        finally:
+            preprocessing.KEEP = before
+        row = {"keep": keep, "scale": scale, "ms": spent, "mean": float(np.mean(errors))}
+        rows.append({**row, "most": max(errors)})
+    cells = [[f"{r['keep']:g} times, 1/{r['scale']}", f"{r['ms']:.1f}", f"{r['mean']:.3f}",
+              f"{r['most']:.3f}"] for r in rows]  # fmt: skip
+    print()
+    show(cells, ("12 megapixels for 224", "CPU ms", "mean error", "of a photo at most"))
+    return rows
+
+
+# Ways to decode, and who does it.
+
+
+def two_resizes(data: bytes, preprocess: Preprocess) -> np.ndarray:
+    """The box across, then down, each by a call of its own: until November 2026."""
+    image = decode(data)
+    left, upper, right, lower = preprocessing.box(*image.size, preprocess)
+    margin = math.ceil((lower - upper) / preprocess.size) + 1
+    top, bottom = max(0, int(upper) - margin), min(image.height, math.ceil(lower) + margin)
+    kind, size = Image.Resampling.BILINEAR, preprocess.size
+    across = image.resize((size, bottom - top), kind, box=(left, top, right, bottom))
+    down = across.resize((size, size), kind, box=(0, upper - top, size, lower - top))
+    return np.asarray(down)
+
+
+def alone(data: bytes, preprocess: Preprocess) -> np.ndarray:
+    """Pillow's decoder and one resize: no check, no limit, no orientation."""
+    with Image.open(io.BytesIO(data)) as image:
+        part, size = preprocessing.box(*image.size, preprocess), (preprocess.size, preprocess.size)
+        return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=part))
+
+
+WAYS: dict[str, Callable[[bytes, Preprocess], np.ndarray]] = {
+    "two resizes": two_resizes, "zoo": view_of, "Pillow alone": alone
+}  # fmt: skip
+
+
+def rates(files: list[bytes], repeat: int) -> list[dict[str, Any]]:
+    """CPU milliseconds a photo in a thread for each core; ratios to two resizes in a round."""
+    upright = [
+        encoded(opened.rotate(90, expand=True), photos.QUALITY) for opened in map(image_of, files)
+    ]
+    plain, rows = Preprocess(), []
+    for name, some in (("500 x 375", files), ("375 x 500", upright)):
+        spent: dict[str, list[float]] = {way: [] for way in WAYS}
+        for _ in range(repeat):
+            for way, load in WAYS.items():
+                _, cpu = clock(partial(all_of, partial(load, preprocess=plain), some * 40))
+                spent[way].append(1000 * cpu / (40 * len(some)))
+        apart = np.array([view_of(d, plain).astype(int) - two_resizes(d, plain) for d in some])
+        found = {way: [a / b for a, b in zip(spent["two resizes"], spent[way], strict=True)]
+                 for way in ("zoo", "Pillow alone")}  # fmt: skip
+        ms = {way: median(values) for way, values in spent.items()}
+        most, differ = int(np.abs(apart).max()), float((apart != 0).mean())
+        rows.append({"photo": name, "ms": ms, **found, "most": most, "differ": differ})
+    cells = [[r["photo"], *(f"{r['ms'][way]:.2f}" for way in WAYS), f"{median(r['zoo']):.2f}",
+              f"{median(r['Pillow alone']):.2f}", str(r["most"])] for r in rows]  # fmt: skip
+    print()
+    show(cells, ("CPU ms a photo", *WAYS, "zoo", "at most", "of 255"))
+    verdict("500 x 375, zoo beside two resizes", median(rows[0]["zoo"]), QUICKER, at_most=False)
+    return rows
+
+
+def image_of(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+def threads(files: list[bytes], count: int, repeat: int) -> list[dict[str, Any]]:
+    """Seconds of all photos: where each worker decodes for itself, and where one thread does."""
+    items, view, rows = (files * count)[:count], partial(view_of, preprocess=Preprocess()), []
+    one = cpu_ms(view, files * 4) / 1000
+    for forward_passes in (4.0, 9.0):
+        found: dict[str, list[float]] = {"shared": [], "own thread": []}
+        for _ in range(repeat):
+            for how, decoders in (("shared", 0), ("own thread", 1)):
+                engine = Work(one * forward_passes)
+                engine.decoders = decoders
+                wall, _ = clock(lambda e=engine: list(forward(items, view, e)))
+                found[how].append(wall)
+        rows.append({"share": 1 / (1 + forward_passes), **found})
+    cells = [[f"{r['share']:.0%}", f"{median(r['shared']):.2f}", f"{median(r['own thread']):.2f}"]
+             for r in rows]  # fmt: skip
+    print()
+    show(cells, ("decoding's share", "each worker decodes, s", "a thread of its own, s"))
+    return rows
+
+
+def cpu_ms(load: Callable[[bytes], object], files: list[bytes]) -> float:
+    began = time.thread_time()
+    for data in files:
+        load(data)
+    return 1000 * (time.thread_time() - began) / len(files)
 
 
 # The pipeline.

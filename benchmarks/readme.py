@@ -12,32 +12,21 @@ from __future__ import annotations
 
 import argparse
 import ast
-import json
 import re
 import runpy
-import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from benchmarks import pages
+from benchmarks import pages, speed_pages
+from benchmarks.speed_pages import markdown, results
 from zoo import extras
 from zoo.cli.list_models import HEADER, cells, shelved
 from zoo.recipe import table
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
-def results(name: str) -> Any:
-    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def catalogue() -> str:
@@ -125,57 +114,6 @@ def score(row: dict[str, Any]) -> str:
     return f"MSE {row['value']:.5f}, {share:.2f} of PCA's {row['pca_mse']:.5f}"
 
 
-# Ratios with what people use instead; other rows of the benchmark are about this code alone.
-_PEERS = re.compile(r"(tutorial loop|timm|tutorial-like loop|int8 over fp32)\b.*")
-
-
-def speed() -> str:
-    """Return medians of whole processes, and ratios to what one would use instead."""
-    from benchmarks.speed_table import Rows
-
-    found = results("speed")
-    rows = Rows(found["rows"])
-    shown = []
-    for part in dict.fromkeys(row["part"] for row in rows.all):
-        jobs = [who for who in rows.jobs(part) if not who.startswith(("bare", "decode"))]
-        for who in sorted(jobs, key=lambda who: -statistics.median(rows.walls(part, who))):
-            each = rows.of(part, who)
-            values = [row["wall"] for row in each]
-            spread = f"{seconds(min(values))} to {seconds(max(values))}, n {len(values)}"
-            spent = seconds(statistics.median(row["cpu"] for row in each))
-            shown.append((part, who, seconds(statistics.median(values)), spread, spent))
-    header = ("job", "who", "seconds, median", "from, to", "CPU seconds")
-    ratios = [
-        (in_words(ratio["what"]), measured(ratio))
-        for ratio in found["bars"]
-        if _PEERS.fullmatch(ratio["what"])
-    ]
-    times = markdown(("times quicker", "median (from, to)"), ratios)
-    return times + "\n\n" + markdown(header, shown)
-
-
-def in_words(what: str) -> str:
-    """Return what a ratio is of, for a reader who does not know the benchmark."""
-    for short, long in (
-        ("E=5, wall s", "5 epochs, whole process"),
-        ("E=1, wall s", "1 epoch, whole process"),
-        ("s an epoch", "each epoch alone"),
-        ("all of it", "every stage trained"),
-        ("behind layer3, kept", "layer4 trained on kept features"),
-        ("behind layer3, anew", "layer4 trained, features computed anew"),
-    ):
-        what = what.replace(short, long)
-    return what
-
-
-def measured(bar: dict[str, Any]) -> str:
-    """The median, and what it lies between where it was measured several times."""
-    if bar.get("n", 1) == 1:
-        return f"{bar['value']:.3g}"
-    most = f"; at most {bar['ceiling']:.3g} here" if "ceiling" in bar else ""
-    return f"{bar['value']:.3g} ({bar['min']:.3g} to {bar['max']:.3g}{most})"
-
-
 def heads() -> str:
     """Frozen fine-tunes beside the peers': means over the seeds."""
     from benchmarks.heads import COLD, JOBS, WARM
@@ -257,10 +195,6 @@ def doubt() -> str:
     return markdown(header, rows)
 
 
-def seconds(value: float) -> str:
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
-
-
 def commands() -> str:
     """Return every command with the first sentence of its help, in the groups of `zoo --help`."""
     from zoo.cli.commands import GROUPS
@@ -325,7 +259,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "recipes": recipes,
     "transfer": transfer,
     "imagenet": imagenet,
-    "speed": speed,
+    "speed": speed_pages.full,
+    "speed_quick": speed_pages.quick,
+    "profile": speed_pages.profile,
+    "training": speed_pages.training,
+    "input": speed_pages.decoding,
+    "small": speed_pages.small,
     "heads": heads,
     "views": views,
     "deeper": deeper,

@@ -1,7 +1,7 @@
 """The feature pass over 100 to 100,000 small photos: seconds a photo, memory, again.
 
     python -m benchmarks.scale [--counts 100 1000 10000 100000]
-    python -m benchmarks.scale plot        results/scale.png of what the results have
+    python -m benchmarks.scale plot        docs/pictures/scale.png of what the results have
 
 JPEGs of 64 x 64, no two of the same content, through LeNet's frozen part, which takes less time
 than decoding them. Each pass is a process of its own: the first with nothing kept, the second with
@@ -27,6 +27,7 @@ from PIL import Image
 
 from benchmarks.measure import (
     RESULTS,
+    ROOT,
     arguments,
     machine,
     python,
@@ -159,11 +160,11 @@ def plot(found: dict[str, Any]) -> None:
         panel.legend(fontsize=8)
     panels[0].set_yscale("log")
     panels[0].set_title("time of a feature pass (LeNet)", fontsize=10, loc="left")
-    panels[1].set_ylim(0)
+    panels[1].set_ylim(0, 1.1 * panels[1].get_ylim()[1])
     panels[1].set_title("most memory of the process", fontsize=10, loc="left")
     told = found["machine"]
     figure.supxlabel(f"{told['cpu']}, {told['cores']} cores, {told['date']}", fontsize=7)
-    figure.savefig(RESULTS / "scale.png", dpi=120)
+    figure.savefig(ROOT / "docs" / "pictures" / "scale.png", dpi=120)
     plt.close(figure)
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.speed setup ENVS                 environments, photos; takes minutes
     python -m benchmarks.speed finetune --envs ENVS       a part: finetune, predict or phone
     python -m benchmarks.speed export | engines | startup | training --envs ENVS
-    python -m benchmarks.speed all --envs ENVS            every part, then the table
+    python -m benchmarks.speed all --envs ENVS            every part, the table, docs/speed.md
     python -m benchmarks.speed all --envs ENVS --quick    finetune, predict and phone, small
     python -m benchmarks.speed table                      print what the results have, and plot it
 
@@ -33,7 +33,10 @@ OTHERS = ("export", "engines", "startup", "training")  # programs with results o
 QUICK = {
     "train": 96, "val": 32, "large": (200, 50), "phone": 20, "epochs": 3,
     "results": RESULTS.with_name("speed-quick.json"),
-    "without": ["hf", "fastai", "ultralytics", "zoo fp32, in steps", "zoo bf16, in steps"],
+    "without": ["hf", "fastai", "ultralytics", *(
+        f"{who} {precision}, {what}" for precision in ("fp32", "bf16")
+        for who, what in (("zoo", "in steps"), ("zoo", "large"), ("bare", "large"))
+    )],
 }  # fmt: skip
 Row = dict[str, Any]
 
@@ -57,6 +60,8 @@ def main() -> None:
     found["bars"] = table(found, flags.results.parent)
     write(flags.results, found)
     plot(found, flags.results.with_suffix(".png"))
+    if flags.part == "all":
+        subprocess.run(python("-m", "benchmarks.readme"), cwd=ROOT, check=True)
 
 
 def everything(flags: Namespace) -> list[str]:
@@ -124,17 +129,19 @@ def make_photos(place: Place) -> None:
 FEW = (20, 10)
 
 
-def ready(place: Place) -> None:
+def ready(place: Place, without: tuple[str, ...]) -> None:
     """All programs once, on other photos; not counted: byte code, converted networks, disk."""
     make_photos(place)
     for name, code in IMPORTS.items():
+        if name.startswith(without):
+            continue
         say(f"warming up {name}")
         run([place.python(name), "-c", code], env=speed_jobs.surroundings(place))
     run(python("-c", "import torchvision"))
 
 
 def ready_to_tune(place: Place, _: str) -> None:
-    for precision in ("fp32", "bf16"):
+    for precision in speed_jobs.precisions():
         say(f"warming up zoo {precision}")
         out = place.work / "run-few"
         speed_jobs.empty(out)
@@ -154,7 +161,7 @@ def ready_to_predict(place: Place, part: str) -> None:
     photos = place.photos(place.small)
     run(speed_jobs.zoo_finetune(photos, place.work / "run-predict", "fp32"), env=env,
         unset=OUR_OWN)  # fmt: skip
-    for precision in ("fp32", "bf16", *(("int8",) if part == "predict" else ())):
+    for precision in (*speed_jobs.precisions(), *(("int8",) if part == "predict" else ())):
         say(f"warming up zoo {precision}")
         out = place.work / "few.csv"
         out.unlink(missing_ok=True)
@@ -189,7 +196,7 @@ def carry_out(part: str, place: Place, flags: Namespace) -> None:
             if key in done or task.who.startswith(tuple(flags.without)):
                 continue
             if not prepared:
-                ready(place)
+                ready(place, tuple(flags.without))
                 READY[part](place, part)
                 prepared = True
             row = {"part": part, "who": task.who, "round": number}

@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.measure import Job, python, run, zoo
 from benchmarks.training import KEPT
+from zoo.engine.select import bf16
 
 PEERS = Path(__file__).parent / "peers"
 MODEL = "resnet50"
@@ -32,7 +33,7 @@ IMPORTS = {  # run once before anything is timed: libraries are read from the di
 }
 TRAINERS = ("timm", "hf", "fastai", "ultralytics")
 PREDICTORS = ("timm", "hf", "ultralytics")
-BEST = "best settings"  # known for this peer: bf16 autocast, channels last, memory that is kept
+BEST = "best settings"  # known for this peer: channels last, memory that is kept, bf16 autocast
 Row = dict[str, Any]
 
 
@@ -82,6 +83,16 @@ class Task:
     after: Callable[[Job], Row] | None = None
 
 
+def precisions() -> tuple[str, ...]:
+    """Those that this processor computes in; bf16 would be emulated elsewhere, zoo refuses it."""
+    return ("fp32", "bf16") if bf16() else ("fp32",)
+
+
+def best() -> str:
+    """What a peer's script is told where it has its best settings."""
+    return "best" if bf16() else "best-fp32"
+
+
 def measured(task: Task) -> Row:
     if task.before:
         task.before()
@@ -117,26 +128,26 @@ def finetune(place: Place) -> Iterator[Task]:
     for name, epochs in (("all epochs", place.epochs), ("one epoch", 1)):
         loop = tutorial(data, epochs)
         yield Task(f"tutorial loop, {name}", loop)
-        yield Task(f"tutorial loop, {name}, {BEST}", [*loop, "best"], KEPT)
+        yield Task(f"tutorial loop, {name}, {BEST}", [*loop, best()], KEPT)
     for name in TRAINERS:
         yield trainer(place, name, data)
-    yield trainer(place, "timm", data, best=True)
-    for precision in ("fp32", "bf16"):
+    yield trainer(place, "timm", data, best())
+    for precision in precisions():
         yield from ours(place, data, place.small, precision, "")
     large = place.photos(place.large)
-    for precision in ("fp32", "bf16"):
+    for precision in precisions():
         yield from ours(place, large, place.large, precision, ", large")
 
 
-def trainer(place: Place, name: str, data: Path, *, best: bool = False) -> Task:
-    """A peer that trains one epoch."""
+def trainer(place: Place, name: str, data: Path, how: str = "") -> Task:
+    """A peer that trains one epoch. how: its best settings, where it is not as it comes."""
     script = [str(place.python(name)), str(PEERS / f"train_{name}.py")]
     own = place.work / f"photos-of-{name}"  # ultralytics writes beside the photos
     out = place.work / f"out-{name}"
     return Task(
-        f"{name}, one epoch" + (f", {BEST}" if best else ""),
-        [*script, str(own), "1", str(out), *(["best"] if best else [])],
-        {**surroundings(place), **(KEPT if best else {})},
+        f"{name}, one epoch" + (f", {BEST}" if how else ""),
+        [*script, str(own), "1", str(out), *([how] if how else [])],
+        {**surroundings(place), **(KEPT if how else {})},
         before=lambda: [empty(out), linked(data, own)],
     )
 
@@ -245,7 +256,7 @@ def predict(place: Place) -> Iterator[Task]:
         yield peer_predicts(place, name, folder, count)
     yield from naive(folder, place.work / "naive.csv", count)
     yield Task("decode", python("-m", "benchmarks.bare", "decode", folder), after=answer)
-    for precision in ("fp32", "bf16", "int8"):
+    for precision in (*precisions(), "int8"):
         yield bare(place, f"bare {precision}", precision, ("engine", MODEL))
         yield zoo_predicts(place, folder, precision, count)
 
@@ -254,7 +265,7 @@ def naive(folder: Path, out: Path, count: int) -> Iterator[Task]:
     """The loop that most scripts have, as it is and with its best settings."""
     command = python(PEERS / "predict_torchvision.py", folder, out)
     yield Task("naive loop", command, after=counts(out, count))
-    yield Task(f"naive loop, {BEST}", [*command, "best"], KEPT, after=counts(out, count))
+    yield Task(f"naive loop, {BEST}", [*command, best()], KEPT, after=counts(out, count))
 
 
 def peer_predicts(place: Place, name: str, folder: Path, count: int) -> Task:
@@ -291,7 +302,7 @@ def phone(place: Place) -> Iterator[Task]:
     folder, out = place.phones, place.work / "naive-phone.csv"
     yield from naive(folder, out, place.phone)
     yield Task("decode", python("-m", "benchmarks.bare", "decode", folder), after=answer)
-    for precision in ("fp32", "bf16"):
+    for precision in precisions():
         yield bare(place, f"bare {precision}", precision, ("engine", MODEL))
         yield zoo_predicts(place, folder, precision, place.phone)
 

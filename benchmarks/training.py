@@ -1,6 +1,6 @@
 """Training of more than a head: zoo beside timm's loop with the best settings known, in turns.
 
-    python -m benchmarks.training --envs ENVS [--repeat 2] [--only JOB ...]
+    python -m benchmarks.training --envs ENVS [--repeat 3] [--only JOB ...]
     python -m benchmarks.training --envs ENVS --device cuda --train 3200 --val 320
 
 ENVS is the folder that `python -m benchmarks.speed setup` made; timm runs in an environment of its
@@ -34,6 +34,7 @@ from benchmarks.measure import (
     verdict,
     zoo,
 )
+from zoo.engine.select import bf16
 
 PEER = Path(__file__).parent / "peers" / "timm_training.py"
 # What zoo sets for itself (zoo/device.py), for the peer.
@@ -73,6 +74,9 @@ def main() -> None:
     flags = parse()
     facts = machine()
     chosen = [pair for pair in PAIRS if flags.device == "cpu" or pair.on_gpu]
+    if flags.device == "cpu" and not bf16():
+        say("this processor has no bf16: what is trained in it is left out")
+        chosen = [pair for pair in chosen if BF16[1] not in pair.ours]
     chosen = [pair for pair in chosen if not flags.only or pair.name in flags.only]
     found: dict[str, Numbers] = {pair.name: {} for pair in chosen}
     with tempfile.TemporaryDirectory(prefix="zoo-benchmark-") as scratch:
@@ -94,7 +98,7 @@ def main() -> None:
 
 def parse() -> Namespace:
     parser = arguments(__doc__)
-    parser.set_defaults(repeat=2)
+
     parser.add_argument("--envs", type=Path, required=True, help="folder with timm's environment")
     parser.add_argument("--train", type=int, default=96, help="photos, a multiple of 32 (96)")
     parser.add_argument("--val", type=int, default=32, help="(32)")

@@ -1,11 +1,12 @@
 """The reference: transfer learning with a frozen ResNet-50 as PyTorch's tutorials write it.
 
-    python -m benchmarks.tutorial_loop FOLDER EPOCHS [best]
+    python -m benchmarks.tutorial_loop FOLDER EPOCHS [best | best-fp32]
 
 After "Transfer Learning for Computer Vision Tutorial" (docs.pytorch.org), its part "ConvNet as
 fixed feature extractor", with two differences: random weights, and Adam for SGD with momentum.
 Every epoch runs the frozen layers again, over new crops for training and over val. With `best` it
-has what one adds for speed without another way to work: channels last and bf16 by autocast.
+has what one adds for speed without another way to work: channels last and bf16 by autocast;
+`best-fp32` is that without bf16, for processors that have none.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ data_transforms = {
 }
 
 
-def main(folder: str, num_epochs: int, best: bool = False) -> None:
+def main(folder: str, num_epochs: int, best: str = "") -> None:
     image_datasets = {
         x: datasets.ImageFolder(os.path.join(folder, x), data_transforms[x])
         for x in ["train", "val"]
@@ -70,7 +71,7 @@ def main(folder: str, num_epochs: int, best: bool = False) -> None:
                 if best:
                     inputs = inputs.contiguous(memory_format=last)
                 with torch.set_grad_enabled(phase == "train"):
-                    with torch.autocast(device.type, torch.bfloat16, enabled=best):
+                    with torch.autocast(device.type, torch.bfloat16, enabled=best == "best"):
                         outputs = model(inputs)
                     outputs = outputs.float()
                     loss = criterion(outputs, labels)
@@ -85,4 +86,4 @@ def main(folder: str, num_epochs: int, best: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3:] == ["best"])
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

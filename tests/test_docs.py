@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -76,7 +77,7 @@ def commands_of(text: str) -> list[list[str]]:
     lines = [line for block in blocks for line in block.replace("\\\n", "").splitlines()]
     typed = [re.sub(r"^\$ ", "", line) for line in lines if re.match(r"\$ |[\w.]+[ =]", line)]
     parts = [part for line in typed for part in re.split(r" (?:\||&&|;|do) ", line)]
-    starts = r"(?:\w+=\S+ )*(?:uv run (?:--[\w-]+ )*|.* -m )?zoo (.*)"
+    starts = r"(?:\w+=\S+ )*(?:uv run (?:--[\w-]+ (?:train )?)*|.* -m )?zoo (.*)"
     found = [re.fullmatch(starts, part.strip()) for part in parts]
     return [shlex.split(match[1].split("; done")[0], comments=True) for match in found if match]
 
@@ -102,6 +103,22 @@ def test_every_flag_of_the_pages_exists(capsys):
         help_text = capsys.readouterr().out
         for flag in [word for word in words if re.match(r"--?[a-z]", word)]:
             assert re.search(rf"(^|\s){flag}\b", help_text), words
+
+
+def test_every_test_that_shows_a_promise_exists():
+    """And is of the long suite only where the page says so."""
+    text = (ROOT / "docs/security.md").read_text()
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`( \*\(slow\)\*)?", text)
+    assert len(named) >= 90
+    assert len(re.findall(r"::test_", text)) == len(named)
+    there = {}
+    for file in {file for file, _, _ in named}:
+        for one in ast.parse((ROOT / "tests" / file).read_text()).body:
+            if isinstance(one, ast.FunctionDef):
+                there[file, one.name] = [ast.unparse(mark) for mark in one.decorator_list]
+    for file, name, slow in named:
+        assert (file, name) in there, f"{file}::{name}"
+        assert ("pytest.mark.slow" in there[file, name]) is bool(slow), f"{file}::{name}"
 
 
 def test_pages_say_checked_and_not_proved(page):

@@ -34,6 +34,10 @@ WITHOUT = """if True:
             if name.partition(".")[0] not in blocked:
                 return PathFinder.find_spec(name, path, target)
 
+        @classmethod
+        def find_distributions(cls, context):
+            return [] if context.name in blocked else PathFinder.find_distributions(context)
+
     sys.meta_path[:] = [Finder if one is PathFinder else one for one in sys.meta_path]
     from zoo.cli import main
     for words in commands:
@@ -139,8 +143,19 @@ def test_every_other_command_says_which_extra_it_needs(exported, run, photos, tm
         assert out == "", words
     assert sorted(path.name for path in tmp_path.iterdir()) == ["changed"]
     elsewhere = {"list", "info", "recipes", "check", "runs", "pull", "cache", "config", "doctor",
-                 "weights", "compare", "add-class", "reconstruct"}  # fmt: skip
+                 "weights", "compare", "add-class", "reconstruct", "push"}  # fmt: skip
     assert {words[0] for words in needs} | elsewhere == set(NAMES)
+
+
+def test_a_system_without_limits_and_locks_of_files_answers_too(exported, run, photos):
+    """Windows has neither module."""
+    answers = without(
+        ("resource", "fcntl"), ["predict", exported, photos], ["predict", run, photos],
+        ["cache"], ["doctor"], ["bench", exported, "--seconds", "0.01"],
+    )  # fmt: skip
+    assert [code for code, _, _ in answers] == [0] * 5, answers
+    for _, out, _ in answers[:2]:
+        assert ",ok," in out
 
 
 def test_python_raises_it_too(run, photos):

@@ -61,9 +61,10 @@ MAY: dict[str, set[str]] = {
     "doctor": {"device", "disk", "engine", "machine"},
     "api": VERB | {"explain", "finetune", "predict", "export", "report"},
     "serve": VERB | {"api", "export", "predict"},
+    "hub": VERB | {"export", "report"},
     "cli": VERB
     | {"api", "bench", "cache", "check", "doctor", "explain", "export", "finetune", "predict"}
-    | {"report", "scale", "serve"},
+    | {"hub", "report", "scale", "serve"},
     "__main__": {"cli"},
 }
 # Files of models/ that build a network: they know the building blocks beside them only.

@@ -1,6 +1,6 @@
 """A folder to CSV as most scripts do it: torchvision's ResNet-50, a DataLoader, batches of 32.
 
-predict_torchvision.py FOLDER OUT.csv [best]    best: channels last, bf16 by autocast
+predict_torchvision.py FOLDER OUT.csv [best | best-fp32]    channels last, and with `best` bf16
 
 On a GPU where there is one.
 """
@@ -11,7 +11,7 @@ import csv
 import sys
 
 
-def main(folder: str, out: str, best: bool = False) -> None:
+def main(folder: str, out: str, best: str = "") -> None:
     import torch
     from torch.utils.data import DataLoader
     from torchvision import datasets, models, transforms
@@ -28,7 +28,7 @@ def main(folder: str, out: str, best: bool = False) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     layout = torch.channels_last if best else torch.preserve_format
     model = models.resnet50(weights=None).eval().to(device, memory_format=layout)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=best)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=best == "best")
     with open(out, "w", newline="") as file, torch.no_grad(), autocast:
         writer = csv.writer(file)
         paths = iter(path for path, _ in photos.samples)
@@ -42,4 +42,4 @@ def main(folder: str, out: str, best: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:] == ["best"])
+    main(sys.argv[1], *sys.argv[2:])

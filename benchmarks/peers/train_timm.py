@@ -1,6 +1,7 @@
 """timm's training with everything but the classifier frozen: ResNet-50, random weights.
 
-    train_timm.py DATA EPOCHS OUT [best]    best: --channels-last --amp --amp-dtype bfloat16
+    train_timm.py DATA EPOCHS OUT [best | best-fp32]    --channels-last, and with `best`
+                                                        --amp --amp-dtype bfloat16
 
 timm's train.py is in its repository, not in its wheel, and has no way to freeze. These are its
 steps with timm's own functions and its default values; the two lines that freeze are the patch.
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 
 
-def main(data: str, epochs: int, out: str, best: bool = False) -> None:
+def main(data: str, epochs: int, out: str, best: str = "") -> None:
     import torch
     from timm.data import create_dataset, create_loader, resolve_data_config
     from timm.loss import LabelSmoothingCrossEntropy
@@ -25,7 +26,7 @@ def main(data: str, epochs: int, out: str, best: bool = False) -> None:
     model = create_model("resnet50", pretrained=False, num_classes=len(train.reader.class_to_idx))
     layout = torch.channels_last if best else torch.preserve_format
     model.to(memory_format=layout).requires_grad_(False)
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=best)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=best == "best")
     model.get_classifier().requires_grad_(True)
     found = resolve_data_config({}, model=model)
     shared = {"input_size": found["input_size"], "batch_size": 32, "num_workers": 2}
@@ -61,4 +62,4 @@ def main(data: str, epochs: int, out: str, best: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:] == ["best"])
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

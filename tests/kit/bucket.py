@@ -43,6 +43,7 @@ def serving(faults: float = 0.0) -> Iterator[tuple[dict[str, str], Counter[str]]
                 "AWS_ACCESS_KEY_ID": "key",
                 "AWS_SECRET_ACCESS_KEY": "secret",
                 "AWS_REGION": "us-east-1",
+                "ZOO_OFFLINE": "0",
             },
             seen,
         )

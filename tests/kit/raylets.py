@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -52,6 +53,13 @@ class Cluster:
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
+    def wait_for_head(self) -> None:
+        until = time.monotonic() + PATIENCE
+        while b"Ray runtime started" not in (said := (self.place / f"{HEAD}.txt").read_bytes()):
+            assert self.nodes[HEAD].poll() is None, said.decode()
+            assert time.monotonic() < until, said.decode()
+            time.sleep(0.2)
+
     def kill(self, host: str) -> None:
         """Kill all processes of a node."""
         os.killpg(self.nodes[host].pid, signal.SIGKILL)
@@ -66,6 +74,7 @@ def cluster() -> Iterator[Cluster]:
         ours = Cluster(Path(name))
         ours.start(HEAD)
         try:
+            ours.wait_for_head()
             yield ours
         finally:
             for host in list(ours.nodes):

@@ -81,13 +81,13 @@ def load(
     >>> model.classes[:3]
     ('0', '1', '2')
     """
-    from zoo.predict.predictor import Opening, is_run
+    from zoo.predict.predictor import Opening, is_run, of_folder
 
     if not 1 <= views <= 100:
         raise UsageError(f"views={views}: no number of views", "give 1 to 100")
     said = None if weights is None else os.fspath(weights)
     how = Opening(said, device, precision, engine, trusts=trust_changed, views=views)
-    place = _full(name)
+    place, how = of_folder(_full(name), how)
     a_run = is_run(place)
     model = (
         _run_of(Path(place), how, on_event, force) if a_run else Model(place, how, on_event, force)

@@ -238,8 +238,10 @@ def _memory(device: str) -> int:
     with suppress(OSError, StopIteration):  # getrusage counts what the parent had before the exec
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    import resource
-
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows, where it is not known
+        return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

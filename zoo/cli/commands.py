@@ -48,6 +48,7 @@ Scale
   verify: Compare all parts of a job with its plan: how many rows, of which photos, and unharmed.
   merge: Write all rows of a job in the plan's order, as `zoo predict` or `zoo embed` does.
 Store
+  push: Publish a run on the Hugging Face Hub: its exported file, a model card, and what timm loads.
   pull: Download weights, verify them by sha256, and make them ready for use without a network.
   cache: List what is kept on this machine to be quick, by kind; make room, or clear it.
   config: Show or change your defaults of the weights folder, the cache and the device.

@@ -202,13 +202,12 @@ def show_reconstruction(event: Finished, run: Run) -> None:
 
 
 def took(work: float, whole: float) -> str:
-    """Return how long a run took, in words, and how much of it was before the work.
+    """Return how long a run took, in words, with what is before the work.
 
     work: seconds of the run, in earlier processes too. whole: of this command, with the imports,
     what is found out of photos and network, and its graph.
     """
-    before = whole - work
-    return f"{max(work, whole):.1f} s" + (f", {before:.1f} of them to begin" if before >= 1 else "")
+    return f"{max(work, whole):.1f} s"
 
 
 def on_test(event: Finished) -> str:

@@ -205,9 +205,10 @@ def _opened(flags: Flags, found: inputs.Inputs, screen: Screen) -> Predictor:
         views=flags.tta,
         features=flags.unknown,
     )
-    other = agreement.counts(flags.model, how)
-    photos = agreement.pictures_for(flags.model, found) if other else []
-    ours = predictor.open_predictor(flags.model, how, photos, screen.bytes)
+    model, how = predictor.of_folder(flags.model, how)
+    other = agreement.counts(model, how)
+    photos = agreement.pictures_for(model, found) if other else []
+    ours = predictor.open_predictor(model, how, photos, screen.bytes)
     about = count(len(ours.classes), "class", "classes")
     if ours.threshold is not None:
         below = flags.reject_below
@@ -215,7 +216,7 @@ def _opened(flags: Flags, found: inputs.Inputs, screen: Screen) -> Predictor:
         about += f", labels are those with a probability of {ours.threshold:g} or more"
     talk(f"{ours.about}; {about}")
     if other:
-        both = agreement.compared(flags.model, how, other, ours, photos)
+        both = agreement.compared(model, how, other, ours, photos)
         talk(
             f"{both.ours} gives the same {both.what} as {both.theirs} on {both.same} of "
             f"{both.answers} {both.where}"

@@ -37,7 +37,8 @@ def command(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Models whose weights are fetched: of `zoo list`, torchvision/X or timm/X.",
+            help="Models whose weights are fetched: of `zoo list`, torchvision/X or timm/X; or "
+            "hf-hub:ORG/NAME, a run that `zoo push` has published.",
             autocompletion=offer("models"),
         ),
     ] = None,
@@ -50,7 +51,10 @@ def command(
     ] = None,
     to: Annotated[
         Path | None,
-        typer.Option(help="Also copy them into this folder, which ZOO_WEIGHTS names elsewhere."),
+        typer.Option(
+            help="Also copy them into this folder, which ZOO_WEIGHTS names elsewhere; for a run "
+            "of the Hub the new folder, by default NAME."
+        ),
     ] = None,
     offline: Annotated[
         bool,
@@ -69,6 +73,8 @@ def command(
         raise UsageError("no model given", "`zoo pull MODEL`; `zoo list` has the names")
     if offline:
         os.environ["ZOO_OFFLINE"] = "1"
+    if any(name.startswith("hf-hub:") for name in models):
+        return _runs(models, to, json)
     with Screen() as screen:
         chosen = [choose(full_name(name), weights) for name in dict.fromkeys(models)]
         found = [pulled(spec, row, screen) for spec, row in chosen]
@@ -80,6 +86,28 @@ def command(
         print_json([asdict(one) for one in found])
     else:
         out("\n".join(shelf(found)))
+
+
+def _runs(names: list[str], to: Path | None, json: bool) -> None:
+    """Fetch what `zoo push` has published, each into a folder of its own."""
+    from zoo import weights
+    from zoo.hub.pull import pull
+
+    if to is not None and len(names) > 1:
+        raise UsageError(f"--to {to} for {len(names)} runs", "pull them one by one")
+    found = []
+    with Screen() as screen:
+        for name in names:
+            source = weights.repository(name)
+            if source is None or source.folder is not None:
+                raise UsageError(f"{name} beside runs of the Hub", "pull models apart from runs")
+            found.append(pull(source, to or Path(source.name.split("/")[1]), screen.bytes))
+    for one in found:
+        classes = count(one.classes, "class", "classes")
+        talk(f"{one.source}: {classes}; zoo predict {one.path} PHOTOS")
+    print_json([asdict(one) for one in found]) if json else out(
+        "\n".join(one.path for one in found)
+    )
 
 
 def choose(name: str, tag: str | None) -> tuple[ModelSpec, Weights]:

@@ -24,7 +24,7 @@ from zoo.engine import Array, graph, graph_template
 from zoo.engine.open import open_engine
 from zoo.engine.select import choose
 from zoo.errors import DisagreementError, ParityError, WeightsError, ZooError, first_line
-from zoo.export import distance, proof, written
+from zoo.export import proof, written
 from zoo.export.contract import decoding
 from zoo.export.graph import joined
 from zoo.export.proof import About, Pictures, Recalled
@@ -189,6 +189,8 @@ def _write_proved(
 def _add_distance(network: onnx.ModelProto, order: Order) -> None:
     """Add the output `distance` to a network where it is asked for."""
     if order.tail:
+        from zoo.export import distance
+
         distance.append(network, order.tail)
 
 
@@ -196,6 +198,8 @@ def _proved(path: Path, bare: bytes | None, recall: Recalled, about: About, orde
     """Return the proof of a file, and of its distances where it has them. Raises ParityError."""
     result = proof.prove(path, order.kind, bare, recall, about)
     if order.tail:
+        from zoo.export import distance
+
         result["distance_diff"] = distance.check(path, order.kind, order.tail, recall, about)
     return result
 

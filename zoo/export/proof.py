@@ -67,10 +67,9 @@ class About:
     @classmethod
     def of_run(cls, run: Run) -> About:
         about = run.record
-        preprocess = Preprocess.from_dict(about["preprocess"])
         licence = about["weights"].get("licence") or ""
-        classes = tuple(about["classes"])
-        return cls(about["model"], preprocess, classes, about.get("threshold"), licence)
+        classes, pixels = tuple(about["classes"]), Preprocess.from_dict(about["preprocess"])
+        return cls(about["model"], pixels, classes, about.get("threshold"), licence)
 
     def probabilities(self, scores: Array) -> Array:
         return softmax(scores) if self.threshold is None else sigmoid(scores)

@@ -41,13 +41,17 @@ def write(run: Run, wanted: Wanted, order: Order) -> Exported | Rebuilt:
 
     Raises ParityError, DisagreementError where file and run differ: then there is no file.
     """
-    from zoo.export import distance, reconstruction
-
     row = wanted.row
-    order = replace(order, kind=wanted.kind, tail=distance.tail_of(run) if wanted.unknown else None)
-    order = replace(order, shape=wanted.shape)
+    order = replace(order, kind=wanted.kind, shape=wanted.shape)
+    if wanted.unknown:
+        from zoo.export import distance
+
+        order = replace(order, tail=distance.tail_of(run))
+    proof: Exported | Rebuilt
     if _is_autoencoder(run) and row.title == "onnx":
-        proof: Exported | Rebuilt = reconstruction.export_run(run, order)
+        from zoo.export import reconstruction
+
+        proof = reconstruction.export_run(run, order)
     else:
         proof = row.writer()(run, order)
     noted = proof.to_dict()

@@ -98,7 +98,8 @@ def _seen(image: Tensor, preprocess: Preprocess) -> Tensor:
     _, height, width = preprocess.shape
     if preprocess.fit == "crop":
         top, left = _half(high - height), _half(wide - width)
-        return small[:, :, top : top + height, left : left + width]
+        rows, columns = torch.arange(height) + top, torch.arange(width) + left
+        return small.index_select(2, rows).index_select(3, columns)  # a slice is guarded by size
     down, across = height - high, width - wide
     pads = (across // 2, across - across // 2, down // 2, down - down // 2)
     return functional.pad(small, pads, value=fill(preprocess))

@@ -24,6 +24,7 @@ from zoo.errors import TrainingError
 from zoo.head.layers import Cosine, Layer, Linear, Neighbours, unit
 from zoo.head.prototype import means_of, nearest, spread_of
 from zoo.head.rows import Rows
+from zoo.head.threads import one_thread
 from zoo.metrics import Array
 
 RARE = 3.0  # a class of a third of the mean class's photos counts as much as the mean class
@@ -120,6 +121,7 @@ def _solved(layer: Linear, new: Array, old: Old, how: Fitted) -> tuple[Array, fl
 
     begin = np.zeros(values.shape[1] + 1)
     options = {"maxiter": STEPS, "ftol": 1e-12, "gtol": 1e-9}
-    found = minimize(objective, begin, jac=True, method="L-BFGS-B", options=options).x
+    with one_thread():  # SciPy's BLAS too, now that it is there
+        found = minimize(objective, begin, jac=True, method="L-BFGS-B", options=options).x
     weight, bias = rows.for_features(found[None, :-1], found[-1:])
     return weight[0] / how.temperature, float(bias[0]) / how.temperature

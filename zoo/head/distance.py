@@ -165,11 +165,13 @@ def _covariance(away: Array, free: int) -> tuple[Array, Array, Array]:
     """
     free, width = max(1, free), away.shape[1]
     count = max(1, min(DIRECTIONS, free // 2, width - 1))
-    with one_thread():  # N x N, as there are mostly fewer photos than features
-        squares, vectors = np.linalg.eigh(away @ away.T)
+    wide = len(away) < width
+    with one_thread():  # N x N, or D x D where there are fewer features than photos
+        squares, vectors = np.linalg.eigh(away @ away.T if wide else away.T @ away)
         squares, vectors = squares[::-1].clip(0), vectors[:, ::-1]
-        lengths = np.sqrt(squares[:count]).clip(LEAST)
-        directions = (vectors[:, :count] / lengths).T @ away
+        directions = vectors[:, :count].T
+        if wide:
+            directions = (directions / np.sqrt(squares[:count, None]).clip(LEAST)) @ away
     rest = squares[count:].sum() / free / max(1, width - count)
     return directions, (squares[:count] / free).clip(LEAST), np.array([max(rest, LEAST)])
 

@@ -58,15 +58,11 @@ def neighbours(
 
     Views of one photo are left out together.
     """
-    from scipy.linalg import cholesky, get_lapack_funcs
-
     must_fit(len(features), features.shape[1], nearest)
     classes = int(labels.max()) + 1
     centre = features.mean(axis=0, dtype=np.float64)
     spread = spread_of(features, labels, means_of(features, labels, classes))
-    factor = cholesky(spread.covariance(), lower=True)
-    (inverted,) = get_lapack_funcs(("trtri",), (factor,))
-    weight, _ = inverted(factor, lower=1)
+    weight = np.linalg.inv(np.linalg.cholesky(spread.covariance()))
     weight = (weight * np.sqrt(spread.size)).astype(np.float32)  # lengths as they were
     bias = -(weight @ centre).astype(np.float32)
     numbers = labels.astype(np.int64)

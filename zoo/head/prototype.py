@@ -52,14 +52,12 @@ class Spread:
 
     def divide(self, vectors: Array) -> Array:
         """Return S^-1 of each of K x D; by the smaller of N x N and D x D."""
-        from scipy.linalg import solve
-
         count, columns = self.rows.shape
         if count >= columns:
-            return np.asarray(solve(self.covariance(), vectors.T, assume_a="pos").T)
+            return np.asarray(np.linalg.solve(self.covariance(), vectors.T).T)
         identity, own = self.share * self.size, (1 - self.share) / count
         inner = own * (self.rows @ self.rows.T) + identity * np.eye(count)  # Woodbury's identity
-        inside = solve(inner, self.rows @ vectors.T, assume_a="pos")
+        inside = np.linalg.solve(inner, self.rows @ vectors.T)
         return np.asarray((vectors - own * (self.rows.T @ inside).T) / identity)
 
 

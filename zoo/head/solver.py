@@ -17,6 +17,7 @@ from zoo.head.penalty import HeldOut, Search, Tried, choose
 from zoo.head.rows import Rows
 from zoo.head.softmax_regression import Poll, Problem, Targets, minimise
 from zoo.head.stored import Stored
+from zoo.head.temperature import losses
 from zoo.head.threads import in_order, one_thread
 from zoo.metrics import Array
 
@@ -90,10 +91,7 @@ def loss_of(scores: Array, labels: Array) -> float:
 
 
 def _loss(scores: Array, labels: Array) -> float:
-    from scipy.special import logsumexp
-
-    wide = scores.astype(np.float64)
-    return float(np.sum(logsumexp(wide, axis=1) - wide[np.arange(len(labels)), labels]))
+    return float(losses(scores, labels).sum())
 
 
 def _in_turn(count: int) -> list[slice]:

@@ -24,8 +24,11 @@ Given = TypeVar("Given")
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep BLAS to one thread: several that contend make seconds minutes, and other sums."""
-    import scipy.linalg  # noqa: F401  # has a BLAS of its own, which can be bound once it is there
+    """Keep BLAS to one thread: several that contend make seconds minutes, and other sums.
+
+    SciPy has a BLAS of its own, which is bound where it is imported by then: what is done inside
+    takes NumPy's alone.
+    """
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"):

@@ -68,7 +68,7 @@ def open_predictor(
     """
     if catalog.is_exported(name):
         return _exported(name, how)
-    name, how = _of_folder(name, how)
+    name, how = of_folder(name, how)
     from zoo.engine.open import open_engine
     from zoo.network_ref import classifier_of_name, classifier_of_run, featured
 
@@ -120,7 +120,7 @@ def open_network(
     return net, place, "; ".join(filter(None, (described(place, run), net.said_of_file)))
 
 
-def _of_folder(name: str, how: Opening) -> tuple[str, Opening]:
+def of_folder(name: str, how: Opening) -> tuple[str, Opening]:
     """Return the model and the weights of a folder with timm's config.json; others as they are."""
     if how.weights or not os.path.isdir(name) or (source := repository(name)) is None:
         return name, how

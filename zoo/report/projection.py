@@ -19,6 +19,7 @@ FEWEST = 3  # rows
 COMPONENTS = 50  # that t-SNE works on
 PERPLEXITY = 30.0
 EXACT = 4096  # rows or columns, the fewer of the two
+SMALL = 1024  # of them: all eigenvectors are found at once
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -80,19 +81,17 @@ def _principal(rows: Array, most: int, seed: int) -> tuple[Array, tuple[float, .
     Of each component the number that is farthest from 0 is positive. seed: of where the search for
     them begins, among rows and columns too many for the exact way.
     """
-    from scipy.linalg import eigh
-    from scipy.sparse.linalg import svds
-
     centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
     count, wide = min(most, *rows.shape), len(rows) < rows.shape[1]
     if min(rows.shape) > EXACT and centred.any():
+        from scipy.sparse.linalg import svds
+
         start = np.random.default_rng(seed).standard_normal(min(rows.shape))
         left, lengths, _ = svds(centred, k=count, v0=start)
         components, variance = left * lengths, lengths**2
     else:
         products = centred @ centred.T if wide else centred.T @ centred
-        last = [len(products) - count, len(products) - 1]
-        variance, vectors = eigh(products, subset_by_index=last)
+        variance, vectors = _largest(products, count)
         variance = variance.clip(0)
         components = vectors * np.sqrt(variance) if wide else centred @ vectors
     components, variance = components[:, ::-1], variance[::-1]
@@ -100,3 +99,14 @@ def _principal(rows: Array, most: int, seed: int) -> tuple[Array, tuple[float, .
     components = components * np.where(components[farthest, range(count)] < 0, -1.0, 1.0)
     total = float((centred**2).sum()) or 1.0  # rows that are all equal have nothing to share
     return components, tuple(float(each) / total for each in variance)
+
+
+def _largest(matrix: Array, count: int) -> tuple[Array, Array]:
+    """Return so many of the largest eigenvalues, rising, and their vectors."""
+    if len(matrix) <= SMALL:  # done before SciPy is imported
+        values, vectors = np.linalg.eigh(matrix)
+        return values[len(matrix) - count :], vectors[:, len(matrix) - count :]
+    from scipy.linalg import eigh
+
+    values, vectors = eigh(matrix, subset_by_index=[len(matrix) - count, len(matrix) - 1])
+    return values, vectors

@@ -28,7 +28,7 @@ from zoo.weights.fetch import Source, fetch
 from zoo.weights.hashes import hash_of
 from zoo.weights.load import load
 from zoo.weights.read import check, read, read_as, save
-from zoo.weights.repository import Repository, config_beside, fetched, file_in
+from zoo.weights.repository import Repository, config_beside, fetched, file_in, repository
 from zoo.weights.store import find, held
 from zoo.weights.tensors import digest_of_state
 from zoo.weights.text_tower import TextTower, text_tower
@@ -55,6 +55,7 @@ __all__ = [
     "read",
     "read_arrays",
     "read_as",
+    "repository",
     "save",
     "save_arrays",
     "shapes",

@@ -246,7 +246,7 @@ def _download(url: str, kept: Path, weights: Weights, progress: Progress | None)
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > STALE:
                 path.unlink()
-    url, token = _at_hub(url)
+    url, token = at_hub(url)
     wanted = _wanted(kept, weights)
     try:
         digest = fetch(Source(url, wanted, size=weights.bytes, token=token), kept, progress)
@@ -262,7 +262,7 @@ def _download(url: str, kept: Path, weights: Weights, progress: Progress | None)
     return digest
 
 
-def _at_hub(url: str) -> tuple[str, str]:
+def at_hub(url: str) -> tuple[str, str]:
     """Put HF_ENDPOINT in place of the hub, with the user's token; no other address gets one."""
     if not url.startswith(HUB + "/"):
         return url, ""
