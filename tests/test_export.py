@@ -30,10 +30,11 @@ from zoo.engine import graph_template
 from zoo.engine.onnx import OnnxModel
 from zoo.errors import InputError, ParityError, UsageError, WeightsError
 from zoo.export import written
+from zoo.export.basis import About
 from zoo.export.contract import alike, compared, framed, odd_photos, pixel_test, pixels
 from zoo.export.graph import joined, preprocess_model
 from zoo.export.onnx import export, export_run, key_of, write
-from zoo.export.proof import About, check, compare_odd, prove
+from zoo.export.proof import check, compare_odd, prove
 from zoo.export.records import Order
 from zoo.network import model_file
 from zoo.run import Run

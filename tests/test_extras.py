@@ -19,8 +19,8 @@ from zoo.cli.commands import NAMES
 from zoo.errors import MissingPackage
 
 BASE = ("torch", "torchvision", "timm", "onnx", "onnxscript", "openvino", "matplotlib", "sklearn",
-        "tensorboard", "open_clip", "tokenizers", "obstore", "pyarrow", "fastapi", "uvicorn",
-        "python_multipart")  # fmt: skip
+        "tensorboard", "mlflow", "wandb", "open_clip", "tokenizers", "obstore", "pyarrow", "ray",
+        "fastapi", "uvicorn", "python_multipart")  # fmt: skip
 # Runs commands in a process that finds none of these modules, and tells what each has said.
 WITHOUT = """if True:
     import contextlib, io, json, sys
@@ -131,6 +131,7 @@ def test_every_other_command_says_which_extra_it_needs(exported, run, photos, tm
         ("work", tmp_path / "job"): "scale",
         ("verify", tmp_path / "job"): "scale",
         ("merge", tmp_path / "job"): "scale",
+        ("estimate", tmp_path / "job"): "scale",
     }
     for (words, extra), (code, out, err) in zip(
         needs.items(), without(BASE, *map(list, needs)), strict=True

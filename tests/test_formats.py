@@ -65,6 +65,21 @@ def test_a_format_is_opened_again_and_answers_alike(tmp_path, run, photos, here,
     assert "disc" in here("info", folder / file).out
 
 
+def test_other_formats_are_made_of_the_file_that_was_proved(tmp_path, run, here):
+    """Not of one that was changed since."""
+    folder, said = shutil.copytree(run, tmp_path / "run"), "was compared with the run already"
+    assert here("export", "onnx", folder).code == 0
+    words = ["export", "onnx", folder, "--size", "32x32", "--json"]
+    done = here(*words)
+    assert said in done.err
+    assert json.loads(done.out)["network_diff"] < 1e-4
+    with open(folder / "model.onnx", "ab") as file:
+        file.write(b" ")
+    done = here(*words)
+    assert done.code == 0, done.err
+    assert said not in done.err
+
+
 def test_a_file_of_fixed_shapes_computes_no_shapes_and_no_float64(tmp_path, run, photos, here):
     """And of a photo of that size it says what the file for all sizes says."""
     assert here("export", "onnx", run, "-o", tmp_path / "any.onnx").code == 0

@@ -19,7 +19,10 @@ PURPOSES = {
     "serve": "`zoo serve`",
     "parquet": "tables, answers and photos in Parquet",
     "scale": "`zoo plan`, `work`, `verify`, `merge`; s3://, gs://, az://",
+    "ray": "`zoo work --ray`",
     "tensorboard": "`--log tensorboard`",
+    "mlflow": "`--log mlflow`",
+    "wandb": "`--log wandb`",
     "text": "a head from class names: `zoo finetune --head text`",
     "tsne": "`zoo embed --map tsne`",
 }
@@ -30,12 +33,15 @@ EXTRAS = {
     "serve": ("fastapi", "uvicorn", "python_multipart"),
     "parquet": ("pyarrow",),
     "scale": ("obstore", "pyarrow"),
+    "ray": ("obstore", "pyarrow", "ray"),
     "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow",),
+    "wandb": ("wandb",),
     "text": ("open_clip", "tokenizers"),
     "tsne": ("sklearn",),
 }
 _PACKAGES = {"python_multipart": "python-multipart", "open_clip": "open_clip_torch",
-             "sklearn": "scikit-learn"}  # fmt: skip
+             "sklearn": "scikit-learn", "mlflow": "mlflow-skinny"}  # fmt: skip
 _FILES = "`zoo predict FILE.onnx PHOTOS` does without it, on an exported file"
 
 

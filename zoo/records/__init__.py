@@ -141,6 +141,7 @@ EXPORTED = fields(
         "photos": COUNT,
         "agree": maybe(COUNT),
         "sha256": SHA256,
+        "model_sha256": SHA256,
     }
 )
 RESULTS = ("accuracy", "map", "macro_f1", "exact", "mse", "mae", "pca_mse", "pca_components")

@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+from zoo import extras
 from zoo.errors import TeamError, UsageError, ZooError
 from zoo.metrics import Array
 from zoo.scale.team import Share
@@ -33,7 +34,7 @@ FLYING = 2  # shard numbers that a worker has
 AWAY, TIMES = 60.0, 3.0  # seconds, and times the longest so far: then a shard is away for long
 POLL = 0.5
 HERE = ("127.0.0.1", "localhost")
-INSTALL = "`pip install 'zoo-transfer[ray]'` installs it, here and on the nodes"
+INSTALL = f"`{extras.install('ray')}` installs it, here and on the nodes"
 
 
 class Remote:
