@@ -69,10 +69,10 @@ def vit_run(tmp_path_factory, few) -> Path:
     [
         VIT,
         "timm/test_convnext",
-        HEADLESS,
         *(
             pytest.param(slow, marks=pytest.mark.slow)
             for slow in (
+                HEADLESS,
                 "timm/vit_tiny_patch16_224",
                 "timm/vit_small_patch14_dinov2",
                 "timm/eva02_tiny_patch14_224",
