@@ -19,7 +19,7 @@ PURPOSES = {
     "serve": "`zoo serve`",
     "parquet": "tables, answers and photos in Parquet",
     "scale": "`zoo plan`, `work`, `verify`, `merge`; s3://, gs://, az://",
-    "ray": "`zoo work --ray`",
+    "ray": "`zoo work --ray`: a job on a cluster of Ray's",
     "tensorboard": "`--log tensorboard`",
     "mlflow": "`--log mlflow`",
     "wandb": "`--log wandb`",
