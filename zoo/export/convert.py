@@ -127,14 +127,15 @@ def answers(model: ExportedModel, pictures: Pictures, about: About, fitting: Fit
 
 
 def _latency(model: ExportedModel, pictures: Pictures, about: About) -> float:
-    """Return the seconds of one call on one core: the median of some, without decoding."""
+    """Return the seconds of a picture on one core: the median of some calls, without decoding."""
     given = model.fitting(proof.given(pictures[0], model.input, about.preprocess))
+    given = given.repeat(model.batch or 1, axis=0)
     times = []
     for _ in range(TIMED):
         began = time.perf_counter()
         model.run(given)
         times.append(time.perf_counter() - began)
-    return float(np.median(times))
+    return float(np.median(times)) / len(given)
 
 
 def measured(run: Run, pictures: Pictures, ours: Array, theirs: Array, about: About) -> Fields:

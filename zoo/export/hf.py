@@ -1,8 +1,8 @@
 """A run as a folder of the Hugging Face Hub: config.json, model.safetensors and README.md.
 
 `timm.create_model("local-dir:FOLDER", pretrained=True)` and transformers' pipeline load it, with
-their own transforms. On what the network itself takes they give the run's probabilities to 1e-5,
-which is the check here; of a photo they resize the whole where zoo resizes the middle, which turns
+their own transforms. On what the network itself takes timm gives the run's probabilities to 1e-5,
+which is the check here; of a photo both resize the whole where zoo resizes the middle, which turns
 a byte in ten thousand by 1 and moves a probability by less than a thousandth.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,17 @@ def place_of(run: Run, wanted: Wanted) -> Path:
     if wanted.shape:
         return run.path(f"model-{wanted.shape}.onnx")
     return run.path(row.file.rstrip("/"))
+
+
+def keep_apart(run: Run, place: Path) -> None:
+    """Raise UsageError for a place among the run's photos, where nothing is written."""
+    data = str(run.record["data"]["name"])
+    root, real = Path(os.path.realpath(data)), Path(os.path.realpath(place))
+    ours = Path(os.path.realpath(run.folder)) in real.parents
+    if os.path.isabs(data) and root.is_dir() and root in real.parents and not ours:
+        raise UsageError(
+            f"-o {place} would be inside the photos' folder {data}", "choose a place outside of it"
+        )
 
 
 def photos_of(run: Run) -> Sequence[Path]:
