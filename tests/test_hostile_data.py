@@ -6,7 +6,6 @@ import hashlib
 import io
 import random
 import signal
-import subprocess
 import sys
 import tarfile
 import threading
@@ -209,23 +208,33 @@ def test_50_broken_photos_of_1000_cost_their_rows_alone(
 
 
 @pytest.fixture
-def stopped() -> subprocess.Popen[bytes]:
+def stopped() -> decode_process.Child:
     """The process that gets the next photo, and does not run."""
     decode_process._close()
     decode(encoded(picture("disc", 0), "AVIF"))
     (child,) = decode_process._idle
     child.process.send_signal(signal.SIGSTOP)
-    return child.process
+    return child
+
+
+def kill_at_work(child: decode_process.Child) -> None:
+    """End a process once it was given a photo."""
+    for _ in range(6000):
+        if child not in decode_process._idle:
+            time.sleep(0.5)
+            break
+        time.sleep(0.01)
+    child.process.kill()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="stops a process")
 def test_a_decoder_that_crashes_costs_one_row(
-    exported: Path, tmp_path: Path, stopped: subprocess.Popen[bytes]
+    exported: Path, tmp_path: Path, stopped: decode_process.Child
 ) -> None:
     files = [tmp_path / f"{number}.avif" for number in range(5)]
     for number, file in enumerate(files):
         file.write_bytes(encoded(picture("disc", number), "AVIF"))
-    threading.Timer(0.2, stopped.kill).start()
+    threading.Thread(target=kill_at_work, args=(stopped,), daemon=True).start()
     inputs = [Input(str(file), file.name) for file in files]
     rows = list(open_predictor(str(exported)).rows(inputs))
     assert [row.path for row in rows] == [file.name for file in files]
@@ -235,10 +244,10 @@ def test_a_decoder_that_crashes_costs_one_row(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="stops a process")
 def test_a_decoder_that_hangs_is_ended_by_the_clock(
-    monkeypatch: pytest.MonkeyPatch, stopped: subprocess.Popen[bytes]
+    monkeypatch: pytest.MonkeyPatch, stopped: decode_process.Child
 ) -> None:
     photo = encoded(picture("disc", 1), "AVIF")
-    late = threading.Timer(20, stopped.kill)
+    late = threading.Timer(20, stopped.process.kill)
     late.start()
     with monkeypatch.context() as patch:
         patch.setattr(decode_process, "WALL", 0.3)

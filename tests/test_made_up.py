@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -84,6 +84,11 @@ def test_no_plan_is_a_fault_of_zoo(tmp_path: Path) -> None:
     shards = planned(tmp_path / "job", [f"id{number}" for number in range(5)], 2)
     file = tmp_path / "job" / "plan.json"
     right = json.loads(file.read_text())
+    kinds = {
+        name: kind | int if "float" in str(kind) else kind
+        for name, kind in get_type_hints(plan.Settings).items()
+        if name != "preprocess"
+    }
 
     @examples(OURS, max_examples=60)
     @given(st.sampled_from(list(places(right))), VALUES)
@@ -93,6 +98,8 @@ def test_no_plan_is_a_fault_of_zoo(tmp_path: Path) -> None:
         with read_or_refused(InputError):
             found = plan.read(there)
             assert 0 < found.shards <= found.photos
+            for name, kind in kinds.items():
+                assert isinstance(getattr(found.settings, name), kind), name
             for number in range(min(found.shards, 200)):
                 plan.Shards(there, found).photos(number)
                 plan.Shards(there, found).expected(number)
