@@ -53,6 +53,14 @@ def vit_file(tmp_path_factory) -> Path:
     return published(VIT, tmp_path_factory.mktemp("weights"))[1]
 
 
+@pytest.fixture(scope="module")
+def vit_run(tmp_path_factory, few) -> Path:
+    """A run of the small transformer whose head was solved."""
+    run = tmp_path_factory.mktemp("runs") / "vit"
+    tune(run, settings(VIT, few, views=1))
+    return run
+
+
 # Weights as they are published
 
 
@@ -61,10 +69,10 @@ def vit_file(tmp_path_factory) -> Path:
     [
         VIT,
         "timm/test_convnext",
-        HEADLESS,
         *(
             pytest.param(slow, marks=pytest.mark.slow)
             for slow in (
+                HEADLESS,
                 "timm/vit_tiny_patch16_224",
                 "timm/vit_small_patch14_dinov2",
                 "timm/eva02_tiny_patch14_224",
@@ -184,7 +192,7 @@ def test_a_cut_between_blocks_trains_the_rest_at_falling_rates(tmp_path, few, vi
 
 
 def test_blocks_are_freed_one_after_another_and_head_then_all(tmp_path, few, vit_file):
-    start = {"weights": str(vit_file), "views": 1, "epochs": 3, "size": 64}
+    start = {"weights": str(vit_file), "views": 1, "epochs": 3, "size": 32}
     tune(tmp_path / "late", settings(VIT, few, unfreeze="norm@2,blocks.1@3", **start))
     phases = Run.open(tmp_path / "late").record["phases"]
     assert [phase["cut"] for phase in phases] == ["norm", "blocks", "blocks.0"]
@@ -205,10 +213,14 @@ def test_each_block_is_a_stage_to_the_decay_of_the_rate():
 # Models without classes
 
 
-def test_the_network_of_a_run_has_the_head_that_was_solved(tmp_path, few):
-    tune(tmp_path / "run", settings(HEADLESS, few, views=1, size=32))
-    net = network.of_run(Run.open(tmp_path / "run").finished())
-    for row in csv_rows(tmp_path / "run" / "val.csv"):
+@pytest.mark.parametrize("name", [VIT, pytest.param(HEADLESS, marks=pytest.mark.slow)])
+def test_the_network_of_a_run_has_the_head_that_was_solved(tmp_path, few, vit_run, name):
+    run = vit_run
+    if name != VIT:
+        run = tmp_path / "run"
+        tune(run, settings(name, few, views=1, size=32))
+    net = network.of_run(Run.open(run).finished())
+    for row in csv_rows(run / "val.csv"):
         pixels = plain_view(str(few / row["path"]), net.preprocess)
         x = torch.from_numpy(normalise(pixels, net.preprocess))[None]
         with torch.inference_mode():
@@ -305,7 +317,7 @@ def test_another_size_goes_into_the_run_and_all_that_follows(
     assert prepare(settings(name, few, size=size)).plan.cut.shape == shape
 
 
-@pytest.mark.parametrize("name", [pytest.param("timm/test_resnet", marks=pytest.mark.slow), VIT])
+@pytest.mark.parametrize("name", ["timm/test_resnet", pytest.param(VIT, marks=pytest.mark.slow)])
 def test_a_size_of_two_sides_goes_into_the_run_and_all_that_follows(tmp_path, few, here, name):
     run, file = tmp_path / "run", tmp_path / "run.onnx"
     said = here(
@@ -370,10 +382,8 @@ def test_a_size_that_a_network_cannot_take_names_some_that_it_takes(few, here, n
     assert takes in said.err
 
 
-def test_a_run_is_continued_at_another_size(tmp_path, few, here):
-    run = tmp_path / "run"
-    tune(run, settings(VIT, few, views=1))
-    said = here("finetune", VIT, few, "--weights", run, "--size", "96", "--dry-run")
+def test_a_run_is_continued_at_another_size(few, vit_run, here):
+    said = here("finetune", VIT, few, "--weights", vit_run, "--size", "96", "--dry-run")
     assert said.code == 0, said.err
     assert "96 x 96 RGB" in said.err
 

@@ -14,7 +14,9 @@ from zoo import catalog, models
 from zoo.catalog import classes
 from zoo.errors import UnknownModel, UnknownStage, UsageError
 from zoo.models.cut import cut
+from zoo.models.lazy_compiler import library
 
+library("torchvision")
 torchvision_models = pytest.importorskip("torchvision.models")
 
 TORCHVISION = [

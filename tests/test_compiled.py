@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -117,8 +118,15 @@ def flipped(path):
     os.utime(path, ns=(at.st_atime_ns, at.st_mtime_ns))
 
 
-@pytest.mark.parametrize("damage", [cut_short, flipped, os.unlink])
-@pytest.mark.parametrize("name", [GRAPH, WEIGHTS, STATE, store.ABOUT])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        pytest.param(name, damage, marks=() if number in (0, 3, 5, 10) else pytest.mark.slow)
+        for number, (damage, name) in enumerate(
+            product((cut_short, flipped, os.unlink), (GRAPH, WEIGHTS, STATE, store.ABOUT))
+        )
+    ],
+)
 def test_a_damaged_folder_is_not_there_and_is_made_anew(chain, damage, name, caplog, monkeypatch):
     monkeypatch.setattr(disk, "_told", set())
     make(key(), chain, SPEC.preprocess)

@@ -269,7 +269,7 @@ def test_text_that_is_no_picture_is_an_error(pixels: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["RGBA", "LA", "L", "P", "1", "CMYK", "clear colour", "16", "32"])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_large_pictures_have_the_same_view_by_bands(kind: str, channels: int) -> None:
     image = noise(50, 60).resize((2000, 1501))
     image.putalpha(Image.linear_gradient("L").resize(image.size))

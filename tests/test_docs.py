@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -104,6 +105,22 @@ def test_every_flag_of_the_pages_exists(capsys):
             assert re.search(rf"(^|\s){flag}\b", help_text), words
 
 
+def test_every_test_that_shows_a_promise_exists():
+    """And is of the long suite only where the page says so."""
+    text = (ROOT / "docs/security.md").read_text()
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`( \*\(slow\)\*)?", text)
+    assert len(named) >= 90
+    assert len(re.findall(r"::test_", text)) == len(named)
+    there = {}
+    for file in {file for file, _, _ in named}:
+        for one in ast.parse((ROOT / "tests" / file).read_text()).body:
+            if isinstance(one, ast.FunctionDef):
+                there[file, one.name] = [ast.unparse(mark) for mark in one.decorator_list]
+    for file, name, slow in named:
+        assert (file, name) in there, f"{file}::{name}"
+        assert ("pytest.mark.slow" in there[file, name]) is bool(slow), f"{file}::{name}"
+
+
 def test_pages_say_checked_and_not_proved(page):
     assert not re.search(r"\bprove[ds]?\b|\bmissed\b", page.read_text(), re.IGNORECASE)
 
@@ -131,6 +148,21 @@ def typed(page: Path, folder: Path, variables: dict[str, str], compare: bool) ->
     return wrong
 
 
+def test_the_commands_of_readme_follow_each_other(tmp_path):
+    """With a small network in the place of README's; what they print is in the slow run."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    text = README.replace("timm/mobilenetv2_100", "lenet")
+    variables = pages.environment(folder, tmp_path)
+    for step in pages.steps(text):
+        pages.run(step.command, folder, variables)
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len([line for line in code.splitlines() if line]) <= 5
+    (folder / "five.py").write_text(code)
+    assert "mugs" in pages.run(f"{shlex.quote(sys.executable)} five.py", folder, variables)
+
+
+@pytest.mark.slow
 def test_the_commands_of_readme_print_what_it_says(tmp_path):
     folder = tmp_path / "here"
     folder.mkdir()

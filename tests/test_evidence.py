@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.stats
 from kit import Watcher, carried_out, settings, sha256, tune
 
 from zoo import weights
@@ -47,7 +46,11 @@ def alone(tmp_path, monkeypatch) -> None:
 
 KINDS = [
     pytest.param({"cut": "act4"}, id="solved"),
-    pytest.param({"cut": "act4", "epochs": 3, "batch_size": 8, "lr": 0.01}, id="head-in-steps"),
+    pytest.param(
+        {"cut": "act4", "epochs": 3, "batch_size": 8, "lr": 0.01},
+        id="head-in-steps",
+        marks=pytest.mark.slow,
+    ),
     pytest.param(
         {"cut": "act3", "epochs": 3, "head": "mlp:8", "batch_size": 8},
         id="deeper",
@@ -58,6 +61,7 @@ KINDS = [
     pytest.param(
         {"freeze": False, "epochs": 3, "views": 1, "weights": "none", "lr": 0.003},
         id="from-scratch",
+        marks=pytest.mark.slow,
     ),
 ]
 
@@ -88,6 +92,8 @@ def test_a_repetition_is_the_run_with_that_seed(tmp_path, photos, start, values)
 
 
 def test_mean_deviation_and_interval_are_scipys(tmp_path, photos, start):
+    import scipy.stats
+
     chosen = settings("lenet", photos, weights=str(start), cut="act4", seeds=2, folds=3)
     *_, finished = tune(tmp_path / "run", chosen)
     record = Run.open(tmp_path / "run").record["evidence"]

@@ -98,10 +98,19 @@ def test_places_of_convolutions_windows_and_tokens(
     assert places.grid_of(shape, Preprocess(size=size)) == said
 
 
-def test_a_vit_is_tapped_where_its_patches_still_reach_the_class_token() -> None:
-    net = network.untrained("timm/vit_tiny_patch16_224", 4)
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("timm/test_vit", "blocks.4"),
+        pytest.param("timm/vit_tiny_patch16_224", "blocks.10", marks=pytest.mark.slow),
+    ],
+)
+def test_a_vit_is_tapped_where_its_patches_still_reach_the_class_token(
+    name: str, stage: str
+) -> None:
+    net = network.untrained(name, 4)
     tapped = places.tap(net)
-    assert (tapped.stage, tapped.grid.form) == ("blocks.10", "tokens")
+    assert (tapped.stage, tapped.grid.form) == (stage, "tokens")
     assert saliency.gradcam(net, noise(net, 1)).maps.max() == pytest.approx(1)
 
 

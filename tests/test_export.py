@@ -30,10 +30,11 @@ from zoo.engine import graph_template
 from zoo.engine.onnx import OnnxModel
 from zoo.errors import InputError, ParityError, UsageError, WeightsError
 from zoo.export import written
+from zoo.export.basis import About
 from zoo.export.contract import alike, compared, framed, odd_photos, pixel_test, pixels
 from zoo.export.graph import joined, preprocess_model
 from zoo.export.onnx import export, export_run, key_of, write
-from zoo.export.proof import About, check, compare_odd, prove
+from zoo.export.proof import check, compare_odd, prove
 from zoo.export.records import Order
 from zoo.network import model_file
 from zoo.run import Run
@@ -136,7 +137,7 @@ def test_the_bare_network(tmp_path, lenet):
     assert isinstance(shape[0], str)
 
 
-@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("there", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_file_that_disagrees_is_not_left(tmp_path, lenet, there):
     """And one that was there before stays."""
     net, photos = lenet

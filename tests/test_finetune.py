@@ -36,6 +36,7 @@ def lenet_run(tmp_path_factory, photos):
     return run
 
 
+@pytest.mark.slow  # test_nothing_lost_bits has it in the default suite
 def test_frozen_tensors_and_buffers_are_bit_identical(tmp_path, photos):
     chosen = settings("resnet18", photos, cut="layer4.0", epochs=1, batch_size=8, size=64)
     events = tune(tmp_path / "run", chosen)
@@ -54,7 +55,7 @@ def test_the_run_predicts_what_its_report_says(tmp_path, photos):
     from zoo.predict.inputs import Input
     from zoo.predict.predictor import open_predictor
 
-    *_, finished = tune(tmp_path / "run", settings("resnet18", photos, epochs=3, size=64))
+    *_, finished = tune(tmp_path / "run", settings("lenet", photos, cut="act4", epochs=3))
     run = Run.open(tmp_path / "run")
     ours = open_predictor(str(run.folder))
     rows = list(ours.rows([Input(str(path), path.parent.name) for path in run.photos("val")]))
@@ -66,7 +67,7 @@ def test_the_run_predicts_what_its_report_says(tmp_path, photos):
 def test_features_are_computed_once_and_only_for_new_photos(tmp_path, photos):
     data = tmp_path / "photos"
     shutil.copytree(photos, data)
-    chosen = settings("resnet18", data, epochs=1, seed=41, size=64)
+    chosen = settings("lenet", data, cut="pool2", epochs=1, seed=41)
 
     def computed(run: str) -> FeaturesDone:
         return next(e for e in tune(tmp_path / run, chosen) if isinstance(e, FeaturesDone))
@@ -321,15 +322,17 @@ def test_our_optimizers_are_torchs(name, momentum, reference):
         assert torch.equal(ours.bias, theirs.bias)
 
 
-def test_a_frozen_fine_tune_never_loads_torchs_compiler(tmp_path):
+@pytest.mark.parametrize("name", ["lenet", pytest.param("resnet18", marks=pytest.mark.slow)])
+def test_a_frozen_fine_tune_never_loads_torchs_compiler(tmp_path, name):
     """torch._dynamo costs two seconds, and half of torch loads it at the first call."""
     photos = write_photos(tmp_path / "photos", each=2)
     code = f"""if True:
         import sys
         from zoo.cli import main
-        assert main(["finetune", "resnet18", {str(photos)!r}, "--weights", "none",
+        assert main(["finetune", {name!r}, {str(photos)!r}, "--weights", "none", "--freeze",
                      "--epochs", "1", "-o", {str(tmp_path / "run")!r}]) == 0
-        loaded = {{"torch._dynamo", "torchvision", "timm"}} & set(sys.modules)
+        assert "torch" in sys.modules
+        loaded = {{"torch._dynamo", "torchvision", "timm", "huggingface_hub"}} & set(sys.modules)
         assert not loaded, loaded
     """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -456,6 +459,7 @@ def test_real_photos_real_weights(tmp_path, shared):
     assert finished.scores.report.accuracy >= 0.667
 
 
+@pytest.mark.slow
 def test_a_few_real_photos_with_real_weights(tmp_path, shared):
     """Of clothes that nobody takes for each other."""
     for split, each in (("train", 10), ("val", 6)):

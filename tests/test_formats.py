@@ -65,6 +65,21 @@ def test_a_format_is_opened_again_and_answers_alike(tmp_path, run, photos, here,
     assert "disc" in here("info", folder / file).out
 
 
+def test_other_formats_are_made_of_the_file_that_was_proved(tmp_path, run, here):
+    """Not of one that was changed since."""
+    folder, said = shutil.copytree(run, tmp_path / "run"), "was compared with the run already"
+    assert here("export", "onnx", folder).code == 0
+    words = ["export", "onnx", folder, "--size", "32x32", "--json"]
+    done = here(*words)
+    assert said in done.err
+    assert json.loads(done.out)["network_diff"] < 1e-4
+    with open(folder / "model.onnx", "ab") as file:
+        file.write(b" ")
+    done = here(*words)
+    assert done.code == 0, done.err
+    assert said not in done.err
+
+
 def test_a_file_of_fixed_shapes_computes_no_shapes_and_no_float64(tmp_path, run, photos, here):
     """And of a photo of that size it says what the file for all sizes says."""
     assert here("export", "onnx", run, "-o", tmp_path / "any.onnx").code == 0
@@ -77,6 +92,9 @@ def test_a_file_of_fixed_shapes_computes_no_shapes_and_no_float64(tmp_path, run,
     onnx.checker.check_model(model, full_check=True)
     photo = next(photos.rglob("*.png"))
     small = np.asarray(Image.fromarray(pixels(photo)[0]).resize((80, 48)))[None]
+    done = here("predict", tmp_path / "fixed.onnx", photos)
+    assert done.code == 0, done.err
+    assert done.out.count(",ok,") == len(list(photos.rglob("*.png")))
     ours, theirs = (OnnxModel(tmp_path / f"{name}.onnx").run(small) for name in ("fixed", "any"))
     assert np.abs(ours - theirs).max() < 1e-5
 
@@ -95,6 +113,15 @@ def test_what_is_no_file_is_said_before_anything_is_computed(run, here, words, s
     done = here("export", "onnx", run, *words)
     assert done.code == 2
     assert says in done.err
+
+
+@pytest.mark.parametrize("words", [["onnx"], ["hf"], ["openvino"]], ids=" ".join)
+def test_nothing_is_written_among_the_photos(run, photos, here, words):
+    place = photos / f"new{find(words[0]).suffix}"
+    done = here("export", *words, run, "-o", place)
+    assert done.code == 2
+    assert "inside the photos' folder" in done.err
+    assert not place.exists()
 
 
 def test_the_metadata_are_there_under_the_names_that_others_read(exported):

@@ -80,7 +80,13 @@ def through(name):
     assert proto.ir_version <= graph.IR_VERSION
 
 
-@pytest.mark.parametrize("name", SMALL)
+# One of each kind of network; the others in the slow run.
+KINDS = {"mlp", "cnn", "lstm", "conv-autoencoder"}
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in KINDS else pytest.param(n, marks=pytest.mark.slow) for n in SMALL]
+)
 def test_small_rows(name):
     through(name)
 

@@ -10,9 +10,6 @@ import numpy as np
 import pytest
 import torch
 from kit import Watcher, carried_out, csv_rows, settings, sha256, tune, waves, write_photos
-from sklearn.covariance import ledoit_wolf
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression
 
 from zoo import weights
 from zoo.errors import DataError, Interrupted, UsageError
@@ -59,6 +56,9 @@ def new_photos(folder: Path) -> Path:
 @pytest.mark.parametrize("columns", [12, 200])
 def test_mahalanobis_is_linear_discriminant_analysis(columns: int) -> None:
     """With Ledoit and Wolf's covariance, of more and of fewer rows than columns."""
+    from sklearn.covariance import ledoit_wolf
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
     features, labels, _ = rows(columns=columns)
     means = prototype.means_of(features, labels, CLASSES)
     spread = prototype.spread_of(features, labels, means)
@@ -115,6 +115,8 @@ def test_a_class_more_leaves_the_others_bit_for_bit(kind: str) -> None:
 
 def test_a_solved_row_is_the_optimum_with_the_others_fixed() -> None:
     """Scikit-learn finds the same row where the old scores are one offset for all rows."""
+    from sklearn.linear_model import LogisticRegression
+
     features, labels, _ = rows()
     new, old = features[labels == 2], features[labels != 2]
     fixed = layers.Linear(np.zeros((2, 12), np.float32), np.zeros(2, np.float32))

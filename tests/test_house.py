@@ -153,21 +153,23 @@ def imports(file: Path) -> Iterator[Import]:
     return walk(tree, True, False)
 
 
-IMPORTS = [found for file in FILES for found in imports(file)]
+@cache
+def all_imports() -> tuple[Import, ...]:
+    return tuple(found for file in FILES for found in imports(file))
 
 
 def test_the_walk_sees_the_house() -> None:
     rooms = {room(file) for file in FILES}
     assert {"errors", "catalog", "models", "data", "weights", "engine", "cli"} <= rooms
     assert rooms <= MAY.keys(), "a new room: say in MAY whom it may import"
-    assert any(not found.top for found in IMPORTS)
-    assert any(found.typing for found in IMPORTS)
-    assert len(IMPORTS) > 200
+    assert any(not found.top for found in all_imports())
+    assert any(found.typing for found in all_imports())
+    assert len(all_imports()) > 200
 
 
 def test_rooms_import_only_the_rooms_below_them() -> None:
     wrong = []
-    for found in IMPORTS:
+    for found in all_imports():
         if found.module.split(".")[0] == "zoo":
             mine, theirs = room(found.file), room_of(found.module)
             if theirs not in MAY[mine] | FREE | {mine}:
@@ -195,14 +197,14 @@ def test_no_two_files_import_each_other_in_a_circle() -> None:
 
 
 def test_network_files_know_only_their_building_blocks() -> None:
-    for found in IMPORTS:
+    for found in all_imports():
         if room(found.file) == "models" and found.file.stem not in ADAPTERS:
             of_ours = room_of(found.module) if found.module.startswith("zoo") else "models"
             assert of_ours in ("models", "errors"), found  # a chain that cannot be built says so
 
 
 def test_errors_and_the_package_itself_need_nothing() -> None:
-    for found in IMPORTS:
+    for found in all_imports():
         if room(found.file) in ("", "errors", "text"):
             assert found.module.split(".")[0] in sys.stdlib_module_names, found
 
@@ -211,7 +213,7 @@ def test_each_room_loads_only_what_it_may_when_it_is_imported() -> None:
     allowed = sys.stdlib_module_names | {"zoo"}
     wrong = [
         str(found)
-        for found in IMPORTS
+        for found in all_imports()
         if found.top
         and not found.typing
         and found.module.split(".")[0] not in allowed | AT_TOP.get(room(found.file), set())
@@ -220,7 +222,7 @@ def test_each_room_loads_only_what_it_may_when_it_is_imported() -> None:
 
 
 def test_commands_load_errors_and_catalog_only_until_they_run() -> None:
-    for found in IMPORTS:
+    for found in all_imports():
         ours = found.module.startswith("zoo") and found.top and not found.typing
         if room(found.file) == "cli" and ours:
             light = found.module in ("zoo.export.formats", "zoo.export.records")  # tables
@@ -228,7 +230,7 @@ def test_commands_load_errors_and_catalog_only_until_they_run() -> None:
 
 
 def test_torch_free_rooms_never_import_torch() -> None:
-    for found in IMPORTS:
+    for found in all_imports():
         if room(found.file) in (*FREE, "catalog", "data", "head", "settings", "recipe", "run"):
             assert found.module.split(".")[0] not in ("torch", "torchvision", "timm"), found
 
@@ -268,7 +270,7 @@ def test_nothing_runs_code_from_a_file() -> None:
                 assert (keyword.arg, value) not in (
                     ("weights_only", "False"), ("allow_pickle", "True"), ("shell", "True"),
                 ), f"{file}:{call.lineno}"  # fmt: skip
-    for found in IMPORTS:
+    for found in all_imports():
         for name in ("pickle", "torch.hub", "marshal", "shelve", "dill", "joblib"):
             assert found.module != name, found
 
@@ -393,16 +395,6 @@ def test_bad_settings_and_bad_folders_are_found_before_torch_is(
         ["predict", "run", str(tmp_path), "-o", "out.xlsx"],
     ]
     loaded(after_each(commands, ("torch", "torchvision", "timm", "onnxruntime", "rich"), 2))
-
-
-def test_a_fine_tune_of_an_own_chain_loads_neither_torchvision_nor_timm(
-    photos: Path, tmp_path: Path
-) -> None:
-    words = ["finetune", "lenet", str(photos), "--weights", "none", "--epochs", "1"]
-    code = f"import zoo.cli\nassert zoo.cli.main({[*words, '-o', str(tmp_path / 'run')]!r}) == 0"
-    names = loaded(code)
-    assert "torch" in names
-    assert names.isdisjoint(("torchvision", "timm", "huggingface_hub"))
 
 
 def test_a_predict_of_an_own_chain_loads_neither_torchvision_nor_timm(

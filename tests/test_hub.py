@@ -86,16 +86,29 @@ def test_a_public_repository_is_not_added_to_by_mistake(exported, there, here):
     assert "model.onnx" in there.files[NAME]
 
 
-def test_no_token_and_no_such_name_are_said(exported, there, here, monkeypatch, run):
+def test_what_is_pushed_was_exported_from_the_run_as_it_is(exported, here, tmp_path):
+    """Without a file it is exported first; another file, or other weights since, are refused."""
+    folder = shutil.copytree(exported, tmp_path / "run")
+    (folder / "model.onnx").unlink()
+    answer = here("push", folder, NAME, "--dry-run")
+    assert answer.code == 0, answer.err
+    note = json.loads((folder / "run.json").read_text())["exported"]["image"]
+    assert sha256(folder / "model.onnx") == note["sha256"]
+    with open(folder / "model.onnx", "ab") as file:
+        file.write(b" ")
+    answer = here("push", folder, NAME, "--dry-run")
+    assert answer.code == 2
+    assert "is not the file that was exported from this run" in answer.err
+    assert "zoo export onnx" in answer.err
+
+
+def test_no_token_and_no_such_name_are_said(exported, there, here, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     answer = here("push", exported, NAME)
     assert answer.code == 2
     assert "401" in answer.err
     assert "hf auth login" in answer.err
     assert here("push", exported, "no-slash").code == 2
-    answer = here("push", run, NAME)
-    assert answer.code == 2
-    assert "zoo export onnx" in answer.err
     assert there.files == {}
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     assert "ZOO_OFFLINE" in here("push", exported, NAME).err

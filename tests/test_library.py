@@ -58,11 +58,12 @@ CHAINS = [
         "head",
         marks=pytest.mark.slow,
     ),
-    (
+    pytest.param(
         "timm/mobilenetv2_100",
         "conv_stem bn1 blocks conv_head bn2 global_pool classifier",
         "bn2",
         "classifier",
+        marks=pytest.mark.slow,
     ),
     (
         "timm/resnet18",
@@ -77,7 +78,11 @@ CHAINS = [
         "classifier",
         marks=pytest.mark.slow,
     ),
-    ("timm/vit_tiny_patch16_224", "embed blocks norm pool head", "norm", "head"),
+    ("timm/test_vit", "embed blocks norm pool head", "norm", "head"),
+    pytest.param(
+        *("timm/vit_tiny_patch16_224", "embed blocks norm pool head", "norm", "head"),
+        marks=pytest.mark.slow,
+    ),
     ("timm/convnext_atto", "stem stages norm_pre pool head", "pool", "head"),
     pytest.param(
         *("timm/swin_tiny_patch4_window7_224", "patch_embed layers norm pool head", "norm", "head"),

@@ -22,6 +22,9 @@ from zoo.errors import UsageError
 from zoo.models.meter import Live, measure
 
 NAMES = list(catalog.ROWS)
+LARGE = {name for name in NAMES if catalog.ROWS[name].macs > 2e9}  # seconds each to run once
+SLOW = pytest.mark.slow
+EVERY = [pytest.param(n, marks=SLOW) if n in LARGE else n for n in NAMES]
 
 
 class Said:
@@ -42,7 +45,7 @@ def say(capsys):
 # What is measured
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_rows_numbers_are_those_of_its_chain(name):
     row = catalog.find(name)
     said = {key: getattr(row, key) for key in ("params", "macs", "activations")}
@@ -59,7 +62,14 @@ def peak(chain: nn.Sequential, x: torch.Tensor) -> int:
     return live.peak
 
 
-@pytest.mark.parametrize("name", ["lenet", "alexnet", "googlenet", "resnet18", "resnet50"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lenet",
+        "resnet18",
+        *(pytest.param(one, marks=SLOW) for one in ("alexnet", "googlenet", "resnet50")),
+    ],
+)
 def test_activations_are_those_of_a_real_forward_pass(name):
     row = catalog.find(name)
     side, channels = row.preprocess.size, row.preprocess.channels
@@ -361,10 +371,6 @@ def test_nearest_names_of_a_library(say):
 
 
 # One model
-
-
-LARGE = {name for name in NAMES if catalog.ROWS[name].macs > 2e9}  # seconds each to run once
-EVERY = [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in NAMES]
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -1,17 +1,20 @@
-"""metrics.csv and TensorBoard's event files say what metrics.jsonl says, each epoch once."""
+"""metrics.csv, TensorBoard and trackers say what metrics.jsonl says, each epoch once."""
 
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import signal
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import ROOT, carried_out
+from kit import ROOT, Answer, carried_out
 
 from zoo import recipe
 from zoo.errors import Interrupted, UsageError, WriteError
@@ -19,6 +22,8 @@ from zoo.finetune import begin
 from zoo.finetune.prepare import prepare
 from zoo.run import Run
 from zoo.train.loggers import kinds, logging
+
+Here = Callable[..., Answer]
 
 
 def record(epoch: int, **more: Any) -> dict[str, Any]:
@@ -46,10 +51,10 @@ def test_kinds_are_checked_before_anything_is_computed() -> None:
     assert kinds(None) == ()
     assert kinds("csv") == ("csv",)
     assert kinds("csv, tensorboard") == ("csv", "tensorboard")
-    for wrong in ("wandb", "csv,", "CSV"):
+    for wrong in ("wand", "csv,", "CSV"):
         with pytest.raises(UsageError, match="there is no logger") as caught:
             kinds(wrong)
-        assert "csv,tensorboard" in caught.value.hint
+        assert "csv, tensorboard, mlflow, wandb" in caught.value.hint
 
 
 def test_a_csv_has_a_line_for_each_epoch_as_soon_as_it_is_over(tmp_path: Path) -> None:
@@ -146,12 +151,134 @@ def test_a_run_folder_that_is_discarded_takes_its_loggers_along(tmp_path: Path) 
     assert not (tmp_path / "run").exists()
 
 
-def test_without_the_package_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorboard", None)  # Python's way to say: not installed
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow", "wandb"])
+def test_without_the_package_the_error_names_the_command(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)  # Python's way to say: not installed
     assert kinds("csv") == ("csv",)
     with pytest.raises(UsageError, match="is not installed") as caught:
-        kinds("tensorboard")
-    assert "pip install 'zoo-transfer[tensorboard]'" in caught.value.hint
+        kinds(name)
+    assert f"pip install 'zoo-transfer[{name}]'" in caught.value.hint
+
+
+# A package of somebody else: what is given to it, it writes down; at epoch `fails` it raises.
+THIRD = """if True:
+    import json
+    class Tracker:
+        def __init__(self, folder, settings):
+            self.file = open(folder / "third.jsonl", "a")
+            self.fails = settings["epochs"] == 4 and 2
+            self.write("settings", settings)
+        def write(self, what, record):
+            print(json.dumps([what, record]), file=self.file, flush=True)
+        def add(self, record):
+            if record["epoch"] == self.fails:
+                raise OSError("the server\\nis away")
+            self.write("epoch", record)
+        def finish(self, scores):
+            self.write("scores", scores)
+        def close(self):
+            self.write("closed", None)
+            self.file.close()
+"""
+
+
+@pytest.fixture
+def third(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a package that brings the loggers `third` and `broken`, as pip installs one."""
+    place = tmp_path / "site"
+    (place / "third-1.0.dist-info").mkdir(parents=True)
+    (place / "third.py").write_text(THIRD)
+    about = place / "third-1.0.dist-info"
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: third\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[zoo.loggers]\nthird = third:Tracker\nbroken = third:NotThere\n"
+    )
+    monkeypatch.syspath_prepend(place)
+    yield place
+    sys.modules.pop("third", None)
+
+
+def told(run: Path) -> list[tuple[str, Any]]:
+    return [tuple(json.loads(line)) for line in (run / "third.jsonl").read_text().splitlines()]
+
+
+def test_a_package_of_somebody_else_brings_a_logger(
+    here: Here, third: Path, photos: Path, tmp_path: Path
+) -> None:
+    done = here("finetune", "lenet", photos, "--weights", "none", "--no-freeze", "--epochs", 2,
+                "--log", "third", "--no-report", "-o", tmp_path / "run")  # fmt: skip
+    assert done.code == 0, done.err
+    heard = told(tmp_path / "run")
+    assert [what for what, _ in heard] == ["settings", "epoch", "epoch", "scores", "closed"]
+    assert heard[0][1]["model"] == "lenet"
+    assert heard[1][1] == Run.open(tmp_path / "run").metrics()[0]
+    assert heard[3][1]["accuracy"] == Run.open(tmp_path / "run").record["results"]["accuracy"]
+    names = [path.name for path in photos.rglob("*.*")]
+    assert not any(name in (tmp_path / "run" / "third.jsonl").read_text() for name in names)
+
+
+def test_a_logger_that_fails_is_one_warning_and_stops_nothing(
+    here: Here, third: Path, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = here("finetune", "lenet", photos, "--weights", "none", "--no-freeze", "--epochs", 4,
+                "--log", "csv,third,broken", "--no-report", "-o", tmp_path / "run")  # fmt: skip
+    assert done.code == 0, done.err
+    warnings = [one.getMessage() for one in caplog.records if "--log" in one.getMessage()]
+    assert len(warnings) == 2, warnings
+    assert "--log broken has failed" in warnings[0]
+    assert warnings[1].endswith(r"OSError: the server\nis away")
+    assert [what for what, _ in told(tmp_path / "run")] == ["settings", "epoch", "closed"]
+    assert len(rows(tmp_path / "run")) == 4
+
+
+@pytest.mark.slow
+def test_mlflow_has_settings_epochs_and_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    with warnings.catch_warnings():  # its own, of the libraries that it imports
+        warnings.simplefilter("ignore")
+        with logging("mlflow", tmp_path / "first", [record(1)], {"lr": 0.1}) as loggers:
+            loggers[0].add(record(2))
+            loggers[0].finish({"accuracy": 0.75, "classes": []})
+        with logging("mlflow", tmp_path / "stopped", [], {}) as loggers:
+            loggers[0].add(record(1))
+        from mlflow import MlflowClient
+
+        client = MlflowClient()
+        (experiment,) = [one for one in client.search_experiments() if one.name == "zoo"]
+        found = {one.info.run_name: one for one in client.search_runs([experiment.experiment_id])}
+        first = found["first"]
+        assert (first.info.status, found["stopped"].info.status) == ("FINISHED", "KILLED")
+        assert first.data.params == {"lr": "0.1"}
+        assert first.data.metrics["final_accuracy"] == 0.75
+        history = client.get_metric_history(first.info.run_id, "val_loss")
+    assert [(one.step, one.value) for one in history] == [(1, 2.0), (2, 1.0)]
+
+
+@pytest.mark.slow
+def test_wandb_writes_a_run_without_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (tmp_path / "run").mkdir()
+    with warnings.catch_warnings():  # its own
+        warnings.simplefilter("ignore")
+        with logging("wandb", tmp_path / "run", [record(1)], {"lr": 0.125}) as loggers:
+            loggers[0].add(record(2))
+            loggers[0].finish({"accuracy": 0.75})
+            assert loggers[0].tracker.run.summary["final_accuracy"] == 0.75
+        import wandb
+
+        wandb.teardown()  # its process has written all then
+    (written,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    content = written.read_bytes()
+    assert all(word in content for word in (b"val_loss", b"final_accuracy", b"0.125"))
 
 
 def test_a_csv_needs_neither_torch_nor_tensorboard(tmp_path: Path) -> None:

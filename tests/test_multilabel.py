@@ -18,7 +18,6 @@ import torch
 from kit import CLASSES, Answer, picture
 from kit.data import touch
 from PIL import Image
-from sklearn.metrics import average_precision_score, f1_score
 
 from zoo import recipe as recipes
 from zoo.data.copies import Copies
@@ -188,6 +187,8 @@ def test_groups_stay_together_and_every_class_keeps_a_photo() -> None:
 
 
 def test_average_precision_is_scikit_learn_s() -> None:
+    from sklearn.metrics import average_precision_score
+
     random = np.random.default_rng(0)
     for count in (1, 2, 7, 300):
         scores = random.integers(0, 6, count) / 5  # with ties
@@ -198,6 +199,8 @@ def test_average_precision_is_scikit_learn_s() -> None:
 
 
 def test_a_report_leaves_classes_without_a_photo_out() -> None:
+    from sklearn.metrics import average_precision_score, f1_score
+
     random = np.random.default_rng(0)
     truth = (random.random((50, 3)) < 0.4) * [1, 1, 0]
     values = random.random((50, 3))

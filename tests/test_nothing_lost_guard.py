@@ -178,7 +178,11 @@ def too_many(rows: int) -> Fault:
 PLAIN = {"epochs": 3, "batch_size": 15, "lr": 0.003}
 MEMORY = [
     pytest.param({"freeze": False, "views": 2, "label_smoothing": 0.1}, id="photos"),
-    pytest.param({"cut": "pool1", "balance": "weights", "optimizer": "adamw"}, id="features"),
+    pytest.param(
+        {"cut": "pool1", "balance": "weights", "optimizer": "adamw"},
+        id="features",
+        marks=pytest.mark.slow,
+    ),
     pytest.param({"freeze": False, "accumulate": 2, "batch_size": 8, "clip": 1.0}, id="accumulate"),
 ]
 

@@ -219,7 +219,17 @@ def test_stopped_by_20_signals_a_run_ends_with_the_same_bits(tmp_path, warm, wor
 def test_a_second_ctrl_c_ends_at_once_and_the_checkpoint_is_whole(tmp_path, warm, photos):
     """Steps of seconds: a network for large photos."""
     run, talk = tmp_path / "run", tmp_path / "talk.txt"
-    flags = ["--weights", "none", "--no-freeze", "--batch-size", "10", "--epochs", "9"]
+    flags = [
+        "--weights",
+        "none",
+        "--no-freeze",
+        "--batch-size",
+        "10",
+        "--epochs",
+        "9",
+        "--size",
+        "128",
+    ]
     pid = warm.start("finetune", "googlenet", photos, *flags, "-o", run, talk=talk)
     wait_for(run / "checkpoint.safetensors")
     time.sleep(0.1)
@@ -235,7 +245,7 @@ def test_a_second_ctrl_c_ends_at_once_and_the_checkpoint_is_whole(tmp_path, warm
     assert Run.open(run).record["status"] == "started"
 
 
-@pytest.mark.parametrize("kind", ["pixels", "unfrozen"])
+@pytest.mark.parametrize("kind", ["pixels", pytest.param("unfrozen", marks=pytest.mark.slow)])
 def test_the_number_of_threads_that_decode_changes_no_bit(tmp_path, warm, words, whole, kind):
     for workers in (1, 4):  # 2 are the default
         run = tmp_path / f"{workers}"

@@ -356,16 +356,18 @@ STOPPED = {
               "epochs": 4, "batch_size": 8, "best": "last"},
 }  # fmt: skip
 STOPS = [
-    pytest.param("solved", "features", 5, id="features-of-the-head"),
+    pytest.param("solved", "features", 5, id="features-of-the-head", marks=pytest.mark.slow),
     pytest.param("solved", "features", 70, id="at-the-boundary-of-a-solved-head"),
     pytest.param("solved", "epoch", 1, id="first-step-behind-a-solved-head"),
-    pytest.param("solved", "epoch", 7, id="second-phase-behind-a-solved-head"),
-    pytest.param("steps", "epoch", 5, id="first-phase"),
-    pytest.param("steps", "epoch", 8, id="last-step-of-the-first-phase"),
+    pytest.param(
+        "solved", "epoch", 7, id="second-phase-behind-a-solved-head", marks=pytest.mark.slow
+    ),
+    pytest.param("steps", "epoch", 5, id="first-phase", marks=pytest.mark.slow),
+    pytest.param("steps", "epoch", 8, id="last-step-of-the-first-phase", marks=pytest.mark.slow),
     pytest.param("steps", "features", 40, id="at-the-boundary"),
-    pytest.param("steps", "epoch", 9, id="first-step-of-the-second-phase"),
+    pytest.param("steps", "epoch", 9, id="first-step-of-the-second-phase", marks=pytest.mark.slow),
     pytest.param("steps", "epoch", 12, id="last-step-of-the-second-phase"),
-    pytest.param("steps", "epoch", 15, id="third-phase"),
+    pytest.param("steps", "epoch", 15, id="third-phase", marks=pytest.mark.slow),
 ]
 
 

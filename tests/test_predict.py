@@ -390,7 +390,11 @@ def as_row(row: Prediction) -> Row:
 
 @pytest.mark.parametrize(
     ("number", "code", "suffix"),
-    [(signal.SIGINT, 130, "csv"), (signal.SIGTERM, 143, "jsonl"), (signal.SIGINT, 130, "parquet")],
+    [
+        (signal.SIGINT, 130, "csv"),
+        pytest.param(signal.SIGTERM, 143, "jsonl", marks=pytest.mark.slow),
+        (signal.SIGINT, 130, "parquet"),
+    ],
 )
 def test_an_interrupted_process_leaves_no_file_that_looks_finished(
     exported: Path, photos: Path, tmp_path: Path, number: int, code: int, suffix: str

@@ -16,7 +16,7 @@ from kit import Answer, Command, write_photos
 from zoo.finetune.rank import Ranked, in_order
 
 Here = Callable[..., Answer]
-NONE = "lenet=none,mlp=none"
+NONE = "lenet=none,rnn=none"
 
 
 def ranked(here: Here, *words: object) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def test_rows_are_sorted_and_complete(here: Here, photos: Path, tmp_path: Path) 
     rows = found["models"]
     accuracies = [row["accuracy"] for row in rows]
     assert accuracies == sorted(accuracies, reverse=True)
-    assert {row["model"] for row in rows} == {"lenet=none", "mlp=none", "lenet"}
+    assert {row["model"] for row in rows} == {"lenet=none", "rnn=none", "lenet"}
     assert found["photos"] == 30  # of 36: what a fine-tune puts aside for val is not touched
     for row in rows:
         assert row["photos"] == 30
@@ -79,8 +79,8 @@ def test_a_second_time_says_the_same_from_kept_features(here: Here, photos: Path
 def test_a_fine_tune_finds_the_features_kept(here: Here, tmp_path: Path) -> None:
     """Of its training photos; only those of val are left to compute."""
     photos = write_photos(tmp_path / "photos", each=10)
-    ranked(here, photos, "--models", "rnn=none", "--folds", 2)
-    words = ("finetune", "rnn", photos, "--weights", "none", "--freeze", "-o", tmp_path / "run")
+    ranked(here, photos, "--models", "lstm=none", "--folds", 2)
+    words = ("finetune", "lstm", photos, "--weights", "none", "--freeze", "-o", tmp_path / "run")
     answer = here(*words)
     assert answer.code == 0, answer.err
     assert "6 computed" in answer.err
@@ -94,7 +94,7 @@ def test_photos_that_cannot_be_read_are_left_out_for_all_and_listed(
     assert set(found["left_out"]) <= {"disc/broken.jpg", "square/empty.png"}
     assert found["left_out"]
     assert len({row["photos"] for row in found["models"]}) == 1
-    answer = here("rank", copied, "--models", "mlp=none", "--folds", 2)
+    answer = here("rank", copied, "--models", "rnn=none", "--folds", 2)
     assert answer.code == 0
     for path in found["left_out"]:
         assert path in answer.err
@@ -195,7 +195,7 @@ def test_a_real_backbone_on_real_photos(zoo: Command, shared: Path, tmp_path: Pa
         for path in sorted((shared / "data" / "hymenoptera" / "train" / kind).glob("*.jpg"))[:15]:
             shutil.copy(path, tmp_path / "some" / kind)
     googlenet = f"googlenet-2014={shared / 'weights' / 'googlenet_bvlc.safetensors'}"
-    done = zoo("rank", tmp_path / "some", "--models", f"mlp=none,{googlenet}", "--json")
+    done = zoo("rank", tmp_path / "some", "--models", f"rnn=none,{googlenet}", "--json")
     assert done.returncode == 0, done.stderr
     best, other = json.loads(done.stdout)["models"]
     assert (best["model"], best["weights"]) == (googlenet, "googlenet_bvlc.safetensors")

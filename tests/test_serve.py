@@ -27,9 +27,10 @@ from starlette.testclient import TestClient
 from zoo import api
 from zoo.cli.serve import command as serve_command
 from zoo.serve import server
-from zoo.serve.app import Limits, create
+from zoo.serve.app import AFTER, Limits, create
 
 DISC = encoded(picture("disc", 3))
+LOADED = 60_000  # ms that a page may take on a busy machine
 JPEG = {"Content-Type": "image/jpeg"}
 
 
@@ -151,7 +152,46 @@ def test_on_loopback_it_answers_to_its_own_names_only(of_file: TestClient) -> No
         ("[::1]:80", 200),
         ("evil.example", 400),
     ):
-        assert of_file.get("/health", headers={"Host": host}).status_code == status, host
+        answer = of_file.get("/health", headers={"Host": host})
+        assert answer.status_code == status, host
+    assert "evil.example" in answer.json()["error"]
+    assert "127.0.0.1" in answer.json()["hint"]
+
+
+def test_a_page_of_another_address_may_not_send_pictures(of_file: TestClient) -> None:
+    for site in ("cross-site", "same-site"):  # another port of this machine is a same site
+        for kind in JPEG, {"Content-Type": ""}:
+            answer = of_file.post(
+                "/predict", content=DISC, headers={**kind, "Sec-Fetch-Site": site}
+            )
+            assert answer.status_code == 403
+            assert "another address" in answer.json()["error"]
+    near = {**JPEG, "Sec-Fetch-Site": "same-origin"}
+    assert of_file.post("/predict", content=DISC, headers=near).status_code == 200
+
+
+def test_head_asks_whether_it_is_there(of_file: TestClient) -> None:
+    for path in ("/", "/health"):
+        answer = of_file.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+    assert of_file.head("/predict").status_code == 405
+
+
+def test_grad_cam_is_prepared_after_an_answer_to_who_has_seen_the_page(run: Path) -> None:
+    with client_of(run) as client:
+        desk = client.app.state.desk  # type: ignore[attr-defined]
+
+        def answered() -> None:
+            assert client.post("/predict", content=DISC, headers=JPEG).status_code == 200
+            time.sleep(2 * AFTER)
+
+        answered()
+        assert not desk.prepared  # it costs memory, and a program has no button for it
+        client.get("/")
+        assert not desk.prepared
+        answered()
+        assert desk.prepared
+        assert client.post("/explain", content=DISC, headers=JPEG).status_code == 200
 
 
 def test_the_page_and_the_description_name_no_other_address(of_file: TestClient) -> None:
@@ -290,6 +330,19 @@ def test_200_requests_at_8_connections_with_all_that_is_bad(
         ends(up)
 
 
+def test_connections_that_say_nothing_leave_room_for_others(exported: Path) -> None:
+    with served(exported) as up:
+        silent = [socket.create_connection(up.place) for _ in range(server.CONNECTIONS + 50)]
+        for line in silent:
+            with contextlib.suppress(ConnectionError):
+                line.sendall(b"POST /predict HT")
+        began = time.monotonic()
+        assert b"200 OK" in up.talk(asked(DISC), half=True)
+        assert time.monotonic() - began < server.HEAD - 2  # before the silent ones are cut off
+        for line in silent:
+            line.close()
+
+
 def ends(up: Served) -> None:
     """A request that has begun when SIGTERM comes is answered, and then it is over."""
     with socket.create_connection(up.place, timeout=20) as line:
@@ -315,11 +368,11 @@ def test_photos_are_dropped_on_the_page(
     files = [photos / "disc/00.png", photos / "stripes/01.png"]
     with served(run) as up, browser_page(up.url, width=width, scheme=scheme) as page:
         page.set_input_files("#files", files)
-        page.locator("progress").nth(5).wait_for()
+        page.locator("progress").nth(5).wait_for(timeout=LOADED)
         assert sorted(page.locator("#photos h2").all_inner_texts()) == ["disc", "stripes"]
         card = page.locator("#photos li", has_text="00.png")
         card.locator("button").first.click()
-        card.get_by_alt_text("by Grad-CAM").wait_for()
+        card.get_by_alt_text("by Grad-CAM").wait_for(timeout=4 * LOADED)  # it loads torch
         assert faint(page) == []
         assert too_wide(page) <= 0
         keep(page, f"serve-{width}-{scheme}", tmp_path)

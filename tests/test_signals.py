@@ -148,7 +148,9 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_graph_that_never_returns_ends_with_the_first_signal(
     place: Place, endless: Path, photos: Path, number: int
 ) -> None:

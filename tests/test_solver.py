@@ -153,7 +153,7 @@ def test_the_gradient_is_that_of_the_loss() -> None:
     np.testing.assert_allclose(loss(point)[1], by_differences, rtol=1e-6, atol=1e-5)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.4])
+@pytest.mark.parametrize("smoothing", [pytest.param(0.0, marks=pytest.mark.slow), 0.4])
 def test_a_rare_class_with_its_weight_is_not_the_answer_to_everything(smoothing: float) -> None:
     """4 photos against 120: by torch's formula all are answered `rare` from 0.1 on."""
     random = np.random.default_rng(0)
@@ -204,7 +204,7 @@ with one_thread():
 def test_the_same_rows_give_the_same_bits_on_any_number_of_threads() -> None:
     """Of BLAS, of which scipy has its own, and of ours; pieces are more than threads."""
     said = set()
-    for threads, ours in (("1", 1), ("3", 2), ("2", 5)):
+    for threads, ours in (("1", 1), ("3", 5)):
         code = f"import zoo.head.threads as own; own.cores = lambda: {ours}\n{PRINT}"
         done = subprocess.run(
             [sys.executable, "-c", code],

@@ -300,6 +300,7 @@ def watched(patch: pytest.MonkeyPatch) -> list[dict]:
     return started
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_converts_in_memory(
     tmp_path: Path, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +343,7 @@ def test_a_reading_process_that_cannot_be_started_is_not_blamed_on_the_file(
     assert refused.value.exit_code == 3
 
 
+@pytest.mark.slow
 def test_a_file_that_wants_terabytes_ends_its_child_alone(tmp_path: Path) -> None:
     """The legacy form allots what a pickle asks for before it reads: 256 GB here."""
     huge = (
@@ -378,16 +380,20 @@ TENSOR = (  # SIZE: of its storage, which the legacy form allots before it reads
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is Linux's")
-def test_the_pickle_itself_has_the_limit_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("memory", "end"),
+    [
+        (16 << 20, convert.LIMIT),
+        pytest.param(1 << 30, convert.REFUSED, marks=pytest.mark.slow),
+    ],
+)
+def test_the_pickle_itself_has_the_limit_too(tmp_path: Path, memory: int, end: int) -> None:
     """A text of 50 MB in the pickle, of which the child may have 16."""
     path, result = tmp_path / "x.pth", tmp_path / "result"
     text = b"\x80\x02X" + (50_000_000).to_bytes(4, "little") + b"a" * 50_000_000
     path.write_bytes(as_zip(text + b"cposix\nsystem\n."))
-    ends = []
-    for memory in (16 << 20, 1 << 30):
-        with path.open("rb") as file, result.open("wb+") as out:
-            ends.append(convert._run(file, out, [memory, 60, 1 << 20], 60.0)[0])
-    assert ends == [convert.LIMIT, convert.REFUSED]
+    with path.open("rb") as file, result.open("wb+") as out:
+        assert convert._run(file, out, [memory, 60, 1 << 20], 60.0)[0] == end
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is Linux's")

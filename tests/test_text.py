@@ -31,7 +31,7 @@ TEXTS = st.text(
 NAMES = st.one_of(TEXTS, st.binary().map(os.fsdecode))
 
 
-@settings(OURS, max_examples=300)
+@settings(OURS, max_examples=100)
 @given(NAMES)
 def test_a_name_comes_back(name):
     text = show_name(name)
@@ -60,7 +60,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path_factory, rows):
     assert [tuple(map(read_name, row)) for row in strict[1:]] == rows
 
 
-@settings(OURS, max_examples=200)
+@settings(OURS, max_examples=100)
 @given(NAMES)
 def test_no_control_character_reaches_a_terminal(name):
     for text in (printable(name), csv_line([name], screen=True)[:-1]):

@@ -155,18 +155,19 @@ def test_features_are_computed_once_in_total_and_by_both(tmp_path, warm, words, 
     assert sha256(tmp_path / "again") == sha256(tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_what_is_random_in_a_step_is_the_same_again(tmp_path, warm, words):
     first, second = (sha256(two(warm, words("mlp"), tmp_path / name)) for name in "ab")
     assert first == second
 
 
-def test_a_photo_that_cannot_be_read_is_left_out_by_all(tmp_path, warm, words, photos):
+@pytest.mark.parametrize("kind", ["head", pytest.param("mlp", marks=SLOW)])
+def test_a_photo_that_cannot_be_read_is_left_out_by_all(tmp_path, warm, words, photos, kind):
     data = shutil.copytree(photos, tmp_path / "photos")
     for name in ("disc/00.png", "square/03.png", "square/04.png"):
         (data / name).write_bytes(b"no photo")
-    for kind in ("head", "mlp"):
-        run = two(warm, words(kind, data=str(data)), tmp_path, kind)
-        assert (run / "skipped.csv").read_text().count("png") == 3
+    run = two(warm, words(kind, data=str(data)), tmp_path, kind)
+    assert (run / "skipped.csv").read_text().count("png") == 3
 
 
 def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, warm, words):
@@ -184,6 +185,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, warm, w
     assert sha256(run) == sha256(whole)
 
 
+@pytest.mark.slow
 def test_a_limit_in_minutes_ends_all_after_the_same_step(tmp_path, warm, words):
     run = two(warm, words("deeper", epochs=100_000, minutes=0.005), tmp_path)
     assert Run.open(run).record["status"] == "finished"
@@ -192,7 +194,10 @@ def test_a_limit_in_minutes_ends_all_after_the_same_step(tmp_path, warm, words):
 
 @pytest.mark.parametrize(
     ("cache", "reason"),
-    [("file", "cannot"), ("folder", "has not got what the other processes have computed")],
+    [
+        ("file", "cannot"),
+        pytest.param("folder", "has not got what the other processes have computed", marks=SLOW),
+    ],
 )
 def test_a_failure_of_one_process_is_said_by_it_and_ends_all(tmp_path, warm, words, cache, reason):
     """The second one has a cache that cannot be written, or one of its own."""
@@ -234,7 +239,9 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize(
+    "what", [w if w in ("recipe", "seeds") else pytest.param(w, marks=SLOW) for w in REFUSED]
+)
 def test_a_refused_command_ends_all_with_its_exit_code_and_is_refused_once(
     tmp_path, warm, photos, what
 ):

@@ -141,7 +141,9 @@ def test_an_autoencoder_needs_no_classes(tmp_path, photos):
     assert (data["train"], data["val"]) == (12, 12)
 
 
-@pytest.mark.parametrize("loss", ["mse", "mae", "bce"])
+@pytest.mark.parametrize(
+    "loss", [*(pytest.param(one, marks=pytest.mark.slow) for one in ("mse", "mae")), "bce"]
+)
 def test_losses_of_reconstructions(tmp_path, photos, loss):
     events = train(tmp_path / "run", "conv-autoencoder", photos, epochs=2, loss=loss)
     first, last = [event for event in events if isinstance(event, Epoch)]

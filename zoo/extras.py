@@ -19,8 +19,10 @@ PURPOSES = {
     "serve": "`zoo serve`",
     "parquet": "tables, answers and photos in Parquet",
     "scale": "`zoo plan`, `estimate`, `work`, `verify`, `merge`; s3://, gs://, az://",
-    "ray": "`zoo work --ray`, `zoo finetune --ray`; has `scale`",
+    "ray": "`zoo work --ray`, `zoo finetune --ray`: on a cluster of Ray's",
     "tensorboard": "`--log tensorboard`",
+    "mlflow": "`--log mlflow`",
+    "wandb": "`--log wandb`",
     "text": "a head from class names: `zoo finetune MODEL PHOTOS --text FOLDER`",
     "tsne": "`zoo embed --map tsne`",
 }
@@ -33,11 +35,13 @@ EXTRAS = {
     "scale": ("obstore", "pyarrow"),
     "ray": ("obstore", "pyarrow", "ray"),
     "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow",),
+    "wandb": ("wandb",),
     "text": ("open_clip", "tokenizers"),
     "tsne": ("sklearn",),
 }
 _PACKAGES = {"python_multipart": "python-multipart", "open_clip": "open_clip_torch",
-             "sklearn": "scikit-learn"}  # fmt: skip
+             "sklearn": "scikit-learn", "mlflow": "mlflow-skinny"}  # fmt: skip
 _FILES = "`zoo predict FILE.onnx PHOTOS` does without it, on an exported file"
 
 

@@ -329,7 +329,8 @@ class Recipe:
         HARDWARE, False, on=TUNE, flags=("-f", "--force"),
     )
     log: str | None = row(
-        "More logs beside metrics.jsonl: csv, tensorboard, or both as csv,tensorboard.",
+        "More logs beside metrics.jsonl: csv, tensorboard, mlflow, wandb, or several, as "
+        "csv,tensorboard.",
         OUTPUT, on=FIT,
     )
     # fmt: on

@@ -21,17 +21,23 @@ _SHOWN = re.compile(rf"\\({_WRITTEN})")
 _TO_SHOW = re.compile(rf"[\ud800-\udfff]|\\(?={_WRITTEN})")
 # What a field must be quoted for: a reader may end a line at any of these, or strip blanks.
 _TO_QUOTE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\",;]|^[\s']|\s$")
+# What is written as it is: most names, labels and digests.
+_PLAIN = re.compile(r"[\w./-]*")
 # What a spreadsheet takes for a formula, also behind blanks and in full width.
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r]")
 
 
 def show_name(path: str) -> str:
     """Return a file's name as it is written down, in text that any encoding of Unicode can hold."""
+    if path.isascii() and "\\" not in path:
+        return path
     return _TO_SHOW.sub(lambda found: f"\\u{ord(found[0]):04x}", path)
 
 
 def read_name(text: str) -> str:
     """Return the name that `show_name` has written as this text."""
+    if "\\" not in text:
+        return text
     return _SHOWN.sub(lambda found: chr(int(found[1][1:], 16)), text)
 
 
@@ -69,6 +75,8 @@ def as_data(stream: IO[str]) -> bool:
 def _field(cell: object, safe: bool, screen: bool) -> str:
     if not isinstance(cell, str):
         return "" if cell is None else str(cell)
+    if not safe and _PLAIN.fullmatch(cell):
+        return cell
     text = show_name(cell)
     if safe and _FORMULA.match(text):
         text = "'" + text

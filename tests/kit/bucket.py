@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -43,6 +43,7 @@ def serving(faults: float = 0.0) -> Iterator[tuple[dict[str, str], Counter[str]]
                 "AWS_ACCESS_KEY_ID": "key",
                 "AWS_SECRET_ACCESS_KEY": "secret",
                 "AWS_REGION": "us-east-1",
+                "ZOO_OFFLINE": "0",
             },
             seen,
         )
@@ -54,6 +55,7 @@ def serving(faults: float = 0.0) -> Iterator[tuple[dict[str, str], Counter[str]]
 
 def _way(port: int, faults: float, seen: Counter[str]) -> type[BaseHTTPRequestHandler]:
     chance, lock = random.Random(5), threading.Lock()
+    writing = threading.Lock()  # moto looks and then writes: of two at once both would be first
 
     class Way(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -81,9 +83,10 @@ def _way(port: int, faults: float, seen: Counter[str]) -> type[BaseHTTPRequestHa
         def forwarded(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
             there = http.client.HTTPConnection("127.0.0.1", port)
             headers = dict(self.headers.items())
-            there.request(self.command, self.path, body, headers)
-            reply = there.getresponse()
-            content = reply.read()
+            with writing if self.command == "PUT" else nullcontext():
+                there.request(self.command, self.path, body, headers)
+                reply = there.getresponse()
+                content = reply.read()
             there.close()
             return reply.status, dict(reply.getheaders()), content
 

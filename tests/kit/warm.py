@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +99,13 @@ def child(
     largest: int | None = None,
     environment: dict[str, str] | None = None,
     cwd: str | None = None,
+    falls: tuple[str, int] | None = None,
 ) -> None:
     """Run a command; never return.
 
     talk, out: where its stderr and its stdout go, which is nowhere if not said.
-    often: a checkpoint at each step. largest: bytes of a file.
+    often: a checkpoint at each step. largest: bytes of a file. falls: a folder, and at which of
+    the events in it (a file is opened, gets its name, …) the process kills itself.
     """
     import math
     import resource
@@ -125,6 +129,8 @@ def child(
             checkpoint.SECONDS, checkpoint.SHARE = 0.0, math.inf
         if largest:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+        if falls:
+            sys.addaudithook(falling(*falls))
         watch.listen()
         code = main(words)
         watch.leave(code)
@@ -132,6 +138,19 @@ def child(
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def falling(folder: str, number: int) -> Callable[[str, tuple[object, ...]], None]:
+    """Return a hook that kills the process at so many-th of the events in a folder."""
+    left = [number]
+
+    def hook(event: str, words: tuple[object, ...]) -> None:
+        if event in ("open", "os.rename", "os.remove", "os.mkdir") and folder in str(words[0]):
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return hook
 
 
 if __name__ == "__main__":

@@ -170,5 +170,6 @@ _BY_NAME: dict[str, Find] = {
     "sort": _sorts, "family": _families, "task": _fixed("classify", "reconstruct", "multilabel"),
     "kind": _fixed("features", "engines", "graphs", "converted", "digests", "known", "weights",
                    "data"),
-    "key": _fixed("weights", "cache", "device"), "log": _fixed("csv", "tensorboard"),
+    "key": _fixed("weights", "cache", "device"),
+    "log": _fixed("csv", "tensorboard", "mlflow", "wandb"),
 }  # fmt: skip

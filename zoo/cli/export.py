@@ -183,13 +183,14 @@ def _carry_out(flags: Flags, wanted: Wanted) -> None:
     run = Run.open(flags.run, trusts=flags.trust_changed).finished()
     place = run_file.place_of(run, wanted)
     destination = flags.output or place
+    run_file.keep_apart(run, destination)
     if wanted.row.suffix:
         writers.check(destination, (wanted.row.suffix,))
     with Screen() as screen:
         photos = _photos_of_proof(run, flags.photos)
         order = Order(photos, destination, most=flags.count, force=flags.force, say=screen.say)
         proof = run_file.write(run, wanted, order)
-    _show(proof)
+    _show(proof, wanted.shape)
     print_json(proof.to_dict()) if flags.json else out(destination)
 
 
@@ -203,7 +204,7 @@ def _photos_of_proof(run: Run, folder: Path | None) -> Sequence[Path]:
     return photos_of(run)
 
 
-def _show(proof: Exported | Rebuilt) -> None:
+def _show(proof: Exported | Rebuilt, shape: Shape | None = None) -> None:
     from zoo.export.records import Exported
 
     if not isinstance(proof, Exported):
@@ -217,7 +218,8 @@ def _show(proof: Exported | Rebuilt) -> None:
     if isinstance(proof, Exported) and proof.odd_photos:
         _show_odd(proof)
     image = proof.input == "image"
-    kind = "uint8 N,H,W,3, any size" if image else "float32 N,C,H,W, normalised"
+    size = f"only {shape}" if shape else "any size"
+    kind = f"uint8 N,H,W,3, {size}" if image else "float32 N,C,H,W, normalised"
     what = "classes and Preprocess are" if isinstance(proof, Exported) else "Preprocess is"
     talk(f"input: {kind}; {proof.bytes / 1e6:.1f} MB; {what} in the metadata")
 

@@ -12,7 +12,7 @@ from zoo.text import size
 
 @dataclass(frozen=True)
 class Flags:
-    run: Path = argument("A finished run folder that was exported: `zoo export onnx RUN`.")
+    run: Path = argument("A finished run folder. It is exported first where it was not.")
     name: str = argument("Repository on the Hub: ORG/NAME. Made where it is not there.")
     public: bool = flag("Let anyone read it. Default: a new repository is private.", "Hub", False)
     licence: str = flag("Licence of the model, as apache-2.0. Default: none is stated.", "Hub", "")
@@ -34,8 +34,8 @@ def command(flags: Flags) -> None:
 
     push.check_name(flags.name)
     run = Run.open(flags.run, trusts=flags.trust_changed)
-    with Screen(), scratch("push") as folder:
-        files = push.gather(run, flags.name, folder, flags.licence)
+    with Screen() as screen, scratch("push") as folder:
+        files = push.gather(run, flags.name, folder, flags.licence, screen.say)
         for name, many in files.items():
             talk(f"{name:<18}{size(many):>10}")
         if flags.dry_run:

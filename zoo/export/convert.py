@@ -19,11 +19,12 @@ from zoo.engine import Array
 from zoo.engine.exported import ExportedModel
 from zoo.engine.open_file import open_exported
 from zoo.errors import DisagreementError, UsageError
+from zoo.export import basis, proof
 from zoo.export import onnx as whole
-from zoo.export import proof
-from zoo.export.formats import Format
-from zoo.export.proof import About, Pictures
+from zoo.export.basis import About, Pictures
+from zoo.export.formats import Format, find
 from zoo.export.records import Exported, Fields, Order
+from zoo.export.run_file import proved
 from zoo.machine import cores
 from zoo.metrics import ENOUGH
 from zoo.run import Run
@@ -52,8 +53,7 @@ def convert(
             "`zoo export onnx RUN` does",
         )
     with scratch("export") as folder:
-        base = folder / "model.onnx"
-        exact = whole.export_run(run, replace(order, destination=base, shape=None)).to_dict()
+        base, exact = _base(run, order, folder)
         order.say(f"writing {row.title}")
         with replacing_all(order.destination) as path:
             write(base, path)
@@ -63,13 +63,28 @@ def convert(
     return Exported(path=str(order.destination), computes=row.computes, **result)
 
 
+def _base(run: Run, order: Order, folder: Path) -> tuple[Path, Fields]:
+    """Return an ONNX file and its proof: the run's own where it was proved, else one in `folder`.
+
+    A file with a distance, or of a run in another precision, is another one than this takes.
+    """
+    note, name = proved(run), find("onnx").file
+    plain = order.kind == "image" and run.record["precision"] == "fp32"
+    if plain and note and note.get("distance_diff") is None and note.keys() >= set(KEPT):
+        order.say(f"{name} was compared with the run already")
+        return run.path(name), note
+    base = folder / name
+    made = whole.export_run(run, replace(order, destination=base, shape=None, tail=None))
+    return base, made.to_dict()
+
+
 def _measured(
     run: Run, both: tuple[ExportedModel, ExportedModel], row: Format, order: Order
 ) -> Fields:
     """Return how a file answers beside the ONNX file, and how quickly. Raises DisagreementError."""
     base, model = both
     about = About.of_run(run)
-    pictures = proof.readable(order.photos, about.preprocess, order.most or MEASURED)
+    pictures = basis.readable(order.photos, about.preprocess, order.most or MEASURED)
     order.say(f"measuring on {len(pictures)} photos with {model.name}")
     theirs = answers(base, pictures, about, model.fitting)
     ours = answers(model, pictures, about, model.fitting)
@@ -89,7 +104,7 @@ def _measured(
 def rated(run: Run, order: Order) -> Fields:
     """Return accuracy and latency of a file that is there; no proof needs them."""
     about = About.of_run(run)
-    pictures = proof.readable(order.photos, about.preprocess, order.most or MEASURED)
+    pictures = basis.readable(order.photos, about.preprocess, order.most or MEASURED)
     model = open_exported(order.destination)
     found = answers(model, pictures, about, model.fitting)
     result = measured(run, pictures, found, found, about)
@@ -112,20 +127,21 @@ def answers(model: ExportedModel, pictures: Pictures, about: About, fitting: Fit
 
 
 def _latency(model: ExportedModel, pictures: Pictures, about: About) -> float:
-    """Return the seconds of one call on one core: the median of some, without decoding."""
+    """Return the seconds of a picture on one core: the median of some calls, without decoding."""
     given = model.fitting(proof.given(pictures[0], model.input, about.preprocess))
+    given = given.repeat(model.batch or 1, axis=0)
     times = []
     for _ in range(TIMED):
         began = time.perf_counter()
         model.run(given)
         times.append(time.perf_counter() - began)
-    return float(np.median(times))
+    return float(np.median(times)) / len(given)
 
 
 def measured(run: Run, pictures: Pictures, ours: Array, theirs: Array, about: About) -> Fields:
     """Return what Exported tells of a file beside fp32, and of both beside the labels."""
     difference = np.abs(ours - theirs)
-    same = (proof.answers(ours, about) == proof.answers(theirs, about)).all(axis=1)
+    same = (basis.answers(ours, about) == basis.answers(theirs, about)).all(axis=1)
     result: Fields = {
         "photos": len(pictures),
         "agree": int(same.sum()),

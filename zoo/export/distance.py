@@ -18,7 +18,7 @@ from zoo.engine.onnx import OnnxModel
 from zoo.engine.open import open_engine
 from zoo.engine.select import choose
 from zoo.errors import ParityError, UsageError
-from zoo.export import proof
+from zoo.export import basis, proof
 from zoo.export.records import Tail
 from zoo.head.distance import needed
 from zoo.machine import cores
@@ -51,7 +51,7 @@ def tail_of(run: Run) -> Tail:
 
     def own(pixels: Array) -> Array:
         engine = open_engine(ref, kind, place).engine
-        return found.of(proof.in_batches(engine, pixels)[:, :width])
+        return found.of(basis.in_batches(engine, pixels)[:, :width])
 
     return Tail(found, limit, own, recorded(run.record).head)
 
@@ -121,7 +121,7 @@ def _features(graph: onnx.GraphProto, head: str) -> str:
     return str(node.input[0])
 
 
-def check(path: Path, kind: str, tail: Tail, recall: proof.Recalled, about: proof.About) -> float:
+def check(path: Path, kind: str, tail: Tail, recall: basis.Recalled, about: basis.About) -> float:
     """Return by which share distances differ from the run's at most. Raises ParityError."""
     pictures = recall.pictures[:PHOTOS]
     model = OnnxModel(path, threads=1)

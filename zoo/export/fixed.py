@@ -108,6 +108,6 @@ def _values(
 
 def own_size(run: Run) -> Shape:
     """Return the smallest picture of which a run sees the middle, one a call."""
-    from zoo.export.proof import About
+    from zoo.export.basis import About
 
     return Shape(1, *full_size(About.of_run(run).preprocess))

@@ -5,15 +5,14 @@ Nothing heavy is imported here: `module` is, when a file of that format is asked
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from zoo import extras
 from zoo.errors import UsageError, meant
 from zoo.export.records import Shape
-from zoo.extras import install
 
 if TYPE_CHECKING:
     from zoo.export.records import Exported, Order, Rebuilt
@@ -59,17 +58,9 @@ class Format:
         """Return how its file's name ends; nothing for a folder."""
         return "" if self.file.endswith("/") else self.file[self.file.rindex(".") :]
 
-    def missing(self) -> str:
-        """Return the first module that is needed and not installed, or nothing."""
-        return next((one for one in self.needs if importlib.util.find_spec(one) is None), "")
-
     def writer(self) -> Writer:
-        """Return what writes it. Raises UsageError where that is not installed."""
-        if lacks := self.missing():
-            raise UsageError(
-                f"zoo export {self.title} needs {lacks}, which is not installed",
-                f"install the extra: `{install(self.extra)}`",
-            )
+        """Return what writes it. Raises MissingPackage where that is not installed."""
+        extras.need(f"zoo export {self.title}", *self.needs, extra=self.extra)
         found: Writer = import_module(f"zoo.export.{self.module}").export_run
         return found
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.disk import writing
+from zoo.export.basis import About
 from zoo.export.convert import convert
 from zoo.export.formats import find
 from zoo.export.graph import behind, without_preprocess
-from zoo.export.proof import About
 from zoo.export.records import Exported, Order
 from zoo.run import Run
 

@@ -1,8 +1,8 @@
 """A run as a folder of the Hugging Face Hub: config.json, model.safetensors and README.md.
 
 `timm.create_model("local-dir:FOLDER", pretrained=True)` and transformers' pipeline load it, with
-their own transforms. On what the network itself takes they give the run's probabilities to 1e-5,
-which is the check here; of a photo they resize the whole where zoo resizes the middle, which turns
+their own transforms. On what the network itself takes timm gives the run's probabilities to 1e-5,
+which is the check here; of a photo both resize the whole where zoo resizes the middle, which turns
 a byte in ten thousand by 1 and moves a probability by less than a thousandth.
 """
 
@@ -21,7 +21,7 @@ from zoo.disk import writing
 from zoo.engine import Array
 from zoo.engine.exported import ExportedModel
 from zoo.errors import ParityError
-from zoo.export import proof
+from zoo.export import basis
 from zoo.export.contract import framed
 from zoo.export.convert import convert
 from zoo.export.formats import find
@@ -44,7 +44,7 @@ def export_run(run: Run, order: Order) -> Exported:
         write_folder(run, folder)
         _must_be_exact(run, folder, order)
 
-    about = proof.About.of_run(run)
+    about = basis.About.of_run(run)
     return convert(run, order, find("hf"), written, lambda folder: TimmFolder(folder, about))
 
 
@@ -99,7 +99,7 @@ class TimmFolder(ExportedModel):
 
     word = "hf"
 
-    def __init__(self, path: Path, about: proof.About) -> None:
+    def __init__(self, path: Path, about: basis.About) -> None:
         import timm
         from timm.data.config import resolve_data_config
         from timm.data.transforms_factory import create_transform
@@ -130,10 +130,10 @@ def _must_be_exact(run: Run, folder: Path, order: Order) -> None:
     """Raises ParityError where timm's answers to what the network takes are not the run's."""
     from zoo.network import of_run
 
-    about = proof.About.of_run(run)
-    pictures = proof.readable(order.photos, about.preprocess, proof.enough(run))
+    about = basis.About.of_run(run)
+    pictures = basis.readable(order.photos, about.preprocess, basis.enough(run))
     chain = of_run(run).chain
-    theirs = proof.torch_values(chain, about.preprocess, np.stack([p for _, p in pictures]))
+    theirs = basis.torch_values(chain, about.preprocess, np.stack([p for _, p in pictures]))
     model = TimmFolder(folder, about)
     ours = np.concatenate([model.run(framed(seen, about.preprocess)) for _, seen in pictures])
     apart = float(np.abs(ours - about.probabilities(theirs)).max())

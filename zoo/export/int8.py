@@ -22,11 +22,11 @@ from zoo.disk import replacing
 from zoo.engine import Array, graph, graph_template
 from zoo.engine.quantise import CALIBRATION
 from zoo.errors import DisagreementError, ParityError
+from zoo.export import basis, proof, written
 from zoo.export import onnx as whole
-from zoo.export import proof, written
+from zoo.export.basis import About, Pictures, Recalled
 from zoo.export.convert import measured
 from zoo.export.graph import joined
-from zoo.export.proof import About, Pictures, Recalled
 from zoo.export.records import Exported, Fields, Order
 from zoo.machine import cores
 from zoo.metrics import ENOUGH
@@ -50,11 +50,11 @@ def export_run(run: Run, order: Order) -> Exported:
     about, say = About.of_run(run), order.say
     network, exact = _exact(run, order, about)
     named, learnt, photos = _apart(run, order.photos)
-    calibration = proof.readable(learnt, about.preprocess, CALIBRATION)
+    calibration = basis.readable(learnt, about.preprocess, CALIBRATION)
     say(f"calibrating on {len(calibration)} {named}")
     inputs = np.stack([normalise(pixels, about.preprocess) for _, pixels in calibration])
     model = quantise(network, inputs)
-    pictures = proof.readable(photos, about.preprocess, order.most or MEASURED)
+    pictures = basis.readable(photos, about.preprocess, order.most or MEASURED)
     say(f"measuring on {len(pictures)} photos")
     theirs = about.probabilities(_scores_of(network, pictures, about))
     with replacing(order.destination) as path:
@@ -94,7 +94,7 @@ def _exact(run: Run, order: Order, about: About) -> tuple[bytes, Fields]:
     Raises ParityError.
     """
     stored = graph_template.find(whole.key_of(run))
-    recall = written.recalled(run, order.photos, about, proof.enough(run))
+    recall = written.recalled(run, order.photos, about, basis.enough(run))
     if stored is not None and recall is not None:
         network = graph_template.filled(stored, weights.read_arrays(model_file(run)[0]))
         with suppress(ParityError):  # torch has the last word
@@ -102,10 +102,10 @@ def _exact(run: Run, order: Order, about: About) -> tuple[bytes, Fields]:
     net = of_run(run)
     order.say("computing the run's answers")
     network = whole.filled(net, whole.key_of(run))
-    pictures = proof.readable(order.photos, about.preprocess, proof.enough(run))
+    pictures = basis.readable(order.photos, about.preprocess, basis.enough(run))
     pixels = np.stack([pixels for _, pixels in pictures])
-    scores = proof.torch_values(net.chain, net.preprocess, pixels)
-    reference = replace(proof.computed(scores, about), chain=graph.on_cpu(net.chain))
+    scores = basis.torch_values(net.chain, net.preprocess, pixels)
+    reference = replace(basis.computed(scores, about), chain=graph.on_cpu(net.chain))
     return _compared(network, Recalled(pictures, reference), about)
 
 

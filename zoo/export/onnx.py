@@ -24,10 +24,10 @@ from zoo.engine import Array, graph, graph_template
 from zoo.engine.open import open_engine
 from zoo.engine.select import choose
 from zoo.errors import DisagreementError, ParityError, WeightsError, ZooError, first_line
-from zoo.export import proof, written
+from zoo.export import basis, proof, written
+from zoo.export.basis import About, Pictures, Recalled
 from zoo.export.contract import decoding
 from zoo.export.graph import joined
-from zoo.export.proof import About, Pictures, Recalled
 from zoo.export.records import Exported, Fields, Order
 from zoo.machine import cores
 from zoo.metrics import ENOUGH
@@ -52,7 +52,7 @@ def export_run(run: Run, order: Order) -> Exported:
     precision, unless forced.
     """
     precision, say = run.record["precision"], order.say
-    usual = proof.enough(run) if precision == "fp32" else COMPARED
+    usual = basis.enough(run) if precision == "fp32" else COMPARED
     about, key, most = About.of_run(run), key_of(run), order.most or usual
     stored, recall = graph_template.find(key), written.recalled(run, order.photos, about, most)
     if stored is not None and recall is not None:
@@ -62,7 +62,7 @@ def export_run(run: Run, order: Order) -> Exported:
             return _write_stored(stored, state, about, recall, order)
         except (ParityError, WeightsError) as error:  # torch has the last word
             say(f"{error.what}: computing the run's answers anew")
-    pictures = proof.readable(order.photos, about.preprocess, most)
+    pictures = basis.readable(order.photos, about.preprocess, most)
     net = of_run(run)
     say("tracing the network" if stored is None else "computing the run's answers")
     made = _write_proved(filled(net, key), net, pictures, order)
@@ -85,14 +85,14 @@ def _as_the_run(run: Run, pictures: Pictures, net: Network) -> int:
     kind, _ = choose("auto", place.name, place.precision)
     engine = open_engine(classifier_of_run(run).ref, kind, place).engine
     inputs, about = np.stack([pixels for _, pixels in pictures]), About.of(net)
-    own = proof.computed(proof.in_batches(engine, inputs), about)
-    exact = proof.computed(proof.torch_values(net.chain, net.preprocess, inputs), about)
+    own = basis.computed(basis.in_batches(engine, inputs), about)
+    exact = basis.computed(basis.torch_values(net.chain, net.preprocess, inputs), about)
     return int((own.told == exact.told).all(axis=1).sum())
 
 
 def export(net: Network, order: Order) -> Exported:
     """Export a network whose chain is at hand; see export_run."""
-    pictures = proof.readable(order.photos, net.preprocess, proof.PHOTOS)
+    pictures = basis.readable(order.photos, net.preprocess, basis.PHOTOS)
     order.say("tracing the network")
     return _write_proved(trace(net), net, pictures, order)
 
@@ -174,7 +174,7 @@ def _write_proved(
     """Write a file from a graph with its weights; beside what torch computes with the chain."""
     about, inputs = About.of(net), np.stack([pixels for _, pixels in pictures])
     order.say(f"comparing with ONNX Runtime on {len(pictures)} photos")
-    reference = proof.computed(proof.torch_values(net.chain, net.preprocess, inputs), about)
+    reference = basis.computed(basis.torch_values(net.chain, net.preprocess, inputs), about)
     reference = replace(reference, chain=graph.on_cpu(net.chain))
     bare = network.SerializeToString()
     _add_distance(network, order)

@@ -13,11 +13,11 @@ import numpy as np
 
 from zoo.disk import replacing
 from zoo.engine import Array
-from zoo.export import proof
+from zoo.export import basis, proof
+from zoo.export.basis import About, Pictures
 from zoo.export.contract import compared, odd_photos
 from zoo.export.graph import behind
 from zoo.export.onnx import trace, write
-from zoo.export.proof import About, Pictures
 from zoo.export.records import Fields, Order, Rebuilt
 from zoo.network import Network, of_run
 from zoo.run import Run
@@ -39,7 +39,7 @@ def export_run(run: Run, order: Order) -> Rebuilt:
     from zoo.models.tap import WithCode
 
     net = of_run(run)
-    pictures = proof.readable(order.photos, net.preprocess, order.most or proof.PHOTOS)
+    pictures = basis.readable(order.photos, net.preprocess, order.most or basis.PHOTOS)
     order.say("tracing the network")
     network = trace(net, WithCode(*halves(net.chain, net.spec.code)), OUTPUTS)
     order.say(f"comparing with ONNX Runtime on {len(pictures)} photos")
@@ -57,7 +57,7 @@ def _proved(
 
     inputs = np.stack([pixels for _, pixels in pictures])
     chains = (net.chain, halves(net.chain, net.spec.code)[0])
-    rebuilt, codes = (proof.torch_values(chain, net.preprocess, inputs) for chain in chains)
+    rebuilt, codes = (basis.torch_values(chain, net.preprocess, inputs) for chain in chains)
     facts, about = About.of(net), {"zoo.task": "reconstruct", "zoo.code": net.spec.code}
     write(network, facts, "tensor", path, about)
     bare, ours, runtime = _file(path, "tensor", pictures, net)

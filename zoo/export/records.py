@@ -15,7 +15,7 @@ Say = Callable[[str], None]
 Fields = dict[str, Any]  # of a record below, by name
 
 
-def _silent(text: str) -> None:
+def silent(text: str) -> None:
     pass
 
 
@@ -61,7 +61,7 @@ class Order:
     kind: str = "image"
     most: int | None = None
     force: bool = False
-    say: Say = _silent
+    say: Say = silent
     tail: Tail | None = None
     shape: Shape | None = None
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from zoo import weights
 from zoo.errors import UsageError
-from zoo.export.formats import Wanted
-from zoo.export.records import Exported, Order, Rebuilt
+from zoo.export.formats import Wanted, find
+from zoo.export.records import Exported, Fields, Order, Rebuilt
+from zoo.network import model_file
 from zoo.run import Run
 
 FEWEST = 16  # photos to choose those of the proof from
@@ -28,6 +30,17 @@ def place_of(run: Run, wanted: Wanted) -> Path:
     if wanted.shape:
         return run.path(f"model-{wanted.shape}.onnx")
     return run.path(row.file.rstrip("/"))
+
+
+def keep_apart(run: Run, place: Path) -> None:
+    """Raise UsageError for a place among the run's photos, where nothing is written."""
+    data = str(run.record["data"]["name"])
+    root, real = Path(os.path.realpath(data)), Path(os.path.realpath(place))
+    ours = Path(os.path.realpath(run.folder)) in real.parents
+    if os.path.isabs(data) and root.is_dir() and root in real.parents and not ours:
+        raise UsageError(
+            f"-o {place} would be inside the photos' folder {data}", "choose a place outside of it"
+        )
 
 
 def photos_of(run: Run) -> Sequence[Path]:
@@ -57,9 +70,22 @@ def write(run: Run, wanted: Wanted, order: Order) -> Exported | Rebuilt:
     noted = proof.to_dict()
     if row.suffix:
         noted["sha256"] = weights.hash_of(order.destination)
+    noted["model_sha256"] = weights.hash_of(model_file(run)[0])
     name = {"onnx": wanted.kind, "onnx --int8": f"{wanted.kind}-int8"}.get(row.title, row.title)
     run.update(exported={**run.record.get("exported", {}), name: noted})
     return proof
+
+
+def proved(run: Run) -> Fields | None:
+    """Return the note of RUN/model.onnx, where it is the file that was proved, of the run as it is.
+
+    None where another file lies there, or the run has other weights since.
+    """
+    note = run.record.get("exported", {}).get(Wanted().kind, {})
+    file = run.path(find("onnx").file)
+    if not file.is_file() or note.get("model_sha256") != weights.hash_of(model_file(run)[0]):
+        return None
+    return note if note.get("sha256") == weights.hash_of(file) else None
 
 
 def _is_autoencoder(run: Run) -> bool:

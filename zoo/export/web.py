@@ -17,7 +17,7 @@ from zoo import __version__, weights
 from zoo.disk import unfinished, writing
 from zoo.errors import UsageError
 from zoo.export import formats, run_file, web_runtime
-from zoo.export.proof import About
+from zoo.export.basis import About
 from zoo.export.records import Fields, Order
 from zoo.run import Run
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from zoo.data.samples import SEPARATOR
 from zoo.errors import RunError
-from zoo.export import proof
-from zoo.export.proof import About, Recalled, Reference
+from zoo.export import basis
+from zoo.export.basis import About, Recalled, Reference
 from zoo.run import Run
 
 SATURATED = 0.9999  # a probability above says little about the score behind it
@@ -28,9 +28,9 @@ def recalled(run: Run, photos: Sequence[Path], about: About, most: int) -> Recal
     """
     rows, places = _written(run), {name: k for k, name in enumerate(about.classes)}
     known = [path for path in photos if path in rows and places.keys() >= set(rows[path][0])]
-    if run.record["precision"] != "fp32" or len(known) < proof.FEWEST:
+    if run.record["precision"] != "fp32" or len(known) < basis.FEWEST:
         return None
-    pictures = proof.readable(known, about.preprocess, most)
+    pictures = basis.readable(known, about.preprocess, most)
     told = np.zeros((len(pictures), len(places)), bool)
     probabilities = np.full(told.shape, np.nan)
     for number, (path, _) in enumerate(pictures):

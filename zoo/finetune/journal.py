@@ -8,8 +8,10 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 
 from zoo.errors import DisagreementError, DiskFull, Interrupted, TeamError, TrainingError
+from zoo.finetune import tables
 from zoo.finetune.events import Finished, Note
 from zoo.run import Run
+from zoo.settings import Recipe
 from zoo.train import checkpoint
 from zoo.train.distributed import Ranks
 from zoo.train.loggers import Logger, logging
@@ -24,11 +26,11 @@ KEPT = "the features computed so far are kept"
 class Journal:
     """Keeps all that the same job needs to go on in its folder. In a team the first process does.
 
-    log: the loggers that the recipe asks for.
+    recipe: says which loggers, and is what they are told.
     """
 
-    def __init__(self, run: Run, watch: Watch, ranks: Ranks, log: str | None) -> None:
-        self.run, self.watch, self.ranks, self.names = run, watch, ranks, log
+    def __init__(self, run: Run, watch: Watch, ranks: Ranks, recipe: Recipe) -> None:
+        self.run, self.watch, self.ranks, self.recipe = run, watch, ranks, recipe
         self.saver = checkpoint.Saver(run.path(CHECKPOINT))
         self.loggers: list[Logger] = []
         self.until_the_end = ExitStack()
@@ -97,6 +99,8 @@ class Journal:
             evidence={each.kind: asdict(each) for each in done.evidence},
         )
         checkpoint.remove(self.saver.path)
+        for logger in self.loggers:
+            logger.finish(tables.measured(done.scores) | {"loss": done.scores.loss})
         done = replace(done, seconds=seconds)
         self.watch.tell(done)
         return done
@@ -112,7 +116,8 @@ class Journal:
         """Open the logs behind so many epochs; those that come after are done again."""
         self.run.cut_metrics(epochs)
         if not self.loggers and self.ranks.main:
-            logs = logging(self.names, self.run.folder, self.run.metrics())
+            recipe = self.recipe
+            logs = logging(recipe.log, self.run.folder, self.run.metrics(), recipe.record())
             self.loggers = self.until_the_end.enter_context(logs)
 
     def log(self, epoch: Epoch) -> None:

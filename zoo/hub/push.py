@@ -14,7 +14,10 @@ from pathlib import Path
 
 from zoo.disk import writing
 from zoo.errors import InputError, UsageError, WriteError, first_line
+from zoo.export.formats import Wanted
 from zoo.export.hf import write_folder
+from zoo.export.records import Order, Say, silent
+from zoo.export.run_file import photos_of, proved, write
 from zoo.hub import FACTS, MODEL
 from zoo.hub.card import facts_of, text_of
 from zoo.report.confusion import draw
@@ -44,17 +47,21 @@ def check_name(name: str) -> None:
         raise UsageError(f"{name!r} is no repository", f"ORG/NAME, as {like}")
 
 
-def gather(run: Run, name: str, folder: Path, licence: str = "") -> dict[str, int]:
+def gather(
+    run: Run, name: str, folder: Path, licence: str = "", say: Say = silent
+) -> dict[str, int]:
     """Write the files that are published into an empty folder; return the bytes of each.
 
-    Raises UsageError for a run that was not exported.
+    A run that was not exported is, first. Raises UsageError where its file is of another one.
     """
     record = run.finished().record
     source = run.path(MODEL)
     if not source.is_file():
+        write(run, Wanted(), Order(photos_of(run), source, say=say))
+    elif proved(run) is None:
         raise UsageError(
-            f"{run.folder} has no {MODEL}, which is what others run",
-            f"`zoo export onnx {run.folder}` makes it, then push again",
+            f"{source} is not the file that was exported from this run as it is now",
+            f"`zoo export onnx {run.folder}` makes it anew, then push again",
         )
     with suppress(UsageError):  # timm has no equivalent: there is the ONNX file
         write_folder(run, folder, card="-")

@@ -237,7 +237,7 @@ def _exported(name: str, how: Opening) -> Predictor:
 
     def load(source: Source) -> Array:
         if whole is not None:
-            return plain_view(source, whole)[None]
+            return plain_view(source, whole)
         return prepare(plain_view(source, preprocess))
 
     away = how.features and model.distance_limit is not None

@@ -1,6 +1,6 @@
-"""What may stand in the files of a run folder, and in the metadata of an exported file.
+"""What may stand in a run folder, in the metadata of an exported file, and in the plan of a job.
 
-Both may come from a stranger: every value that a command goes by is checked here, types, bounds and
+All may come from a stranger: every value that a command goes by is checked here, types, bounds and
 lengths, before it is used. Fields of a newer version that are not named here are passed over.
 """
 
@@ -141,6 +141,7 @@ EXPORTED = fields(
         "photos": COUNT,
         "agree": maybe(COUNT),
         "sha256": SHA256,
+        "model_sha256": SHA256,
     }
 )
 RESULTS = ("accuracy", "map", "macro_f1", "exact", "mse", "mae", "pca_mse", "pca_components")
@@ -229,6 +230,57 @@ ONNX = fields(
     },
     ("zoo.preprocess", "zoo.input"),
 )
+
+
+def _flag(value: object, where: str) -> None:
+    if not isinstance(value, bool):
+        raise Wrong(where, value, "true or false")
+
+
+PLAN_FILE = re.compile(r"plan/[0-9]{6}-[0-9a-f]{16}\.parquet")
+PLAN = fields(
+    {
+        "plan_id": text(16, re.compile("[0-9a-f]{16}")),
+        "settings": fields(
+            {
+                "what": word("predict", "features"),
+                "model": text(8192),
+                "model_sha256": SHA256,
+                "preprocess": names(lambda value, where: None),
+                "weights": maybe(PLACE),
+                "trusts": _flag,
+                "engine": NAME,
+                "precision": maybe(NAME),
+                "views": whole(1, 1000),
+                "top": whole(1, CLASSES),
+                "several": _flag,
+                "below": SHARE,
+                "limit": maybe(number(0, 1e9)),
+                "unknown": maybe(SHARE),
+                "stage": maybe(NAME),
+                "flat": _flag,
+                "width": whole(0, 2**31),
+                "half": _flag,
+            },
+            ("what", "model", "model_sha256", "preprocess"),
+        ),
+        "photos": whole(1, 2**48),
+        "shards": whole(1, 2**40),
+        "files": items(text(100, PLAN_FILE), 1, 2**30, once=True),
+    },
+    ("plan_id", "settings", "photos", "shards", "files"),
+)
+
+
+def _shard(value: object, where: str) -> None:
+    """Take how many photos a shard has, and the hash of their keys."""
+    items(lambda value, where: None, 2, 2)(value, where)
+    assert isinstance(value, list)
+    COUNT(value[0], where)
+    SHA256(value[1], where)
+
+
+SHARDS = items(_shard, 1, 100)
 
 
 def from_json(data: str | bytes) -> Any:

@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,6 @@ FLYING = 2  # shard numbers that a worker has
 AWAY, TIMES = 60.0, 3.0  # seconds, and times the longest so far: then a shard is away for long
 POLL = 0.5
 HERE = ("127.0.0.1", "localhost")
-INSTALL = f"`{extras.install('ray')}` installs it, here and on the nodes"
 
 
 class Remote:
@@ -183,8 +181,7 @@ def cluster(address: str) -> Iterator[None]:
             "start the cluster with RAY_AUTH_MODE=token in the environment of each node, and set "
             "it here too; RAY_AUTH_TOKEN_PATH names the file of the token",
         )
-    if find_spec("ray") is None:
-        raise UsageError("--ray needs ray, which is not installed", INSTALL)
+    extras.need("--ray", "ray", extra="ray", instead="the nodes need it too")
     import ray
     from ray.exceptions import RayError
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
+from zoo import records
 from zoo.engine.pipeline import batched
 from zoo.errors import InputError, UsageError
 from zoo.scale.store import Store
@@ -123,12 +124,18 @@ def read(store: Store) -> Plan:
             "`zoo plan SOURCE -o JOB --model RUN` makes one",
         )
     try:
-        about = json.loads(content)
-        if about.pop("version") != VERSION:
+        about = records.from_json(content)
+        if not isinstance(about, dict) or about.pop("version", None) != VERSION:
             raise ValueError("another version of zoo has written it")
+        records.PLAN(about, "")
         settings = Settings(**about.pop("settings"))
-        return Plan(settings=settings, files=tuple(about.pop("files")), **about)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        found = Plan(settings=settings, files=tuple(about.pop("files")), **about)
+        if len(found.files) != -(-found.shards // SHARDS) or found.photos < found.shards:
+            raise ValueError(
+                f"{found.photos:,} photos, {found.shards:,} shards and its files differ"
+            )
+        return found
+    except (TypeError, ValueError) as error:
         what = f"{store.place}/{PLAN} cannot be read: {error}"
         raise InputError(what, "plan again, into another folder") from None
 
@@ -189,14 +196,17 @@ class Shards:
         import pyarrow.parquet as pq
 
         self._open(shard)
-        with pq.ParquetFile(pa.BufferReader(self._content)) as file:
-            columns = file.read_row_group(shard % SHARDS).to_pydict()
-        rows = zip(columns["key"], columns["file"], columns["size"], columns["etag"],
-                   columns["label"], strict=True)  # fmt: skip
-        return [
-            Photo(read_name(key), read_name(file), size, etag, read_name(label))
-            for key, file, size, etag, label in rows
-        ]
+        try:
+            with pq.ParquetFile(pa.BufferReader(self._content)) as file:
+                columns = file.read_row_group(shard % SHARDS).to_pydict()
+            rows = zip(columns["key"], columns["file"], columns["size"], columns["etag"],
+                       columns["label"], strict=True)  # fmt: skip
+            return [
+                Photo(read_name(key), read_name(file), size, etag, read_name(label))
+                for key, file, size, etag, label in rows
+            ]
+        except (pa.ArrowException, IndexError, KeyError, OSError, TypeError, ValueError) as error:
+            raise self._damaged(self.plan.files[shard // SHARDS], error) from None
 
     def expected(self, shard: int) -> tuple[int, str]:
         """Return how many rows the part of a shard has, and the hash of their keys."""
@@ -215,8 +225,14 @@ class Shards:
         content = self.store.read(name)
         try:
             with pq.ParquetFile(pa.BufferReader(content or b"")) as file:
-                self._checks = json.loads((file.metadata.metadata or {})[b"shards"])
+                checks = records.from_json((file.metadata.metadata or {})[b"shards"])
+                records.SHARDS(checks, "shards")
+            if len(checks) != min(SHARDS, self.plan.shards - SHARDS * number):
+                raise ValueError("shards are missing")
         except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-            what = f"{self.store.place}/{name} is damaged: {type(error).__name__}"
-            raise InputError(what, "plan again, into another folder") from None
-        self._number, self._content = number, content or b""
+            raise self._damaged(name, error) from None
+        self._number, self._content, self._checks = number, content or b"", checks
+
+    def _damaged(self, name: str, error: Exception) -> InputError:
+        what = f"{self.store.place}/{name} is damaged: {type(error).__name__}"
+        return InputError(what, "plan again, into another folder")

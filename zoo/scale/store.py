@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, TypeVar
 from zoo import extras
 from zoo.disk import sync
 from zoo.errors import DiskFull, InputError, UsageError, WriteError
+from zoo.weights.store import is_offline
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -77,9 +78,16 @@ class _Pieces(io.RawIOBase):
         return len(found)
 
 
-@lru_cache(maxsize=64)
 def opened(place: str) -> ObjectStore:
     """Return obstore's store of a folder or of s3://BUCKET/PREFIX. Raises UsageError."""
+    if is_url(place) and is_offline():
+        what = f"{place} cannot be opened: the network is forbidden (ZOO_OFFLINE, --offline)"
+        raise UsageError(what, "allow it, or give a folder")
+    return _opened(place)
+
+
+@lru_cache(maxsize=64)
+def _opened(place: str) -> ObjectStore:
     check_installed()
     from obstore.exceptions import BaseError
     from obstore.store import LocalStore, from_url

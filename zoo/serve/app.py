@@ -18,7 +18,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException as AnyHTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from zoo import __version__, catalog
 from zoo.api.model import Model
@@ -29,6 +29,7 @@ from zoo.predict import writers
 from zoo.serve.desk import Desk
 from zoo.serve.intake import Intake, refused
 
+AFTER = 0.3  # seconds from an answer until what is not for it may begin
 _ROW = {
     "type": "object",
     "description": "A row of `zoo predict --json`.",
@@ -47,6 +48,7 @@ _FILES = {"type": "object", "properties": {"files": {"type": "array", "items": _
 _BODY = {"multipart/form-data": {"schema": _FILES}, "image/*": _BINARY}
 _WHY = {
     400: "the request is damaged, or ended early", 401: "the token is missing or wrong",
+    403: "a page of another address sent it",
     408: "it came too slowly", 413: "too many bytes or pictures",
     415: "neither a picture nor a form with files", 422: "no picture of it can be read",
     503: "too much waits: send it again later",
@@ -61,20 +63,20 @@ class Limits:
     """What a server takes. queue: pictures that wait. size: bytes of a request.
 
     token: that every request must carry but those for the page and /health. hosts: the names by
-    which it may be called, against pages elsewhere that find a way to this machine.
+    which it may be called, against pages elsewhere that find a way to this machine; any if none.
     """
 
     queue: int = 128
     size: int = 32_000_000
     token: str | None = None
-    hosts: Sequence[str] = ("*",)
+    hosts: Sequence[str] = ()
 
 
 def create(model: Model, limits: Limits) -> FastAPI:
     """Return the application over a model that is opened here. Raises ZooError."""
     desk, intake = Desk(model, limits.queue), Intake(limits.size)
     app = FastAPI(title="zoo serve", version=__version__, docs_url=None, redoc_url=None)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(limits.hosts))
+    app.add_middleware(_Called, names=limits.hosts)
     app.add_exception_handler(AnyHTTPException, _said)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ZooError, _failed)
@@ -91,6 +93,8 @@ def create(model: Model, limits: Limits) -> FastAPI:
             _must_fit(desk, len(found))
             waits = [asyncio.wrap_future(desk.row(one, top)) for one in found]
             rows = await asyncio.gather(*waits)
+        if _explains(model):
+            asyncio.get_running_loop().call_later(AFTER, desk.prepare)
         form = writers.Form(min(top, len(desk.predictor.classes)))
         told = [writers.shown(writers.as_object(row, form)) for row in rows]
         bad = all(row.status == "error" for row in rows)
@@ -117,17 +121,37 @@ def create(model: Model, limits: Limits) -> FastAPI:
         """Tell what answers: classes, Preprocess, licence and version."""
         return _about(model, desk)
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def health() -> dict[str, Any]:
         """Tell that it is ready, and how many pictures wait and were answered."""
         return {"status": "ok", "waiting": desk.waiting, "answered": desk.answered}
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def root() -> Response:
+        desk.page_seen = True
         return Response(page, media_type="text/html", headers={"Content-Security-Policy": policy})
 
     app.state.desk = desk
     return app
+
+
+class _Called:
+    """Refuses a request for another host's name than those of the server, if any are given."""
+
+    def __init__(self, app: ASGIApp, names: Sequence[str]) -> None:
+        self.app, self.names = app, names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = Request(scope).headers.get("host", "") if scope["type"] == "http" else None
+        name = re.sub(r":\d*$", "", asked or "").strip("[]").lower()
+        if asked is None or not self.names or name in self.names:
+            await self.app(scope, receive, send)
+            return
+        hint = f"it is {self.names[0]}, for this machine alone; a proxy sends `Host: localhost`"
+        told = {"error": f"the server is not called {asked!r}", "hint": hint}
+        await _json(told, 400)(scope, receive, send)
 
 
 async def _must_know(

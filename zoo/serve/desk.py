@@ -58,6 +58,7 @@ class Desk:
         begin = engine.start_worker if self._alone else None
         self._decoders = ThreadPoolExecutor(engine.workers + MORE, "serve-decode", begin)
         self._explaining = ThreadPoolExecutor(1, "serve-explain")
+        self.page_seen = self.prepared = False
         first = self.predictor.load(Image.new("RGB", (64, 64)))[None]
         self._engines.submit(self.predictor.scores, first).result()
         if self._alone and not engine.name.startswith("torch"):
@@ -69,6 +70,18 @@ class Desk:
             whole = self.model.predictor(calls="alone")
             whole.scores(first)
             self._whole = whole
+
+    def prepare(self) -> None:
+        """Load torch and the network for Grad-CAM, once, beside the answers.
+
+        It takes seconds and some 400 MB, so it is for whoever has seen the page, which has a button
+        for it, and after an answer, which has the processor to itself until then.
+        """
+        from PIL import Image
+
+        if self.page_seen and not self.prepared:
+            self.prepared = True
+            self._explaining.submit(self.model.explain, Image.new("RGB", (64, 64)))
 
     def has_room(self, count: int) -> bool:
         """Return whether so many pictures more may wait."""

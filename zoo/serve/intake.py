@@ -22,6 +22,8 @@ SECONDS = 30.0  # in which a request has come
 TOGETHER = 8  # times as many bytes as a request may have are in memory at once
 FORM = "`curl -F files=@photo.jpg URL` sends a form, `-H 'Content-Type: image/jpeg'` a picture"
 
+FOREIGN = "only the server's own page, and programs that are no browsers, may send pictures"
+
 
 def refused(status: int, what: str, hint: str = "") -> HTTPException:
     """Return the error that ends a request with a status and an error's words."""
@@ -40,6 +42,8 @@ class Intake:
     async def pictures(self, request: Request) -> AsyncIterator[list[Input]]:
         """Read a request's pictures, and hold their bytes while they are used."""
         size = 0
+        if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            raise refused(403, "a page of another address sent the request", FOREIGN)
         if int(request.headers.get("content-length", "0")) > self.most:
             raise self._too_large()
 

@@ -48,8 +48,8 @@ def is_loopback(host: str) -> bool:
 
 
 def hosts(host: str) -> list[str]:
-    """Return the names by which a server that listens there may be called."""
-    return ["localhost", "127.0.0.1", "[::1]", "[", host] if is_loopback(host) else ["*"]
+    """Return the names by which a server that listens there may be called; none for any."""
+    return [host, "localhost", "127.0.0.1", "::1"] if is_loopback(host) else []
 
 
 def run(app: FastAPI, listening: socket.socket) -> None:
@@ -79,14 +79,22 @@ class _Server(uvicorn.Server):
 class _Protocol(H11Protocol):
     """HTTP/1.1 with a limit to how slowly a head comes; who has only stopped sending is answered.
 
+    Where all connections are taken, a new one has the place of that which has been silent longest.
     The limit also holds for what comes behind a request that was refused, and is read for nothing.
     """
 
     _timer: asyncio.TimerHandle | None = None
     _half_closed = False
+    _since = 0.0  # when it was last answered, or opened
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._since = self.loop.time()
+        ours = [one for one in self.connections if isinstance(one, _Protocol)]
+        left = [one for one in ours if not one.transport.is_closing()]
+        idle = [one for one in left if not one._busy()]
+        if len(left) >= CONNECTIONS and idle:
+            min(idle, key=lambda one: one._since).transport.abort()
         self._time()
 
     def data_received(self, data: bytes) -> None:
@@ -95,6 +103,7 @@ class _Protocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._since = self.loop.time()
         if self._half_closed:
             self.transport.close()
         self._time()

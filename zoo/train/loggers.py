@@ -2,7 +2,7 @@
 
 What they write follows from metrics.jsonl alone: a logger that is opened writes the epochs that
 are there anew and goes on behind them, so a resumed run has each epoch once, and a killed one
-loses none that metrics.jsonl has.
+loses none that metrics.jsonl has. Those of other programs are in trackers.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from zoo import extras
 from zoo.disk import atomic, writing
 from zoo.errors import UsageError
 from zoo.text import csv_line
+from zoo.train import trackers
 
 KINDS = ("csv", "tensorboard")
 EVENTS = "events.out.tfevents.*"
@@ -28,6 +29,9 @@ class Logger(Protocol):
     def add(self, record: Record) -> None:
         """Write an epoch, as `Epoch.to_dict` gives it. Raises WriteError."""
 
+    def finish(self, scores: Record) -> None:
+        """Take the final scores, which run.json has too."""
+
     def close(self) -> None: ...
 
 
@@ -37,24 +41,35 @@ def kinds(log: str | None) -> tuple[str, ...]:
     Imports nothing. Raises UsageError, also for a missing package.
     """
     names = tuple(dict.fromkeys(word.strip() for word in log.split(","))) if log else ()
-    if unknown := [name for name in names if name not in KINDS]:
+    others = [name for name in names if name not in KINDS]
+    if unknown := [name for name in others if name not in trackers.names()]:
         raise UsageError(
             f"log = '{log}': there is no logger '{unknown[0]}'",
-            "give csv, tensorboard, or csv,tensorboard; metrics.jsonl is always written",
+            f"give {', '.join((*KINDS, *trackers.names()))}, or several as csv,tensorboard; "
+            "metrics.jsonl is always written",
         )
-    if "tensorboard" in names:
-        extras.need("--log tensorboard", "tensorboard", instead="or --log csv")
+    for name in ("tensorboard", *trackers.OURS):
+        if name in names:
+            extras.need(f"--log {name}", name, instead="or --log csv")
     return names
 
 
 @contextmanager
-def logging(log: str | None, folder: Path, done: Sequence[Record]) -> Iterator[list[Logger]]:
-    """Give a run folder's loggers. done: the lines of metrics.jsonl that a resumed run keeps."""
+def logging(
+    log: str | None, folder: Path, done: Sequence[Record], settings: Record | None = None
+) -> Iterator[list[Logger]]:
+    """Give a run folder's loggers. done: the lines of metrics.jsonl that a resumed run keeps.
+
+    settings: of the recipe.
+    """
     loggers: list[Logger] = []
     try:
         for name in kinds(log):
-            make = CsvLogger if name == "csv" else TensorBoardLogger
-            loggers.append(make(folder, done))
+            if name in KINDS:
+                make = CsvLogger if name == "csv" else TensorBoardLogger
+                loggers.append(make(folder, done))
+            else:
+                loggers.append(trackers.Guarded(name, folder, settings or {}, done))
         yield loggers
     finally:
         for logger in loggers:
@@ -89,6 +104,9 @@ class CsvLogger:
             for value in values
         )
 
+    def finish(self, scores: Record) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -109,10 +127,12 @@ class TensorBoardLogger:
 
     def add(self, record: Record) -> None:
         with writing(self.folder):
-            for name, value in record.items():
-                if name != "epoch" and type(value) in (int, float):
-                    self.writer.add_scalar(TAGS.get(name, name), value, record["epoch"])
+            for name, value in trackers.numbers(record).items():
+                self.writer.add_scalar(TAGS.get(name, name), value, record["epoch"])
             self.writer.flush()
+
+    def finish(self, scores: Record) -> None:
+        pass
 
     def close(self) -> None:
         with writing(self.folder):

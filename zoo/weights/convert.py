@@ -50,7 +50,7 @@ SAID = 1 << 16  # bytes of what it says that are read
 KEPT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "HOME", "LANG")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PROGRAM = (
-    "import sys; n = int(sys.argv[1]) + 2; sys.path += sys.argv[2:n]; "
+    "import sys; n = int(sys.argv[1]) + 2; sys.path[:0] = sys.argv[2:n]; "
     "from zoo.weights.convert_worker import main; sys.exit(main(sys.argv[n:]))"
 )
 MAKERS = ("convert_worker.py", "stand_ins.py", "tensors.py", "header.py")
