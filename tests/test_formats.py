@@ -106,6 +106,7 @@ def test_a_file_of_fixed_shapes_computes_no_shapes_and_no_float64(tmp_path, run,
         (["--size", "48x0"], "HEIGHTxWIDTH"),
         (["--int8", "--fp16"], "a file is one of them"),
         (["--unknown", "--fp16"], "any size"),
+        (["--size", "64x64", "--input", "tensor"], "leave --size"),
     ],
 )
 def test_what_is_no_file_is_said_before_anything_is_computed(run, here, words, says):

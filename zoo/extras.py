@@ -18,12 +18,12 @@ PURPOSES = {
     "plots": "`zoo evaluate --plot`, the letters of `zoo demo`",
     "serve": "`zoo serve`",
     "parquet": "tables, answers and photos in Parquet",
-    "scale": "`zoo plan`, `work`, `verify`, `merge`; s3://, gs://, az://",
-    "ray": "`zoo work --ray`: a job on a cluster of Ray's",
+    "scale": "`zoo plan`, `estimate`, `work`, `verify`, `merge`; s3://, gs://, az://",
+    "ray": "`zoo work --ray`, `zoo finetune --ray`; has `scale`",
     "tensorboard": "`--log tensorboard`",
     "mlflow": "`--log mlflow`",
     "wandb": "`--log wandb`",
-    "text": "a head from class names: `zoo finetune --head text`",
+    "text": "a head from class names: `zoo finetune MODEL PHOTOS --text FOLDER`",
     "tsne": "`zoo embed --map tsne`",
 }
 # By extra: the modules that are imported, as pyproject.toml's packages have them.

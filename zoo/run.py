@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from zoo import extras, lock, records
+from zoo import lock, records
 from zoo.data.index import DatasetIndex
 from zoo.disk import atomic, opened, refuse_links, sweep, unfinished, write_json, writing
 from zoo.errors import RunError, WriteError
@@ -151,7 +151,7 @@ class Run:
             why = error.strerror if isinstance(error, OSError) else error
             raise RunError(f"{path} cannot be read: {why}", EDITED) from None
         if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise _other_format(path, record.get("format") if isinstance(record, dict) else "?")
+            raise records.other_format(path, record, FORMAT)
         run = cls(folder, record, trusts=trusts)
         run.check(records.RUN)
         return run
@@ -316,14 +316,6 @@ class Run:
         kept = [json.dumps(line) + "\n" for line in self.metrics() if line["epoch"] <= epochs]
         with atomic(self.path("metrics.jsonl")) as file:
             file.write("".join(kept).encode())
-
-
-def _other_format(path: Path, said: object) -> RunError:
-    shown = said if said == "?" else records.shown(said)
-    what = f"{path} has format {shown}, expected {FORMAT}"
-    if isinstance(said, int) and said > FORMAT:
-        return RunError(f"{what}: a newer zoo has written it", f"`pip install -U {extras.NAME}`")
-    return RunError(what, "use the version of zoo that wrote it")
 
 
 def _no_run(folder: Path) -> RunError:

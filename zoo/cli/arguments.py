@@ -72,6 +72,17 @@ def _check_run(path: str, typed: Sequence[str], word: str) -> None:
             f"{word} is {what}, and no run",
             f"`zoo finetune MODEL {shlex.quote(word)}` makes one; `zoo runs` lists those there are",
         )
+    if os.path.isfile(word):
+        raise UsageError(
+            f"{word} is a file, and no run",
+            "name the run folder that it came from; `zoo runs` lists those there are",
+        )
+    if word and not is_run(word) and (run := next(filter(is_run, typed), None)):
+        turned = _said(_moved_first(typed, run))
+        raise UsageError(
+            f"{word} is no run, and {run} is one: the run comes first",
+            f"turned round: `{path} {turned}`",
+        )
     if word and _told_network(word) == "a network":
         rest = _said(["RUN" if one == word else one for one in typed])
         raise UsageError(
@@ -96,7 +107,7 @@ def _check_order(
 ) -> None:
     """Raise UsageError for photos where the network belongs, and for a run among the photos."""
     first, second = networks[0], photos[0]
-    if (what := told_photos(first)) and (other := _told_network(second)):
+    if (what := told_photos(first)) and (other := _told_network(second, path)):
         words = [second if one == first else first if one == second else one for one in typed]
         if len(photos) > 1:  # the network may be the last: `predict a.jpg b.jpg RUN`
             words = _moved_first(typed, second)
@@ -168,10 +179,12 @@ def _has_photos(folder: str, depth: int = 3) -> bool:
     )
 
 
-def _told_network(word: str) -> str:
+def _told_network(word: str, path: str = "") -> str:
     """Return what a run, an exported file or a model's name is called; nothing for others."""
     from zoo import catalog
 
+    if word == "auto" and path.endswith(" finetune"):
+        return "a choice of the network"
     if is_run(word):
         return "a run"
     if catalog.is_exported(word):

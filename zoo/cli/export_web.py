@@ -28,6 +28,7 @@ def web(flags: Flags) -> None:
     As `zoo export web runs/a -o site`, then `python -m http.server -d site`. Photos are not sent
     anywhere. RUN/model.onnx is in it, which is exported first where it is not there yet.
     """
+    from zoo import extras
     from zoo.export import formats, run_file, web_runtime
     from zoo.export import web as site
     from zoo.export.records import Order
@@ -37,6 +38,8 @@ def web(flags: Flags) -> None:
     wanted = formats.Wanted(int8=flags.int8)
     site.check_run(run)
     site.check_place(flags.output)
+    if not run_file.place_of(run, wanted).is_file():
+        extras.need("`zoo export`", "torch")
     with Screen() as screen:
         runtime = web_runtime.find(flags.runtime, screen.say)
         order = Order(run_file.photos_of(run), run_file.place_of(run, wanted), say=screen.say)

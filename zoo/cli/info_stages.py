@@ -70,7 +70,7 @@ def _pixels(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _built(name: str, asked: Mapping[str, str | float]) -> tuple[ModelSpec, Stages]:
-    extras.need(f"the stages of {name}", "torch", instead=f"`zoo list {name}` says what is known")
+    extras.need(f"`zoo info {name}`", "torch", instead=f"`zoo list {name}` says what is known")
     from zoo import models
 
     spec = models.resolve(name)

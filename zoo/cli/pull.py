@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,6 +76,8 @@ def command(
         os.environ["ZOO_OFFLINE"] = "1"
     if any(name.startswith("hf-hub:") for name in models):
         return _runs(models, to, json)
+    for name in models:
+        _check_place(name)
     with Screen() as screen:
         chosen = [choose(full_name(name), weights) for name in dict.fromkeys(models)]
         found = [pulled(spec, row, screen) for spec, row in chosen]
@@ -86,6 +89,17 @@ def command(
         print_json([asdict(one) for one in found])
     else:
         out("\n".join(shelf(found)))
+
+
+def _check_place(name: str) -> None:
+    """Raise UsageError for the Hub written as elsewhere: hf:ORG/NAME, its address, ORG/NAME."""
+    bare = re.sub(r"^(hf|hf_hub|https://huggingface\.co)[:/]", "", name)
+    ours = catalog.of_library(bare) or catalog.base(bare) in catalog.ROWS
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", bare) and not ours:
+        raise UsageError(
+            f"there is no model called {name!r}",
+            f"a run on the Hugging Face Hub is `zoo pull hf-hub:{bare}`; `zoo list` has the models",
+        )
 
 
 def _runs(names: list[str], to: Path | None, json: bool) -> None:

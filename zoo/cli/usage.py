@@ -10,7 +10,7 @@ from typing import Any
 
 from typer.exceptions import TyperException
 
-from zoo import catalog
+from zoo import catalog, config
 from zoo.cli import words
 from zoo.cli.arguments import is_run, told_photos
 from zoo.cli.sections import TYPED, usage_of
@@ -29,6 +29,8 @@ def told(error: TyperException, all_typed: Sequence[str]) -> tuple[str, str]:
         what, hint = _option(error, option, command, what, path)
     elif word := re.match(r"No such command '(.*?)'", what):
         what, hint = _command(word[1], command, context, path)
+    elif path.endswith(" config set") and what.startswith("Missing") and "=" in "".join(typed):
+        hint = f"with a blank: `{path} {' '.join(typed).replace('=', ' ', 1)}`"
     elif what.startswith("Missing"):
         hint = f"`{path} {usage_of(command, context)}`; `{path} --help` says more"
     elif extra := re.match(r"Got unexpected extra argument\(s\) \((.*)\)", what, re.DOTALL):
@@ -86,10 +88,13 @@ def _command(word: str, command: Any, context: Any, path: str) -> tuple[str, str
     what, known = f"No such command '{word}'", command.list_commands(context)
     if path.endswith(" export"):
         what = f"'{word}' is neither a run folder nor a format of `zoo export`"
-        near = nearest(word, known, 1)
-        if near:
+        if word == "all":
+            return what, f"`{path} --all RUN` writes each format"
+        if near := nearest(word, known, 1):
             return what, near
-        return what, "`zoo export RUN` writes ONNX, as `zoo export onnx RUN`; `zoo runs` lists runs"
+        return what, f"formats: {', '.join(known)}; `zoo export RUN` writes ONNX"
+    if path.endswith(" config") and word in config.KEYS:
+        return what, f"`{path} set {word} VALUE`"
     ours_for = words.command_like(word, known)
     if ours_for in known:
         return what, f"`{path} {ours_for}` does that here"
@@ -128,7 +133,8 @@ def _extra(extra: str, typed: Sequence[str], path: str, usage: str) -> tuple[str
 def _rejoined(extra: Sequence[str], typed: Sequence[str], path: str) -> str:
     """Return the command that was meant where words of one value stand apart, or are turned round.
 
-    `--models A B`, `add-class RUN mugs FOLDER`, `export RUN onnx`, `demo FOLDER`; else nothing.
+    `--models A B`, `add-class RUN mugs FOLDER`, `export RUN onnx`, `demo FOLDER`, `cache prune`,
+    `cache --clear features`; else nothing.
     """
     words, name = list(typed), path.split()[-1]
     if not extra or any(word not in words for word in extra):
@@ -143,8 +149,12 @@ def _rejoined(extra: Sequence[str], typed: Sequence[str], path: str) -> str:
         rest[1] = f"{rest[1].rstrip('=')}={extra[0].lstrip('=')}"
     elif name == "onnx" and extra == ["onnx"]:
         pass
+    elif name == "cache" and len(extra) == 1:
+        flags = {"prune": ["--prune", "--older", "30d"], "clear": ["--clear", "--kind", "features"]}
+        kind = ["--kind", *extra] if rest else []
+        rest = flags.get(extra[0], [*rest, *kind])
     elif name == "demo" and len(extra) == 1 and not rest:
         rest = ["--photos", *extra]
     else:
         return ""
-    return f"{said}`{path} {shlex.join(rest)}`"
+    return f"{said}`{shlex.join([*path.split(), *rest])}`"

@@ -121,6 +121,11 @@ class Wanted:
         if len(variants) > 1:
             first, second = (f"--{name}" for name in variants[:2])
             raise UsageError(f"{first} with {second}: a file is one of them", f"leave {second} out")
+        if self.shape is not None and self.kind == "tensor":
+            raise UsageError(
+                "--size with --input tensor: a tensor has the size that the network takes",
+                "leave --size and --batch out, or --input",
+            )
         if self.unknown and variants:
             raise UsageError(
                 "--unknown is an output of a classifier in fp32, with pictures of any size",

@@ -159,9 +159,8 @@ def prove(path: Path, kind: str, network: bytes | None, recall: Recalled, about:
 
     network: that of the file, where the run's class scores are known. It runs on every second
     photo: a wrong number in it shows on any. Without, the file itself is given what the run saw of
-    those: in the place of their raw pixels where these come to the same, see `contract.alike`, and
-    the steps of this file show on the other photos; else besides, where its answers differ by more
-    than a network may.
+    those: in the place of their raw pixels where these come to the same (`contract.alike`), and the
+    other photos show the steps of this file; else besides, where answers differ by more than BARE.
     """
     from zoo.engine.onnx import OnnxModel
 

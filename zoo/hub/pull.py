@@ -56,7 +56,10 @@ def _fetched(
     try:
         fetch(Source(url, sha256, token=token), folder / name, progress)
     except WeightsError as error:
-        hint = "nothing was kept; is it a repository of `zoo push`, and yours to read (HF_TOKEN)?"
+        hint = (
+            "nothing was kept; is there a network, is it a repository of `zoo push`, and yours to "
+            "read (HF_TOKEN)?"
+        )
         raise WeightsError(error.what, hint) from None
     return folder / name
 

@@ -42,7 +42,9 @@ class Published:
 def check_name(name: str) -> None:
     """Raise UsageError for what is no ORG/NAME."""
     if not re.fullmatch(_NAME, name, re.ASCII):
-        raise UsageError(f"{name!r} is no repository", "ORG/NAME, as your-name/clothes")
+        bare = re.sub(r"^(hf-hub:|https://huggingface\.co/)", "", name)
+        like = bare if re.fullmatch(_NAME, bare, re.ASCII) else "your-name/clothes"
+        raise UsageError(f"{name!r} is no repository", f"ORG/NAME, as {like}")
 
 
 def gather(

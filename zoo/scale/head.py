@@ -1,8 +1,7 @@
 """A fine-tune over the features of a job: its parts are the photos and what is frozen of a network.
 
-The classes, and where the data have no val part the val photos, are those that `zoo finetune` takes
-of the same folder. Features of more than IN_MEMORY bytes are copied to a file, in the plan's order,
-and each step of the solver is a pass over it: so it does not matter how they were cut into parts.
+Classes and val photos are those that `zoo finetune` takes of the same folder. Features of more
+than IN_MEMORY bytes are copied to a file, in the plan's order, and each step is a pass over it.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def is_job(data: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Who solves a head whose features are not in memory: torchrun's ranks, or a cluster of Ray's."""
+    """Who solves a head whose features are not in memory: torchrun's ranks, or Ray."""
 
     ranks: Ranks = SINGLE
     ray: str | None = None  # its address
