@@ -129,7 +129,6 @@ def test_every_other_command_says_which_extra_it_needs(exported, run, photos, tm
         ("predict", exported, photos, "-o", tmp_path / "a.parquet"): "parquet",
         ("plan", photos, "-o", tmp_path / "job", "--model", exported): "scale",
         ("work", tmp_path / "job"): "scale",
-        ("estimate", tmp_path / "job"): "scale",
         ("verify", tmp_path / "job"): "scale",
         ("merge", tmp_path / "job"): "scale",
     }

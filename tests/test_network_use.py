@@ -30,10 +30,9 @@ _looking: list[bool] = []  # a hook is never taken off
 
 
 def _hook(event: str, words: tuple[object, ...]) -> None:
-    if not _looking or not event.startswith("socket."):
+    if not _looking or event not in (*_USES, "socket.bind"):
         return
-    local = isinstance(words[0], socket.socket) and words[0].family == socket.AF_UNIX
-    if not local and event in (*_USES, "socket.bind"):
+    if not (isinstance(words[0], socket.socket) and words[0].family == socket.AF_UNIX):
         _seen.append((event, words[-1]))
 
 

@@ -19,7 +19,7 @@ PURPOSES = {
     "serve": "`zoo serve`",
     "parquet": "tables, answers and photos in Parquet",
     "scale": "`zoo plan`, `estimate`, `work`, `verify`, `merge`; s3://, gs://, az://",
-    "ray": "`zoo work --ray`, `zoo finetune --ray`: on a cluster of Ray's",
+    "ray": "`zoo work --ray`, `zoo finetune --ray`; has `scale`",
     "tensorboard": "`--log tensorboard`",
     "mlflow": "`--log mlflow`",
     "wandb": "`--log wandb`",

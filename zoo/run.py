@@ -2,9 +2,11 @@
 
 recipe.toml           the resolved settings            index.csv    photos, classes, split, sha256
 run.json              the record: what, on what, how   skipped.csv  what was left out, and why
-metrics.jsonl         one line per epoch   lock  its owner   model.safetensors  the network
-distance.safetensors  how far from training photos     suspicious.csv  labels probably wrong
-checkpoint.safetensors, checkpoint-previous.safetensors  where an unfinished run goes on from
+metrics.jsonl         one line per epoch               model.safetensors  the network
+distance.safetensors  how far a photo is from those of the training (zoo.head.distance)
+suspicious.csv        training photos whose label is probably wrong (zoo.head.suspicious)
+checkpoint.safetensors  where an unfinished run goes on from, checkpoint-previous.safetensors  the
+one before it         lock         who works in the folder, as long as somebody does
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from zoo import extras, lock, records
+from zoo import lock, records
 from zoo.data.index import DatasetIndex
 from zoo.disk import atomic, opened, refuse_links, sweep, unfinished, write_json, writing
 from zoo.errors import RunError, WriteError
@@ -149,7 +151,7 @@ class Run:
             why = error.strerror if isinstance(error, OSError) else error
             raise RunError(f"{path} cannot be read: {why}", EDITED) from None
         if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise _other_format(path, record.get("format") if isinstance(record, dict) else "?")
+            raise records.other_format(path, record, FORMAT)
         run = cls(folder, record, trusts=trusts)
         run.check(records.RUN)
         return run
@@ -316,13 +318,6 @@ class Run:
             file.write("".join(kept).encode())
 
 
-def _other_format(path: Path, said: object) -> RunError:
-    what = f"{path} has format {said if said == '?' else records.shown(said)}, expected {FORMAT}"
-    if isinstance(said, int) and said > FORMAT:
-        return RunError(f"{what}: a newer zoo has written it", f"`pip install -U {extras.NAME}`")
-    return RunError(what, "use the version of zoo that wrote it")
-
-
 def _no_run(folder: Path) -> RunError:
     """Return the error for what is no run folder; runs that lie in it are named."""
     why = "it has no run.json" if folder.exists() else "nothing is there"
@@ -335,6 +330,7 @@ def _no_run(folder: Path) -> RunError:
 class Seen(Run):
     """A run folder that another process works in, and only that one: nothing is written."""
 
-    def _nothing(self, *_: object, **__: object) -> None: ...
+    def _nothing(self, *_: object, **__: object) -> None:
+        pass
 
     save = discard = save_index = log = cut_metrics = _nothing

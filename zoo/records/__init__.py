@@ -11,7 +11,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from zoo import extras
 from zoo.disk import opened
+from zoo.errors import RunError
 from zoo.head.kinds import PATTERN, WANTED
 from zoo.records.checks import (
     Check,
@@ -29,7 +31,7 @@ from zoo.records.checks import (
     word,
 )
 
-__all__ = ["Check", "Wrong", "fields", "from_json", "read_json", "shown"]
+__all__ = ["Check", "Wrong", "fields", "from_json", "other_format", "read_json", "shown"]
 
 MOST = 256_000_000  # bytes of a JSON file: the record of a million classes
 DEEPEST = 20  # levels of nesting in it
@@ -37,6 +39,15 @@ CLASSES = 1_000_000
 OUTPUTS = 30_000  # of a library's network: the largest list of classes (ImageNet-21k) has 21,843
 SIDE = 4096  # pixels of a network's input
 HEAD = re.compile(PATTERN)
+
+
+def other_format(path: Path, record: object, expected: int) -> RunError:
+    """Return the error for a record that another version of zoo has written."""
+    said = record.get("format") if isinstance(record, dict) else None
+    what = f"{path} has format {shown(said)}, expected {expected}"
+    if isinstance(said, int) and said > expected:
+        return RunError(f"{what}: a newer zoo has written it", f"`pip install -U {extras.NAME}`")
+    return RunError(what, "use the version of zoo that wrote it")
 
 
 def _preprocess(value: object, where: str) -> None:

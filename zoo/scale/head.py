@@ -46,7 +46,7 @@ from zoo.train.distributed import SINGLE, Ranks
 from zoo.watch import check
 
 IN_MEMORY = 256_000_000  # bytes of features
-VAL = 10_000  # photos put aside for validation at most: more say nothing new, and are kept at once
+VAL = 10_000  # photos put aside for validation at most: they are kept at once
 _NAMES = tuple(PARTS)  # train, val, test
 
 
@@ -57,13 +57,10 @@ def is_job(data: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Who solves a head whose features are not in memory: torchrun's ranks, or a cluster of Ray's.
-
-    ray: its address.
-    """
+    """Who solves a head whose features are not in memory: torchrun's ranks, or Ray."""
 
     ranks: Ranks = SINGLE
-    ray: str | None = None
+    ray: str | None = None  # its address
 
 
 ALONE = Together()

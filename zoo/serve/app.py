@@ -91,8 +91,7 @@ def create(model: Model, limits: Limits) -> FastAPI:
         """Name what each picture shows: a row each, in order."""
         async with intake.pictures(request) as found:
             _must_fit(desk, len(found))
-            waits = [asyncio.wrap_future(desk.row(one, top)) for one in found]
-            rows = await asyncio.gather(*waits)
+            rows = await asyncio.gather(*[asyncio.wrap_future(desk.row(one, top)) for one in found])
         if _explains(model):
             asyncio.get_running_loop().call_later(AFTER, desk.prepare)
         form = writers.Form(min(top, len(desk.predictor.classes)))
