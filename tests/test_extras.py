@@ -128,6 +128,7 @@ def test_every_other_command_says_which_extra_it_needs(exported, run, photos, tm
         ("serve", exported): "serve",
         ("predict", exported, photos, "-o", tmp_path / "a.parquet"): "parquet",
         ("plan", photos, "-o", tmp_path / "job", "--model", exported): "scale",
+        ("estimate", tmp_path / "job"): "scale",
         ("work", tmp_path / "job"): "scale",
         ("verify", tmp_path / "job"): "scale",
         ("merge", tmp_path / "job"): "scale",
