@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from importlib import metadata
 
 import pytest
@@ -434,8 +435,10 @@ def test_info_of_a_run(here, run):
     ]
 
 
-def test_info_of_a_run_says_where_it_was_exported(here, run, exported, tmp_path):
-    said = here("info", run)
+def test_info_of_a_run_says_where_it_was_exported(here, run, tmp_path):
+    mine, exported = shutil.copytree(run, tmp_path / "run"), tmp_path / "a.onnx"
+    assert here("export", "onnx", mine, "-o", exported).code == 0
+    said = here("info", mine)
     assert f"{exported} (image, " in said.out
     assert "same class on " in said.out
     about = json.loads((run / "run.json").read_text())

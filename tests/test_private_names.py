@@ -21,6 +21,7 @@ IMPORTED = {
     "torch.utils._pytree.tree_leaves": "the tensors in what an operator takes or gives",
     "torch.utils._pytree.tree_map": "the same, with something else in their place",
     "torch.nn.modules.batchnorm._BatchNorm": "all kinds of BatchNorm",
+    "torch._compile._disable_dynamo": "marks methods without torch's compiler being imported",
     "torchvision.transforms._presets.ImageClassification": "a type alone: how photos are prepared",
 }
 ATTRIBUTES = {

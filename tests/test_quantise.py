@@ -99,7 +99,10 @@ def test_a_run_in_int8(here, run, photos, tmp_path):
     model = OnnxModel(folder / "model-int8.onnx")
     assert model.about["zoo.precision"] == "int8"
     record = json.loads((folder / "run.json").read_text())
-    content = {"sha256": weights.hash_of(folder / "model-int8.onnx")}
+    content = {
+        "sha256": weights.hash_of(folder / "model-int8.onnx"),
+        "model_sha256": record["model_sha256"],
+    }
     assert record["exported"]["image-int8"] == {**proof, **content}
     kinds = {one.data_type for one in onnx.load(folder / "model-int8.onnx").graph.initializer}
     assert onnx.TensorProto.INT8 in kinds

@@ -18,7 +18,17 @@ from zoo.settings import SECTIONS
 
 BASE = {"model": "lenet", "data": "photos"}
 COMMANDS = (finetune.command, train.command, lr.command, distill.command)
-ONLY_FLAGS = {"output", "recipe", "resume", "dry_run", "sheet", "no_report", "json", "student"}
+ONLY_FLAGS = {
+    "output",
+    "recipe",
+    "resume",
+    "dry_run",
+    "sheet",
+    "no_report",
+    "json",
+    "student",
+    "ray",
+}
 AUTO = {one.name for one in fields(auto.Flags)}
 
 

@@ -1,6 +1,6 @@
 """timm and torchvision, imported without torch's compiler, which they need in rare calls only.
 
-Two lines of theirs import `torch._dynamo` and with it 900 modules: torchvision's roi_align takes a
+Two lines of theirs import the compiler and with it 900 modules: torchvision's roi_align takes a
 function from there, timm marks methods with `torch.compiler.disable`. That is 1.5 of the 4.1 CPU
 seconds of `import timm` (torch 2.15). Here both get what finds the compiler when it is called.
 """

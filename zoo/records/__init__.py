@@ -44,7 +44,8 @@ HEAD = re.compile(PATTERN)
 def other_format(path: Path, record: object, expected: int) -> RunError:
     """Return the error for a record that another version of zoo has written."""
     said = record.get("format") if isinstance(record, dict) else None
-    what = f"{path} has format {shown(said)}, expected {expected}"
+    words = shown(said) if isinstance(record, dict) else "?"
+    what = f"{path} has format {words}, expected {expected}"
     if isinstance(said, int) and said > expected:
         return RunError(f"{what}: a newer zoo has written it", f"`pip install -U {extras.NAME}`")
     return RunError(what, "use the version of zoo that wrote it")
