@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shlex
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -148,6 +149,19 @@ def test_the_rate_that_is_suggested_learns(here: Here, photos: Path, empty: Path
     assert [float(row["lr"]) for row in rows] == [point["lr"] for point in found["curve"]]
     assert float(rows[0]["lr"]) == LOWEST
     assert found["solver"] == "adamw"
+
+
+def test_a_known_network_whose_graph_was_removed_is_built_again(
+    here: Here, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the budget of the cache removes graphs, and leaves what is known of their networks."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    words = ("lenet", photos, "--weights", "none")
+    assert here("finetune", *words, "--epochs", 1, "-o", tmp_path / "run").code == 0
+    for kept in ("engines", "features"):
+        shutil.rmtree(tmp_path / "cache" / kept)
+    answer = here("lr", *words, "--json")
+    assert answer.code == 0, answer.err
 
 
 def test_a_head_that_would_be_solved_is_tested_in_steps(

@@ -83,6 +83,7 @@ def curve(prepared: Prepared, watch: Watch) -> list[Point]:
     Nothing else is left behind: the run folder that the feature pass wants is a temporary one.
     """
     (phase,), points = prepared.plan.phases, []
+    prepared.settle()
     with scratch("lr") as folder:
         inputs = Inputs(prepared, Run.create(folder / "run", record(prepared.plan)), watch)
         for point in rising(loop_of(inputs, phase, inputs.batches(phase))):
