@@ -75,7 +75,7 @@ def ranked(shared: Path, models: list[str], cache: str) -> dict[str, Any]:
         raise SystemExit("\n".join(failed))
     for row in found["models"]:
         row["model"] = row["model"].partition("=")[0]
-    return {**found, "wall": job.wall}
+    return {**found, "data": Path(found["data"]).name, "wall": job.wall}
 
 
 def line(row: dict[str, Any], warm: list[dict[str, Any]]) -> list[str]:

@@ -96,7 +96,7 @@ def _made(facts: Facts) -> str:
     solvers = ", then ".join(str(phase["solver"]) for phase in phases)
     seen = facts["preprocess"]
     return (
-        f"Made by [zoo](https://pypi.org/project/zoo-transfer) {facts['zoo']}: frozen up to "
+        f"Made by zoo (`zoo-transfer`) {facts['zoo']}: frozen up to "
         f"{_plain(str(facts.get('cut')))}, head {_plain(str(facts.get('head')))}, {solvers}; "
         f"pictures of {seen['size']} pixels, {facts.get('precision')}. The facts and the sha256 of "
         "each file are in zoo.json.\n"
