@@ -195,6 +195,32 @@ def doubt() -> str:
     return markdown(header, rows)
 
 
+def serving() -> str:
+    """Return the figures of `benchmarks.serve`, of a file and of a run."""
+    found = results("serve")
+
+    def row(name: str, value: Callable[[dict[str, Any]], str]) -> tuple[str, str, str]:
+        return name, value(found["file"]), value(found["run"])
+
+    def beside(part: str, unit: str) -> Callable[[dict[str, Any]], str]:
+        mine, other = f"serve {unit}", f"{'bare' if part == 'one' else 'engine'} {unit}"
+        return lambda kind: (
+            f"{kind[part][mine] / kind[part][other]:.2f} "
+            f"({kind[part][mine]:.0f}; {kind[part][other]:.0f})"
+        )
+
+    rows = [
+        row("first answer: seconds after the start", lambda kind: f"{kind['first']:.1f}"),
+        row("one connection: median ms, of bare", beside("one", "p50")),
+        row("one connection: ms of processor time, of bare", beside("one", "cpu")),
+        row("8 connections: images/s, of the engine's", beside("eight", "rate")),
+        row("8 connections: ms of processor time, of the engine's", beside("eight", "cpu")),
+    ]
+    about = found["machine"]
+    where = f"{about['cpu']}, {about['cores']} cores, {about['date'][:10]}"
+    return markdown((where, "file, ONNX Runtime", "run, OpenVINO"), rows)
+
+
 def commands() -> str:
     """Return every command with the first sentence of its help, in the groups of `zoo --help`."""
     from zoo.cli.commands import GROUPS
@@ -270,6 +296,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "deeper": deeper,
     "doubt": doubt,
     "commands": commands,
+    "serve": serving,
     "rooms": rooms,
     "extras": extra,
     "formats": formats,

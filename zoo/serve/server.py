@@ -89,6 +89,9 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # asyncio does so for sockets that name their protocol alone, and a server's do not: an
+        # answer's body then waits 40 ms for the other side to confirm its head.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._since = self.loop.time()
         ours = [one for one in self.connections if isinstance(one, _Protocol)]
         left = [one for one in ours if not one.transport.is_closing()]
