@@ -25,13 +25,13 @@ from PIL import Image
 from zoo import network, weights
 from zoo.catalog import Preprocess
 from zoo.data.decode import LARGE, decode
-from zoo.data.preprocess import apply, normalise
+from zoo.data.preprocess import apply, framed, normalise
 from zoo.engine import graph_template
 from zoo.engine.onnx import OnnxModel
 from zoo.errors import InputError, ParityError, UsageError, WeightsError
 from zoo.export import written
 from zoo.export.basis import About
-from zoo.export.contract import alike, compared, framed, odd_photos, pixel_test, pixels
+from zoo.export.contract import alike, compared, odd_photos, pixel_test, pixels
 from zoo.export.graph import joined, preprocess_model
 from zoo.export.onnx import export, export_run, key_of, write
 from zoo.export.proof import check, compare_odd, prove
@@ -79,7 +79,7 @@ def does_what_pillow_does(size, fit, interpolation, channels):
         assert (difference > step / 2).mean() < 0.02, (height, width)
         view = np.asarray(apply(Image.fromarray(pixels), preprocess))
         view = view.reshape(*view.shape[:2], channels)
-        (seen,) = session.run(None, {"image": framed(view, preprocess)})
+        (seen,) = session.run(None, {"image": framed(view, preprocess)[None]})
         assert np.array_equal(seen[0], normalise(view, preprocess))
 
 

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 from zoo.catalog import Preprocess
 from zoo.data.decode import decode, read_bytes
-from zoo.data.preprocess import KEEP, full_size, normalise
+from zoo.data.preprocess import KEEP, framed, full_size, normalise
 from zoo.data.views import view_of
 from zoo.engine import Array
 
@@ -148,20 +148,6 @@ def alike(
     return all(pool.map(comes, pictures))
 
 
-def framed(view: Array, preprocess: Preprocess) -> Array:
-    """Return a raw picture of which a file sees this view, uint8 H W C, to the very bit.
-
-    In the middle of one as large as those from which nothing is resized.
-    """
-    if view.shape[2] == 1:  # the weights of red, green and blue come to 1
-        view = np.repeat(view, 3, axis=2)
-    if preprocess.fit != "crop":
-        return view[None]
-    sides = zip(full_size(preprocess), view.shape[:2], strict=True)
-    before = [(full - seen, round((full - seen) / 2)) for full, seen in sides]
-    return np.pad(view, [(at, more - at) for more, at in before] + [(0, 0)])[None]
-
-
 def compared(
     odd: Odd, whole: Run, network: Run | None, preprocess: Preprocess, same: Same | None = None
 ) -> tuple[Array, Array] | None:
@@ -180,5 +166,5 @@ def compared(
     if same is not None and not odd.large and same(raw, view):
         return None
     if network is None:
-        return whole(raw), whole(framed(view, preprocess))
+        return whole(raw), whole(framed(view, preprocess)[None])
     return whole(raw), network(normalise(view, preprocess)[None])

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from zoo.data.preprocess import framed
 from zoo.disk import writing
 from zoo.engine import Array
 from zoo.engine.exported import ExportedModel
 from zoo.errors import ParityError
 from zoo.export import basis
-from zoo.export.contract import framed
 from zoo.export.convert import convert
 from zoo.export.formats import find
 from zoo.export.records import Exported, Order
@@ -135,7 +135,7 @@ def _must_be_exact(run: Run, folder: Path, order: Order) -> None:
     chain = of_run(run).chain
     theirs = basis.torch_values(chain, about.preprocess, np.stack([p for _, p in pictures]))
     model = TimmFolder(folder, about)
-    ours = np.concatenate([model.run(framed(seen, about.preprocess)) for _, seen in pictures])
+    ours = np.concatenate([model.run(framed(seen, about.preprocess)[None]) for _, seen in pictures])
     apart = float(np.abs(ours - about.probabilities(theirs)).max())
     if not apart <= EXACT:
         raise ParityError(

@@ -16,11 +16,11 @@ import numpy as np
 from zoo import watch
 from zoo.catalog import Preprocess
 from zoo.data.decode import decode, read_bytes
-from zoo.data.preprocess import normalise
+from zoo.data.preprocess import framed, normalise
 from zoo.engine import Array
 from zoo.errors import ParityError
 from zoo.export.basis import FEWEST, About, Picture, Pictures, Recalled, Reference, answers
-from zoo.export.contract import Odd, alike, compared, framed, odd_photos, pixel_test
+from zoo.export.contract import Odd, alike, compared, odd_photos, pixel_test
 from zoo.export.contract import Run as RunFile
 from zoo.export.records import Fields
 from zoo.machine import cores
@@ -128,7 +128,7 @@ def given(picture: Picture, kind: str, preprocess: Preprocess) -> Array:
     watch.check()
     path, pixels = picture
     if kind == "framed":
-        return framed(pixels, preprocess)
+        return framed(pixels, preprocess)[None]
     if kind == "image":
         return np.asarray(decode(read_bytes(path)))[None]
     return normalise(pixels, preprocess)[None]
