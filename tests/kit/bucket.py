@@ -20,8 +20,11 @@ LATE = 0.05  # seconds
 
 
 @contextmanager
-def serving(faults: float = 0.0) -> Iterator[tuple[dict[str, str], Counter[str]]]:
-    """Yield the environment of whoever uses the bucket `photos`, and how often what failed."""
+def serving(faults: float = 0.0) -> Iterator[tuple[str, dict[str, str], Counter[str]]]:
+    """Yield a bucket, the environment of whoever uses it, and how often what failed.
+
+    Its name is that of no other server's, since a process keeps its connections.
+    """
     from moto.server import ThreadedMotoServer
 
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -31,12 +34,13 @@ def serving(faults: float = 0.0) -> Iterator[tuple[dict[str, str], Counter[str]]
     way = ThreadingHTTPServer(("127.0.0.1", 0), _way(port, faults, seen))
     threading.Thread(target=way.serve_forever, daemon=True).start()
     try:
-        for method, path in (("POST", "/moto-api/reset"), ("PUT", "/photos")):
+        for method, path in (("POST", "/moto-api/reset"), ("PUT", f"/photos-{way.server_port}")):
             first = http.client.HTTPConnection(host, port)
             first.request(method, path)
             assert first.getresponse().status == 200
             first.close()
         yield (
+            f"s3://photos-{way.server_port}",
             {
                 "AWS_ENDPOINT_URL": f"http://127.0.0.1:{way.server_port}",
                 "AWS_ALLOW_HTTP": "true",
