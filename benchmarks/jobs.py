@@ -37,7 +37,7 @@ def main() -> None:
         place = Path(scratch)
         for count in (flags.few, flags.count):
             make(place / str(count), 0, count)
-        model = flags.model or _run(place)
+        model = flags.model or fitted(place)
         few = _predicted(place, model, flags.few, "few")
         rounds = []
         for number in range(flags.repeat):
@@ -67,7 +67,7 @@ def memory() -> None:
     few = 1000
     with tempfile.TemporaryDirectory() as scratch:
         place, peaks = Path(scratch), {}
-        model = _run(place, "lenet")
+        model = fitted(place, "lenet")
         _predicted(place, model, "train", "warm")  # its graph is compiled once
         for count in (few, flags.many):
             named(place / "train", place / str(count), count)
@@ -88,7 +88,7 @@ def named(source: Path, place: Path, count: int) -> None:
         os.link(files[number % len(files)], place / f"{number:06}.jpg")
 
 
-def _run(place: Path, model: str = MODEL) -> str:
+def fitted(place: Path, model: str = MODEL) -> str:
     """Return a run of the model with a head for the ten kinds of pictures."""
     make(place / "train", 0, 100)
     words = ["finetune", model, place / "train", "--weights", "none", "--views", "1"]

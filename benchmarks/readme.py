@@ -221,6 +221,30 @@ def serving() -> str:
     return markdown((where, "file, ONNX Runtime", "run, OpenVINO"), rows)
 
 
+def faults() -> str:
+    """Return what jobs lost to kills and to a bucket that fails."""
+    parts = results("faults")["parts"].values()
+    keys = ("what", "faults", "missing", "twice", "errors")
+    rows = [[f"{row[key]:,}" if key != "what" else row[key] for key in keys]
+            for part in parts for row in part["rows"]]  # fmt: skip
+    return markdown(("what was done to it", "faults", "missing", "twice", "error rows"), rows)
+
+
+def soak() -> str:
+    """Return what a long use costs in memory, and what else was counted."""
+    from benchmarks.soak import COUNTED, UNITS, Sample, judged
+
+    rows = []
+    for name, part in results("soak")["parts"].items():
+        samples = judged([Sample(*values) for values in part["samples"]])
+        ends = samples[0], samples[-1]
+        counts = [" → ".join(str(getattr(one, what)) for one in ends) for what in COUNTED]
+        growth = f"{100 * part['growth']:+.1f} %"
+        done = f"{part['count']:,} {UNITS[name]}"
+        rows.append((name, done, f"{part['mb']:.0f}", growth, *counts))
+    return markdown(("", "done", "MB", "growth of memory", *COUNTED), rows)
+
+
 def commands() -> str:
     """Return every command with the first sentence of its help, in the groups of `zoo --help`."""
     from zoo.cli.commands import GROUPS
@@ -297,6 +321,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "doubt": doubt,
     "commands": commands,
     "serve": serving,
+    "faults": faults,
+    "soak": soak,
     "rooms": rooms,
     "extras": extra,
     "formats": formats,

@@ -47,10 +47,10 @@ class Server:
         words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) / TICKS
 
-    def memory(self) -> float:
-        """Return MB that it has now."""
+    def memory(self, what: str = "VmRSS") -> float:
+        """Return MB that it has now, or at most by VmHWM."""
         text = Path(f"/proc/{self.pid}/status").read_text()
-        return int(text.split("VmRSS:")[1].split()[0]) / 1024
+        return int(text.split(f"{what}:")[1].split()[0]) / 1024
 
     def line(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(*self.place, timeout=120)

@@ -141,6 +141,14 @@ def test_what_cannot_be_chosen_is_told(
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("slip", ["atuo", "aut", "autom", "AUTO"])
+def test_a_slip_of_it_is_told(here: Here, photos: Path, slip: str) -> None:
+    done = here("finetune", slip, photos)
+    assert done.code == 2
+    assert f"there is no model called '{slip}'; did you mean auto?" in done.err
+    assert "`zoo finetune auto PHOTOS` chooses a network" in done.err
+
+
 def test_flags_of_the_choice_need_one(here: Here, photos: Path) -> None:
     answer = here("finetune", "lenet", photos, "--max-size", "20MB")
     assert answer.code == 2

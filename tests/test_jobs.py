@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import io
 import os
-import random
 import shutil
 import signal
 import sys
 import tarfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from kit import Here, csv_rows, encoded, names, picture, sha256
-from kit.jobs import forked, planned, start, worker
+from kit.jobs import kept, killed, planned, start, worker
 
 from zoo.errors import ImageError, IncompleteError, UsageError
 from zoo.scale import apart, parts, plan, sources, store, work
@@ -196,33 +194,15 @@ def test_two_workers_on_the_same_shards_make_each_part_once(tmp_path: Path) -> N
 
 
 def test_processes_that_are_killed_lose_nothing(tmp_path: Path) -> None:
-    killed(tmp_path / "job", ids=20_000, shards=400, kills=4)
+    assert killed(tmp_path / "job", keys(20_000), 50, kills=4) > 2, "most were at work"
+    assert kept(tmp_path / "job", keys(20_000)) == (0, 0, 0)
 
 
 @pytest.mark.slow
 def test_two_hundred_kills_lose_nothing(tmp_path: Path) -> None:
-    killed(tmp_path / "job", ids=100_000, shards=1000, kills=200)
-
-
-def killed(place: Path, ids: int, shards: int, kills: int) -> None:
-    """Two workers, killed one after the other at moments that differ, and begun anew."""
-    planned(place, keys(ids), ids // shards)
-    chance = random.Random(7)
-    running = [forked(place, f"{number}/2") for number in range(2)]
-    hit = 0
-    for kill in range(kills):
-        time.sleep(chance.random() * 0.3)
-        running[kill % 2].kill()
-        running[kill % 2].join(60)
-        hit += running[kill % 2].exitcode == -signal.SIGKILL
-        running[kill % 2] = forked(place, f"{kill % 2}/2")
-    for one in running:
-        one.join(300)
-        assert one.exitcode == 0
-    assert hit > kills / 2, "most were at work"
-    found = finished(place)
-    rows = [row["path"] for row in parts.merged(found)]
-    assert rows == keys(ids)
+    ids = [f"slow{number:06}" for number in range(100_000)]
+    assert killed(tmp_path / "job", ids, 100, kills=200) == 200
+    assert kept(tmp_path / "job", ids) == (0, 0, 0)
 
 
 def test_what_is_missing_or_damaged_is_told(here: Here, tmp_path: Path) -> None:

@@ -22,14 +22,12 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(params=[0.0, 0.15])
 def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with serving(request.param) as (environment, seen):
+    with serving(request.param) as (place, environment, seen):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
             monkeypatch.delenv(name)
-        store.opened.cache_clear()
-        yield "s3://photos"
-        store.opened.cache_clear()
+        yield place
         assert (len(seen) > 3) == bool(request.param), seen
 
 

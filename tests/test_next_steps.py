@@ -16,7 +16,7 @@ from kit import write_photos
 from zoo import recipe
 from zoo.cli import main
 from zoo.metrics import report
-from zoo.report.next_steps import MOST, RULES, Result, Rule, confused, steps, weakest
+from zoo.report.next_steps import RULES, Result, Rule, confused, steps, weakest
 from zoo.run import Run
 
 NAMES = ("coat", "dress", "shirt")
@@ -71,15 +71,15 @@ def test_a_rule_holds_on_its_evidence_and_not_on_other(name, yes, no):
 
 def test_two_steps_are_said_and_of_a_good_result_what_it_is_for():
     everything = replace(FROZEN, doubted=90, held_out=1.0, improving=True, others=lambda: 9)
-    assert len(steps(everything)) == MOST == 2
-    assert steps(GOOD) == ["`zoo predict runs/a FOLDER`, `zoo export onnx runs/a`"]
+    assert len(steps(everything, 2)) == 2
+    assert steps(GOOD, 2) == ["`zoo predict runs/a FOLDER`, `zoo export onnx runs/a`"]
 
 
 def test_a_class_that_is_taken_for_each_other_once_is_told_from_one():
     """Beside a pair of two photos its own pairs are none that are shown."""
     poor = result((0, 1, 1), (0, 2, 1), (1, 2, 2), photos=2, train=dict.fromkeys(NAMES, 8))
     assert confused(poor.report) == [("dress", "shirt", 2, 2)]
-    assert steps(poor)[0].startswith("more photos of coat that tell it from dress: it has 8")
+    assert steps(poor, 1)[0].startswith("more photos of coat that tell it from dress: it has 8")
 
 
 def test_who_is_confused_with_whom():

@@ -1,6 +1,6 @@
 """A server that speaks S3 (moto), and a way to it that fails now and then.
 
-Faults, by a fixed chance of the requests that are no listing: 503 before or after the request has
+Faults, by chance and a seed, of a share of the requests: 503 before or after the request has
 been carried out (a lost reply), a connection that is closed, an answer that comes late.
 """
 
@@ -20,23 +20,29 @@ LATE = 0.05  # seconds
 
 
 @contextmanager
-def serving(faults: float = 0.0) -> Iterator[tuple[dict[str, str], Counter[str]]]:
-    """Yield the environment of whoever uses the bucket `photos`, and how often what failed."""
+def serving(
+    faults: float = 0.0, seed: int = 5
+) -> Iterator[tuple[str, dict[str, str], Counter[str]]]:
+    """Yield a bucket, the environment of whoever uses it, and how often what failed.
+
+    Its name is that of no other server's, since a process keeps its connections.
+    """
     from moto.server import ThreadedMotoServer
 
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
     host, port = moto.get_host_and_port()
     seen: Counter[str] = Counter()
-    way = ThreadingHTTPServer(("127.0.0.1", 0), _way(port, faults, seen))
+    way = ThreadingHTTPServer(("127.0.0.1", 0), _way(port, faults, seed, seen))
     threading.Thread(target=way.serve_forever, daemon=True).start()
     try:
-        for method, path in (("POST", "/moto-api/reset"), ("PUT", "/photos")):
+        for method, path in (("POST", "/moto-api/reset"), ("PUT", f"/photos-{way.server_port}")):
             first = http.client.HTTPConnection(host, port)
             first.request(method, path)
             assert first.getresponse().status == 200
             first.close()
         yield (
+            f"s3://photos-{way.server_port}",
             {
                 "AWS_ENDPOINT_URL": f"http://127.0.0.1:{way.server_port}",
                 "AWS_ALLOW_HTTP": "true",
@@ -53,8 +59,8 @@ def serving(faults: float = 0.0) -> Iterator[tuple[dict[str, str], Counter[str]]
         moto.stop()
 
 
-def _way(port: int, faults: float, seen: Counter[str]) -> type[BaseHTTPRequestHandler]:
-    chance, lock = random.Random(5), threading.Lock()
+def _way(port: int, faults: float, seed: int, seen: Counter[str]) -> type[BaseHTTPRequestHandler]:
+    chance, lock = random.Random(seed), threading.Lock()
     writing = threading.Lock()  # moto looks and then writes: of two at once both would be first
 
     class Way(BaseHTTPRequestHandler):

@@ -2,7 +2,8 @@
 
     python -m kit.jobs JOB I/N
 
-An id with `poison` in it kills the process that answers it, one with `hang` keeps it.
+An id with `poison` in it kills the process that answers it, one with `hang` keeps it, one with
+`slow` a millisecond.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ import hashlib
 import multiprocessing
 import multiprocessing.process
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from kit import ROOT
 from zoo.predict import writers
-from zoo.scale import answers, plan, store
+from zoo.scale import answers, parts, plan, store
 from zoo.scale.answers import Answers
 from zoo.scale.parts import Cells
 from zoo.scale.plan import Photo, Settings, Shards
@@ -40,6 +44,8 @@ def opened() -> Answers:
                 os.kill(os.getpid(), signal.SIGKILL)
             if "hang" in photo.key:
                 time.sleep(1000)
+            if "slow" in photo.key:
+                time.sleep(0.001)
             digest = hashlib.sha256(photo.key.encode()).digest()
             cells = dict.fromkeys(form.columns) | {"path": photo.key, "status": "ok"}
             yield cells | {"label": f"class {digest[0]}", "probability": digest[1] / 255}
@@ -84,6 +90,45 @@ def done_by(place: str, text: str) -> int:
     mine = share(one.shards.plan.shards, text)
     receipts = one.work(mine, lambda done, total: None)
     return sum(bool(receipt.rows) and not receipt.quicker for receipt in receipts)
+
+
+class Kept(NamedTuple):
+    """What a job has in the end: ids without a row, with two or more, with an error."""
+
+    missing: int
+    twice: int
+    errors: int
+
+
+def kept(place: Path | str, keys: Sequence[str]) -> Kept:
+    """Verify a job, and count its rows. Raises IncompleteError."""
+    shards = worker(place).shards
+    parts.verify(shards, lambda done, total: None).check(str(place))
+    rows = list(parts.merged(shards))
+    often = Counter(row["path"] for row in rows)
+    errors = sum(row["status"] != "ok" for row in rows)
+    return Kept(len(set(keys) - often.keys()), len(rows) - len(often), errors)
+
+
+def killed(place: Path, keys: Sequence[str], most: int, kills: int) -> int:
+    """Do a job by two workers that are killed in turn, at moments that differ, and begun anew.
+
+    most: ids in a shard. Returns how many kills found their worker at work.
+    """
+    planned(place, keys, most)
+    chance = random.Random(7)
+    running = [forked(place, f"{number}/2") for number in range(2)]
+    hit = 0
+    for kill in range(kills):
+        time.sleep(chance.random() * 0.3)
+        running[kill % 2].kill()
+        running[kill % 2].join(60)
+        hit += running[kill % 2].exitcode == -signal.SIGKILL
+        running[kill % 2] = forked(place, f"{kill % 2}/2")
+    for one in running:
+        one.join(300)
+        assert one.exitcode == 0
+    return hit
 
 
 def main() -> None:

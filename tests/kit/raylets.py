@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import signal
 import socket
@@ -10,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,7 @@ from kit import ROOT, jobs
 from zoo.scale import launch
 
 HEAD, OTHER = "127.0.0.2", "127.0.0.3"
-PATIENCE = 300  # seconds: a head took 5 to 30 here
+PATIENCE = 900  # seconds: a head took 5 to 30 here, and minutes beside thirty other processes
 
 
 class Cluster:
@@ -79,6 +81,60 @@ def cluster() -> Iterator[Cluster]:
         finally:
             for host in list(ours.nodes):
                 ours.kill(host)
+
+
+def driver(ours: Cluster, job: Path) -> subprocess.Popen[str]:
+    """Return a driver that does a job of `kit.jobs` on the cluster."""
+    words = [sys.executable, "-m", "kit.raylets", ours.address, str(job)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, env=ours.environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def killed(
+    ours: Cluster, job: Path, kinds: Sequence[str], every: int, seconds: float = 3600
+) -> Counter[str]:
+    """Do a job while a worker, the driver or the second node is killed; return how often each was.
+
+    kinds: what is killed, one after the other, each after about so many parts more. All must be
+    there and the job be under way: whoever asks for more than the job lasts gets AssertionError.
+    seconds: after these nothing is killed any more.
+    """
+    chance, hit, gone = random.Random(3), Counter[str](), set[int]()
+    until = time.monotonic() + seconds
+    one = driver(ours, job)
+    for number, kind in enumerate(kinds):
+        if time.monotonic() > until:
+            break
+        _wait_for(job, every * number + chance.randrange(every), one)
+        time.sleep(chance.random() * 0.1)
+        if kind == "worker":
+            while not (there := sorted({*workers(ours)} - gone)):  # the last one is not back yet
+                assert one.poll() is None, "the work was over before"
+                time.sleep(0.05)
+            gone.add(pid := chance.choice(there))
+            os.kill(pid, signal.SIGKILL)
+        elif kind == "driver":
+            assert one.poll() is None, "the work was over before"
+            one.kill()
+            one.communicate(timeout=60)
+            one = driver(ours, job)
+        else:
+            ours.kill(OTHER)
+            ours.start(OTHER)
+        assert one.poll() is None, "the work was over before"
+        hit[kind] += 1
+    _, said = one.communicate(timeout=4 * PATIENCE)
+    assert one.returncode == 0, said
+    return hit
+
+
+def _wait_for(job: Path, many: int, one: subprocess.Popen[str]) -> None:
+    """Wait until so many parts are there."""
+    until = time.monotonic() + PATIENCE
+    while len(list((job / "parts").glob("*.parquet"))) < many:
+        assert one.poll() is None, "the work was over before"
+        assert time.monotonic() < until, "no part for minutes"
+        time.sleep(0.05)
 
 
 def workers(ours: Cluster) -> list[int]:

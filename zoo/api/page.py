@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from zoo.finetune.inputs import Inputs
     from zoo.finetune.kept_features import KeptFeatures
-    from zoo.metrics import Array
+    from zoo.metrics import Array, Report
     from zoo.network import Network
     from zoo.report.feature_map import Mapped
     from zoo.report.run_page import Extras, Looks, Pair
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SOME = 200  # photos that a map is made of where no features are kept
 REBUILT, PAIRS = 200, 8  # pictures that an autoencoder gives back, and the worst of them shown
+ON_PAGE = 4  # things to try next
 HANDY = 200_000_000  # bytes of features from which on a map is left to `zoo report`
 
 
@@ -51,11 +52,28 @@ def written(place: Path, run: Run, trusts: bool, watch: Watch) -> None:
 
 def plain(run: Run) -> Extras:
     """Return what comes from the run's own files."""
+    from zoo.report.answers import measured
     from zoo.report.run_page import Extras
 
     recipe = run.path("recipe.toml").read_text(encoding="utf-8", errors="replace")
     said = shlex.quote(str(run.folder))
-    return Extras(__version__, command=_command_of(run), recipe=recipe, said=said)
+    steps = next_steps(run, measured(run), ON_PAGE)
+    return Extras(__version__, command=_command_of(run), recipe=recipe, said=said, steps=steps)
+
+
+def next_steps(run: Run, report: Report | None, most: int = 2) -> list[str]:
+    """Return what to try next for what a run gets right, so much at most; else what it is for."""
+    from zoo import recipe
+    from zoo.finetune import backbones
+    from zoo.report.next_steps import Result, steps, use
+
+    if report is None:
+        return [use(run)]
+
+    def others() -> int:
+        return len({*backbones.here()} - {run.record["model"]})
+
+    return steps(Result.of(run, report, recipe.load(run.path("recipe.toml")), others), most)
 
 
 def _command_of(run: Run) -> str:

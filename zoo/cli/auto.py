@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+from zoo import catalog
 from zoo.cli.console import Screen, talk, talk_table
 from zoo.cli.options import flag
-from zoo.errors import UsageError
+from zoo.errors import UnknownModel, UsageError, nearest
 from zoo.text import count, percent, size
 
 if TYPE_CHECKING:
@@ -49,8 +51,14 @@ def taken_from(given: dict[str, object]) -> Flags:
     return replace(NOTHING, **{one.name: given.pop(one.name, None) for one in fields(Flags)})  # type: ignore[arg-type]
 
 
-def refuse(wanted: Flags) -> None:
-    """Raises UsageError for flags of auto where the network is named."""
+def refuse(model: str, wanted: Flags) -> None:
+    """Raises UsageError for flags of auto where the network is named, UnknownModel for a slip."""
+    near = nearest(model.lower(), [NAME], least=0.7)
+    if near and model not in catalog.ROWS and not os.path.exists(model):
+        raise UnknownModel(
+            f"there is no model called '{model}'; {near}",
+            f"`zoo finetune {NAME} PHOTOS` chooses a network; `zoo list` has them",
+        )
     for one in fields(Flags):
         if value := getattr(wanted, one.name):
             name = one.name.replace("_", "-")

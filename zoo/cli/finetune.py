@@ -76,7 +76,7 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
                 return
             settings, about["choice"] = picked
         else:
-            auto.refuse(wanted)
+            auto.refuse(settings.model, wanted)
         from zoo.finetune import begin, checks
         from zoo.finetune.describe import lines
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from zoo.cli import inline, lessons, progress
@@ -130,10 +129,7 @@ def show_report(event: Finished, run: Run) -> None:
     if event.agreement is not None:
         same = "class" if scores.report else "labels"
         talk(f"bf16 gives the same {same} as fp32 on {percent(event.agreement)} of the val photos")
-    if scores.report:
-        lessons.show_next(run, scores.report)
-    else:
-        talk(f"next: {lessons.USE.format(run=quote(str(run.folder)))}")
+    lessons.show_next(run, scores.report)
 
 
 def show_table(found: Report | LabelReport, event: Finished) -> None:
@@ -197,8 +193,7 @@ def show_reconstruction(event: Finished, run: Run) -> None:
         f"(epoch {event.best_epoch}), {took(event.seconds, progress.seconds())}"
     )
     show_val(event, run)
-    name = quote(str(run.folder))
-    talk(f"next: `zoo reconstruct {name} FOLDER`, `zoo embed {name} FOLDER`")
+    lessons.show_next(run, None)
 
 
 def took(work: float, whole: float) -> str:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from zoo.metrics import Report
     from zoo.run import Run
 
-USE = "`zoo predict {run} FOLDER`, `zoo export onnx {run}`"
-
 
 def show_confused(report: Report) -> None:
     """Print who is taken for whom most, and the class of which the least is found."""
@@ -30,18 +28,11 @@ def show_confused(report: Report) -> None:
         fact("weakest", f"{score.name}, {found}")
 
 
-def show_next(run: Run, report: Report) -> None:
-    """Print what to try next for this result, in two lines at most."""
-    from zoo import recipe
-    from zoo.finetune import backbones
-    from zoo.report import next_steps
+def show_next(run: Run, report: Report | None) -> None:
+    """Print what to try next, in two lines at most. report: of classes, where it has any."""
+    from zoo.api.page import next_steps
 
-    chosen = recipe.load(run.path("recipe.toml"))
-
-    def others() -> int:
-        return len({*backbones.here()} - {run.record["model"]})
-
-    for text in next_steps.steps(next_steps.Result.of(run, report, chosen, others)):
+    for text in next_steps(run, report):
         talk(f"next: {text}")
 
 

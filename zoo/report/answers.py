@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from zoo.data.samples import labels_in
 from zoo.errors import RunError
-from zoo.metrics import Array
+from zoo.metrics import Array, Report, report
 from zoo.run import Run
 
 LISTED = 24  # photos that a cell opens at most
 CLASSES = 20  # of a matrix: with more, those that are taken for each other most
+_RESTORE = "restore the file, or train anew: features are kept"
 OPENED = 2_000  # photos that all cells open together
 
 
@@ -37,10 +38,13 @@ def read(run: Run, part: str = "val") -> list[Answer]:
     if not run.path(f"{part}.csv").is_file():
         return []
     several = run.record.get("task") == "multilabel"
-    found = []
+    known, found = {*run.record["classes"]}, []
     for row in run.rows(f"{part}.csv", ("path", "label", "predicted", "probability", "correct")):
         label = tuple(labels_in(row["label"])) if several else (row["label"],)
         predicted = tuple(labels_in(row["predicted"])) if several else (row["predicted"],)
+        if wrong := {*label, *predicted} - known:
+            said = f"{run.path(f'{part}.csv')} names {min(wrong)!r}, which is no class of the run"
+            raise RunError(said, _RESTORE)
         right = row["correct"] == "1"
         found.append(Answer(row["path"], label, predicted, _least(run, row), right))
     return found
@@ -52,7 +56,23 @@ def _least(run: Run, row: dict[str, str]) -> float:
         return min((float(value) for value in row["probability"].split("|") if value), default=0.0)
     except ValueError:
         said = f"{run.path('val.csv')} says {row['probability']!r} for a probability"
-        raise RunError(said, "restore the file, or train anew: features are kept") from None
+        raise RunError(said, _RESTORE) from None
+
+
+def measured(run: Run) -> Report | None:
+    """Return what a run gets right on its test photos, else on its val photos, by its own tables.
+
+    None where photos have several labels, or none.
+    """
+    if run.record.get("task", "classify") != "classify":
+        return None
+    number = {name: k for k, name in enumerate(run.record["classes"])}
+    answers = read(run, "test") or read(run)
+    pairs = [(number[one.predicted[0]], number[one.label[0]]) for one in answers]
+    if not pairs:
+        return None
+    predicted, labels = np.array(pairs).T
+    return report(predicted, labels, tuple(number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +170,6 @@ def _confused(pairs: dict[tuple[int, int], list[int]], classes: int) -> list[int
 def _cell(answers: Sequence[Answer], there: Sequence[int], total: int, most: int) -> Cell:
     surest = sorted(there, key=lambda k: -answers[k].probability)[:most]
     return Cell(len(there), len(there) / total if total else 0.0, tuple(surest))
-
-
-def worst_pairs(answers: Iterable[Answer], most: int = 3) -> list[tuple[str, str, int]]:
-    """Return the commonest mistakes: class, what it was taken for, how often."""
-    counts: dict[tuple[str, str], int] = defaultdict(int)
-    for answer in answers:
-        if not answer.right:
-            counts[answer.label[0], answer.predicted[0]] += 1
-    ranked = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:most]
-    return [(true, said, n) for (true, said), n in ranked]
 
 
 def confidence(answers: Sequence[Answer]) -> tuple[Array, Array]:

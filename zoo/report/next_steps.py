@@ -2,6 +2,7 @@
 
 A sentence has the command that does it, ready to be typed. The first rules that hold are said, so
 what makes all else doubtful (a leak, wrong labels) stands before what may be worth a few points.
+The terminal and the page of a run say the same.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from zoo.report.sections import train_counts
 from zoo.run import Run
 from zoo.text import count, percent
 
-MOST = 2  # sentences
 GOOD = 0.9  # accuracy from which on a network is of use
 DOUBTED = 0.02  # share of the labels that are probably wrong, from which on they come first
 WEAK, FEW = 0.1, 200  # points of recall below the accuracy, and photos of a class, to want more
@@ -234,7 +234,7 @@ RULES = (
     ),
     Rule(
         "weak",
-        lambda one: _below(one) and _wants_photos(one, 10.0),
+        lambda one: _below(one) and _wants_photos(one, 10.0) and not _wants_photos(one, RARE),
         lambda one: _more_photos(one, usual=False),
     ),
     Rule(
@@ -250,14 +250,25 @@ RULES = (
     Rule(
         "use",
         lambda one: True,
-        lambda one: f"`zoo predict {one.run} FOLDER`, `zoo export onnx {one.run}`",
+        lambda one: _use(one.run, "classify"),
     ),
 )  # fmt: skip
 
 
-def steps(one: Result, most: int = MOST) -> list[str]:
+def steps(one: Result, most: int) -> list[str]:
     """Return what to do next, in words and with the commands."""
     return list(itertools.islice((rule.says(one) for rule in RULES if rule.holds(one)), most))
+
+
+def use(run: Run) -> str:
+    """Return what a run is for, whatever it has come to."""
+    return _use(shlex.quote(str(run.folder)), run.record.get("task", "classify"))
+
+
+def _use(run: str, task: str) -> str:
+    if task == "reconstruct":
+        return f"`zoo reconstruct {run} FOLDER`, `zoo embed {run} FOLDER`"
+    return f"`zoo predict {run} FOLDER`, `zoo export onnx {run}`"
 
 
 def _near(path: str) -> str:

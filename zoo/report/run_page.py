@@ -43,15 +43,16 @@ class Extras:
     """What a page has beside the run's own record.
 
     command: what repeats the run, recipe: its settings as TOML. said: the run as a command line
-    names it. mapped: features of val photos. looks, looks_why: where the network looks, and how
-    that is found. rebuilt: worst and best of an autoencoder. most: mistakes to show.
-    missing: what is not drawn, and how to have it.
+    names it. steps: what to do next, commands between backticks. mapped: features of val photos.
+    looks, looks_why: where the network looks, and how that is found. rebuilt: worst and best of an
+    autoencoder. most: mistakes to show. missing: what is not drawn, and how to have it.
     """
 
     version: str
     command: str = ""
     recipe: str = ""
     said: str = ""
+    steps: Sequence[str] = field(default_factory=tuple)
     mapped: Mapped | None = None
     looks: Looks | None = None
     looks_why: str = ""
@@ -91,7 +92,9 @@ class _Page:
             "run": str(run.folder),
             "task": self.task,
             "verdict": sections.verdict(run),
-            "advice": sections.advice(run, self.answers, extras.said or str(run.folder)),
+            "steps": [text.split("`") for text in extras.steps],
+            "wrong": sum(not answer.right for answer in self.answers),
+            "kept": bool(record.get("linear_head")),
             "plan": record.get("plan", []),
             "data": sections.data(run),
             "moved": "" if there else str(self.album.root),

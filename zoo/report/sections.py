@@ -13,14 +13,13 @@ import numpy as np
 
 from zoo.data.samples import labels_in
 from zoo.metrics import BINS, aurc, calibration_error, reliability, risk_coverage, wilson
-from zoo.report.answers import Answer, confidence, worst_pairs
+from zoo.report.answers import Answer, confidence
 from zoo.report.svg import Axis, Chart, strip
 from zoo.run import Record, Run
 from zoo.text import count, percent, size
 
 ROWS = 40  # of the table of classes
 COUNTED = 300_000  # photos of an index that are counted class by class
-WIDE = 0.1  # an interval of accuracy wider than this says little
 EPOCHS = 400  # points of a curve
 
 
@@ -78,47 +77,6 @@ def _repeated(record: Record) -> list[str]:
     ]
 
 
-def advice(run: Run, answers: Sequence[Answer], said: str) -> list[tuple[str, str]]:
-    """Return what to do next, in words and as a command; from what the figures say.
-
-    said: the run as a command line names it.
-    """
-    found: list[tuple[str, str]] = []
-    record = run.record
-    task = record.get("task", "classify")
-    wrong = sum(not answer.right for answer in answers)
-    if doubted := record.get("suspicious"):
-        found.append(
-            (
-                f"{count(doubted, 'label')} of training photos may be wrong: suspicious.csv in "
-                "the run lists them, the likeliest first.",
-                "",
-            )
-        )
-    if wrong:
-        again = "; features are kept, so that takes seconds" if record.get("linear_head") else ""
-        words = "Look at the surest mistakes first: where a label is wrong, mend it and train again"
-        found.append((f"{words}{again}.", ""))
-    if task == "classify" and (pairs := worst_pairs(answers)):
-        worst, taken, times = pairs[0]
-        often = f"{worst} is taken for {taken} most often ({count(times, 'time')})"
-        found.append((f"{often}: photos that show what sets them apart help most.", ""))
-    part, figures, photos = measured(run)
-    if task == "classify" and photos:
-        low, high = wilson(round(figures["accuracy"] * photos), photos)
-        if high - low > WIDE and not record.get("evidence"):
-            points = f"{100 * (high - low):.0f} points"
-            few = count(photos, f"{part} photo")
-            found.append((f"{few} leave {points} open; --folds 5 measures on all photos.", ""))
-    if not record.get("exported") and task != "reconstruct":
-        found.append(
-            ("One file for other machines, checked to answer alike:", f"zoo export onnx {said}")
-        )
-    verb = "reconstruct" if task == "reconstruct" else "predict"
-    found.append(("Use it on other photos:", f"zoo {verb} {said} FOLDER"))
-    return found
-
-
 # The data.
 
 
@@ -137,6 +95,7 @@ def data(run: Run) -> dict[str, Any]:
         "drawn": bool(record.get("drawn")),
         "skipped": Counter(row["reason"] for row in skipped).most_common(6),
         "left_out": len(skipped),
+        "doubted": run.record.get("suspicious") or 0,
         "classes": len(run.record["classes"]),
     }
 
