@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("names", nargs="+", metavar="MODEL | FOLDER")
     parser.add_argument("--engine", choices=("torch", "openvino", "auto"), default="torch")
     parser.add_argument("--precision", choices=("fp32", "bf16", "int8"), default="fp32")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of a round (4)")
     flags = parser.parse_args()
     what = {"photos": photos, "engine": engine, "decode": decoding}[flags.what]
     print(json.dumps(what(flags, *flags.names)))
@@ -53,7 +54,7 @@ def engine(flags: Namespace, name: str) -> dict[str, Any]:
     model, preprocess = zoo_engine(flags, name, frozen=False)
     size = preprocess.size
     pictures = list(np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8))
-    found = rate(lambda: forward_seconds(model, pictures), len(pictures))
+    found = rate(lambda: forward_seconds(model, pictures), len(pictures), flags.seconds)
     return {**found, "engine": model.name}
 
 
@@ -183,13 +184,13 @@ def forward_seconds(engine: Any, pixels: list[Any]) -> float:
     return time.perf_counter() - began
 
 
-def rate(one: Callable[[], float], images: int) -> dict[str, Any]:
+def rate(one: Callable[[], float], images: int, least: float) -> dict[str, Any]:
     """Images per second in rounds of some seconds each, after a first call that is not counted."""
     one()
     rates = []
     for _ in range(ROUNDS):
         seconds = calls = 0.0
-        while seconds < SECONDS:
+        while seconds < least:
             seconds += one()
             calls += 1
         rates.append(calls * images / seconds)

@@ -56,8 +56,18 @@ def main() -> None:
     head = ("rows", "s", "CPU s", "solver s", "peak MB", "train loss", "penalty")
     show(rows, head)
     bars = [
-        verdict("memory", memory[flags.many] / memory[flags.few], FLAT, at_most=True),
-        verdict("solver, s", seconds, SECONDS, at_most=True),
+        verdict(
+            f"memory of a head on {flags.many:,} rows beside {flags.few:,}",
+            memory[flags.many] / memory[flags.few],
+            FLAT,
+            at_most=True,
+        ),
+        verdict(
+            f"choose and solve {flags.many:,} x {WIDTH} x {flags.classes} from a job, s",
+            seconds,
+            SECONDS,
+            at_most=True,
+        ),
     ]
     save("many_rows", machine(), {"rows": rows, "bars": bars})
 

@@ -159,6 +159,9 @@ def plot(found: dict[str, Any]) -> None:
         panel.grid(which="major", alpha=0.3)
         panel.legend(fontsize=8)
     panels[0].set_yscale("log")
+    panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    for panel in panels:
+        panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     panels[0].set_title("time of a feature pass (LeNet)", fontsize=10, loc="left")
     panels[1].set_ylim(0, 1.1 * panels[1].get_ylim()[1])
     panels[1].set_title("most memory of the process", fontsize=10, loc="left")

@@ -7,14 +7,13 @@
 
 One BLAS thread each; CPU seconds, which a busy machine distorts less than those of a clock. Ours
 works on all cores all the same, and its seconds of a clock are told beside. Of each round every
-one has a turn.
+one has a turn. benchmarks.solver_sizes: larger ones, and memory.
 """
 
 from __future__ import annotations
 
 import os
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from benchmarks.measure import ROOT, arguments, machine, save, show, verdict
+from benchmarks.measure import ROOT, arguments, machine, save, show, timed, verdict
 from zoo import device
 from zoo.data.index import scan
 from zoo.engine.torch import TorchEngine
@@ -98,7 +97,7 @@ def made(count: int, columns: int, classes: int, repeat: int, alone: bool) -> di
         print(f"weights differ from scikit-learn's by {facts['gap']:.1e} of their norm")
     show(rows, ("on made rows", "CPU s", "range", "s", "accuracy"))
     facts["verdict"] = verdict(
-        "choose and solve, CPU s",
+        f"choose and solve {count:,} x {columns:,} x {classes}, CPU s on one thread",
         statistics.median(spent["zoo, choose and solve"]),
         BAR,
         at_most=True,
@@ -145,13 +144,6 @@ def draw(count: int, columns: int, classes: int) -> tuple[Array, Array]:
     factors += 0.09 * random.standard_normal((classes, columns), np.float32)[labels]
     mixing = random.standard_normal((columns, columns), np.float32) * (fall / columns**0.5)[:, None]
     return np.maximum(10 * factors @ mixing.astype(np.float32) + 0.1, 0), labels
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
-    """Return seconds of CPU, seconds of a clock, and what came of it."""
-    began, clock = time.process_time(), time.perf_counter()
-    found = work()
-    return time.process_time() - began, time.perf_counter() - clock, found
 
 
 def right(weight: Array, bias: Array, held: tuple[Array, Array]) -> float:

@@ -4,13 +4,16 @@
     python -m benchmarks.speed finetune --envs ENVS       a part: finetune, predict or phone
     python -m benchmarks.speed export | engines | startup | training --envs ENVS
     python -m benchmarks.speed all --envs ENVS            every part, the table, docs/speed.md
-    python -m benchmarks.speed all --envs ENVS --quick    finetune, predict and phone, small
+    python -m benchmarks.speed all --envs ENVS --quick    beside the peers, with few photos
+    python -m benchmarks.speed all --envs ENVS --ours     zoo and its limits alone, all photos
     python -m benchmarks.speed table                      print what the results have, and plot it
 
-Every job is a process of its own, timed from outside. A round runs each job of a part once before
-the next round, three by default. Rows go into results/speed.json one by one, and what is there is
-not run again (--fresh: forget a part's rows first). --quick has fewer photos, epochs and peers, in
-about 15 minutes where nothing else runs, and results/speed-quick.json.
+Every job is a process of its own, timed from outside. A round runs each job of all parts once
+before the next round, three by default, so that a stop leaves whole rounds. Rows go into
+results/speed.json one by one, and what is there is not run again (--fresh: forget a part's rows
+first). --quick has fewer photos, epochs and peers, and results/speed-quick.json; --ours has what
+the ceilings are told of, and results/speed-ours.json: a quarter of an hour each where nothing else
+runs. --minutes N begins no job after that; the same command goes on.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,18 +29,21 @@ from typing import Any
 
 from benchmarks import photos, speed_jobs
 from benchmarks.measure import ROOT, arguments, machine, python, run, warn_about_byte_code
-from benchmarks.speed_jobs import IMPORTS, MODEL, OUR_OWN, PACKAGES, PARTS, Place
+from benchmarks.speed_jobs import IMPORTS, MODEL, OUR_OWN, PACKAGES, PARTS, Place, Task
 from benchmarks.speed_table import plot, table
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 OTHERS = ("export", "engines", "startup", "training")  # programs with results of their own
+IN_STEPS = ("zoo fp32, in steps", "zoo bf16, in steps")
+LARGE = tuple(f"{who} {kind}, large" for who in ("zoo", "bare") for kind in ("fp32", "bf16"))
 QUICK = {
-    "train": 96, "val": 32, "large": (200, 50), "phone": 20, "epochs": 3,
+    "train": 64, "val": 32, "large": (100, 20), "phone": 12, "epochs": 2, "seconds": 1.5,
     "results": RESULTS.with_name("speed-quick.json"),
-    "without": ["hf", "fastai", "ultralytics", *(
-        f"{who} {precision}, {what}" for precision in ("fp32", "bf16")
-        for who, what in (("zoo", "in steps"), ("zoo", "large"), ("bare", "large"))
-    )],
+    "without": ["hf", "fastai", "ultralytics", "tutorial loop, one epoch", *IN_STEPS, *LARGE],
+}  # fmt: skip
+OURS = {
+    "results": RESULTS.with_name("speed-ours.json"), "seconds": 2.0,
+    "without": [*speed_jobs.TRAINERS, "tutorial loop", "naive loop", *IN_STEPS, *LARGE],
 }  # fmt: skip
 Row = dict[str, Any]
 
@@ -46,15 +53,15 @@ def main() -> None:
     warn_about_byte_code()
     place = Place(
         flags.envs.resolve(), (flags.train, flags.val), tuple(flags.large), flags.phone,
-        flags.epochs,
+        flags.epochs, flags.seconds,
     )  # fmt: skip
     if flags.part == "setup":
         setup(place)
         return
-    for part in everything(flags) if flags.part == "all" else [flags.part]:
-        if part in PARTS:
-            carry_out(part, place, flags)
-        elif part != "table":
+    parts = everything(flags) if flags.part == "all" else [flags.part]
+    carry_out([part for part in parts if part in PARTS], place, flags)
+    for part in parts:
+        if part in OTHERS:
             other(part, flags)
     found = read(flags.results)
     found["bars"] = table(found, flags.results.parent)
@@ -65,7 +72,7 @@ def main() -> None:
 
 
 def everything(flags: Namespace) -> list[str]:
-    return [*PARTS] if flags.quick else [*PARTS, *OTHERS]
+    return [*PARTS] if flags.quick or flags.ours else [*PARTS, *OTHERS]
 
 
 def parse() -> Namespace:
@@ -80,13 +87,17 @@ def parse() -> Namespace:
     parser.add_argument("--large", type=int, nargs=2, default=(1000, 200), metavar="N")
     parser.add_argument("--phone", type=int, default=100, help="photos of 4000 x 3000 (100)")
     parser.add_argument("--epochs", type=int, default=10, help="(10)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of a bare engine's round (4)")
+    parser.add_argument("--minutes", type=float, help="begin no job after so many")
     parser.add_argument(
         "--without", nargs="+", default=[], metavar="WHO", help="leave out jobs that begin so"
     )
-    parser.add_argument("--quick", action="store_true", help="a table in about 15 minutes")
+    fewer = parser.add_mutually_exclusive_group()
+    fewer.add_argument("--quick", action="store_true", help="beside peers, few photos: 15 minutes")
+    fewer.add_argument("--ours", action="store_true", help="zoo and its limits alone: 15 minutes")
     flags = parser.parse_args()
-    if flags.quick:
-        parser.set_defaults(**QUICK)
+    if flags.quick or flags.ours:
+        parser.set_defaults(**(QUICK if flags.quick else OURS))
         flags = parser.parse_args()
     flags.envs = flags.envs or flags.folder
     if flags.envs is None:
@@ -140,7 +151,7 @@ def ready(place: Place, without: tuple[str, ...]) -> None:
     run(python("-c", "import torchvision"))
 
 
-def ready_to_tune(place: Place, _: str) -> None:
+def ready_to_tune(place: Place) -> None:
     for precision in speed_jobs.precisions():
         say(f"warming up zoo {precision}")
         out = place.work / "run-few"
@@ -153,21 +164,21 @@ def ready_to_tune(place: Place, _: str) -> None:
         run(task.command, env=bare_env, unset=OUR_OWN)
 
 
-def ready_to_predict(place: Place, part: str) -> None:
+def ready_to_predict(place: Place) -> None:
     """A run to predict with, and its network converted for each precision."""
     say("making a run to predict with")
     speed_jobs.empty(place.work / "run-predict")
     env = {"ZOO_CACHE": str(place.work / "base-predict"), "ZOO_OFFLINE": "1"}
-    photos = place.photos(place.small)
+    photos = place.photos(FEW)
     run(speed_jobs.zoo_finetune(photos, place.work / "run-predict", "fp32"), env=env,
         unset=OUR_OWN)  # fmt: skip
-    for precision in (*speed_jobs.precisions(), *(("int8",) if part == "predict" else ())):
+    for precision in (*speed_jobs.precisions(), "int8"):
         say(f"warming up zoo {precision}")
         out = place.work / "few.csv"
         out.unlink(missing_ok=True)
-        few = place.photos(FEW) / "train"
         try:
-            run(speed_jobs.zoo_predict(place, few, precision, out), env=env, unset=OUR_OWN)
+            run(speed_jobs.zoo_predict(place, photos / "train", precision, out), env=env,
+                unset=OUR_OWN)  # fmt: skip
         except SystemExit as error:
             if not isinstance(error.code, str):
                 raise  # asked to stop
@@ -177,38 +188,60 @@ def ready_to_predict(place: Place, part: str) -> None:
 READY = {"finetune": ready_to_tune, "predict": ready_to_predict, "phone": ready_to_predict}
 
 
-def carry_out(part: str, place: Place, flags: Namespace) -> None:
-    """Every job of a part in rounds; what the results have already is not run."""
-    found = read(flags.results)
-    if found.setdefault("settings", place.settings) != place.settings:
-        raise SystemExit(
-            f"{flags.results} was measured with {found['settings']}, not {place.settings}\n"
-            "give --results another file, or remove this one"
-        )
-    if flags.fresh:
-        found["rows"] = [row for row in found["rows"] if row["part"] != part]
-    write(flags.results, found)
-    done = {(row["part"], row["who"], row["round"]) for row in found["rows"]}
-    prepared = False
+def carry_out(parts: list[str], place: Place, flags: Namespace) -> None:
+    """Every job of the parts in rounds; what the results have already is not run."""
+    done = begun(parts, place, flags)
+    until = time.perf_counter() + 60 * (flags.minutes or float("inf"))
+    prepared: set[object] = set()
     for number in range(flags.repeat):
-        for task in PARTS[part](place):
-            key = (part, task.who, number)
-            if key in done or task.who.startswith(tuple(flags.without)):
-                continue
-            if not prepared:
-                ready(place, tuple(flags.without))
-                READY[part](place, part)
-                prepared = True
-            row = {"part": part, "who": task.who, "round": number}
-            try:
-                row |= speed_jobs.measured(task)
-            except (SystemExit, AssertionError) as error:
-                if isinstance(error, SystemExit) and not isinstance(error.code, str):
-                    raise  # asked to stop
-                say(f"{part}, round {number + 1}: {task.who} FAILED: {error}")
-                continue
-            say(f"{part}, round {number + 1}: {task.who}: {row['wall']:.2f} s")
-            add(flags.results, row)
+        for part in parts:
+            for task in PARTS[part](place):
+                left_out = task.who.startswith(tuple(flags.without))
+                if left_out or (part, task.who, number) in done:
+                    continue
+                if not prepared:
+                    ready(place, tuple(flags.without))
+                if READY[part] not in prepared:
+                    READY[part](place)
+                    prepared.add(READY[part])
+                if time.perf_counter() > until:
+                    say(f"{flags.minutes:g} minutes are over; the same command goes on")
+                    return
+                measured(part, number, task, flags.results)
+
+
+def begun(parts: list[str], place: Place, flags: Namespace) -> set[tuple[str, str, int]]:
+    """Open the results; return what they have: the part, who, and the round."""
+    found = read(flags.results)
+    if flags.fresh:
+        found["rows"] = [row for row in found["rows"] if row["part"] not in parts]
+    if found["rows"]:
+        here = {**place.settings, "cpu": machine()["cpu"]}
+        there = {**found.get("settings", {}), "cpu": found["machine"].get("cpu")}
+        if parts and there != here:
+            raise SystemExit(
+                f"{flags.results} was measured with {there}, not {here}\n"
+                "give --results another file, or remove this one"
+            )
+    else:
+        found["machine"] = machine()
+    if parts:
+        found |= {"settings": place.settings, "left_out": flags.without}
+        write(flags.results, found)
+    return {(row["part"], row["who"], row["round"]) for row in found["rows"]}
+
+
+def measured(part: str, number: int, task: Task, results: Path) -> None:
+    """Run a job and keep its row; one that fails is named, and the others go on."""
+    try:
+        row = speed_jobs.measured(task)
+    except (SystemExit, AssertionError) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.code, str):
+            raise  # asked to stop
+        say(f"{part}, round {number + 1}: {task.who} FAILED: {error}")
+        return
+    say(f"{part}, round {number + 1}: {task.who}: {row['wall']:.2f} s, {row['cpu']:.1f} of CPU")
+    add(results, {"part": part, "who": task.who, "round": number, **row})
 
 
 def other(part: str, flags: Namespace) -> None:

@@ -46,6 +46,7 @@ class Place:
     large: tuple[int, int]
     phone: int
     epochs: int
+    seconds: float  # of a round of a bare engine
 
     @property
     def work(self) -> Path:
@@ -219,7 +220,8 @@ def tutorial(data: Path, epochs: int) -> list[str]:
 
 def bare(place: Place, who: str, precision: str, what: tuple[str | Path, ...]) -> Task:
     """With the engine that zoo chooses on a CPU."""
-    words = ("-m", "benchmarks.bare", *what, "--precision", precision, "--engine", "auto")
+    words = ("-m", "benchmarks.bare", *what, "--precision", precision, "--engine", "auto",
+             "--seconds", str(place.seconds))  # fmt: skip
     env = {"ZOO_CACHE": str(place.work / "base-bare")}
     return Task(who, python(*words), env, after=answer)
 

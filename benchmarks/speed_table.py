@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import sub, truediv
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from benchmarks.startup import BARS
 # Files whose bars are taken over as they are.
 OTHERS = ("export", "engines", "input", "scale", "training")
 LOOP = "tutorial loop, all epochs"
+FEW = 200  # photos to train on, below which a start-up is a large part of everything
 Bar = dict[str, Any]
+Series = dict[int, float]  # by round
 
 
 class Rows:
@@ -28,12 +31,15 @@ class Rows:
     def walls(self, part: str, who: str) -> list[float]:
         return [row["wall"] for row in self.of(part, who)]
 
+    def series(self, part: str, who: str, key: str = "wall") -> Series:
+        return {row["round"]: row[key] for row in self.of(part, who)}
+
     def jobs(self, part: str) -> list[str]:
         return list(dict.fromkeys(row["who"] for row in self.all if row["part"] == part))
 
     def fastest(self, part: str, ending: str | tuple[str, ...] = "") -> str | None:
         """The quickest of the peers: neither ours, nor what is only a part of a job."""
-        ours = ("zoo", "bare", "decode", "naive")
+        ours = ("zoo", "bare", "decode", "naive", "tutorial")
         found = {
             who: median(self.walls(part, who))
             for who in self.jobs(part)
@@ -43,8 +49,11 @@ class Rows:
 
 
 def table(found: dict[str, Any], results: Path) -> list[Bar]:
-    """Prints everything; results: the folder with what the other benchmarks have measured."""
-    rows = Rows(found["rows"])
+    """Prints everything; results: the folder with what the other benchmarks have measured.
+
+    Few photos are for ratios to peers: what the limits are told of is not judged by them.
+    """
+    rows, few = Rows(found["rows"]), found.get("settings", {}).get("train, val", [0])[0] < FEW
     for part in dict.fromkeys(row["part"] for row in rows.all):
         lines = [
             [who, *numbers(values), f"{median([row['cpu'] for row in rows.of(part, who)]):.1f}"]
@@ -54,18 +63,36 @@ def table(found: dict[str, Any], results: Path) -> list[Bar]:
         lines.sort(key=lambda line: -float(line[2]))
         show(lines, [f"{part}: whole process, s", "min", "median", "max", "n", "CPU s"])
         print()
-    bars = [*tuning(rows), *predicting(rows), *phones(rows), *startup(results)]
-    for name in OTHERS:
-        bars += taken_over(results / f"{name}.json")
+    bars = [*tuning(rows), *predicting(rows), *phones(rows)]
+    if few:
+        bars = [bar for bar in bars if "ours" in bar]
+    elif any(row["who"] == LOOP for row in rows.all):  # the whole table has the others' bars too
+        bars += startup(results)
+        for name in OTHERS:
+            bars += taken_over(results / f"{name}.json")
+    compared = [bar for bar in bars if "ours" in bar]
+    if compared:
+        print()
+        header = ["times quicker", "median", "from", "to", "n", "at most", "theirs", "ours"]
+        show([cells(bar) for bar in compared], header)
+    if "left_out" in found:
+        print(f"left out here: {'; '.join(found['left_out'])}")
     missed = [bar["what"] for bar in bars if not bar["met"]]
     print(f"\n{len(bars) - len(missed)} of {len(bars)} bars met")
     return bars
 
 
-def against(what: str, values: Sequence[float], bar: float, *, at_most: bool) -> list[Bar]:
+def cells(bar: Bar) -> list[str]:
+    most = f"{bar['ceiling']:.3g}" if "ceiling" in bar else ""
+    numbers = [f"{bar[key]:.3g}" for key in ("value", "min", "max", "n")]
+    return [bar["what"], *numbers, most, bar["theirs"], bar["ours"]]
+
+
+def against(what: str, series: Series, bar: float, *, at_most: bool) -> list[Bar]:
     """The median beside the bar, with what it lies between; nothing where nothing was measured."""
-    if not values:
+    if not series:
         return []
+    values = [*series.values()]
     low, high = min(values), max(values)
     name = f"{what} ({low:.3g} to {high:.3g}, n {len(values)})"
     record = verdict(name, median(values), bar, at_most=at_most)
@@ -73,9 +100,15 @@ def against(what: str, values: Sequence[float], bar: float, *, at_most: bool) ->
     return [{**record, **more}]
 
 
-def over(slow: Sequence[float], quick: Sequence[float]) -> list[float]:
+def each(made: Callable[..., float], *series: Series) -> Series:
+    """What a function makes of the rounds that all have."""
+    rounds = sorted(set.intersection(*(set(one) for one in series)))
+    return {number: made(*(one[number] for one in series)) for number in rounds}
+
+
+def over(slow: Series, quick: Series) -> Series:
     """A ratio for each round that has both: what was measured one after the other."""
-    return [one / other for one, other in zip(slow, quick, strict=False)]
+    return each(truediv, slow, quick)
 
 
 def tuning(rows: Rows) -> list[Bar]:
@@ -86,125 +119,92 @@ def tuning(rows: Rows) -> list[Bar]:
     bars: list[Bar] = []
     fastest = rows.fastest("finetune", ("one epoch", "one epoch, best settings"))
     for precision in ("fp32", "bf16"):
-        ours = rows.walls("finetune", f"zoo {precision}")
-        needed = [bare + decode for bare, decode in passes(rows, f"bare {precision}")]
+        who = f"zoo {precision}"
+        ours, needed = rows.series("finetune", who), passes(rows, f"bare {precision}")
         for loop in (LOOP, f"{LOOP}, best settings"):
-            theirs = rows.walls("finetune", loop)
+            theirs = rows.series("finetune", loop)
             bars += beside(f"{loop} / zoo finetune, {precision}", theirs, ours, needed)
         if fastest:
-            theirs = rows.walls("finetune", fastest)
+            theirs = rows.series("finetune", fastest)
             name = f"{fastest} / zoo finetune, all epochs, {precision}"
             bars += beside(name, theirs, ours, needed, 1)
         if precision == "fp32":
             name = "(bare pass + decode) / zoo finetune, fp32"
             bars += against(name, over(needed, ours), 0.92, at_most=False)
         else:
-            most = [1.5 * seconds + 1.2 for seconds in needed]
+            most = {number: 1.5 * seconds + 1.2 for number, seconds in needed.items()}
             name = "zoo finetune / (1.5 x (bare pass + decode) + 1.2 s), bf16"
             bars += against(name, over(ours, most), 1, at_most=True)
-        more = [bare + decode for bare, decode in passes(rows, f"bare {precision}, large")]
-        large = rows.walls("finetune", f"zoo {precision}, large")
-        name = f"zoo finetune / (1.1 x (bare pass + decode) + 1.5 s), more photos, {precision}"
-        bars += against(name, over(large, [1.1 * s + 1.5 for s in more]), 1, at_most=True)
-        cold = [slow - quick for slow, quick in paired(rows, f"zoo {precision}")]
+        cold = each(sub, rows.series("finetune", f"{who}, nothing kept"), ours)
         bars += against(f"nothing kept, s more, {precision}", cold, 1.5, at_most=True)
-        again = rows.walls("finetune", f"zoo {precision}, again")
+        again = rows.series("finetune", f"{who}, again")
         bars += against(f"second zoo finetune, s, {precision}", again, 1.3, at_most=True)
     return bars
 
 
-def paired(rows: Rows, who: str) -> list[tuple[float, float]]:
-    """Seconds with nothing kept and with the network kept, a round."""
-    slow = rows.walls("finetune", f"{who}, nothing kept")
-    return list(zip(slow, rows.walls("finetune", who), strict=False))
-
-
-def beside(
-    what: str,
-    theirs: Sequence[float],
-    ours: Sequence[float],
-    needed: Sequence[float],
-    bar: float = 1,
-) -> list[Bar]:
+def beside(what: str, theirs: Series, ours: Series, needed: Series, bar: float = 1) -> list[Bar]:
     """A ratio with its ceiling in the same rounds: what it would be if nothing but `needed` were.
 
     Both sides' seconds are told beside it.
     """
     found = against(what, over(theirs, ours), bar, at_most=False)
-    if found and needed:
-        found[0]["ceiling"] = round(median(over(theirs, needed)), 2)
-        print(f"        its ceiling here: {found[0]['ceiling']:.3g}")
+    if found and (most := over(theirs, needed)):
+        found[0]["ceiling"] = round(median([*most.values()]), 2)
     for record in found:
         record |= {"theirs": spread(theirs), "ours": spread(ours)}
     return found
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(series: Series) -> str:
     """Seconds: the median, and what it lies between."""
-    return f"{median(values):.3g} s ({min(values):.3g} to {max(values):.3g}, n {len(values)})"
+    values = [*series.values()]
+    return f"{median(values):.3g} s ({min(values):.3g} to {max(values):.3g})"
 
 
-def passes(rows: Rows, who: str) -> list[tuple[float, float]]:
+def passes(rows: Rows, who: str) -> Series:
     """Seconds of the quicker bare pass and of decoding, a round."""
-    return [
-        (min(one["wall"] for one in row["passes"]), row["decode"])
+    return {
+        row["round"]: min(one["wall"] for one in row["passes"]) + row["decode"]
         for row in rows.of("finetune", who)
-    ]
+    }
 
 
 def predicting(rows: Rows) -> list[Bar]:
+    """On a CPU decoding and forward passes share the cores: their sum is the limit there."""
     bars: list[Bar] = []
     peers = (rows.fastest("predict"), "naive loop", "naive loop, best settings")
-    decode = [row["decode"] for row in rows.of("predict", "decode")]
     for precision, at_least in (("fp32", 0.95), ("bf16", 0.9), ("int8", 0.85)):
-        ours = rows.walls("predict", f"zoo {precision}")
-        count = [row["photos"] for row in rows.of("predict", f"zoo {precision}")]
-        rates = engine_rates(rows, "predict", precision)
-        forward = over(count, rates)
-        needed = (
-            [sum(pair) for pair in zip(forward, stretched(decode, forward), strict=True)]
-            if decode
-            else []
-        )
+        ours, needed = rows.series("predict", f"zoo {precision}"), least(rows, "predict", precision)
         for who in filter(None, peers):
-            theirs = rows.walls("predict", who)
+            theirs = rows.series("predict", who)
             bars += beside(f"{who} / zoo predict, {precision}", theirs, ours, needed)
         name = f"(bare engine + decode) / zoo predict, {precision}"
         bars += against(name, over(needed, ours), at_least, at_most=False)
     return bars
 
 
-def engine_rates(rows: Rows, part: str, precision: str) -> list[float]:
-    """Images/s of the engine alone, a round."""
-    return [median(row["images_per_second"]) for row in rows.of(part, f"bare {precision}")]
+def least(rows: Rows, part: str, precision: str) -> Series:
+    """Seconds of the photos by the engine alone, and of decoding them, a round."""
+    decode = {row["round"]: row for row in rows.of(part, "decode")}
+    bare = {row["round"]: median(row["images_per_second"])
+            for row in rows.of(part, f"bare {precision}")}  # fmt: skip
+    return {number: decode[number]["photos"] / bare[number] + decode[number]["decode"]
+            for number in decode if number in bare}  # fmt: skip
 
 
 def phones(rows: Rows) -> list[Bar]:
-    """On a CPU decoding and forward passes share the cores: their sum is the limit there."""
     bars: list[Bar] = []
-    decode = rows.of("phone", "decode")
-    seconds = [row["decode"] for row in decode]
     for precision in ("fp32", "bf16"):
-        ours = rows.walls("phone", f"zoo {precision}")
-        rates = engine_rates(rows, "phone", precision)
-        if not (rates and decode and ours):
-            continue
-        forward = [decode[0]["photos"] / rate for rate in rates]
-        needed = [sum(pair) for pair in zip(seconds, stretched(forward, seconds), strict=True)]
+        ours, needed = rows.series("phone", f"zoo {precision}"), least(rows, "phone", precision)
         for who in ("naive loop", "naive loop, best settings"):
             name = f"{who} / zoo predict, phone photos, {precision}"
             bar = 6 if (who, precision) == ("naive loop", "bf16") else 1
-            bars += beside(name, rows.walls("phone", who), ours, needed, bar)
+            bars += beside(name, rows.series("phone", who), ours, needed, bar)
         name = f"(decode + forward) / zoo predict, phone photos, {precision}"
         bars += against(name, over(needed, ours), 0.9, at_most=False)
-    error = [row["pixel_error"] for row in decode]
+    error = rows.series("phone", "decode", "pixel_error")
     bars += against("mean pixel error of 255, phone photos", error, 0.2, at_most=True)
     return bars
-
-
-def stretched(values: Sequence[float], other: Sequence[float]) -> list[float]:
-    """As many as the others; the last one again."""
-    return [values[min(k, len(values) - 1)] for k in range(len(other))]
 
 
 def startup(results: Path) -> list[Bar]:
@@ -216,7 +216,9 @@ def startup(results: Path) -> list[Bar]:
         bar
         for name, most in BARS.items()
         if name in seconds
-        for bar in against(f"CPU s of {name}", seconds[name]["all"], most, at_most=True)
+        for bar in against(
+            f"CPU s of {name}", dict(enumerate(seconds[name]["all"])), most, at_most=True
+        )
     ]
 
 

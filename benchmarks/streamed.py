@@ -21,8 +21,8 @@ from sklearn.linear_model import SGDClassifier
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
-from benchmarks.measure import arguments, machine, save, show, verdict
-from benchmarks.solver import draw, solved, timed
+from benchmarks.measure import arguments, machine, save, show, timed, verdict
+from benchmarks.solver import draw, solved
 from zoo.head.layers import Linear
 from zoo.head.solver import measured
 from zoo.head.stored import Stored
