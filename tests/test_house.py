@@ -56,7 +56,7 @@ MAY: dict[str, set[str]] = {
     "scale": VERB | {"finetune", "predict"},
     "explain": VERB,
     "check": VERB,
-    "report": {"data", "disk", "metrics", "run"},
+    "report": {"data", "disk", "machine", "metrics", "run"},
     "cache": LOW | {"engine", "features", "weights"},
     "doctor": {"device", "disk", "engine", "machine"},
     "api": VERB | {"explain", "finetune", "predict", "export", "report"},

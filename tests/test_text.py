@@ -18,7 +18,7 @@ from PIL import Image
 
 from zoo.cli import main
 from zoo.run import write_csv
-from zoo.text import csv_line, printable, read_name, show_name
+from zoo.text import csv_line, csv_lines, printable, read_name, show_name
 
 OURS = settings(deadline=None, database=None, derandomize=True)
 # Any text, half surrogates too, and often what the rules are about.
@@ -76,6 +76,21 @@ def test_formulas_are_prefixed_only_where_asked_for():
     assert row == [*("'" + text for text in formulas), "a=1", "1.5", "-2", ""]
     (plain,) = csv.reader([csv_line(cells).rstrip("\n")])
     assert plain[:7] == formulas
+
+
+CELLS = st.one_of(st.none(), st.integers(), st.floats(), st.sampled_from(["a/1.jpg", "", "é"]),
+                  TEXTS)  # fmt: skip
+
+
+@settings(OURS, max_examples=200)
+@given(st.lists(st.lists(CELLS, max_size=3), max_size=4), st.integers(0, 3))
+def test_rows_of_a_table_are_written_at_once_as_one_by_one(rows, width):
+    for some in (
+        rows,
+        [[f"{n}.jpg", *["x"] * width] for n in range(1030)],
+        [["a"] * 2] * 600 + rows,
+    ):
+        assert "".join(csv_lines(iter(some))) == "".join(map(csv_line, some))
 
 
 ODD = [b"a.png", b"b\rc.png", b"d\ne.png", b"=1+1.png", b"caf\xe9.png", rb"caf\udce9.png",

@@ -29,7 +29,7 @@ from zoo.data.index import DatasetIndex
 from zoo.disk import atomic, opened, refuse_links, sweep, unfinished, write_json, writing
 from zoo.errors import RunError, WriteError
 from zoo.records import EDITED
-from zoo.text import TEXT, csv_line, read_name
+from zoo.text import TEXT, csv_lines, read_name
 
 FORMAT = 1
 Record = dict[str, Any]  # run.json, or a line of metrics.jsonl
@@ -43,8 +43,7 @@ LINES = 256_000_000  # of metrics.jsonl
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """See `csv_line` for names that are no text."""
     with atomic(path) as file:
-        for row in itertools.chain([header], rows):
-            file.write(csv_line(row).encode())
+        file.writelines(text.encode() for text in csv_lines(itertools.chain([header], rows)))
 
 
 def refuse(folder: Path) -> NoReturn:
@@ -231,11 +230,11 @@ class Run:
 
         A picture in a container has none in the table: it is not a file of its own.
         """
-        inside = {path for path, _ in index.containers}
-        plain = {p: d for p, d in (digests or {}).items() if p.rpartition("#")[0] not in inside}
-        rows = (
-            (s.path, index.named(s), s.split, plain.get(s.path, b"").hex()) for s in index.samples
-        )
+        inside, known = {path for path, _ in index.containers}, digests or {}
+        if inside:
+            known = {p: d for p, d in known.items() if p.rpartition("#")[0] not in inside}
+        photos = ((s.path, index.named(s), s.split) for s in index.samples)
+        rows = ((*photo, known.get(photo[0], b"").hex()) for photo in photos)
         write_csv(self.path("index.csv"), ("path", "label", "split", "sha256"), rows)
         write_csv(self.path("skipped.csv"), ("path", "reason"), index.skipped)
 
@@ -276,14 +275,19 @@ class Run:
         path = self.path(name)
         try:
             with opened(path, TABLE) as raw, io.TextIOWrapper(raw, newline="", **TEXT) as file:
-                reader = csv.DictReader(file, restval="")
+                reader = csv.reader(file)
+                header = next(reader, [])
                 for column in needed:
-                    if column not in (reader.fieldnames or ()):
+                    if column not in header:
                         raise RunError(f"{path} has no column {column!r}", EDITED)
-                for row in reader:
-                    if None in row or "\0" in row.get("path", ""):
+                for cells in filter(None, reader):
+                    cells += [""] * (len(header) - len(cells))
+                    row = dict(zip(header, cells, strict=False))
+                    if len(cells) > len(header) or "\0" in row.get("path", ""):
                         raise RunError(f"{path}, line {reader.line_num} is damaged", EDITED)
-                    yield {column: read_name(cell) for column, cell in row.items()}
+                    if "\\" in "".join(cells):
+                        row = {column: read_name(cell) for column, cell in row.items()}
+                    yield row
         except csv.Error as error:
             raise RunError(f"{path}, line {reader.line_num}: {error}", EDITED) from None
         except OSError as error:

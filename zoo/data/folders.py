@@ -167,11 +167,12 @@ class _Look:
         for entry in listing(self.root / relative):
             check()
             path = f"{relative}/{entry.name}" if relative else entry.name
-            if why := ignored.reason(entry.name, is_folder(entry)):
+            inside = is_folder(entry)
+            if why := ignored.reason(entry.name, inside):
                 self.skipped.append((path, why))
-            elif is_folder(entry):
+            elif inside:
                 yield from self.photos(path, above)
-            elif not os.path.isfile(entry.path):
+            elif not (os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()):
                 self.skipped.append((path, "not a regular file"))
             elif not looks_like_image(entry.path):
                 self.skipped.append((path, "not a picture"))

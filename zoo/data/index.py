@@ -116,7 +116,9 @@ def _noted_unsupported(index: DatasetIndex) -> DatasetIndex:
     They stay in it, and are left out by name where photos are decoded. Raises DataError where
     there are no others.
     """
-    found = [unsupported_kind(os.path.join(index.root, sample.path)) for sample in index.samples]
+    called = tuple(unsupported.BY_SUFFIX)
+    some = [sample.path for sample in index.samples if sample.path.lower().endswith(called)]
+    found = [unsupported_kind(os.path.join(index.root, path)) for path in some]
     kinds = [kind for kind in found if kind is not None]
     if not kinds:
         return index

@@ -72,6 +72,9 @@ class DatasetIndex:
     groups: Mapping[str, str] = field(default_factory=dict)
     drawn: bool = False
     taught: Literal["", "classes", "labels"] = ""
+    _parts: dict[str, tuple[Sample, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if self.source == Path():
@@ -100,7 +103,11 @@ class DatasetIndex:
         return bool(self.containers) and held.startswith(("t10k", "test"))
 
     def of(self, split: str) -> tuple[Sample, ...]:
-        return tuple(sample for sample in self.samples if sample.split == split)
+        """Return the samples of a split; they are looked for once."""
+        if split not in self._parts:
+            found = tuple(sample for sample in self.samples if sample.split == split)
+            self._parts[split] = found
+        return self._parts[split]
 
     def labels(self, split: str) -> list[int]:
         """Return the class of each sample of a split, in the order of `of`."""

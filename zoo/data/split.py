@@ -130,7 +130,10 @@ def split(
 
 
 def _parted(samples: list[Sample], aside: set[str]) -> list[Sample]:
-    return [replace(s, split="val" if s.path in aside else "train") for s in samples]
+    return [
+        Sample(s.path, s.label, "val" if s.path in aside else "train", s.bytes, s.labels)
+        for s in samples
+    ]
 
 
 def _none_for_validation(why: str, names: list[str]) -> list[str]:

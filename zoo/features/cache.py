@@ -12,6 +12,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import threading
@@ -38,6 +39,7 @@ LOOSE = 100_000  # keys of other parts; with more, they are put into a table
 CHUNK = 1024  # rows copied at once
 
 
+@functools.cache
 def view_key(number: int, seed: int, flip: bool) -> bytes:
     """Return 8 bytes; the plain view is the same under every seed."""
     if number == 0:

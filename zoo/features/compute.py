@@ -105,7 +105,7 @@ def compute(
     finally:
         cache.flush()
         digests.save()
-    for path, keys in list(result.keys.items()):
+    for path, keys in list(result.keys.items()) if reasons else ():
         if any(key not in cache for key in keys):
             result.bad[path] = reasons[keys[0][:32]]
             del result.keys[path]
@@ -125,8 +125,12 @@ def _missing(
             continue
         keys = [views.key(digest, number) for number in views.numbers]
         result.keys[sample.path] = keys
+        if data is None:  # all of them are cached
+            total -= len(keys)
+            progress(done, total)
+            continue
         for key, number in zip(keys, views.numbers, strict=True):
-            if data is not None and key not in cache and key not in under_way:
+            if key not in cache and key not in under_way:
                 under_way.add(key)
                 yield _Item(sample.path, key, data, digest, number)
                 done += 1

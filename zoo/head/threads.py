@@ -9,30 +9,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import TypeVar
 
-from zoo.machine import cores
+from zoo.machine import cores, one_thread
+
+__all__ = ["in_order", "one_thread"]
 
 PIECES = 16
 LEAST = 128  # rows of a piece: with fewer a product of matrices is slow
 
 One = TypeVar("One")
 Given = TypeVar("Given")
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep BLAS to one thread: several that contend make seconds minutes, and other sums.
-
-    SciPy has a BLAS of its own, which is bound where it is imported by then: what is done inside
-    takes NumPy's alone.
-    """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, user_api="blas"):
-        yield
 
 
 def in_order(work: Callable[[Given], One], pieces: Sequence[Given]) -> Iterator[One]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from zoo import extras
 from zoo.errors import UsageError
+from zoo.machine import one_thread
 
 METHODS = ("pca", "tsne")
 FEWEST = 3  # rows
@@ -90,8 +91,9 @@ def _principal(rows: Array, most: int, seed: int) -> tuple[Array, tuple[float, .
         left, lengths, _ = svds(centred, k=count, v0=start)
         components, variance = left * lengths, lengths**2
     else:
-        products = centred @ centred.T if wide else centred.T @ centred
-        variance, vectors = _largest(products, count)
+        with one_thread():  # the same figures on any number of cores, and sooner
+            products = centred @ centred.T if wide else centred.T @ centred
+            variance, vectors = _largest(products, count)
         variance = variance.clip(0)
         components = vectors * np.sqrt(variance) if wide else centred @ vectors
     components, variance = components[:, ::-1], variance[::-1]
