@@ -311,6 +311,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "imagenet": imagenet,
     "speed": speed_pages.full,
     "speed_quick": speed_pages.quick,
+    "speed_ours": speed_pages.ours,
+    "solver_sizes": speed_pages.sizes,
     "profile": speed_pages.profile,
     "training": speed_pages.training,
     "input": speed_pages.decoding,

@@ -12,9 +12,14 @@ from benchmarks.measure import RESULTS
 from benchmarks.speed_table import Rows
 
 # Ratios with what people use instead; other rows of the benchmark are about this code alone.
-_PEERS = re.compile(r"(tutorial loop|timm|tutorial-like loop|naive loop|int8 over fp32)\b.*")
-QUICK, INPUT, SMALL = (RESULTS / f"{name}.json" for name in ("speed-quick", "input", "small"))
+_PEERS = re.compile(r"(tutorial loop|timm|naive loop)\b.* / zoo (finetune|predict)\b.*")
+QUICK, OURS, INPUT, SMALL, SIZES = (
+    RESULTS / f"{name}.json"
+    for name in ("speed-quick", "speed-ours", "input", "small", "solver_sizes")
+)
 NOT_YET = "Not measured here."
+ROUNDS = 3  # of a ratio that is published
+TOO_FEW = f"Of fewer than {ROUNDS} rounds no ratio is published."
 _WORDS = (
     ("E=5, wall s", "5 epochs, whole process"),
     ("E=1, wall s", "1 epoch, whole process"),
@@ -58,13 +63,49 @@ def _speed(found: dict[str, Any]) -> str:
             spent = seconds(statistics.median(row["cpu"] for row in each))
             shown.append((part, who, seconds(statistics.median(values)), spread, spent))
     header = ("job", "who", "seconds, median", "from, to", "CPU seconds")
-    ratios = [
-        (in_words(ratio["what"]), *measured(ratio))
-        for ratio in found["bars"]
-        if _PEERS.fullmatch(ratio["what"])
+    ratios = [bar for bar in found["bars"] if _PEERS.fullmatch(bar["what"]) and "ours" in bar]
+    enough = [
+        (ratio["what"], *measured(ratio), ratio["theirs"], ratio["ours"])
+        for ratio in ratios
+        if ratio["n"] >= ROUNDS
     ]
-    times = markdown(("times quicker", "median (from, to)", "at most here"), ratios)
-    return "\n\n".join((machine(found), times, markdown(header, shown)))
+    names = ("times quicker", "median (from, to)", "at most here", "the other", "zoo")
+    told = [markdown(names, enough)] if enough else []
+    told += [TOO_FEW] if len(enough) < len(ratios) else []
+    if left_out := found.get("left_out"):
+        told.append(f"Left out: {'; '.join(left_out)}.")
+    return "\n\n".join((machine(found), *told, markdown(header, shown)))
+
+
+def ours() -> str:
+    """Return what zoo reaches of its own limits, without peers."""
+    if not OURS.exists():
+        return NOT_YET
+    found = json.loads(OURS.read_text())
+    rows = [
+        (bar["what"], measured(bar)[0], bar["bar"], "met" if bar["met"] else "missed")
+        for bar in found["bars"]
+    ]
+    return machine(found) + "\n\n" + markdown(("", "median (from, to)", "wanted", ""), rows)
+
+
+def sizes() -> str:
+    """Return what choosing a penalty and solving takes, by the size of the rows."""
+    if not SIZES.exists():
+        return NOT_YET
+    found = json.loads(SIZES.read_text())["sizes"]
+    rows = [
+        (size, who, *(spread_of(each[who][what]) for what in ("s", "CPU s", "GB")))
+        for size, each in found.items()
+        for who in ("zoo", "scikit-learn")
+        if who in each
+    ]
+    names = ("rows x columns x classes", "", "seconds", "CPU seconds", "GB at most")
+    return machine(next(iter(found.values()))) + "\n\n" + markdown(names, rows)
+
+
+def spread_of(each: dict[str, Any]) -> str:
+    return f"{each['median']:.3g} ({each['min']:.3g} to {each['max']:.3g}, n {each['n']})"
 
 
 def machine(found: dict[str, Any]) -> str:
@@ -105,8 +146,8 @@ def seconds(value: float) -> str:
 
 
 def profile() -> str:
-    """Return the parts of each job's seconds, of the quick table where there is one."""
-    found = json.loads(QUICK.read_text()) if QUICK.exists() else results("speed")
+    """Return the parts of each job's seconds, of zoo alone where that was measured."""
+    found = json.loads(OURS.read_text()) if OURS.exists() else results("speed")
     rows = Rows(found["rows"])
     shown = [row for precision in ("fp32", "bf16") for row in _tuned(rows, precision)]
     for part in ("predict", "phone"):
@@ -162,12 +203,14 @@ def training() -> str:
             whole, epoch = (figures[key][who]["median"] for key in ("E=1, wall s", "s an epoch"))
             cells += [seconds(whole), seconds(epoch), seconds(whole - epoch)]
         ratio = figures["E=1, wall s"]["timm / zoo"]
-        told = f"{ratio['median']:.3g} ({ratio['min']:.3g} to {ratio['max']:.3g}, n {ratio['n']})"
+        told = spread_of(ratio) if ratio["n"] >= ROUNDS else ""
         shown.append((in_words(name), *cells, told))
     each = ("1 epoch, whole process", "an epoch", "start and end")
     header = ("training", *(f"{who}: {what}" for who in ("zoo", "timm") for what in each))
     header = (*header, "timm / zoo, 1 epoch")
-    return machine(found) + "\n\n" + markdown(header, shown)
+    few = any(each["E=1, wall s"]["timm / zoo"]["n"] < ROUNDS for each in found["jobs"].values())
+    told = [machine(found), markdown(header, shown), *([TOO_FEW] if few else [])]
+    return "\n\n".join(told)
 
 
 def small() -> str:
