@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import random
 import sys
@@ -72,6 +73,7 @@ def ray(flags: Namespace, place: Path) -> Iterator[Row]:
 
 def bucket(flags: Namespace, place: Path) -> Iterator[Row]:
     model = fitted(place, "lenet")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]
     for work in (_ids, _photos):

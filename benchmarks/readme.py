@@ -240,7 +240,8 @@ def soak() -> str:
         ends = samples[0], samples[-1]
         counts = [" → ".join(str(getattr(one, what)) for one in ends) for what in COUNTED]
         growth = f"{100 * part['growth']:+.1f} %"
-        done = f"{part['count']:,} {UNITS[name]}"
+        of = "" if part["done"] == part["of"] else f" of {part['of']:,}"
+        done = f"{part['done']:,}{of} {UNITS[name]}"
         rows.append((name, done, f"{part['mb']:.0f}", growth, *counts))
     return markdown(("", "done", "MB", "growth of memory", *COUNTED), rows)
 

@@ -52,6 +52,7 @@ GROWTH = 0.05  # of the memory, over the three quarters that are judged
 FEW, FLAT = 1000, 1.10  # photos, and the peak of many beside theirs
 COUNTED = ("descriptors", "threads", "children", "files")
 KINDS: tuple[dict[str, Any], ...] = ({"cut": "act4"}, {"epochs": 2}, {"cut": "act4", "epochs": 2})
+EVERY = 120.0  # seconds after which what was found so far is kept
 CONNECTIONS, FORM, ROUND = 4, 16, 2000  # a round of photos, and a sample
 BORDER = "a-border-of-parts"
 
@@ -279,24 +280,54 @@ def bars(name: str, samples: Sequence[Sample]) -> list[dict[str, Any]]:
     return found
 
 
-def measured(name: str, flags: Namespace) -> dict[str, Any]:
+def measured(name: str, flags: Namespace) -> None:
+    """Do a part. What it has found so far is kept every few minutes, in case it ends early."""
     count = max(8, int(COUNTS[name] * flags.share))
-    began = time.perf_counter()
+    began, samples = time.perf_counter(), list[Sample]()
+    keep = flags.share == 1
     with tempfile.TemporaryDirectory() as scratch:
-        samples = list(globals()[name](count, Path(scratch)))
-        found = [beside_few(samples, Path(scratch))] if name == "predict" else []
+        until = began + EVERY
+        for one in PARTS[name](count, Path(scratch)):
+            samples.append(one)
+            if keep and time.perf_counter() > until and len(judged(samples)) > 3:
+                until += EVERY
+                kept_with(name, told(name, samples, []))
+        more = [beside_few(samples, Path(scratch))] if name == "predict" else []
+    found = told(name, samples, more)
+    some = [name, f"{found['done']:,}", f"{found['mb']:.0f}", f"{found['mb_per_1000']:.3g}",
+            f"{100 * found['growth']:+.1f} %", f"{found['cpu_s']:.0f}"]  # fmt: skip
+    header = ("", "done", "MB", "MB per 1,000", "growth", "CPU s", "s")
+    show([[*some, f"{time.perf_counter() - began:.0f}"]], header)
+    if keep:
+        kept_with(name, found)
+
+
+def told(name: str, samples: Sequence[Sample], more: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what is kept of a part. more: bars beside those that all parts have."""
     some = judged(samples)
-    found += bars(name, some)
-    middle, per = statistics.median(one.memory for one in some), 1000 * slope(some)
-    told = [name, f"{count:,}", f"{middle:.0f}", f"{per:.3g}", f"{100 * growth(some):+.1f} %"]
-    seconds = [samples[-1].cpu, time.perf_counter() - began]
-    told += [f"{value:.0f}" for value in seconds]
-    show([told], ("", "done", "MB", "MB per 1,000", "growth", "CPU s", "s"))
-    kept = samples[:: max(1, len(samples) // 200)]
-    return {"machine": machine(), "count": count, "mb": round(middle, 1),
-            "mb_per_1000": round(per, 5), "growth": round(growth(some), 4),
-            "cpu_s": round(seconds[0], 1), "bars": found,
-            "samples": [list(asdict(one).values()) for one in kept]}  # fmt: skip
+    middle = statistics.median(one.memory for one in some)
+    shown = samples[:: -1 - len(samples) // 200][::-1]  # the last one is among them
+    return {"machine": machine(), "done": samples[-1].done, "of": COUNTS[name],
+            "mb": round(middle, 1), "mb_per_1000": round(1000 * slope(some), 5),
+            "growth": round(growth(some), 4), "cpu_s": round(samples[-1].cpu, 1),
+            "bars": more + bars(name, some),
+            "samples": [list(asdict(one).values()) for one in shown]}  # fmt: skip
+
+
+def kept_with(name: str, one: dict[str, Any]) -> None:
+    """Keep what a part has found, beside what the others have, and draw all."""
+    found = kept() | {name: one}
+    save("soak", machine(), {"parts": {each: found[each] for each in COUNTS if each in found}})
+    plot(kept())
+
+
+def kept() -> dict[str, Any]:
+    """Return the parts that the results have."""
+    file = RESULTS / "soak.json"
+    return dict(json.loads(file.read_text())["parts"]) if file.exists() else {}
+
+
+PARTS = {"predict": predict, "serve": serve, "api": api, "cycles": cycles}
 
 
 def main() -> None:
@@ -304,26 +335,13 @@ def main() -> None:
         work(sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))
         return
     parser = arguments(__doc__)
-    parser.add_argument("part", nargs="?", choices=(*COUNTS, "plot"))
+    parser.add_argument("part", nargs="?", choices=(*PARTS, "plot"))
     parser.add_argument("--share", type=float, default=1.0, help="of what there is to do (1)")
     flags = parser.parse_args()
-    for name in COUNTS if flags.part is None else [flags.part] if flags.part in COUNTS else []:
-        one = measured(name, flags)
-        if flags.share == 1:
-            found = kept() | {name: one}
-            save(
-                "soak",
-                machine(),
-                {"parts": {each: found[each] for each in COUNTS if each in found}},
-            )
-    if flags.share == 1:
+    if flags.part == "plot":
         plot(kept())
-
-
-def kept() -> dict[str, Any]:
-    """Return the parts that the results have."""
-    file = RESULTS / "soak.json"
-    return dict(json.loads(file.read_text())["parts"]) if file.exists() else {}
+    for name in PARTS if flags.part is None else PARTS.keys() & {flags.part}:
+        measured(name, flags)
 
 
 def plot(found: dict[str, Any]) -> None:

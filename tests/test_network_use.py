@@ -53,6 +53,19 @@ def test_what_looks_sees(used: list[tuple[str, object]]) -> None:
     assert [event for event, _ in used] == ["socket.bind", "socket.connect"]
 
 
+def test_onnx_runtime_tells_its_makers_nothing(tmp_path: Path) -> None:
+    """It does so without Python's knowledge; a session is what it begins with."""
+    pytest.importorskip("onnxruntime")
+    code = "import zoo.engine.graph, onnxruntime, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    around = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=around | {"TMPDIR": str(tmp_path)},
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "1"
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_run_needs_no_network_and_opens_no_port(
     here: Here, run: Path, photos: Path, tmp_path: Path, used: list[tuple[str, object]], every: bool

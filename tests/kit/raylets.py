@@ -24,13 +24,22 @@ HEAD, OTHER = "127.0.0.2", "127.0.0.3"
 PATIENCE = 900  # seconds: a head took 5 to 30 here, and minutes beside thirty other processes
 
 
+# Where these are not given, a raylet waits 15 seconds for its agents to choose them, and then ends.
+_PORTS = ("--dashboard-agent-grpc-port", "--dashboard-agent-listen-port",
+          "--metrics-export-port", "--runtime-env-agent-port")  # fmt: skip
+
+
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as free:
+        return int(free.getsockname()[1])
+
+
 class Cluster:
     """address: of the head. environment: of who speaks to it, with the token."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        with socket.create_server((HEAD, 0)) as free:
-            self.address = f"{HEAD}:{free.getsockname()[1]}"
+        self.address = f"{HEAD}:{_free_port(HEAD)}"
         path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
         own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(24),
                "RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": str(PATIENCE),
@@ -48,6 +57,8 @@ class Cluster:
                       "--temp-dir", str(self.place / "r")]  # fmt: skip
         else:
             words += ["--address", self.address]
+        for name in _PORTS:
+            words += [name, str(_free_port(host))]
         script = Path(sys.executable).with_name("ray")
         with (self.place / f"{host}.txt").open("wb") as talk:
             self.nodes[host] = subprocess.Popen(

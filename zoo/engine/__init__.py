@@ -12,10 +12,14 @@ pipeline.py        photos through an engine, decoded beside it
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Else ONNX Runtime (1.31 for Linux, at least) sends events to its makers, from its import on.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 Array = NDArray[Any]
 # How an engine is called on a CPU: with as many pictures as it is quickest with where there are
