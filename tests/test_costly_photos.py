@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kit import encoded
+from kit.mutants import mutated, noise, odd_photos, rle_bmp, small_photos
 from PIL import Image, PngImagePlugin
 
 from zoo.catalog.spec import Preprocess
@@ -40,6 +41,8 @@ from zoo.data import decode_process
 from zoo.data.decode import decode
 from zoo.data.views import view_of
 from zoo.errors import ImageError
+from zoo.predict.inputs import Input
+from zoo.predict.predictor import open_predictor
 def peak(pid):
     try:
         found = re.search(r"VmHWM:\\s*(\\d+)", open(f"/proc/{pid}/status").read())
@@ -54,6 +57,9 @@ def ticks(pid):
 def spent():
     return time.process_time() + sum(ticks(one.process.pid) for one in decode_process._idle)
 whole, source = sys.argv[1] == "whole", sys.stdin.buffer
+predictor = open_predictor(sys.argv[2]) if sys.argv[2:] else None
+if predictor:
+    list(predictor.rows([Input("none", "none")]))
 began = peak("self")
 while head := source.read(8):
     data, before = source.read(int.from_bytes(head, "big")), spent()
@@ -61,6 +67,9 @@ while head := source.read(8):
         view_of(data, Preprocess(size=32))
         if whole:
             decode(data)
+        if predictor:
+            (row,) = predictor.rows([Input("x", "x", data)])
+            assert row.status == "ok", row.error
         said = "ok"
     except ImageError as error:
         said = error.what
@@ -72,22 +81,19 @@ while head := source.read(8):
 """
 
 
-def measured(photos: list[bytes], how: str = "view") -> list[tuple[float, int, str]]:
-    """Seconds of processor time, peak memory so far in MB, and `ok` or the error of each photo."""
+def measured(photos: list[bytes], *how: object) -> list[tuple[float, int, str]]:
+    """Seconds of processor time, peak memory so far in MB, and `ok` or the error of each photo.
+
+    how: `whole`, to decode all of it beside a view; and a network, to answer it too.
+    """
     stream = b"".join(len(data).to_bytes(8, "big") + data for data in photos)
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, how],
+        [sys.executable, "-c", MEASURE, *map(str, how or ("view",))],
         cwd=ROOT, input=stream, capture_output=True, timeout=3000,
     )  # fmt: skip
     lines = [line.split("\t") for line in done.stdout.decode().splitlines()]
     assert done.returncode == 0, f"photo {len(lines)}: {done.stderr.decode()[-500:]}"
     return [(float(seconds), int(memory), said) for seconds, memory, said in lines]
-
-
-def noise(width: int = 40, height: int = 30) -> Image.Image:
-    return Image.fromarray(
-        np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    )
 
 
 def chunk(kind: bytes, body: bytes = b"") -> bytes:
@@ -187,14 +193,6 @@ def exif_bomb() -> bytes:
     """65,000 tags of 500 kB each in 780 kB."""
     tags = b"".join(struct.pack("<HHII", n, 7, 500_000, 8) for n in range(65_000))
     return b"II*\0\x08\0\0\0" + struct.pack("<H", 65_000) + tags + bytes(4)
-
-
-def rle_bmp(width: int, height: int) -> bytes:
-    """Rows of one pixel and an end of line, each filled up to its width."""
-    body = b"\1\1\0\0" * height
-    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(body), 0, 0, 2, 0)
-    head = struct.pack("<2sIHHI", b"BM", 62 + len(body), 0, 0, 62)
-    return head + info + bytes(8) + body
 
 
 @linux
@@ -403,71 +401,17 @@ def test_the_other_processes_end_with_this_one() -> None:
 # Mutations
 
 
-def small_photos() -> list[bytes]:
-    image = noise(24, 18)
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010F] = 6, "maker"
-    clear = image.copy()
-    clear.putalpha(Image.linear_gradient("L").resize(image.size))
-    frames = {"save_all": True, "append_images": [image.rotate(90)]}
-    text = PngImagePlugin.PngInfo()
-    text.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>', zip=True)
-    return [
-        encoded(image, "JPEG", exif=exif),
-        encoded(image, "JPEG", progressive=True, subsampling=0),
-        encoded(image.convert("CMYK"), "JPEG"),
-        encoded(clear, "PNG", exif=exif, pnginfo=text),
-        encoded(image.quantize(16), "PNG", transparency=3),
-        encoded(image.convert("L"), "PNG"),
-        encoded(image, "WEBP", exif=exif),
-        encoded(clear, "WEBP", lossless=True, **frames),
-        encoded(image, "GIF", comment=b"a comment", **frames),
-        encoded(image, "TIFF", exif=exif),
-        encoded(image, "TIFF", compression="tiff_lzw"),
-        encoded(image, "TIFF", compression="tiff_adobe_deflate"),
-        encoded(image, "TIFF", compression="jpeg"),
-        encoded(image, "BMP"),
-        rle_bmp(24, 18),
-        encoded(image, "AVIF", exif=exif),
-        encoded(image, "PPM"),
-        b"P3 #c\n24 18\n255\n" + b" ".join(b"%d" % value for value in np.asarray(image).ravel()),
-        b"P5\n24 18\n300\n" + bytes(2 * 24 * 18),
-    ]
-
-
-def mutated(data: bytes, random: np.random.Generator) -> bytes:
-    """The file with one to four changes: bits, numbers at their limits, parts out, in or twice."""
-    changed = bytearray(data)
-    for _ in range(int(random.integers(1, 5))):
-        early = random.random() < 0.6  # headers are more fragile than pixels
-        at = int(random.integers(0, max(1, min(len(changed), 200) if early else len(changed))))
-        size = int(random.integers(1, 40))
-        how = random.integers(0, 6)
-        if how == 0 and changed:
-            changed[at] ^= 1 << int(random.integers(0, 8))
-        elif how == 1:
-            number = int(
-                random.choice([0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 2**32 - 1])
-            )
-            order = "big" if random.random() < 0.5 else "little"
-            changed[at : at + 4] = number.to_bytes(4, order)
-        elif how == 2:
-            del changed[at : at + size]
-        elif how == 3:
-            changed[at:at] = changed[at : at + size] * int(random.integers(1, 50))
-        elif how == 4:
-            changed[at : at + size] = random.bytes(size)
-        else:
-            del changed[int(random.integers(0, len(changed) + 1)) :]
-    return bytes(changed)
-
-
 @linux
 @pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_mutated_photos_are_read_or_refused_at_little_cost(count: int) -> None:
+def test_mutated_photos_are_read_or_refused_at_little_cost(
+    request: pytest.FixtureRequest, count: int
+) -> None:
+    """Decoded whole, as a view, and answered by a network; an error is that of the photo."""
     random, photos = np.random.default_rng(count), small_photos()
+    if count > 400:
+        photos += odd_photos(request.getfixturevalue("shared"))
     cases = [mutated(photos[n % len(photos)], random) for n in range(count)]
-    for number, (seconds, memory, said) in enumerate(measured(cases, "whole")):
+    for number, (seconds, memory, said) in enumerate(measured(cases, "whole", "lenet/mnist")):
         assert not said.startswith("OUTSIDE"), (number, said)
         assert seconds < 1, (number, seconds)
         assert memory < 200, (number, memory)

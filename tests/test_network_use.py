@@ -103,6 +103,7 @@ def test_offline_no_command_asks_and_each_says_so(
     used: list[tuple[str, object]], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("HF_TOKEN", "hf_x")
+    monkeypatch.setenv("ZOO_OFFLINE", "")  # so that the flag alone forbids it
     mine = shutil.copytree(run, tmp_path / "run")
     shutil.copy(exported, mine / "model.onnx")
     (tmp_path / "list.txt").write_text("http://192.0.2.1/a.png\nhttps://192.0.2.1/b.png\n")

@@ -174,6 +174,18 @@ def test_the_lease_of_another_host_runs_out(tmp_path, words, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_sign_of_life_from_the_future_is_watched_for_another(tmp_path, monkeypatch):
+    """As after a clock that went back by a year: nobody waits until that time has come."""
+    for name in ("LEASE", "SILENT"):
+        monkeypatch.setattr(lock, name, 0.3)
+    (tmp_path / "lock").write_text(marker())
+    os.utime(tmp_path / "lock", (time.time() + 3e7, time.time() + 3e7))
+    held = lock.take(tmp_path)
+    assert "no sign of life" in held.died
+    held.release()
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_lock_without_words_is_named_to_be_removed(tmp_path, monkeypatch):
     """As a power failure leaves it: nobody can tell whose it is."""
     monkeypatch.setattr(lock, "LEASE", 0.1)

@@ -137,12 +137,13 @@ def _may_be_dead(path: Path, owner: OwnerRecord | None) -> tuple[str, float]:
     if owner is not None and owner.hostname == here:
         killed = f"{died} was killed, perhaps for want of memory"
         return killed, LEASE + GRACE if began(owner.pid) == "dead" else GRACE
-    if silent < LEASE:
+    if -SILENT < silent < LEASE:  # of a clock that went back nothing is known: watch it
         raise RunError(
             f"{path.parent} is being worked in by {_who(owner)}, which gave a sign of life "
             f"{silent:.0f} s ago",
             f"wait for it; {LEASE:.0f} s after its last sign another may go on",
         )
+    silent = max(silent, LEASE)
     return f"{died} has given no sign of life for {silent:.0f} s", LEASE + SILENT
 
 
