@@ -119,23 +119,41 @@ def test_zsh_and_fish_ask_in_their_own_way_and_nothing_heavy_is_imported(place):
     assert answer.stderr == "[]\n"
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-def test_the_script_for_bash_works_in_bash(place, tmp_path):
-    """`zoo --show-completion` is sourced, and its function called as bash does at Tab."""
+# The script of `zoo --show-completion`, sourced, and asked as the shell does at Tab.
+SHELLS = {
+    "bash": """
+        source /dev/stdin <<< "$(zoo --show-completion)"
+        COMP_WORDS=(zoo train --recipe lenet-mn); COMP_CWORD=3
+        _zoo_completion zoo
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """,
+    "zsh": """
+        compdef() { asked=$1 }
+        _arguments() { print -r -- "${1//[^a-z-]/}" }
+        eval "$(zoo --show-completion)"
+        words=(zoo train --recipe lenet-mn); CURRENT=4
+        $asked
+    """,
+    "fish": """
+        zoo --show-completion | source
+        complete -C "zoo train --recipe lenet-mn"
+    """,
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_script_for_a_shell_works_in_it(shell, place, tmp_path):
+    if shutil.which(shell) is None:
+        pytest.skip(f"needs {shell}")
     launcher = tmp_path / "bin" / "zoo"
     launcher.parent.mkdir()
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -m zoo "$@"\n')
     launcher.chmod(0o755)
-    script = """
-        source /dev/stdin <<< "$(zoo --show-completion bash)"
-        COMP_WORDS=(zoo train --recipe lenet-mn); COMP_CWORD=3
-        _zoo_completion zoo
-        printf '%s\\n' "${COMPREPLY[@]}"
-    """
     path = f"{launcher.parent}:{os.environ['PATH']}"
+    bare = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
     done = subprocess.run(
-        ["bash", "--norc", "-c", script], capture_output=True, text=True, timeout=60,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": path},
+        [shell, *bare, "-c", SHELLS[shell]], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.stdout == "lenet-mnist\n", done.stderr
 

@@ -149,8 +149,9 @@ class Run:
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise RunError(f"{path} cannot be read: {why}", EDITED) from None
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise records.other_format(path, record, FORMAT)
+        said = record.get("format") if isinstance(record, dict) else None
+        if said != FORMAT:
+            raise records.other_format(path, said, FORMAT)
         run = cls(folder, record, trusts=trusts)
         run.check(records.RUN)
         return run

@@ -69,7 +69,10 @@ class ExportedModel:
             self.refuse("its metadata are damaged: zoo.threshold is not there")
 
     def refuse(self, why: str) -> NoReturn:
-        raise WeightsError(f"{self.path}: {why}", f"export it anew: `zoo export {self.word} RUN`")
+        hint = f"export it anew: `zoo export {self.word} RUN`"
+        if records.is_newer(version := self.about.get("zoo.version", "")):
+            hint = f"zoo {records.shown(version)} has written it: {records.UPDATE}"
+        raise WeightsError(f"{self.path}: {why}", hint)
 
     def takes(self, shape: Sequence[object]) -> None:
         """Note how many pictures of which size the file takes, where it takes no others."""

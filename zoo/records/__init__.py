@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from zoo import extras
+from zoo import __version__, extras
 from zoo.disk import opened
 from zoo.errors import RunError
 from zoo.head.kinds import PATTERN, WANTED
@@ -31,7 +31,16 @@ from zoo.records.checks import (
     word,
 )
 
-__all__ = ["Check", "Wrong", "fields", "from_json", "other_format", "read_json", "shown"]
+__all__ = [
+    "Check",
+    "Wrong",
+    "fields",
+    "from_json",
+    "is_newer",
+    "other_format",
+    "read_json",
+    "shown",
+]
 
 MOST = 256_000_000  # bytes of a JSON file: the record of a million classes
 DEEPEST = 20  # levels of nesting in it
@@ -41,14 +50,22 @@ SIDE = 4096  # pixels of a network's input
 HEAD = re.compile(PATTERN)
 
 
-def other_format(path: Path, record: object, expected: int) -> RunError:
-    """Return the error for a record that another version of zoo has written."""
-    said = record.get("format") if isinstance(record, dict) else None
-    words = shown(said) if isinstance(record, dict) else "?"
-    what = f"{path} has format {words}, expected {expected}"
+UPDATE = f"`pip install -U {extras.NAME}`"
+
+
+def other_format(place: object, said: object, expected: int) -> RunError:
+    """Return the error for a file that another version of zoo has written, in a format `said`."""
+    what = f"{place} has format {shown(said)}, expected {expected}"
     if isinstance(said, int) and said > expected:
-        return RunError(f"{what}: a newer zoo has written it", f"`pip install -U {extras.NAME}`")
+        return RunError(f"{what}: a newer zoo has written it", UPDATE)
     return RunError(what, "use the version of zoo that wrote it")
+
+
+def is_newer(version: str) -> bool:
+    """Return whether a version such as 0.2.0 is one after this."""
+    ours, theirs = ([int(part) for part in re.findall(r"\d+", one[:50])] for one in (
+        __version__, version))  # fmt: skip
+    return theirs > ours
 
 
 def _preprocess(value: object, where: str) -> None:
