@@ -22,6 +22,7 @@ from zoo.cli import main
 from zoo.data.preprocess import normalise
 from zoo.data.views import plain_view
 from zoo.errors import UnknownStage, UsageError
+from zoo.machine import one_thread
 from zoo.models import cut
 from zoo.predict import folder_labels
 from zoo.predict.embed import Embedding, Sample, averaged
@@ -248,6 +249,13 @@ def test_pca_is_the_variance_and_tsne_keeps_neighbours():
     nearest = ((points[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
     assert (nearest == np.repeat([0, 1, 2], 20)).all()
     assert (projection.project(groups, "tsne", seed=1).points == points).all()
+
+
+def test_a_map_has_the_same_bits_whatever_threads_blas_would_take():
+    rows = np.random.default_rng(0).standard_normal((600, 300)).astype(np.float32)
+    made = projection.project(rows)
+    with one_thread():
+        assert (projection.project(rows).points == made.points).all()
 
 
 @pytest.mark.parametrize("method", projection.METHODS)

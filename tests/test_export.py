@@ -466,13 +466,13 @@ def test_a_file_that_answers_odd_photos_otherwise_is_refused(tmp_path, run, expo
     assert here("export", "onnx", run, "--input", "tensor", "-o", tmp_path / "bare.onnx").code == 0
     file, network = OnnxModel(exported), OnnxModel(tmp_path / "bare.onnx")
     about = About("lenet", file.preprocess, file.classes)
-    pictures = [(path, None) for path in Run.open(run).photos("val")]
+    odd = odd_photos(Run.open(run).photos("val"), file.preprocess)
 
     def other(raw):
         return np.roll(file.run(raw), 1, axis=1)
 
     with ThreadPoolExecutor(1) as pool:
-        good = compare_odd(pool, pictures, file.run, network.run, about)
+        good = compare_odd(pool, odd, file.run, network.run, about)
         assert good["odd_agree"] == 6
         with pytest.raises(ParityError, match="photos of odd sizes and kinds"):
-            compare_odd(pool, pictures, other, network.run, about)
+            compare_odd(pool, odd, other, network.run, about)

@@ -25,6 +25,7 @@ from zoo.errors import DisagreementError, ParityError
 from zoo.export import basis, proof, written
 from zoo.export import onnx as whole
 from zoo.export.basis import About, Pictures, Recalled
+from zoo.export.contract import odd_photos
 from zoo.export.convert import measured
 from zoo.export.graph import joined
 from zoo.export.records import Exported, Fields, Order
@@ -147,7 +148,8 @@ def _answers_of(
         ours = proof.each(pool, model.run, pictures, kinds, about.preprocess)
         if kind == "tensor":
             return about.probabilities(ours), result
-        odd = proof.compare_odd(pool, pictures, model.run, proof.as_function(network), about)
+        photos = odd_photos([path for path, _ in pictures], about.preprocess)
+        odd = proof.compare_odd(pool, photos, model.run, proof.as_function(network), about)
         return ours, odd | result
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -54,10 +55,13 @@ def export_run(run: Run, order: Order) -> Exported:
     precision, say = run.record["precision"], order.say
     usual = basis.enough(run) if precision == "fp32" else COMPARED
     about, key, most = About.of_run(run), key_of(run), order.most or usual
-    stored, recall = graph_template.find(key), written.recalled(run, order.photos, about, most)
-    if stored is not None and recall is not None:
+    stored = graph_template.find(key)
+    with ThreadPoolExecutor(1) as pool:  # the weights are read while photos are decoded
+        reading = pool.submit(_state_of, run) if stored is not None else None
+        recall = written.recalled(run, order.photos, about, most)
+    if stored is not None and reading is not None and recall is not None:
         try:
-            state = weights.read_arrays(model_file(run)[0])
+            state = reading.result()
             say(f"the graph is stored; comparing on {len(recall.pictures)} photos with val.csv")
             return _write_stored(stored, state, about, recall, order)
         except (ParityError, WeightsError) as error:  # torch has the last word
@@ -77,6 +81,11 @@ def export_run(run: Run, order: Order) -> Exported:
             "train the run in fp32, without --precision; or take the file all the same: --force",
         )
     return replace(made, precision=precision, agree_run=agree)
+
+
+def _state_of(run: Run) -> dict[str, Array]:
+    """Return the tensors of a run. Raises WeightsError."""
+    return weights.read_arrays(model_file(run)[0])
 
 
 def _as_the_run(run: Run, pictures: Pictures, net: Network) -> int:

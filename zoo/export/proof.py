@@ -71,16 +71,15 @@ def _compare(probabilities: Array, theirs: Reference, about: About) -> Fields:
 
 def compare_odd(
     pool: ThreadPoolExecutor,
-    pictures: Pictures,
+    photos: Sequence[Odd],
     whole: RunFile,
     network: RunFile | None,
     about: About,
 ) -> Fields:
-    """Compare the file with its network on photos of odd sizes and kinds, as the contract has them.
+    """Compare the file with its network on photos of odd sizes and kinds (`contract.odd_photos`).
 
     See `contract.compared`. Raises ParityError for another clear answer.
     """
-    photos = odd_photos([path for path, _ in pictures], about.preprocess)
     pixels = pixel_test(about.preprocess)
 
     def both(odd: Odd) -> tuple[Array, Array] | None:
@@ -168,9 +167,12 @@ def prove(path: Path, kind: str, network: bytes | None, recall: Recalled, about:
     kinds, halves = [kind] * len(seen), kind == "image" and not network and len(seen) >= FEWEST
     with ThreadPoolExecutor(max(2, cores())) as pool:
         alone = pool.submit(as_function, network) if network and kind == "image" else None
-        model = OnnxModel(path, threads=1)
+        opening = pool.submit(OnnxModel, path, threads=1)  # beside it, what needs no file
+        paths = [photo for photo, _ in seen]
+        odd = pool.submit(odd_photos, paths, preprocess) if kind == "image" else None
         if halves := halves and alike(pool, seen[::2], preprocess):
             kinds[::2] = ["framed"] * len(kinds[::2])
+        model = opening.result()
         scores = each(pool, model.run, seen, kinds, preprocess)
         ours = scores if kind == "image" else about.probabilities(scores)
         result = _compare(ours, beside, about) | {"runtime": model.name}
@@ -178,8 +180,8 @@ def prove(path: Path, kind: str, network: bytes | None, recall: Recalled, about:
             raw = _compare(ours[1::2], beside.every_second(1), about)
             result |= {name: raw[name] for name in ("max_diff", "mean_diff")}
         bare = alone.result() if alone else None
-        if kind == "image":
-            result |= compare_odd(pool, seen, model.run, bare, about)
+        if odd is not None:
+            result |= compare_odd(pool, odd.result(), model.run, bare, about)
         if bare is not None or halves or (kind == "image" and result["max_diff"] > BARE):
             seen, beside = seen[::2], beside.every_second()
             run, how = (bare, "tensor") if bare else (model.run, "framed")
