@@ -195,7 +195,11 @@ def _middle(values: Sequence[float]) -> float | None:
 
 def training() -> str:
     """Return what one epoch takes as a process beside what an epoch takes inside, for both."""
-    found = results("training")
+    files = (RESULTS / f"{name}.json" for name in ("training-some", "training"))
+    return "\n\n".join(_trained(json.loads(file.read_text())) for file in files if file.exists())
+
+
+def _trained(found: dict[str, Any]) -> str:
     shown = []
     for name, figures in found["jobs"].items():
         cells = []

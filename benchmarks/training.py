@@ -3,6 +3,8 @@
     python -m benchmarks.training --envs ENVS [--repeat 3] [--only JOB ...]
     python -m benchmarks.training --envs ENVS --device cuda --train 3200 --val 320
 
+With --only the results are training-some.json, beside those of all jobs.
+
 ENVS is the folder that `python -m benchmarks.speed setup` made; timm runs in an environment of its
 own (peers/timm_training.py). Both have the same photos, batches of 32, AdamW, random crops with
 mirror images and a little colour, channels last, memory that is kept, the same precision, and
@@ -175,7 +177,8 @@ def report(flags: Namespace, facts: dict[str, Any], found: dict[str, Numbers]) -
     settings = {key: value for key, value in vars(flags).items() if key != "envs"}
     settings["peer_environment"] = KEPT
     result = {"settings": settings, "bars": bars, "jobs": kept}
-    save("training" if flags.device == "cpu" else "training_gpu", facts, result)
+    some = "-some" if flags.only else ""  # beside the whole table, maybe of another machine
+    save(f"training{some}" if flags.device == "cpu" else f"training_gpu{some}", facts, result)
 
 
 def say(text: str) -> None:
