@@ -113,14 +113,16 @@ def predict(count: int, place: Path) -> Iterator[Sample]:
     words = zoo("predict", model, place / "photos", "-o", place / "rows.csv", "--job", place / "j")
     named(place / "train", place / "photos", count)
     with started(words, place) as (process, temporary):
+        before = 0
         while process.poll() is None:
             done = 1000 * len(list((place / "j" / "parts").glob("*.parquet")))
-            if done:
+            if done > before:
+                before = done
                 try:
                     yield sample(process.pid, min(done, count), temporary)
                 except OSError:  # it has just ended
                     break
-            time.sleep(1)
+            time.sleep(0.2)
         ended(process, place)
     rows = sum(1 for _ in (place / "rows.csv").open()) - 1
     assert rows == count, f"{rows} rows of {count} photos"
@@ -148,6 +150,7 @@ def serve(count: int, place: Path) -> Iterator[Sample]:
         server, right = Server((host, int(port)), process.pid), dict[int, str]()
         for first in range(0, count, ROUND):
             in_turn(server, range(first, min(first + ROUND, count)), bases, right)
+            time.sleep(0.2)  # until the server has closed what was closed here
             yield sample(process.pid, min(first + ROUND, count), temporary)
 
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,9 +25,9 @@ HEAD, OTHER = "127.0.0.2", "127.0.0.3"
 PATIENCE = 900  # seconds: a head took 5 to 30 here, and minutes beside thirty other processes
 
 
-# Where these are not given, a raylet waits 15 seconds for its agents to choose them, and then ends.
-_PORTS = ("--dashboard-agent-grpc-port", "--dashboard-agent-listen-port",
-          "--metrics-export-port", "--runtime-env-agent-port")  # fmt: skip
+# A raylet waits 15 seconds for its agents to say these, and then ends: too short on a busy machine.
+_PORTS = ("dashboard_agent_listen_port", "metrics_agent_port", "metrics_export_port",
+          "runtime_env_agent_port")  # fmt: skip
 
 
 def _free_port(host: str) -> int:
@@ -57,14 +58,27 @@ class Cluster:
                       "--temp-dir", str(self.place / "r")]  # fmt: skip
         else:
             words += ["--address", self.address]
-        for name in _PORTS:
-            words += [name, str(_free_port(host))]
+        agent, node = _free_port(host), secrets.token_hex(28)
+        words += ["--runtime-env-agent-port", str(agent)]
         script = Path(sys.executable).with_name("ray")
         with (self.place / f"{host}.txt").open("wb") as talk:
             self.nodes[host] = subprocess.Popen(
-                [script, "start", *words], env=self.environment, stdout=talk,
-                stderr=subprocess.STDOUT, start_new_session=True,
+                [script, "start", *words], stdout=talk, stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=self.environment | {"RAY_OVERRIDE_NODE_ID_FOR_TESTING": node},
             )  # fmt: skip
+        threading.Thread(target=self._say_ports, args=(node, agent), daemon=True).start()
+
+    def _say_ports(self, node: str, agent: int) -> None:
+        """Write what a node's agents write: -1 is what they say who have no port."""
+        until = time.monotonic() + PATIENCE
+        while not (sessions := list(self.place.glob("r/session_2*"))):
+            if time.monotonic() > until:
+                return
+            time.sleep(0.1)
+        for name in _PORTS:
+            said = str(agent) if name == "runtime_env_agent_port" else "-1"
+            (sessions[0] / f"{name}_{node}").write_text(said)
 
     def wait_for_head(self) -> None:
         until = time.monotonic() + PATIENCE
@@ -106,9 +120,8 @@ def killed(
 ) -> Counter[str]:
     """Do a job while a worker, the driver or the second node is killed; return how often each was.
 
-    kinds: what is killed, one after the other, each after about so many parts more. All must be
-    there and the job be under way: whoever asks for more than the job lasts gets AssertionError.
-    seconds: after these nothing is killed any more.
+    kinds: what is killed, one after the other, each after about `every` parts more; AssertionError
+    where the job is over before. seconds: after these nothing is killed any more.
     """
     chance, hit, gone = random.Random(3), Counter[str](), set[int]()
     until = time.monotonic() + seconds

@@ -86,12 +86,15 @@ def make(store: Store, settings: Settings, photos: Iterable[Photo], most: int = 
     """Write the plan, or find it written. Raises UsageError where the job has another one."""
     files: list[str] = []
     digest, count, total = hashlib.sha256(), 0, 0
-    for some in batched(_shards(photos, most), SHARDS):
-        listed, content = _file(some)
+    shards = _shards(photos, most)
+    for first in shards:  # a shard is in memory at a time
+        listed, content, sizes = _file(
+            itertools.chain([first], itertools.islice(shards, SHARDS - 1))
+        )
         digest.update(listed)
         files.append(f"plan/{len(files):06d}-{listed.hex()[:16]}.parquet")
         store.create(files[-1], content)
-        count, total = count + len(some), total + sum(map(len, some))
+        count, total = count + len(sizes), total + sum(sizes)
     if not total:
         raise InputError("there is no photo to plan for", "give a folder, a list or tars of photos")
     asked = asdict(settings)
@@ -157,8 +160,8 @@ def key_hash(keys: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def _file(shards: list[list[Photo]]) -> tuple[bytes, bytes]:
-    """Return the hash of what is listed, and the Parquet file."""
+def _file(shards: Iterable[list[Photo]]) -> tuple[bytes, bytes, list[int]]:
+    """Return the hash of what is listed, the Parquet file, and how many photos each shard has."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -178,7 +181,7 @@ def _file(shards: list[list[Photo]]) -> tuple[bytes, bytes]:
             writer.write_table(table, row_group_size=len(rows))
             checks.append([len(rows), key_hash(columns[0])])
         writer.add_key_value_metadata({"shards": json.dumps(checks)})
-    return digest.digest(), buffer.getvalue()
+    return digest.digest(), buffer.getvalue(), [size for size, _ in checks]
 
 
 @dataclass(slots=True)
