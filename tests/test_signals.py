@@ -272,10 +272,6 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "sweep": ("sweep", "lenet", "PHOTOS", "--weights", "none", "lr=0.01,0.1", "freeze=false",
               "views=1", "epochs=5", "batch_size=6", "--folds", "1", "-o", "sweep"),
     "reconstruct": ("reconstruct", "TWIN", "MANY", "-o", "pairs"),
-    "check": ("check", "MANY", "--html", "page.html"),
-    "report": ("report", "RUN", "-o", "page.html"),
-    "plan": ("plan", "MANY", "--model", "RUN", "--per-shard", "5", "-o", "job"),
-    "explain": ("explain", "RUN", "PHOTOS", "-o", "why"),
 }  # fmt: skip
 
 
