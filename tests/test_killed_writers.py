@@ -77,3 +77,19 @@ def test_killed_at_any_moment_a_file_is_absent_or_whole(
     again = tmp_path / "event1" / NAME[verb]
     assert warm.run(*words, again, talk=talk) == 0, talk.read_text()
     assert whole(verb, again)
+
+
+@pytest.mark.parametrize("verb", [pytest.param("export", marks=pytest.mark.slow), "predict"])
+def test_a_full_disk_leaves_the_old_file_and_no_part_of_a_new_one(
+    run: Path, photos: Path, warm: Warm, tmp_path: Path, verb: str
+) -> None:
+    mine = shutil.copytree(run, tmp_path / "run")
+    words = [{"RUN": str(mine), "PHOTOS": str(photos)}.get(word, word) for word in WORDS[verb]]
+    (tmp_path / "out").mkdir()
+    place, talk = tmp_path / "out" / NAME[verb], tmp_path / "talk.txt"
+    place.write_text("old")
+    assert warm.run(*words, place, "--force", talk=talk, largest=1000) == 5, talk.read_text()
+    assert "cannot write" in talk.read_text()
+    assert place.read_text() == "old"
+    left = {path.name for path in place.parent.iterdir()}
+    assert left <= {NAME[verb], "x.csv.partial"}  # the rows so far, as is said
