@@ -438,11 +438,19 @@ def test_many_rows_are_cross_validated_with_one_penalty(monkeypatch: pytest.Monk
     assert nested.nested
     assert not found.nested
     assert len(set(found.penalties)) == 1
-    monkeypatch.setattr(cross_validation, "FEW", 300)
-    assert cross_validated(features, labels, CLASSES).nested, "up to so many rows"
     assert len(found.accuracies) == 5
     assert found.accuracy == pytest.approx(nested.accuracy, abs=0.05)
     assert solve(features, labels, CLASSES).reason.endswith("by 3-fold cross-validation")
+
+
+@pytest.mark.parametrize(("few", "nested"), [(100, True), (99, False)])
+def test_up_to_so_many_rows_each_fold_chooses_its_penalty(
+    few: int, nested: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, labels = rows(100, 20)
+    monkeypatch.setattr(cross_validation, "FEW", few)
+    assert cross_validated(features, labels, CLASSES).nested is nested
+    assert cross_validated(features, labels, CLASSES, penalty=0.1).nested
 
 
 def test_the_interval_is_students() -> None:
