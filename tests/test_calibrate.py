@@ -101,6 +101,22 @@ def test_what_is_told_of_it_is_of_photos_that_were_left_out():
     assert temperature.likelihood(scores / found.temperature, labels) < found.nll_after
 
 
+@pytest.mark.parametrize(("factor", "surely"), [(1.62, False), (1.64, True)])
+def test_a_temperature_is_taken_where_the_gain_is_above_its_95_percent_bound(factor, surely):
+    """Of one side, by the standard error of the sample; just below it, and just above."""
+    scores, labels = drawn(30, 3, seed=255)
+    scores *= factor
+    folds, crossed = temperature.folds_of(labels, 0), scores.copy()
+    for fold in range(5):
+        crossed[folds == fold] /= temperature.best(scores[folds != fold], labels[folds != fold])
+    gains = temperature.losses(scores, labels) - temperature.losses(crossed, labels)
+    error = np.sqrt(((gains - gains.mean()) ** 2).sum() / 29 / 30)
+    assert bool(gains.mean() > 1.645 * error) is surely
+    assert gains.mean() == pytest.approx(1.645 * error, rel=0.01)
+    found = temperature.fit(scores, labels, seed=0)
+    assert (found.reason == "", found.temperature != 1) == (surely, surely)
+
+
 def test_noise_is_not_taken_for_a_temperature():
     """Scores that are right as they are: of 40 sets of photos few are changed, and those hardly."""
     found = [temperature.fit(*drawn(120, 6, seed), seed=0) for seed in range(40)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -116,6 +117,18 @@ def flipped(path):
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     os.utime(path, ns=(at.st_atime_ns, at.st_mtime_ns))
+
+
+def test_a_file_is_unchanged_by_its_length_and_its_hash(tmp_path):
+    """Also one that was found so a moment ago, and is another one now."""
+    path, content = tmp_path / "file", b"what was written"
+    facts = len(content), hashlib.sha256(content).hexdigest()
+    for now, good in ((content, True), (content[:-1], False), (content + b"!", False),
+                      (content, True), (content[::-1], False)):  # fmt: skip
+        path.unlink(missing_ok=True)
+        path.write_bytes(now)
+        for _ in range(2):
+            assert store.unchanged(path, facts) is good
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,11 @@ from kit import CLASSES, Watcher, carried_out, csv_rows, picture, settings, tune
 from kit.data import grey, idx, in_turn, manifest
 from PIL import Image
 
+from zoo.data.copies import Copies
 from zoo.data.folds import folds_of
 from zoo.data.index import DatasetIndex, scan
+from zoo.data.samples import Sample
+from zoo.data.split import split
 from zoo.errors import DataError, Interrupted, RunError, UsageError
 from zoo.features.digests import contents
 from zoo.finetune import begin
@@ -47,6 +50,26 @@ def parts(tmp_path: Path) -> Path:
         val__a__1="five", val__a__2="one", val__b__1="two",
         test__a__1="six", test__a__2="five", test__a__3="four", test__b__1="seven",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
+def test_copies_do_not_fill_val_beyond_its_share(fraction: float) -> None:
+    """However often each photo is there, and whichever come first by the seed."""
+    for seed in range(40):
+        sizes = np.random.default_rng(seed).integers(1, 6, 12)
+        photos = [
+            [Sample(f"{number}-{copy}", 0, "") for copy in range(size)]
+            for number, size in enumerate(sizes)
+        ]
+        copies = Copies(tuple(tuple(group) for group in photos if len(group) > 1))
+        found = [sample for group in photos for sample in group]
+        samples, _ = split(found, ("a",), fraction, seed, copies)
+        sides = {sample.path: sample.split for sample in samples}
+        aside = [len(g) for g in photos if {sides[sample.path] for sample in g} == {"val"}]
+        assert len({(s.path.split("-")[0], s.split) for s in samples}) == len(photos)
+        assert 0 < len(aside) <= max(1, round(fraction * len(photos)))
+        most = max(1, round(fraction * len(found)))
+        assert sum(aside) <= most or aside == [min(sizes)], seed
 
 
 # What is left out

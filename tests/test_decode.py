@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from kit import encoded
 from PIL import Image
 
 from zoo.data import decode as module
+from zoo.data import limits
 from zoo.data.decode import LARGE, SUFFIXES, decode, decode_for, looks_like_image, read_bytes
 from zoo.errors import ImageError
 
@@ -227,6 +229,27 @@ def test_pixel_cap_names_the_size_and_how_to_raise_it() -> None:
         decode(data)
 
 
+@pytest.mark.parametrize(
+    ("kind", "mode", "each"),
+    [("JPEG", "RGB", 7), ("JPEG", "L", 2), ("PNG", "RGB", 7), ("PNG", "RGBA", 8), ("PNG", "1", 2),
+     ("PNG", "P", 2), ("PNG", "I;16", 8), ("TIFF", "I", 16), ("TIFF", "F", 16), ("BMP", "RGB", 7),
+     ("WEBP", "RGB", 16), ("AVIF", "RGB", 16)],
+)  # fmt: skip
+def test_the_cap_is_on_the_bytes_that_a_kind_of_pixels_takes(
+    monkeypatch: pytest.MonkeyPatch, kind: str, mode: str, each: int
+) -> None:
+    """80 x 80 pixels are decoded with as many bytes, and refused with eight fewer."""
+    data = encoded(Image.new(mode, (80, 80)), kind)
+    with Image.open(BytesIO(data)) as image:
+        assert limits.cost(image) == 6400 * each
+        assert limits.cost(image, 8) == 6400 * each + 8
+        monkeypatch.setenv("ZOO_MAX_PIXELS", str(800 * each))
+        assert limits.cost(image) == 6400 * each
+        monkeypatch.setenv("ZOO_MAX_PIXELS", str(800 * each - 1))
+        with pytest.raises(ImageError, match=f"ZOO_MAX_PIXELS={800 * each} to allow it"):
+            limits.cost(image)
+
+
 def test_cap_is_on_pixels_not_on_sides() -> None:
     assert decode(bomb(60_000, 2)).size == (60_000, 2)
 
@@ -407,3 +430,11 @@ def test_damaged_exif_data_count_as_none_at_any_size(large: Image.Image) -> None
         assert (picture.width, picture.height, picture.scale) == (*large.size, 4)
         assert picture.origin == (0, 0)
         assert decode(bytes(data)).size == large.size
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+@pytest.mark.parametrize("junk", [b"nonsense", b"Exif\0\0MM\0*", b"Exif\0\0XX*\0\x08" + bytes(8)])
+def test_what_is_no_exif_data_turns_nothing(kind: str, junk: bytes) -> None:
+    """In JPEG files Pillow sees to it, in others it raises what it will."""
+    data = encoded(ramp(), kind, exif=junk, lossless=True)
+    assert np.array_equal(decode(data), ramp())

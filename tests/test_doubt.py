@@ -85,6 +85,19 @@ def test_the_limit_is_that_of_a_photo_more_than_there_are() -> None:
     assert conformal.needed(0.9) == 9
 
 
+@pytest.mark.parametrize(("coverage", "fewest"), [(0.9, 18), (0.95, 38), (0.8, 8)])
+def test_sets_are_measured_where_each_half_has_the_photos_it_takes(
+    coverage: float, fewest: int
+) -> None:
+    scores, labels = outputs(fewest, 4, 0)
+    probabilities = softmax(scores)
+    falling, likelier = -np.sort(-probabilities, axis=1), conformal.likelier(probabilities, labels)
+    found = conformal.by_halves(falling, likelier, coverage)
+    assert found is not None
+    assert found.size < 4, "the limit is of enough photos to be finite"
+    assert conformal.by_halves(falling[1:], likelier[1:], coverage) is None
+
+
 def test_likelier_is_what_stands_before_the_true_class() -> None:
     table = np.array([[0.2, 0.5, 0.3], [0.2, 0.5, 0.3], [0.2, 0.5, 0.3]])
     assert np.allclose(conformal.likelier(table, np.array([0, 1, 2])), [0.8, 0, 0.5])
@@ -92,6 +105,15 @@ def test_likelier_is_what_stands_before_the_true_class() -> None:
 
 
 # A promised share of errors.
+
+
+def test_thresholds_are_tenths_of_the_photos_that_are_there() -> None:
+    for kept, reached in (([*range(1, 11)], [*range(1, 11)]), ([5, 10], [5, 10]), ([4], [4]),
+                          ([1, 30], [1, 30]), ([2, 3, 20], [2, 3, 20])):  # fmt: skip
+        places = np.arange(len(kept))
+        found = conformal.thresholds(1 - places / 10, np.array(kept), places)
+        assert [one.kept for one in found] == reached
+        assert [one.errors for one in found] == [kept.index(one.kept) for one in found]
 
 
 def test_bounds_are_clopper_and_pearson_s() -> None:

@@ -74,6 +74,34 @@ def test_mahalanobis_is_linear_discriminant_analysis(columns: int) -> None:
     assert np.allclose(ours, theirs.decision_function(double), atol=1e-2)
 
 
+@pytest.mark.parametrize("count", [25, 60])
+def test_the_scale_of_cosines_is_the_likeliest_with_each_photo_left_out(count: int) -> None:
+    from scipy.optimize import minimize_scalar
+
+    features, labels, photos = rows(count, columns=3)
+    units = features / np.linalg.norm(features, axis=1, keepdims=True)
+    cosines = np.empty((count, CLASSES))
+    for photo, label in np.ndindex(cosines.shape):
+        mean = units[(labels == label) & (np.arange(count) != photo)].mean(axis=0)
+        cosines[photo, label] = units[photo] @ mean / np.linalg.norm(mean)
+
+    def loss(log: float) -> float:
+        scores = np.exp(log) * cosines
+        right = scores[np.arange(count), labels]
+        return float(np.mean(np.log(np.exp(scores - right[:, None]).sum(axis=1))))
+
+    best = float(np.exp(minimize_scalar(loss, bounds=(0, 7), method="bounded").x))
+    found, why = prototype.cosine(features, labels, photos)
+    assert np.linalg.norm(found.weight, axis=1) == pytest.approx(best, rel=1e-2)
+    assert why.startswith(f"scale {np.linalg.norm(found.weight[0]):.3g}, the likeliest")
+
+
+def test_cosines_of_one_photo_a_class_have_the_scale_by_default() -> None:
+    found, why = prototype.cosine(*rows(3))
+    assert np.linalg.norm(found.weight, axis=1) == pytest.approx(100)
+    assert why == "scale 100, by default: no class has two photos"
+
+
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_torch_computes_what_numpy_does(kind: str) -> None:
     features, labels, photos = rows()

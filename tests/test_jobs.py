@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import signal
@@ -16,8 +17,9 @@ import pytest
 from kit import Here, csv_rows, encoded, names, picture, sha256
 from kit.jobs import kept, killed, planned, start, worker
 
-from zoo.errors import ImageError, IncompleteError, UsageError
+from zoo.errors import ImageError, IncompleteError, InputError, UsageError
 from zoo.scale import apart, parts, plan, sources, store, work
+from zoo.text import show_name
 
 pytest.importorskip("obstore", reason="needs the extra scale")
 pq = pytest.importorskip("pyarrow.parquet", reason="needs the extra scale")
@@ -159,6 +161,23 @@ def test_a_plan_of_many_files_names_every_photo_once(
     assert [shards.expected(shard)[0] for shard in (11, 0)] == [1, 9]
 
 
+def test_a_plan_that_is_damaged_is_told(tmp_path: Path) -> None:
+    """Also where its parts are well formed, and say different things."""
+    folder = planned(tmp_path / "job", keys(5), 1).store
+    assert (plan.read(folder).photos, plan.read(folder).shards) == (5, 5)
+    file = tmp_path / "job" / plan.PLAN
+    about = json.loads(file.read_text())
+    wrong: list[object] = [about | {"version": "of another zoo"}, about | {"photos": 4}, [about]]
+    wrong += [about | {"files": []}, about | {"files": about["files"] * 2}, about | {"more": 1}]
+    wrong += [{name: value for name, value in about.items() if name != left} for left in about]
+    for one in wrong:
+        file.unlink()
+        file.write_text(json.dumps(one))
+        with pytest.raises(InputError, match="cannot be read") as told:
+            plan.read(folder)
+        assert told.value.hint == "plan again, into another folder"
+
+
 def test_another_model_than_planned_is_not_used(
     here: Here, run: Path, photos: Path, tmp_path: Path
 ) -> None:
@@ -191,6 +210,24 @@ def test_two_workers_on_the_same_shards_make_each_part_once(tmp_path: Path) -> N
     assert sum(won) == 40
     shards = finished(tmp_path / "job")
     assert [row["path"] for row in parts.merged(shards)] == keys(400)
+
+
+def test_what_became_of_each_shard_is_told(tmp_path: Path) -> None:
+    planned(tmp_path / "job", keys(25), 10)
+    one, other = worker(tmp_path / "job"), worker(tmp_path / "job")
+
+    def overtaken(done: int, total: int | None) -> None:
+        if done == total:
+            assert list(other.work([1], nothing)) == [work.Receipt(1, 10, 0, quicker=False)]
+
+    assert list(one.work([0], nothing)) == [work.Receipt(0, rows=10, errors=0, quicker=False)]
+    assert list(one.work([1], overtaken)) == [work.Receipt(1, rows=10, errors=0, quicker=True)]
+    told = [
+        work.Receipt(0, 0, 0, False),
+        work.Receipt(1, 0, 0, False),
+        work.Receipt(2, 5, 0, False),
+    ]
+    assert list(one.work(range(3), nothing)) == told
 
 
 def test_processes_that_are_killed_lose_nothing(tmp_path: Path) -> None:
@@ -229,6 +266,24 @@ def test_what_is_missing_or_damaged_is_told(here: Here, tmp_path: Path) -> None:
     finished(place)
 
 
+def test_no_flipped_bit_in_the_rows_of_a_part_stays_unseen(tmp_path: Path) -> None:
+    """What is packed can be unpacked to other values, and every page has a checksum."""
+    place = tmp_path / "job"
+    planned(place, keys(200), 200)
+    shards = finished(place)
+    file, good, seen = place / parts.name_of(0), parts.read(shards, 0), 0
+    whole = file.read_bytes()
+    rows = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")  # then the footer
+    for at in range(4, rows, rows // 250):
+        file.unlink()
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        try:
+            assert parts.read(shards, 0).equals(good), at  # the bit says nothing
+        except parts.DamagedError:
+            seen += 1
+    assert seen > 150
+
+
 def test_a_part_of_another_plan_is_none(tmp_path: Path) -> None:
     for name, many in (("one", 10), ("other", 20)):
         planned(tmp_path / name, keys(many), 10)
@@ -237,6 +292,26 @@ def test_a_part_of_another_plan_is_none(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "other" / part, tmp_path / "one" / part)
     with pytest.raises(IncompleteError, match="it is of plan"):
         finished(tmp_path / "one")
+
+
+def test_names_in_lists_come_back_as_they_are(tmp_path: Path) -> None:
+    """Of several labels, or of a prediction set: classes have any name that a folder can have."""
+    import pyarrow as pa
+
+    shards = planned(tmp_path / "job", keys(4), 4)
+    lists = [["caf\udce9", "b\n", "\\x41"], ["b"], [], None]
+    names_of, odds = pa.list_(pa.string()), pa.list_(pa.float64())
+    plain = dict.fromkeys(("path", "status", "label"), pa.string())
+    schema = pa.schema(plain | {"set": names_of, "odds": odds})
+    rows = [{"path": key, "status": "ok", "set": some, "odds": [0.5], "label": show_name("\udcff")}
+            for key, some in zip(keys(4), lists, strict=True)]  # fmt: skip
+    shown = [row | {"set": row["set"] and [*map(show_name, row["set"])]} for row in rows]
+    about = {"plan_id": shards.plan.plan_id}
+    assert shards.store.create(parts.name_of(0), parts.written(shown, schema, about))
+    found = list(parts.merged(shards))
+    assert [row["set"] for row in found] == lists
+    assert [row["odds"] for row in found] == [[0.5]] * 4
+    assert {row["label"] for row in found} == {"\udcff"}
 
 
 # Photos that end processes.

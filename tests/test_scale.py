@@ -21,7 +21,7 @@ from zoo.data.index import Sample
 from zoo.data.preprocess import apply
 from zoo.disk import cache_folder, read_sealed, write_sealed
 from zoo.features import cache as module
-from zoo.features import digests
+from zoo.features import digests, parts
 from zoo.features.cache import MANY
 from zoo.features.compute import Views, compute
 from zoo.features.digests import SETTLED, Digests
@@ -75,6 +75,17 @@ def test_photos_that_cannot_be_read_are_told_in_their_order(tmp_path: Path) -> N
         assert "No such file" in found.bad["7.jpg"]
         assert "truncated" in found.bad["12.jpg"].lower()
         assert len(found.keys) == 55
+
+
+def test_a_pass_counts_the_photos_that_it_cannot_read(tmp_path: Path) -> None:
+    samples, told = write(tmp_path, range(30)), list[tuple[int, int | None]]()
+    for number in (0, 7, 8, 29):
+        (tmp_path / f"{number}.jpg").unlink()
+    work = [(sample, Views(numbers=(0, 1))) for sample in samples]
+    count = lambda done, total: told.append((done, total))  # noqa: E731
+    compute(opened(tmp_path / "kept"), Pixels(), SMALL, tmp_path, work, count)
+    good = [number for number in range(30) if number not in (0, 7, 8, 29)]
+    assert told == [(2 * number + view, 60) for number in good for view in (1, 2)]
 
 
 def test_interrupted_what_was_computed_is_kept(tmp_path: Path) -> None:
@@ -257,6 +268,27 @@ def test_large_parts_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert large.exists()
     assert len(list(tmp_path.glob("*.keys.npy"))) == 3
     assert all(key(number) in cache for number in range(11 + MANY))
+
+
+def test_parts_have_so_many_bytes_or_so_many_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever comes first, as rows are added and as parts are merged."""
+    for what, limit in (("PART_BYTES", 24 * 4), ("PART_ROWS", 4)):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, what, limit)
+            cache = opened(tmp_path / what)
+            for number in range(9):
+                cache.add(key(number), np.full((2, 3), number, np.float32))
+                files = len(list((tmp_path / what).glob("*.keys.npy")))
+                assert files == (number + 1) // 4
+            cache.flush()
+            small = opened(tmp_path / f"{what} merged")
+            for number in range(0, 18, 2):
+                small.write([key(number), key(number + 1)], np.full((2, 2, 3), 7, np.float32))
+            some = {path: parts.read(path) for path in small.folder.glob("*.keys.npy")}
+            merged = small.merged(some)
+            assert [len(part.keys) for part in merged.values()] == [4, 4, 4, 4, 2]
 
 
 def test_a_cache_that_cannot_be_written_is_read_as_it_is(tmp_path: Path) -> None:

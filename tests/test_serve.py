@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -18,16 +19,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import HTTPException, Request
 from kit import Here, encoded, picture
 from kit.browser import browser_page, faint, keep, too_wide
 from kit.served import Served, served
 from PIL import Image
+from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
 from zoo import api
+from zoo.api.model import Model
 from zoo.cli.serve import command as serve_command
-from zoo.serve import server
+from zoo.predict.inputs import Input
+from zoo.predict.rows import Predictor
+from zoo.serve import intake, server
 from zoo.serve.app import AFTER, Limits, create
+from zoo.serve.desk import Desk
 
 DISC = encoded(picture("disc", 3))
 LOADED = 60_000  # ms that a page may take on a busy machine
@@ -130,6 +137,129 @@ def test_what_is_wrong_has_its_status_and_its_words(of_file: TestClient) -> None
     assert post("Grad-CAM", path="/explain", content=DISC, headers=JPEG)[0] == 422
     assert of_file.get("/nowhere").status_code == 404
     assert of_file.get("/health").json()["waiting"] == 0
+
+
+def request_of(*chunks: bytes | Exception | None, **headers: str) -> Request:
+    """Return a request that comes so: with an error where one is, and never where None is."""
+    left = list(chunks)
+
+    async def receive() -> dict[str, Any]:
+        if left[0] is None:
+            await asyncio.sleep(60)
+        if isinstance(left[0], Exception):
+            raise left[0]
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+    pairs = [(name.replace("_", "-").encode(), word.encode()) for name, word in headers.items()]
+    return Request({"type": "http", "method": "POST", "headers": pairs}, receive)
+
+
+def status_of(desk: intake.Intake, request: Request) -> int:
+    """Return the status that ends a request; 200 where its pictures are read."""
+
+    async def read() -> int:
+        try:
+            async with desk.pictures(request):
+                return 200
+        except HTTPException as error:
+            return error.status_code
+
+    return asyncio.run(read())
+
+
+def test_a_length_above_the_limit_is_refused_before_anything_is_read() -> None:
+    unread = AssertionError("it was read")
+    desk = intake.Intake(10)
+    assert status_of(desk, request_of(unread, content_length="11")) == 413
+    with pytest.raises(AssertionError, match="it was read"):
+        status_of(desk, request_of(unread, content_length="10"))
+    assert status_of(desk, request_of(b"12345", b"67890", content_length="10")) == 200
+    assert status_of(desk, request_of(b"12345", b"678901")) == 413
+    assert desk.held == 0
+
+
+def test_requests_share_eight_times_the_bytes_of_one_and_give_them_back() -> None:
+    desk = intake.Intake(10)
+
+    async def hold(count: int) -> list[int]:
+        async with contextlib.AsyncExitStack() as held:
+            for _ in range(count):
+                await held.enter_async_context(desk.pictures(request_of(bytes(10))))
+            assert desk.held == 10 * count
+            with pytest.raises(HTTPException) as refused:
+                await held.enter_async_context(desk.pictures(request_of(bytes(1))))
+            assert desk.held == 10 * count
+            assert refused.value.headers == {"Retry-After": "1"}
+            return [count, refused.value.status_code]
+
+    for _ in range(2):
+        assert asyncio.run(hold(8)) == [8, 503]
+        assert desk.held == 0
+
+
+def test_a_request_that_goes_wrong_gives_its_bytes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, form_of = intake.Intake(100), {"content_type": "multipart/form-data; boundary=x"}
+    assert status_of(desk, request_of(b"ab", ClientDisconnect())) == 400
+    assert status_of(desk, request_of(b"nonsense", **form_of)) == 400
+    assert status_of(desk, request_of(b"a text", content_type="text/plain")) == 415
+    assert status_of(desk, request_of(b"ab", sec_fetch_site="cross-site")) == 403
+    monkeypatch.setattr(intake, "SECONDS", 0)
+    assert status_of(desk, request_of(b"ab", None)) == 408
+    assert desk.held == 0
+
+
+class InBatches:
+    """A model whose calls take several pictures, as on a GPU."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def predictor(self, calls: str) -> Predictor:
+        assert calls == "single"
+        return self.model.predictor()
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_pictures_are_answered_alone_or_together_and_counted(
+    exported: Path, photos: Path, batches: bool
+) -> None:
+    model = api.load(exported)
+    desk = Desk(InBatches(model) if batches else model, 20)  # type: ignore[arg-type]
+    try:
+        paths = sorted(photos.rglob("*.png"))[::4]
+        items = [Input(path.name, path.name, path) for path in paths]
+        items.insert(2, Input("bad", "bad", b"no"))
+        rows = [future.result(60) for future in [desk.row(item, 2) for item in items]]
+        assert [row.path for row in rows] == [item.shown for item in items]
+        assert [row.status == "ok" for row in rows] == [item.shown != "bad" for item in items]
+        told = model.predict(paths, top=2)
+        for row, each in zip([row for row in rows if row.status == "ok"], told, strict=True):
+            assert row.labels == each.labels
+            assert row.probabilities == pytest.approx(each.probabilities, abs=1e-6)
+        assert (desk.waiting, desk.answered) == (0, 10)
+        assert desk.has_room(20)
+        assert not desk.has_room(21)
+        desk._explaining.submit(int).result(60)
+        assert (desk._whole is None) is batches, "one that is alone has all cores, on a CPU"
+    finally:
+        desk.close()
+
+
+def test_a_server_ends_without_waiting_for_what_its_threads_do(exported: Path) -> None:
+    desk, ends = Desk(api.load(exported), 5), threading.Event()
+    pools = desk._decoders, desk._engines, desk._explaining
+    try:
+        for pool in pools:
+            begun = threading.Event()
+            pool.submit(lambda begun=begun: begun.set() or ends.wait(20))
+            assert begun.wait(20)
+        waits = desk._explaining.submit(int)
+        began = time.monotonic()
+        desk.close()
+        assert time.monotonic() - began < 10
+        assert waits.cancelled()
+    finally:
+        ends.set()
 
 
 def test_a_token_is_asked_for_everywhere_but_on_the_page(exported: Path) -> None:

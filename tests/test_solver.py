@@ -17,6 +17,7 @@ from zoo.head import cross_validation, lbfgs, softmax_regression, solver
 from zoo.head import penalty as penalties
 from zoo.head import rows as head_rows
 from zoo.head.folds import Photos
+from zoo.head.layers import Linear
 from zoo.head.softmax_regression import Poll, Targets
 from zoo.head.solver import Search
 from zoo.head.threads import in_order, pieces
@@ -130,6 +131,43 @@ def test_a_class_s_weight_belongs_to_its_photos_where_labels_are_smoothed() -> N
     several = np.repeat(scaled, CLASSES, axis=0), np.tile(np.arange(CLASSES), len(labels))
     theirs.fit(*several, sample_weight=counts)
     assert np.linalg.norm(weight - theirs.coef_) < 1e-3 * np.linalg.norm(theirs.coef_)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 7, 99, 100, 4096])
+def test_what_a_head_is_worth_is_that_of_all_rows_at_once(
+    at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, labels = rows(100, 20)
+    found = solve(features, labels, CLASSES, penalty=0.1)
+    layer = Linear(found.weight, found.bias)
+    whole = features @ found.weight.T + found.bias
+    monkeypatch.setattr(solver, "AT_A_TIME", at_a_time)
+    scores = solver.scores_of(features, layer)
+    np.testing.assert_allclose(scores, whole, rtol=1e-4, atol=1e-4)
+    loss, accuracy = solver.measured(features, labels, layer)
+    expected = pytest.approx(log_loss(features, found.weight, found.bias, labels), rel=1e-5)
+    assert loss == expected
+    assert solver.loss_of(scores, labels) == expected
+    assert 0.5 < accuracy == np.mean(whole.argmax(axis=1) == labels) < 1
+
+
+def test_iterations_are_all_steps_of_the_choice_and_of_the_head(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted, search = [], lbfgs.minimise
+
+    def counting(*words: Any) -> tuple[Array, int]:
+        found, steps = search(*words)
+        counted.append(steps)
+        return found, steps
+
+    monkeypatch.setattr(lbfgs, "minimise", counting)
+    features, labels = rows(150, 20)
+    assert solve(features, labels, CLASSES).iterations == sum(counted)
+    assert len(counted) > 3
+    counted.clear()
+    assert solve(features, labels, CLASSES, penalty=0.1).iterations == sum(counted)
+    assert len(counted) == 1
 
 
 def test_the_gradient_is_that_of_the_loss() -> None:
@@ -261,6 +299,27 @@ def test_the_rows_held_out_are_told_by_heads_that_have_not_seen_them() -> None:
         np.testing.assert_allclose(told[fold], theirs.predict_proba(scaled[fold]), atol=0.03)
 
 
+@pytest.mark.parametrize("penalty", [None, 0.2])
+def test_probabilities_out_of_fold_are_of_plain_views_by_heads_without_their_photos(
+    penalty: float | None,
+) -> None:
+    """The penalty chosen, or given: against scikit-learn's, fold by fold."""
+    features, labels = rows(160, 20)
+    labels, groups = np.repeat(labels[:80], 2), np.repeat(np.arange(80), 2)
+    targets, search = Targets(labels, CLASSES, groups), Search(seed=0, penalty=penalty)
+    told = cross_validation.out_of_fold(features, targets, search)
+    assert np.isnan(told[1::2]).all()
+    np.testing.assert_allclose(told[::2].sum(axis=1), 1, atol=1e-5)
+    if penalty:
+        scaled = (features - features.mean(axis=0)) / features.std(axis=0)
+        for fold in held(labels, groups, 5)[0]:
+            theirs = logistic_regression(C=1 / ((~fold).sum() * penalty), max_iter=5000)
+            theirs.fit(scaled[~fold], labels[~fold])
+            tested = np.flatnonzero(fold)[::2]
+            expected = theirs.predict_proba(scaled[tested])
+            np.testing.assert_allclose(told[tested], expected, atol=0.03)
+
+
 def test_the_end_of_the_grid_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = rows(150, 20)
     monkeypatch.setattr(penalties, "GRID", (10.0, 1.0))
@@ -382,6 +441,16 @@ def test_many_rows_are_cross_validated_with_one_penalty(monkeypatch: pytest.Monk
     assert len(found.accuracies) == 5
     assert found.accuracy == pytest.approx(nested.accuracy, abs=0.05)
     assert solve(features, labels, CLASSES).reason.endswith("by 3-fold cross-validation")
+
+
+@pytest.mark.parametrize(("few", "nested"), [(100, True), (99, False)])
+def test_up_to_so_many_rows_each_fold_chooses_its_penalty(
+    few: int, nested: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, labels = rows(100, 20)
+    monkeypatch.setattr(cross_validation, "FEW", few)
+    assert cross_validated(features, labels, CLASSES).nested is nested
+    assert cross_validated(features, labels, CLASSES, penalty=0.1).nested
 
 
 def test_the_interval_is_students() -> None:

@@ -79,6 +79,51 @@ def test_a_broken_download_goes_on_where_it_stopped(server: Server, tmp_path: Pa
     assert names(tmp_path) == ["x.bin"]
 
 
+def test_tries_are_counted_from_the_last_one_that_brought_something(
+    server: Server, tmp_path: Path
+) -> None:
+    assert fetch(Source(f"{server.url}/stutters", sha256=SHA), tmp_path / "x.bin") == SHA
+    assert [asked.range for asked in server.asked] == ["", "bytes=2097152-", "bytes=2097152-"]
+
+
+def test_a_server_that_names_no_length_is_read_to_its_end_or_to_the_size_known(
+    server: Server, tmp_path: Path
+) -> None:
+    steps: list[tuple[int, int | None]] = []
+
+    def fetched(size: int | None) -> str:
+        steps.clear()
+        source = Source(f"{server.url}/no-length", sha256=SHA, size=size)
+        return fetch(source, tmp_path / "x.bin", progress=lambda *told: steps.append(told))
+
+    assert fetched(None) == SHA
+    assert steps[-1] == (len(DATA), None)
+    assert fetched(len(DATA)) == SHA
+    assert steps[-1] == (len(DATA), len(DATA))
+    (tmp_path / "x.bin").unlink()
+    for size in (1_000_000, 9_000_000):
+        with pytest.raises(WeightsError, match=f"bytes, not {size}\n"):
+            fetched(size)
+        assert steps[-1][0] <= size + partial.BLOCK
+        assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, len(DATA) - 1, len(DATA) + 1])
+def test_a_file_of_another_size_is_refused_before_its_first_byte(
+    server: Server, tmp_path: Path, size: int
+) -> None:
+    steps: list[int] = []
+    with pytest.raises(WeightsError, match=f"offers 8000000 bytes, not {size}\n"):
+        fetch(
+            Source(f"{server.url}/good", size=size),
+            tmp_path / "x.bin",
+            progress=lambda done, _: steps.append(done),
+        )
+    assert steps == []
+    assert len(server.asked) == 1
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize("kind", ["no-range", "416", "whole-as-part", "other-part"])
 def test_servers_that_answer_ranges_wrongly(server: Server, tmp_path: Path, kind: str) -> None:
     """200 in place of 206, 416, and a 206 of another part: fetched again from the start."""

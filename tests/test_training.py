@@ -16,14 +16,14 @@ from kit import Watcher, carried_out, saved, settings, sha256, tune
 
 from zoo import recipe
 from zoo.engine.select import bf16
-from zoo.errors import RecipeError, UsageError
+from zoo.errors import RecipeError, TeamError, UsageError
 from zoo.finetune import begin
 from zoo.finetune.describe import lines
 from zoo.finetune.events import Note
 from zoo.finetune.fit import settings_of
 from zoo.finetune.prepare import Prepared, prepare
 from zoo.run import Run
-from zoo.train.distributed import SINGLE
+from zoo.train.distributed import SINGLE, Ranks
 from zoo.train.losses import CrossEntropy, OfOneHot
 from zoo.train.mixup import mix
 from zoo.train.optimizers import Optimizer
@@ -137,11 +137,60 @@ def test_a_head_is_trained_by_each_loss_with_mixing_and_weights(name, photos, tm
     assert told[-1].val_loss < told[0].val_loss
 
 
-def step_of(model: torch.nn.Module, chosen: LoopSettings, labels: np.ndarray) -> Step:
-    """What takes steps of a model that has no running mean, on rows with these labels."""
+def step_of(
+    model: torch.nn.Module,
+    chosen: LoopSettings,
+    labels: np.ndarray,
+    averaged: torch.nn.Module | None = None,
+    ranks: Ranks = SINGLE,
+) -> Step:
+    """What takes steps of a model, with its running mean if there is one, on rows so labelled."""
     optimizer = Optimizer(chosen.optimizer, param_groups(model, chosen), chosen.momentum)
     loss = CrossEntropy(chosen, SimpleNamespace(labels=labels, val_labels=labels), "cpu")
-    return Step(Training(model, model, optimizer, TrainState()), loss, chosen, SINGLE)
+    return Step(Training(model, averaged or model, optimizer, TrainState()), loss, chosen, ranks)
+
+
+def normalised() -> torch.nn.Module:
+    torch.manual_seed(3)
+    return torch.nn.Sequential(
+        torch.nn.Linear(7, 5), torch.nn.BatchNorm1d(5), torch.nn.Linear(5, 3)
+    )
+
+
+def test_the_running_mean_moves_by_its_share_at_each_step(photos):
+    made = prepare(settings("lenet", photos, **WHOLE)).plan
+    chosen = replace(settings_of(made, made.phases[0], made.index, None), fresh=None, ema=0.6)
+    model, averaged, rows = normalised(), normalised(), np.arange(8)
+    expected = {name: value.clone() for name, value in averaged.state_dict().items()}
+    step = step_of(model, chosen, rows % 3, averaged)
+    for done in range(20):
+        step.take(Batch(rows, rows, torch.randn(8, 7)), 0.1, done)
+        share = 1 - min(0.6, (1 + done) / (10 + done))
+        for name, value in model.state_dict().items():
+            expected[name] = value + (1 - share) * (expected[name] - value)
+    for name, value in averaged.state_dict().items():
+        wanted = expected[name] if value.is_floating_point() else torch.tensor(20)
+        torch.testing.assert_close(value, wanted)
+    assert not torch.equal(averaged[0].weight, model[0].weight)
+
+
+def test_a_step_that_a_rank_has_left_is_undone(photos):
+    """The state may be saved: it is that before the step."""
+
+    class Left(Ranks):
+        def all_reduce_gradients(self, *words: object) -> float:
+            raise TeamError("a rank has gone")
+
+    made = prepare(settings("lenet", photos, **WHOLE)).plan
+    chosen = replace(settings_of(made, made.phases[0], made.index, None), fresh=None)
+    model, rows = normalised(), np.arange(8)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(TeamError, match="has gone"):
+        step_of(model, chosen, rows % 3, ranks=Left()).take(
+            Batch(rows, rows, torch.randn(8, 7)), 0.1, 0
+        )
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
 
 
 @pytest.mark.parametrize("norm", [1e-3, 1.0, 1e3])

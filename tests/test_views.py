@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from kit import waves
+from kit import encoded, waves
 from PIL import Image
 
 from zoo.catalog import Preprocess
+from zoo.data import decode_process
 from zoo.data.decode import LARGE, decode, decode_for
 from zoo.data.preprocess import KEEP, apply, box, framed, full_size, mode, spare
-from zoo.data.views import AREA, RATIO, LastPhoto, crop_box, generator, plain_view, view, view_of
+from zoo.data.views import (
+    AREA,
+    RATIO,
+    LastPhoto,
+    crop_box,
+    generator,
+    numbered_view,
+    plain_view,
+    view,
+    view_of,
+)
 from zoo.errors import ImageError
 
 SMALL, IMAGENET = Preprocess(size=32), Preprocess()
@@ -47,6 +59,46 @@ def test_without_flip_the_rest_of_the_view_is_the_same() -> None:
     assert not all(same)
     for (flipped, plain), equal in zip(pairs, same, strict=True):
         assert equal or np.abs(flipped[:, ::-1].astype(int) - plain).max() <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_light_of_a_view_changes_by_a_fifth_at_most(channels: int) -> None:
+    grey = Image.new("RGB", (40, 40), (100, 100, 100))
+    how = replace(SMALL, channels=channels, mean=(0.5,) * channels, std=(0.5,) * channels)
+    levels = [int(view(grey, how, number, digest="ab")[0, 0, 0]) for number in range(1, 200)]
+    assert 79 <= min(levels) < 84
+    assert 116 < max(levels) <= 121
+
+
+def test_a_numbered_view_is_that_of_the_seed_0_mirrored_or_not() -> None:
+    data, mirrored = encoded(waves(80, 60)), 0
+    digest = hashlib.sha256(data).hexdigest()
+    for number in range(8):
+        plain, flipped = (
+            view_of(data, SMALL, number, digest=digest, flip=flip) for flip in (False, True)
+        )
+        for last in (None, LastPhoto()):
+            ours = numbered_view(data, number, preprocess=SMALL, last=last)
+            assert np.array_equal(ours, flipped)
+            ours = numbered_view(data, number, preprocess=SMALL, flip=False, last=last)
+            assert np.array_equal(ours, plain)
+        mirrored += not np.array_equal(plain, flipped)
+    assert 0 < mirrored < 8
+
+
+def test_a_usual_photo_is_decoded_in_this_process_unless_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    began: list[object] = []
+    run = decode_process.decoded
+    monkeypatch.setattr(
+        decode_process, "decoded", lambda *words, **how: began.append(words) or run(*words, **how)
+    )
+    data = encoded(waves(80, 60), "JPEG")
+    here = view_of(data, SMALL, 3, digest="ab")
+    assert began == []
+    assert np.array_equal(view_of(data, SMALL, 3, digest="ab", apart=True), here)
+    assert len(began) == 1
 
 
 @pytest.mark.parametrize("size", [(80, 60), (1, 1), (5000, 1), (1, 300), (3, 2)])
@@ -220,3 +272,14 @@ def test_pictures_of_idx_files_are_seen_as_a_decoder_would_have_them(
     for wrong in (plain[:-1], plain.replace(b"31 28", b"31 0")):
         with pytest.raises(ImageError):
             view_of(wrong, how)
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("P5", 1), ("P6", 3)])
+def test_pictures_of_the_networks_very_size_are_its_input(kind: str, channels: int) -> None:
+    values = np.random.default_rng(1).integers(0, 256, (28, 31, channels), np.uint8)
+    mean = (0.5,) * channels
+    how = Preprocess((28, 31), fit="squash", channels=channels, mean=mean, std=mean)
+    for comment in ("", "# by a decoder\n"):
+        data = f"{kind}\n{comment}31 28\n255\n".encode() + values.tobytes()
+        assert np.array_equal(view_of(data, how), values)
+        assert np.array_equal(plain_view(data, how), values)

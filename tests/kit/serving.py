@@ -45,6 +45,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.part(data, tag, stop=2 << 20)
         elif kind == "breaks-no-tag":
             self.part(data, "", stop=2 << 20)
+        elif kind == "no-length":
+            self.send_response(200)
+            self.send(data, tag, None, 0.0, length=False)
+        elif kind == "stutters":  # 2 MiB, nothing, and the rest
+            self.part(data, tag, stop={1: 2 << 20, 2: 0}.get(count))
         elif kind == "other-part":  # a 206 of another place than was asked for
             self.part(data, tag, shift=7)
         elif kind == "whole-as-part":
@@ -90,10 +95,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send(data, tag, None, 0.0)
 
-    def send(self, data: bytes, tag: str, stop: int | None, pause: float) -> None:
+    def send(
+        self, data: bytes, tag: str, stop: int | None, pause: float, length: bool = True
+    ) -> None:
         if tag:
             self.send_header("ETag", tag)
-        self.send_header("Content-Length", str(len(data)))
+        if length:
+            self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         body = memoryview(data)[:stop]
         for at in range(0, len(body), 1 << 16):
