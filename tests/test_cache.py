@@ -17,7 +17,7 @@ from kit.features import add, key, opened, write
 from zoo import cache, doctor
 from zoo.errors import UsageError
 from zoo.features import parts
-from zoo.scale import head
+from zoo.scale import copied
 
 Here = Callable[..., Answer]
 KEYS = [f"{number:032x}" for number in range(9)]
@@ -177,8 +177,8 @@ def test_the_budget_is_what_is_said_or_a_share_of_the_disk(
 
 HOLD = """
 import sys, time
-from zoo.scale import head
-with head._held() as place:
+from zoo.scale import copied
+with copied.held() as place:
     (place / "train").write_bytes(bytes(5000))
     print(place, flush=True)
     time.sleep(60)
@@ -201,7 +201,7 @@ def test_what_a_killed_solver_left_goes_and_what_is_in_use_stays(here: Here, fol
     assert [place.exists() for place in places] == [False, True]
     places[0].mkdir()
     os.utime(places[0], (time.time() - 2 * DAY,) * 2)
-    with head._held() as own:  # the next one sweeps by itself
+    with copied.held() as own:  # the next one sweeps by itself
         assert sorted((folder / "solving").iterdir()) == sorted([places[1], own])
     jobs[1].kill()
     jobs[1].communicate()

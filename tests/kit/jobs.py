@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from kit import ROOT
 from zoo.predict import writers
 from zoo.scale import answers, parts, plan, store
@@ -61,6 +63,27 @@ def planned(place: Path | str, keys: Sequence[str], most: int) -> Shards:
     """Return the shards of a job with these ids."""
     folder = store.Store(str(place), make=True)
     return Shards(folder, plan.make(folder, SETTINGS, (Photo(key, key) for key in keys), most))
+
+
+def made_features(place: Path, stage: str, rows: int) -> Path:
+    """Make a finished job of what leaves a stage of a lenet: of no photos, but chance and class."""
+    asked = Settings("features", "lenet", "", {}, "none", stage=stage, flat=True)
+    settings = answers.completed(asked, "cpu")
+    schema = answers.open_answers(settings, "cpu").schema
+    folder = store.Store(str(place), make=True)
+    keys = sorted(f"{'ab'[number % 2]}/{number:06d}.png" for number in range(rows))
+    photos = (Photo(key, f"/made/{key}", label=key[0]) for key in keys)
+    shards = Shards(folder, plan.make(folder, settings, photos, 500))
+    random = np.random.default_rng(0)
+    for shard in range(shards.plan.shards):
+        found: list[Cells] = []
+        for photo in shards.photos(shard):
+            values = random.random(settings.width, np.float32) + (photo.label == "a")
+            same = {"path": photo.key, "status": "ok", "label": photo.label}
+            found.append({**same, "error": None, "view": 0, "features": values})
+        about = {"plan_id": shards.plan.plan_id, "shard": str(shard), "engine": "made"}
+        folder.create(parts.name_of(shard), parts.written(found, schema, about))
+    return place
 
 
 def worker(place: Path | str, opener: Callable[[], Answers] = opened) -> Worker:

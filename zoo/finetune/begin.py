@@ -19,6 +19,7 @@ from zoo.finetune.plan import Plan
 from zoo.finetune.prepare import Prepared
 from zoo.recipe import Recipe
 from zoo.run import Run, Seen, launch
+from zoo.text import count
 from zoo.train.distributed import SINGLE, Ranks
 from zoo.watch import Watch
 
@@ -81,10 +82,27 @@ def resume(prepared: Prepared, run: Run, watch: Watch, ranks: Ranks = SINGLE) ->
         )
     if before.get("teacher") != prepared.about.get("teacher"):
         raise RunError(f"the teacher of {run.folder} has changed", "start a new run")
+    _check_team(prepared, before, run, ranks)
     prepared.settle()
     job = Job(prepared, run if ranks.main else Seen(run.folder, before), watch, ranks)
     job.inputs.before = run.contents()
     return job
+
+
+def _check_team(prepared: Prepared, before: dict[str, Any], run: Run, ranks: Ranks) -> None:
+    """Raise RunError where the rows of a job are divided among other processes than before.
+
+    In the epoch that is resumed some would be taken twice, and some never.
+    """
+    began, plan = before.get("processes", 1), prepared.plan
+    if prepared.source is None or plan.solved_only or began == ranks.world:
+        return
+    team = f"torchrun --nproc-per-node {began} --no-python " if began > 1 else ""
+    raise RunError(
+        f"{count(began, 'process', 'processes')} began {run.folder}, each with its parts of "
+        f"{plan.recipe.data}, and here {ranks.world} would go on",
+        f"`{team}{run.resume}`, or start a new run",
+    )
 
 
 def _with_head(prepared: Prepared, before: dict[str, Any]) -> bool:

@@ -228,7 +228,8 @@ def _about_features(plan: Plan) -> list[Line]:
     if not phase.kept:
         return [Line("features", f"{text}, not kept", phase.why)]
     each = cut.feature_bytes
-    value = f"{size(each * plan.rows)} in {cache_folder() / 'features'}"
+    place = plan.reasons.get("features", cache_folder() / "features")
+    value = f"{size(each * plan.rows)} in {place}"
     return [
         Line("features", value, f"{text}, {size(each)} a view, {plan.rows:,} views; {phase.why}")
     ]

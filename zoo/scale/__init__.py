@@ -4,7 +4,9 @@
     plan       the photos in shards, written once and never changed, under an id
     answers    what is computed of a photo: a row of `zoo predict`, or of `zoo embed`
     work       shards to parts: what is there is skipped, who is quicker wins
-    head       a fine-tune on the features of a job, in memory or from a file
+    head       a fine-tune on the features of a job, in memory or from a file: a head, or more;
+               `listed` says which photos are for what, `copied` has their features here, `team`
+               the processes that solve a head
     estimate   how long it takes, from some photos that are measured
     web        photos at http(s) addresses
     apart      the search for a photo that ends processes

@@ -1,32 +1,26 @@
 """A fine-tune over the features of a job: its parts are the photos and what is frozen of a network.
 
 Classes and val photos are those that `zoo finetune` takes of the same folder. Features of more
-than IN_MEMORY bytes are copied to a file, in the plan's order, and each step is a pass over it.
+than IN_MEMORY bytes stay in files: each step of a solver is a pass over them, and a training in
+steps reads the rows of each batch. In a team that trains in steps, each process has the parts that
+are its own, see `zoo.train.division`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
-from array import array
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from tempfile import mkdtemp
-from typing import cast
 
 import numpy as np
 
-from zoo import device, weights
-from zoo.data.index import DatasetIndex, Sample
-from zoo.data.split import PARTS, check_classes, rank
-from zoo.disk import unfinished, writing
-from zoo.engine import store
-from zoo.errors import DataError, UsageError
-from zoo.features.cache import Features
+from zoo import device
+from zoo.data.index import DatasetIndex
+from zoo.errors import UsageError
+from zoo.finetune import checks
 from zoo.finetune.choices import engine_of
 from zoo.finetune.plan import Asked, Plan, plan_of
 from zoo.finetune.prepare import Prepared, known_of
@@ -35,19 +29,20 @@ from zoo.head.stored import Stored
 from zoo.metrics import Array
 from zoo.network import Progress as Loading
 from zoo.recipe import Recipe
-from zoo.scale import launch, parts, team
+from zoo.scale import launch, team
 from zoo.scale.answers import model_sha256
-from zoo.scale.plan import PLAN, Photo, Settings, Shards, read
+from zoo.scale.copied import Copied, copied, held
+from zoo.scale.listed import NAMES, Listed
+from zoo.scale.plan import PLAN, Settings, Shards, read
 from zoo.scale.store import Store, check_installed, is_url
 from zoo.scale.work import Progress
 from zoo.text import size
-from zoo.train.batches import FeatureBatches
-from zoo.train.distributed import SINGLE, Ranks
-from zoo.watch import check
+from zoo.train.batches import FeatureBatches, steps
+from zoo.train.distributed import FEWEST, SINGLE, Ranks
+from zoo.train.division import Division
+from zoo.train.loggers import kinds
 
 IN_MEMORY = 256_000_000  # bytes of features
-VAL = 10_000  # photos put aside for validation at most: they are kept at once
-_NAMES = tuple(PARTS)  # train, val, test
 
 
 def is_job(data: str) -> bool:
@@ -57,7 +52,7 @@ def is_job(data: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Who solves a head whose features are not in memory: torchrun's ranks, or Ray."""
+    """Who fine-tunes together: torchrun's ranks, or Ray, which solves heads alone."""
 
     ranks: Ranks = SINGLE
     ray: str | None = None  # its address
@@ -71,58 +66,40 @@ def prepare(
 ) -> Prepared:
     """Return the plan of a fine-tune on the features of a job, with them; `with` removes the copy.
 
-    At the end of `with` all ranks but the main one do what that one asks.
+    At the end of `with` all ranks but the main one do what that one asks, where a head is solved.
 
-    Raises UsageError where the job has others than the head takes, IncompleteError, DataError.
+    Raises UsageError where the job has others than what is trained takes, IncompleteError,
+    DataError.
     """
     check_installed()
     shards = _job(recipe)
-    settings = shards.plan.settings
+    settings, drawn_from = shards.plan.settings, recipe
     recipe = _settled(recipe, settings)
-    listed = _Listed.of(shards, recipe)
+    listed = Listed.of(shards, recipe)
+    index = listed.index(shards, progress)
+    needed = settings.width * 4 * len(index.samples)
+    recipe = replace(recipe, val_fraction=listed.fraction, cache_budget=f"{needed}B")
+    where = device.choose(recipe.device, recipe.precision)
+    engine, why = engine_of(recipe, where)
+    asked = Asked(recipe, index, where, engine, {"flip": "", "engine": why})
+    facts, net = known_of(asked, loading)
+    plan, stored = plan_of(asked, facts), needed > IN_MEMORY
+    _check(plan, settings, stored)
+    division = _division(plan, listed, who)
+    prepared = Prepared(_told(plan, shards, stored), net)
     with ExitStack() as closing:
-        place, drawn_from = closing.enter_context(_held()), recipe
-        index, found = _gathered(shards, listed, place, progress)
-        recipe = replace(recipe, val_fraction=listed.fraction)
-        where = device.choose(recipe.device, recipe.precision)
-        engine, why = engine_of(recipe, where)
-        asked = Asked(recipe, index, where, engine, {"flip": "", "engine": why})
-        facts, net = known_of(asked, loading)
-        prepared = Prepared(plan_of(asked, facts), net)
-        _check(prepared.plan, settings, isinstance(found["train"], Stored))
-        if isinstance(train := found["train"], Stored):
-            if who.ray is not None:
-                make = partial(_share, shards.store.place, drawn_from)
-                ours = closing.enter_context(launch.together(who.ray, make))
-                found["train"] = replace(train, team=ours)
-            elif not who.ranks.single:
-                labels = np.array(index.labels("train"))
-                found["train"] = team.divided(train, labels, who.ranks, closing)
-        prepared.source = _source(prepared.plan, found)
+        place = closing.enter_context(held())
+        wanted = partial(_wanted, listed, division)
+        files = copied(shards, listed, place, wanted, progress)
+        found: dict[str, Array | Stored] = {**files}
+        if not stored:
+            found = {name: each[:] for name, each in files.items()}
+        elif plan.solved_only:
+            make = partial(_share, shards.store.place, drawn_from)
+            found["train"] = _solved_by(who, files["train"], index, make, closing)
+        prepared.source = _source(plan, found, division)
         prepared.closing = closing.pop_all()
     return prepared
-
-
-@contextmanager
-def _held() -> Iterator[Path]:
-    """Yield a folder for features, held by this process; those of processes that died go."""
-    folder = weights.cache_folder() / "solving"
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for other in folder.iterdir():
-            with suppress(OSError):
-                if time.time() - other.stat().st_mtime > store.STALE:
-                    store.remove(other)
-        place = Path(mkdtemp(dir=folder))
-        with unfinished(place):
-            with writing(place):
-                (place / store.ABOUT).touch()
-            lease = store.lock(place)
-            try:
-                yield place
-            finally:
-                if lease is not None:
-                    store.unlock(lease)
 
 
 def _job(recipe: Recipe) -> Shards:
@@ -140,25 +117,29 @@ def _job(recipe: Recipe) -> Shards:
 def _settled(recipe: Recipe, settings: Settings) -> Recipe:
     """Return the recipe as features of plain views can be learned from. Raises UsageError."""
     usual = Recipe(model=recipe.model, data=recipe.data)
-    same = ("augment", "fit", "folds", "freeze", "schedule", "seeds", "size", "teacher",
-            "unfreeze")  # fmt: skip
+    same = ("augment", "distort", "fit", "folds", "freeze", "schedule", "seeds",
+            "size", "teacher", "unfreeze")  # fmt: skip
     odd = [name for name in same if getattr(recipe, name) != getattr(usual, name)]
+    odd = [name for name in odd if name != "schedule" or recipe.schedule == "head-then-all"]
     odd += ["task"] * (recipe.task not in (None, "classify")) + ["views"] * (
         recipe.views not in (None, 1)
     )
     if odd:
+        name = "no-freeze" if odd[0] == "freeze" else odd[0].replace("_", "-")
         raise UsageError(
-            f"--{odd[0].replace('_', '-')} with a job: its features are of one view of each photo",
+            f"--{name} with a job: its features are of one view of each photo, behind one stage",
             "leave it out, or fine-tune on the folder of the photos",
         )
     if settings.precision not in (None, "fp32"):
         raise UsageError(f"the features of {recipe.data} are {settings.precision}", "plan in fp32")
+    checks.check_compiler(recipe)
+    kinds(recipe.log)
     taken = recipe.weights or settings.weights
     return replace(recipe, task="classify", views=1, flip=True, weights=taken)
 
 
 def _check(plan: Plan, settings: Settings, stored: bool) -> None:
-    """Raise UsageError where the features are not those that the head of the plan takes."""
+    """Raise UsageError where the features are not those that the plan trains on."""
     recipe, cut = plan.recipe, plan.cut
     how = f"`zoo plan PHOTOS -o JOB --model {recipe.model} --what features`"
     mine = model_sha256(replace(settings, model=recipe.model, weights=recipe.weights))
@@ -175,74 +156,86 @@ def _check(plan: Plan, settings: Settings, stored: bool) -> None:
         flat = " --flat" * (len(cut.shape) > 1)
         raise UsageError(
             f"the features of {recipe.data} are {settings.width} numbers after {settings.stage}, "
-            f"and the head takes {shape} after {cut.boundary}",
-            f"{how[:-1]} --stage {cut.boundary}{flat}`",
+            f"and what is trained takes {shape} after {cut.boundary}",
+            f"{how[:-1]} --stage {cut.boundary}{flat}`; or train behind {settings.stage}, where "
+            "the job has all of its output: --cut",
         )
-    if not plan.solved_only or (stored and kind_of(recipe.head).computed):
+    deeper = cut.kind == "deeper" and not plan.solved_only
+    if not (plan.solved_only or deeper) or (stored and kind_of(recipe.head).computed):
         what = recipe.head if stored and plan.solved_only else f"--solver {plan.solver}"
         raise UsageError(
             f"{what} over a job: its head is solved for", "leave --head and --solver out"
         )
 
 
-@dataclass(slots=True)
-class _Listed:
-    """What the plan says of the photos: of each the number of its class and of its part, -1: none.
-
-    fraction: of those to train on put aside for val, where drawn.
-    """
-
-    root: Path
-    classes: tuple[str, ...]
-    labels: Array
-    part: Array
-    drawn: bool
-    fraction: float
-
-    @classmethod
-    def of(cls, shards: Shards, recipe: Recipe) -> _Listed:
-        known: dict[str, int] = {}
-        codes, part, ranks = array("i"), array("b"), array("Q")
-        root = Path(shards.store.place)
-        for photo in _photos(shards):
-            if not codes and photo.file.endswith("/" + photo.key):
-                root = Path(photo.file[: -len(photo.key) - 1])
-            name, label = _place(photo)
-            codes.append(known.setdefault(label, len(known)) if label else -1)
-            part.append(_NAMES.index(name))
-            ranks.append(int.from_bytes(rank(recipe.seed, photo.key)[:8]))
-        classes = tuple(sorted(known))
-        check_classes(Path(recipe.data), classes, "the job must be of class folders")
-        order = np.array([*(classes.index(name) for name in known), -1], np.int32)
-        labels = order[np.frombuffer(codes, np.int32)]
-        parts = np.where(labels < 0, -1, np.frombuffer(part, np.int8)).astype(np.int8)
-        found = cls(root, classes, labels, parts, not (parts == 1).any(), recipe.val_fraction)
-        if found.drawn:
-            found._draw(np.frombuffer(ranks, np.uint64))
-        return found
-
-    def _draw(self, ranks: Array) -> None:
-        """Put a share of each class aside, as `zoo.data.split` does, but no more than VAL."""
-        train = np.flatnonzero(self.part == 0)
-        self.fraction = min(self.fraction, VAL / max(1, len(train)))
-        order = train[np.lexsort((ranks[train], self.labels[train]))]
-        for mine in np.split(order, np.flatnonzero(np.diff(self.labels[order])) + 1):
-            many = min(len(mine) - 1, max(1, round(self.fraction * len(mine))))
-            self.part[mine[:many]] = 1
+def _division(plan: Plan, listed: Listed, who: Together) -> Division | None:
+    """Return which rows are whose in a team that trains in steps. Raises UsageError."""
+    ranks, recipe = who.ranks, plan.recipe
+    if plan.solved_only:
+        return None
+    if who.ray is not None:
+        raise UsageError(
+            f"--ray with --cut {recipe.cut}: it solves heads, and more than a head is trained",
+            "`torchrun --nproc-per-node N --no-python zoo finetune MODEL JOB …`",
+        )
+    if ranks.single:
+        return None
+    division = Division(listed.parts_to_train_on(), ranks.rank, ranks.world)
+    parts = int(division.part[-1]) + 1
+    if parts < ranks.world:
+        raise UsageError(
+            f"{parts} parts of {recipe.data} have photos to train on, and there are "
+            f"{ranks.world} processes, each with parts of its own",
+            f"start {parts} at most, or plan with a smaller --per-shard",
+        )
+    if recipe.balance == "sampler":
+        raise UsageError(
+            f"--balance sampler by {ranks.world} processes over a job: each reads its own parts",
+            "give --balance weights, or start one process",
+        )
+    many = division.fewest(steps(len(division.part), recipe.batch_size * recipe.accumulate))
+    if plan.cut.norm and many < FEWEST:
+        raise UsageError(
+            f"BatchNorm over {many} photos: the share of a process in a batch of "
+            f"{recipe.batch_size}",
+            f"give --batch-size {FEWEST * recipe.batch_size} or more, or start fewer processes",
+        )
+    return division
 
 
-def _photos(shards: Shards) -> Iterator[Photo]:
-    for shard in range(shards.plan.shards):
-        check()
-        yield from shards.photos(shard)
+def _told(plan: Plan, shards: Shards, stored: bool) -> Plan:
+    """Return the plan with the job as the place of its features, which are kept in any case."""
+    how = f"more than {size(IN_MEMORY)}: each step reads them anew" if stored else "in memory"
+    phases = tuple(replace(phase, kept=True, why=how) for phase in plan.phases)
+    reasons = {
+        "features": shards.store.place,
+        "views": "a job has features of one view of each photo, as it is",
+    }
+    return replace(plan, phases=phases, reasons=plan.reasons | reasons)
 
 
-def _place(photo: Photo) -> tuple[str, str]:
-    """Return the part of a photo, train where its place says none, and its class."""
-    folder, _, rest = photo.key.partition("/")
-    inside = [name for name, words in PARTS.items() if folder.casefold() in words and "/" in rest]
-    part = inside[0] if inside else "train"
-    return part, rest.partition("/")[0] if part == "test" else photo.label
+def _wanted(listed: Listed, division: Division | None, shard: int) -> Collection[str]:
+    """Return which of train, val and test this process reads of a shard."""
+    if division is None:
+        return NAMES
+    number = sum(many > 0 for many in listed.training[:shard])
+    own = listed.training[shard] and number % division.world == division.rank
+    return ("train",) * bool(own) + ("val", "test") * (division.rank == 0)
+
+
+def _solved_by(
+    who: Together,
+    train: Stored,
+    index: DatasetIndex,
+    make: Callable[[int, int], AbstractContextManager[team.Share]],
+    closing: ExitStack,
+) -> Stored:
+    """Return the rows to train on, with those who solve a head on them together."""
+    if who.ray is not None:
+        return replace(train, team=closing.enter_context(launch.together(who.ray, make)))
+    if who.ranks.single:
+        return train
+    return team.divided(train, np.array(index.labels("train")), who.ranks, closing)
 
 
 @contextmanager
@@ -250,88 +243,26 @@ def _share(job: str, recipe: Recipe, rank: int, world: int) -> Iterator[team.Sha
     """Yield a share of the rows of a job, of which this process makes a copy."""
     store = Store(job)
     shards = Shards(store, read(store))
-    listed = _Listed.of(shards, recipe)
-    with _held() as place:
-        index, found = _gathered(shards, listed, place, lambda done, total: None, 0)
-        train = found["train"]
-        assert isinstance(train, Stored)
+    listed = Listed.of(shards, recipe)
+    index = listed.index(shards, _silent)
+    with held() as place:
+        train = copied(shards, listed, place, lambda shard: ("train",), _silent)["train"]
         yield team.Share(train, np.array(index.labels("train")), rank, world)
 
 
-def _gathered(
-    shards: Shards, listed: _Listed, place: Path, progress: Progress, memory: int | None = None
-) -> tuple[DatasetIndex, dict[str, Array | Stored]]:
-    """Copy the features into a file for each part; return the photos and the features by part.
-
-    memory: bytes of features that are read from these files at once; IN_MEMORY where None.
-    """
-    memory = IN_MEMORY if memory is None else memory
-    samples: dict[str, list[Sample]] = {name: [] for name in _NAMES}
-    skipped, first = [], 0
-    with ExitStack() as opened:
-        files = [opened.enter_context((place / name).open("wb")) for name in _NAMES]
-        for shard in range(shards.plan.shards):
-            check()
-            progress(shard, shards.plan.shards)
-            why, rows = _rows(shards, shard)
-            there = np.array([error is None for error in why])
-            mine = np.where(there, listed.part[first : first + len(why)], -1)
-            for number, file in enumerate(files):
-                with writing(place):
-                    file.write(rows[(mine == number)[there]].data)
-            for at, photo in enumerate(shards.photos(shard)):
-                if mine[at] < 0:
-                    skipped.append((photo.key, why[at] or "its place says no class"))
-                else:
-                    part, label = _NAMES[mine[at]], int(listed.labels[first + at])
-                    samples[part].append(Sample(photo.key, label, part, photo.size or 0))
-            first += len(why)
-    shapes = {name: (len(some), shards.plan.settings.width) for name, some in samples.items()}
-    features: dict[str, Array | Stored] = {
-        name: Stored(place / name, shape) for name, shape in shapes.items() if shape[0]
-    }
-    for name in ("train", "val"):
-        if name not in features:
-            raise DataError(f"{shards.store.place} has no {name} photo", "plan over more photos")
-    needed = sum(4 * rows * columns for rows, columns in shapes.values())
-    how = f"{size(needed)} of features, in memory"
-    if needed > memory:
-        how = f"{size(needed)} of features, more than {size(memory)}: each step reads them anew"
-    else:
-        features = {name: each[:] for name, each in features.items()}
-    every = (sample for name in _NAMES for sample in samples[name])
-    about = (listed.root, listed.classes, tuple(every), tuple(skipped), (how,))
-    index = DatasetIndex(*about, source=Path(shards.store.place), drawn=listed.drawn)
-    return index, features
+def _silent(done: int, total: int | None) -> None:
+    pass
 
 
-def _rows(shards: Shards, shard: int) -> tuple[list[str | None], Array]:
-    """Return of each row why it has no features, and the others' features. IncompleteError."""
-    table = parts.needed(shards, shard, ["error", "features"])
-    column = table.column("features").combine_chunks()
-    errors = table.column("error").to_pylist()
-    there = column.is_valid().to_pylist()
-    values = column.drop_null().flatten().to_numpy(zero_copy_only=False)
-    rows = np.ascontiguousarray(values.reshape(-1, shards.plan.settings.width), np.float32)
-    return [None if ok else error or "?" for ok, error in zip(there, errors, strict=True)], rows
-
-
-class _Whole(Features):
-    """The features of a part, as one array or file."""
-
-    def __init__(self, rows: Array | Stored) -> None:
-        self.whole, self.shape = rows, rows.shape[1:]
-
-    def __len__(self) -> int:
-        return len(self.whole)
-
-    def flat(self) -> Array:
-        return cast(Array, self.whole)  # a file is cut into pieces as an array is
-
-
-def _source(plan: Plan, found: dict[str, Array | Stored]) -> FeatureBatches:
-    rows = {name: _Whole(each) for name, each in found.items()}
-    labels = {name: np.array(plan.index.labels(name)) for name in rows}
-    test = (rows["test"], labels["test"]) if "test" in rows else None
+def _source(
+    plan: Plan, found: dict[str, Array | Stored], division: Division | None
+) -> FeatureBatches:
+    """Return the batches; what a process does not read of them has no rows."""
+    nothing = np.empty((0, plan.cut.feature_bytes // 4), np.float32)
+    rows = {name: Copied(found.get(name, nothing), plan.cut.shape) for name in NAMES}
+    labels = {name: np.array(plan.index.labels(name)) for name in NAMES}
+    test = (rows["test"], labels["test"]) if len(labels["test"]) else None
     own = (rows["train"], labels["train"], rows["val"], labels["val"])
-    return FeatureBatches(*own, plan.device, test=test)
+    source = FeatureBatches(*own, plan.device, test=test)
+    source.division = division
+    return source

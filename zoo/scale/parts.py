@@ -41,19 +41,23 @@ class DamagedError(Exception):
 def read(shards: Shards, shard: int, columns: list[str] | None = None) -> pyarrow.Table | None:
     """Return the part of a shard, None where there is none. Raises DamagedError.
 
-    columns: these and the path.
+    columns: these and the path; nothing else of the file is read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    content = shards.store.read(name_of(shard))
-    if content is None:
-        return None
     try:
-        place = pa.BufferReader(content)
-        wanted = None if columns is None else ["path", *columns]
-        table = pq.read_table(place, columns=wanted, page_checksum_verification=True)
+        if columns is None:
+            if (content := shards.store.read(name_of(shard))) is None:
+                return None
+            table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        else:
+            with shards.store.in_pieces(name_of(shard)) as file:
+                wanted = ["path", *columns]
+                table = pq.read_table(file, columns=wanted, page_checksum_verification=True)
         keys = table.column("path").to_pylist()
+    except FileNotFoundError:
+        return None
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
         raise DamagedError(f"it cannot be read: {' '.join(str(error).split())[:100]}") from None
     rows, digest = shards.expected(shard)
@@ -133,6 +137,35 @@ def needed(shards: Shards, shard: int, columns: list[str] | None = None) -> pyar
     if table is None:
         Verified(wrong=[(shard, why)]).check(shards.store.place)
     return table
+
+
+def in_pieces(
+    shards: Shards, shard: int, column: str, rows: int
+) -> Iterator[pyarrow.FixedSizeListArray]:
+    """Yield a column of lists of a part, so many rows of it at a time.
+
+    Of the file no more is in memory than its column, as it is compressed. Raises IncompleteError.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    done, (many, _) = 0, shards.expected(shard)
+    why = "missing"
+    try:
+        with (
+            shards.store.in_pieces(name_of(shard)) as place,
+            pq.ParquetFile(place, page_checksum_verification=True) as file,
+        ):
+            for batch in file.iter_batches(rows, columns=[column]):
+                done += len(batch)
+                yield batch.column(column)
+        why = "" if done == many else f"it has {count(done, 'row')}, and its shard {many:,}"
+    except FileNotFoundError:
+        pass
+    except (pa.ArrowException, KeyError, OSError, ValueError) as error:
+        why = f"it cannot be read: {' '.join(str(error).split())[:100]}"
+    if why:
+        Verified(wrong=[(shard, why)]).check(shards.store.place)
 
 
 def _as_named(value: object) -> object:

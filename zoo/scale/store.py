@@ -154,6 +154,31 @@ class Store:
 
         return io.BufferedReader(_Pieces(obstore.open_reader(self.files, name)), PIECE)
 
+    @contextmanager
+    def in_pieces(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a file of which what is asked for is read. Raises FileNotFoundError, InputError."""
+        from obstore.exceptions import BaseError, NotFoundError
+
+        try:
+            with self._open(name) as file:
+                yield file
+        except NotFoundError as error:
+            raise FileNotFoundError(name) from error
+        except BaseError as error:
+            what = f"{self.place}/{name} cannot be read: {said(error)}"
+            raise InputError(what, "try again; what is done is kept") from None
+
+    def _open(self, name: str) -> IO[bytes]:
+        if self.local is None:
+            return self.reader(name)
+        try:
+            return (self.local / name).open("rb")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            what = f"{self.place}/{name} cannot be read: {said(error)}"
+            raise InputError(what, "try again; what is done is kept") from None
+
     def there(self, name: str) -> bool:
         """Return whether there is such a file."""
         import obstore

@@ -10,5 +10,6 @@ augment.py, mixup.py      what changes it in each epoch
 losses.py        what is learnt, and how the validation photos are scored
 optimizers.py, param_groups.py      what moves, how far
 distributed.py   the ranks that torchrun starts
+division.py      which of them has which rows, where each reads its own alone
 checkpoint.py, loggers.py, trackers.py  what is written down on the way
 """

@@ -29,6 +29,7 @@ from zoo.engine.pipeline import batched, ordered
 from zoo.features.cache import Features
 from zoo.machine import cores
 from zoo.train import augment as augments
+from zoo.train.division import Division
 
 if TYPE_CHECKING:
     import torch
@@ -46,11 +47,13 @@ SMALL = 64  # pixels of a side up to which pictures are trained on whole
 class Batches(Protocol):
     """Input of the trained part. `labels` are the training rows', `val_labels` the val photos'.
 
-    N class numbers, or N x K of 0 and 1 where a photo has several labels.
+    N class numbers, or N x K of 0 and 1 where a photo has several labels. division: where each
+    process of a team has rows of its own; else they share each step.
     """
 
     labels: Array
     val_labels: Array
+    division: Division | None
 
     def train(self, epoch: int, order: Sequence[Array]) -> Iterator[torch.Tensor]:
         """Yield one batch for each array of row numbers in `order`, on the device."""
@@ -95,8 +98,11 @@ def parts(count: int, size: int) -> list[slice]:
 class FeatureBatches:
     """Rows of the FeatureCache; K views of a photo are K rows, which all are in each epoch.
 
-    turns: K where a photo is one row instead, of which each epoch has the next view.
+    turns: K where a photo is one row instead, of which each epoch has the next view. division:
+    says which of the rows to train on are here.
     """
+
+    division: Division | None = None
 
     def __init__(
         self,
@@ -135,8 +141,7 @@ class FeatureBatches:
         size = 4 * len(features) * int(np.prod(features.shape))
         if there is None and size <= self.room:
             self.room -= size
-            there = torch.from_numpy(features.gather(range(len(features)))).to(self.device.torch)
-            self.there[id(features)] = there
+            there = self.there[id(features)] = _on(self.device, features)
         if there is None:
             return on_device(features.gather(chosen), self.device)
         rows = there[torch.tensor(chosen, device=there.device)]
@@ -146,6 +151,8 @@ class FeatureBatches:
         for rows in order:
             if self.turns:
                 rows = rows * self.turns + (epoch - 1) % self.turns
+            if self.division:
+                rows = self.division.places(rows)
             yield self.rows(self.features, rows.tolist())
 
     def val(self) -> Iterator[torch.Tensor]:
@@ -153,6 +160,18 @@ class FeatureBatches:
         size = max(1, min(EVAL_BATCH, EVAL_BYTES // each))
         for rows in batched(range(len(self.val_features)), size):
             yield self.rows(self.val_features, rows)
+
+
+def _on(device: Device, features: Features) -> torch.Tensor:
+    """Return all rows on a device; no more than a block of them is in memory besides."""
+    import torch
+
+    there = torch.empty((len(features), *features.shape), device=device.torch)
+    at_once = max(1, EVAL_BYTES // max(1, 4 * math.prod(features.shape)))
+    for start in range(0, len(features), at_once):
+        some = range(start, min(start + at_once, len(features)))
+        there[some.start : some.stop] = torch.from_numpy(features.gather(some))
+    return there
 
 
 def on_device(rows: Array, device: Device) -> torch.Tensor:
@@ -209,6 +228,8 @@ class PhotoBatches:
 
     workers: threads, of which the pixels do not depend.
     """
+
+    division: Division | None = None
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from zoo.engine.pipeline import forward
 from zoo.errors import ImageError
 from zoo.features.cache import memory
 from zoo.train.batches import VAL_BATCH, Photo, PhotoBatches, on_device
+from zoo.train.division import Division
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,8 @@ class FrozenBatches:
     By the engine that would compute what is kept, so that room on a disk changes no bit. The val
     photos' features are kept, where they take little memory: they do not change.
     """
+
+    division: Division | None = None
 
     def __init__(self, photos: PhotoBatches, engine: Engine, device: Device) -> None:
         self.photos, self.engine, self.device = photos, engine, device

@@ -110,12 +110,10 @@ class Loop:
         return minutes is not None and self.state.trained >= 60 * minutes
 
     def train_epoch(self, after_step: StepFn) -> None:
-        state, settings = self.state, self.settings
-        labels, size = self.batches.labels, settings.step_rows
-        rows = order(settings.seed, state.epoch, labels, size, balanced=settings.balanced)
+        state = self.state
         self.train_mode()
         began = time.perf_counter()
-        for batch in self.shares(rows[state.step :]):
+        for batch in self.shares():
             loss = self.step.take(batch, self.rate(), self.done())
             if loss is not None:
                 state.loss_sum += loss * len(batch.rows)
@@ -127,12 +125,21 @@ class Loop:
             if self.time_is_up():
                 break
 
-    def shares(self, steps: list[Array]) -> Iterator[Batch]:
-        """Yield the batch of each step, with the inputs of this rank's share."""
-        shares = [self.ranks.share(rows) for rows in steps]
-        inputs = self.batches.train(self.state.epoch, [rows for rows in shares if len(rows)])
-        for own, rows in zip(shares, steps, strict=True):
+    def shares(self) -> Iterator[Batch]:
+        """Yield the batch of each step to come, with the inputs of this rank's share."""
+        steps = self.divided()[self.state.step :]
+        inputs = self.batches.train(self.state.epoch, [own for _, own in steps if len(own)])
+        for rows, own in steps:
             yield Batch(rows, own, next(inputs) if len(own) else None)
+
+    def divided(self) -> list[tuple[Array, Array]]:
+        """Return the rows of each step of this epoch, and those of them that are this rank's."""
+        batches, epoch, settings = self.batches, self.state.epoch, self.settings
+        if batches.division:
+            return batches.division.steps(settings.seed, epoch, self.steps_per_epoch)
+        size, balanced = settings.step_rows, settings.balanced
+        rows = order(settings.seed, epoch, batches.labels, size, balanced=balanced)
+        return [(step, self.ranks.share(step)) for step in rows]
 
     def clock(self, began: float) -> None:
         """Count the time since then as training; the slowest rank's where it is limited."""
