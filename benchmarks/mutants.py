@@ -36,6 +36,7 @@ GIB = 1 << 30
 # The file, and the tests that run against each of its mutants, the quickest first.
 ROWS = {
     "head/solver.py": "solver job_heads",
+    "head/scores.py": "solver job_heads",
     "head/softmax_regression.py": "solver job_heads",
     "head/cross_validation.py": "solver",
     "head/penalty.py": "solver heads",
