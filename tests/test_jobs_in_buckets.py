@@ -27,9 +27,9 @@ def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
             monkeypatch.setenv(name, value)
         for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
             monkeypatch.delenv(name)
-        store.opened.cache_clear()
+        store._opened.cache_clear()
         yield "s3://photos"
-        store.opened.cache_clear()
+        store._opened.cache_clear()
         assert (len(seen) > 3) == bool(request.param), seen
 
 
