@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -300,6 +302,19 @@ def test_files_and_functions_stay_short() -> None:
                 first = node.body[0]
                 body = first.end_lineno if ast.get_docstring(node) else first.lineno - 1
                 assert node.end_lineno - body <= 60, f"{file} {node.name}"  # type: ignore[operator]
+
+
+def test_a_function_that_no_other_file_names_begins_with_an_underscore() -> None:
+    """Those with a decorator are called by who gave it to them."""
+    files = [
+        file for room in ("zoo", "tests", "benchmarks") for file in (ROOT / room).rglob("*.py")
+    ]
+    said = {file: set(re.findall(r"\w+", file.read_text(encoding="utf-8"))) for file in files}
+    files_with = Counter(word for words in said.values() for word in words)
+    for file in FILES:
+        for node in tree_of(file).body:
+            if isinstance(node, ast.FunctionDef) and not node.decorator_list:
+                assert node.name.startswith("_") or files_with[node.name] > 1, f"{file} {node.name}"
 
 
 def test_the_reading_lists_are_short() -> None:

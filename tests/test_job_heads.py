@@ -19,9 +19,9 @@ from safetensors.numpy import load_file
 from zoo.errors import TrainingError
 from zoo.head import rows, solver, stored
 from zoo.head.layers import Linear
+from zoo.head.penalty import Search
 from zoo.head.scores import measured
 from zoo.head.softmax_regression import Targets
-from zoo.head.solver import Search
 from zoo.head.stored import Stored
 from zoo.head.team import share
 from zoo.head.threads import pieces

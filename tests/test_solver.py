@@ -19,9 +19,9 @@ from zoo.head import rows as head_rows
 from zoo.head import scores as head_scores
 from zoo.head.folds import Photos
 from zoo.head.layers import Linear
+from zoo.head.penalty import Search
 from zoo.head.scores import loss_of, measured, scores_of
 from zoo.head.softmax_regression import Poll, Targets
-from zoo.head.solver import Search
 from zoo.head.threads import in_order, pieces
 
 Array = np.ndarray[Any, np.dtype[Any]]

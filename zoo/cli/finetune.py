@@ -14,7 +14,9 @@ from zoo.cli.names import with_full_name
 from zoo.cli.plan_lines import show_lines
 
 if TYPE_CHECKING:
+    from zoo.finetune.prepare import Prepared
     from zoo.recipe import Recipe
+    from zoo.train.distributed import Ranks
 
 
 @flags.settings("finetune", auto.Flags)
@@ -49,31 +51,24 @@ def command(
 
 def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -> None:
     """Plan, print the plan, and carry it out in a new run folder. wanted: where auto chooses."""
-    from zoo.finetune.place import place_of
     from zoo.train.distributed import torchrun
 
-    output, settings = way.output, with_full_name(settings)
+    settings = with_full_name(settings)
     if way.sheet:
         from zoo.predict.writers import check
 
         check(way.sheet, (".png",), "--sheet")
     with Screen() as screen, torchrun() as ranks:
-        about: dict[str, object] = {}
-        if settings.model == auto.NAME:
-            if output is not None and output.exists():
-                place_of(settings.model, settings.data, output)  # it is refused
-            picked = auto.pick(settings, wanted, way.dry_run, screen, ranks)
-            if picked is None:
-                return
-            settings, about["choice"] = picked
-        else:
-            auto.refuse(settings.model, wanted)
+        chosen = _chosen(settings, way, wanted, screen, ranks)
+        if chosen is None:
+            return
         from zoo.finetune import begin, checks
-        from zoo.finetune.describe import lines
+        from zoo.finetune.place import place_of
 
+        settings, about = chosen
         screen.quiet = not ranks.main
         folder, again = (
-            place_of(settings.model, settings.data, output) if ranks.main else (Path(), False)
+            place_of(settings.model, settings.data, way.output) if ranks.main else (Path(), False)
         )
         folder, again = ranks.all_gather([os.fspath(folder), again])[0]
         if again:
@@ -86,14 +81,39 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
         with prepared:
             checks.check_team(settings, ranks)
             if ranks.main:
-                show_lines(lines(prepared.plan))
-                show_team(ranks)
-                if way.sheet:
-                    from zoo.cli.finetune_report import draw_fed
-
-                    draw_fed(prepared.plan, way.sheet)
+                _show(prepared, ranks, way)
             if not way.dry_run:
                 carry_out(begin.start(prepared, Path(folder), screen, ranks), screen, way)
-            elif ranks.main:
-                what = "nothing but the sheet" if way.sheet else "nothing"
-                talk(f"dry run: nothing was computed, {what} was written")
+
+
+def _chosen(
+    settings: Recipe, way: flags.Way, wanted: auto.Flags, screen: Screen, ranks: Ranks
+) -> tuple[Recipe, dict[str, object]] | None:
+    """Return the recipe with the network's name, and what run.json says of the choice.
+
+    None of a dry run, where several would be tried.
+    """
+    if settings.model != auto.NAME:
+        auto.refuse(settings.model, wanted)
+        return settings, {}
+    from zoo.finetune.place import place_of
+
+    if way.output is not None and way.output.exists():
+        place_of(settings.model, settings.data, way.output)  # it is refused
+    picked = auto.pick(settings, wanted, way.dry_run, screen, ranks)
+    return (picked[0], {"choice": picked[1]}) if picked else None
+
+
+def _show(prepared: Prepared, ranks: Ranks, way: flags.Way) -> None:
+    """Print the plan, and draw what the network is fed where that was asked for."""
+    from zoo.finetune.describe import lines
+
+    show_lines(lines(prepared.plan))
+    show_team(ranks)
+    if way.sheet:
+        from zoo.cli.finetune_report import draw_fed
+
+        draw_fed(prepared.plan, way.sheet)
+    if way.dry_run:
+        what = "nothing but the sheet" if way.sheet else "nothing"
+        talk(f"dry run: nothing was computed, {what} was written")

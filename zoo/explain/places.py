@@ -116,7 +116,7 @@ def tap(net: Network, stage: str | None = None) -> Tapped:
     chain = net.chain.eval()
     if stage is not None:
         return _tapped(net, stage)
-    shapes = stage_shapes(net)
+    shapes = _stage_shapes(net)
     head = net.spec.head.split(".")[0]
     for place, shape in reversed(shapes):
         grid = grid_of(shape, net.preprocess) if place.split(".")[0] != head else None
@@ -131,7 +131,7 @@ def tap(net: Network, stage: str | None = None) -> Tapped:
     )
 
 
-def stage_shapes(net: Network) -> list[tuple[str, tuple[int, ...]]]:
+def _stage_shapes(net: Network) -> list[tuple[str, tuple[int, ...]]]:
     """Return the places where the chain can be divided, with what leaves each for one picture.
 
     Dotted names are places inside stages that are chains themselves; the last place inside a stage

@@ -14,15 +14,14 @@ from zoo.features.cache import FeatureCache, Features, cache_of
 from zoo.features.compute import Pass, Views
 from zoo.features.standardise import ScaledFeatures, Scaling
 from zoo.finetune.choices import balancing
-from zoo.finetune.events import FeaturesDone, Note
+from zoo.finetune.events import FeaturesDone, Note, tell_if_alike
 from zoo.finetune.facts import CutFacts
 from zoo.finetune.fed import batches_of
 from zoo.finetune.phases import Phase
-from zoo.finetune.prepare import Prepared, look_at_all
+from zoo.finetune.prepare import Prepared
 from zoo.finetune.readable import check_contents, readable
 from zoo.finetune.sharing import shared
 from zoo.finetune.teacher import Teacher
-from zoo.head.rows import ALIKE
 from zoo.models.chain import first_layer
 from zoo.run import Run
 from zoo.train.batches import FeatureBatches, Photo, PhotoBatches, Photos
@@ -67,7 +66,7 @@ class Inputs:
         source = FrozenBatches(photos, self._open(phase.cut).engine, self.plan.device)
         if self.standardises(phase):
             self.scaling = source.scaling = Scaling.of_rows(source.some())
-            self.tell_if_alike(self.scaling.spread)
+            tell_if_alike(self.watch, self.scaling.spread)
         return source
 
     def standardises(self, phase: Phase) -> bool:
@@ -79,17 +78,6 @@ class Inputs:
         if self.scaling is not None:
             self.scaling.fold(first_layer(model))  # type: ignore[arg-type]
             self.scaling = None
-
-    def tell_if_alike(self, spread: float) -> None:
-        """Tell where the features of all photos are the same but for rounding."""
-        if spread <= ALIKE:
-            self.watch.tell(
-                Note(
-                    f"the features of all photos are the same to {spread:.1g} of their size: the "
-                    "frozen part tells no photo from another, and no head on it can; give trained "
-                    "weights (--weights), or train all of it (--no-freeze)"
-                )
-            )
 
     def progress(self, done: int, total: int) -> None:
         """Tell how far the pass over the photos is. Raises Interrupted."""
@@ -124,7 +112,7 @@ class Inputs:
     def _source(self, phase: Phase, rows: dict[str, Features]) -> FeatureBatches:
         if self.standardises(phase):
             self.scaling = Scaling.of(rows["train"])
-            self.tell_if_alike(self.scaling.spread)
+            tell_if_alike(self.watch, self.scaling.spread)
             rows = {part: ScaledFeatures(each, self.scaling) for part, each in rows.items()}
         labels = {part: np.array(self.index.targets(part)) for part in rows}
         return FeatureBatches(
@@ -162,12 +150,8 @@ class Inputs:
 
     def _photos(self) -> PhotoBatches:
         """Decode every photo once to look at it; where views are plain, that is also the last."""
-        started, plan, recipe = time.perf_counter(), self.plan, self.plan.recipe
-        begun = self.prepared.looked
-        looked = begun.taken(self.index, self.progress) if begun else None
-        if begun and looked:
-            started = time.perf_counter() - begun.seconds
-        found, plain = looked or look_at_all(plan, self.index, self.progress)
+        plan, recipe = self.plan, self.plan.recipe
+        (found, plain), started = self.prepared.look(self.index, self.progress)
         for bad in self.ranks.all_gather(found.bad):  # a file may fail one process alone
             found.bad |= bad
         self._looked_at(found, started)

@@ -142,6 +142,13 @@ class Prepared:
         where = (plan.recipe.model, made, cut.tensors, cut.boundary, plan.preprocess)
         return NetworkRef(*where, build)
 
+    def look(self, index: DatasetIndex, progress: Progress) -> tuple[Found, float]:
+        """Return what a look at every photo has found, and when it began."""
+        started = time.perf_counter()
+        if self.looked and (found := self.looked.taken(index, progress)):
+            return found, time.perf_counter() - self.looked.seconds
+        return _look_at_all(self.plan, index, progress), started
+
     def settle(self) -> None:
         """Build the network where the job needs it: to train it, or to compile its frozen part.
 
@@ -273,7 +280,7 @@ class Looked(_Beside):
         self.thread.start()
 
     def work(self) -> None:
-        self.found = look_at_all(self.plan, self.index, self.count)
+        self.found = _look_at_all(self.plan, self.index, self.count)
 
     def taken(self, index: DatasetIndex, progress: Progress) -> Found | None:
         """Return what it has found, once, where it is these photos that it looked at."""
@@ -284,7 +291,7 @@ class Looked(_Beside):
         return found
 
 
-def look_at_all(plan: Plan, index: DatasetIndex, progress: Progress) -> Found:
+def _look_at_all(plan: Plan, index: DatasetIndex, progress: Progress) -> Found:
     """Return what `scan` does; the plain views that are used again in each epoch are kept."""
     keep = ("train", "val") if plan.views == 1 else ("val",)
     return scan(index, plan.preprocess, keep, progress, plan.recipe.workers)

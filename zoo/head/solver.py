@@ -19,8 +19,6 @@ from zoo.head.stored import Stored
 from zoo.head.threads import one_thread
 from zoo.metrics import Array
 
-__all__ = ["Search", "Solution", "solve"]
-
 SOLVING = 1e-10  # tolerance of the loss
 
 

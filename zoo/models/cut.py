@@ -51,10 +51,7 @@ def cut(chain: nn.Sequential, name: str) -> Cut:
     boundary = whole(chain, places[at][0])
     frozen, trainable = halves(chain, boundary)
     if not any(True for _ in trainable.parameters()):
-        stages = list(chain)
-        early = [
-            at for at in range(len(stages)) if not all(map(nothing_to_train, stages[at + 1 :]))
-        ]
+        early = [at for at in range(len(chain)) if not all(map(nothing_to_train, chain[at + 1 :]))]
         raise UnknownStage(
             f"a cut after '{name}' leaves nothing to train",
             f"cut earlier: {listed(chain[: len(early)])}",

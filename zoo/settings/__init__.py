@@ -25,17 +25,13 @@ from zoo.settings.setting import (
     NAMED,
     OUTPUT,
     PHOTOS,
-    SECTIONS,  # fmt: skip
+    SECTIONS,
     TUNE,
     WHAT,
     Setting,
     row,
 )
 from zoo.settings.steps import Steps
-
-__all__ = [
-    "DATA", "HARDWARE", "OUTPUT", "PHOTOS", "SECTIONS", "WHAT", "Recipe", "Setting", "table"
-]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
