@@ -360,9 +360,11 @@ def plot(found: dict[str, Any]) -> None:
             memory = [one.memory for one in samples]
             panel.plot([one.done for one in samples], memory, lw=1.2)
             panel.axvline(samples[-1].done / 4, color="grey", lw=0.6, ls=":")
-            panel.set(xlabel=UNITS[name], ylabel="MB", ylim=(0, 1.35 * max(memory)))
-            panel.set_title(f"{name}: {one['mb_per_1000']:+.3g} MB per 1,000 {UNITS[name]}",
-                            fontsize=10, loc="left")  # fmt: skip
+            panel.set(ylabel="MB", ylim=(0, 1.35 * max(memory)))
+            panel.set_title(
+                f"{name}, {UNITS[name]}: {100 * one['growth']:+.1f} %", fontsize=10, loc="left"
+            )
+            panel.locator_params(axis="x", nbins=5)
             first, last = judged(samples)[0], samples[-1]
             told = ", ".join(f"{what} {getattr(first, what)} → {getattr(last, what)}"
                              for what in COUNTED)  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from kit import ROOT, Answer, Command, write_photos
 from kit.warm import Warm
+from threadpoolctl import threadpool_limits
 
 from zoo.cli import main
 
@@ -28,9 +30,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+def pytest_configure() -> None:
+    """Let BLAS have one thread, here and in xdist's workers and all that tests start.
+
+    Two that wait for each other spin: on a busy machine a matrix of 784 x 784 is decomposed in 4.4
+    CPU seconds by two and in 0.13 by one. OpenMP's sleep while they wait.
+    """
+    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    threadpool_limits(1, user_api="blas")  # NumPy is imported by now where there are no workers
+    gc.disable()  # until all tests are collected: a tenth of what that takes
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """The tests themselves and torch are no garbage: it need not be looked for among them."""
+    """The tests themselves and torch are no garbage: it need not be looked for among them.
+
+    pytest puts its handlers on each logger that tells the root nothing, and takes them off, six
+    times a test: torch has forty of them, which was nearly half of what an empty test costs.
+    """
+    for logger in logging.getLogger().manager.loggerDict.values():
+        if isinstance(logger, logging.Logger) and logger.name.startswith("torch"):
+            logger.propagate = True
+    gc.enable()
     gc.collect()
     gc.freeze()
 
@@ -101,7 +122,7 @@ def zoo() -> Command:
             capture_output=True,
             text=True,
             errors="surrogateescape",
-            timeout=120,
+            timeout=900,  # for what hangs: on a busy machine a minute's work takes ten
         )
 
     return run

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import cast
 
 import numpy as np
 import pytest
-import torch
 from kit import waves
 from PIL import Image
-from torchvision.transforms import v2
 
 from zoo.catalog import Preprocess
 from zoo.catalog.spec import as_flag, as_size
@@ -27,14 +27,26 @@ from zoo.data.preprocess import (
     padded_size,
     resize,
 )
+from zoo.models.lazy_compiler import library
 
 IMAGENET = Preprocess()
 SIZES = [(500, 375), (375, 500), (640, 481), (1, 1), (5000, 1), (1, 5000), (224, 224), (333, 1000)]
 
 
 def theirs(image: Image.Image, preprocess: Preprocess = IMAGENET) -> np.ndarray:
-    steps = [v2.Resize(round(preprocess.size / preprocess.crop)), v2.CenterCrop(preprocess.size)]
-    return np.asarray(v2.Compose(steps)(image)).astype(int)
+    return cropped(image, round(preprocess.size / preprocess.crop), preprocess.size)
+
+
+def cropped(
+    image: Image.Image, resized: int | list[int], size: int | tuple[int, int]
+) -> np.ndarray:
+    v1 = transforms()
+    return np.asarray(v1.Compose([v1.Resize(resized), v1.CenterCrop(size)])(image)).astype(int)
+
+
+def transforms() -> ModuleType:
+    """Return torchvision's transforms, imported where they are needed, without the compiler."""
+    return cast(ModuleType, library("torchvision").transforms)
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
@@ -62,11 +74,7 @@ def test_a_crop_of_two_sides_is_that_of_the_libraries(
     image, preprocess = waves(width, height), replace(IMAGENET, size=size)
     full = [round(side / preprocess.crop) for side in size]
     scale = max(full[0] / height, full[1] / width)
-    steps = [
-        v2.Resize([int(height * scale + 1e-9), int(width * scale + 1e-9)]),
-        v2.CenterCrop(size),
-    ]
-    expected = np.asarray(v2.Compose(steps)(image)).astype(int)
+    expected = cropped(image, [int(height * scale + 1e-9), int(width * scale + 1e-9)], size)
     found = apply(image, preprocess)
     assert found.shape == (*size, 3)
     apart = np.abs(found - expected)
@@ -206,8 +214,8 @@ def test_a_part_overrides_the_box() -> None:
 
 def test_normalise_is_torchvisions() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-    steps = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
-    to_float = v2.Compose([*steps, v2.Normalize(IMAGENET.mean, IMAGENET.std)])
+    v1 = transforms()
+    to_float = v1.Compose([v1.ToTensor(), v1.Normalize(IMAGENET.mean, IMAGENET.std)])
     expected = to_float(Image.fromarray(pixels)).numpy()
     ours = normalise(pixels, IMAGENET)
     assert ours.dtype == np.float32

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 from kit import names, picture
 from kit.serving import Server, serving
@@ -15,6 +14,7 @@ from safetensors.torch import save, save_file
 from zoo import catalog, network, weights
 from zoo.cli import main
 from zoo.errors import WeightsError
+from zoo.models.lazy_compiler import library
 from zoo.weights.repository import CONFIG, Repository, config_beside, read_config
 
 LABELS = ["ant", "bee", "wasp"]
@@ -39,7 +39,7 @@ def config(**changes: object) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def model() -> torch.nn.Module:
     torch.manual_seed(0)
-    return timm.create_model("test_resnet", num_classes=3).eval()
+    return library("timm").create_model("test_resnet", num_classes=3).eval()
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_folder_that_timm_has_written(folder, model):
 def test_timms_own_writer_is_understood(tmp_path):
     from timm.models import save_for_hf
 
-    model = timm.create_model("test_vit", num_classes=2).eval()
+    model = library("timm").create_model("test_vit", num_classes=2).eval()
     save_for_hf(model, tmp_path, model_config={"label_names": ["a", "b"]}, safe_serialization=True)
     net = network.pretrained("timm/test_vit", str(tmp_path))
     x = torch.rand(2, 3, 160, 160)

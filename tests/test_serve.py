@@ -220,10 +220,10 @@ class InBatches:
 
 
 @pytest.mark.parametrize("batches", [False, True])
-def test_pictures_are_answered_alone_or_together_and_counted(
-    exported: Path, photos: Path, batches: bool
+def test_pictures_are_answered_one_or_several_in_a_call_and_counted(
+    run: Path, photos: Path, batches: bool
 ) -> None:
-    model = api.load(exported)
+    model = api.load(run)
     desk = Desk(InBatches(model) if batches else model, 20)  # type: ignore[arg-type]
     try:
         paths = sorted(photos.rglob("*.png"))[::4]
@@ -236,6 +236,7 @@ def test_pictures_are_answered_alone_or_together_and_counted(
         for row, each in zip([row for row in rows if row.status == "ok"], told, strict=True):
             assert row.labels == each.labels
             assert row.probabilities == pytest.approx(each.probabilities, abs=1e-6)
+        assert (desk.predictor.engine.batch > 1) is batches
         assert (desk.waiting, desk.answered) == (0, 10)
         assert desk.has_room(20)
         assert not desk.has_room(21)

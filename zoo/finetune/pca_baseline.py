@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.finetune.events import Baseline
+from zoo.head.threads import one_thread
 from zoo.metrics import Array
 from zoo.train.batches import Batches, PhotoBatches
 
@@ -46,7 +47,8 @@ def baseline(train: Iterator[Array], val: Iterator[Array], components: int) -> B
     assert total is not None
     assert products is not None
     mean = total / count
-    _, vectors = np.linalg.eigh(products / count - np.outer(mean, mean))
+    with one_thread():
+        _, vectors = np.linalg.eigh(products / count - np.outer(mean, mean))
     basis = vectors[:, -components:]
     squares, values = 0.0, 0
     for batch in val:

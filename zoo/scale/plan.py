@@ -128,9 +128,8 @@ def read(store: Store) -> Plan:
         )
     try:
         about = records.from_json(content)
-        said = about.pop("version", None) if isinstance(about, dict) else None
-        if said != VERSION:
-            raise records.other_format(f"{store.place}/{PLAN}", said, VERSION)
+        if not isinstance(about, dict) or about.pop("version", None) != VERSION:
+            raise ValueError("another version of zoo has written it")
         records.PLAN(about, "")
         settings = Settings(**about.pop("settings"))
         found = Plan(settings=settings, files=tuple(about.pop("files")), **about)
@@ -168,7 +167,7 @@ def _file(shards: Iterable[list[Photo]]) -> tuple[bytes, bytes, list[int]]:
     kinds = {"size": pa.int64()}
     names = ("key", "file", "size", "etag", "label")
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
-    digest, checks, buffer = hashlib.sha256(), [], io.BytesIO()
+    digest, checks, sizes, buffer = hashlib.sha256(), [], list[int](), io.BytesIO()
     with pq.ParquetWriter(buffer, schema, compression="zstd", write_page_checksum=True) as writer:
         for shard in shards:
             rows = [
@@ -179,9 +178,10 @@ def _file(shards: Iterable[list[Photo]]) -> tuple[bytes, bytes, list[int]]:
             columns = [list(column) for column in zip(*rows, strict=True)]
             table = pa.table(dict(zip(names, columns, strict=True)), schema=schema)
             writer.write_table(table, row_group_size=len(rows))
+            sizes.append(len(rows))
             checks.append([len(rows), key_hash(columns[0])])
         writer.add_key_value_metadata({"shards": json.dumps(checks)})
-    return digest.digest(), buffer.getvalue(), [size for size, _ in checks]
+    return digest.digest(), buffer.getvalue(), sizes
 
 
 @dataclass(slots=True)
