@@ -18,7 +18,7 @@ from zoo.head.rows import Rows
 from zoo.head.softmax_regression import Poll, Problem, Targets, minimise
 from zoo.head.stored import Stored
 from zoo.head.temperature import losses
-from zoo.head.threads import in_order, one_thread
+from zoo.head.threads import in_order, one_thread, same_threads
 from zoo.metrics import Array
 
 __all__ = ["Search", "Solution", "loss_of", "measured", "one_thread", "scores_of", "solve"]
@@ -52,7 +52,7 @@ def solve(
 
     Of features in a file each step is a pass over it, and memory does not grow with them.
     """
-    with one_thread():
+    with same_threads():
         problem = Problem(Rows(features), targets, poll)
         everyone = np.ones(len(features), bool)
         choice = choose(problem, search, everyone)
