@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from zoo.head import cross_validation, lbfgs, softmax_regression, solver
 from zoo.head import penalty as penalties
 from zoo.head import rows as head_rows
 from zoo.head import scores as head_scores
+from zoo.head import threads as head_threads
 from zoo.head.folds import Photos
 from zoo.head.layers import Linear
 from zoo.head.penalty import Search
@@ -267,6 +270,33 @@ def test_pieces_are_all_rows_once_and_begin_at_the_edges() -> None:
         assert set(edges) - {count} <= {part.start for part in found}
         assert all(part.start < part.stop for part in found)
     assert list(in_order(lambda part: part.start, found)) == [0]
+
+
+def test_threads_are_kept_for_a_solve_and_nothing_runs_on_behind_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(head_threads, "cores", lambda: 3)
+    done: list[int] = []
+
+    def work(piece: int) -> str:
+        if piece == 0:
+            raise ValueError("no")
+        time.sleep(0.02)
+        done.append(piece)
+        return threading.current_thread().name
+
+    started = threading.active_count()
+    with head_threads.same_threads():
+        assert len({name for _ in range(5) for name in in_order(work, [1, 2, 3, 4])}) <= 3
+        done.clear()
+        with pytest.raises(ValueError, match="no"):
+            list(in_order(work, [0, 1, 2, 3, 4, 5, 6, 7]))
+        before = list(done)
+        time.sleep(0.05)
+        assert done == before
+    assert threading.active_count() == started
+    assert len(list(in_order(work, [1, 2, 3, 4]))) == 4  # with threads of its own
+    assert threading.active_count() == started
 
 
 def test_many_rows_choose_by_a_part_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from zoo.head.folds import Photos
 from zoo.head.penalty import CHOOSING, FEW, Search, choose
 from zoo.head.rows import Rows
 from zoo.head.softmax_regression import Poll, Problem, Targets, log_probabilities, minimise
-from zoo.head.threads import one_thread
+from zoo.head.threads import same_threads
 from zoo.metrics import Array
 
 TESTING = 1e-6  # tolerance of the loss
@@ -55,7 +55,7 @@ def cross_validated(
     flatters by less than the interval shows. Features are standardised over all rows, labels
     unseen. Raises DataError where no class has two photos.
     """
-    with one_thread():
+    with same_threads():
         problem = Problem(Rows(features), targets, poll)
         photos = Photos.of(targets.groups, targets.labels)
         everyone = np.ones(len(features), bool)
@@ -92,7 +92,7 @@ def out_of_fold(
     photo of a class that has only one.
     """
     probabilities = np.full((len(features), targets.classes), np.nan)
-    with one_thread():
+    with same_threads():
         problem = Problem(Rows(features), targets, poll)
         everyone = np.ones(len(features), bool)
         choice = choose(problem, search, everyone)

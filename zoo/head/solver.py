@@ -16,7 +16,7 @@ from zoo.head.penalty import HeldOut, Search, Tried, choose
 from zoo.head.rows import Rows
 from zoo.head.softmax_regression import Poll, Problem, Targets, minimise
 from zoo.head.stored import Stored
-from zoo.head.threads import one_thread
+from zoo.head.threads import same_threads
 from zoo.metrics import Array
 
 SOLVING = 1e-10  # tolerance of the loss
@@ -47,7 +47,7 @@ def solve(
 
     Of features in a file each step is a pass over it, and memory does not grow with them.
     """
-    with one_thread():
+    with same_threads():
         problem = Problem(Rows(features), targets, poll)
         everyone = np.ones(len(features), bool)
         choice = choose(problem, search, everyone)

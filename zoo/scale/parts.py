@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from zoo.errors import IncompleteError
 from zoo.scale.plan import Shards, key_hash
@@ -44,17 +44,15 @@ def read(shards: Shards, shard: int, columns: list[str] | None = None) -> pyarro
     columns: these and the path; nothing else of the file is read.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
         if columns is None:
             if (content := shards.store.read(name_of(shard))) is None:
                 return None
-            table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+            table = _table(pa.BufferReader(content))
         else:
             with shards.store.in_pieces(name_of(shard)) as file:
-                wanted = ["path", *columns]
-                table = pq.read_table(file, columns=wanted, page_checksum_verification=True)
+                table = _table(file, ["path", *columns])
         keys = table.column("path").to_pylist()
     except FileNotFoundError:
         return None
@@ -70,6 +68,20 @@ def read(shards: Shards, shard: int, columns: list[str] | None = None) -> pyarro
     if key_hash(keys) != digest:
         raise DamagedError("its rows are not those of its shard")
     return table
+
+
+def _table(
+    file: IO[bytes] | pyarrow.BufferReader, columns: list[str] | None = None
+) -> pyarrow.Table:
+    """Return the columns of a Parquet file, as `read_table` does, without `pyarrow.dataset`.
+
+    Raises KeyError, pa.ArrowException.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+        table = opened.read(columns)
+    return table if columns is None else table.select(columns)
 
 
 @dataclass(slots=True)
