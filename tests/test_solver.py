@@ -485,6 +485,15 @@ def test_up_to_so_many_rows_each_fold_chooses_its_penalty(
     assert cross_validated(features, labels, CLASSES, penalty=0.1).nested
 
 
+def test_students_table_is_scipys() -> None:
+    from scipy.special import stdtrit
+
+    for freedom, value in enumerate(cross_validation.STUDENTS, start=1):
+        assert value == pytest.approx(float(stdtrit(freedom, 0.975)), rel=1e-14)
+    more = cross_validation.CrossValidated((0.5, 0.75) * 6, (), np.zeros(0), True)
+    assert more.interval == pytest.approx(float(stdtrit(11, 0.975)) * 0.1306 / 12**0.5, rel=1e-3)
+
+
 def test_the_interval_is_students() -> None:
     from scipy.stats import t
 
