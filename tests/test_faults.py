@@ -1,4 +1,4 @@
-"""What breaks beside zoo: kills, and photos that change.
+"""What breaks beside zoo: kills, full disks, clocks, and photos that change or go.
 
 After each of them what has a final name is whole and right, and the same command makes the rest.
 """
@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from kit import encoded, picture
-from kit.faults import COMMANDS, Commands, must_be_whole
+from kit import Command, csv_rows, encoded, picture
+from kit.faults import COMMANDS, FORCED, Commands, must_be_whole
 from kit.warm import Warm
 
 from zoo.cli import main
@@ -23,6 +25,7 @@ from zoo.predict.inputs import Input
 from zoo.predict.predictor import open_predictor
 
 KILLS = 20
+ROOMS = (None, 0, 8192, 65_536, 524_288)  # bytes that are free; None: all
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +78,137 @@ def test_killed_at_any_moment_nothing_is_torn(
     assert killed
 
 
-# Photos that change
+# Full disks
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, whose size is changed by `resized`."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = os.geteuid() == 0 and shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", place], capture_output=True
+    ).returncode == 0  # fmt: skip
+    if not mounted:
+        pytest.skip("mounting a small file system is not allowed here")
+    (place / "other").write_bytes(bytes(4096))  # a size of 0 is any
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def resized(disk: Path, size: int) -> None:
+    """Give a disk so many bytes, rounded up to pages."""
+    how = f"remount,size={-(-size // 4096) * 4}k"
+    subprocess.run(["mount", "-o", how, str(disk)], check=True)
+
+
+def taken(disk: Path) -> int:
+    status = os.statvfs(disk)
+    return (status.f_blocks - status.f_bfree) * status.f_frsize
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["export", "report", "merge", "plan", "work"])
+def test_a_disk_that_is_full_at_any_write_tears_nothing(
+    commands: Commands, tmp_path: Path, small_disk: Path, name: str
+) -> None:
+    """What is made and what is temporary lie on it, with room for any part of them.
+
+    The cache does not: without room for one another engine may answer, as is told.
+    """
+    right = commands.expected(name, tmp_path / "right")
+    own = {"ZOO_CACHE": str(tmp_path / "cache"), "TMPDIR": str(small_disk / "tmp")}
+    talk, full = tmp_path / "talk.txt", 0
+    for room in ROOMS:
+        out = small_disk / "out"
+        commands.prepare(name, out)
+        (small_disk / "tmp").mkdir()
+        if room is not None:
+            resized(small_disk, taken(small_disk) + room)
+        talk.write_text("")
+        code = commands.warm.run(*commands.words(name, out), talk=talk, environment=own)
+        said = talk.read_text()
+        assert code in ((0,) if room is None else (0, 5)), said
+        assert "Traceback" not in said, said
+        full += code == 5
+        must_be_whole(commands, out, right, name)
+        litter = [*out.rglob(".*.partial"), *(small_disk / "tmp").glob("zoo-*")]
+        assert litter == [], said
+        resized(small_disk, 64_000_000)
+        if code:
+            again = commands.words(name, out, again=True)
+            assert commands.warm.run(*again, talk=talk, environment=own) == 0, talk.read_text()
+        assert commands.outcome(out) == right, (room, said)
+        for path in filter(Path.is_dir, small_disk.iterdir()):
+            shutil.rmtree(path)
+    assert full
+
+
+# Clocks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["predict", "finetune", "work"])
+def test_files_of_the_future_change_nothing(commands: Commands, tmp_path: Path, name: str) -> None:
+    """As after a clock that went back by a year: the cache, and what the command has made."""
+    right = commands.expected(name, tmp_path / "right")
+    out, talk = tmp_path / "right" / "first", tmp_path / "talk.txt"
+    own = {"ZOO_CACHE": str(tmp_path / "right" / "cache")}
+    for again in (False, True):
+        for path in [*tmp_path.rglob("*")]:
+            os.utime(path, (time.time() + 3e7,) * 2)
+        if not again:
+            shutil.rmtree(out)
+            commands.prepare(name, out)
+        words = commands.words(name, out) + (["--force"] if again and name in FORCED else [])
+        code = commands.warm.run(*words, talk=talk, environment=own)
+        said = talk.read_text()
+        assert code in ((0, 2) if again else (0,)), said  # 2: the run is there already
+        assert "Traceback" not in said
+        assert commands.outcome(out) == right, (again, said)
+
+
+FAKE = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FAKE.exists(), reason="needs libfaketime of Debian on x86-64")
+@pytest.mark.parametrize("name", ["finetune", "train", "predict", "check"])
+def test_a_clock_that_goes_back_while_a_command_works(
+    commands: Commands, zoo: Command, tmp_path: Path, name: str
+) -> None:
+    """By a month, half a second after it has begun, and again; nothing waits for a month."""
+    right = commands.expected(name, tmp_path / "right")
+    offset, out = tmp_path / "offset", tmp_path / "out"
+    commands.prepare(name, out)
+
+    def going_back() -> None:
+        for days in range(0, 3000, 30):
+            (tmp_path / "new").write_text(f"-{days}d")
+            os.replace(tmp_path / "new", offset)
+            if over.wait(0.5):
+                return
+
+    over, began = threading.Event(), time.monotonic()
+    clock = threading.Thread(target=going_back)
+    clock.start()
+    fake = {
+        "LD_PRELOAD": str(FAKE),
+        "FAKETIME_TIMESTAMP_FILE": str(offset),
+        "FAKETIME_NO_CACHE": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+        "ZOO_CACHE": str(tmp_path / "cache"),
+    }
+    done = zoo(*commands.words(name, out), **fake)
+    over.set()
+    clock.join()
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert commands.outcome(out) == right
+    assert time.monotonic() - began < 115
+
+
+# Photos that change, and photos that go
 
 
 class Changing(threading.Thread):
@@ -123,3 +256,44 @@ def test_a_photo_that_changes_is_the_old_one_or_the_new_one(tmp_path: Path, whol
     assert len(rows) == 400
     assert {row.probabilities for row in rows if row.status == "ok"} <= right
     assert not whole or all(row.status == "ok" for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["moved", "unmounted"])
+@pytest.mark.parametrize("name", ["predict", "finetune"])
+def test_photos_that_go_away_are_told(
+    commands: Commands, tmp_path: Path, small_disk: Path, name: str, how: str
+) -> None:
+    """At five moments: each photo has its row, or the command says what is missing; none hangs."""
+    right, random = commands.expected(name, tmp_path / "right"), np.random.default_rng(9)
+    source, whole = commands.names["PHOTOS"], 0.0
+    for number in range(6):
+        share = small_disk / f"photos{number}"
+        if how == "unmounted":
+            share.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(share)], check=True)
+        shutil.copytree(source, share, dirs_exist_ok=True)
+        here = Commands(commands.warm, {**commands.names, "PHOTOS": share})
+        out, talk = tmp_path / f"{number}", tmp_path / f"{number}.txt"
+        here.prepare(name, out)
+        own, began = {"ZOO_CACHE": str(tmp_path / f"cache{number}")}, time.monotonic()
+        pid = here.warm.start(*here.words(name, out), talk=talk, environment=own)
+        if number:
+            time.sleep(whole * random.random())
+        if number and how == "moved":
+            share.rename(small_disk / f"gone{number}")
+        elif number:
+            subprocess.run(["umount", "-l", str(share)], check=True)
+        code, said = here.warm.wait(pid), talk.read_text()
+        whole = whole or time.monotonic() - began
+        assert "Traceback" not in said, said
+        assert code in ((0, 2, 4, 5, 8) if number else (0,)), said
+        assert time.monotonic() - began < 60 + 5 * whole
+        if code == 0 and name == "predict":
+            rows = csv_rows(out / "x.csv")
+            told = {row["path"]: row for row in csv_rows(tmp_path / "right/first/x.csv")}
+            assert [row["path"] for row in rows] == list(told)
+            good = [row for row in rows if row["status"] == "ok"]
+            assert all(row == told[row["path"]] for row in good)
+        elif code == 0:
+            assert here.outcome(out).keys() == right.keys()

@@ -272,6 +272,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "sweep": ("sweep", "lenet", "PHOTOS", "--weights", "none", "lr=0.01,0.1", "freeze=false",
               "views=1", "epochs=5", "batch_size=6", "--folds", "1", "-o", "sweep"),
     "reconstruct": ("reconstruct", "TWIN", "MANY", "-o", "pairs"),
+    "report": ("report", "RUN", "-o", "page.html"),
 }  # fmt: skip
 
 

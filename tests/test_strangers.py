@@ -380,6 +380,7 @@ def test_no_edit_is_a_fault_of_zoo_to_any_command(spoilt: Spoilt, verb: str) -> 
         (put("classes", ["a", "a", "b"]), "classes is 'a', not a list in which each is there once"),
         (put("threshold", float("nan")), "threshold is nan, not a number from 0 to 1"),
         (put("data.root", 7), "data.root is 7, not text of at most 8,192 characters"),
+        (put("train_accuracy", [False]), "train_accuracy is [False], not a number from 0 to 1"),
         (put("head", "mlp:99999"), "head is mlp:99999, and model.safetensors has no layer"),
         (put("linear_head", "conv1"), "linear_head is conv1, which gives no 3 classes"),
         (put("classes", ...), "classes is None, not there"),

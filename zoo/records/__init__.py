@@ -208,6 +208,7 @@ RUN = fields(
         "penalties": items(TRIED, 0, 100),
         "text": fields({"from": PLACE, "share": SHARE}, ("from", "share")),
         "suspicious": COUNT,
+        "train_accuracy": maybe(SHARE),
         "made_from": fields({"run": PLACE, "model_sha256": SHA256, "class": text(4000)}),
         "cut": maybe(NAME),
         "boundary": maybe(NAME),
