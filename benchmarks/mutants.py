@@ -2,40 +2,48 @@
 
     python -m benchmarks.mutants                  six changes of each file below, drawn by --seed
     python -m benchmarks.mutants --only head      the files whose path begins so
+    python -m benchmarks.mutants --again          those that survived, by tests written since
     python -m benchmarks.mutants --table          what the results have
 
 Each mutant differs from the tree in one place: a comparison, a sign, a number, a condition turned
-round, a statement or a value left out. It lives in a copy of the tree, and the tests of its row
-run there until the first one fails (the mutant is killed; a run that takes too long too). Results
-go to results/mutants.json one by one, and what is there is not run again. A survivor is a missing
-test, or a change that makes no difference; `EQUAL` says of which that was found, and why.
+round, a statement or a value left out. It lives in a copy of the tree, and those tests of its row
+run there that execute its line, until the first one fails (the mutant is killed; a run that takes
+too long too). Results go to results/mutants.json one by one, and what is there is not run again. A
+survivor is a missing test, or a change that makes no difference; `EQUAL` says of which that was
+found, and why. Which tests execute a line is found by a run before, kept in build/.
 """
 
 from __future__ import annotations
 
 import ast
-import copy
+import fcntl
+import functools
+import hashlib
+import itertools
 import json
 import os
 import random
-import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from benchmarks.measure import NO_BYTE_CODE, ROOT, machine
+from benchmarks import mutant_runs
+from benchmarks.measure import ROOT, machine, verdict
+from benchmarks.mutant_kinds import Mutant, candidates
 
 RESULTS = ROOT / "benchmarks" / "results" / "mutants.json"
-GIB = 1 << 30
-# The file, and the tests that run against each of its mutants, the quickest first.
+KEPT = ROOT / "build" / "mutants"  # what the clean runs of the tests showed
+_stamps = itertools.count(1_000_000_000)
+# The file, and the files of tests that run against each of its mutants.
 ROWS = {
     "head/solver.py": "solver job_heads",
+    "head/scores.py": "solver job_heads",
     "head/softmax_regression.py": "solver job_heads",
     "head/cross_validation.py": "solver",
     "head/penalty.py": "solver heads",
@@ -43,7 +51,7 @@ ROWS = {
     "head/temperature.py": "calibrate",
     "head/prototype.py": "heads",
     "head/conformal.py": "doubt",
-    "features/cache.py": "scale cache nothing_lost_lock",
+    "features/cache.py": "scale feature_tables cache nothing_lost_lock",
     "features/compute.py": "scale finetune",
     "train/step.py": "training phases",
     "train/recovery.py": "training nothing_lost_guard",
@@ -55,60 +63,65 @@ ROWS = {
     "engine/store.py": "compiled cache",
     "weights/fetch.py": "store_fetch store_pull",
     "weights/header.py": "store_hostile weights",
-    "weights/store.py": "store_files store_pull store_fetch",
-    "scale/plan.py": "jobs",
+    "weights/store.py": "store_files store_pull store_fetch weights",
+    "scale/plan.py": "jobs made_up",
     "scale/parts.py": "jobs jobs_elsewhere",
     "scale/work.py": "jobs",
     "serve/intake.py": "serve",
     "serve/desk.py": "serve",
 }
+_STRICT = "zip's own check of lengths, which are equal"
 # Survivors that change no answer: the file, the words of the change, and why.
-EQUAL: dict[tuple[str, str], str] = {}
-
-SWAPS: dict[type, type] = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult,
-    ast.FloorDiv: ast.Mult, ast.And: ast.Or, ast.Or: ast.And,
+EQUAL: dict[tuple[str, str], str] = {
+    ("head/softmax_regression.py", "not start.weight.any() -> (start.weight.any())"):
+        "from what the search begins: how many steps it takes, not where the minimum is",
+    ("head/temperature.py", "1.0 -> (3.0)"):
+        "where Newton's steps begin on a convex loss: they end at the same temperature",
+    ("head/cross_validation.py", "True -> (False)"): _STRICT,
+    ("head/cross_validation.py", "1 -> (2)"):
+        "a second head that has no rows stays where it began, and nobody reads it",
+    ("scale/plan.py", "True -> (False)"): _STRICT,
+    ("head/conformal.py", "9 -> (10)"):
+        "to which digit the rounding of floats is undone: numbers of photos have far fewer",
+    ("serve/desk.py", "64 -> (65)"): "the size of the grey picture that opens the network",
+    ("weights/store.py", "time.time() - path.stat().st_mtime > STALE -> "
+     "(time.time() - path.stat().st_mtime >= STALE)"): "a leftover that is a week old to the bit",
+    ("engine/open.py", "ref.head is not None and ref.boundary is not None -> "
+     "(ref.head is not None or ref.boundary is not None)"):
+        "without a head the chain is made up to the boundary, and cut there it is itself",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """One change: the file below zoo/, its line, what stood there and what stands there now."""
-
-    file: str
-    line: int
-    was: str
-    now: str
-    start: int  # the place in the file's text
-    stop: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.file}:{self.line} {self.was} -> {self.now}"
-
-    def applied(self, text: str) -> str:
-        """Return the file's text with the change."""
-        return text[: self.start] + self.now + text[self.stop :]
 
 
 def main() -> None:
     flags = parse()
-    found: dict[str, dict[str, object]] = {}
-    if RESULTS.exists():
-        found = json.loads(RESULTS.read_text())["mutants"]
     if not flags.table:
+        mutant_runs.warm()
         with tempfile.TemporaryDirectory() as scratch:
-            tree = copied(Path(scratch))
+            tree = copied(Path(scratch).resolve())
             for mutant, tests in drawn(tree, flags):
-                if mutant.name not in found:
-                    found[mutant.name] = asdict(mutant) | verdict(tree, mutant, tests)
-                    print(found[mutant.name]["killed_by"], mutant.name, flush=True)
-                    RESULTS.write_text(
-                        json.dumps({"machine": machine(), "mutants": found}, indent=1) + "\n"
-                    )
-    table(found)
+                before = known().get(mutant.name)
+                if before and (before["killed_by"] or not flags.again):
+                    continue
+                now = {"survived_at_first": before is not None}
+                now |= again(tree, mutant, tests) if before else tried(tree, mutant, tests)
+                print(now["killed_by"], mutant.name, f"{now['seconds']} s", flush=True)
+                save({mutant.name: asdict(mutant) | now})
+    save({}, [table(known())])
+
+
+def known() -> dict[str, dict[str, Any]]:
+    """Return the results so far, of other processes too."""
+    return json.loads(RESULTS.read_text())["mutants"] if RESULTS.exists() else {}
+
+
+def save(new: dict[str, dict[str, Any]], bars: Sequence[dict[str, Any]] = ()) -> None:
+    """Add to the results; several processes can, each with files of its own."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with (KEPT / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = {"machine": machine(), "bars": bars, "mutants": known() | new}
+        (KEPT / "now").write_text(json.dumps(result, indent=1) + "\n")
+        shutil.move(KEPT / "now", RESULTS)  # at once: others may be reading
 
 
 def parse() -> Namespace:
@@ -116,6 +129,9 @@ def parse() -> Namespace:
     parser.add_argument("--only", default="", help="files whose path begins so")
     parser.add_argument("--each", type=int, default=6, help="mutants of a file (6)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--again", action="store_true", help="tests written since, against those that survived"
+    )
     parser.add_argument("--table", action="store_true", help="print what the results have")
     return parser.parse_args()
 
@@ -141,128 +157,133 @@ def drawn(tree: Path, flags: Namespace) -> Iterator[tuple[Mutant, list[str]]]:
             yield from ((mutant, names) for mutant in draw)
 
 
-def candidates(file: str, text: str) -> Iterator[Mutant]:
-    """Yield every mutant of a file; annotations, docstrings, messages and decorators stay."""
-    starts = [0]
-    for row in text.splitlines(keepends=True):
-        starts.append(starts[-1] + len(row.encode()))
-    raw = text.encode()
-
-    def place(line: int, column: int) -> int:
-        return len(raw[: starts[line - 1] + column].decode())
-
-    for node in nodes(ast.parse(text)):
-        for changed in changes(node):
-            start = place(node.lineno, node.col_offset)  # type: ignore[attr-defined]
-            stop = place(node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
-            now = ast.unparse(changed)
-            if isinstance(node, ast.expr):
-                now = f"({now})"
-            line: int = node.lineno  # type: ignore[attr-defined]
-            yield Mutant(file, line, " ".join(text[start:stop].split()), now, start, stop)
+def place_of(tree: Path, name: str) -> Path:
+    """Return where the clean run of a file of tests is kept for as long as the code is as it is."""
+    digest = hashlib.sha256((tree / name).read_bytes())
+    for path in sorted((tree / "zoo").rglob("*.py")):
+        digest.update(path.read_bytes())
+    return KEPT / f"{Path(name).stem}-{digest.hexdigest()[:16]}.json"
 
 
-def nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes whose change can change what the program does."""
-    for name, value in ast.iter_fields(tree):
-        if name in ("annotation", "returns", "decorator_list", "type_params", "bases", "exc"):
-            continue
-        for child in value if isinstance(value, list) else [value]:
-            words = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
-            if isinstance(child, ast.AST) and not words and not isinstance(child, ast.JoinedStr):
-                yield child
-                yield from nodes(child)
+def executed(tree: Path, name: str) -> dict[str, Any]:
+    """Return what a clean run of a file of tests shows, see `mutant_runs.executed`."""
+    kept = place_of(tree, name)
+    if not kept.exists():
+        KEPT.mkdir(parents=True, exist_ok=True)
+        began = time.perf_counter()
+        kept.write_text(json.dumps(mutant_runs.executed(tree, name, list(ROWS))))
+        print(f"{name} without a mutant: {time.perf_counter() - began:.0f} s", flush=True)
+    found: dict[str, Any] = json.loads(kept.read_text())
+    return found
 
 
-def changes(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield what may stand in a node's place."""
-    other = copy.deepcopy(node)
-    match other:
-        case ast.Compare(ops=[op]) if type(op) in SWAPS:
-            other.ops = [SWAPS[type(op)]()]
-            yield other
-        case ast.BinOp(op=op) | ast.BoolOp(op=op) if type(op) in SWAPS:
-            other.op = SWAPS[type(op)]()
-            yield other
-        case ast.Constant(value=bool(value)):
-            yield ast.Constant(not value)
-        case ast.Constant(value=int(value)):
-            yield ast.Constant(value + 1)
-        case ast.Constant(value=float(value)):
-            yield ast.Constant(value * 2 + 1)
-        case ast.UnaryOp(op=ast.Not()):
-            yield other.operand
-        case ast.IfExp():
-            yield ast.IfExp(ast.UnaryOp(ast.Not(), other.test), other.body, other.orelse)
-        case ast.Raise() | ast.AugAssign() | ast.Expr(value=ast.Call()) | ast.Continue():
-            yield ast.Pass()
-        case ast.Return(value=ast.expr()) if not isinstance(other.value, ast.Constant):
-            yield ast.Return(ast.Constant(None))
+def tried(tree: Path, mutant: Mutant, tests: list[str]) -> dict[str, object]:
+    """Run the tests that execute it against a mutant; return the one that failed, and seconds."""
+    clean = {name: executed(tree, name) for name in tests}
+    chosen = covering(mutant, (tree / "zoo" / mutant.file).read_text(), clean)
+    files = list(dict.fromkeys(name.partition("::")[0] for name in chosen))
+    return outcome(tree, mutant, files, mutant_runs.Chosen(chosen))
 
 
-def verdict(tree: Path, mutant: Mutant, tests: list[str]) -> dict[str, object]:
-    """Run the tests against a mutant; return the test that failed (or None) and the seconds."""
+def again(tree: Path, mutant: Mutant, tests: list[str]) -> dict[str, object]:
+    """Run the tests against a survivor that were not there when it survived."""
+    old: set[str] = set()
+    files = []
+    for name in tests:
+        kept = sorted(KEPT.glob(f"{Path(name).stem}-*.json"), key=lambda path: path.stat().st_mtime)
+        if not kept or kept[0] != place_of(tree, name):
+            files.append(name)
+        old |= json.loads(kept[0].read_text())["seconds"].keys() if kept else set()
+    chosen = mutant_runs.Chosen(but=frozenset(old))
+    must_pass(tree, tuple(files), chosen.but)
+    return outcome(tree, mutant, files, chosen)
+
+
+@functools.cache
+def must_pass(tree: Path, files: tuple[str, ...], old: frozenset[str]) -> None:
+    """Refuse tests that fail without a mutant: they would kill any."""
+    if files and (wrong := failed(tree, list(files), mutant_runs.Chosen(but=old))):
+        sys.exit(f"{wrong} fails without a mutant")
+
+
+def outcome(
+    tree: Path, mutant: Mutant, files: list[str], chosen: mutant_runs.Chosen
+) -> dict[str, object]:
     path = tree / "zoo" / mutant.file
-    text = path.read_text()
-    began = time.perf_counter()
-    try:
-        path.write_text(mutant.applied(text))
-        killed = next(filter(None, (failed(tree, name) for name in tests)), None)
-    finally:
-        path.write_text(text)
+    text, began, killed = path.read_text(), time.perf_counter(), None
+    if files:
+        try:
+            written(path, mutant.applied(text))
+            killed = failed(tree, files, chosen)
+        finally:
+            written(path, text)
     return {"killed_by": killed, "seconds": round(time.perf_counter() - began, 1)}
 
 
-def failed(tree: Path, tests: str) -> str | None:
-    """Return the first test of a file that fails in the copy, or "too long"."""
-    around = {k: v for k, v in os.environ.items() if k != NO_BYTE_CODE} | {"PYTHONPATH": str(tree)}
-    around.setdefault("ZOO_SHARED", str(ROOT.parent / "shared"))
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "-n",
-        "0",
-        "-p",
-        "no:cacheprovider",
-        tests,
-    ]
-    with subprocess.Popen(
-        command, cwd=tree, env=around, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True, preexec_fn=_limited,
-    ) as child:  # fmt: skip
-        try:
-            out, _ = child.communicate(timeout=600)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, 9)
-            return "too long"
-    if child.returncode == 0:
+def written(path: Path, text: str) -> None:
+    """Write a file with a time of its own: byte code of another mutant is never taken for its."""
+    path.write_text(text)
+    stamp = next(_stamps)
+    os.utime(path, (stamp, stamp))
+
+
+def covering(mutant: Mutant, text: str, clean: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Return the tests that execute the mutated line, with their seconds, as they are to run."""
+    every: dict[str, float] = {}
+    lines = rows_of(mutant, text)
+    for one in clean.values():
+        found = one["lines"].get(mutant.file, {})
+        names = [
+            name
+            for name in one["seconds"]
+            if name not in one["failed"]
+            and (lines & set(found.get(name, ())) if lines else name in found)
+        ]
+        every |= {name: one["seconds"][name] for name in sorted(names, key=one["seconds"].get)}
+    return every
+
+
+def rows_of(mutant: Mutant, text: str) -> set[int]:
+    """Return the lines of the statement with the mutant; none for what an import executes."""
+    lines, called = {mutant.line}, False
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            body = node.body if isinstance(node.body, list) else [node.body]
+            called |= body[0].lineno <= mutant.line <= (body[-1].end_lineno or 0)
+        elif isinstance(node, ast.stmt) and not hasattr(node, "body"):
+            own = range(node.lineno, (node.end_lineno or 0) + 1)
+            lines |= set(own) if mutant.line in own else set()
+    return lines if called else set()
+
+
+def failed(tree: Path, files: list[str], chosen: mutant_runs.Chosen) -> str | None:
+    """Return the first test that fails in the copy, or what else ended the run."""
+    told = mutant_runs.run(tree, files, chosen)
+    if told.failed:
+        return told.failed[0]
+    if told.under_way:
+        return f"{told.under_way} (never ends, or ends the process)"
+    if told.code == 0 or (told.code == 5 and not chosen.seconds):
         return None
-    if child.returncode not in (1, 2, 4) and child.returncode > 0:
-        sys.exit(f"pytest ended with {child.returncode}:\n{out[-2000:]}")
-    lines = [line.split()[1] for line in out.splitlines() if line.startswith(("FAILED", "ERROR "))]
-    return lines[0] if lines else f"exit code {child.returncode}"
+    if told.code == 5:
+        sys.exit("pytest found none of " + " ".join(chosen.seconds))
+    return f"import (pytest ended with {told.code})"
 
 
-def _limited() -> None:
-    resource.setrlimit(resource.RLIMIT_DATA, (12 * GIB, 12 * GIB))
-
-
-def table(found: dict[str, dict[str, object]]) -> None:
-    """Print the score of each file, and the survivors."""
-    files = {str(row["file"]) for row in found.values()}
-    for file in sorted(files):
+def table(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Print the score of each file and the survivors; return the bar."""
+    for file in sorted({row["file"] for row in found.values()}):
         rows = [row for row in found.values() if row["file"] == file]
         killed = sum(row["killed_by"] is not None for row in rows)
         print(f"{killed:3} of {len(rows):3}  {file}")
     alive = [row for row in found.values() if row["killed_by"] is None]
-    equal = [r for r in alive if (r["file"], f"{r['was']} -> {r['now']}") in EQUAL]
-    print(f"{len(found) - len(alive)} of {len(found)} killed, {len(equal)} of the others are equal")
+    since = sum(row["survived_at_first"] and row not in alive for row in found.values())
+    killed = len(found) - len(alive)
+    print(f"{killed} of {len(found)} killed, {since} of them survived the first run")
     for row in alive:
-        why = EQUAL.get((str(row["file"]), f"{row['was']} -> {row['now']}"), "")
-        print(f"  {row['file']}:{row['line']} {row['was']} -> {row['now']}  {why}")
+        why = EQUAL.get((row["file"], f"{row['was']} -> {row['now']}"), "NO TEST")
+        print(f"  {row['file']}:{row['line']} {row['was']} -> {row['now']}\n      {why}")
+    return verdict("mutants killed, share", killed / len(found), 0.9, at_most=False)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,9 @@ from zoo.engine.torch import TorchEngine
 from zoo.features.compute import Pass, Views, compute
 from zoo.finetune.backbones import opened
 from zoo.finetune.rank import Unkept
+from zoo.head.penalty import Search
 from zoo.head.softmax_regression import Targets
-from zoo.head.solver import Search, Solution, solve
+from zoo.head.solver import Solution, solve
 from zoo.network_ref import parted
 
 BAR = 5.0  # CPU seconds for 10,000 photos

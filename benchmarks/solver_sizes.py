@@ -137,8 +137,9 @@ def read(place: Path) -> tuple[Any, Any]:
 
 
 def ours(place: Path, classes: float) -> dict[str, Any]:
+    from zoo.head.penalty import Search
     from zoo.head.softmax_regression import Targets
-    from zoo.head.solver import Search, solve
+    from zoo.head.solver import solve
 
     features, labels = read(place)
     cpu, wall, found = timed(lambda: solve(features, Targets(labels, int(classes)), Search(0)))

@@ -14,7 +14,7 @@ from kit import Here
 from zoo.cli import auto, distill, finetune, lr, train
 from zoo.errors import RecipeError
 from zoo.recipe import load, make, table, variants
-from zoo.settings import SECTIONS
+from zoo.settings.setting import SECTIONS
 
 BASE = {"model": "lenet", "data": "photos"}
 COMMANDS = (finetune.command, train.command, lr.command, distill.command)

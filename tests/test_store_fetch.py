@@ -207,6 +207,15 @@ def test_one_part_is_kept_and_those_of_other_files_stay(server: Server, tmp_path
     assert names(tmp_path) == [".y.bin~~abc.partial", "x.bin"]
 
 
+def test_leftovers_of_a_week_are_removed_and_younger_ones_stay(server: Server, cache: Path) -> None:
+    cache.mkdir(parents=True)
+    for name, days in ((".old.bin~~abc.partial", 7.1), (".young.bin~~abc.partial", 6.9)):
+        (cache / name).write_bytes(b"x")
+        os.utime(cache / name, (time.time() - days * 86_400,) * 2)
+    find(row(f"{server.url}/good", DATA))
+    assert names(cache) == [".young.bin~~abc.partial", NAME]
+
+
 FETCH = """
 import sys, time
 from pathlib import Path

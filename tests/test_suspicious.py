@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from zoo.head.cross_validation import out_of_fold
+from zoo.head.penalty import Search
 from zoo.head.softmax_regression import Targets
-from zoo.head.solver import Search
 from zoo.head.suspicious import suspicious
 
 

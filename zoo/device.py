@@ -73,7 +73,7 @@ def choose(wanted: str = "auto", precision: str = "fp32") -> Device:
     if kind not in have or (number and int(number) >= torch.cuda.device_count()):
         raise UsageError(f"--device {wanted}: no such device here", f"available: {', '.join(have)}")
     if kind != "cpu" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        name, reason = of_process(name), f"{reason}, each process of torchrun has its own"
+        name, reason = _of_process(name), f"{reason}, each process of torchrun has its own"
     if kind == "cuda":
         reason += f": {torch.cuda.get_device_name(name)}"
         no_tf32()
@@ -90,7 +90,7 @@ def may_have_gpu() -> bool:
     return found or any(name.startswith("nvidia") for name in os.listdir("/dev"))
 
 
-def of_process(name: str) -> str:
+def _of_process(name: str) -> str:
     """Return the device of this process, one of those that torchrun started. Raises UsageError."""
     import torch
 

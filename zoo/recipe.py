@@ -16,7 +16,8 @@ from typing import Any
 from zoo.disk import opened
 from zoo.errors import RecipeError, UsageError, meant, nearest
 from zoo.records import shown
-from zoo.settings import Recipe, Setting, table
+from zoo.settings import Recipe, table
+from zoo.settings.setting import Setting
 from zoo.text import must_be_short
 
 __all__ = ["Recipe", "load", "make", "ours", "table", "unfreezings", "variants"]

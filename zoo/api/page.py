@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from zoo import __version__
 from zoo.errors import ZooError
-from zoo.settings import Setting, table
+from zoo.settings import table
+from zoo.settings.setting import Setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

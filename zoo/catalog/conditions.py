@@ -17,7 +17,7 @@ PERMISSIVE = ("apache", "bsd", "mit", "isc", "cc0", "cc-by-4", "cc-by-3", "unres
 class Wanted:
     """Conditions on a row; those that are None ask for nothing.
 
-    pattern: a glob (`resnet*`) or a part of the name, see `is_named`. max_memory: bytes of a
+    pattern: a glob (`resnet*`) or a part of the name, see `_is_named`. max_memory: bytes of a
     forward pass of one picture, see ModelSpec. min_acc1 (percent) and licence look at the weights
     that are used unless others are asked for, since those are what a list shows. licence:
     `permissive` (Apache, BSD, MIT, CC-BY, CC0, unrestricted use) or the start of a licence's name;
@@ -37,7 +37,7 @@ class Wanted:
 
     def meets(self, row: ModelSpec) -> bool:
         return (
-            (self.pattern is None or is_named(row.name, self.pattern))
+            (self.pattern is None or _is_named(row.name, self.pattern))
             and (self.family is None or row.family == self.family.lower())
             and (self.task is None or row.task == self.task.lower())
             and _at_most(row.params, self.max_params)
@@ -71,7 +71,7 @@ def matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) if set(pattern) & set("*?[") else pattern in name
 
 
-def is_named(name: str, pattern: str) -> bool:
+def _is_named(name: str, pattern: str) -> bool:
     """Return whether a model's name meets a pattern, which may leave the library's name out."""
     library, slash, rest = name.partition("/")
     if pattern.lower().startswith(f"{library}/"):

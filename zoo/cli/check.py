@@ -14,7 +14,7 @@ from zoo.cli.console import Screen, out, print_json, talk
 from zoo.cli.layout import cells_of, width_of, wrapped
 from zoo.cli.options import NETWORK, argument, flag, force, options, output, setting, shared
 from zoo.errors import UsageError
-from zoo.settings import DATA
+from zoo.settings.setting import DATA
 from zoo.text import count, one_line
 
 if TYPE_CHECKING:

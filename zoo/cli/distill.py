@@ -6,7 +6,7 @@ from dataclasses import MISSING, dataclass
 
 from zoo.cli import flags
 from zoo.cli.options import argument, flag
-from zoo.settings import WHAT
+from zoo.settings.setting import WHAT
 
 
 @dataclass(frozen=True)

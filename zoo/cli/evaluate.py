@@ -12,7 +12,7 @@ from zoo.cli import lessons
 from zoo.cli.console import Screen, print_json, print_table, talk, warn_unreadable
 from zoo.cli.options import flag, force, network, options, setting, shared
 from zoo.errors import UsageError
-from zoo.settings import DATA
+from zoo.settings.setting import DATA
 from zoo.text import count, percent
 
 if TYPE_CHECKING:

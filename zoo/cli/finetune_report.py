@@ -46,23 +46,23 @@ class Story:
         elif isinstance(event, FeaturesDone):
             show_features(event, recipe)
         elif isinstance(event, Finished):
-            show_report(event, self.run)
+            _show_report(event, self.run)
         elif isinstance(event, Distilled):
-            show_distilled(event)
+            _show_distilled(event)
             if self.plan.index.taught == "labels":
                 talk("below, the teacher's answers stand for the labels that the photos lack")
         elif isinstance(event, Epoch) and self.plan.best in ("optimum", "computed"):
-            show_solved(event, self.run)
+            _show_solved(event, self.run)
         elif isinstance(event, Epoch):
             for note in event.notes:
                 talk(note)
             if not self.header:
                 talk(f"epoch  train loss  val loss  {SCORES[recipe.task or 'classify']}")
                 self.header = True
-            show_epoch(event, recipe.epochs, self.plan.best)
+            _show_epoch(event, recipe.epochs, self.plan.best)
 
 
-def show_distilled(event: Distilled) -> None:
+def _show_distilled(event: Distilled) -> None:
     """Print the student beside its teacher."""
     pairs = (("teacher", event.teacher), ("student", event.student))
     rows = [
@@ -88,7 +88,7 @@ def show_features(event: FeaturesDone, recipe: Recipe) -> None:
             talk(f"  {path}: {reason}")
 
 
-def show_solved(epoch: Epoch, run: Run) -> None:
+def _show_solved(epoch: Epoch, run: Run) -> None:
     """Print what was chosen, and how good it is: there is one optimum, and no epochs."""
     learned = run.record.get("train_accuracy")
     on_train = "" if learned is None else f", {percent(learned)} of the training photos"
@@ -96,7 +96,7 @@ def show_solved(epoch: Epoch, run: Run) -> None:
     fact("head", f"{how}: right on {percent(epoch.accuracy)} of the val photos{on_train}")
 
 
-def show_epoch(epoch: Epoch, epochs: int, best: str) -> None:
+def _show_epoch(epoch: Epoch, epochs: int, best: str) -> None:
     """Print each epoch of a short run, about thirty of a long one, and every new best."""
     shown = epoch.best and best != "last"
     if shown or epoch.epoch == epochs or epoch.epoch % max(1, epochs // 30) == 0:
@@ -111,28 +111,28 @@ def show_epoch(epoch: Epoch, epochs: int, best: str) -> None:
         talk(f"{epoch.epoch:>5}  {losses}  {scores}{mark}", "best" if mark else "")
 
 
-def show_report(event: Finished, run: Run) -> None:
+def _show_report(event: Finished, run: Run) -> None:
     """The test photos' figures come first where there are any: the val photos flatter."""
     scores = event.test.scores if event.test else event.scores
     found = scores.report or scores.labels
     if found is None:
-        show_reconstruction(event, run)
+        _show_reconstruction(event, run)
         return
-    show_table(found, event)
+    _show_table(found, event)
     talk()
     talk(f"{accuracy(scores, event, run)}{missing(found)}", "best")
     if scores.report:
         lessons.show_confused(scores.report)
-    show_val(event, run)
-    show_confidence(event)
-    show_evidence(event)
+    _show_val(event, run)
+    _show_confidence(event)
+    _show_evidence(event)
     if event.agreement is not None:
         same = "class" if scores.report else "labels"
         talk(f"bf16 gives the same {same} as fp32 on {percent(event.agreement)} of the val photos")
     lessons.show_next(run, scores.report)
 
 
-def show_table(found: Report | LabelReport, event: Finished) -> None:
+def _show_table(found: Report | LabelReport, event: Finished) -> None:
     """A row for each class; of more than SHOWN classes those that are taken for others most."""
     from zoo.metrics import LabelReport
 
@@ -155,12 +155,12 @@ def show_table(found: Report | LabelReport, event: Finished) -> None:
     talk_table(rows, titles, right=" rrrrr")
     if more := len(found.classes) - len(rows):
         how = "" if several else ", none with a lower F1,"
-        talk(f"({more} more classes{how} in {class_file(event)})")
+        talk(f"({more} more classes{how} in {_class_file(event)})")
 
 
 def accuracy(scores: Scores, event: Finished, run: Run) -> str:
     """Return the line that a person looks for first."""
-    when = f"({which_epoch(event, run)}), {took(event.seconds, progress.seconds())}"
+    when = f"({_which_epoch(event, run)}), {took(event.seconds, progress.seconds())}"
     if report := scores.report:
         photos = sum(score.photos for score in report.classes)
         where = "test.csv has every answer"
@@ -178,7 +178,7 @@ def accuracy(scores: Scores, event: Finished, run: Run) -> str:
     )
 
 
-def show_reconstruction(event: Finished, run: Run) -> None:
+def _show_reconstruction(event: Finished, run: Run) -> None:
     scores = event.test.scores if event.test else event.scores
     assert scores.mse is not None
     against = ""
@@ -192,7 +192,7 @@ def show_reconstruction(event: Finished, run: Run) -> None:
         f"MSE {scores.mse:.6f} a pixel{on_test(event)}{against}; MAE {scores.mae:.6f} "
         f"(epoch {event.best_epoch}), {took(event.seconds, progress.seconds())}"
     )
-    show_val(event, run)
+    _show_val(event, run)
     lessons.show_next(run, None)
 
 
@@ -212,7 +212,7 @@ def on_test(event: Finished) -> str:
     return f" on the {count(event.test.photos, 'test photo')}"
 
 
-def show_val(event: Finished, run: Run) -> None:
+def _show_val(event: Finished, run: Run) -> None:
     """What the val photos say, and what they are, where the test photos come first."""
     if not event.test:
         return
@@ -240,7 +240,7 @@ def part(event: Finished) -> str:
     return "test" if event.test else "val"
 
 
-def class_file(event: Finished) -> str:
+def _class_file(event: Finished) -> str:
     return "run.json" if event.test else "classes.csv"
 
 
@@ -254,7 +254,7 @@ def missing(report: Report | LabelReport) -> str:
     return f"; of {there} of {len(report.classes)} classes: there is no photo of {names}"
 
 
-def which_epoch(event: Finished, run: Run) -> str:
+def _which_epoch(event: Finished, run: Run) -> str:
     epoch = f"epoch {event.best_epoch}"
     known = {
         "last": f"{epoch}, the last",
@@ -265,7 +265,7 @@ def which_epoch(event: Finished, run: Run) -> str:
     return known.get(run.record["best_by"], f"{epoch}, the best on {these}")
 
 
-def show_evidence(event: Finished) -> None:
+def _show_evidence(event: Finished) -> None:
     for found in event.evidence:
         what = "accuracy" if found.accuracy else "mAP"
         what = f"val {what}" if event.test else what
@@ -278,7 +278,7 @@ def show_evidence(event: Finished) -> None:
             talk("the seed changes nothing here, which says nothing of other photos: --folds does")
 
 
-def show_confidence(event: Finished) -> None:
+def _show_confidence(event: Finished) -> None:
     found = event.calibration
     if found is None:
         return

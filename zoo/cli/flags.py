@@ -14,7 +14,8 @@ import typer
 
 from zoo.cli.completion import offer
 from zoo.cli.options import SHARED, parameters
-from zoo.settings import Setting, table
+from zoo.settings import table
+from zoo.settings.setting import Setting
 
 # Flags that are no settings of a recipe.
 RunFolder = Annotated[

@@ -12,9 +12,9 @@ import typer
 
 from zoo.cli import flags
 from zoo.cli.console import Screen, out, print_json, talk, talk_table
-from zoo.cli.finetune import show_lines
 from zoo.cli.finetune_report import show_features
 from zoo.cli.names import with_full_name
+from zoo.cli.plan_lines import show_lines
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def command(
         test = lr_finder.in_steps(ours)
         prepared = prepare(test, screen.bytes)
         prepared.plan = without_test(prepared.plan)
-        show_plan(prepared.plan, ours)
+        _show_plan(prepared.plan, ours)
         points = measured(prepared, screen)
         found = lr_finder.suggestion(points)
     _show_curve(points, found)
@@ -92,7 +92,7 @@ def _check_output(output: Path | None) -> None:
         raise UsageError(f"-o {output} is a folder", "give a file name")
 
 
-def show_plan(plan: Plan, ours: Recipe) -> None:
+def _show_plan(plan: Plan, ours: Recipe) -> None:
     from zoo.finetune.describe import Line, lines
 
     why = "as asked for"

@@ -17,7 +17,7 @@ from zoo.cli.names import full_name
 from zoo.errors import UsageError, meant
 
 NETWORK = "Network"
-HARDWARE, OUTPUT = "Hardware", "Output"  # as in zoo.settings, not imported for a list
+HARDWARE, OUTPUT = "Hardware", "Output"  # as in zoo.settings.setting, not imported for a list
 SHARED: dict[str, tuple[str, str, object]] = {  # help, section, default
     "trust_changed": ("Use a run's network that was changed after training.", NETWORK, False),
     "weights": (

@@ -11,7 +11,7 @@ import typer
 from zoo.cli.console import Screen, print_json, print_table, talk, warn_unreadable
 from zoo.cli.names import full_name
 from zoo.cli.options import argument, flag, force, options, output, shared
-from zoo.settings import DATA, PHOTOS
+from zoo.settings.setting import DATA, PHOTOS
 from zoo.text import count, percent, short
 
 if TYPE_CHECKING:

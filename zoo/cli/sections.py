@@ -9,7 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from zoo import extras
 from zoo.cli import arguments
-from zoo.settings import OUTPUT
+from zoo.settings.setting import OUTPUT
 
 TYPED = "zoo.typed"  # where a context keeps the words of its command
 _TRAINS = ("finetune", "train", "rank", "sweep", "lr", "distill")  # nothing of it without torch

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zoo.cli.console import Screen, out, talk
 from zoo.cli.options import flag, network, options, setting, shared
 from zoo.errors import UsageError
-from zoo.settings import HARDWARE
+from zoo.settings.setting import HARDWARE
 from zoo.text import count
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from zoo.cli.console import Screen, print_json, print_table, talk
 from zoo.cli.options import argument, flag, network, options, output, setting, shared
 from zoo.errors import ZooError
-from zoo.settings import DATA, WHAT, table
+from zoo.settings import table
+from zoo.settings.setting import DATA, WHAT
 from zoo.text import percent
 
 if TYPE_CHECKING:

@@ -64,15 +64,15 @@ class Packed:
         return [(f"{self.name}#{n}", "" if label is None else str(label)) for n, label in pairs]
 
 
-def parts_in(root: Path) -> tuple[Path, list[Packed], list[Packed], list[Packed]] | None:
+def _parts_in(root: Path) -> tuple[Path, list[Packed], list[Packed], list[Packed]] | None:
     """Return the folder and the train, val and test part of IDX or Parquet; None for others.
 
     root: a folder, or one Parquet file. Without another val part the test part is the val part.
     """
     if root.is_file():
-        return (root.parent, [parquet_part(root)], [], []) if is_container(root) else None
+        return (root.parent, [_parquet_part(root)], [], []) if is_container(root) else None
     names = [entry.name for entry in listing(root)]
-    found = idx_parts(root, names) or parquet_parts(root, names)
+    found = _idx_parts(root, names) or _parquet_parts(root, names)
     return (root, *found) if found else None
 
 
@@ -82,7 +82,7 @@ def scan_packed(root: Path) -> DatasetIndex | None:
     Without a val part the samples have no split. The data set's own test part is the val part
     where there is no other, as its published accuracies are on it; else it is for the end.
     """
-    found = parts_in(root)
+    found = _parts_in(root)
     if found is None:
         return None
     folder, train, val, test = found
@@ -92,7 +92,7 @@ def scan_packed(root: Path) -> DatasetIndex | None:
     classes, notes = class_names(folder, values, train)
     check_classes(root, classes, f"{train[0].name} holds one label only; two are needed")
     known = {value: number for number, value in enumerate(values)}
-    check_val(folder, val, values)
+    _check_val(folder, val, values)
     parts = [("train" if val else "", train), ("val", val), ("test", test)]
     samples = [
         each for split, some in parts for part in some for each in part.samples(known, split)
@@ -114,16 +114,16 @@ def labelled(root: Path) -> dict[str, list[tuple[str, str]]] | None:
 
     A part is what its name says, so MNIST's t10k is test.
     """
-    found = parts_in(root)
+    found = _parts_in(root)
     if found is None:
         return None
     folder, train, val, test = found
     parts = {"train": train, "val": val, "test": test}
-    if val and not is_val(val[0].name):
+    if val and not _is_val(val[0].name):
         parts |= {"val": [], "test": val}
     values = ordered({label for part in train for label in part.values})
     known = dict(zip(values, class_names(folder, values, train)[0], strict=True))
-    check_val(folder, [*val, *test], values)
+    _check_val(folder, [*val, *test], values)
     if root.is_file():
         parts = {"": train}
     photos = {
@@ -138,7 +138,7 @@ def labelled(root: Path) -> dict[str, list[tuple[str, str]]] | None:
     return {name: some for name, some in photos.items() if some}
 
 
-def is_val(name: str) -> bool:
+def _is_val(name: str) -> bool:
     return name.lower().startswith("val")
 
 
@@ -150,7 +150,7 @@ def why_not(name: str) -> str:
     return "no part of the data set"
 
 
-def idx_parts(
+def _idx_parts(
     root: Path, names: Sequence[str]
 ) -> tuple[list[Packed], list[Packed], list[Packed]] | None:
     """Return the train, val and test part of a folder with IDX files."""
@@ -171,7 +171,7 @@ def idx_parts(
     return [idx_part(root, "train", found)], parts[:1], parts[1:]
 
 
-def parquet_parts(
+def _parquet_parts(
     root: Path, names: Sequence[str]
 ) -> tuple[list[Packed], list[Packed], list[Packed]] | None:
     """Return the train, val and test part of a folder with Parquet files that hold photos."""
@@ -180,7 +180,7 @@ def parquet_parts(
         if is_container(root / name):
             match = PARQUET.fullmatch(name.lower())
             part = next((part for part, of in PARTS.items() if match and match[1] in of), "")
-            found.setdefault(part, []).append(parquet_part(root / name))
+            found.setdefault(part, []).append(_parquet_part(root / name))
     if not found:
         return None
     train = found.get("train", found.get("", []))
@@ -191,7 +191,7 @@ def parquet_parts(
     return (train, val, test) if val else (train, test, [])
 
 
-def parquet_part(path: Path) -> Packed:
+def _parquet_part(path: Path) -> Packed:
     box = load(path)
     assert isinstance(box, Photos)
     return Packed(path.name, box.labels, box.bytes, ((path.name, sha256(path)),))
@@ -231,7 +231,7 @@ def class_names(
     return classes, [] if same else [f"the names of the classes are those of {row.name}"]
 
 
-def check_val(root: Path, val: Sequence[Packed], values: Sequence[Label]) -> None:
+def _check_val(root: Path, val: Sequence[Packed], values: Sequence[Label]) -> None:
     for part in val:
         unknown = ordered(set(part.values) - set(values))
         if unknown:

@@ -74,7 +74,7 @@ def drawn(index: DatasetIndex, val_fraction: float, seed: int, copies: Copies) -
     copies = copies.among(undecided)
     if index.multilabel or any(index.groups.values()):
         units = units_of(undecided, index.groups, copies, seed)
-        divide = split_several if index.multilabel else split_groups
+        divide = split_several if index.multilabel else _split_groups
         samples, notes = divide(undecided, index.classes, units, val_fraction)
     else:
         samples, notes = split(undecided, index.classes, val_fraction, seed, copies)
@@ -212,7 +212,7 @@ class Shares:
             self.lacking[label] -= count
 
 
-def split_groups(
+def _split_groups(
     found: list[Sample], classes: tuple[str, ...], units: list[Unit], val_fraction: float
 ) -> Split:
     """Split so that all photos of a group go to one side.

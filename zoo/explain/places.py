@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from zoo.catalog import Preprocess
 from zoo.errors import UnknownStage
 from zoo.models import cut
+from zoo.models.chain import steps, whole
 from zoo.network import Network
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def tap(net: Network, stage: str | None = None) -> Tapped:
     chain = net.chain.eval()
     if stage is not None:
         return _tapped(net, stage)
-    shapes = stage_shapes(net)
+    shapes = _stage_shapes(net)
     head = net.spec.head.split(".")[0]
     for place, shape in reversed(shapes):
         grid = grid_of(shape, net.preprocess) if place.split(".")[0] != head else None
@@ -130,7 +131,7 @@ def tap(net: Network, stage: str | None = None) -> Tapped:
     )
 
 
-def stage_shapes(net: Network) -> list[tuple[str, tuple[int, ...]]]:
+def _stage_shapes(net: Network) -> list[tuple[str, tuple[int, ...]]]:
     """Return the places where the chain can be divided, with what leaves each for one picture.
 
     Dotted names are places inside stages that are chains themselves; the last place inside a stage
@@ -141,9 +142,9 @@ def stage_shapes(net: Network) -> list[tuple[str, tuple[int, ...]]]:
     found = []
     with torch.inference_mode():
         values = _noise(net)
-        for place, part in cut.steps(net.chain):
+        for place, part in steps(net.chain):
             values = part(values)
-            found.append((cut.whole(net.chain, place), tuple(values.shape[1:])))
+            found.append((whole(net.chain, place), tuple(values.shape[1:])))
     return found
 
 

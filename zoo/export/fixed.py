@@ -31,7 +31,7 @@ def export_run(run: Run, order: Order) -> Exported:
         import onnx
 
         model = onnx.load(base)
-        fix(model, shape)
+        _fix(model, shape)
         onnx.checker.check_model(model)
         with writing(path):
             onnx.save(model, path)
@@ -39,7 +39,7 @@ def export_run(run: Run, order: Order) -> Exported:
     return convert(run, order, find("onnx", "size"), written)
 
 
-def fix(model: onnx.ModelProto, shape: Shape) -> None:
+def _fix(model: onnx.ModelProto, shape: Shape) -> None:
     """Have a model take pictures of this shape only, and compute what depends on it alone."""
     dims = model.graph.input[0].type.tensor_type.shape.dim
     wanted = [shape.batch, shape.height, shape.width]

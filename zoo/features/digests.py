@@ -109,10 +109,10 @@ def contents(index: DatasetIndex) -> dict[str, bytes]:
             sizes.setdefault(sample.bytes, []).append(sample.path)
     found: dict[str, bytes] = {}
     for file, paths in inside.items():
-        found |= of_pictures(os.path.join(digests.root, file), paths)
+        found |= _of_pictures(os.path.join(digests.root, file), paths)
     alike = [paths for paths in sizes.values() if len(paths) > 1]
     with ThreadPoolExecutor(min(cores(), READERS), "zoo-copies") as pool:
-        for some in ordered(pool, lambda paths: of_alike(digests, paths), iter(alike), AHEAD):
+        for some in ordered(pool, lambda paths: _of_alike(digests, paths), iter(alike), AHEAD):
             found |= some
     digests.save()
     return found
@@ -127,7 +127,7 @@ def digest_of(path: Path) -> str:
         return ""
 
 
-def of_pictures(box: str, paths: Sequence[str]) -> dict[str, bytes]:
+def _of_pictures(box: str, paths: Sequence[str]) -> dict[str, bytes]:
     """Return the digests of a container's pictures: of pixels, or of the bytes of a photo."""
     pictures, found = container.load(box), {}
     for path in paths:
@@ -137,7 +137,7 @@ def of_pictures(box: str, paths: Sequence[str]) -> dict[str, bytes]:
     return found
 
 
-def of_alike(digests: Digests, paths: Sequence[str]) -> dict[str, bytes]:
+def _of_alike(digests: Digests, paths: Sequence[str]) -> dict[str, bytes]:
     """Return the digests of those files of one size that may be copies, if they can be read."""
     known = {path: digests.known(path) for path in paths}
     if all(digest for _, digest in known.values()):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from zoo.head.rows import ALIKE
 from zoo.head.temperature import Calibration
 from zoo.train.records import Epoch, Scores
+from zoo.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,18 @@ class Note:
     """Something that a person should know."""
 
     text: str
+
+
+def tell_if_alike(watch: Watch, spread: float) -> None:
+    """Tell where the features of all photos are the same but for rounding."""
+    if spread <= ALIKE:
+        watch.tell(
+            Note(
+                f"the features of all photos are the same to {spread:.1g} of their size: the "
+                "frozen part tells no photo from another, and no head on it can; give trained "
+                "weights (--weights), or train all of it (--no-freeze)"
+            )
+        )
 
 
 Event = Note | FeaturesDone | Epoch | Finished

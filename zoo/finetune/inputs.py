@@ -14,17 +14,15 @@ from zoo.features.cache import FeatureCache, Features, cache_of
 from zoo.features.compute import Pass, Views
 from zoo.features.standardise import ScaledFeatures, Scaling
 from zoo.finetune.choices import balancing
-from zoo.finetune.events import FeaturesDone, Note
+from zoo.finetune.events import FeaturesDone, Note, tell_if_alike
 from zoo.finetune.facts import CutFacts
-from zoo.finetune.fed import changes_of
+from zoo.finetune.fed import batches_of
 from zoo.finetune.phases import Phase
-from zoo.finetune.prepare import Prepared, look_at_all
+from zoo.finetune.prepare import Prepared
 from zoo.finetune.readable import check_contents, readable
 from zoo.finetune.sharing import shared
-from zoo.finetune.teacher import Teacher, relabelled
-from zoo.head.rows import ALIKE
-from zoo.metrics import Array
-from zoo.models.cut import first_layer
+from zoo.finetune.teacher import Teacher
+from zoo.models.chain import first_layer
 from zoo.run import Run
 from zoo.train.batches import FeatureBatches, Photo, PhotoBatches, Photos
 from zoo.train.distributed import SINGLE, Ranks
@@ -68,7 +66,7 @@ class Inputs:
         source = FrozenBatches(photos, self._open(phase.cut).engine, self.plan.device)
         if self.standardises(phase):
             self.scaling = source.scaling = Scaling.of_rows(source.some())
-            self.tell_if_alike(self.scaling.spread)
+            tell_if_alike(self.watch, self.scaling.spread)
         return source
 
     def standardises(self, phase: Phase) -> bool:
@@ -81,17 +79,6 @@ class Inputs:
             self.scaling.fold(first_layer(model))  # type: ignore[arg-type]
             self.scaling = None
 
-    def tell_if_alike(self, spread: float) -> None:
-        """Tell where the features of all photos are the same but for rounding."""
-        if spread <= ALIKE:
-            self.watch.tell(
-                Note(
-                    f"the features of all photos are the same to {spread:.1g} of their size: the "
-                    "frozen part tells no photo from another, and no head on it can; give trained "
-                    "weights (--weights), or train all of it (--no-freeze)"
-                )
-            )
-
     def progress(self, done: int, total: int) -> None:
         """Tell how far the pass over the photos is. Raises Interrupted."""
         self.watch.progress("features", done, total)
@@ -101,8 +88,7 @@ class Inputs:
 
     def _features(self, phase: Phase) -> FeatureBatches:
         started, plan, ahead = time.perf_counter(), self.plan, self.prepared.ahead
-        views = Views(tuple(range(plan.views)), plan.view_seed, bool(plan.recipe.flip))
-        views_of = {"train": views, "val": Views(), "test": Views()}
+        views_of = {"train": plan.train_views, "val": Views(), "test": Views()}
         work = [(sample, views_of[sample.split]) for sample in self.index.samples]
         opened = self._open(phase.cut)
         cache = self.cache(phase.cut, opened)
@@ -126,7 +112,7 @@ class Inputs:
     def _source(self, phase: Phase, rows: dict[str, Features]) -> FeatureBatches:
         if self.standardises(phase):
             self.scaling = Scaling.of(rows["train"])
-            self.tell_if_alike(self.scaling.spread)
+            tell_if_alike(self.watch, self.scaling.spread)
             rows = {part: ScaledFeatures(each, self.scaling) for part, each in rows.items()}
         labels = {part: np.array(self.index.targets(part)) for part in rows}
         return FeatureBatches(
@@ -164,52 +150,26 @@ class Inputs:
 
     def _photos(self) -> PhotoBatches:
         """Decode every photo once to look at it; where views are plain, that is also the last."""
-        started, plan, recipe = time.perf_counter(), self.plan, self.plan.recipe
-        begun = self.prepared.looked
-        looked = begun.taken(self.index, self.progress) if begun else None
-        if begun and looked:
-            started = time.perf_counter() - begun.seconds
-        found, plain = looked or look_at_all(plan, self.index, self.progress)
+        plan, recipe = self.plan, self.plan.recipe
+        (found, plain), started = self.prepared.look(self.index, self.progress)
         for bad in self.ranks.all_gather(found.bad):  # a file may fail one process alone
             found.bad |= bad
         self._looked_at(found, started)
-        answers = self._taught()
+        answers = None
+        if recipe.teacher:
+            teacher = Teacher.of(recipe.teacher, plan.device)
+            answers, self.index = teacher.answered(self.index, plan.train_views, self.progress)
+            self.run.save_index(self.index, self.digests)
 
         def photos(part: str) -> list[Photo]:
             pairs = zip(self.index.of(part), self.index.targets(part), strict=True)
             return [(sample.path, target, self.digests[sample.path]) for sample, target in pairs]
 
-        source = PhotoBatches(
-            Photos(self.index.root, *map(photos, PARTS)),
-            plan.preprocess,
-            changes_of(plan),
-            plan.device,
-            recipe.workers,
-        )
+        source = batches_of(plan, Photos(self.index.root, *map(photos, PARTS)))
         source.plain, source.answers = plain, answers
         return source
 
     # What both have found out.
-
-    def _taught(self) -> Array | None:
-        """Return what the teacher says of the training photos' views, where there is one.
-
-        Photos without labels get the classes that it takes them for.
-        """
-        plan, recipe = self.plan, self.plan.recipe
-        if recipe.teacher is None:
-            return None
-        teacher = Teacher.of(recipe.teacher, plan.device)
-        views = Views(tuple(range(plan.views)), plan.view_seed, bool(recipe.flip))
-        root, train = self.index.root, self.index.of("train")
-        logits = teacher.answers(root, train, views, self.progress)
-        if self.index.taught == "labels":
-            others = [sample for sample in self.index.samples if sample.split != "train"]
-            said = teacher.answers(root, others, Views(), self.progress)
-            samples, both = (*train, *others), np.concatenate([logits[:, 0], said[:, 0]])
-            self.index = relabelled(self.index, samples, both)
-            self.run.save_index(self.index, self.digests)
-        return logits
 
     def _looked_at(self, found: Pass, started: float) -> None:
         """Leave the unreadable photos out, write the index down, and tell of it."""

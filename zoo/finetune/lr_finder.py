@@ -139,7 +139,7 @@ def suggestion(points: Sequence[Point]) -> Suggestion:
             f"(from {smooth[first]:.3g} to {smooth[last]:.3g} at best)",
             "cut earlier, or see whether the photos lie in the right folders",
         )
-    first, last = inclined(smooth, first, last)
+    first, last = _inclined(smooth, first, last)
     slopes = np.gradient(smooth, np.log(rates))[EDGE:-EDGE]
     return Suggestion(
         valley=rates[(first + last) // 2],
@@ -176,7 +176,7 @@ def longest_fall(values: Array) -> tuple[int, int]:
     return int(came_from[last]), last
 
 
-def inclined(smooth: Array, first: int, last: int) -> tuple[int, int]:
+def _inclined(smooth: Array, first: int, last: int) -> tuple[int, int]:
     """The longest fall without its flat ends: from a fifth lost for good to four fifths lost."""
     lost = (smooth[first] - smooth[first : last + 1]) / (smooth[first] - smooth[last])
     begins = first + int(np.flatnonzero(lost < FLAT)[-1])

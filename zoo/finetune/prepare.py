@@ -23,10 +23,11 @@ from zoo.errors import ZooError
 from zoo.features.cache import FeatureCache, cache_of
 from zoo.features.compute import Pass, Progress, Views, compute
 from zoo.features.scan import scan
-from zoo.finetune import catalogued, facts, text_rows
+from zoo.finetune import catalogued, kept_facts, text_rows
+from zoo.finetune.asked import Asked, look
 from zoo.finetune.facts import CutFacts, NetworkFacts
 from zoo.finetune.phases import Phase
-from zoo.finetune.plan import Asked, Plan, look, plan_of
+from zoo.finetune.plan import Plan, plan_of
 from zoo.finetune.teacher import Teacher
 from zoo.finetune.text_tower import tower_of
 from zoo.recipe import Recipe
@@ -68,15 +69,15 @@ def known_of(asked: Asked, progress: Loading | None) -> tuple[NetworkFacts, Netw
     """Return what is known of the network, and it where it had to be built for that."""
     classes = len(asked.index.classes)
     net: Network | None = None
-    known = facts.recall(asked.recipe, classes)
+    known = kept_facts.recall(asked.recipe, classes)
     if known is None and (read := catalogued.recall(asked.recipe)) is not None:
         known, source = read
-        facts.keep(known, asked.recipe, classes, source)
+        kept_facts.keep(known, asked.recipe, classes, source)
     if known is None:
         from zoo.finetune.examine import examine
 
         known, net = examine(asked.recipe, classes, progress)
-        facts.keep(known, asked.recipe, classes, net.source)
+        kept_facts.keep(known, asked.recipe, classes, net.source)
     return known, net
 
 
@@ -140,6 +141,13 @@ class Prepared:
         build = None if chain is None else lambda: chain
         where = (plan.recipe.model, made, cut.tensors, cut.boundary, plan.preprocess)
         return NetworkRef(*where, build)
+
+    def look(self, index: DatasetIndex, progress: Progress) -> tuple[Found, float]:
+        """Return what a look at every photo has found, and when it began."""
+        started = time.perf_counter()
+        if self.looked and (found := self.looked.taken(index, progress)):
+            return found, time.perf_counter() - self.looked.seconds
+        return _look_at_all(self.plan, index, progress), started
 
     def settle(self) -> None:
         """Build the network where the job needs it: to train it, or to compile its frozen part.
@@ -272,7 +280,7 @@ class Looked(_Beside):
         self.thread.start()
 
     def work(self) -> None:
-        self.found = look_at_all(self.plan, self.index, self.count)
+        self.found = _look_at_all(self.plan, self.index, self.count)
 
     def taken(self, index: DatasetIndex, progress: Progress) -> Found | None:
         """Return what it has found, once, where it is these photos that it looked at."""
@@ -283,7 +291,7 @@ class Looked(_Beside):
         return found
 
 
-def look_at_all(plan: Plan, index: DatasetIndex, progress: Progress) -> Found:
+def _look_at_all(plan: Plan, index: DatasetIndex, progress: Progress) -> Found:
     """Return what `scan` does; the plain views that are used again in each epoch are kept."""
     keep = ("train", "val") if plan.views == 1 else ("val",)
     return scan(index, plan.preprocess, keep, progress, plan.recipe.workers)

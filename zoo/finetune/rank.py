@@ -38,8 +38,8 @@ from zoo.finetune.choices import mirrored
 from zoo.finetune.pass_time import PassTime
 from zoo.head.cross_validation import cross_validated
 from zoo.head.folds import alike
+from zoo.head.penalty import Search
 from zoo.head.softmax_regression import Targets
-from zoo.head.solver import Search
 from zoo.metrics import Array
 from zoo.watch import Watch, check
 
@@ -271,11 +271,11 @@ def must_be_tested(index: DatasetIndex, data: str) -> None:
 def in_order(rows: Sequence[Ranked]) -> list[Ranked]:
     """Sort by accuracy, errors last, and the best trade-offs marked."""
     counted = [row for row in rows if row.accuracy is not None and not row.note]
-    marked = [replace(row, best=row in counted and not beaten(row, counted)) for row in rows]
+    marked = [replace(row, best=row in counted and not _beaten(row, counted)) for row in rows]
     return sorted(marked, key=lambda row: (bool(row.error), -(row.accuracy or 0), row.ms or 0))
 
 
-def beaten(row: Ranked, others: Sequence[Ranked]) -> bool:
+def _beaten(row: Ranked, others: Sequence[Ranked]) -> bool:
     """Whether another is at least as accurate and as fast, and one of the two more."""
     mine = key(row)
     return any(

@@ -12,15 +12,16 @@ import numpy as np
 from zoo.errors import TrainingError
 from zoo.features.standardise import ScaledFeatures
 from zoo.finetune import tables, text_rows
-from zoo.finetune.events import Note
+from zoo.finetune.events import Note, tell_if_alike
 from zoo.finetune.inputs import AnyBatches, Inputs
 from zoo.finetune.journal import Journal
 from zoo.head.folds import Photos, alike
 from zoo.head.kinds import kind_of
 from zoo.head.layers import Joint, Layer, Linear, unit
 from zoo.head.rows import spread_of
-from zoo.head.solver import loss_of, measured, one_thread, scores_of
+from zoo.head.scores import loss_of, measured, scores_of
 from zoo.head.stored import Stored
+from zoo.head.threads import one_thread
 from zoo.metrics import Array, report
 from zoo.text import one_line
 from zoo.train.batches import FeatureBatches
@@ -55,7 +56,7 @@ def find(inputs: Inputs, source: FeatureBatches) -> Found:
     from zoo.head import neighbours, prototype
 
     labels, features = source.labels, source.features.flat()
-    inputs.tell_if_alike(spread_of(features.std(axis=0), features.mean(axis=0)))
+    tell_if_alike(inputs.watch, spread_of(features.std(axis=0), features.mean(axis=0)))
     photos = Photos.of(_groups(inputs), labels)
     with one_thread():
         if kind.word == "knn":
@@ -100,8 +101,8 @@ def solve(inputs: Inputs, source: FeatureBatches, features: Array | None = None)
 
     features: what became of them, where the head does not take them as they are.
     """
+    from zoo.head.penalty import Search
     from zoo.head.softmax_regression import Targets
-    from zoo.head.solver import Search
     from zoo.head.solver import solve as optimum
 
     plan = inputs.plan
@@ -121,7 +122,7 @@ def solve(inputs: Inputs, source: FeatureBatches, features: Array | None = None)
 
     rows = source.features.flat() if features is None else features
     best = optimum(rows, targets, search, poll)
-    inputs.tell_if_alike(best.spread)
+    tell_if_alike(inputs.watch, best.spread)
     return best
 
 

@@ -86,7 +86,7 @@ def write_results(run: Run, done: Finished) -> None:
         write_csv(run.path("confusion.csv"), ("true \\ predicted", *names), table)
     if found := report or done.scores.labels:
         del results["classes"]
-        rows = class_table(found)
+        rows = _class_table(found)
         header = ["class", *list(rows[0])[1:]]
         write_csv(run.path("classes.csv"), header, (row.values() for row in rows))
         run.update(classes_table=rows)
@@ -103,10 +103,10 @@ def measured(scores: Scores) -> dict[str, object]:
     if found is None:
         return {"mse": scores.mse, "mae": scores.mae}
     names = ("accuracy", "macro_f1") if scores.report else ("map", "macro_f1", "exact")
-    return {name: getattr(found, name) for name in names} | {"classes": class_table(found)}
+    return {name: getattr(found, name) for name in names} | {"classes": _class_table(found)}
 
 
-def class_table(found: Report | LabelReport) -> list[Row]:
+def _class_table(found: Report | LabelReport) -> list[Row]:
     """Return a record for each class; of one without a photo nothing was measured: None."""
     return [
         {

@@ -45,10 +45,10 @@ def dannet(num_classes: int = 10, activation: str = "tanh", dropout: float = 0.0
         stages["dropout"] = nn.Dropout(dropout)
     stages["fc2"] = nn.Linear(150, num_classes)  #    N K
     chain = nn.Sequential(stages)
-    return evenly_(chain) if activation == "tanh" else he_forward_(chain)
+    return _evenly_(chain) if activation == "tanh" else he_forward_(chain)
 
 
-def evenly_(chain: nn.Sequential) -> nn.Sequential:
+def _evenly_(chain: nn.Sequential) -> nn.Sequential:
     """Draw all weights and biases as the paper does."""
     for parameter in chain.parameters():
         nn.init.uniform_(parameter, -0.05, 0.05)

@@ -36,7 +36,7 @@ def he_forward_(chain: nn.Sequential) -> nn.Sequential:
     return chain
 
 
-def glorot_(chain: nn.Sequential) -> nn.Sequential:
+def _glorot_(chain: nn.Sequential) -> nn.Sequential:
     """Draw convolutions and dense layers for sigmoids and tanh; biases start at 0.
 
     Between what keeps the size of the signal on its way out and of the gradient on its way back
@@ -51,7 +51,7 @@ def glorot_(chain: nn.Sequential) -> nn.Sequential:
     return chain
 
 
-def truncated_(chain: nn.Sequential) -> nn.Sequential:
+def _truncated_(chain: nn.Sequential) -> nn.Sequential:
     """Draw convolutions and dense layers as the lecture of `perceptron.py` does."""
     for module in chain.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -64,8 +64,8 @@ def truncated_(chain: nn.Sequential) -> nn.Sequential:
 # What `initial` of the lectures' networks chooses from.
 INITIAL: dict[str, Callable[[nn.Sequential], nn.Sequential]] = {
     "he": he_forward_,
-    "glorot": glorot_,
-    "normal": truncated_,
+    "glorot": _glorot_,
+    "normal": _truncated_,
 }
 
 

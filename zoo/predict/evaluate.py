@@ -136,7 +136,7 @@ def measured(
 ) -> Evaluation | LabelEvaluation:
     """Measure members on photos (path, what they show), by what the members tell of a photo."""
     several = any(member.threshold is not None for member in members)
-    measure = evaluate_several if several else evaluate
+    measure = _evaluate_several if several else evaluate
     return measure(members, photos, progress)
 
 
@@ -159,7 +159,7 @@ def evaluate(members: Sequence[Predictor], photos: Photos, progress: ProgressFn)
     )
 
 
-def evaluate_several(
+def _evaluate_several(
     members: Sequence[Predictor], photos: Photos, progress: ProgressFn
 ) -> LabelEvaluation:
     """Measure members on photos (path, labels in one cell). Raises UsageError for another kind.

@@ -57,7 +57,7 @@ def chosen(members: Sequence[str], data: str | None = None, part: str | None = N
     if data is None:
         found = of_run(members[0], part)
     else:
-        several = any(map(tells_several, members))
+        several = any(map(_tells_several, members))
         found = of_data(data, datasets.locate(data), part, several=several)
     if part == "train":
         return Chosen(found.photos, found, known(found.photos, members))
@@ -120,7 +120,7 @@ def of_run(folder: str, part: str | None) -> Requested:
     return Requested(photos, f"of {folder}, its {' and '.join(parts)} part{'s'[: len(parts) - 1]}")
 
 
-def tells_several(member: str) -> bool:
+def _tells_several(member: str) -> bool:
     """Return whether this is a run of several labels a photo."""
     if not Path(member, "run.json").exists():
         return False

@@ -241,12 +241,11 @@ def _exported(name: str, how: Opening) -> Predictor:
         return prepare(plain_view(source, preprocess))
 
     away = how.features and model.distance_limit is not None
-    engine, about = OnnxEngine(model, 1 if alone else cores(), away), model.name
-    about += "" if model.word == "torch-export" else ", no torch"
+    about = model.name + ("" if model.word == "torch-export" else ", no torch")
     if whole is not None:
         about += f"; it takes pictures of {pixels_of(whole.size)}, to which photos are resized"
     return Predictor(
-        engine,
+        OnnxEngine(model, 1 if alone else cores(), away),
         model.classes,
         load,
         logits,

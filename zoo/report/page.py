@@ -30,12 +30,12 @@ POLICY = "POLICY-OF-THE-PAGE"  # what base.html.j2 has in the place of the polic
 
 def write_page(path: Path, template: str, **values: object) -> None:
     """Write a page made from a template, `report.html.j2`, and values. Whole or not at all."""
-    text = render(template, **values)
+    text = _render(template, **values)
     with replacing(path) as temporary, writing(path):
         temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
-def render(template: str, **values: object) -> str:
+def _render(template: str, **values: object) -> str:
     """Return the page as text. Raises jinja2's UndefinedError where a value is missing."""
     return _with_policy(_templates().get_template(template).render(**values))
 

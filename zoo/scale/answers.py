@@ -111,7 +111,7 @@ def open_answers(settings: Settings, device: str = "auto") -> Answers:
     how = opening(settings, device)
     if settings.what == "features":
         wanted = Wanted(settings.stage, settings.flat)
-        return of_embedder(settings, open_embedder(settings.model, wanted, how))
+        return _of_embedder(settings, open_embedder(settings.model, wanted, how))
     return of_predictor(settings, open_predictor(settings.model, how))
 
 
@@ -172,7 +172,7 @@ def _policy(settings: Settings) -> Policy:
     return Policy(settings.top, settings.below, settings.limit, unknown)
 
 
-def of_embedder(settings: Settings, embedder: Embedder) -> Answers:
+def _of_embedder(settings: Settings, embedder: Embedder) -> Answers:
     """Return the rows of `zoo embed`: D numbers each, as float32, or as float16 where `half`."""
     import pyarrow as pa
 

@@ -53,7 +53,7 @@ def find(
         return _of_user(folder / name, weights)
     if os.path.isfile(SHIPPED / name):
         return _of_package(SHIPPED / name, weights)
-    kept, sources, why = kept_path(weights), [], "offline"
+    kept, sources, why = _kept_path(weights), [], "offline"
     if not (offline or is_offline()):
         sources, why = [mirror and f"{mirror}/{quote(name)}", weights.url], "it has no known source"
     if os.path.isfile(kept):
@@ -66,7 +66,7 @@ def find(
         with in_turn(kept, say):
             if not _is_right(kept, weights, say):  # another process may have fetched it meanwhile
                 digest = _fetched(weights, kept, [url for url in sources if url], progress, why)
-                note_about(kept, weights, model, digest)
+                _note_about(kept, weights, model, digest)
             return kept
     except WriteError as error:
         raise CacheError(error.what, f"{error.hint}: ZOO_CACHE=FOLDER names one") from error
@@ -100,7 +100,7 @@ def held(weights: Weights) -> Path | None:
     name = plain(weights.file)
     folder, _ = _place_or_mirror()
     own = [folder / name] if folder is not None else []
-    places = (*own, SHIPPED / name, kept_path(weights))
+    places = (*own, SHIPPED / name, _kept_path(weights))
     return next((path for path in places if os.path.isfile(path)), None)
 
 
@@ -161,7 +161,7 @@ def _of_package(path: Path, weights: Weights) -> Path:
 
 def _of_user(path: Path, weights: Weights) -> Path:
     """Verify a file in the user's own folder, which is never written, moved or replaced."""
-    pinned = pin_of(path) or pin_of(kept_path(weights)) if not is_full(weights.sha256) else ""
+    pinned = pin_of(path) or pin_of(_kept_path(weights)) if not is_full(weights.sha256) else ""
     damage = _compare(path, pinned or weights.sha256, weights.bytes)
     if damage:
         way_out = f"replace it by {weights.url or 'the file as it was published'}"
@@ -199,7 +199,7 @@ def _compare(path: Path, wanted: str, size: int | None) -> str:
     return f"{actual} bytes, not {size}" if size not in (None, actual) else ""
 
 
-def kept_path(weights: Weights) -> Path:
+def _kept_path(weights: Weights) -> Path:
     return cache_folder() / "weights" / weights.file
 
 
@@ -219,7 +219,7 @@ def _is_right(kept: Path, weights: Weights, say: Callable[[str], None] | None) -
     return os.path.isfile(kept)
 
 
-def note_about(kept: Path, weights: Weights, model: str, digest: str) -> None:
+def _note_about(kept: Path, weights: Weights, model: str, digest: str) -> None:
     """Keep what the file itself does not say: whose it is, and its licence."""
     record = {
         "model": model,

@@ -1,0 +1,94 @@
+"""What a mutant is: one place in a file that says something else, and all that a file can have."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+SWAPS: dict[type, type] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult, ast.And: ast.Or, ast.Or: ast.And,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One change: the file below zoo/, its line, what stood there and what stands there now."""
+
+    file: str
+    line: int
+    was: str
+    now: str
+    start: int  # the place in the file's text
+    stop: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.file}:{self.line} {self.was} -> {self.now}"
+
+    def applied(self, text: str) -> str:
+        """Return the file's text with the change."""
+        return text[: self.start] + self.now + text[self.stop :]
+
+
+def candidates(file: str, text: str) -> Iterator[Mutant]:
+    """Yield every mutant of a file; annotations, docstrings, messages and decorators stay."""
+    starts = [0]
+    for row in text.splitlines(keepends=True):
+        starts.append(starts[-1] + len(row.encode()))
+    raw = text.encode()
+
+    def place(line: int, column: int) -> int:
+        return len(raw[: starts[line - 1] + column].decode())
+
+    for node in nodes(ast.parse(text)):
+        for changed in changes(node):
+            start = place(node.lineno, node.col_offset)  # type: ignore[attr-defined]
+            stop = place(node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
+            now = ast.unparse(changed)
+            if isinstance(node, ast.expr):
+                now = f"({now})"
+            line: int = node.lineno  # type: ignore[attr-defined]
+            yield Mutant(file, line, " ".join(text[start:stop].split()), now, start, stop)
+
+
+def nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes whose change can change what the program does."""
+    for name, value in ast.iter_fields(tree):
+        if name in ("annotation", "returns", "decorator_list", "type_params", "bases", "exc"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            words = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
+            if isinstance(child, ast.AST) and not words and not isinstance(child, ast.JoinedStr):
+                yield child
+                yield from nodes(child)
+
+
+def changes(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what may stand in a node's place."""
+    other = copy.deepcopy(node)
+    match other:
+        case ast.Compare(ops=[op]) if type(op) in SWAPS:
+            other.ops = [SWAPS[type(op)]()]
+            yield other
+        case ast.BinOp(op=op) | ast.BoolOp(op=op) if type(op) in SWAPS:
+            other.op = SWAPS[type(op)]()
+            yield other
+        case ast.Constant(value=bool(value)):
+            yield ast.Constant(not value)
+        case ast.Constant(value=int(value)):
+            yield ast.Constant(value + 1)
+        case ast.Constant(value=float(value)):
+            yield ast.Constant(value * 2 + 1)
+        case ast.UnaryOp(op=ast.Not()):
+            yield other.operand
+        case ast.IfExp():
+            yield ast.IfExp(ast.UnaryOp(ast.Not(), other.test), other.body, other.orelse)
+        case ast.Raise() | ast.AugAssign() | ast.Expr(value=ast.Call()) | ast.Continue():
+            yield ast.Pass()
+        case ast.Return(value=ast.expr()) if not isinstance(other.value, ast.Constant):
+            yield ast.Return(ast.Constant(None))
