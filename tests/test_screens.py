@@ -21,10 +21,19 @@ from zoo.cli.commands import NAMES
 
 WIDTHS = (60, 80, 120)
 SCREENS = Path(__file__).parent / "screens"
-CHEAP = "--weights none --engine torch --device cpu --views 1"
+ON = "--weights none --engine torch --device cpu"
+CHEAP = f"{ON} --views 1"
 SOLVED = f"finetune lenet photos --cut act4 --cache-budget 1GB {CHEAP}"
 STEPS = f"finetune lenet photos --no-freeze --epochs 2 --best last {CHEAP}"
-MASKS = {r"/zoo-\w{8}": "/zoo-########", r"\d\.\d{5,}": "#.######", r"\d": "#"}
+JOB = f"plan photos -o job-{{}} --model lenet --what features --stage flatten {ON}"
+AT_A_CUT = f"finetune lenet job-{{0}} --cut flatten --epochs 2 --best last {ON}"
+MASKS = {
+    r"/zoo-\w{8}": "/zoo-########",
+    r"plan [0-9a-f]{16}": "plan ################",
+    r"(torch \d+\.\d+\.\d+)\+\w+": r"\1",
+    r"\d\.\d{5,}": "#.######",
+    r"\d": "#",
+}
 COMMANDS_OF = {  # in this order: those behind read what those before have written
     "list": ("list",),
     "list-like": ("list 'vgg1*'",),
@@ -39,6 +48,10 @@ COMMANDS_OF = {  # in this order: those behind read what those before have writt
     "runs": ("runs",),
     "check": ("check photos --model runs/solved-80",),
     "predict": ("predict runs/solved-80 photos/disc --engine torch --device cpu",),
+    "push": ("push runs/steps-80 me/shapes --dry-run",),
+    "job": (JOB, "estimate job-{}", "work job-{}"),
+    "job-at-a-cut": (f"{AT_A_CUT} -o runs/cut-{{0}}",),
+    "export-all": (f"{SOLVED} --no-report -o runs/all-{{}}", "export --all runs/all-{}"),
     "wrong": ("finetune lenet nowhere", "info resnet51", "runs nowhere"),
 }
 
@@ -56,7 +69,9 @@ def place():
     with temporary, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("ZOO_CACHE", str(folder / "cache"))
-        patch.setattr(time, "perf_counter", lambda: 0.0)  # seconds have no length of their own
+        # seconds have no length of their own
+        for clock in ("perf_counter", "process_time", "thread_time"):
+            patch.setattr(time, clock, lambda: 0.0)
         yield patch
 
 
@@ -77,7 +92,10 @@ def screen(place, capfd):
     return shown
 
 
-@pytest.mark.parametrize("name", COMMANDS_OF)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n == "export-all" else []) for n in COMMANDS_OF],
+)
 def test_a_screen_is_as_it_was_looked_at(name, screen):
     shown = [
         f"{f' {width} columns ':=^{width}}\n"
@@ -91,7 +109,8 @@ def test_a_screen_is_as_it_was_looked_at(name, screen):
     assert text == file.read_text(encoding="utf-8")
 
 
-def test_no_help_is_wider_than_the_screen(screen):
+def test_no_help_is_wider_than_the_screen_or_has_an_empty_default(screen):
     for name in ("", *NAMES):
         for width in WIDTHS:
-            screen(f"{name} --help".strip(), width)
+            shown = screen(f"{name} --help".strip(), width)
+            assert "Default: ." not in shown, name

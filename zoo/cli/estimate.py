@@ -54,8 +54,8 @@ def _show(found: Estimate) -> None:
     one = found.measured
     rows = [
         ("time", _long(found.seconds), f"the last of {count(found.workers, 'worker')} ends"),
-        ("node-hours", f"{found.node_hours:,.3g}", "of machines like this one"),
-        ("CPU-hours", f"{found.cpu_hours:,.3g}", f"{count(one.cores, 'core')} a machine"),
+        ("node-hours", _hours(found.node_hours), "of machines like this one"),
+        ("CPU-hours", _hours(found.cpu_hours), f"{count(one.cores, 'core')} a machine"),
         ("read", size(found.read), f"{size(one.read)} a photo"),
         ("written", size(found.written), f"{size(one.written)} a photo"),
         ("bound by", found.binds, "what takes longest of the three below"),
@@ -73,6 +73,13 @@ def _show(found: Estimate) -> None:
         talk("the clock ran ahead of the CPU: this machine has other work, or the network waits")
     if found.idle:
         talk(f"{count(found.idle, 'worker')} would have no shard: plan with a smaller --per-shard")
+
+
+def _hours(hours: float) -> str:
+    """Return 4.51, 1,234 or below 0.01: never a power of ten."""
+    if hours < 0.01:
+        return "below 0.01"
+    return f"{hours:,.3g}" if hours < 100 else f"{hours:,.0f}"
 
 
 def _long(seconds: float) -> str:

@@ -63,8 +63,8 @@ def every(
             ]
         )
         return
-    header = ("format", "file", "MB", "largest difference", "same class", "accuracy", "ms")
-    print_table([_line(one) for one in found if one.proof], header, "rrrrr")
+    header = ("format", "file", "MB", "differs", "agree", "accuracy", "ms")
+    print_table([_line(one) for one in found if one.proof], header, "  rrrrr")
     for one in found:
         if not one.proof:
             talk(f"{one.row.title}: {one.why}")
@@ -79,7 +79,7 @@ def _line(one: Outcome) -> tuple[str, ...]:
         one.row.title,
         Path(proof.path).name,
         f"{proof.bytes / 1e6:.1f}",
-        f"{proof.max_diff:.1e}",
+        f"{proof.max_diff:.1e}" if proof.max_diff else "0",
         f"{proof.agree} of {proof.photos}",
         text.percent(proof.accuracy),
         f"{proof.latency_ms:.0f}",

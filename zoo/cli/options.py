@@ -55,7 +55,7 @@ def flag(
     hidden: bool = False,
 ) -> Any:
     """Declare a field as a flag. section: its heading in --help. names: other than the field's."""
-    told = not any(default is one for one in (None, False, MISSING))
+    told = not any(default is one for one in (None, False, MISSING)) and default != ""
     said = f" Default: {default}." if told else ""
     about = {"help": help + said, "rich_help_panel": section, "min": min, "max": max}
     about["hidden"] = hidden

@@ -60,8 +60,9 @@ def _head(licence: str) -> str:
 def _summary(facts: Facts) -> str:
     data, began = facts["data"], facts["weights"]
     where = " ".join(filter(None, (began["tag"], began["licence"] and f"({began['licence']})")))
+    start = "random weights" if where in ("", "none") else f"the weights {_plain(where)}"
     return (
-        f"{_plain(facts['model'])}, its weights from {_plain(where) or 'nowhere'}, tells "
+        f"{_plain(facts['model'])}, begun from {start}, tells "
         f"{count(len(facts['classes']), 'class', 'classes')} of {_plain(data['name'])} apart: "
         f"{count(data['train'], 'photo')} to train on, {data['val']:,} val, "
         f"{data['test']:,} test.\n"
