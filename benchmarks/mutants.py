@@ -43,6 +43,7 @@ _stamps = itertools.count(1_000_000_000)
 # The file, and the files of tests that run against each of its mutants.
 ROWS = {
     "head/solver.py": "solver job_heads",
+    "head/scores.py": "solver job_heads",
     "head/softmax_regression.py": "solver job_heads",
     "head/cross_validation.py": "solver",
     "head/penalty.py": "solver heads",

@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.measure import arguments, machine, save, show, timed, verdict
 from benchmarks.solver import draw, solved
 from zoo.head.layers import Linear
-from zoo.head.solver import measured
+from zoo.head.scores import measured
 from zoo.head.stored import Stored
 
 WIDTH, BLOCK, PENALTY, NEAR, FASTER = 512, 5000, 1e-3, 1.01, 5.0

@@ -20,7 +20,8 @@ from zoo.data.views import plain_view
 from zoo.finetune.describe import lines
 from zoo.finetune.prepare import Prepared, prepare
 from zoo.models import library
-from zoo.models.cut import cut, feature_shape, is_linear
+from zoo.models.cut import cut
+from zoo.models.sides import feature_shape, is_linear
 from zoo.models.sizes import sized
 from zoo.run import Run
 from zoo.train.param_groups import stage_of

@@ -16,7 +16,7 @@ from torch import nn
 from zoo import metrics, models, network, weights
 from zoo.data.samples import DatasetIndex, Sample
 from zoo.errors import UsageError
-from zoo.finetune import results
+from zoo.finetune import scored
 from zoo.head import temperature
 from zoo.models import head
 from zoo.predict import policy
@@ -298,7 +298,7 @@ def test_the_tables_of_a_run(tmp_path):
     samples = [Sample(f"{n}.png", label, "val") for n, label in enumerate((0, 1, 1, 0))]
     scores = np.array([[2.0, 0.0], [0.0, 3.0], [1.0, 0.0], [2.0, 0.0]])
     index = DatasetIndex(tmp_path, ("a", "b"), tuple(samples))
-    found = results.confidence(run, index, scores, 0)
+    found = scored.confidence(run, index, scores, 0)
     assert found.reason.startswith("4 val photos are too few")
     listed = csv_rows((tmp_path / "val.csv").read_text())
     assert [row["path"] for row in listed] == ["0.png", "1.png", "2.png", "3.png"]

@@ -32,9 +32,10 @@ from zoo.errors import ImageError
 ROOT = Path(__file__).parents[1]
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 # Photos come by stdin, each after its length; for each a line: seconds of processor time, of the
-# processes that it has started too, peak memory in MB, and what came of it.
+# processes that it has started too, memory in MB that it took at most beyond what was taken before,
+# with all of theirs, and what came of it.
 MEASURE = """
-import re, resource, sys, time, warnings
+import contextlib, re, sys, time, warnings
 warnings.simplefilter("ignore")
 from zoo.catalog.spec import Preprocess
 from zoo.data import decode_process
@@ -43,26 +44,33 @@ from zoo.data.views import view_of
 from zoo.errors import ImageError
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import open_predictor
-def peak(pid):
+def memory(pid, name="VmHWM"):
     try:
-        found = re.search(r"VmHWM:\\s*(\\d+)", open(f"/proc/{pid}/status").read())
+        found = re.search(name + r":\\s*(\\d+)", open(f"/proc/{pid}/status").read())
     except OSError:
         return 0
     return int(found[1]) // 1024 if found else 0
+def pids():
+    return [one.process.pid for one in decode_process._idle]
+def forget_peaks():
+    for pid in ("self", *pids()):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/clear_refs", "w") as file:
+            file.write("5")
 def ticks(pid):
     try:
         return sum(map(int, open(f"/proc/{pid}/stat").read().rsplit(")")[1].split()[11:13])) / 100
     except OSError:
         return 0
 def spent():
-    return time.process_time() + sum(ticks(one.process.pid) for one in decode_process._idle)
+    return time.process_time() + sum(map(ticks, pids()))
 whole, source = sys.argv[1] == "whole", sys.stdin.buffer
 predictor = open_predictor(sys.argv[2]) if sys.argv[2:] else None
 if predictor:
     list(predictor.rows([Input("none", "none")]))
-began = peak("self")
 while head := source.read(8):
-    data, before = source.read(int.from_bytes(head, "big")), spent()
+    data = source.read(int.from_bytes(head, "big"))
+    forget_peaks()
+    before, began = spent(), memory("self", "VmRSS")
     try:
         view_of(data, Preprocess(size=32))
         if whole:
@@ -76,13 +84,13 @@ while head := source.read(8):
     except BaseException as error:
         said = f"OUTSIDE {error!r}"
     after = spent()
-    children = max([peak(one.process.pid) for one in decode_process._idle], default=0)
-    print(f"{after - before:.2f}\\t{peak('self') - began + children}\\t{said}", flush=True)
+    children = max(map(memory, pids()), default=0)
+    print(f"{after - before:.2f}\\t{memory('self') - began + children}\\t{said}", flush=True)
 """
 
 
 def measured(photos: list[bytes], *how: object) -> list[tuple[float, int, str]]:
-    """Seconds of processor time, peak memory so far in MB, and `ok` or the error of each photo.
+    """Seconds of processor time, peak memory in MB, and `ok` or the error of each photo.
 
     how: `whole`, to decode all of it beside a view; and a network, to answer it too.
     """

@@ -24,6 +24,7 @@ from zoo.data.views import plain_view
 from zoo.errors import UnknownStage, UsageError
 from zoo.machine import one_thread
 from zoo.models import cut
+from zoo.models.chain import before
 from zoo.predict import folder_labels
 from zoo.predict.embed import Embedding, Sample, averaged
 from zoo.predict.inputs import Input
@@ -67,8 +68,8 @@ def test_the_code_of_an_autoencoder_is_what_leaves_its_bottleneck(here, autoenco
 def test_a_classifier_gives_what_its_head_sees_and_any_stage(here, run, photos):
     answer = here("embed", run, photos / "disc")
     net = network.of_run(Run.open(run))
-    before = cut.before(net.chain, net.spec.head)
-    assert f"what leaves {before}" in answer.err
+    last = before(net.chain, net.spec.head)
+    assert f"what leaves {last}" in answer.err
     assert f"what the head {net.spec.head} sees" in answer.err
     head = net.chain.get_submodule(net.spec.head)
     features = np.array([numbers(row) for row in csv_rows(answer.out)], np.float32)
@@ -183,9 +184,9 @@ def test_a_stage_is_named_by_dots_and_the_one_before_a_head_is_found():
     chain = nn.Sequential()
     chain.add_module("features", nn.Sequential(nn.Linear(4, 5), nn.ReLU()))
     chain.add_module("classifier", nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2)))
-    assert cut.before(chain, "classifier.2") == "classifier.1"
-    assert cut.before(chain, "classifier.0") == "features"
-    assert cut.before(chain, "features.0") == ""
+    assert before(chain, "classifier.2") == "classifier.1"
+    assert before(chain, "classifier.0") == "features"
+    assert before(chain, "features.0") == ""
     inputs = torch.randn(3, 4)
     for name in ("features", "features.0", "features.1", "classifier.1"):
         first, rest = cut.halves(chain, name)

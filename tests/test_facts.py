@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from zoo import recipe as recipes
-from zoo.finetune import facts
+from zoo.finetune import kept_facts
 from zoo.finetune.describe import lines, record
 from zoo.finetune.examine import build
 from zoo.finetune.prepare import Prepared, prepare
@@ -88,4 +88,4 @@ def test_a_damaged_record_of_facts_is_found_anew(prepared, tmp_path):
     second = prepared({"cut": "act4"})
     assert second.built is not None
     assert second.plan.facts == first.plan.facts
-    assert facts.recall(second.plan.recipe, 3) == first.plan.facts
+    assert kept_facts.recall(second.plan.recipe, 3) == first.plan.facts

@@ -69,7 +69,8 @@ MAY: dict[str, set[str]] = {
 }
 # Files of models/ that build a network: they know the building blocks beside them only.
 ADAPTERS = {"__init__", "library", "from_torchvision", "from_timm", "structure", "meter", "tap",
-            "assembly", "cut", "head", "sizes", "pieces", "lazy_compiler"}  # fmt: skip
+            "assembly", "chain", "cut", "sides", "head", "sizes", "pieces",
+            "lazy_compiler"}  # fmt: skip
 # What may be imported where a file begins, besides the standard library and zoo.
 AT_TOP = {
     "data": {"numpy", "PIL"},
@@ -293,8 +294,7 @@ def test_files_and_functions_stay_short() -> None:
     """About 300 lines and about 40: this is where about ends."""
     for file in FILES:
         text = file.read_text(encoding="utf-8")
-        table = file.name == "settings.py"  # a row for each setting
-        assert text.count("\n") <= (360 if table else 340), file
+        assert text.count("\n") <= 340, file
         for node in ast.walk(tree_of(file)):
             if isinstance(node, ast.FunctionDef):
                 first = node.body[0]
@@ -310,7 +310,7 @@ def test_the_reading_lists_are_short() -> None:
         files = [line.strip() for line in part.splitlines() if line.startswith("    zoo/")]
         lines.append(sum((ROOT / file).read_text().count("\n") for file in files))
     first, steps = lines
-    assert 900 < first <= 1950, "to be 1,300"
+    assert 900 < first <= 1300
     assert 400 < steps <= 690
 
 

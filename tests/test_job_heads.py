@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 from zoo.errors import TrainingError
 from zoo.head import rows, solver, stored
 from zoo.head.layers import Linear
+from zoo.head.scores import measured
 from zoo.head.softmax_regression import Targets
 from zoo.head.solver import Search
 from zoo.head.stored import Stored
@@ -62,7 +63,7 @@ def test_the_optimum_of_a_file_is_that_of_memory(
     ]
     assert found[0].penalty == found[1].penalty
     heads = [Linear(each.weight, each.bias) for each in found]
-    losses = [solver.measured(features, labels, each)[0] for each in heads]
+    losses = [measured(features, labels, each)[0] for each in heads]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
     assert np.allclose(found[0].weight, found[1].weight, rtol=1e-2, atol=1e-3)
 

@@ -18,7 +18,8 @@ from zoo.catalog import ModelSpec, Preprocess
 from zoo.catalog.spec import published_name
 from zoo.errors import UnknownModel, UsageError
 from zoo.models import library, structure
-from zoo.models.cut import cut, feature_shape
+from zoo.models.cut import cut
+from zoo.models.sides import feature_shape
 
 # Name, first and last stages, default cut, head.
 CHAINS = [

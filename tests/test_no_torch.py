@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -268,7 +269,7 @@ def test_a_template_that_is_not_the_network_is_not_believed(tmp_path, monkeypatc
     whole = ready.converted(state, row.preprocess)
     assert compiled.keep("whole", whole, row.preprocess).engine() is not None
     other = {key: -value if key.endswith("bias") else value for key, value in state.items()}
-    wrong = dataclasses.replace(whole, model=module.ready(ready.template, other))
+    wrong = dataclasses.replace(whole, model=partial(module.ready, ready.template, other))
     with pytest.raises(ConversionError, match="differs by"):
         compiled.keep("wrong", wrong, row.preprocess)
 

@@ -16,8 +16,10 @@ from zoo.features.standardise import Scaling
 from zoo.head import cross_validation, lbfgs, softmax_regression, solver
 from zoo.head import penalty as penalties
 from zoo.head import rows as head_rows
+from zoo.head import scores as head_scores
 from zoo.head.folds import Photos
 from zoo.head.layers import Linear
+from zoo.head.scores import loss_of, measured, scores_of
 from zoo.head.softmax_regression import Poll, Targets
 from zoo.head.solver import Search
 from zoo.head.threads import in_order, pieces
@@ -141,13 +143,13 @@ def test_what_a_head_is_worth_is_that_of_all_rows_at_once(
     found = solve(features, labels, CLASSES, penalty=0.1)
     layer = Linear(found.weight, found.bias)
     whole = features @ found.weight.T + found.bias
-    monkeypatch.setattr(solver, "AT_A_TIME", at_a_time)
-    scores = solver.scores_of(features, layer)
+    monkeypatch.setattr(head_scores, "AT_A_TIME", at_a_time)
+    scores = scores_of(features, layer)
     np.testing.assert_allclose(scores, whole, rtol=1e-4, atol=1e-4)
-    loss, accuracy = solver.measured(features, labels, layer)
+    loss, accuracy = measured(features, labels, layer)
     expected = pytest.approx(log_loss(features, found.weight, found.bias, labels), rel=1e-5)
     assert loss == expected
-    assert solver.loss_of(scores, labels) == expected
+    assert loss_of(scores, labels) == expected
     assert 0.5 < accuracy == np.mean(whole.argmax(axis=1) == labels) < 1
 
 

@@ -93,7 +93,8 @@ def _tensors_of(path: Path, without: Sequence[str]) -> str:
 
 def frozen_of_run(run: Run) -> NetworkRef:
     """Return what of a finished run gives its features: the part before the head."""
-    from zoo.models.cut import before, halves
+    from zoo.models.chain import before
+    from zoo.models.cut import halves
 
     asked = classifier_of_run(run).ref if run.record.get("linear_head") else None
     if asked is not None and asked.boundary is not None:
@@ -125,7 +126,9 @@ def parted(start: Network, classes: int, seed: int) -> tuple[nn.Sequential, Cut]
 
     VGG and AlexNet are cut before three dense layers, of which only the last is new.
     """
-    from zoo.models.cut import before, cut, feature_shape, is_linear
+    from zoo.models.chain import before
+    from zoo.models.cut import cut
+    from zoo.models.sides import feature_shape, is_linear
 
     device.seed_all("head", seed)
     chain, spec = network.with_head(start.chain, start.spec, classes, "linear")

@@ -36,8 +36,7 @@ Record = dict[str, Any]  # run.json, or a line of metrics.jsonl
 DISTANCE = "distance.safetensors"
 CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
 TABLE = 4_000_000_000  # bytes of index.csv at most: the paths of 20 million photos
-MOST = 5  # runs that are named
-LINES = 256_000_000  # of metrics.jsonl
+MOST, LINES = 5, 256_000_000  # runs that are named, bytes of metrics.jsonl
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

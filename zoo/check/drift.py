@@ -18,7 +18,7 @@ import numpy as np
 
 from zoo.data.samples import evenly
 from zoo.data.views import generator
-from zoo.head.solver import one_thread
+from zoo.head.threads import one_thread
 from zoo.metrics import Array
 
 MOST = 1500  # photos of each side that are compared

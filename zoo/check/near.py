@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from zoo.head.solver import one_thread
+from zoo.head.threads import one_thread
 from zoo.metrics import Array
 from zoo.watch import check
 

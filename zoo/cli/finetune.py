@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.cli import auto, flags, layout, report
-from zoo.cli.console import Screen, print_json, put, talk
+from zoo.cli import auto, flags
+from zoo.cli.console import Screen, talk
+from zoo.cli.finetune_job import carry_out, prepared_of, show_team
+from zoo.cli.finetune_resume import continue_run, go_on
 from zoo.cli.names import with_full_name
-from zoo.errors import UsageError
+from zoo.cli.plan_lines import show_lines
 
 if TYPE_CHECKING:
-    from zoo.finetune.describe import Line
-    from zoo.finetune.job import Job
-    from zoo.finetune.prepare import Prepared
     from zoo.recipe import Recipe
-    from zoo.run import Run
-    from zoo.train.distributed import Ranks
-
-WHAT, REASON = 11, 45  # columns of a plan's first word, and the fewest that a reason has beside it
 
 
 @flags.settings("finetune", auto.Flags)
@@ -86,17 +77,17 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
         )
         folder, again = ranks.all_gather([os.fspath(folder), again])[0]
         if again:
-            _go_on(Path(folder), ranks, screen, way)
+            go_on(Path(folder), ranks, screen, way)
             return
         screen.doing("looking at photos and network")
         with ranks.main_first():
-            prepared = _prepared(settings, screen, ranks, way)
+            prepared = prepared_of(settings, screen, ranks, way)
         prepared.about |= about
         with prepared:
             checks.check_team(settings, ranks)
             if ranks.main:
                 show_lines(lines(prepared.plan))
-                _show_team(ranks)
+                show_team(ranks)
                 if way.sheet:
                     from zoo.cli.finetune_report import draw_fed
 
@@ -106,100 +97,3 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
             elif ranks.main:
                 what = "nothing but the sheet" if way.sheet else "nothing"
                 talk(f"dry run: nothing was computed, {what} was written")
-
-
-def _prepared(settings: Recipe, screen: Screen, ranks: Ranks, way: flags.Way) -> Prepared:
-    """Return the plan, on photos or on the features of a job."""
-    from zoo.scale import head
-
-    if head.is_job(settings.data):
-        who = head.Together(ranks, way.ray)
-        return head.prepare(settings, partial(screen.progress, "shards"), screen.bytes, who)
-    if way.ray is not None:
-        raise UsageError(
-            f"--ray with photos: {settings.data} is no job of features",
-            "`zoo plan PHOTOS -o JOB --what features`, `zoo work JOB --ray …`, then this on JOB",
-        )
-    from zoo.finetune.prepare import prepare
-
-    return prepare(settings, screen.bytes, begin=not way.dry_run)
-
-
-def _show_team(ranks: Ranks) -> None:
-    if not ranks.single:
-        talk(f"processes  {ranks.world}, of torchrun: each takes its share of every batch")
-
-
-def continue_run(folder: Path, named: Sequence[str], way: flags.Way) -> None:
-    """Finish a run. named: what was given besides; raises UsageError for that."""
-    from zoo.run import Run
-
-    if named:
-        raise UsageError(
-            f"--resume takes every setting from the run, but {', '.join(named)} was given too",
-            f"`{Run.open(folder).resume}` alone",
-        )
-    from zoo.train.distributed import torchrun
-
-    with Screen() as screen, torchrun() as ranks:
-        screen.quiet = not ranks.main
-        _go_on(folder, ranks, screen, way)
-
-
-def _go_on(folder: Path, ranks: Ranks, screen: Screen, way: flags.Way) -> None:
-    """Finish a run, or say that it is finished."""
-    from zoo.run import Run
-
-    run = Run.open(folder)
-    if run.record["status"] == "failed":
-        run.finished()  # says why it cannot go on
-    if run.record["status"] == "finished":
-        if ranks.main:
-            talk(f"{folder} is finished already; nothing to do")
-            run.tidy()
-            show_result(run, way.json)
-        return
-    with run.held() if ranks.main else nullcontext():
-        from zoo.finetune import begin
-
-        with ranks.main_first():
-            prepared = _prepared(begin.recipe_of(run), screen, ranks, way)
-        with prepared:
-            if ranks.main:
-                talk(f"resuming {folder}")
-                _show_team(ranks)
-            carry_out(begin.resume(prepared, run, screen, ranks), screen, way)
-
-
-def carry_out(job: Job, screen: Screen, way: flags.Way) -> None:
-    """Carry a job out, show what it tells, and print what came of it."""
-    from zoo.cli.finetune_report import Story
-    from zoo.finetune.job import run
-
-    screen.show = Story(job.plan, job.inputs.run).show
-    if run(job):
-        if way.report:
-            report.at_the_end(job.inputs)
-        show_result(job.inputs.run, way.json)
-
-
-def show_lines(told: Sequence[Line]) -> None:
-    """Print lines of a plan, the reasons below each other; on a narrow screen after a dot."""
-    width = layout.width_of(sys.stderr)
-    widest = max(len(line.value) for line in told if len(line.value) < 50)
-    beside = WHAT + widest + 2  # where a reason begins
-    narrow = width is not None and width - beside < REASON
-    for line in told:
-        value = line.value if narrow else f"{line.value:<{widest}}"
-        between = "" if not line.reason else " · " if narrow else "  "
-        text = f"{line.what:<{WHAT}}{value}{between}{line.reason}".rstrip()
-        under = WHAT if narrow or len(line.value) > widest else beside
-        talk("\n".join(layout.wrapped(text, width, " " * under)))
-
-
-def show_result(run: Run, json: bool) -> None:
-    if json:
-        print_json({"run": str(run.folder), **run.record})
-    else:
-        put(run.folder)
-    sys.stdout.flush()

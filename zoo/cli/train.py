@@ -28,7 +28,8 @@ def command(
     one. The path of the run is all that goes to stdout.
     """
     from zoo import recipe as recipes
-    from zoo.cli.finetune import begin, continue_run
+    from zoo.cli.finetune import begin
+    from zoo.cli.finetune_resume import continue_run
 
     chosen = flags.given(given)
     way = flags.Way(output, dry_run, sheet, json, not no_report)

@@ -17,6 +17,7 @@ import json
 import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -160,13 +161,13 @@ class Compiled:
 class Converted:
     """What is to be kept of a chain.
 
-    state: its tensors, in order. model: an ONNX graph that takes `tensor`. given: what it is
-    compared with: N x what the chain gives for uint8 N H W C. most: how far a value may be off, of
-    the largest one. quantised: it computes in int8.
+    state: its tensors, in order. model: makes an ONNX graph that takes `tensor`, which is in memory
+    while it is written. given: what it is compared with: N x what the chain gives for uint8
+    N H W C. most: how far a value may be off, of the largest one. quantised: it computes in int8.
     """
 
     state: Mapping[str, Array]
-    model: bytes
+    model: Callable[[], bytes]
     given: Callable[[Array], Array]
     most: float = AGREES
     quantised: bool = False
@@ -192,9 +193,12 @@ def make(
 
     twin = copy.deepcopy(chain).cpu().eval()
     state = {name: np.array(value.numpy(), order="C") for name, value in twin.state_dict().items()}
-    made = quantised or (model(state) if model else onnx_of(twin, preprocess))
     most = np.inf if quantised else AGREES
     given = partial(by_torch, twin, preprocess)
+
+    def made() -> bytes:
+        return quantised or (model(state) if model else onnx_of(twin, preprocess))
+
     return keep(key, Converted(state, made, given, most, bool(quantised)), preprocess, about)
 
 
@@ -249,7 +253,7 @@ def _fill(place: Path, record: store.Record, what: Converted, preprocess: Prepro
     """Write all files of a chain into an empty folder; see `make`. record: what is known of it."""
     with store.elsewhere(), writing(place):
         weights.save_arrays(what.state, place / STATE)
-        write_graph(place / GRAPH, what.model, preprocess)
+        write_graph(place / GRAPH, what.model(), preprocess)
     record |= {
         "quantised": what.quantised,
         "shape": prove(place / GRAPH, what.given, preprocess, what.most),
@@ -297,9 +301,11 @@ def prove(
     most: how far a value may be off, of the largest one.
     """
     pictures = _samples(preprocess)
-    wanted = given(pictures)
-    with _converting():
-        found = OpenVinoEngine(path, "fp32", 1, batch=len(pictures))(pictures)
+    with ThreadPoolExecutor(1) as pool:  # both leave the interpreter to the other
+        wanting = pool.submit(given, pictures)
+        with _converting():
+            found = OpenVinoEngine(path, "fp32", 1, batch=len(pictures))(pictures)
+        wanted = wanting.result()
     if found.shape != wanted.shape:
         raise _disagreement(f"its answer has the shape {found.shape}, not {wanted.shape}")
     largest = float(np.abs(wanted).max())

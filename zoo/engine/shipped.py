@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,7 +68,7 @@ class Shipped:
                 raise ConversionError(f"the stored graph: {first_line(error)}", TORCH) from error
 
         own = {name: np.asarray(state[name], order="C") for name in self.names}
-        return Converted(own, self.graph(state), given)
+        return Converted(own, partial(self.graph, state), given)
 
 
 def shipped(made: Made, boundary: str | None, preprocess: Preprocess) -> Shipped | None:

@@ -45,13 +45,17 @@ def _hidden(place: Path) -> Path:
 
 def seal(place: Path, names: Sequence[str], record: Record) -> None:
     """Write about.json: the record, and what the files with these names are now."""
-    files: dict[str, tuple[int, str]] = {}
-    for name in names:
+
+    def facts_of(name: str) -> tuple[int, str]:
         with elsewhere(), writing(place / name):
             sync(place / name, os.O_RDWR)
             status = (place / name).stat()
-            files[name] = status.st_size, _sha256(place / name)
-            _read[place / name] = _now(status), files[name][1]
+            found = _sha256(place / name)
+        _read[place / name] = _now(status), found
+        return status.st_size, found
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        files = dict(zip(names, pool.map(facts_of, names), strict=True))
     whole = {**record, "files": files}
     with elsewhere(), writing(place / ABOUT):
         text = json.dumps({**whole, "seal": _seal_of(whole)}, indent=2) + "\n"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from zoo.catalog import Preprocess
 from zoo.errors import UnknownStage
 from zoo.models import cut
+from zoo.models.chain import steps, whole
 from zoo.network import Network
 
 if TYPE_CHECKING:
@@ -141,9 +142,9 @@ def stage_shapes(net: Network) -> list[tuple[str, tuple[int, ...]]]:
     found = []
     with torch.inference_mode():
         values = _noise(net)
-        for place, part in cut.steps(net.chain):
+        for place, part in steps(net.chain):
             values = part(values)
-            found.append((cut.whole(net.chain, place), tuple(values.shape[1:])))
+            found.append((whole(net.chain, place), tuple(values.shape[1:])))
     return found
 
 

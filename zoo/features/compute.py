@@ -5,29 +5,24 @@ Its decode is the scan for unreadable photos; they are returned with the reason 
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from zoo.catalog import Preprocess
 from zoo.data import decoder_warnings
-from zoo.data.decode import read_bytes
 from zoo.data.index import Sample
 from zoo.data.views import LastPhoto, view_of
 from zoo.engine import Array, Engine
-from zoo.engine.pipeline import batched, forward, ordered
+from zoo.engine.pipeline import forward
 from zoo.errors import ImageError
 from zoo.features.cache import FeatureCache, view_key
 from zoo.features.digests import Digests
-from zoo.machine import cores
+from zoo.features.read import photos
 
 Progress = Callable[[int, int], None]
-AT_ONCE = 16  # photos a thread is given; their content is in memory
-READERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +35,10 @@ class Views:
 
     def key(self, digest: bytes, number: int) -> bytes:
         return digest + view_key(number, self.seed, self.flip)
+
+    def keys(self, digest: bytes) -> list[bytes]:
+        """Return the keys of all of them in a FeatureCache, for the content of this digest."""
+        return [self.key(digest, number) for number in self.numbers]
 
 
 @dataclass(slots=True)
@@ -63,9 +62,6 @@ class _Item:
 
 
 Work = Sequence[tuple[Sample, Views]]
-# A photo and the digest of its content, or why it cannot be read; where a view of it is to be
-# computed, the content.
-Seen = tuple[Sample, Views, bytes | ImageError, bytes | None]
 
 
 def compute(
@@ -118,12 +114,17 @@ def _missing(
     """Yield the views that the cache has not; fill in `result.keys` and unreadable files."""
     total = sum(len(views.numbers) for _, views in work)  # that are not known to be cached
     done, under_way = 0, set()
-    for sample, views, digest, data in seen(cache, digests, work):
+
+    def kept(row: int, digest: bytes) -> bool:
+        return all(key in cache for key in work[row][1].keys(digest))
+
+    read = photos(digests, [sample for sample, _ in work], kept)
+    for (sample, views), (digest, data) in zip(work, read, strict=True):
         if isinstance(digest, ImageError):
             result.bad[sample.path] = str(digest)
             done += len(views.numbers)
             continue
-        keys = [views.key(digest, number) for number in views.numbers]
+        keys = views.keys(digest)
         result.keys[sample.path] = keys
         if data is None:  # all of them are cached
             total -= len(keys)
@@ -137,30 +138,3 @@ def _missing(
             else:
                 total -= 1
             progress(done, total)
-
-
-def seen(cache: FeatureCache, digests: Digests, work: Work) -> Iterator[Seen]:
-    """Yield every photo in order, read and hashed unless its digest and views are known."""
-
-    def look(sample: Sample, views: Views) -> Seen:
-        status, digest = digests.known(sample.path)
-        if digest is not None and kept(digest, views):
-            return sample, views, digest, None
-        try:
-            data = read_bytes(os.path.join(digests.root, sample.path))
-        except ImageError as error:
-            return sample, views, error, None
-        digest = hashlib.sha256(data).digest()
-        digests.note(sample.path, status, digest)
-        return sample, views, digest, None if kept(digest, views) else data
-
-    def kept(digest: bytes, views: Views) -> bool:
-        return all(views.key(digest, number) in cache for number in views.numbers)
-
-    def look_at(some: list[tuple[Sample, Views]]) -> list[Seen]:
-        return [look(sample, views) for sample, views in some]
-
-    workers = min(cores(), READERS)
-    with ThreadPoolExecutor(workers, "zoo-read") as pool:
-        for found in ordered(pool, look_at, batched(work, AT_ONCE), workers + 1):
-            yield from found

@@ -16,7 +16,8 @@ from zoo.engine import Array
 from zoo.engine.pipeline import batched, ordered
 from zoo.errors import ImageError
 from zoo.features.cache import memory
-from zoo.features.compute import AT_ONCE, Pass, Progress
+from zoo.features.compute import Pass, Progress
+from zoo.features.read import AT_ONCE
 from zoo.machine import cores
 
 

@@ -2,8 +2,9 @@
 
 Where it begins, in the order of the story:
 
-    facts, examine   what planning must know of a network: kept, or found with torch; `catalogued`
-                     tells it by a row of the catalogue and a file
+    asked            the recipe, its photos and the machine, looked at before anything is computed
+    facts, examine   what planning must know of a network: kept (`kept_facts`), or found with torch;
+                     `catalogued` tells it by a row of the catalogue and a file
     plan, phases     what will be done, from facts, photos and settings; `choices` has the reasons,
                      `checks` what is refused, `describe` the words
     head_rows        rows of a run's head for classes that the new run shares with it
@@ -14,8 +15,9 @@ Where it begins, in the order of the story:
     fed              what the network is fed of some photos, to be looked at before
     fit              a phase: a head that `solve` finds, or a training in steps
     journal          what a run goes on from: epochs, checkpoints, and why it stopped
-    results          the temperature, the saved network, its scores; `tables`, `agreement` with
-                     fp32, `pca_baseline` of reconstructions
+    results          the saved network and what is known of it: `scored` on val and test photos,
+                     with a temperature, `tables`, `agreement` with fp32, `pca_baseline` of
+                     reconstructions
     repeats          the same again with other seeds or on folds
     rank, sweep, lr_finder   commands of their own over the same parts; `backbones` has the
                      networks to choose from, `auto` chooses one within `limits`; `pass_time` is
@@ -29,7 +31,8 @@ Whoever is new here reads these files in this order, in 20 minutes or so:
 
     zoo/finetune/__init__.py
     zoo/cli/finetune.py
-    zoo/settings.py
+    zoo/cli/finetune_job.py
+    zoo/settings/__init__.py
     zoo/finetune/facts.py
     zoo/finetune/plan.py
     zoo/models/cut.py

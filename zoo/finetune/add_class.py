@@ -19,14 +19,15 @@ from zoo.data.index import DatasetIndex, Sample
 from zoo.data.names import is_blank, matching, quoted
 from zoo.errors import DataError, UsageError
 from zoo.features.digests import digest_of
-from zoo.finetune import results, tables
+from zoo.finetune import results, scored, tables
 from zoo.finetune.events import Finished
 from zoo.finetune.kept_features import PLAIN, KeptFeatures
 from zoo.head.added import Fitted, Old, added, needs_old
 from zoo.head.distance import Distance
 from zoo.head.kinds import kind_of
 from zoo.head.layers import Layer
-from zoo.head.solver import loss_of, one_thread, scores_of
+from zoo.head.scores import loss_of, scores_of
+from zoo.head.threads import one_thread
 from zoo.metrics import Array, report
 from zoo.network_ref import classifier_of_run, distance_of_run
 from zoo.run import Record, Run
@@ -226,7 +227,7 @@ def _written(run: Run, place: Path, index: DatasetIndex, grown: _Grown) -> Run:
             outputs=outputs,
         )
         why = "a class was added: the temperature is that of the run before"
-        told = results.confidence(made, index, outputs, 0, why)
+        told = scored.confidence(made, index, outputs, 0, why)
         before = run.record.get("calibration", {}).get("temperature", 1.0)
         told = replace(told, temperature=before)
         tables.write_results(made, Finished(scores, None, 1, None, 0.0, told))

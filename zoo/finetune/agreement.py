@@ -18,7 +18,7 @@ from zoo.errors import DisagreementError, ImageError
 from zoo.features.compute import Views, compute
 from zoo.finetune.inputs import Inputs
 from zoo.head.layers import Layer
-from zoo.head.solver import scores_of
+from zoo.head.scores import scores_of
 from zoo.metrics import ENOUGH, Array
 
 

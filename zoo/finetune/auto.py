@@ -20,10 +20,10 @@ from zoo.data.index import DatasetIndex
 from zoo.data.views import generator
 from zoo.errors import UsageError, WeightsError
 from zoo.finetune import backbones
+from zoo.finetune.asked import index_of
 from zoo.finetune.backbones import Remote, cost
 from zoo.finetune.choices import mirrored
 from zoo.finetune.limits import Limits, bytes_of
-from zoo.finetune.plan import index_of
 from zoo.finetune.rank import Ranked, Ranking, must_be_tested
 from zoo.recipe import Recipe
 from zoo.text import percent

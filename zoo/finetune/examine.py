@@ -13,8 +13,10 @@ from zoo.engine.open import state_sha256, tensors_of
 from zoo.errors import UsageError
 from zoo.finetune.facts import CutFacts, NetworkFacts
 from zoo.head.kinds import kind_of
-from zoo.models.cut import Cut, before, cut, feature_shape, halves, is_linear, listed, only_head
+from zoo.models.chain import before, listed
+from zoo.models.cut import Cut, cut, halves
 from zoo.models.head import last_layer
+from zoo.models.sides import feature_shape, is_linear, only_head
 from zoo.network import Network, Progress
 from zoo.recipe import Recipe, unfreezings
 

@@ -54,13 +54,7 @@ def look(plan: Plan) -> Fed:
     digests = {row: hashlib.sha256(data).digest() for row, data in contents.items()
                if isinstance(data, bytes)}  # fmt: skip
     photos = [(sample.path, 0, digests.get(row, b"")) for row, sample in enumerate(train)]
-    source = PhotoBatches(
-        Photos(plan.index.root, photos, ()),
-        plan.preprocess,
-        changes_of(plan),
-        plan.device,
-        plan.recipe.workers,
-    )
+    source = batches_of(plan, Photos(plan.index.root, photos, ()))
     named = columns(plan, source)
     shown = [_photo(plan, train[row], contents[row], row, [one for _, one in named])
              for row in rows]  # fmt: skip
@@ -90,10 +84,10 @@ def columns(plan: Plan, source: PhotoBatches) -> list[tuple[str, Column]]:
     return plain + [(f"epoch {epoch}", in_epoch(epoch)) for epoch in range(1, last + 1)]
 
 
-def changes_of(plan: Plan) -> Changes:
-    """Return what photos are changed by from epoch to epoch."""
+def batches_of(plan: Plan, photos: Photos) -> PhotoBatches:
+    """Return the batches of photos that change from epoch to epoch as the plan says."""
     recipe = plan.recipe
-    return Changes(
+    changes = Changes(
         views=plan.views,
         seed=plan.view_seed,
         flip=bool(recipe.flip),
@@ -101,6 +95,7 @@ def changes_of(plan: Plan) -> Changes:
         strength=recipe.distort_strength,
         augment=recipe.augment,
     )
+    return PhotoBatches(photos, plan.preprocess, changes, plan.device, recipe.workers)
 
 
 def _content(index: DatasetIndex, sample: Sample) -> bytes | ImageError:

@@ -16,15 +16,14 @@ from zoo.features.standardise import ScaledFeatures, Scaling
 from zoo.finetune.choices import balancing
 from zoo.finetune.events import FeaturesDone, Note
 from zoo.finetune.facts import CutFacts
-from zoo.finetune.fed import changes_of
+from zoo.finetune.fed import batches_of
 from zoo.finetune.phases import Phase
 from zoo.finetune.prepare import Prepared, look_at_all
 from zoo.finetune.readable import check_contents, readable
 from zoo.finetune.sharing import shared
-from zoo.finetune.teacher import Teacher, relabelled
+from zoo.finetune.teacher import Teacher
 from zoo.head.rows import ALIKE
-from zoo.metrics import Array
-from zoo.models.cut import first_layer
+from zoo.models.chain import first_layer
 from zoo.run import Run
 from zoo.train.batches import FeatureBatches, Photo, PhotoBatches, Photos
 from zoo.train.distributed import SINGLE, Ranks
@@ -101,8 +100,7 @@ class Inputs:
 
     def _features(self, phase: Phase) -> FeatureBatches:
         started, plan, ahead = time.perf_counter(), self.plan, self.prepared.ahead
-        views = Views(tuple(range(plan.views)), plan.view_seed, bool(plan.recipe.flip))
-        views_of = {"train": views, "val": Views(), "test": Views()}
+        views_of = {"train": plan.train_views, "val": Views(), "test": Views()}
         work = [(sample, views_of[sample.split]) for sample in self.index.samples]
         opened = self._open(phase.cut)
         cache = self.cache(phase.cut, opened)
@@ -173,43 +171,21 @@ class Inputs:
         for bad in self.ranks.all_gather(found.bad):  # a file may fail one process alone
             found.bad |= bad
         self._looked_at(found, started)
-        answers = self._taught()
+        answers = None
+        if recipe.teacher:
+            teacher = Teacher.of(recipe.teacher, plan.device)
+            answers, self.index = teacher.answered(self.index, plan.train_views, self.progress)
+            self.run.save_index(self.index, self.digests)
 
         def photos(part: str) -> list[Photo]:
             pairs = zip(self.index.of(part), self.index.targets(part), strict=True)
             return [(sample.path, target, self.digests[sample.path]) for sample, target in pairs]
 
-        source = PhotoBatches(
-            Photos(self.index.root, *map(photos, PARTS)),
-            plan.preprocess,
-            changes_of(plan),
-            plan.device,
-            recipe.workers,
-        )
+        source = batches_of(plan, Photos(self.index.root, *map(photos, PARTS)))
         source.plain, source.answers = plain, answers
         return source
 
     # What both have found out.
-
-    def _taught(self) -> Array | None:
-        """Return what the teacher says of the training photos' views, where there is one.
-
-        Photos without labels get the classes that it takes them for.
-        """
-        plan, recipe = self.plan, self.plan.recipe
-        if recipe.teacher is None:
-            return None
-        teacher = Teacher.of(recipe.teacher, plan.device)
-        views = Views(tuple(range(plan.views)), plan.view_seed, bool(recipe.flip))
-        root, train = self.index.root, self.index.of("train")
-        logits = teacher.answers(root, train, views, self.progress)
-        if self.index.taught == "labels":
-            others = [sample for sample in self.index.samples if sample.split != "train"]
-            said = teacher.answers(root, others, Views(), self.progress)
-            samples, both = (*train, *others), np.concatenate([logits[:, 0], said[:, 0]])
-            self.index = relabelled(self.index, samples, both)
-            self.run.save_index(self.index, self.digests)
-        return logits
 
     def _looked_at(self, found: Pass, started: float) -> None:
         """Leave the unreadable photos out, write the index down, and tell of it."""

@@ -68,8 +68,7 @@ class KeptFeatures:
         root = Path(self.run.record["data"]["root"])
         listed = [row for row in self.run.index() if row["split"] == part]
         seen = {row["path"]: bytes.fromhex(row.get("sha256") or "") for row in listed}
-        keys = {path: [views.key(digest, number) for number in views.numbers]
-                for path, digest in seen.items() if digest}  # fmt: skip
+        keys = {path: views.keys(digest) for path, digest in seen.items() if digest}
         kept = {path for path, own in keys.items() if all(key in self.cache for key in own)}
         rest = [path for path in seen if path not in kept]
         fresh = self.of_photos(root, rest, views) if rest else {}

@@ -17,7 +17,7 @@ from zoo.disk import read_sealed, write_sealed
 from zoo.engine.open import NetworkRef
 from zoo.errors import WriteError, ZooError
 from zoo.finetune.backbones import meant, multiply_adds, opened
-from zoo.finetune.facts import keep_file, place_of, source_of
+from zoo.finetune.kept_facts import keep_file, place_of, source_of
 from zoo.network_ref import frozen_of_name, parted
 
 if TYPE_CHECKING:

@@ -23,10 +23,11 @@ from zoo.errors import ZooError
 from zoo.features.cache import FeatureCache, cache_of
 from zoo.features.compute import Pass, Progress, Views, compute
 from zoo.features.scan import scan
-from zoo.finetune import catalogued, facts, text_rows
+from zoo.finetune import catalogued, kept_facts, text_rows
+from zoo.finetune.asked import Asked, look
 from zoo.finetune.facts import CutFacts, NetworkFacts
 from zoo.finetune.phases import Phase
-from zoo.finetune.plan import Asked, Plan, look, plan_of
+from zoo.finetune.plan import Plan, plan_of
 from zoo.finetune.teacher import Teacher
 from zoo.finetune.text_tower import tower_of
 from zoo.recipe import Recipe
@@ -68,15 +69,15 @@ def known_of(asked: Asked, progress: Loading | None) -> tuple[NetworkFacts, Netw
     """Return what is known of the network, and it where it had to be built for that."""
     classes = len(asked.index.classes)
     net: Network | None = None
-    known = facts.recall(asked.recipe, classes)
+    known = kept_facts.recall(asked.recipe, classes)
     if known is None and (read := catalogued.recall(asked.recipe)) is not None:
         known, source = read
-        facts.keep(known, asked.recipe, classes, source)
+        kept_facts.keep(known, asked.recipe, classes, source)
     if known is None:
         from zoo.finetune.examine import examine
 
         known, net = examine(asked.recipe, classes, progress)
-        facts.keep(known, asked.recipe, classes, net.source)
+        kept_facts.keep(known, asked.recipe, classes, net.source)
     return known, net
 
 

@@ -19,11 +19,11 @@ from zoo import device, records
 from zoo.data.folds import folds_of
 from zoo.data.index import DatasetIndex
 from zoo.errors import ZooError
+from zoo.finetune.asked import index_of
 from zoo.finetune.choices import COMPUTED, balancing
 from zoo.finetune.describe import record
 from zoo.finetune.events import Evidence, Note
 from zoo.finetune.inputs import Inputs
-from zoo.finetune.plan import index_of
 from zoo.finetune.prepare import Prepared, prepare
 from zoo.metrics import Array
 from zoo.run import DISTANCE, Run

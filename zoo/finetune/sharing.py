@@ -35,8 +35,7 @@ def shared(
         whole.computed += said[2]
         for (sample, views), digest in zip(work[rank :: ranks.world], said[0], strict=True):
             if digest:
-                key = bytes.fromhex(digest)
-                whole.keys[sample.path] = [views.key(key, each) for each in views.numbers]
+                whole.keys[sample.path] = views.keys(bytes.fromhex(digest))
     cache = FeatureCache(cache.folder, {})
     if any(key not in cache for keys in whole.keys.values() for key in keys):
         raise CacheError(

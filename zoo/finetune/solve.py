@@ -19,8 +19,9 @@ from zoo.head.folds import Photos, alike
 from zoo.head.kinds import kind_of
 from zoo.head.layers import Joint, Layer, Linear, unit
 from zoo.head.rows import spread_of
-from zoo.head.solver import loss_of, measured, one_thread, scores_of
+from zoo.head.scores import loss_of, measured, scores_of
 from zoo.head.stored import Stored
+from zoo.head.threads import one_thread
 from zoo.metrics import Array, report
 from zoo.text import one_line
 from zoo.train.batches import FeatureBatches

@@ -88,6 +88,22 @@ class Teacher:
         """Return the logits of the views of photos, N x V x K. Raises DataError for a bad photo."""
         return _answers(classifier_of_run(self.run), self.place, (root, samples), views, progress)
 
+    def answered(
+        self, index: DatasetIndex, views: Views, progress: Progress
+    ) -> tuple[Array, DatasetIndex]:
+        """Return what it says of the training photos' views, and the index.
+
+        Photos without labels have the classes that it takes them for in that.
+        """
+        train = index.of("train")
+        logits = self.answers(index.root, train, views, progress)
+        if index.taught != "labels":
+            return logits, index
+        others = [sample for sample in index.samples if sample.split != "train"]
+        said = self.answers(index.root, others, Views(), progress)
+        both = np.concatenate([logits[:, 0], said[:, 0]])
+        return logits, _relabelled(index, (*train, *others), both)
+
 
 def _answers(
     network: Classifier,
@@ -147,7 +163,7 @@ def taught(
     return replace(look("reconstruct"), classes=classes, taught="labels")
 
 
-def relabelled(index: DatasetIndex, samples: Sequence[Sample], logits: Array) -> DatasetIndex:
+def _relabelled(index: DatasetIndex, samples: Sequence[Sample], logits: Array) -> DatasetIndex:
     """Return the index with what the teacher says as the label of each of these photos."""
     said = {s.path: int(label) for s, label in zip(samples, logits.argmax(axis=1), strict=True)}
     return replace(index, samples=tuple(replace(s, label=said[s.path]) for s in index.samples))

@@ -18,7 +18,7 @@ from math import ceil
 import numpy as np
 
 from zoo.data.samples import evenly
-from zoo.head.solver import one_thread
+from zoo.head.threads import one_thread
 from zoo.metrics import Array
 
 DIRECTIONS = 128

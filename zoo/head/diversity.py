@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zoo.head.solver import one_thread
+from zoo.head.threads import one_thread
 from zoo.metrics import Array
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from zoo.head.layers import Cosine, Linear
-from zoo.head.solver import loss_of
+from zoo.head.scores import loss_of
 from zoo.metrics import Array
 
 SHARES = np.linspace(0, 1, 21)

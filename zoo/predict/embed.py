@@ -174,11 +174,11 @@ def _of_run(name: str, wanted: Wanted, how: Opening) -> Embedder | None:
 
 def _default_stage(net: Network) -> tuple[str, str]:
     """Return the stage that says most about a picture, and why."""
-    from zoo.models import cut
+    from zoo.models.chain import before
 
     if net.spec.task == "reconstruct":
         return net.spec.code, "the autoencoder's code"
-    stage = cut.before(net.chain, net.spec.head)
+    stage = before(net.chain, net.spec.head)
     if not stage:
         raise UnknownStage(
             f"{net.spec.name} has no stage before its head {net.spec.head}",

@@ -21,8 +21,9 @@ from zoo import device
 from zoo.data.index import DatasetIndex
 from zoo.errors import UsageError
 from zoo.finetune import checks
+from zoo.finetune.asked import Asked
 from zoo.finetune.choices import engine_of
-from zoo.finetune.plan import Asked, Plan, plan_of
+from zoo.finetune.plan import Plan, plan_of
 from zoo.finetune.prepare import Prepared, known_of
 from zoo.head.kinds import kind_of
 from zoo.head.stored import Stored

@@ -17,10 +17,9 @@ import numpy as np
 
 from zoo.head import rows
 from zoo.head.softmax_regression import Pass, Targets
-from zoo.head.solver import one_thread
 from zoo.head.stored import Stored
 from zoo.head.team import share
-from zoo.head.threads import in_order, pieces
+from zoo.head.threads import in_order, one_thread, pieces
 from zoo.metrics import Array
 from zoo.train.distributed import Ranks
 
