@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from kit import ROOT, Answer, Command, write_photos
 from kit.warm import Warm
 from threadpoolctl import threadpool_limits
@@ -34,9 +36,9 @@ def pytest_configure() -> None:
     """Let BLAS have one thread, here and in xdist's workers and all that tests start.
 
     Two that wait for each other spin: on a busy machine a matrix of 784 x 784 is decomposed in 4.4
-    CPU seconds by two and in 0.13 by one. OpenMP's sleep while they wait.
+    CPU seconds by two and in 0.13 by one.
     """
-    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     threadpool_limits(1, user_api="blas")  # NumPy is imported by now where there are no workers
     gc.disable()  # until all tests are collected: a tenth of what that takes
 
@@ -101,9 +103,28 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a folder that all of xdist's workers have: the first one that asks makes it."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = root / "shared" / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of one that failed
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def photos(once: Callable[..., Path]) -> Path:
     """3 classes of 12 pictures. Shared by all tests: copy it to change it."""
-    return write_photos(tmp_path_factory.mktemp("data") / "photos")
+    return once("photos", write_photos)
 
 
 @pytest.fixture(scope="session")
@@ -149,13 +170,18 @@ def here(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
 
 
 @pytest.fixture(scope="session")
-def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of LeNet on `photos` that knows its classes apart. Not to be changed."""
-    folder = tmp_path_factory.mktemp("runs") / "lenet"
-    words = ["--weights", "none", "--no-freeze", "--views", "1", "-o", str(folder)]
+def run(photos: Path, tmp_path_factory: pytest.TempPathFactory, once: Callable[..., Path]) -> Path:
+    """A finished run of LeNet on `photos` that knows its classes apart. Not to be changed.
+
+    Each of xdist's workers has a copy: commands lock the run that they read.
+    """
+    words = ["--weights", "none", "--no-freeze", "--views", "1"]
     pace = ["--epochs", "60", "--batch-size", "6", "--lr", "0.003"]
-    assert main(["finetune", "lenet", str(photos), *words, *pace]) == 0
-    return folder
+
+    def trained(folder: Path) -> None:
+        assert main(["finetune", "lenet", str(photos), *words, *pace, "-o", str(folder)]) == 0
+
+    return shutil.copytree(once("run", trained), tmp_path_factory.mktemp("runs") / "lenet")
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def test_torchs_own_stream_is_neither_read_nor_moved(shared: Path, kind: Kind) -
     image = photo(shared).resize((64, 60))
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    pictures = [draw(image, kind, epoch) for epoch in range(200)]
+    pictures = [draw(image, kind, epoch) for epoch in range(100)]
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(6)
     for epoch, picture in enumerate(pictures):

@@ -255,7 +255,7 @@ def trained(noisy, tmp_path_factory):
     made = {}
     for flag in ("--calibrate", "--no-calibrate"):
         made[flag] = tmp_path_factory.mktemp("runs") / "run"
-        words = ["--no-freeze", "--views", "1", "--epochs", "30", "--lr", "0.02", flag]
+        words = ["--no-freeze", "--views", "1", "--epochs", "20", "--lr", "0.02", flag]
         words += ["--val-fraction", "0.4", "--best", "last", "-o", str(made[flag])]
         assert main(["finetune", "lenet/mnist", str(noisy), *words]) == 0
     return made["--calibrate"], made["--no-calibrate"]

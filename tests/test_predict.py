@@ -559,18 +559,18 @@ def test_a_network_that_overflows_gives_error_rows(
     here: Here, photos: Path, tmp_path: Path
 ) -> None:
     """Numbers that are finite in the file and not in the answer."""
-    chain = models.build(catalog.find("mlp"))
+    chain = models.build(catalog.find("lenet"))
     state = {n: torch.full_like(t, 3e38) for n, t in chain.state_dict().items()}
     weights.save(state, tmp_path / "x.safetensors")
     words = (photos / "disc", "--weights", tmp_path / "x.safetensors")
-    found = answered(here("predict", "mlp", *words))
+    found = answered(here("predict", "lenet", *words))
     assert {row["status"] for row in found} == {"error"}
     assert all("is not finite" in row["error"] for row in found)
-    found = answered(here("embed", "mlp", *words))
+    found = answered(here("embed", "lenet", *words))
     assert {row["status"] for row in found} == {"error"}
-    answer = here("rank", photos, "--models", f"mlp={tmp_path / 'x.safetensors'}", "--folds", 2)
+    answer = here("rank", photos, "--models", f"lenet={tmp_path / 'x.safetensors'}", "--folds", 2)
     assert "not finite" in answer.out + answer.err
-    preprocess = catalog.find("mlp").preprocess
+    preprocess = catalog.find("lenet").preprocess
     engine = TorchEngine(nn.Sequential(Overflow()), preprocess, device.choose("cpu", "fp32"))
     (row,) = Reconstructor(engine, preprocess, "").rows([Input(str(photos / "disc/00.png"), "x")])
     assert (row.status, row.after) == ("error", None)

@@ -36,7 +36,7 @@ def train(folder, model, data, **values):
 @pytest.fixture(scope="module")
 def autoencoder(tmp_path_factory, photos):
     folder = tmp_path_factory.mktemp("runs") / "ae"
-    events = train(folder, "autoencoder", photos, epochs=30, lr=0.003, batch_size=8)
+    events = train(folder, "autoencoder", photos, epochs=15, lr=0.003, batch_size=8)
     return folder, events
 
 
