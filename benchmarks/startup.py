@@ -3,9 +3,9 @@
     python -m benchmarks.startup [--repeat N] [--photos FOLDER]
 
 With byte code cached. The jobs on what is kept are of ResNet-50 with random weights in a file of
-their own, and clothing10: a run, its features and graphs, made first and not counted. So are 20,000
-drawn pictures through ResNet-18 at 64 pixels, 512 features each. Then what a first fine-tune costs
-with nothing kept, less what one costs whose network is known and compiled, both without features.
+their own, and clothing10: a run, its features and graphs, made first and not counted. Then what a
+first fine-tune costs with nothing kept, less what one costs whose network is known and compiled,
+both without features. (`benchmarks.again` has a second run on many photos.)
 Bars by the clock mean nothing on a machine that does something else besides.
 """
 
@@ -17,9 +17,6 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 from benchmarks.measure import (
     ROOT,
@@ -49,10 +46,9 @@ PLAIN: Jobs = {
     "python -c 'import torch'": (python("-c", "import torch"), 0),
 }
 RANK, AGAIN = "zoo rank", "zoo finetune, again"
-MANY, LESS = "zoo finetune, 20,000 photos again", "zoo rank, less its solver"
+LESS = "zoo rank, less its solver"
 BARS = {"zoo --help": 0.12, "zoo list": 0.12, f"zoo info {MODEL}": 0.4}  # CPU seconds
-CLOCK = {LESS: 1.5, "zoo export onnx": 0.8, AGAIN: 1.3, MANY: 4.0}  # seconds
-PHOTOS, SMALL, SIDE = 20_000, "resnet18", 64
+CLOCK = {LESS: 1.5, "zoo export onnx": 0.8, AGAIN: 1.3}  # seconds
 FIRST, KNOWN = "nothing kept", "network known"
 BEYOND = 1.5  # seconds that a first fine-tune may take longer than one whose network is known
 WEIGHTS = """if True:
@@ -78,29 +74,7 @@ def kept(photos: Path, work: Path) -> Jobs:
         "zoo compare": (zoo("compare", work / "a", work / "b"), 0),
         "zoo export onnx": (zoo("export", "onnx", work / "a", "-o", work / "a.onnx", "--force"), 0),
         AGAIN: (zoo(*tune, work / "c"), 0),
-        MANY: (_of_many(work), 0),
     }
-
-
-def _of_many(work: Path) -> list[str]:
-    """Return a fine-tune of PHOTOS pictures whose features are kept; they are made here."""
-    file, folder = work / f"{SMALL}.safetensors", work / "many"
-    run(python("-c", WEIGHTS, SMALL, file))
-    _draw(folder)
-    tune = ["finetune", SMALL, folder, "--weights", file, "--size", str(SIDE), "-o"]
-    run(zoo(*tune, work / "d"), env=around(work / "cache"))
-    return zoo(*tune, work / "c")
-
-
-def _draw(folder: Path) -> None:
-    """Draw PHOTOS pictures of ten kinds, with so much noise that a head has something to find."""
-    random = np.random.default_rng(0)
-    kinds = random.normal(128, 24, (10, SIDE, SIDE, 3))
-    for number in range(PHOTOS):
-        path = folder / str(number % 10) / f"{number:05}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture = kinds[number % 10] + random.normal(0, 60, kinds[0].shape)
-        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(path)
 
 
 def around(cache: Path) -> dict[str, str]:
