@@ -206,11 +206,11 @@ def test_pull_and_list_and_info_show_what_is_here(hub: Server, capsys):
     monkey.write_bytes(save({"x": torch.zeros(1)}))
     from zoo.cli import list_models
 
-    list_models.held.cache_clear()
+    list_models._files.cache_clear()
     assert main(["list", "timm/test_resnet*"]) == 0
     header, line, *_ = capsys.readouterr().out.splitlines()
     assert (header.split()[-1], line.split()[-1]) == ("here", "yes")
-    list_models.held.cache_clear()
+    list_models._files.cache_clear()
     assert main(["info", "timm/test_resnet"]) == 0
     (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("r160_in1k (def")]
     assert line.split()[-1] == "yes"

@@ -221,16 +221,21 @@ def _of_weights(show: Callable[[catalog.Weights], str]) -> Callable[[ModelSpec],
     return lambda row: (show(row.default_weights) if row.default_weights else "") or "-"
 
 
-@cache
 def held() -> frozenset[str]:
     """Return the names of the files of weights that are on this machine; none of them is opened."""
     from zoo.disk import cache_folder
 
     folder = config.value("weights").removeprefix("file://")
+    return _files(str(cache_folder() / "weights"), os.path.expanduser(folder))
+
+
+@cache
+def _files(*folders: str) -> frozenset[str]:
+    """Return the names in folders, of which there may be none; asked for each row of a list."""
     found: set[str] = set()
-    for place in (cache_folder() / "weights", os.path.expanduser(folder) if folder else None):
+    for folder in filter(None, folders):
         with suppress(OSError):
-            found.update(os.listdir(place) if place else ())
+            found.update(os.listdir(folder))
     return frozenset(found)
 
 

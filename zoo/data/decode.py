@@ -119,8 +119,8 @@ def read_bytes(path: Path | str) -> bytes:
         raise ImageError(f"cannot be read: {error.strerror or error}") from None
     except ValueError:  # a zero byte, of a list that is no text
         raise ImageError("cannot be read: no file has such a name") from None
-    # No picture begins like this but AVIF.
-    if (data[0] < 0x20 or data[:4] == b"PAR1") and container.is_container(path):
+    # No picture begins like this but AVIF. (No byte at all: it is being written over.)
+    if (data[:1] < b" " or data[:4] == b"PAR1") and container.is_container(path):
         raise ImageError(_whole_container(path))
     must_be_read(data, path)
     return data

@@ -128,8 +128,9 @@ def read(store: Store) -> Plan:
         )
     try:
         about = records.from_json(content)
-        if not isinstance(about, dict) or about.pop("version", None) != VERSION:
-            raise ValueError("another version of zoo has written it")
+        said = about.pop("version", None) if isinstance(about, dict) else None
+        if said != VERSION:
+            raise records.other_format(f"{store.place}/{PLAN}", said, VERSION)
         records.PLAN(about, "")
         settings = Settings(**about.pop("settings"))
         found = Plan(settings=settings, files=tuple(about.pop("files")), **about)
