@@ -55,7 +55,6 @@ OPEN = (
     ("default suite, s on two quiet cores", "at most 300"),
     ("base install, GB", "at most 0.6"),
     ("opening a cache of 10,000,000 keys, s", "at most 0.5"),
-    ("kills over a job: photos missing or twice", "at most 0"),
 )
 # The same of speed; those in bf16 need a processor that has it.
 SPEED = (

@@ -284,8 +284,8 @@ def zoo_predicts(place: Place, folder: Path, precision: str, count: int) -> Task
 
 
 def zoo_predict(place: Place, folder: Path, precision: str, out: Path) -> list[str]:
-    force = ["--force"] if precision != "fp32" else []
-    words = [place.work / "run-predict", folder, "--precision", precision, *force]
+    # --force: over the rows of the round before, and whatever the precision's check says
+    words = [place.work / "run-predict", folder, "--precision", precision, "--force"]
     return zoo("predict", *words, "--top", "5", "-o", out)
 
 
