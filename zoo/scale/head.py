@@ -90,8 +90,7 @@ def prepare(
     prepared = Prepared(_told(plan, shards, stored), net)
     with ExitStack() as closing:
         place = closing.enter_context(held())
-        wanted = partial(_wanted, listed, division)
-        files = copied(shards, listed, place, wanted, progress)
+        files = copied(shards, listed, place, _wanted(listed, division), progress)
         found: dict[str, Array | Stored] = {**files}
         if not stored:
             found = {name: each[:] for name, each in files.items()}
@@ -215,13 +214,14 @@ def _told(plan: Plan, shards: Shards, stored: bool) -> Plan:
     return replace(plan, phases=phases, reasons=plan.reasons | reasons)
 
 
-def _wanted(listed: Listed, division: Division | None, shard: int) -> Collection[str]:
-    """Return which of train, val and test this process reads of a shard."""
+def _wanted(listed: Listed, division: Division | None) -> Callable[[int], Collection[str]]:
+    """Return what says which of train, val and test this process reads of a shard."""
     if division is None:
-        return NAMES
-    number = sum(many > 0 for many in listed.training[:shard])
-    own = listed.training[shard] and number % division.world == division.rank
-    return ("train",) * bool(own) + ("val", "test") * (division.rank == 0)
+        return lambda shard: NAMES
+    trained = np.array(listed.training) > 0
+    own = trained & ((np.cumsum(trained) - 1) % division.world == division.rank)
+    others = ("val", "test") * (division.rank == 0)
+    return lambda shard: ("train",) * bool(own[shard]) + others
 
 
 def _solved_by(

@@ -57,7 +57,7 @@ def read(shards: Shards, shard: int, columns: list[str] | None = None) -> pyarro
     except FileNotFoundError:
         return None
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-        raise DamagedError(f"it cannot be read: {' '.join(str(error).split())[:100]}") from None
+        raise DamagedError(_unread(error)) from None
     rows, digest = shards.expected(shard)
     about = table.schema.metadata or {}
     theirs = about.get(b"plan_id", b"").decode("utf-8", "replace")
@@ -68,6 +68,10 @@ def read(shards: Shards, shard: int, columns: list[str] | None = None) -> pyarro
     if key_hash(keys) != digest:
         raise DamagedError("its rows are not those of its shard")
     return table
+
+
+def _unread(error: Exception) -> str:
+    return f"it cannot be read: {' '.join(str(error).split())[:100]}"
 
 
 def _table(
@@ -175,7 +179,7 @@ def in_pieces(
     except FileNotFoundError:
         pass
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-        why = f"it cannot be read: {' '.join(str(error).split())[:100]}"
+        why = _unread(error)
     if why:
         Verified(wrong=[(shard, why)]).check(shards.store.place)
 

@@ -145,8 +145,7 @@ class Store:
         except (NotFoundError, FileNotFoundError):
             return None
         except (BaseError, OSError) as error:
-            what = f"{self.place}/{name} cannot be read: {said(error)}"
-            raise InputError(what, "try again; what is done is kept") from None
+            raise self._unread(name, error) from None
 
     def reader(self, name: str) -> IO[bytes]:
         """Return a file that is read in pieces."""
@@ -165,8 +164,7 @@ class Store:
         except NotFoundError as error:
             raise FileNotFoundError(name) from error
         except BaseError as error:
-            what = f"{self.place}/{name} cannot be read: {said(error)}"
-            raise InputError(what, "try again; what is done is kept") from None
+            raise self._unread(name, error) from None
 
     def _open(self, name: str) -> IO[bytes]:
         if self.local is None:
@@ -176,8 +174,11 @@ class Store:
         except FileNotFoundError:
             raise
         except OSError as error:
-            what = f"{self.place}/{name} cannot be read: {said(error)}"
-            raise InputError(what, "try again; what is done is kept") from None
+            raise self._unread(name, error) from None
+
+    def _unread(self, name: str, error: BaseException) -> InputError:
+        what = f"{self.place}/{name} cannot be read: {said(error)}"
+        return InputError(what, "try again; what is done is kept")
 
     def there(self, name: str) -> bool:
         """Return whether there is such a file."""
