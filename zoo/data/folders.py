@@ -13,7 +13,7 @@ from pathlib import Path
 
 from zoo.data import ignored, names
 from zoo.data.decode import looks_like_image
-from zoo.data.samples import DatasetIndex, Photos, Sample, Skipped
+from zoo.data.samples import DatasetIndex, Photos, Sample, Skipped, Stat, status_of
 from zoo.data.split import LAYOUT, PARTS, TEST_NAMES, check_classes, not_measured
 from zoo.errors import DataError, nearest
 from zoo.watch import check
@@ -72,7 +72,9 @@ def scan_pictures(root: Path, least: int = 2) -> DatasetIndex:
     else:
         sides = [(part, folder) for part, folder in parts.items() if folder]
     samples = [
-        Sample(path, 0, side, size) for side, folder in sides for path, size in look.photos(folder)
+        Sample(path, 0, side, now[0], status=now)
+        for side, folder in sides
+        for path, now in look.photos(folder)
     ]
     count = sum(sample.split != "test" for sample in samples)
     if count < least:
@@ -132,7 +134,7 @@ class _Look:
         Folders whose names are the same, see names.py, are one class, called as among the classes
         that are known.
         """
-        found: dict[str, list[tuple[str, int]]] = {}
+        found: dict[str, list[tuple[str, Stat]]] = {}
         for entry in listing(self.root / part):
             relative = f"{part}/{entry.name}" if part else entry.name
             if why := ignored.reason(entry.name, is_folder(entry)):
@@ -150,15 +152,15 @@ class _Look:
         classes = tuple(sorted(set(kinds.values())))
         number = {kind: label for label, kind in enumerate(classes)}
         return classes, [
-            Sample(path, number[kinds[name]], "", size)
+            Sample(path, number[kinds[name]], "", now[0], status=now)
             for name, inside in found.items()
-            for path, size in inside
+            for path, now in inside
         ]
 
     def photos(
         self, relative: str, above: frozenset[tuple[int, int]] = frozenset()
-    ) -> Iterator[tuple[str, int]]:
-        """Yield (path below root, bytes) of the photos at any depth; loops of links are left."""
+    ) -> Iterator[tuple[str, Stat]]:
+        """Yield (path below root, status) of the photos at any depth; loops of links are left."""
         status = os.stat(self.root / relative)
         if (status.st_dev, status.st_ino) in above:
             self.skipped.append((relative, "a link back to a folder above"))
@@ -177,7 +179,7 @@ class _Look:
             elif not looks_like_image(entry.path):
                 self.skipped.append((path, "not a picture"))
             else:
-                yield path, entry.stat().st_size
+                yield path, status_of(entry.stat())
 
 
 def listing(folder: Path) -> list[os.DirEntry[str]]:

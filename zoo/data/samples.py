@@ -6,6 +6,7 @@ In text several labels of a photo are one cell, `SEPARATOR` between them.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from zoo.errors import DataError
 SEPARATOR = "|"
 T = TypeVar("T")
 
+Stat = tuple[int, int, int, int]  # of a file: bytes, modified and changed in ns, inode
 Photos = list[tuple[str, str]]  # path and class
 Skipped = list[tuple[str, str]]  # path, and why it is left out
 
@@ -24,6 +26,12 @@ Skipped = list[tuple[str, str]]  # path, and why it is left out
 def labels_in(cell: str) -> tuple[str, ...]:
     """Return the labels that a cell holds, each once, in string order; none where it is empty."""
     return tuple(sorted({part.strip() for part in cell.split(SEPARATOR)} - {""}))
+
+
+def status_of(status: os.stat_result) -> Stat:
+    """Return what tells a file from the same one changed."""
+    inode = status.st_ino & (1 << 63) - 1
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, inode
 
 
 def evenly(items: Sequence[T], count: int) -> tuple[T, ...]:
@@ -39,6 +47,7 @@ class Sample:
     """One photo: its path below the root (with `/`, and #N in a container), class and split.
 
     labels: of multi-label data all classes of the photo, none or several; `label` is -1 there.
+    status: of its file, where that was looked at when it was listed.
     """
 
     path: str
@@ -46,6 +55,7 @@ class Sample:
     split: str  # train, val or test; empty where that is still to be drawn
     bytes: int = 0
     labels: tuple[int, ...] = ()
+    status: Stat | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

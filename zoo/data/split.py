@@ -105,8 +105,10 @@ def split(
     pinned = {group[0].path for group in copies.torn}
     samples: list[Sample] = []
     single: list[str] = []
-    for label, name in enumerate(classes):
-        mine = [sample for sample in found if sample.label == label]
+    of_class: list[list[Sample]] = [[] for _ in classes]
+    for sample in found:
+        of_class[sample.label].append(sample)
+    for mine, name in zip(of_class, classes, strict=True):
         sizes = Counter(first.get(sample.path, sample.path) for sample in mine)
         ranked = sorted(sizes.keys() - pinned, key=lambda path: rank(seed, path))
         # Of the different photos too: many copies of one must not leave train only that one.
@@ -131,7 +133,7 @@ def split(
 
 def _parted(samples: list[Sample], aside: set[str]) -> list[Sample]:
     return [
-        Sample(s.path, s.label, "val" if s.path in aside else "train", s.bytes, s.labels)
+        Sample(s.path, s.label, "val" if s.path in aside else "train", s.bytes, s.labels, s.status)
         for s in samples
     ]
 

@@ -19,7 +19,7 @@ from zoo.engine import Array, Engine
 from zoo.engine.pipeline import forward
 from zoo.errors import ImageError
 from zoo.features.cache import FeatureCache, view_key
-from zoo.features.digests import Digests
+from zoo.features.digests import Digests, forget
 from zoo.features.read import photos
 
 Progress = Callable[[int, int], None]
@@ -101,6 +101,7 @@ def compute(
     finally:
         cache.flush()
         digests.save()
+        forget()
     for path, keys in list(result.keys.items()) if reasons else ():
         if any(key not in cache for key in keys):
             result.bad[path] = reasons[keys[0][:32]]

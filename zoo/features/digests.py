@@ -10,6 +10,7 @@ steps cannot hide a second change. Windows has no such time: there every file is
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import itertools
@@ -24,6 +25,7 @@ import numpy as np
 
 from zoo.data import container
 from zoo.data.index import DatasetIndex
+from zoo.data.samples import Sample, Stat, status_of
 from zoo.disk import cache_folder, read_sealed, write_sealed
 from zoo.engine import Array
 from zoo.engine.pipeline import ordered
@@ -36,8 +38,6 @@ KEPT = os.name == "posix"
 READERS, AHEAD = 8, 64  # threads that look for copies, and sizes that wait for them
 END = 4096  # bytes at the end of a file, where pictures differ that begin alike
 
-Stat = tuple[int, int, int, int]  # bytes, modified and changed in ns, inode
-
 
 class Digests:
     """What is known of one folder's files. Several threads may ask and note at once."""
@@ -47,22 +47,19 @@ class Digests:
         name = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:32]
         self.path = cache_folder() / "digests" / name
         self.table = read(self.path) if KEPT else {}
-        self.new: dict[str, tuple[Stat, bytes]] = {}
+        self.new: Known = {}
 
-    def known(self, path: str) -> tuple[Stat | None, bytes | None]:
-        """What the file is now, to be handed to `note`, and its digest if that is known."""
+    def known(self, path: str, now: Stat | None = None) -> tuple[Stat | None, bytes | None]:
+        """Return what the file is, to be handed to `note`, and its digest if that is known.
+
+        now: what it was when it was listed; it is looked at where that is None.
+        """
         if not KEPT:
             return None, None
         try:
-            status = os.stat(os.path.join(self.root, path))
+            now = now or status_of(os.stat(os.path.join(self.root, path)))
         except OSError:  # reading it says why
             return None, None
-        now = (
-            status.st_size,
-            status.st_mtime_ns,
-            status.st_ctime_ns,
-            status.st_ino & (1 << 63) - 1,
-        )
         before = self.table.get(path)
         return now, before[1] if before and before[0] == now else None
 
@@ -100,19 +97,19 @@ def contents(index: DatasetIndex) -> dict[str, bytes]:
     digests = Digests(index.root)
     boxes = {path for path, _ in index.containers}
     inside: dict[str, list[str]] = {}
-    sizes: dict[int, list[str]] = {}
+    sizes: dict[int, list[Sample]] = {}
     for sample in index.samples:
         file = sample.path.rpartition("#")[0]
         if file in boxes:
             inside.setdefault(file, []).append(sample.path)
         elif sample.bytes:
-            sizes.setdefault(sample.bytes, []).append(sample.path)
+            sizes.setdefault(sample.bytes, []).append(sample)
     found: dict[str, bytes] = {}
     for file, paths in inside.items():
         found |= _of_pictures(os.path.join(digests.root, file), paths)
-    alike = [paths for paths in sizes.values() if len(paths) > 1]
+    alike = [samples for samples in sizes.values() if len(samples) > 1]
     with ThreadPoolExecutor(min(cores(), READERS), "zoo-copies") as pool:
-        for some in ordered(pool, lambda paths: _of_alike(digests, paths), iter(alike), AHEAD):
+        for some in ordered(pool, lambda group: _of_alike(digests, group), iter(alike), AHEAD):
             found |= some
     digests.save()
     return found
@@ -137,13 +134,13 @@ def _of_pictures(box: str, paths: Sequence[str]) -> dict[str, bytes]:
     return found
 
 
-def _of_alike(digests: Digests, paths: Sequence[str]) -> dict[str, bytes]:
+def _of_alike(digests: Digests, samples: Sequence[Sample]) -> dict[str, bytes]:
     """Return the digests of those files of one size that may be copies, if they can be read."""
-    known = {path: digests.known(path) for path in paths}
+    known = {sample.path: digests.known(sample.path, sample.status) for sample in samples}
     if all(digest for _, digest in known.values()):
         return {path: digest for path, (_, digest) in known.items() if digest}
     ends: dict[bytes, list[str]] = {}
-    for path in paths:
+    for path in known:
         with contextlib.suppress(OSError), open(os.path.join(digests.root, path), "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - END))
             ends.setdefault(file.read(END), []).append(path)
@@ -158,8 +155,27 @@ def _of_alike(digests: Digests, paths: Sequence[str]) -> dict[str, bytes]:
     return found
 
 
-def read(path: Path) -> dict[str, tuple[Stat, bytes]]:
-    """Nothing where there is no such file or it is damaged."""
+Known = dict[str, tuple[Stat, bytes]]
+
+
+def read(path: Path) -> Known:
+    """Return what a file says: nothing where there is none or it is damaged. It is not to change.
+
+    The file is read once from the look for copies to the end of a pass, see `forget`.
+    """
+    try:
+        return _read(path, status_of(path.stat()))
+    except OSError:
+        return {}
+
+
+def forget() -> None:
+    """Let go of what was read."""
+    _read.cache_clear()
+
+
+@functools.lru_cache(maxsize=1)
+def _read(path: Path, _: Stat) -> Known:
     content = read_sealed(path)
     if content is None:
         return {}

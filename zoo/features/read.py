@@ -23,11 +23,29 @@ Read = tuple[bytes | ImageError, bytes | None]
 def photos(
     digests: Digests, samples: Sequence[Sample], kept: Callable[[int, bytes], bool]
 ) -> Iterator[Read]:
-    """Yield every photo in order. kept(row, digest): whether its content is not needed."""
+    """Yield every photo in order. kept(row, digest): whether its content is not needed.
+
+    Those that come first, were looked at when they were listed and need nothing take no thread.
+    """
+    begin = 0
+    for row, sample in enumerate(samples):
+        digest = digests.known(sample.path, sample.status)[1] if sample.status else None
+        if digest is None or not kept(row, digest):
+            break
+        begin = row + 1
+        yield digest, None
+    if begin < len(samples):
+        yield from _read(digests, samples, begin, kept)
+
+
+def _read(
+    digests: Digests, samples: Sequence[Sample], begin: int, kept: Callable[[int, bytes], bool]
+) -> Iterator[Read]:
+    """Yield the photos from a row on, by threads."""
 
     def read(row: int) -> Read:
         path = samples[row].path
-        status, digest = digests.known(path)
+        status, digest = digests.known(path, samples[row].status)
         if digest is not None and kept(row, digest):
             return digest, None
         try:
@@ -43,5 +61,7 @@ def photos(
 
     workers = min(cores(), _READERS)
     with ThreadPoolExecutor(workers, "zoo-read") as pool:
-        for some in ordered(pool, read_all, batched(range(len(samples)), AT_ONCE), workers + 1):
+        for some in ordered(
+            pool, read_all, batched(range(begin, len(samples)), AT_ONCE), workers + 1
+        ):
             yield from some

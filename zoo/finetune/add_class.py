@@ -213,7 +213,7 @@ def _written(run: Run, place: Path, index: DatasetIndex, grown: _Grown) -> Run:
     digests |= {path: bytes.fromhex(digest_of(Path(path))) for path in new}
     outputs = grown.outputs
     with Run.creating(place, _record(run, index)) as made:
-        weights.save_arrays(
+        digest = weights.save_arrays(
             state,
             made.path("model.safetensors"),
             {"zoo": __version__, "model": run.record["model"]},
@@ -233,7 +233,6 @@ def _written(run: Run, place: Path, index: DatasetIndex, grown: _Grown) -> Run:
         tables.write_results(made, Finished(scores, None, 1, None, 0.0, told))
         if grown.distance is not None:
             results.keep(made, grown.distance)
-        digest = weights.hash_of(made.path("model.safetensors"))
         made.update(status="finished", model_sha256=digest)
     return made
 

@@ -32,7 +32,8 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
         assert fitted.scores.outputs is not None
         agrees = agreement.of_head(inputs, fitted.head, fitted.scores.outputs)
         calibration = scored.calibrate(inputs, fitted)
-        weights.save_arrays(_state(inputs, fitted.head, calibration), place, about)
+        state = _state(inputs, fitted.head, calibration)
+        digest = weights.save_arrays(state, place, about)
         run.update(linear_head=plan.facts.head)
     else:
         assert loop is not None
@@ -40,6 +41,7 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
         if calibration:
             fold_temperature(loop.model, plan.facts.head, calibration.temperature)
         weights.save(inputs.prepared.network().chain.state_dict(), place, about)
+        digest = weights.hash_of(place)
         agrees = agreement.of_network(inputs)
         if plan.recipe.task == "reconstruct":
             baseline = baseline_of(inputs.prepared.network(), loop.batches)
@@ -51,7 +53,7 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
         done = replace(done, test=scored.test(run, inputs.index, fitted.test, calibration))
     tables.write_results(run, done)
     run.update(
-        model_sha256=weights.hash_of(place),
+        model_sha256=digest,
         best_epoch=best_epoch,
         skipped_steps=loop.state.skipped if loop else 0,
         agreement_with_fp32=agrees,
@@ -65,8 +67,8 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
 def keep(run: Run, distance: Distance) -> None:
     """Write the distance from the training photos beside the network of a run."""
     about = {"zoo": __version__, "model": run.record["model"]}
-    weights.save_arrays(distance.arrays(), run.path(DISTANCE), about)
-    run.update(distance_sha256=weights.hash_of(run.path(DISTANCE)))
+    digest = weights.save_arrays(distance.arrays(), run.path(DISTANCE), about)
+    run.update(distance_sha256=digest)
 
 
 def _compare_with(teacher: Teacher, inputs: Inputs) -> None:

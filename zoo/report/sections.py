@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from zoo.data.samples import labels_in
+from zoo.data.samples import Stat, labels_in, status_of
 from zoo.metrics import BINS, aurc, calibration_error, reliability, risk_coverage, wilson
 from zoo.report.answers import Answer, confidence
 from zoo.report.svg import Axis, Chart, strip
@@ -105,10 +106,16 @@ def train_counts(run: Run) -> Counter[str]:
     record = run.record["data"]
     if sum(record.get(part, 0) for part in ("train", "val", "test")) > COUNTED:
         return Counter()
-    rows = (row["label"] for row in run.index() if row["split"] == "train")
+    cells = _train_cells(run, status_of(run.path("index.csv").stat()))
     if run.record.get("task") == "multilabel":
-        return Counter(name for cell in rows for name in labels_in(cell))
-    return Counter(rows)
+        return Counter(name for cell in cells.elements() for name in labels_in(cell))
+    return cells
+
+
+@lru_cache(maxsize=1)  # a page and what stands beside it ask for the same three times
+def _train_cells(run: Run, _: Stat) -> Counter[str]:
+    """Return how many training photos have each label, of a table as it is now."""
+    return Counter(row["label"] for row in run.index() if row["split"] == "train")
 
 
 def classes(run: Run) -> dict[str, Any]:

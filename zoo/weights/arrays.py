@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from zoo.disk import replacing, writing
 from zoo.errors import WeightsError
 from zoo.machine import cores
-from zoo.weights.hashes import Reader, digest_of_lines, line_of
+from zoo.weights.hashes import Hashing, Reader, digest_of_lines, line_of
 from zoo.weights.header import HINT, Entry, Shape, fill, reading, write
 from zoo.weights.tensors import shown
 
@@ -98,8 +98,11 @@ def digest_of_file(path: Path, without: Collection[str] = ()) -> str:
 
 def save_arrays(
     arrays: Mapping[str, Array], path: Path, metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write a state dict as `save` does: whole or not at all. Raises WriteError."""
+) -> str:
+    """Write a state dict as `save` does: whole or not at all. Raises WriteError.
+
+    Returns the sha256 of the file, which is made beside the writing.
+    """
     import numpy as np
 
     codes = {np.dtype(dtype): code for code, dtype in TYPES.items()}
@@ -107,5 +110,11 @@ def save_arrays(
         name: (codes[a.dtype], a.shape, np.ascontiguousarray(a).reshape(-1).view(np.uint8).data)
         for name, a in arrays.items()
     }
-    with replacing(path) as temporary, writing(path), temporary.open("wb") as file:
-        write(file, own, metadata)
+    with (
+        replacing(path) as temporary,
+        writing(path),
+        temporary.open("wb") as file,
+        Hashing(file) as hashing,
+    ):
+        write(hashing, own, metadata)
+    return hashing.digest.hexdigest()

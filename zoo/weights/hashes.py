@@ -11,8 +11,10 @@ import os
 import re
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from io import BufferedRandom, BufferedReader
 from pathlib import Path
+from typing import IO, Self
 
 from zoo.disk import opened, replacing
 from zoo.errors import WeightsError
@@ -39,6 +41,24 @@ def hash_of(path: Path, *, again: bool = False) -> str:
         raise WeightsError(what, "is it the file of the weights?") from error
     _hashed[path] = known
     return known[1]
+
+
+class Hashing:
+    """A file that is being written, and the sha256 of it, which a thread makes meanwhile."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+        self.thread = ThreadPoolExecutor(1, "zoo-sha256")
+
+    def write(self, content: bytes | memoryview, /) -> None:
+        self.thread.submit(self.digest.update, content)
+        self.file.write(content)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.thread.shutdown()
 
 
 def remember(path: Path, digest: str) -> None:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple, Protocol
 
 from zoo.disk import opened
 from zoo.errors import WeightsError
@@ -130,8 +130,15 @@ def fill(file: Reader, entry: Entry, buffer: memoryview) -> None:
         raise BadHeader(f"{entry.name[:80]!a} holds a truth that is neither 0 nor 1")
 
 
+class Writes(Protocol):
+    """What bytes can be written to."""
+
+    def write(self, content: bytes | memoryview, /) -> object:
+        """Take them."""
+
+
 def write(
-    file: IO[bytes],
+    file: Writes,
     tensors: Mapping[str, tuple[str, Shape, memoryview]],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
