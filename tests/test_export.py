@@ -331,11 +331,12 @@ def test_every_photo_of_a_proof_takes_one_pass(tmp_path, run, monkeypatch):
     folder = Run.open(run)
     about = About.of_run(folder)
     recall = written.recalled(folder, folder.photos("val"), about, 8)
+    same = pixel_test(about.preprocess)
     with ThreadPoolExecutor(1) as pool:
-        assert alike(pool, recall.pictures, about.preprocess)
+        assert alike(pool, recall.pictures, same)
         path, pixels = recall.pictures[-1]
         turned = [*recall.pictures[:-1], (path, pixels[::-1])]
-        assert not alike(pool, turned, about.preprocess)
+        assert not alike(pool, turned, same)
     asked = []
     real = OnnxModel.run
     monkeypatch.setattr(OnnxModel, "run", lambda file, batch: asked.append(0) or real(file, batch))

@@ -176,6 +176,11 @@ def _sides(text: str) -> tuple[int, int]:
 
 def _carry_out(flags: Flags, wanted: Wanted) -> None:
     """Write what is asked for, and say how well it agrees."""
+    from zoo import device, weights
+
+    if wanted.row.title == "onnx":
+        device.tune_allocator()
+        weights.read_ahead(flags.run / "model.safetensors")  # beside the imports
     from zoo.export import run_file
     from zoo.predict import writers
     from zoo.run import Run

@@ -120,11 +120,96 @@ def missing(
         yield tensor, np.asarray(array, np.float32, order="C")
 
 
-def write_filled(path: Path, model: onnx.ModelProto, state: Mapping[str, Array]) -> None:
-    """Write what `filled` and SerializeToString would give. Raises WeightsError."""
-    chunks = chunks_of(model, state)
+def outside(model: onnx.ModelProto, state: Mapping[str, Array]) -> tuple[bytes, dict[str, Array]]:
+    """Return what `graph.session` takes: a model whose weights lie elsewhere, and the weights.
+
+    No copy of them goes through a message. model stays as it is. Raises WeightsError.
+    """
+    hollow, values = type(model)(), {}
+    hollow.CopyFrom(model)
+    for tensor, array in missing(hollow, state):
+        tensor.data_location = tensor.EXTERNAL
+        tensor.external_data.add(key="location", value="memory")
+        values[tensor.name] = array
+    return hollow.SerializeToString(), values
+
+
+def write_filled(path: Path, model: onnx.ModelProto, state: Mapping[str, Array]) -> str:
+    """Write what `filled` and SerializeToString would give; return its sha256.
+
+    The file is read back: what it says is this model with these weights, to the last bit. Raises
+    ParityError where it is not, WeightsError.
+    """
+    import numpy as np
+
+    digest = hashlib.sha256()
     with path.open("wb") as file:
-        file.writelines(chunks)
+        for chunk in chunks_of(model, state):
+            file.write(chunk)
+            digest.update(chunk)
+    try:
+        held = _holds(np.memmap(path, "u1", "r"), model, state)
+    except Exception:  # protobuf's, of which there are no types; IndexError
+        held = False
+    if not held:
+        raise ParityError(f"{path.name} does not hold what was written to it")
+    return digest.hexdigest()
+
+
+def _holds(content: Array, model: onnx.ModelProto, state: Mapping[str, Array]) -> bool:
+    """Return whether bytes are this model with these weights, which stand behind its constants."""
+    import numpy as np
+
+    weights = {tensor.name: array for tensor, array in missing(model, state)}
+    found, wanted = type(model)(), type(model)()
+    wanted.CopyFrom(model)
+    wanted.graph.ClearField("initializer")
+    for last in (False, True):
+        own = (tensor for tensor in model.graph.initializer if (tensor.name in weights) == last)
+        wanted.graph.initializer.extend(own)
+    ((graph_itself,), rest) = _taken_apart(content, GRAPH)
+    found.ParseFromString(rest)
+    tensors, rest = _taken_apart(graph_itself, INITIALIZER)
+    found.graph.ParseFromString(rest)
+    for one in tensors:
+        (numbers,), rest = _taken_apart(one, RAW_DATA)
+        tensor = found.graph.initializer.add()
+        tensor.ParseFromString(rest)
+        if (array := weights.get(tensor.name)) is None:
+            tensor.raw_data = numbers.tobytes()
+        elif not np.array_equal(numbers, array.reshape(-1).view("u1")):
+            return False
+    return bool(found == wanted)
+
+
+def _taken_apart(message: Array, field: int) -> tuple[list[Array], bytes]:
+    """Return what the fields of this number in a message hold, and the bytes of all others.
+
+    Large fields are not copied, as protobuf would: a reader of what `_framed` writes. Raises
+    IndexError, KeyError for what is no message.
+    """
+    found, rest, at = [], bytearray(), 0
+
+    def number() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte, at = int(message[at]), at + 1
+            value, shift = value | (byte & 127) << shift, shift + 7
+            if byte < 128:
+                return value
+
+    while at < len(message):
+        first, tag = at, number()
+        size = number() if tag & 7 in (0, 2) else {1: 8, 5: 4}[tag & 7]
+        start, at = at, at + (size if tag & 7 else 0)
+        if tag == field << 3 | 2:
+            found.append(message[start:at])
+        else:
+            rest += message[first:at].tobytes()
+    if at > len(message):
+        raise IndexError("it is cut short")
+    return found, bytes(rest)
 
 
 def chunks_of(model: onnx.ModelProto, state: Mapping[str, Array]) -> list[bytes | memoryview]:

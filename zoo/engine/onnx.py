@@ -6,6 +6,7 @@ Nothing here imports torch.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zoo.disk import opened
 from zoo.engine import Array
@@ -14,6 +15,9 @@ from zoo.engine.graph import session
 from zoo.errors import WeightsError, first_line
 from zoo.machine import cores
 
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
 INPUTS = {"image": "tensor(uint8)", "tensor": "tensor(float)"}  # by what zoo.input says
 MOST = 2**31  # bytes: a protobuf message ends there
 
@@ -21,13 +25,17 @@ MOST = 2**31  # bytes: a protobuf message ends there
 class OnnxModel(ExportedModel):
     """An exported ONNX file and a session to run it."""
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path, *, threads: int | None = None, ready: InferenceSession | None = None
+    ) -> None:
+        """ready: a session of what is in the file, where there is one already."""
         import onnxruntime
 
         self.path = path
         try:
-            opened(path, MOST).close()
-            self.session = session(str(path), threads or cores())
+            if ready is None:
+                opened(path, MOST).close()
+            self.session = ready or session(str(path), threads or cores())
         except OSError as error:
             self.refuse(error.strerror or str(error))
         except Exception as error:  # the runtime's exceptions have no common type

@@ -52,16 +52,13 @@ class Shipped:
         import onnx
 
         def given(pictures: Array) -> Array:
-            model, values = onnx.load_from_string(self.template), {}
+            model = onnx.load_from_string(self.template)
             if self.output:
                 _end_at(model, self.output)
-            for tensor, array in missing(model, state):  # not copied into the message
-                tensor.data_location = tensor.EXTERNAL
-                tensor.external_data.add(key="location", value="memory")
-                values[tensor.name] = array
+            hollow, values = graph_template.outside(model, state)
             inputs = np.stack([normalise(pixels, preprocess) for pixels in pictures])
             try:
-                opened = graph.session(model.SerializeToString(), 1, values, once=True)
+                opened = graph.session(hollow, 1, values, once=True)
                 found: Array = opened.run(None, {"tensor": inputs})[0]
                 return found
             except Exception as error:  # the runtime's have no common type

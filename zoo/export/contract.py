@@ -87,7 +87,7 @@ def odd_photos(paths: Sequence[Path], preprocess: Preprocess) -> list[Odd]:
     for turn, each in exif.items():
         each[0x0112] = turn
     short = min(2448, max(1501, math.ceil(2 * KEEP * max(full_size(preprocess)))))
-    large = first.resize((4 * short // 3, short), Image.Resampling.BILINEAR)
+    large = first.resize((short + 100, short), Image.Resampling.BILINEAR)
     ink = third.convert("CMYK").resize((203, 151))
     grey = alpha.convert("LA").resize((99, 100))
     return [
@@ -106,7 +106,7 @@ def odd_photos(paths: Sequence[Path], preprocess: Preprocess) -> list[Odd]:
 
 def _stored(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     file = BytesIO()
-    image.save(file, kind, **options)
+    image.save(file, kind, compress_level=1, **options)  # of PNG: quickly
     return file.getvalue()
 
 
@@ -133,19 +133,38 @@ def pixel_test(preprocess: Preprocess) -> Same:
     return same
 
 
-def alike(
-    pool: ThreadPoolExecutor, pictures: Sequence[tuple[Path, Array]], preprocess: Preprocess
-) -> bool:
+def alike(pool: ThreadPoolExecutor, pictures: Sequence[tuple[Path, Array]], same: Same) -> bool:
     """Return whether the raw pixels of photos come to those that a run saw, as `pixel_test` has it.
 
     A file gives one and the same answer to both then. pictures: photos, with the run's view.
     """
-    same = pixel_test(preprocess)
 
     def comes(picture: tuple[Path, Array]) -> bool:
         return same(np.asarray(decode(read_bytes(picture[0])))[None], picture[1])
 
     return all(pool.map(comes, pictures))
+
+
+def apart(odd: Odd, preprocess: Preprocess, same: Same | None) -> tuple[Array, Array] | None:
+    """Return what a photo is by the contract, 1 H W 3, and the run's view of it, H W C.
+
+    None where both are the same pixels, as `same` has it. A large one, which is decoded small, is
+    never asked.
+    """
+    with TemporaryDirectory(prefix="zoo-odd-") as folder:
+        path = Path(folder, "photo")
+        path.write_bytes(odd.data)
+        raw = pixels(path)
+    view = view_of(odd.data, preprocess)
+    return None if same is not None and not odd.large and same(raw, view) else (raw, view)
+
+
+def seen(view: Array, network: Run | None, preprocess: Preprocess) -> Array:
+    """Return what a view of the run's is for the network of a file, or where that is None, for it.
+
+    The file takes it in a frame, which its Preprocess cuts off again.
+    """
+    return framed(view, preprocess)[None] if network is None else normalise(view, preprocess)[None]
 
 
 def compared(
@@ -158,13 +177,8 @@ def compared(
     has it; else the two differ by what the contract, the resize in the graph and a large JPEG
     decoded small come to.
     """
-    with TemporaryDirectory(prefix="zoo-odd-") as folder:
-        path = Path(folder, "photo")
-        path.write_bytes(odd.data)
-        raw = pixels(path)
-    view = view_of(odd.data, preprocess)
-    if same is not None and not odd.large and same(raw, view):
+    pair = apart(odd, preprocess, same)
+    if pair is None:
         return None
-    if network is None:
-        return whole(raw), whole(framed(view, preprocess)[None])
-    return whole(raw), network(normalise(view, preprocess)[None])
+    raw, view = pair
+    return whole(raw), (network or whole)(seen(view, network, preprocess))

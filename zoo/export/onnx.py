@@ -9,10 +9,12 @@ torch.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,7 @@ import numpy as np
 
 from zoo import __version__, weights
 from zoo.device import Device
-from zoo.disk import replacing, writing
+from zoo.disk import replacing, sync, writing
 from zoo.engine import Array, graph, graph_template
 from zoo.engine.open import open_engine
 from zoo.engine.select import choose
@@ -165,16 +167,28 @@ def _write_stored(
         whole = joined(whole, about.preprocess, several=about.threshold is not None)
     describe(whole, about, order.kind, order.tail.metadata if order.tail else {})
     graph.refuse_huge(sum(array.nbytes for array in state.values()))
-    with replacing(order.destination) as path:
+
+    model, values = graph_template.outside(whole, state)
+    ready = partial(graph.session, model, 1, values)
+    with replacing(order.destination) as path, ThreadPoolExecutor(1) as pool:
+        file = pool.submit(_filled, path, whole, state)  # beside the proof
         try:
-            with writing(path):
-                graph_template.write_filled(path, whole, state)
-            result = _proved(path, None, recall, about, order)
+            result = proof.prove(path, order.kind, None, recall, about, ready)
+            result["sha256"] = file.result()
+            result |= _distances(path, recall, about, order)
         except ZooError:
             raise
         except Exception as error:  # the runtime's have no common type: the graph cannot run
             raise ParityError(f"the stored graph: {first_line(error)}") from error
     return Exported(**(order.written() | result))
+
+
+def _filled(path: Path, model: onnx.ModelProto, state: Mapping[str, Array]) -> str:
+    """Write a file, to the disk itself, and return its sha256. Raises ParityError, WriteError."""
+    with writing(path):
+        digest = graph_template.write_filled(path, model, state)
+        sync(path, os.O_RDWR)
+    return digest
 
 
 def _write_proved(
@@ -191,7 +205,9 @@ def _write_proved(
         network = joined(network, about.preprocess, several=about.threshold is not None)
     with replacing(order.destination) as path:
         write(network, about, order.kind, path, order.tail.metadata if order.tail else {})
-        result = _proved(path, bare, Recalled(pictures, reference), about, order)
+        recall = Recalled(pictures, reference)
+        result = proof.prove(path, order.kind, bare, recall, about)
+        result |= _distances(path, recall, about, order)
     return Exported(**(order.written() | result))
 
 
@@ -203,14 +219,16 @@ def _add_distance(network: onnx.ModelProto, order: Order) -> None:
         distance.append(network, order.tail)
 
 
-def _proved(path: Path, bare: bytes | None, recall: Recalled, about: About, order: Order) -> Fields:
-    """Return the proof of a file, and of its distances where it has them. Raises ParityError."""
-    result = proof.prove(path, order.kind, bare, recall, about)
-    if order.tail:
-        from zoo.export import distance
+def _distances(path: Path, recall: Recalled, about: About, order: Order) -> Fields:
+    """Return how far a file's distances are from the run's, where it has any.
 
-        result["distance_diff"] = distance.check(path, order.kind, order.tail, recall, about)
-    return result
+    Raises ParityError.
+    """
+    if not order.tail:
+        return {}
+    from zoo.export import distance
+
+    return {"distance_diff": distance.check(path, order.kind, order.tail, recall, about)}
 
 
 def write(

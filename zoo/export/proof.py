@@ -7,9 +7,10 @@ from the photo's raw pixels, and the network in it, alone, from the pixels that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,13 +21,18 @@ from zoo.data.preprocess import framed, normalise
 from zoo.engine import Array
 from zoo.errors import ParityError
 from zoo.export.basis import FEWEST, About, Picture, Pictures, Recalled, Reference, answers
-from zoo.export.contract import Odd, alike, compared, odd_photos, pixel_test
+from zoo.export.contract import Odd, Same, alike, apart, odd_photos, pixel_test, seen
 from zoo.export.contract import Run as RunFile
 from zoo.export.records import Fields
 from zoo.machine import cores
 
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
 BARE = 1e-4  # of the largest class score, or of a probability, for the network alone
 PIXELS_MAX, PIXELS_MEAN = 0.05, 0.005  # of a probability, from raw pixels
+Found = list[tuple[str, Array, Array]]  # what a photo is, its raw pixels, the run's view of it
+Asked = list[tuple[str, Future[Array], Future[Array]]]  # and what comes of the two
 LIMITS = {"network_diff": BARE, "max_diff": PIXELS_MAX, "mean_diff": PIXELS_MEAN}
 
 
@@ -80,21 +86,42 @@ def compare_odd(
 
     See `contract.compared`. Raises ParityError for another clear answer.
     """
-    pixels = pixel_test(about.preprocess)
+    found = _others(pool, photos, about.preprocess, pixel_test(about.preprocess))
+    return _odd(len(photos), _asked(pool, found, whole, network, about), about)
+
+
+def _others(
+    pool: ThreadPoolExecutor, photos: Sequence[Odd], preprocess: Preprocess, same: Same
+) -> Found:
+    """Return the names of photos with what the file and the network see, where that differs."""
 
     def both(odd: Odd) -> tuple[Array, Array] | None:
         watch.check()
-        return compared(odd, whole, network, about.preprocess, pixels)
+        return apart(odd, preprocess, same)
 
     pairs = zip(photos, pool.map(both, photos), strict=True)
-    other = [(odd.what, *pair) for odd, pair in pairs if pair is not None]
-    result: Fields = {"odd_photos": len(photos), "odd_agree": len(photos), "odd_max_diff": 0.0}
-    if not other:
+    return [(odd.what, *pair) for odd, pair in pairs if pair is not None]
+
+
+def _asked(
+    pool: ThreadPoolExecutor, found: Found, whole: RunFile, network: RunFile | None, about: About
+) -> Asked:
+    """Begin to ask the file, and the network in it, for probabilities of such photos."""
+
+    def beside(view: Array) -> Array:
+        given = seen(view, network, about.preprocess)
+        return whole(given) if network is None else about.probabilities(network(given))
+
+    return [(name, pool.submit(whole, raw), pool.submit(beside, view)) for name, raw, view in found]
+
+
+def _odd(count: int, asked: Asked, about: About) -> Fields:
+    """Return how so many odd photos are answered, of which these were asked about."""
+    result: Fields = {"odd_photos": count, "odd_agree": count, "odd_max_diff": 0.0}
+    if not asked:
         return result
-    names, ours, scores = zip(*other, strict=True)
-    mine, theirs = np.concatenate(ours), np.concatenate(scores)
-    if network is not None:
-        theirs = about.probabilities(theirs)
+    names, ours, others = zip(*asked, strict=True)
+    mine, theirs = (np.concatenate([each.result() for each in one]) for one in (ours, others))
     beside = Reference(answers(theirs, about), theirs, "the file")
     try:
         found = _compare(mine, beside, about)
@@ -153,46 +180,59 @@ def as_function(network: bytes) -> RunFile:
     return lambda tensor: opened.run(None, {"tensor": tensor})[0]
 
 
-def prove(path: Path, kind: str, network: bytes | None, recall: Recalled, about: About) -> Fields:
+def prove(
+    path: Path,
+    kind: str,
+    network: bytes | None,
+    recall: Recalled,
+    about: About,
+    ready: Callable[[], InferenceSession] | None = None,
+) -> Fields:
     """Compare a file, and the bare network in it, with the run; raises ParityError.
 
     network: that of the file, where the run's class scores are known. It runs on every second
     photo: a wrong number in it shows on any. Without, the file itself is given what the run saw of
     those: in the place of their raw pixels where these come to the same (`contract.alike`), and the
     other photos show the steps of this file; else besides, where answers differ by more than BARE.
+    ready: makes a session of what is in the file, without reading it.
     """
     from zoo.engine.onnx import OnnxModel
 
-    (seen, beside), preprocess = recall, about.preprocess
-    kinds, halves = [kind] * len(seen), kind == "image" and not network and len(seen) >= FEWEST
+    (pictures, beside), preprocess = recall, about.preprocess
+    kinds, image = [kind] * len(pictures), kind == "image"
+    odd: Found = []
     with ThreadPoolExecutor(max(2, cores())) as pool:
-        alone = pool.submit(as_function, network) if network and kind == "image" else None
-        opening = pool.submit(OnnxModel, path, threads=1)  # beside it, what needs no file
-        paths = [photo for photo, _ in seen]
-        odd = pool.submit(odd_photos, paths, preprocess) if kind == "image" else None
-        if halves := halves and alike(pool, seen[::2], preprocess):
+        # Beside it, what needs no file.
+        opening = pool.submit(lambda: OnnxModel(path, threads=1, ready=ready and ready()))
+        alone = pool.submit(as_function, network) if network and image else None
+        if image:
+            same = pixel_test(preprocess)
+            photos = odd_photos([photo for photo, _ in pictures], preprocess)
+            odd = _others(pool, photos, preprocess, same)
+        halves = image and not network and len(pictures) >= FEWEST
+        if halves := halves and alike(pool, pictures[::2], same):
             kinds[::2] = ["framed"] * len(kinds[::2])
-        model = opening.result()
-        scores = each(pool, model.run, seen, kinds, preprocess)
-        ours = scores if kind == "image" else about.probabilities(scores)
+        model, bare = opening.result(), alone.result() if alone else None
+        asked = _asked(pool, odd, model.run, bare, about)  # first: a large one takes longest
+        scores = each(pool, model.run, pictures, kinds, preprocess)
+        ours = scores if image else about.probabilities(scores)
         result = _compare(ours, beside, about) | {"runtime": model.name}
         if halves:
             raw = _compare(ours[1::2], beside.every_second(1), about)
             result |= {name: raw[name] for name in ("max_diff", "mean_diff")}
-        bare = alone.result() if alone else None
-        if odd is not None:
-            result |= compare_odd(pool, odd.result(), model.run, bare, about)
-        if bare is not None or halves or (kind == "image" and result["max_diff"] > BARE):
-            seen, beside = seen[::2], beside.every_second()
+        if image:
+            result |= _odd(len(photos), asked, about)
+        if bare is not None or halves or (image and result["max_diff"] > BARE):
+            pictures, beside = pictures[::2], beside.every_second()
             run, how = (bare, "tensor") if bare else (model.run, "framed")
-            hows = [how] * len(seen)
-            scores = scores[::2] if halves else each(pool, run, seen, hows, preprocess)
-    if kind == "image" and bare is None:
+            hows = [how] * len(pictures)
+            scores = scores[::2] if halves else each(pool, run, pictures, hows, preprocess)
+    if image and bare is None:
         apart = float(np.nanmax(np.abs(scores - beside.probabilities)))
     else:
         apart = compare_network(scores, beside, about)
-    result |= {"network_diff": apart, "network_photos": len(seen)}
-    check(result, LIMITS | {"network_diff": network_limit(apart, seen, beside, about)})
+    result |= {"network_diff": apart, "network_photos": len(pictures)}
+    check(result, LIMITS | {"network_diff": network_limit(apart, pictures, beside, about)})
     return result
 
 

@@ -97,6 +97,7 @@ class Exported:
     equal answer; odd_max_diff of a probability where pixels are others, on odd_worst.
     distance_diff: by which share a distance from the training photos differs at most.
     latency_ms: of one picture on one core, decoded already, by the runtime that opens the file.
+    sha256: of the file; of a folder there is none.
     """
 
     path: str
@@ -122,6 +123,7 @@ class Exported:
     odd_worst: str | None = None
     distance_diff: float | None = None
     latency_ms: float | None = None
+    sha256: str | None = None
 
     def to_dict(self) -> Fields:
         return asdict(self)
@@ -149,6 +151,7 @@ class Rebuilt:
     runtime: str
     precision: str = "fp32"
     odd_max_diff: float | None = None
+    sha256: str | None = None
 
     def to_dict(self) -> Fields:
         return asdict(self)

@@ -67,9 +67,9 @@ def write(run: Run, wanted: Wanted, order: Order) -> Exported | Rebuilt:
         proof = reconstruction.export_run(run, order)
     else:
         proof = row.writer()(run, order)
-    noted = proof.to_dict()
-    if row.suffix:
-        noted["sha256"] = weights.hash_of(order.destination)
+    if row.suffix and proof.sha256 is None:
+        proof = replace(proof, sha256=weights.hash_of(order.destination))
+    noted = {name: value for name, value in proof.to_dict().items() if name != "sha256" or value}
     noted["model_sha256"] = weights.hash_of(model_file(run)[0])
     name = {"onnx": wanted.kind, "onnx --int8": f"{wanted.kind}-int8"}.get(row.title, row.title)
     run.update(exported={**run.record.get("exported", {}), name: noted})

@@ -1,6 +1,6 @@
 """The store: find, download, verify, read and load weights. No other room opens a weights file.
 
-hashes.py    sha256, pins, and "is it still the file that was checked?"
+hashes.py    sha256, pins, "is it still the file that was checked?", and files read ahead
 choice.py    what `--weights CHOICE` means
 store.py     where a file is looked for, and what it must hash to
 fetch.py     one URL to one file, whole or not at all
@@ -25,7 +25,7 @@ from zoo.disk import cache_folder
 from zoo.weights.arrays import digest_of_arrays, digest_of_file, read_arrays, save_arrays, shapes
 from zoo.weights.choice import check_file, choose
 from zoo.weights.fetch import Source, fetch
-from zoo.weights.hashes import hash_of
+from zoo.weights.hashes import hash_of, let_go, read_ahead
 from zoo.weights.load import load
 from zoo.weights.read import check, read, read_as, save
 from zoo.weights.repository import Repository, config_beside, fetched, file_in, repository
@@ -51,8 +51,10 @@ __all__ = [
     "find",
     "hash_of",
     "held",
+    "let_go",
     "load",
     "read",
+    "read_ahead",
     "read_arrays",
     "read_as",
     "repository",

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from zoo.disk import replacing, writing
 from zoo.errors import WeightsError
 from zoo.machine import cores
-from zoo.weights.hashes import Hashing, Reader, digest_of_lines, line_of
-from zoo.weights.header import HINT, Entry, Shape, fill, reading, write
+from zoo.weights.hashes import Hashing, Reader, digest_of_lines, let_go, line_of
+from zoo.weights.header import HINT, Entry, Shape, check_truths, fill, reading, write
 from zoo.weights.tensors import shown
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, A
     """
     with reading(path) as (file, found):
         wanted = [one for one in found if names is None or one.name in names]
-        arrays = {one.name: array_of(file, one, path) for one in wanted}
+        whole = let_go(path, file)
+        arrays = {one.name: array_of(file, one, path, whole) for one in wanted}
     missing = sorted(set(names or ()) - set(arrays))
     if missing:
         raise WeightsError(f"{path} has no {shown(missing[0])}", HINT)
@@ -47,19 +48,34 @@ def shapes(path: Path) -> dict[str, Shape]:
         return {one.name: one.shape for one in found}
 
 
-def array_of(file: Reader, entry: Entry, path: Path) -> Array:
-    """Return one tensor of an open file. Raises WeightsError, see `read_arrays`."""
+def array_of(file: Reader, entry: Entry, path: Path, whole: memoryview | None = None) -> Array:
+    """Return one tensor of an open file. Raises WeightsError, see `read_arrays`.
+
+    whole: the bytes of the file, where they are in memory already; the array is a part of them.
+    """
     import numpy as np
 
     if entry.dtype not in TYPES:
         raise WeightsError(f"{path}: {shown(entry.name)} is {entry.dtype}", HINT)
-    raw = bytearray(entry.end - entry.begin)
-    fill(file, entry, memoryview(raw))
+    if whole is None:
+        raw = memoryview(bytearray(entry.end - entry.begin))
+        fill(file, entry, raw)
+    else:
+        raw = whole[entry.begin : entry.end]
+        check_truths(entry, raw)
     array = np.frombuffer(raw, TYPES[entry.dtype]).reshape(entry.shape)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not _is_finite(array):
         what = f"{path}: {shown(entry.name)} holds NaN or infinity"
         raise WeightsError(what, "the file is damaged")
     return array
+
+
+def _is_finite(array: Array) -> bool:
+    """Return whether no number is NaN or infinite: then neither is their sum, in one quick pass."""
+    import numpy as np
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
 
 def digest_of_arrays(arrays: Mapping[str, Array]) -> str:

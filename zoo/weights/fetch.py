@@ -7,7 +7,6 @@ whole file in any case, and a continued file that is wrong is fetched once more 
 from __future__ import annotations
 
 import errno
-import http.client
 import shutil
 import time
 from collections.abc import Callable
@@ -132,11 +131,13 @@ def _check_room(job: _Job) -> None:
 
 def _copy(job: _Job, answer: Answer) -> None:
     """Write the body. Stops soon after `total`."""
+    from http.client import HTTPException
+
     part = job.part
     while job.total is None or part.size <= job.total:
         try:  # what there is at once, so that little is lost when it breaks
             block = answer.body.read1(BLOCK)  # type: ignore[attr-defined]
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             raise Again(f"the connection broke after {part.size} bytes ({why(error)})") from error
         if not block:
             break

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import re
+import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import IO, Self
@@ -23,6 +26,8 @@ Reader = BufferedReader | BufferedRandom
 
 # What was hashed in this process: the file as it was then, and its sha256.
 _hashed: dict[Path, tuple[tuple[int, ...], str]] = {}
+_ahead: dict[Path, _Ahead] = {}
+_STEP = 1 << 20  # bytes that are hashed while they are in the processor's cache
 
 
 def hash_of(path: Path, *, again: bool = False) -> str:
@@ -30,6 +35,8 @@ def hash_of(path: Path, *, again: bool = False) -> str:
 
     again: read it even so.
     """
+    if path in _ahead:
+        _ahead[path].join()
     try:
         with opened(path) as file:
             before = _settled(file)
@@ -59,6 +66,52 @@ class Hashing:
 
     def __exit__(self, *_: object) -> None:
         self.thread.shutdown()
+
+
+class _Ahead(threading.Thread):
+    """Reads a file into memory and hashes what it has read: once for both."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(name="zoo-read", daemon=True)
+        self.path = path
+        self.identity: tuple[int, ...] = ()
+        self.content: mmap.mmap | None = None
+
+    def run(self) -> None:
+        """What fails here is told by those who read the file when they need it."""
+        with suppress(OSError, ValueError, MemoryError), opened(self.path) as file:
+            before = _settled(file)
+            content = mmap.mmap(-1, os.fstat(file.fileno()).st_size)
+            if hasattr(mmap, "MADV_HUGEPAGE"):  # as NumPy has its own large arrays
+                content.madvise(mmap.MADV_HUGEPAGE)
+            digest, at = hashlib.sha256(), 0
+            with memoryview(content) as room:
+                while some := file.readinto(room[at : at + _STEP]):
+                    digest.update(room[at : at + some])
+                    at += some
+            if at == len(content) and before and before == _identity(file):
+                self.identity, self.content = before, content
+                _hashed.setdefault(self.path, (before, digest.hexdigest()))
+
+
+def read_ahead(path: Path) -> None:
+    """Begin to read a whole file, which `read_arrays` is asked for soon; see `let_go`.
+
+    By a thread, beside imports and whatever else keeps only one core at work.
+    """
+    if path not in _ahead:
+        _ahead[path] = _Ahead(path)
+        _ahead[path].start()
+
+
+def let_go(path: Path, file: Reader | None = None) -> memoryview | None:
+    """Return what was read ahead, once; None where it is not what lies in this open file."""
+    one = _ahead.pop(path, None)
+    if one is None or file is None:
+        return None
+    one.join()
+    known = one.content is not None and one.identity == _identity(file)
+    return memoryview(one.content) if one.content is not None and known else None
 
 
 def remember(path: Path, digest: str) -> None:

@@ -126,6 +126,11 @@ def fill(file: Reader, entry: Entry, buffer: memoryview) -> None:
     file.seek(entry.begin)
     if file.readinto(buffer) != entry.end - entry.begin:
         raise BadHeader("it was cut short while it was read")
+    check_truths(entry, buffer)
+
+
+def check_truths(entry: Entry, buffer: memoryview) -> None:
+    """Raise BadHeader where the bytes of a tensor are no truths, but said to be."""
     if entry.dtype == "BOOL" and not set(buffer) <= {0, 1}:
         raise BadHeader(f"{entry.name[:80]!a} holds a truth that is neither 0 nor 1")
 

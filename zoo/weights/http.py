@@ -7,16 +7,16 @@ the sha256.
 
 from __future__ import annotations
 
-import http.client
 import re
 import string
-import urllib.error
-import urllib.request
-from email.message import Message
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
 from zoo.errors import WeightsError
+
+if TYPE_CHECKING:  # not for what is read from this machine: a hundredth of a second
+    from email.message import Message
+    from urllib.request import OpenerDirector, Request
 
 TIMEOUT = 30.0  # seconds without a byte
 REDIRECTS = 5
@@ -53,7 +53,9 @@ def ask_for(url: str, token: str = "", start: int = 0, validator: str = "") -> A
 
     token: bearer, for the first host alone. Raises Again, Restart and Unreachable.
     """
-    opener = urllib.request.build_opener(_NoRedirect)
+    from urllib.request import Request
+
+    opener = _opener()
     here, stated, home = url, "", _origin(url)
     for _ in range(REDIRECTS + 1):
         at_home = _origin(here) == home
@@ -63,7 +65,7 @@ def ask_for(url: str, token: str = "", start: int = 0, validator: str = "") -> A
         if start:
             headers["Range"] = f"bytes={start}-"
             headers |= {"If-Range": validator} if validator else {}
-        body, status, reply = _send(opener, urllib.request.Request(here, headers=headers))
+        body, status, reply = _send(opener, Request(here, headers=headers))
         if at_home:
             stated = _linked_sha256(reply) or stated
         if body is None:
@@ -90,15 +92,21 @@ def _answer(
     return Answer(body, start, int(part[3]), stated, _validator(reply))
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: object) -> None:
-        return None
+def _opener() -> OpenerDirector:
+    from urllib.request import HTTPRedirectHandler, build_opener
+
+    class NoRedirect(HTTPRedirectHandler):
+        def redirect_request(self, *_: object) -> None:
+            return None
+
+    return build_opener(NoRedirect)
 
 
-def _send(
-    opener: urllib.request.OpenerDirector, request: urllib.request.Request
-) -> tuple[IO[bytes] | None, int, Message]:
+def _send(opener: OpenerDirector, request: Request) -> tuple[IO[bytes] | None, int, Message]:
     """Send one request: the body, or None for a redirect."""
+    import http.client
+    import urllib.error
+
     url = _brief(request.full_url)
     try:
         response = opener.open(request, timeout=TIMEOUT)

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
-from urllib.request import url2pathname
 
 from zoo import config
 from zoo.catalog.spec import Weights
@@ -141,7 +140,11 @@ def _place_or_mirror() -> tuple[Path | None, str]:
         return None, place.rstrip("/")
     if scheme not in ("", "file"):
         raise WeightsError(f"ZOO_WEIGHTS is {place}", "a folder, or file://, http:// or https://")
-    bare = url2pathname("/" + place.split("/", 3)[-1]) if scheme else os.path.expanduser(place)
+    bare = os.path.expanduser(place)
+    if scheme:
+        from urllib.request import url2pathname
+
+        bare = url2pathname("/" + place.split("/", 3)[-1])
     folder = Path(bare).absolute()
     if not folder.is_dir():
         raise WeightsError(f"ZOO_WEIGHTS is {place}: no such folder", "unset it, or name a folder")
