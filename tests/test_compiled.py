@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -286,6 +288,7 @@ def test_a_limit_that_is_no_size_is_refused(chain, monkeypatch, said):
 def test_a_store_that_cannot_be_written_says_so(chain, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
     assert find(key()) is None
     with pytest.raises(CacheError, match="cannot write") as error:
         make(key(), chain, SPEC.preprocess)
@@ -338,6 +341,7 @@ def test_two_processes_make_one_folder_and_a_third_needs_no_torch(chain):
 def test_torch_runs_what_has_no_graph_where_that_is_forgiven(tmp_path, monkeypatch, chain):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))  # nothing can be kept there
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))  # nor anywhere else
     place = Device("cpu", "fp32", 1, "")
     ref = NetworkRef("lenet", made_of(SPEC), "weights", None, SPEC.preprocess, lambda: chain)
     ready = open_engine(ref, "openvino", place)
@@ -350,6 +354,25 @@ def test_torch_runs_what_has_no_graph_where_that_is_forgiven(tmp_path, monkeypat
         open_engine(replace(ref, build=None), "openvino", place)
     with pytest.raises(UsageError, match="int8 of lenet is measured out on photos"):
         open_engine(ref, "openvino", replace(place, precision="int8"))
+
+
+def test_where_the_cache_takes_nothing_a_graph_lasts_as_long_as_its_engine(
+    tmp_path, monkeypatch, chain
+):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "tmp").mkdir()
+    ref = NetworkRef("lenet", made_of(SPEC), "weights", None, SPEC.preprocess, lambda: chain)
+    place, given = Device("cpu", "fp32", 1, ""), np.full((3, 32, 32, 1), 7, np.uint8)
+    kept = open_engine(ref, "openvino", place)
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    alone = open_engine(ref, "openvino", place)
+    assert alone.compiled is not None
+    assert alone.compiled.folder.parent == tmp_path / "tmp"
+    assert np.array_equal(alone.engine(given), kept.engine(given))
+    del alone
+    gc.collect()
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 @pytest.mark.slow

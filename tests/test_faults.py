@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kit import Command, csv_rows, encoded, picture
-from kit.faults import COMMANDS, FORCED, Commands, must_be_whole
+from kit.faults import COMMANDS, FORCED, Commands, must_be_whole, strange
 from kit.warm import Warm
 
 from zoo.cli import main
@@ -76,6 +76,7 @@ def test_killed_at_any_moment_nothing_is_torn(
         assert commands.outcome(out) == right, number
         shutil.rmtree(out)
     assert killed
+    assert strange(tmp_path / "cache") == set()
 
 
 # Full disks

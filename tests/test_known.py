@@ -381,16 +381,16 @@ def test_what_is_computed_otherwise_than_a_run_is_compared_with_the_run(
 
 
 def test_an_unwritable_cache_costs_time_and_nothing_else(tmp_path, photos, file, first, warm):
-    """What cannot be kept is computed by torch, and features last as long as the command."""
+    """What cannot be kept lasts as long as the command, and the bits are the same."""
     (tmp_path / "cache").write_text("in the way")
     words = ["finetune", "lenet", photos, "--weights", file, "--cut", "fc1"]
     own, talk = {"ZOO_CACHE": str(tmp_path / "cache")}, tmp_path / "talk"
     words += ["-o", tmp_path / "run"]
     assert warm.run(*words, talk=talk, often=False, environment=own) == 0, talk.read_text()
-    assert "torch runs the frozen part: cannot write" in talk.read_text()
-    assert "features are kept for this command alone" in talk.read_text()
-    ours, theirs = saved(tmp_path / "run"), saved(first)
-    assert torch.allclose(ours["fc2.weight"], theirs["fc2.weight"], rtol=1e-2, atol=1e-4)
+    warned = [line for line in talk.read_text().splitlines() if line.startswith("warning:")]
+    assert len(warned) == 1
+    assert "nothing is kept there for the next command" in warned[0]
+    assert sha256(tmp_path / "run") == sha256(first)
 
 
 def test_the_engine_of_exported_files_is_not_that_of_a_network(photos, first, here):

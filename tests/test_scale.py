@@ -285,7 +285,8 @@ def test_parts_have_so_many_bytes_or_so_many_rows(
             cache.flush()
             small = opened(tmp_path / f"{what} merged")
             for number in range(0, 18, 2):
-                small.write([key(number), key(number + 1)], np.full((2, 2, 3), 7, np.float32))
+                both = [key(number), key(number + 1)]
+                parts.write(small.folder, both, np.full((2, 2, 3), 7, np.float32))
             some = {path: parts.read(path) for path in small.folder.glob("*.keys.npy")}
             merged = small.merged(some)
             assert [len(part.keys) for part in merged.values()] == [4, 4, 4, 4, 2]

@@ -45,7 +45,7 @@ KINDS = (
     Kind("solving", "features of a job while its head is solved", r"tmp\w{8}", "copied again"),
     Kind("digests", "hashes of photos", _KEY, "hashed again"),
     Kind("known", "shapes and sizes of networks, agreements",
-         rf"((tensors|agreement)-)?{_KEY}(\.json)?", "found again"),
+         rf"((tensors|agreement|pass|stages)-)?{_KEY}(\.json)?", "found again"),
     Kind("weights", "published weights, see `zoo weights`", "", ""),
     Kind("web", "ONNX Runtime Web, for `zoo export web`", r"onnxruntime-web-[\d.]+", ""),
     Kind("data", "data sets: mnist, fashion-mnist, xo", "mnist|fashion-mnist|xo", ""),
@@ -110,6 +110,10 @@ def pieces(kinds: Sequence[str] = ()) -> list[Entry]:
         own = [] if entry.kind != "features" else [
             part for path in entry.path.glob(parts.KEYS) if (part := _part(path))
         ]  # fmt: skip
+        if entry.kind == "features":
+            for path in parts.unfinished(entry.path):
+                with contextlib.suppress(OSError):  # it is finished meanwhile
+                    own.append(_entry("features", path))
         found += own or [entry]
     return sorted(found, key=lambda entry: entry.used)
 

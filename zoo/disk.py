@@ -225,17 +225,28 @@ def warn(text: str) -> None:
         logging.getLogger("zoo").warning("warning: %s", printable(text))
 
 
+def tell_not_kept(error: BaseException) -> None:
+    """Warn, once for each reason, that nothing can be kept in the cache."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    why = getattr(error, "strerror", None) or str(error)
+    warn(f"{cache_folder()} cannot be written ({why}): nothing is kept there for the next command")
+
+
 def write_sealed(path: Path, content: bytes) -> None:
     """Keep what can be computed again, behind a line with its sha256; see `read_sealed`.
 
-    Makes the folder. Raises WriteError.
+    Makes the folder. Where it cannot be written, that is told, and no more.
     """
     import hashlib
 
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as file:
-        file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as file:
+            file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    except WriteError as error:
+        tell_not_kept(error)
 
 
 def read_sealed(path: Path) -> bytes | None:

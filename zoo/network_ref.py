@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from zoo.disk import read_sealed, write_sealed
 from zoo.engine.compiled import made_of
 from zoo.engine.open import NetworkRef, tensors_of
 from zoo.engine.quantise import CALIBRATION
-from zoo.errors import RunError, UsageError, WeightsError, WriteError
+from zoo.errors import RunError, UsageError, WeightsError
 from zoo.head import layers
 from zoo.head.distance import Distance
 from zoo.head.kinds import Kind, kind_of
@@ -86,8 +85,7 @@ def _tensors_of(path: Path, without: Sequence[str]) -> str:
     if (known := read_sealed(place)) is not None:
         return known.decode()
     found = weights.digest_of_file(path, without)
-    with suppress(WriteError):
-        write_sealed(place, found.encode())
+    write_sealed(place, found.encode())
     return found
 
 

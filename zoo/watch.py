@@ -3,9 +3,9 @@
 No signal handler does anything here: an exception that one raises in the middle of what a pool of
 threads does can leave a lock held for ever. A thread of its own reads the numbers of the signals
 from a pipe, into which the system's part of Python writes them whatever the main thread is doing.
-The first SIGINT or SIGTERM is noted, and loops call `check` between two photos, batches or steps.
-Who is in the middle of a call that never looks is ended by that thread: PATIENCE seconds later, or
-at once by a second signal. What is unfinished (see `undoing`) is removed first.
+The first SIGINT, SIGTERM or SIGHUP is noted, and loops call `check` between two photos, batches or
+steps. Who is in the middle of a call that never looks is ended by that thread: PATIENCE seconds
+later, or at once by a second signal. What is unfinished (see `undoing`) is removed first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import NoReturn, Protocol
 
 from zoo.errors import Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HANGUP = getattr(signal, "SIGHUP", None)  # the terminal is gone; Windows has none
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([HANGUP] if HANGUP else []))
 PATIENCE = 8.0  # seconds: whoever sends SIGTERM sends SIGKILL after ten
 RESUMED = ("finetune", "train", "distill")  # commands whose runs can be finished
 KEEPING = ("check", "lr", "rank")  # commands that keep the features that they have computed
@@ -170,9 +171,10 @@ def leave(code: int) -> None:
 
 
 def listen() -> Callable[[], None]:
-    """Make SIGINT and SIGTERM requests to stop; return what makes them again what they were.
+    """Make the signals requests to stop; return what makes them again what they were.
 
-    Does nothing where it is done already, and outside the main thread.
+    SIGHUP is left alone where it is ignored, as `nohup` has it. Does nothing where it is done
+    already, and outside the main thread.
     """
     if _now.listening or threading.current_thread() is not threading.main_thread():
         return lambda: None
@@ -183,7 +185,8 @@ def listen() -> Callable[[], None]:
     ear = threading.Thread(target=_hear, args=(reader,), name="zoo-signals", daemon=True)
     ear.start()
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    handlers = {number: signal.signal(number, _nothing) for number in SIGNALS}
+    heard = [n for n in SIGNALS if n != HANGUP or signal.getsignal(n) != signal.SIG_IGN]
+    handlers = {number: signal.signal(number, _nothing) for number in heard}
 
     def stop() -> None:
         for number, handler in handlers.items():
@@ -288,8 +291,10 @@ def _forget() -> None:
     _undo.clear()
     with contextlib.suppress(ValueError):
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in SIGNALS:
+            if signal.getsignal(number) == _nothing:
+                kind = signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL
+                signal.signal(number, kind)
 
 
 if hasattr(os, "register_at_fork"):

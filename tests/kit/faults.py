@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from kit import csv_rows, sha256
 from kit.warm import Warm
+from zoo import cache
 from zoo.run import Run
 
 FIT = "--weights none --no-freeze --views 1 --batch-size 6"
@@ -113,6 +115,22 @@ class Commands:
             outcomes.append(self.outcome(folder / time))
         assert outcomes[0] == outcomes[1]
         return outcomes[0]
+
+
+def strange(folder: Path) -> set[str]:
+    """Return what is in a cache and in none of the entries that `zoo cache` counts and removes.
+
+    But what is noted for ever: whose weights are whose, which programs are ours; and folders.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_CACHE", str(folder))
+        known = [entry.path for entry in cache.entries()]
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if not path.is_dir() and not {path, *path.parents} & {*known}
+        if path.relative_to(folder).parts[0] not in ("about", "programs")
+    }
 
 
 def must_be_whole(commands: Commands, out: Path, right: dict[str, object], name: str) -> None:

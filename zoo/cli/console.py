@@ -153,7 +153,7 @@ def _nothing(event: object) -> None:
 class Screen:
     """What a person sees of a piece of work, and work that stops where it is asked to.
 
-    On a terminal one line says what is going on; see `progress`. The first SIGINT or SIGTERM makes
+    On a terminal one line says what is going on; see `progress`. The first signal to stop makes
     the next report of progress raise Interrupted; see `zoo.watch`.
     """
 

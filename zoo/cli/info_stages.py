@@ -14,7 +14,6 @@ from zoo import catalog, extras
 from zoo.catalog import ModelSpec, Preprocess, Weights, structures
 from zoo.catalog.spec import Knob
 from zoo.catalog.structures import StageInfo
-from zoo.errors import WriteError
 
 _FORMAT = 1
 Stages = tuple[StageInfo, ...]
@@ -38,8 +37,7 @@ def described(name: str, asked: Mapping[str, str | float]) -> tuple[ModelSpec, S
         return _read(json.loads(read_sealed(place) or b""))
     spec, stages = _built(name, asked)
     record = {"spec": asdict(spec), "stages": [asdict(stage) for stage in stages]}
-    with suppress(WriteError):
-        write_sealed(place, json.dumps(record).encode())
+    write_sealed(place, json.dumps(record).encode())
     return spec, stages
 
 

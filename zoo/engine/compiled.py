@@ -14,7 +14,6 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,7 @@ from zoo.catalog.spec import ModelSpec, Preprocess
 from zoo.disk import cache_folder, writing
 from zoo.engine import Array, Calls, store
 from zoo.engine.openvino import OpenVinoEngine, runtime, version
-from zoo.errors import CacheError, ConversionError, UsageError, ZooError
+from zoo.errors import CacheError, ConversionError, WriteError, ZooError
 from zoo.machine import cores
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ FORMAT = 4  # count up when the files change, or the graph that is made of a cha
 GRAPH, WEIGHTS, STATE = "graph.xml", "graph.bin", "state.safetensors"
 TORCH = "--engine torch runs it"
 AGREES = 1e-4  # of the largest value
-LIMIT = 5.0  # GB of all of them; $ZOO_ENGINE_CACHE says otherwise
 
 
 Made = Mapping[str, object]
@@ -187,7 +185,7 @@ def make(
     kept in its place; how far it agrees is for the caller to find out. model: makes the graph of
     the chain's state dict, where it need not be traced. Raises ConversionError for a chain that
     OpenVINO cannot run, or that gives there what differs from torch by more than 1e-4 of the
-    largest value; CacheError where nothing can be written.
+    largest value; CacheError or DiskFull where nothing can be written, here or elsewhere.
     """
     import copy
 
@@ -221,29 +219,27 @@ def keep(
     preprocess: Preprocess,
     about: Mapping[str, object] | None = None,
 ) -> Compiled:
-    """Keep a converted chain and return it. Raises as `make` does."""
-    place, most = folder() / key, _limit()
-    with store.unfinished(place) as temporary:
-        record = {"key": key, "about": dict(about or {}), "preprocess": preprocess.to_dict()}
-        _fill(temporary, record, what, preprocess)
-        store.settle(temporary, place)
+    """Keep a converted chain and return it: where the cache is not to be written, for as long as
+    it is used. Raises as `make` does.
+    """
+    place, most = folder() / key, store.limit()
+    record = {"key": key, "about": dict(about or {}), "preprocess": preprocess.to_dict()}
+    try:
+        with store.unfinished(place) as temporary:
+            _fill(temporary, record, what, preprocess)
+            store.settle(temporary, place)
+    except WriteError as error:
+        other, until_the_end = store.instead(error, "engine")
+        with until_the_end:
+            _fill(other, record, what, preprocess)
+            alone = Compiled(other, store.whole(other) or {}, store.NO_LOCKS)
+            weakref.finalize(alone, until_the_end.pop_all().close)
+            return alone
     store.sweep(folder(), most, place)
     made = find(key)
     if made is None:
         raise CacheError(f"{place} is gone as soon as it was made", "run the command again")
     return made
-
-
-def _limit() -> float:
-    """Return the bytes that all may have. Raises UsageError for $ZOO_ENGINE_CACHE that is no GB."""
-    said = os.environ.get("ZOO_ENGINE_CACHE", "").strip()
-    try:
-        size = float(said or LIMIT)
-    except ValueError:
-        size = -1.0
-    if not size >= 0:
-        raise UsageError(f"ZOO_ENGINE_CACHE={said}", "give a number of GB from 0, as in 2.5")
-    return size * 1e9
 
 
 # What a folder is filled with.
@@ -253,6 +249,7 @@ def _fill(place: Path, record: store.Record, what: Converted, preprocess: Prepro
     """Write all files of a chain into an empty folder; see `make`. record: what is known of it."""
     with store.elsewhere(), writing(place):
         weights.save_arrays(what.state, place / STATE)
+        store.must_hold(place, (place / STATE).stat().st_size)  # OpenVINO does not say why it fails
         write_graph(place / GRAPH, what.model(), preprocess)
     record |= {
         "quantised": what.quantised,

@@ -24,7 +24,7 @@ from zoo import __version__
 from zoo.disk import cache_folder, read_sealed, write_sealed
 from zoo.engine import Array, graph
 from zoo.engine.compiled import made_of, version_of
-from zoo.errors import ParityError, WeightsError, WriteError, ZooError, first_line
+from zoo.errors import ParityError, WeightsError, ZooError, first_line
 from zoo.head.kinds import kind_of
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ def folder() -> Path:
 
 def keep(key: str, template: bytes) -> None:
     """Keep a template; where nothing can be written the next export makes it again."""
-    with contextlib.suppress(WriteError):
-        write_sealed(folder() / key, template)
+    write_sealed(folder() / key, template)
 
 
 # Filling one, without torch.

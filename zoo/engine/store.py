@@ -8,6 +8,7 @@ is read before it is used, once in a process. Nothing here knows what the files 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -21,11 +22,13 @@ from typing import Any
 
 from zoo import disk
 from zoo.disk import sync, warn, writing
-from zoo.errors import CacheError, DiskFull, WriteError
+from zoo.errors import CacheError, DiskFull, UsageError, WriteError
 from zoo.machine import cores
 
 ABOUT = "about.json"
 Record = dict[str, Any]  # what an about.json says
+LIMIT = 5.0  # GB of all of them; $ZOO_ENGINE_CACHE says otherwise
+_SLACK = 1 << 20  # bytes of a graph besides its weights
 STALE = 3600.0  # seconds after which what is unfinished belongs to nobody
 
 
@@ -41,6 +44,12 @@ def unfinished(place: Path) -> Iterator[Path]:
 
 def _hidden(place: Path) -> Path:
     return place.with_name(f".{place.name}.{secrets.token_hex(6)}.partial")
+
+
+def must_hold(place: Path, size: int) -> None:
+    """Raise OSError where there is no room for so many bytes, and a little more."""
+    if shutil.disk_usage(place).free < size + _SLACK:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place))
 
 
 def seal(place: Path, names: Sequence[str], record: Record) -> None:
@@ -205,6 +214,18 @@ def remove(place: Path) -> bool:
     return True
 
 
+def limit() -> float:
+    """Return the bytes that all may have. Raises UsageError for $ZOO_ENGINE_CACHE that is no GB."""
+    said = os.environ.get("ZOO_ENGINE_CACHE", "").strip()
+    try:
+        size = float(said or LIMIT)
+    except ValueError:
+        size = -1.0
+    if not size >= 0:
+        raise UsageError(f"ZOO_ENGINE_CACHE={said}", "give a number of GB from 0, as in 2.5")
+    return size * 1e9
+
+
 def _used(place: Path) -> float:
     """Return when it was used, in seconds; 0 where it is not a folder of these."""
     about = place / ABOUT
@@ -230,3 +251,17 @@ def elsewhere() -> Iterator[None]:
         kind = DiskFull if isinstance(error, DiskFull) else CacheError
         room = "with room" if kind is DiskFull else "that can be written"
         raise kind(error.what, f"set ZOO_CACHE to a folder {room}") from error
+
+
+def instead(error: WriteError, name: str) -> tuple[Path, contextlib.ExitStack]:
+    """Return a folder of this process for what the cache cannot take, and what removes it.
+
+    That is told. Raises the error where there is no other room either.
+    """
+    until_the_end = contextlib.ExitStack()
+    try:
+        folder = until_the_end.enter_context(disk.scratch(name))
+    except OSError:
+        raise error from None
+    disk.tell_not_kept(error)
+    return folder, until_the_end

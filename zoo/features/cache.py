@@ -19,16 +19,15 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import mkdtemp
 
 import numpy as np
 
 from zoo import weights
-from zoo.disk import unfinished, write_json, writing
+from zoo.disk import write_json, writing
 from zoo.engine import Array
 from zoo.engine.open import NetworkRef, Opened, feature_key
-from zoo.engine.store import elsewhere
-from zoo.errors import DiskFull, WriteError
+from zoo.engine.store import elsewhere, instead
+from zoo.errors import WriteError
 from zoo.features import parts, tables
 from zoo.features.parts import KEYS, Part
 from zoo.features.tables import Table
@@ -50,12 +49,12 @@ def view_key(number: int, seed: int, flip: bool) -> bytes:
 class FeatureCache:
     """The rows kept for one frozen part; adds new ones, hands them out by key.
 
-    note: why new rows are kept in a folder that goes with this process; "" where they stay.
+    New rows are in `folder` or, where it cannot be written, in a `place` that goes with this.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, object], alone: bool = True) -> None:
         """alone: nobody else is to read them, so they may be kept elsewhere."""
-        self.folder, self.place, self.note = folder, folder, ""
+        self.folder, self.place, self.alone = folder, folder, alone
         # Key -> number of its row, counted through all parts that are open: of the parts in no
         # table, and of what was found in others.
         self.where: dict[bytes, int] = {}
@@ -70,13 +69,7 @@ class FeatureCache:
         try:
             self.make(about)
         except WriteError as error:
-            if isinstance(error, DiskFull) or not alone:
-                raise
-            self.place = Path(mkdtemp(prefix="zoo-features-"))
-            until_the_end = contextlib.ExitStack()
-            until_the_end.enter_context(unfinished(self.place))
-            weakref.finalize(self, until_the_end.close)
-            self.note = f"{error.what}: features are kept for this command alone"
+            self.keep_elsewhere(error)
         self.read_parts()
 
     def make(self, about: Mapping[str, object]) -> None:
@@ -86,6 +79,13 @@ class FeatureCache:
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
             if not (self.folder / "about.json").exists():
                 write_json(self.folder / "about.json", about)
+
+    def keep_elsewhere(self, error: WriteError) -> None:
+        """Keep new rows in a folder that goes with this object. Raises the error where none can."""
+        if not self.alone or self.place != self.folder:
+            raise error
+        self.place, until_the_end = instead(error, "features")
+        weakref.finalize(self, until_the_end.close)
 
     def read_parts(self) -> None:
         """Attach what is in no table; look again where another process has merged meanwhile."""
@@ -100,7 +100,7 @@ class FeatureCache:
                 elif (part := parts.read(path)) is not None:
                     small[path] = part
             known.update(path.name for path in new)
-        if len(small) > MANY and not self.note:
+        if len(small) > MANY and self.place == self.folder:
             with contextlib.suppress(WriteError):  # they can be read as they are
                 small = self.merged(small)
         for part in small.values():
@@ -146,7 +146,8 @@ class FeatureCache:
             full = sum(each.nbytes for each in rows) >= PART_BYTES or len(keys) >= PART_ROWS
             if full or number == len(some):
                 if keys:
-                    few[self.folder / str(number)] = self.write(keys, np.concatenate(rows))
+                    whole = np.concatenate(rows)
+                    few[self.folder / str(number)] = parts.write(self.folder, keys, whole)
                 keys, rows = [], []
         for path in some:
             parts.forget(path)
@@ -231,14 +232,17 @@ class FeatureCache:
             self.flush()
 
     def flush(self) -> None:
+        """Write what is new. Raises CacheError, DiskFull."""
         if not self.new_rows:
             return
-        self.attach(self.write(self.new_keys, np.stack(self.new_rows)))
+        rows = np.stack(self.new_rows)
+        try:
+            part = parts.write(self.place, self.new_keys, rows)
+        except WriteError as error:
+            self.keep_elsewhere(error)
+            part = parts.write(self.place, self.new_keys, rows)
+        self.attach(part)
         self.new_keys, self.new_rows = [], []
-
-    def write(self, keys: list[bytes], rows: Array) -> Part:
-        """Return a new part; its rows as they lie on disk."""
-        return parts.write(self.place, keys, rows)
 
     def rows(self, keys: Sequence[bytes]) -> Features:
         """Return the rows of these keys, which are all in it."""
@@ -304,9 +308,10 @@ def memory() -> int:
 
 
 def cache_of(part: NetworkRef, ready: Opened, *, alone: bool = True) -> FeatureCache:
-    """Open where the features are kept that this engine gives. Raises DiskFull.
+    """Open where the features are kept that this engine gives.
 
-    alone: False in a team, whose processes share them; then WriteError too.
+    alone: False in a team, whose processes share them. Raises WriteError for a team, and where no
+    other place has room.
     """
     about = {
         "model": part.model,

@@ -29,7 +29,7 @@ from zoo.data.samples import Sample, Stat, status_of
 from zoo.disk import cache_folder, read_sealed, write_sealed
 from zoo.engine import Array
 from zoo.engine.pipeline import ordered
-from zoo.errors import ImageError, WriteError
+from zoo.errors import ImageError
 from zoo.machine import cores
 
 SETTLED = 5.0  # seconds; the coarsest clock of a file system in use (FAT) has steps of 2
@@ -83,8 +83,7 @@ class Digests:
             stats=np.array([status for status, _ in whole.values()], np.int64),
             digests=np.frombuffer(b"".join(d for _, d in whole.values()), np.uint8),
         )
-        with contextlib.suppress(WriteError):
-            write_sealed(self.path, file.getvalue())
+        write_sealed(self.path, file.getvalue())
         self.table, self.new = whole, {}
 
 

@@ -60,13 +60,20 @@ def write(folder: Path, keys: list[bytes], rows: Array) -> Part:
     table = io.BytesIO()
     flat = np.frombuffer(b"".join(keys), np.uint8)
     np.save(table, flat.reshape(-1, KEY_BYTES))
-    with elsewhere(), atomic(name) as file:
-        np.save(file, rows, allow_pickle=False)
-    digests = hashlib.sha256(table.getvalue()).hexdigest(), _digest_of(name)
-    with elsewhere(), atomic(beside(name, "sha256")) as file:
-        file.write("\n".join(digests).encode())
-    with elsewhere(), atomic(beside(name, "keys.npy")) as file:
-        file.write(table.getvalue())
+    try:
+        with elsewhere(), atomic(name) as file:
+            rows = np.ascontiguousarray(rows)
+            header = np.lib.format.header_data_from_array_1_0(rows)
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(rows.data)  # NumPy's own way does not say that a disk is full
+        digests = hashlib.sha256(table.getvalue()).hexdigest(), _digest_of(name)
+        with elsewhere(), atomic(beside(name, "sha256")) as file:
+            file.write("\n".join(digests).encode())
+        with elsewhere(), atomic(beside(name, "keys.npy")) as file:
+            file.write(table.getvalue())
+    except BaseException:
+        forget(beside(name, "keys.npy"))
+        raise
     written += 1
     return Part(flat.view(KEY), np.load(name, "r", allow_pickle=False))
 
@@ -134,6 +141,13 @@ def forget(path: Path) -> None:
     for each in (path, beside(path, "rows.npy"), beside(path, "sha256")):
         with contextlib.suppress(OSError):
             each.unlink()
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """Return the files that belong to no part: it is being written, or who wrote it has died."""
+    whole = {path.name.partition(".")[0] for path in folder.glob(KEYS)}
+    files = [*folder.glob(".*.partial"), *folder.glob("*.rows.npy"), *folder.glob("*.sha256")]
+    return [path for path in files if path.name.partition(".")[0] not in whole]
 
 
 def beside(path: Path, kind: str) -> Path:

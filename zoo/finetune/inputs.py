@@ -92,8 +92,6 @@ class Inputs:
         work = [(sample, views_of[sample.split]) for sample in self.index.samples]
         opened = self._open(phase.cut)
         cache = self.cache(phase.cut, opened)
-        if cache.note:
-            self.watch.tell(Note(cache.note))
         begun = ahead if ahead and ahead.ready is opened else None
         if begun:
             begun.wait(self.progress)

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from zoo.catalog import Preprocess, Weights
 from zoo.catalog.spec import as_size
 from zoo.disk import read_sealed, write_sealed
 from zoo.engine.compiled import version_of
-from zoo.errors import WriteError, ZooError
+from zoo.errors import ZooError
 from zoo.finetune.facts import CutFacts, NetworkFacts
 from zoo.head.kinds import kind_of
 from zoo.network import is_run_file, record_of, recorded
@@ -55,14 +54,12 @@ def keep(facts: NetworkFacts, recipe: Recipe, classes: int, source: Path | None)
         "preprocess": facts.preprocess.to_dict(),
     }
     origin, text = facts.origin, json.dumps(record)
-    with suppress(WriteError):
-        keep_file(recipe, origin)
-        place = place_of(recipe, classes, source)
-        write_sealed(place, text.encode(errors="surrogatepass"))
+    keep_file(recipe, origin)
+    write_sealed(place_of(recipe, classes, source), text.encode(errors="surrogatepass"))
 
 
 def keep_file(recipe: Recipe, origin: Mapping[str, str | int]) -> None:
-    """Keep what a library calls the file of its weights. Raises WriteError."""
+    """Keep what a library calls the file of its weights."""
     if catalog.of_library(recipe.model) and origin["tag"] not in ("file", "run", "none"):
         write_sealed(_kept_as("file", _words(recipe)), str(origin["file"]).encode())
 

@@ -15,7 +15,7 @@ from zoo import recipe as recipes
 from zoo.catalog import Preprocess
 from zoo.disk import read_sealed, write_sealed
 from zoo.engine.open import NetworkRef
-from zoo.errors import WriteError, ZooError
+from zoo.errors import ZooError
 from zoo.finetune.backbones import meant, multiply_adds, opened
 from zoo.finetune.kept_facts import keep_file, place_of, source_of
 from zoo.network_ref import frozen_of_name, parted
@@ -103,7 +103,7 @@ def find(
 
 def _keep(found: Backbone, asked: recipes.Recipe, source: Path | None) -> None:
     record = asdict(found) | {"preprocess": found.preprocess.to_dict()}
-    with suppress(WriteError, ZooError):
+    with suppress(ZooError):
         keep_file(asked, found.origin)
         place = place_of(asked, 0, source, _WHAT)
         write_sealed(place, json.dumps(record).encode(errors="surrogatepass"))

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from zoo.disk import cache_folder, read_sealed, write_sealed
-from zoo.errors import WriteError
 from zoo.machine import cores
 
 
@@ -39,10 +38,9 @@ def recall(features: Path, photos: Path) -> PassTime | None:
 
 
 def keep(features: Path, photos: Path, ms: float) -> PassTime:
-    """Keep what was measured now and return it; nothing where the cache cannot be written."""
+    """Keep what was measured now and return it."""
     now = PassTime(ms, datetime.now(UTC).isoformat(timespec="seconds"))
-    with suppress(WriteError):
-        write_sealed(_place(features, photos), json.dumps(asdict(now)).encode())
+    write_sealed(_place(features, photos), json.dumps(asdict(now)).encode())
     return now
 
 

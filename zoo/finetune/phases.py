@@ -7,10 +7,13 @@ keeps the features that are there from being distorted by a random one).
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from tempfile import gettempdir
 
 from zoo.catalog import Preprocess
 from zoo.data.index import DatasetIndex
@@ -31,6 +34,7 @@ from zoo.recipe import Recipe, unfreezings
 from zoo.train.param_groups import PRETRAINED
 from zoo.weights import cache_folder
 
+_FULL = 64 << 20  # bytes: a disk with less is full
 _HEAD_SHARE = 3  # a head that is trained in steps has a third of the epochs
 _AT_ONCE = ("lbfgs", COMPUTED)
 # The solver of the phases behind a head that was solved.
@@ -188,7 +192,11 @@ def rows_of(index: DatasetIndex, views: int) -> int:
 
 
 def _free_room() -> int:
-    """Return the bytes that are free where features are kept."""
+    """Return the bytes that are free where features are kept: see `FeatureCache.place`."""
     folder = cache_folder()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(there).free
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    free = shutil.disk_usage(there).free
+    if free < _FULL or not os.access(there, os.W_OK):
+        with contextlib.suppress(OSError):  # nothing temporary can be written either
+            return max(free, shutil.disk_usage(gettempdir()).free)
+    return free

@@ -18,7 +18,7 @@ import PIL
 from zoo import __version__, weights
 from zoo.disk import digest_of, read_sealed, write_sealed
 from zoo.engine.select import choose
-from zoo.errors import DisagreementError, WriteError
+from zoo.errors import DisagreementError
 from zoo.metrics import ENOUGH
 from zoo.predict.inputs import Input, Inputs
 from zoo.predict.predictor import Opening, is_run, open_predictor, val_photos
@@ -104,8 +104,7 @@ def measured(
                 return int(found["same"]), int(found["count"])
     same, count = agreement(ours, exact(), inputs)
     if place:
-        with suppress(WriteError):
-            write_sealed(place, json.dumps({"same": same, "count": count}).encode())
+        write_sealed(place, json.dumps({"same": same, "count": count}).encode())
     return same, count
 
 

@@ -6,11 +6,11 @@ read, in the plan's order, into the cache folder; it goes with the process.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import cast
 
 import numpy as np
@@ -32,24 +32,38 @@ _ROWS = 1 << 24  # bytes of features that are decoded at once
 
 @contextmanager
 def held() -> Iterator[Path]:
-    """Yield a folder for features, held by this process; those of processes that died go."""
+    """Yield a folder for features, held by this process; those of processes that died go.
+
+    It is held before it has its name: one that nobody holds belongs to nobody.
+    """
     folder = weights.cache_folder() / "solving"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for other in folder.iterdir():
             with suppress(OSError):
-                if time.time() - other.stat().st_mtime > store.STALE:
+                if _is_nobodys(other):
                     store.remove(other)
-        place = Path(mkdtemp(dir=folder))
-        with unfinished(place):
+        place = folder / f"tmp{secrets.token_hex(4)}"
+        with store.unfinished(place) as hidden, unfinished(place):
             with writing(place):
-                (place / store.ABOUT).touch()
-            lease = store.lock(place)
+                (hidden / store.ABOUT).touch()
+                lease = store.lock(hidden)
+                hidden.rename(place)
             try:
                 yield place
             finally:
                 if lease is not None:
                     store.unlock(lease)
+
+
+def _is_nobodys(place: Path) -> bool:
+    """Whether a folder is of a process that has died; where nothing can be locked, an old one."""
+    lease = store.lock(place, exclusive=True)
+    if lease is not None:
+        store.unlock(lease)
+        if lease != store.NO_LOCKS and not place.name.startswith("."):
+            return True
+    return time.time() - place.stat().st_mtime > store.STALE
 
 
 def copied(
