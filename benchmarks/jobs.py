@@ -6,7 +6,8 @@
 JPEGs of 64 x 64 through a network of 224 x 224 (squeezenet1_1 with random weights, unless RUN is
 given), both ways in turn. The job is plan, shards, commits, verify and merge; it has to begin anew
 each time. Time is CPU seconds of the whole process. Memory is the peak of a job of few photos
-beside one of all; `memory` compares those alone, of many names for few pictures, by LeNet.
+beside one of all; `memory` compares those alone, with rows on stdout and as a job, of many names
+for few pictures, by LeNet.
 """
 
 from __future__ import annotations
@@ -66,18 +67,22 @@ def memory() -> None:
     flags = parser.parse_args()
     few = 1000
     with tempfile.TemporaryDirectory() as scratch:
-        place, peaks = Path(scratch), {}
+        place, rows, bars = Path(scratch), [], []
         model = fitted(place, "lenet")
-        _predicted(place, model, "train", "warm")  # its graph is compiled once
+        _predicted(place, model, "train", "")  # its graph is compiled once
         for count in (few, flags.many):
             named(place / "train", place / str(count), count)
-            done = _predicted(place, model, count, f"job{count}")
-            peaks[count] = done.memory
-            rows = [f"{count:,}", f"{done.memory:.0f}", f"{done.cpu:.0f}", f"{done.wall:.0f}"]
-            show([rows], ("photos", "peak MB", "CPU s", "s"))
-    growth = peaks[flags.many] / peaks[few]
-    name = f"memory at {flags.many:,} beside {few:,}"
-    save("jobs_memory", machine(), {"bars": [verdict(name, growth, FLAT, at_most=True)]})
+        for way in ("stdout", "job"):
+            peaks = []
+            for count in (few, flags.many):
+                job = f"job{count}" if way == "job" else None
+                done = _predicted(place, model, count, job)
+                peaks.append(done.memory)
+                rows.append([way, f"{count:,}", f"{done.memory:.0f}", f"{done.cpu:.0f}"])
+            name = f"memory at {flags.many:,} beside {few:,}, {way}"
+            bars.append(verdict(name, peaks[1] / peaks[0], FLAT, at_most=True))
+    show(rows, ("rows to", "photos", "peak MB", "CPU s"))
+    save("jobs_memory", machine(), {"rows": rows, "bars": bars})
 
 
 def named(source: Path, place: Path, count: int) -> None:
@@ -96,8 +101,10 @@ def fitted(place: Path, model: str = MODEL) -> str:
     return str(place / "run")
 
 
-def _predicted(place: Path, model: str, count: int | str, job: str) -> Job:
-    words = ["predict", model, place / str(count), "-o", place / "rows.csv", "--force"]
+def _predicted(place: Path, model: str, count: int | str, job: str | None) -> Job:
+    """Predict a folder. job: its name, "" for none, None for rows on stdout."""
+    words = ["predict", model, place / str(count)]
+    words += [] if job is None else ["-o", place / "rows.csv", "--force"]
     words += ["--job", place / job] if job else []
     return run(zoo(*words), env={"ZOO_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"})
 

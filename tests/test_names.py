@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import time
+import tracemalloc
 import unicodedata
 from pathlib import Path
 
@@ -387,6 +388,53 @@ def test_lists_are_read_as_they_are_saved(
         assert found(target, LISTS[kind]) == NAMES
     monkeypatch.chdir("/")
     assert found(tmp_path / "list.txt") == [str(tmp_path / name) for name in NAMES]
+
+
+MANY = 12_000
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of many names for one file."""
+    folder = tmp_path_factory.mktemp("crowd") / "photos"
+    first = touch(folder, "000000.jpg") / "000000.jpg"
+    for number in range(1, MANY):
+        os.link(first, folder / f"{number * 7919 % MANY:06}.jpg")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["folder", "pattern", "list"])
+def test_many_names_take_hardly_more_memory_than_their_letters(
+    crowd: Path, tmp_path: Path, kind: str
+) -> None:
+    target = {"folder": crowd, "pattern": crowd / "*.jpg", "list": tmp_path / "list.txt"}[kind]
+    names = [str(crowd / f"{number:06}.jpg") for number in range(MANY)]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    letters = sum(map(len, names))
+    tracemalloc.start()
+    try:
+        whole = inputs.find(str(target), io.StringIO())
+        if kind == "pattern":  # Python's own list of them is gone again
+            tracemalloc.reset_peak()
+        assert whole.total == MANY
+        assert all(item.file == name for item, name in zip(whole.each, names, strict=True))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * letters
+
+
+def test_a_folder_is_listed_by_names_whatever_is_in_them(tmp_path: Path) -> None:
+    names = ["a\x01.png", "a.png", "a b.png", "b\n.png", "é.png", "\udcff.png", "𝄞.png", "A.png"]
+    folders = ["a", "a.b", "a\x01", "𝄞"]
+    touch(tmp_path / "photos", *names, *(f"{folder}/1.png" for folder in folders))
+    os.symlink(tmp_path / "photos" / "a", tmp_path / "photos" / "link")
+    os.symlink("round", tmp_path / "photos" / "round.png")
+    os.symlink("round.png", tmp_path / "photos" / "round")
+    order = sorted([*names, *folders, "link", "round.png"])
+    expected = [f"{each}/1.png" if each in (*folders, "link") else each for each in order]
+    each = inputs.find(str(tmp_path / "photos"), io.StringIO()).each
+    assert [item.shown for item in each] == expected
 
 
 def test_a_list_is_worked_on_while_it_is_written() -> None:

@@ -52,7 +52,7 @@ def planned(inputs: Inputs, before: str = "") -> Iterator[Photo]:
         if store.is_url(item.file) or web.is_web(item.file):  # a line of a list
             yield Photo(item.shown, item.file)
             continue
-        key = os.path.join(before, item.shown)
+        key = os.path.join(before, item.shown) if before else item.shown
         label = folder_labels.known(item)
         try:
             status = os.stat(item.file)

@@ -34,7 +34,7 @@ SCHEMES = ("s3", "gs", "az")
 
 def is_url(place: str) -> bool:
     """Return whether this names a place in a bucket, as s3://BUCKET/PREFIX."""
-    return place.partition("://")[0] in SCHEMES and "://" in place
+    return "://" in place and place.partition("://")[0] in SCHEMES
 
 
 def check_installed() -> None:

@@ -25,7 +25,7 @@ _PIECE = 1 << 16
 
 def is_web(place: str) -> bool:
     """Return whether this is an http(s) address."""
-    return place.lower().startswith(("http://", "https://"))
+    return place[:8].lower().startswith(("http://", "https://"))
 
 
 def content(url: str) -> bytes:
