@@ -17,6 +17,8 @@ import pytest
 from kit import Answer
 from PIL import Image
 
+from zoo import recipe
+from zoo.cli import lr
 from zoo.errors import TrainingError, UsageError
 from zoo.finetune.lr_finder import (
     HIGHEST,
@@ -201,3 +203,12 @@ def test_photos_that_cannot_be_read_are_named(here: Here, photos: Path, empty: P
     assert answer.code == 0
     assert "broken.png is left out" in answer.err
     assert "skipped.csv" not in answer.err
+
+
+def test_the_next_step_is_typed_as_it_was_asked_for():
+    """A variant is NAME=VALUE, and a setting has the flag that it is known by."""
+    asked = {"model": "cnn", "data": "photos", "variant": {"kernels": "8"}, "freeze": False}
+    ours = recipe.make(asked | {"optimizer": "adamw"})
+    step = lr._next_step(asked | {"optimizer": "adamw"}, None, ours, ours, 0.01)
+    words = "zoo finetune cnn photos --variant kernels=8 --no-freeze --solver adamw --lr 0.01"
+    assert step == words

@@ -12,6 +12,8 @@ import torch
 from kit import Here, csv_rows, names, sha256
 
 from zoo import network
+from zoo.catalog import Preprocess
+from zoo.cli import info_svg
 from zoo.data import xo
 from zoo.data.preprocess import normalise
 from zoo.data.views import plain_view
@@ -147,6 +149,12 @@ def test_names_in_a_drawing_stay_text() -> None:
     svg = chain(name, name, [Stage(name, (name,))], None).svg()
     assert "<script>" not in svg
     assert texts(svg)[0] == "<script>&\"'??"
+
+
+def test_a_chain_for_pictures_that_are_no_squares_says_both_sides(tmp_path):
+    file = tmp_path / "chain.svg"
+    info_svg.draw(file, "wide", [], Preprocess(size=(64, 96)), None)
+    assert "3 x 64 x 96" in texts(file.read_text())
 
 
 @pytest.mark.parametrize(

@@ -154,15 +154,13 @@ def make_room() -> tuple[int, float]:
     return sum(map(take_out, gone)), most
 
 
-def to_prune(
-    found: Sequence[Entry], age: float | None, budget: float | None, now: float | None = None
-) -> list[Entry]:
+def to_prune(found: Sequence[Entry], age: float | None, budget: float | None) -> list[Entry]:
     """Return what goes: all that was not used for `age` seconds, then the least recently used.
 
     budget: bytes that may stay. What takes a download to come back stays, unless it alone was
     asked for; so does what was used within the last hour.
     """
-    now = time.time() if now is None else now
+    now = time.time()
     alone = len({entry.kind for entry in found}) == 1
     free = [one for one in found if (BY_NAME[one.kind].again or alone) and now - one.used > YOUNG]
     free.sort(key=lambda one: one.used)

@@ -109,6 +109,11 @@ def check_apart(folder: Path, data: str) -> None:
         )
 
 
+def hidden(path: Path) -> Path:
+    """Return a new name beside `path`, for what is not finished; `sweep` knows it by that."""
+    return path.with_name(f".{path.name[:80]}.{os.urandom(6).hex()}.partial")
+
+
 @contextlib.contextmanager
 def replacing(path: Path, mode: int = 0o666, keep: Path | None = None) -> Iterator[Path]:
     """Yield a new empty file beside `path`, which takes its place or vanishes on any error.
@@ -116,7 +121,7 @@ def replacing(path: Path, mode: int = 0o666, keep: Path | None = None) -> Iterat
     mode: as for `open`, less the umask. keep: what the file that is replaced is called from then
     on. A reader sees the old file or the new one.
     """
-    temporary = path.with_name(f".{path.name[:80]}.{os.urandom(6).hex()}.partial")
+    temporary = hidden(path)
     with unfinished(temporary):
         with writing(path):
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
@@ -137,7 +142,7 @@ def replacing_all(path: Path) -> Iterator[Path]:
     For a folder, and for a file with others that belong to it, which come first. On any error
     nothing is left. Raises WriteError where a folder is there with files of other names.
     """
-    folder = path.with_name(f".{path.name[:80]}.{os.urandom(6).hex()}.partial")
+    folder = hidden(path)
     with unfinished(folder):
         with writing(path):
             folder.mkdir()
@@ -291,7 +296,7 @@ def no_room(path: Path, why: str, number: int | None = None) -> WriteError:
 
 def _keep(path: Path, other: Path) -> None:
     """Have `path`, where it is there, found under the other name as well."""
-    second = other.with_name(f".{other.name[:80]}.{os.urandom(6).hex()}.partial")
+    second = hidden(other)
     try:
         os.link(path, second)
         os.replace(second, other)
@@ -311,6 +316,14 @@ def sync(path: Path, flags: int) -> None:
         os.close(descriptor)
 
 
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file, in hex. Raises OSError."""
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def digest_of(photos: Sequence[Path]) -> str:
     """Return the hash of the content of files, in their order; one that cannot be read has none."""
     import hashlib
@@ -318,8 +331,7 @@ def digest_of(photos: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in photos:
         try:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(sha256_of(path)))
         except OSError:
             digest.update(b"unreadable")
     return digest.hexdigest()

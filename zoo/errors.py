@@ -168,6 +168,11 @@ def nearest(word: str, known: Iterable[str], count: int = 3, least: float = 0.51
     return f"did you mean {', '.join(close)}?" if close else ""
 
 
+def or_nearest(what: str, word: str, known: Iterable[str]) -> str:
+    """Return what is wrong, and behind it the known words that are closest, if there are any."""
+    return "; ".join(filter(None, (what, nearest(word, known))))
+
+
 # What other tools call a value of ours, by the name of the flag or setting.
 _THEIRS: dict[str, dict[str, str]] = {
     "engine": {"onnxruntime": "onnx ort onnxrt", "openvino": "ov intel vino ie",

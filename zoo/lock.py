@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo import watch
-from zoo.disk import writing
+from zoo.disk import hidden, writing
 from zoo.errors import RunError, WeightsError
 
 if TYPE_CHECKING:
@@ -154,7 +153,7 @@ def _look(path: Path) -> tuple[str, float]:
     """
     from filelock import MarkerSoftFileLock
 
-    beside = path.with_name(f".{NAME}.{secrets.token_hex(6)}.partial")
+    beside = hidden(path)
     with writing(path), MarkerSoftFileLock(beside) as mine:
         silent = 0.0
         with contextlib.suppress(FileNotFoundError):  # given back in this moment

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import weights as store
 from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.catalog.spec import pixels
-from zoo.errors import WeightsError, first_line, nearest
+from zoo.errors import WeightsError, first_line, or_nearest
 from zoo.weights.repository import Config, Repository
 
 if TYPE_CHECKING:
@@ -75,9 +75,8 @@ def row_of(spec: ModelSpec, config: Config, source: Repository) -> tuple[ModelSp
     arch, ours = config.architecture, spec.name.partition("/")[2].partition(".")[0]
     known = from_timm.architectures()
     if arch not in known:
-        close = nearest(arch, known)
         raise WeightsError(
-            f"{source} is of '{arch}', which timm does not have" + (f"; {close}" if close else ""),
+            or_nearest(f"{source} is of '{arch}', which timm does not have", arch, known),
             "a newer timm may have it: `pip install -U timm`",
         )
     if not spec.name.startswith("timm/") or arch != ours:

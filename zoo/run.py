@@ -16,7 +16,6 @@ import io
 import itertools
 import json
 import os
-import secrets
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +25,7 @@ from typing import Any, NoReturn
 
 from zoo import lock, records
 from zoo.data.index import DatasetIndex
-from zoo.disk import atomic, opened, refuse_links, sweep, unfinished, write_json, writing
+from zoo.disk import atomic, hidden, opened, refuse_links, sweep, unfinished, write_json, writing
 from zoo.errors import RunError, WriteError
 from zoo.records import EDITED
 from zoo.text import TEXT, csv_lines, read_name
@@ -104,7 +103,7 @@ class Run:
         """
         if folder.exists():
             refuse(folder)
-        beginning = folder.with_name(f".{folder.name[:80]}.{secrets.token_hex(6)}.partial")
+        beginning = hidden(folder)
         run = cls(beginning, {"format": FORMAT, "status": "started", **record})
         with unfinished(beginning):
             with making(folder):

@@ -125,7 +125,7 @@ BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 def amount(text: str, units: Mapping[str, float]) -> float | None:
     """Return the number that `20MB` or `10 ms` is in these units; None for anything else."""
-    match = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*(\S+)", text.strip(), re.ASCII)
+    match = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*(\S*)", text.strip(), re.ASCII)
     return float(match[1]) * units[match[2]] if match and match[2] in units else None
 
 

@@ -219,7 +219,7 @@ def _hear(reader: int) -> None:
 
 
 def _note(number: int) -> None:
-    again = _now.asked and (number == signal.SIGINT or not _in_team())
+    again = _now.asked and (number == signal.SIGINT or not in_team())
     if again or not _now.patient:
         _end_now(number)
     _now.asked = number
@@ -235,7 +235,7 @@ def _time_is_up(number: int) -> None:
     _end_now(number)
 
 
-def _in_team() -> bool:
+def in_team() -> bool:
     """Whether torchrun, which sends a SIGTERM of its own after a Ctrl-C, has started this."""
     return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 

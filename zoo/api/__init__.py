@@ -20,6 +20,7 @@ from zoo.api.run import Run
 from zoo.api.watching import Listener, OnEvent, working
 from zoo.errors import NoClasses, UsageError
 from zoo.text import count
+from zoo.watch import in_team
 
 if TYPE_CHECKING:
     from zoo.finetune.rank import Ranked
@@ -46,9 +47,8 @@ def list_models(
     """
     from zoo import catalog
 
-    library = (pattern or "").partition("/")[0]
     rows = catalog.everything()
-    if pattern and "/" in pattern and library in catalog.LIBRARIES:
+    if library := catalog.library_of(pattern):
         rows = [row for row in catalog.libraries.read() if row.name.startswith(f"{library}/")]
     known = catalog.Wanted.__dataclass_fields__.keys() - {"pattern"}
     for name in conditions.keys() - known:
@@ -81,7 +81,8 @@ def load(
     >>> model.classes[:3]
     ('0', '1', '2')
     """
-    from zoo.predict.predictor import Opening, is_run, of_folder
+    from zoo.catalog import is_run
+    from zoo.predict.predictor import Opening, of_folder
 
     if not 1 <= views <= 100:
         raise UsageError(f"views={views}: no number of views", "give 1 to 100")
@@ -292,12 +293,9 @@ def evaluate(
 
 
 def _full(name: Name) -> str:
-    """Return a model's name with its library; a path stays what it is. Weights behind = stay."""
     from zoo import catalog
 
-    said = os.fspath(name)
-    bare, given, choice = said.partition("=")
-    return said if os.path.exists(said) else catalog.full_name(bare) + given + choice
+    return catalog.full_choice(os.fspath(name))
 
 
 def _run_of(folder: Path, how: Any, on_event: OnEvent | None, force: bool = False) -> Run:
@@ -314,7 +312,7 @@ def _run_of(folder: Path, how: Any, on_event: OnEvent | None, force: bool = Fals
 
 def _refuse_teams() -> None:
     """Raises UsageError in a process of torchrun's."""
-    if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if in_team():
         raise UsageError(
             "training from Python under torchrun, where several processes are to be one",
             "`torchrun … -m zoo finetune` does it",

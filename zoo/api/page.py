@@ -8,9 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from zoo import __version__
-from zoo.errors import ZooError
+from zoo.errors import ImageError, ZooError
 from zoo.settings import table
-from zoo.settings.setting import Setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from zoo.finetune.inputs import Inputs
     from zoo.finetune.kept_features import KeptFeatures
     from zoo.metrics import Array, Report
-    from zoo.network import Network
     from zoo.report.feature_map import Mapped
     from zoo.report.run_page import Extras, Looks, Pair
     from zoo.run import Run
@@ -93,22 +91,12 @@ def _command_of(run: Run) -> str:
     for name, value in chosen.items():
         one = table()[name]
         if value != one.default and own.get(name, one.default) != value and verb in one.commands:
-            words += _flag(one, value)
+            words += one.words(value)
     return _shell(words)
 
 
 def _shell(words: list[str]) -> str:
     return f"zoo {' '.join(map(shlex.quote, words))} -o NEW-FOLDER"
-
-
-def _flag(one: Setting, value: object) -> list[str]:
-    """Return a setting as words of a command line."""
-    name = one.flags[0] if one.flags else "--" + one.name.replace("_", "-")
-    if isinstance(value, bool):
-        return [name if value else f"--no-{name[2:]}"]
-    if isinstance(value, dict):
-        return [word for key, each in value.items() for word in (name, f"{key}={each}")]
-    return [name, f"{value}"]
 
 
 def features_of_job(inputs: Inputs) -> Mapped | None:
@@ -172,10 +160,15 @@ def _looks_of(run: Run, watch: Watch) -> tuple[Looks, str]:
 
     Raises UnknownStage, UsageError for a network of which that cannot be said.
     """
+    from functools import partial
+
+    from zoo.data.views import plain_view
+    from zoo.engine.pipeline import attempt
     from zoo.explain import places, saliency
     from zoo.network import of_run
 
     net = of_run(run)
+    see = partial(plain_view, preprocess=net.preprocess)
     saliency.must_have_classes(net)
     tapped = places.tap(net)
     number = {name: k for k, name in enumerate(run.record["classes"])}
@@ -187,7 +180,8 @@ def _looks_of(run: Run, watch: Watch) -> tuple[Looks, str]:
         for begin in range(0, len(asked), saliency.BATCH):
             watch.progress("Grad-CAM", begin, len(asked))
             some = range(begin, min(begin + saliency.BATCH, len(asked)))
-            views = {k: view for k in some if (view := _view(asked[k][0], net)) is not None}
+            read = {k: attempt(see, asked[k][0]) for k in some}
+            views = {k: view for k, view in read.items() if not isinstance(view, ImageError)}
             if views:
                 classes = [number[asked[k][1]] for k in views]
                 maps = saliency.gradcam_at(net, tapped, np.stack(list(views.values())), classes)
@@ -197,16 +191,6 @@ def _looks_of(run: Run, watch: Watch) -> tuple[Looks, str]:
 
     how = "Beside each, the view that the network has: in colour what speaks for its answer "
     return looks, f"{how}(Grad-CAM at {tapped.stage})."
-
-
-def _view(path: Path, net: Network) -> Array | None:
-    from zoo.data.views import plain_view
-    from zoo.errors import ImageError
-
-    try:
-        return plain_view(path, net.preprocess)
-    except ImageError:
-        return None
 
 
 def _rebuilt_by(run: Run, trusts: bool, watch: Watch) -> tuple[list[Pair], list[Pair]]:

@@ -91,7 +91,7 @@ def find(name: str, *, trusts: bool = False) -> Job:
         model = open_exported(Path(name))
         known = catalog.ROWS.get(catalog.base(model.about.get("zoo.model", "")))
         return Job(name, "onnx", model.preprocess, known.macs if known else None)
-    if os.path.isdir(name) and (name not in catalog.ROWS or Path(name, "run.json").exists()):
+    if catalog.is_run(name):
         run = Run.open(Path(name), trusts=trusts).finished()
         network.model_file(run)
         preprocess = Preprocess.from_dict(run.record["preprocess"])

@@ -13,7 +13,7 @@ from zoo.catalog.classics import CLASSICS
 from zoo.catalog.conditions import SORT_KEYS, Wanted, order
 from zoo.catalog.lectures import LECTURES
 from zoo.catalog.spec import Knob, ModelSpec, Preprocess, Weights
-from zoo.errors import UnknownModel, UsageError, nearest
+from zoo.errors import UnknownModel, UsageError, nearest, or_nearest
 
 __all__ = [
     "LIBRARIES",
@@ -28,10 +28,14 @@ __all__ = [
     "check_variant",
     "everything",
     "find",
+    "full_choice",
     "full_name",
+    "holds_run",
     "is_exported",
+    "is_run",
     "libraries",
     "library_name",
+    "library_of",
     "of_library",
     "others_named",
     "search",
@@ -51,12 +55,31 @@ if len(ROWS) != len(_ALL):
 
 def of_library(name: str) -> bool:
     """Return whether the name is one of a library's models, which takes seconds to look up."""
-    return name.partition("/")[0] in LIBRARIES and "/" in name
+    return bool(library_of(name))
 
 
 def is_exported(name: str) -> bool:
     """Return whether a word is the name of an exported file, there or not."""
     return name.lower().endswith(EXPORTED)
+
+
+def holds_run(folder: str | os.PathLike[str]) -> bool:
+    """Return whether it is the folder of a run."""
+    return os.path.isfile(os.path.join(folder, "run.json"))
+
+
+def is_run(name: str) -> bool:
+    """Return whether a word is a folder to be opened as a run, whatever is in it.
+
+    A model's name comes before a folder that is none.
+    """
+    return os.path.isdir(name) and (name not in ROWS or holds_run(name))
+
+
+def library_of(pattern: str | None) -> str:
+    """Return the library of a name, or of a pattern such as `timm/*vit*`; nothing for others."""
+    library, slash, _ = (pattern or "").partition("/")
+    return library if slash and library in LIBRARIES else ""
 
 
 def library_name(name: str) -> tuple[str, str]:
@@ -83,6 +106,12 @@ def full_name(name: str) -> str:
     if of_library(name) or base(name) in ROWS or "/" in name:
         return name
     return next(iter(others_named(name)), name)
+
+
+def full_choice(name: str) -> str:
+    """Return `full_name` of MODEL or MODEL=WEIGHTS; what is there, a run say, stays what it is."""
+    bare, given, choice = name.partition("=")
+    return name if os.path.exists(name) else full_name(bare) + given + choice
 
 
 def others_named(name: str) -> list[str]:
@@ -124,9 +153,8 @@ def find(name: str) -> ModelSpec:
         return row
     tags = [weights.tag for weights in row.weights]
     if tag not in tags:
-        close = nearest(tag, tags)
         raise UnknownModel(
-            f"{row.name} has no weights '{tag}'" + (f"; {close}" if close else ""),
+            or_nearest(f"{row.name} has no weights '{tag}'", tag, tags),
             f"{row.name} has: {', '.join(tags) or 'none of its own'}",
         )
     chosen = row.weights[tags.index(tag)]
@@ -145,7 +173,7 @@ def _near(word: str, known: list[str]) -> str:
 
 def _instead_of(name: str) -> str:
     """Return what to do about a name that is no model's: it may be a place on this disk."""
-    if os.path.isfile(os.path.join(name, "run.json")):
+    if holds_run(name):
         return f"it is a run: name its network, and start from it with --weights {name}"
     if os.path.exists(name):
         return "it is on this disk, and no run: a model of `zoo list` or a run comes first"
@@ -161,9 +189,8 @@ def check_variant(row: ModelSpec, given: Mapping[str, str | float]) -> dict[str,
     for name, value in given.items():
         if name not in known:
             have = f"{row.name} has: {', '.join(known)}" if known else "it has none: leave it out"
-            close = nearest(name, known)
             what = f"{row.name} has no variant '{name}'"
-            raise UsageError(what + (f"; {close}" if close else ""), have)
+            raise UsageError(or_nearest(what, name, known), have)
         knob = known[name]
         found[name] = _choice(row, knob, value) if knob.choices else _number(row, knob, value)
     return found
@@ -172,9 +199,8 @@ def check_variant(row: ModelSpec, given: Mapping[str, str | float]) -> dict[str,
 def _choice(row: ModelSpec, knob: Knob, value: str | float) -> str:
     """Return the value, which is one of the knob's words. Raises UsageError with the nearest."""
     if value not in knob.choices:
-        close = nearest(str(value).lower(), knob.choices)
-        what = f"{knob.name} = {value!r} for {row.name}" + (f"; {close}" if close else "")
-        raise UsageError(what, knob.wanted)
+        what = f"{knob.name} = {value!r} for {row.name}"
+        raise UsageError(or_nearest(what, str(value).lower(), knob.choices), knob.wanted)
     return str(value)
 
 

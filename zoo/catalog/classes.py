@@ -13,7 +13,7 @@ import csv
 from functools import cache
 from importlib import resources
 
-from zoo.errors import UsageError, nearest
+from zoo.errors import UsageError, or_nearest
 
 LISTS = ("imagenet1k",)
 
@@ -31,9 +31,8 @@ def wnids(list_name: str) -> tuple[str, ...]:
 @cache
 def _read(list_name: str) -> tuple[tuple[str, str], ...]:
     if list_name not in LISTS:
-        close = nearest(list_name, LISTS)
         raise UsageError(
-            f"there is no list of class names '{list_name}'" + (f"; {close}" if close else ""),
+            or_nearest(f"there is no list of class names '{list_name}'", list_name, LISTS),
             f"the lists are: {', '.join(LISTS)}",
         )
     text = resources.files("zoo.catalog").joinpath(f"{list_name}.csv").read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ import numpy as np
 from zoo.check.look import Looked, Photo
 from zoo.check.near import Pair, near_pairs
 from zoo.check.records import Example, Finding, Severity
+from zoo.data.copies import Forest
 from zoo.data.views import generator
 from zoo.errors import UsageError
 from zoo.metrics import Array
@@ -76,20 +77,9 @@ def _each_once(pairs: Sequence[tuple[Photo, Photo, float]]) -> list[tuple[Photo,
 
     N copies of one picture are N - 1 pairs: a spanning tree (Kruskal).
     """
-    above: dict[bytes, bytes] = {}
-
-    def root(digest: bytes) -> bytes:
-        while digest in above:
-            digest = above[digest]
-        return digest
-
-    kept = []
-    for pair in sorted(pairs, key=lambda pair: (pair[0].part == pair[1].part, -pair[2])):
-        one, other = root(pair[0].digest), root(pair[1].digest)
-        if one != other:
-            above[other] = one
-            kept.append(pair)
-    return kept
+    forest = Forest[bytes]()
+    ordered = sorted(pairs, key=lambda pair: (pair[0].part == pair[1].part, -pair[2]))
+    return [pair for pair in ordered if forest.join(pair[1].digest, pair[0].digest)]
 
 
 def _apart(

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo import device, network
-from zoo.catalog import Preprocess
+from zoo.catalog import Preprocess, holds_run
 from zoo.check.look import Progress
 from zoo.data.samples import Sample
 from zoo.disk import cache_folder
@@ -74,7 +74,7 @@ class Source:
 
 def opened(model: str, weights: str | None, classes: int, place: str, progress: Progress) -> Source:
     """Return the features of a run or of a model's name. Raises what opening a network does."""
-    if (Path(model) / "run.json").exists():
+    if holds_run(model):
         run = Run.open(Path(model)).finished()
         if weights:
             raise UsageError(f"{model} is a run, with weights of its own", "leave --weights out")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo import datasets
-from zoo.catalog import Preprocess
+from zoo.catalog import Preprocess, holds_run
 from zoo.check import copies, files, labels
 from zoo.check.drift import FEWEST, Drift, drift
 from zoo.check.features import Source, kept, opened
@@ -131,7 +131,7 @@ def _notes(index: DatasetIndex) -> Finding | None:
 def _source(asked: Asked, looked: Looked, classes: int, watch: Watch) -> Source | None:
     """Return where features are from: the network asked for, that of --against, or the cache."""
     model = asked.model
-    if model is None and asked.against and (Path(asked.against) / "run.json").exists():
+    if model is None and asked.against and holds_run(asked.against):
         model = asked.against
     if model is None:
         return kept([photo.digest for photo in looked.differ()])
@@ -223,9 +223,8 @@ def _known(against: str) -> tuple[Path, list[Sample], list[bytes]]:
 
     Their digests too, where a run knows them.
     """
-    folder = Path(against)
-    if (folder / "run.json").exists():
-        run = Run.open(folder).finished()
+    if holds_run(against):
+        run = Run.open(Path(against)).finished()
         rows = [row for row in run.index() if row["split"] == "train"]
         samples = [Sample(row["path"], 0, "train") for row in rows]
         digests = [bytes.fromhex(row.get("sha256") or "") for row in rows]

@@ -16,6 +16,7 @@ import numpy as np
 from zoo.check.look import Photo
 from zoo.check.records import Example, Finding
 from zoo.data import names
+from zoo.data.copies import Forest
 from zoo.data.samples import DatasetIndex
 from zoo.head.cross_validation import out_of_fold
 from zoo.head.folds import alike
@@ -160,16 +161,10 @@ def _reduced(features: Array) -> Array:
 
 def groups_of(photos: Sequence[Photo], pairs: Sequence[tuple[Photo, Photo, float]]) -> Array:
     """Return the group of each photo: copies do not vouch for each other's labels."""
-    first = {photo.digest: photo.digest for photo in photos}
-
-    def root(digest: bytes) -> bytes:
-        while first[digest] != digest:
-            digest = first[digest]
-        return digest
-
+    forest = Forest[bytes]()
     for one, other, _ in pairs:
-        first[root(other.digest)] = root(one.digest)
-    return alike([root(photo.digest) for photo in photos], 1)
+        forest.join(other.digest, one.digest)
+    return alike([forest.root(photo.digest) for photo in photos], 1)
 
 
 def ranked(judged: Judged) -> Suspicious:

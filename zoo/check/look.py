@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from zoo.data.decode import decode_for, read_bytes
 from zoo.data.preprocess import resize, spare, to_array
 from zoo.data.samples import Sample
 from zoo.data.structure import check
-from zoo.engine.pipeline import batched, ordered
+from zoo.engine.pipeline import attempt, batched, ordered
 from zoo.errors import ImageError
 from zoo.machine import cores
 from zoo.metrics import Array
@@ -71,10 +72,6 @@ class Looked:
     photos: list[Photo] = field(default_factory=list)
     bad: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def labels(self) -> Array:
-        return np.array([photo.sample.label for photo in self.photos], np.int64)
-
     def differ(self) -> list[Photo]:
         """Return the photos, of those with the same content the first one."""
         first: dict[bytes, Photo] = {}
@@ -88,7 +85,7 @@ def look(root: Path, samples: Sequence[Sample], progress: Progress) -> Looked:
     found, done = Looked(root), 0
 
     def each(some: list[Sample]) -> list[Photo | ImageError]:
-        return [_attempt(root, sample) for sample in some]
+        return [attempt(partial(_photo, root), sample) for sample in some]
 
     workers = cores()
     with ThreadPoolExecutor(workers, "zoo-check") as pool:
@@ -100,13 +97,6 @@ def look(root: Path, samples: Sequence[Sample], progress: Progress) -> Looked:
                     found.photos.append(photo)
                 progress(done := done + 1, len(samples))
     return found
-
-
-def _attempt(root: Path, sample: Sample) -> Photo | ImageError:
-    try:
-        return _photo(root, sample)
-    except ImageError as error:
-        return error
 
 
 def _photo(root: Path, sample: Sample) -> Photo:

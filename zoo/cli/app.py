@@ -12,6 +12,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 from typer.main import get_command
 
+from zoo import watch
 from zoo.cli.commands import (
     ABOUT,
     HELP,
@@ -83,7 +84,7 @@ def zoo(
     ] = False,
 ) -> None:
     name = context.invoked_subcommand
-    if name in SINGLE and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
+    if name in SINGLE and watch.in_team():
         raise RecipeError(
             f"`zoo {name}` under torchrun: its work is not divided among processes",
             f"`zoo {name} …` without torchrun; finetune and train take it",

@@ -11,6 +11,8 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
+from zoo import catalog
+from zoo.catalog import holds_run
 from zoo.errors import UsageError
 
 _NETWORKS = ("model", "models", "run", "runs", "teacher")
@@ -77,7 +79,7 @@ def _check_run(path: str, typed: Sequence[str], word: str) -> None:
             f"{word} is a file, and no run",
             "name the run folder that it came from; `zoo runs` lists those there are",
         )
-    if word and not is_run(word) and (run := next(filter(is_run, typed), None)):
+    if word and not holds_run(word) and (run := next(filter(holds_run, typed), None)):
         turned = _said(_moved_first(typed, run))
         raise UsageError(
             f"{word} is no run, and {run} is one: the run comes first",
@@ -120,7 +122,7 @@ def _check_order(
             f"{first} is {what}, and {last} is {_told_network(last)}: the network comes first",
             f"turned round: `{path} {_said(_moved_first(typed, last))}`",
         )
-    if run := next((one for one in photos if is_run(one) and not what), None):
+    if run := next((one for one in photos if holds_run(one) and not what), None):
         without = _said([one for one in typed if one != run])
         rest = f"`{path} {without}`" if len(photos) > 1 else "name photos behind the network"
         raise UsageError(
@@ -151,18 +153,13 @@ def _moved_first(typed: Sequence[str], word: str) -> list[str]:
     return [word, *(one for one in typed if one != word)]
 
 
-def is_run(word: str) -> bool:
-    """Return whether it is a run folder."""
-    return os.path.isfile(os.path.join(word, "run.json"))
-
-
 def told_photos(word: str) -> str:
     """Return what photos or a folder that is no run are called; nothing for anything else."""
     if word.lower().endswith(_SUFFIXES):
         return "a photo"
     if "=" in word and os.path.isdir(word.partition("=")[2]):
         return "a class and its photos"
-    if not os.path.isdir(word) or is_run(word):
+    if not os.path.isdir(word) or holds_run(word):
         return ""
     return "a folder of photos" if _has_photos(word) else "a folder and no run"
 
@@ -181,11 +178,9 @@ def _has_photos(folder: str, depth: int = 3) -> bool:
 
 def _told_network(word: str, path: str = "") -> str:
     """Return what a run, an exported file or a model's name is called; nothing for others."""
-    from zoo import catalog
-
     if word == "auto" and path.endswith(" finetune"):
         return "a choice of the network"
-    if is_run(word):
+    if holds_run(word):
         return "a run"
     if catalog.is_exported(word):
         return "an exported network"

@@ -53,8 +53,7 @@ def _models(given: Given, word: str) -> list[str]:
     """Return networks: runs near here first, then the catalogue, then a library's."""
     from zoo import catalog
 
-    library = word.partition("/")[0]
-    if library in catalog.LIBRARIES and "/" in word:
+    if catalog.of_library(word):
         return [name for name in catalog.libraries.names() if name.startswith(word)]
     if "/" in word:
         return _runs(given, word)
@@ -79,9 +78,11 @@ def _below(folder: str, depth: int) -> Iterator[str]:
         inside = sorted(os.scandir(folder), key=lambda one: one.name)[:MOST]
     except OSError:
         return
+    from zoo import catalog
+
     folders = [one for one in inside if not one.name.startswith(".") and one.is_dir()]
     for one in folders:
-        if os.path.isfile(os.path.join(one.path, "run.json")):
+        if catalog.holds_run(one):
             yield one.path
         elif depth > 1 and not one.is_symlink():
             yield from _below(one.path, depth - 1)
@@ -89,12 +90,12 @@ def _below(folder: str, depth: int) -> Iterator[str]:
 
 def _stages(given: Given, _word: str) -> list[str]:
     """Return the stages of the network that was typed: a row's, a run's, or those found before."""
-    model = str(given.get("run") or given.get("model"))
-    if os.path.isfile(os.path.join(model, "run.json")):
-        with open(os.path.join(model, "run.json"), encoding="utf-8") as file:
-            return _names(json.load(file).get("spec"))
     from zoo import catalog
 
+    model = str(given.get("run") or given.get("model"))
+    if catalog.holds_run(model):
+        with open(os.path.join(model, "run.json"), encoding="utf-8") as file:
+            return _names(json.load(file).get("spec"))
     name = catalog.full_name(model)
     row = catalog.ROWS.get(catalog.base(name))
     return list(row.stages) if row else _found_before(name)

@@ -93,12 +93,12 @@ def unset(key: Key) -> None:
 
 
 def _write(values: dict[str, str]) -> None:
-    from zoo.disk import replacing, writing
+    from zoo.disk import atomic, writing
 
     place = config.place()
     with writing(place):
         place.parent.mkdir(parents=True, exist_ok=True)
     # A text of JSON without control characters is one of TOML as well.
     lines = [f"{name} = {json.dumps(said, ensure_ascii=False)}\n" for name, said in values.items()]
-    with replacing(place) as temporary, writing(place):
-        temporary.write_text("".join(lines), "utf-8")
+    with atomic(place) as file:
+        file.write("".join(lines).encode())

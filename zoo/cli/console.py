@@ -43,11 +43,11 @@ def fail(what: str, hint: str, code: int) -> int:
     return code
 
 
-def fact(what: str, text: str, meaning: str = "") -> None:
+def fact(what: str, text: str) -> None:
     """Print a word and what there is to say of it; what is too long goes on below what is said."""
     width = width_of(sys.stderr)
     lines = wrapped(f"{what:<10} {printable(text)}", width, " " * 11)
-    talk("\n".join(lines), meaning)
+    talk("\n".join(lines))
 
 
 def stopped(what: str, hint: str, code: int) -> int:

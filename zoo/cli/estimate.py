@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from zoo.cli.console import Screen, print_json, print_table, talk
 from zoo.cli.options import argument, flag, options, setting, shared
+from zoo.cli.tally import errors_among
 from zoo.text import count, duration, size
 
 if TYPE_CHECKING:
@@ -65,8 +66,7 @@ def _show(found: Estimate) -> None:
         ("all of it", duration(one.cpu), f"a photo, CPU; {duration(one.seconds)} by the clock"),
     ]
     print_table(rows, ("what", "amount", "of what"), " r")
-    kind = "an error" if one.errors == 1 else "errors"
-    bad = f", {one.errors:,} of them {kind}" if one.errors else ""
+    bad = errors_among(one.errors)
     talk(f"{count(found.photos, 'photo')}; measured on {count(one.photos, 'photo')} of the plan "
          f"here{bad}, {duration(one.opening)} to open the network")  # fmt: skip
     if one.seconds * one.cores > 1.5 * one.cpu and found.binds in ("decode", "forward"):

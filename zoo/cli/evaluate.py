@@ -135,10 +135,7 @@ def _others(model: str, folder: str) -> list[Input]:
     from zoo.predict import evaluation_set, inputs
 
     found = list(inputs.find(folder, sys.stdin).each)
-    paths = [(each.file, "") for each in found]
-    parts = [evaluation_set.known(paths, [model], part) for part in ("train", "val")]
-    known = frozenset().union(*(each.photos for each in parts))
-    new = [each for each in found if each.file not in known]
+    new = evaluation_set.new_to(model, found)
     if found and not new:
         raise DataError(
             f"--unknown {folder}: {model} knows all {len(found):,} of its pictures from training",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import catalog
 from zoo.cli.console import talk
 from zoo.cli.explain_modes import Asked, Mode
 from zoo.errors import ImageError, RunError, UsageError
@@ -47,7 +48,7 @@ def _photos(asked: Asked) -> list[tuple[str, str]]:
     if asked.photos:
         return [(one.file, one.shown) for one in asked.photos]
     folder = Path(asked.flags.model)
-    if not (folder / "run.json").exists():
+    if not catalog.holds_run(folder):
         raise UsageError(
             "no photo to explain", f"name one: `zoo explain {folder} photo.png --steps`"
         )
@@ -127,7 +128,7 @@ def _run(folder: str, *, trusts: bool) -> Run:
     """Return the run. Raises UsageError where there is none, or none whose loss is drawn."""
     from zoo.run import Run
 
-    if not os.path.exists(os.path.join(folder, "run.json")):
+    if not catalog.holds_run(folder):
         raise UsageError(
             f"--landscape of {folder}: the loss is that of a run, on photos of its training",
             f"train one: `zoo train {folder} PHOTOS -o runs/a`, `zoo explain runs/a --landscape`",

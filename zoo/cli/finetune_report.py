@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.cli import inline, lessons, progress
-from zoo.cli.console import fact, talk, talk_table
+from zoo.cli.console import fact, talk, talk_table, warn_unreadable
 from zoo.text import count, percent, size
 
 if TYPE_CHECKING:
@@ -82,10 +82,7 @@ def show_features(event: FeaturesDone, recipe: Recipe) -> None:
     fact(what, f"{done}{cached} in {event.seconds:.1f} s")
     if event.balance:
         talk(event.balance)
-    if event.bad:
-        talk(f"warning: {len(event.bad)} unreadable photos are left out, see skipped.csv:")
-        for path, reason in list(event.bad.items())[:5]:
-            talk(f"  {path}: {reason}")
+    warn_unreadable(list(event.bad.items()), ", see skipped.csv")
 
 
 def _show_solved(epoch: Epoch, run: Run) -> None:

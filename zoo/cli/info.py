@@ -49,18 +49,13 @@ def command(flags: Flags) -> None:
         info_svg.check(name, flags.svg)
     if catalog.is_exported(name):
         info_file.show_onnx(name, flags.classes, flags.json)
-    elif _is_run(name) and flags.svg is not None:
+    elif catalog.is_run(name) and flags.svg is not None:
         info_svg.draw_run(name, flags.svg)
         out(flags.svg)
-    elif _is_run(name):
+    elif catalog.is_run(name):
         info_file.show_run(name, flags.classes, flags.json)
     else:
         _show_model(name, flags)
-
-
-def _is_run(name: str) -> bool:
-    named = os.path.isdir(name) and name not in catalog.ROWS
-    return named or os.path.exists(os.path.join(name, "run.json"))
 
 
 def _show_model(name: str, flags: Flags) -> None:

@@ -45,13 +45,13 @@ def draw(
     file: Path, title: str, stages: Sequence[StageInfo], preprocess: Preprocess, cut: str | None
 ) -> None:
     """Write the drawing of these stages. cut: the last frozen stage, None where all is trained."""
-    from zoo.disk import replacing, writing
+    from zoo.disk import atomic
     from zoo.report.chain import Stage, chain
 
     names = [stage.name for stage in stages]
     top = cut.partition(".")[0] if cut else ""
     at = names.index(top) if top in names else None
-    side = f"{preprocess.channels} x {preprocess.size} x {preprocess.size}"
+    side = " x ".join(map(str, preprocess.shape))
     boxes = [Stage("picture", (side,))]
     for number, stage in enumerate(stages):
         shape = " x ".join(str(length) for length in stage.shape)
@@ -63,5 +63,5 @@ def draw(
     params, macs = sum(one.params for one in stages), sum(one.macs for one in stages)
     about = f"{count(params, 'parameter')}, {macs:,} MACs for one picture of {side}"
     drawing = chain(title, about, boxes, None if at is None else at + 1)
-    with replacing(file) as temporary, writing(file):
-        temporary.write_text(drawing.svg(), encoding="utf-8")
+    with atomic(file) as opened:
+        opened.write(drawing.svg().encode())

@@ -41,7 +41,7 @@ def show_measured(models: Sequence[str], part: str | None, report: Report) -> No
 
     part: of the photos measured on. What those of the training say is nothing of new ones.
     """
-    from zoo.predict.predictor import is_run
+    from zoo.catalog import is_run
     from zoo.run import Run
 
     show_confused(report)

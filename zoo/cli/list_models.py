@@ -17,17 +17,17 @@ from zoo.catalog.spec import as_flag
 from zoo.cli import layout
 from zoo.cli.console import out, out_table, print_json, talk
 from zoo.cli.options import argument, flag, options, shared
-from zoo.errors import UsageError, nearest
+from zoo.errors import UsageError, or_nearest
 
 WHICH = "Which models"
 TASKS = ("classify", "reconstruct")
 SOME = 30  # names that an error lists
-NUMBER = r"(?i)([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kMGB]?)"
-BYTES = r"(?i)([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kMG]?)B?"
-UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+COUNTS = {**UNITS, "b": 1e9}
+BYTES = {**UNITS, **{f"{unit}b": factor for unit, factor in UNITS.items()}}
 AMOUNTS = {
-    "max_params": (NUMBER, "30M, 500k or 25600000"),
-    "max_macs": (NUMBER, "5G, 300M or 4089184256"),
+    "max_params": (COUNTS, "30M, 500k or 25600000"),
+    "max_macs": (COUNTS, "5G, 300M or 4089184256"),
     "max_memory": (BYTES, "100MB, 1.5GB or 104857600"),
 }
 
@@ -126,34 +126,23 @@ def _conditions(flags: Flags) -> Wanted:
     for name, like in (("timm", flags.timm), ("torchvision", flags.torchvision)):
         pattern = pattern if like is None else f"{name}/{like}"
     given = {one.name: getattr(flags, one.name) for one in fields(Wanted)}
-    for name, (form, right) in AMOUNTS.items():
-        given[name] = amount("--" + name.replace("_", "-"), given[name], form, right)
+    for name, (units, right) in AMOUNTS.items():
+        if (said := given[name]) is not None:
+            number = text.amount(said.lower(), units)
+            if number is None:
+                flag = "--" + name.replace("_", "-")
+                raise UsageError(f"{flag} {said}: not a number", f"write {right}")
+            given[name] = int(number)
     return Wanted(**given | {"pattern": pattern})
-
-
-def amount(flag: str, text: str | None, form: str, right: str) -> int | None:
-    """Return 30,000,000 for `30M`. Raises UsageError."""
-    if text is None:
-        return None
-    match = re.fullmatch(form, text.strip())
-    if not match:
-        raise UsageError(f"{flag} {text}: not a number", f"write {right}")
-    return int(float(match[1]) * UNITS[match[2].lower()])
 
 
 # Which rows
 
 
-def _library(pattern: str | None) -> str:
-    """Return the library whose models a pattern names, or nothing."""
-    library, slash, _ = (pattern or "").partition("/")
-    return library if slash and library in catalog.LIBRARIES else ""
-
-
 def _select(wanted: Wanted, sort: str | None) -> tuple[list[ModelSpec], list[ModelSpec]]:
     """Return all rows that were looked at, and those that are wanted."""
     catalog.search([], sort)  # a wrong key is told first
-    if library := _library(wanted.pattern):
+    if library := catalog.library_of(wanted.pattern):
         rows = [row for row in catalog.libraries.read() if row.name.startswith(f"{library}/")]
         if not catalog.search(rows, pattern=wanted.pattern):
             rows = _ask(library, wanted.pattern or "")
@@ -177,9 +166,9 @@ def _nothing(wanted: Wanted, rows: Sequence[ModelSpec]) -> UsageError:
     """Return the error that says why no row is wanted, with the nearest words."""
     pattern = wanted.pattern
     if pattern is not None and not catalog.search(rows, pattern=pattern):
-        close = nearest(re.sub(r"[*?\[\]]", "", pattern.lower()), _known_names(pattern))
+        bare = re.sub(r"[*?\[\]]", "", pattern.lower())
         return UsageError(
-            f"no model is like '{pattern}'" + (f"; {close}" if close else ""),
+            or_nearest(f"no model is like '{pattern}'", bare, _known_names(pattern)),
             "give a part of a name or a glob: `zoo list 'resnet*'`, `zoo list 'timm/*mobile*'`",
         )
     licences = {each.licence for row in rows for each in row.weights if each.licence}
@@ -188,17 +177,16 @@ def _nothing(wanted: Wanted, rows: Sequence[ModelSpec]) -> UsageError:
         ("licence", wanted.licence, {"permissive", *licences}),
     ):
         if value is not None and not any(one.lower().startswith(value.lower()) for one in known):
-            close = nearest(value, known)
             some = f"one of: {', '.join(sorted(known))}" if len(known) <= SOME else ""
             return UsageError(
-                f"no model fits: no {what} here is '{value}'" + (f"; {close}" if close else ""),
+                or_nearest(f"no model fits: no {what} here is '{value}'", value, known),
                 some or f"`zoo list --wide` shows the {what} of each",
             )
     return UsageError("no model fits these conditions", "leave one out; `zoo list` shows all")
 
 
 def _known_names(pattern: str) -> list[str]:
-    if library := _library(pattern):
+    if library := catalog.library_of(pattern):
         known = catalog.libraries.names()
         return list(dict.fromkeys(n.partition(".")[0] for n in known if n.startswith(library)))
     bare = (n.partition("/")[2].partition(".")[0] for n in catalog.libraries.names())

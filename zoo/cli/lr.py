@@ -16,6 +16,7 @@ from zoo.cli.finetune_report import show_features
 from zoo.cli.names import with_full_name
 from zoo.cli.plan_lines import show_lines
 from zoo.errors import UsageError
+from zoo.settings import table
 
 if TYPE_CHECKING:
     from zoo.finetune.lr_finder import Point, Suggestion
@@ -163,11 +164,7 @@ def _next_step(
     words += [str(settings[name]) for name in ("model", "data") if name in settings]
     words += ["--recipe", str(file)] if file else []
     for name, value in settings.items():
-        flag = {"optimizer": "solver"}.get(name, name).replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif name not in ("model", "data"):
-            words += [f"--{flag}", str(value)]
+        words += [] if name in ("model", "data") else table()[name].words(value)
     return shlex.join([*words, "--lr", plain(rate)])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,14 +18,13 @@ def full_name(name: str) -> str:
     """
     from zoo import catalog
 
-    bare, given, choice = name.partition("=")
-    whole = catalog.full_name(bare)
-    if whole == bare or os.path.exists(name):
-        return name
-    others = [other for other in catalog.others_named(bare) if other != whole]
-    also = f"; there is {', '.join(others)} as well" if others else ""
-    talk(f"{bare}: taken as {whole}{also}")
-    return whole + given + choice
+    full = catalog.full_choice(name)
+    if full != name:
+        bare, whole = name.partition("=")[0], full.partition("=")[0]
+        others = [other for other in catalog.others_named(bare) if other != whole]
+        also = f"; there is {', '.join(others)} as well" if others else ""
+        talk(f"{bare}: taken as {whole}{also}")
+    return full
 
 
 def with_full_name(settings: Recipe) -> Recipe:

@@ -75,10 +75,7 @@ def _picks(flags: Flags, found: inputs.Inputs, tally: Tally, screen: Screen) -> 
     ours = next_photos.opened(flags.model, how)
     talk(f"{ours.about}; {count(len(ours.classes), 'class', 'classes')}")
     items = list(found.each)
-    paths = [(item.file, "") for item in items]
-    seen = [evaluation_set.known(paths, [flags.model], part) for part in ("train", "val")]
-    known = frozenset().union(*(each.photos for each in seen))
-    new = [item for item in items if item.file not in known]
+    new = evaluation_set.new_to(flags.model, items)
     if len(new) < len(items):
         talk(f"{count(len(items) - len(new), 'photo')} left out, which the run knows already")
     rows = tally.counting(ours.rows(new, len(ours.classes)), len(new), screen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from zoo.cli.console import Screen, talk
@@ -81,7 +81,8 @@ def _settings(flags: Flags) -> Settings:
         name = "--tta" if flags.tta > 1 else "--top"
         raise UsageError(f"{name} with --what features", "leave it out: features have no classes")
     assert flags.model is not None
-    settings = Settings(flags.what, full_name(flags.model), "", {}, flags.weights)
-    settings = replace(settings, trusts=flags.trust_changed, engine=flags.engine)
-    settings = replace(settings, precision=flags.precision, views=flags.tta, top=flags.top)
-    return replace(settings, stage=flags.stage, flat=flags.flat, half=flags.half)
+    return Settings(
+        flags.what, full_name(flags.model), "", {}, weights=flags.weights,
+        trusts=flags.trust_changed, engine=flags.engine, precision=flags.precision,
+        views=flags.tta, top=flags.top, stage=flags.stage, flat=flags.flat, half=flags.half,
+    )  # fmt: skip

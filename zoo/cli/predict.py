@@ -143,21 +143,11 @@ def _settings(flags: Flags, asked: Policy, several: bool) -> Settings:
 
     rate = policy.share("--unknown-rate", flags.unknown_rate) or policy.RATE
     return Settings(
-        "predict",
-        flags.model,
-        "",
-        {},
-        flags.weights,
-        flags.trust_changed,
-        flags.engine,
-        flags.precision,
-        flags.tta,
-        asked.top,
-        several,
-        asked.below,
-        asked.limit,
-        None if asked.unknown is None else rate,
-    )
+        "predict", flags.model, "", {}, weights=flags.weights, trusts=flags.trust_changed,
+        engine=flags.engine, precision=flags.precision, views=flags.tta, top=asked.top,
+        several=several, below=asked.below, limit=asked.limit,
+        unknown=None if asked.unknown is None else rate,
+    )  # fmt: skip
 
 
 def _policy(flags: Flags) -> Policy:

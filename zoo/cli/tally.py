@@ -48,9 +48,7 @@ class Tally:
         rows, errors = self.statuses.total(), self.statuses["error"]
         if not rows:
             raise DataError(f"{target} names no pictures", "give one path a line")
-        about = [count(rows, "row") + (f" in {output}" if output else "")]
-        if errors:
-            about.append(f"{errors:,} of them {'an error' if errors == 1 else 'errors'}")
+        about = [count(rows, "row") + (f" in {output}" if output else "") + errors_among(errors)]
         if asked and asked.below:
             about.append(f"{self.statuses['rejected']:,} rejected (below {asked.below:g})")
         if asked and asked.unknown:
@@ -60,6 +58,11 @@ class Tally:
         show_left_out(found)
         for reason, many in self.reasons.most_common(SHOWN):
             talk(f"  {count(many, 'error')}: {reason}")
+
+
+def errors_among(many: int) -> str:
+    """Return `, 3 of them errors`; nothing where there are none."""
+    return f", {many:,} of them {'an error' if many == 1 else 'errors'}" if many else ""
 
 
 def show_left_out(found: inputs.Inputs) -> None:

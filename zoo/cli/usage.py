@@ -11,8 +11,9 @@ from typing import Any
 from typer.exceptions import TyperException
 
 from zoo import catalog, config
+from zoo.catalog import holds_run
 from zoo.cli import words
-from zoo.cli.arguments import is_run, told_photos
+from zoo.cli.arguments import told_photos
 from zoo.cli.sections import TYPED, usage_of
 from zoo.errors import nearest
 
@@ -98,7 +99,7 @@ def _command(word: str, command: Any, context: Any, path: str) -> tuple[str, str
     ours_for = words.command_like(word, known)
     if ours_for in known:
         return what, f"`{path} {ours_for}` does that here"
-    if is_run(word) or catalog.is_exported(word):
+    if holds_run(word) or catalog.is_exported(word):
         return what, f"it is a network: `zoo info {shlex.quote(word)}`, `zoo predict` and others"
     if told_photos(word):
         return what, f"a command comes first: `zoo check {shlex.quote(word)}`, `zoo --help`"
@@ -117,7 +118,7 @@ def _extra(extra: str, typed: Sequence[str], path: str, usage: str) -> tuple[str
     if path.endswith(" list"):
         return what, "put a glob in quotes, or the shell writes it out: `zoo list 'resnet*'`"
     name = path.split()[-1]
-    if name in ("rank", "check") and typed and (is_run(typed[0]) or not told_photos(typed[0])):
+    if name in ("rank", "check") and typed and (holds_run(typed[0]) or not told_photos(typed[0])):
         flag = {"rank": "--models", "check": "--model"}[name]
         rest = " ".join(map(shlex.quote, typed[1:2]))
         return what, f"the photos come first: `{path} {rest} {flag} {shlex.quote(typed[0])}`"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from zoo.cli.console import Screen, out, talk
 from zoo.cli.options import argument, options
+from zoo.cli.tally import errors_among
 from zoo.text import count
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ def show(found: Verified, shards: int) -> None:
     """Say that all is there, and by which engines."""
     by = ", ".join(f"{engine} ({many:,})" for engine, many in sorted(found.engines.items()))
     engines = f"; WARNING: by several engines: {by}" if len(found.engines) > 1 else ""
-    errors = f", {found.errors:,} of them {'an error' if found.errors == 1 else 'errors'}"
     talk(
         f"complete: {count(shards, 'part')}, {count(found.rows, 'row')}"
-        f"{errors if found.errors else ''}{engines}"
+        f"{errors_among(found.errors)}{engines}"
     )

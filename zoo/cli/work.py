@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from zoo.cli.console import Screen, talk
 from zoo.cli.options import argument, flag, options, setting
+from zoo.cli.tally import errors_among
 from zoo.text import count
 
 if TYPE_CHECKING:
@@ -64,7 +65,6 @@ def _show(receipts: Iterable[Receipt], job: str) -> None:
         there += not receipt.rows or receipt.quicker
         done += bool(receipt.rows) and not receipt.quicker
         rows, errors = rows + receipt.rows, errors + receipt.errors
-    bad = f", {errors:,} of them {'an error' if errors == 1 else 'errors'}" if errors else ""
     more = f"; {count(there, 'shard was', 'shards were')} done already" if there else ""
-    talk(f"{count(done, 'shard')} done, {count(rows, 'row')}{bad}{more}")
+    talk(f"{count(done, 'shard')} done, {count(rows, 'row')}{errors_among(errors)}{more}")
     talk(f"`zoo verify {job}` says whether all is there")

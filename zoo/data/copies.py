@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from zoo.data.samples import DatasetIndex, Sample
 from zoo.errors import DataError
@@ -19,6 +20,27 @@ ORDER = ("train", "val", "test")  # a photo is left out of the later part
 # The sha256 of the content by path, at least of all photos that have a copy.
 Contents = Callable[[DatasetIndex], dict[str, bytes]]
 Group = tuple[Sample, ...]
+T = TypeVar("T")
+
+
+class Forest(Generic[T]):
+    """Things that are joined to groups, each group called by one of them (union-find)."""
+
+    def __init__(self) -> None:
+        self.above: dict[T, T] = {}
+
+    def root(self, one: T) -> T:
+        """Return what the group of a thing is called by."""
+        while one in self.above:
+            one = self.above[one]
+        return one
+
+    def join(self, one: T, other: T) -> bool:
+        """Make one group of two, called as that of the other; return whether they were two."""
+        first, second = self.root(one), self.root(other)
+        if first != second:
+            self.above[first] = second
+        return first != second
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +75,15 @@ class Copies:
 
     def joined(self, groups: Mapping[str, str]) -> dict[str, str]:
         """Return groups of photos (by path) that hold all copies of each of their photos."""
-        parent: dict[str, str] = {}
-
-        def root(name: str) -> str:
-            while name in parent:
-                name = parent[name]
-            return name
-
+        forest = Forest[str]()
         whole = {path: name for path, name in groups.items() if name}
         for group in self.groups:
             names = dict.fromkeys(whole[s.path] for s in group if s.path in whole)
             name = next(iter(names), f"copies of {group[0].path}")
             whole |= {sample.path: name for sample in group if sample.path not in whole}
             for other in names:
-                if root(other) != root(name):
-                    parent[root(other)] = root(name)
-        return {path: root(name) for path, name in whole.items()}
+                forest.join(other, name)
+        return {path: forest.root(name) for path, name in whole.items()}
 
 
 def _said(sample: Sample) -> tuple[int, ...]:

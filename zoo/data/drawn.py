@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable
-from contextlib import ExitStack
 from pathlib import Path
 
 from PIL import Image
 
+from zoo.disk import hidden, unfinished
 from zoo.errors import DataError
-from zoo.watch import check, undoing
+from zoo.watch import check
 
 
 def write_pictures(folder: Path, pictures: Iterable[tuple[str, Image.Image]]) -> int:
@@ -21,11 +19,8 @@ def write_pictures(folder: Path, pictures: Iterable[tuple[str, Image.Image]]) ->
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} is already there", "name a folder that does not exist yet")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    count = 0
-    with ExitStack() as removing:
-        removing.callback(shutil.rmtree, partial, ignore_errors=True)
-        removing.enter_context(undoing(lambda: shutil.rmtree(partial)))
+    partial, count = hidden(folder), 0
+    with unfinished(partial):
         partial.mkdir(parents=True)
         for name, picture in pictures:
             check()

@@ -32,12 +32,12 @@ def is_idx(head: bytes) -> bool:
     return len(head) >= 4 and head[:2] == b"\0\0" and head[2] in TYPES and head[3] in (3, 4)
 
 
-def head_of(path: Path | str, count: int = 4) -> bytes:
-    """Return the first bytes, unpacked; nothing where they cannot be read."""
+def head_of(path: Path | str) -> bytes:
+    """Return the first four bytes, unpacked; nothing where they cannot be read."""
     try:
         with open(path, "rb") as raw:
             packed = raw.peek(2)[:2] == b"\x1f\x8b"
-            return gzip.GzipFile(fileobj=raw).read(count) if packed else raw.read(count)
+            return gzip.GzipFile(fileobj=raw).read(4) if packed else raw.read(4)
     except (OSError, EOFError, zlib.error, ValueError):
         return b""
 

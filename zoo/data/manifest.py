@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from zoo.data import container, ignored, label_cells, names, path_lists
-from zoo.data.packed import sha256
 from zoo.data.samples import SEPARATOR, DatasetIndex, Photos, Sample, Skipped, labels_in
 from zoo.data.split import PARTS, check_classes, not_measured
 from zoo.data.table import Row, Table, read
+from zoo.disk import sha256_of
 from zoo.errors import DataError, nearest
 
 SPLITS = {name: part for part, names in PARTS.items() for name in names}
@@ -237,7 +237,7 @@ def _find(listed: Listed, row: Row) -> tuple[Row, int]:
     if not container.NUMBER.fullmatch(number) or int(number) >= len(box):
         raise FileNotFoundError(f"does not exist: its pictures are #0 to #{len(box) - 1}")
     if file not in listed.containers:
-        listed.containers[file] = sha256(listed.path.parent / file)
+        listed.containers[file] = sha256_of(listed.path.parent / file)
     return replace(row, path=bare), box.bytes
 
 

@@ -8,19 +8,20 @@ name) gives names.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.catalog import datasets
+from zoo.data import ignored
 from zoo.data.container import is_container, load
 from zoo.data.folders import listing
 from zoo.data.idx import read_labels
 from zoo.data.parquet import LAYOUT, Photos
 from zoo.data.samples import DatasetIndex, Sample
 from zoo.data.split import PARTS, check_classes, not_measured
+from zoo.disk import sha256_of
 from zoo.errors import DataError
 
 IDX = re.compile(r"(train|t10k|test|val)[-._](images|labels)[-._]idx[134][-._]ubyte(\.gz)?")
@@ -144,7 +145,7 @@ def _is_val(name: str) -> bool:
 
 def why_not(name: str) -> str:
     if name.startswith("."):
-        return "name begins with a dot"
+        return ignored.DOT
     if IDX.fullmatch(name.lower()):
         return "another file of this part is used"
     return "no part of the data set"
@@ -194,7 +195,7 @@ def _parquet_parts(
 def _parquet_part(path: Path) -> Packed:
     box = load(path)
     assert isinstance(box, Photos)
-    return Packed(path.name, box.labels, box.bytes, ((path.name, sha256(path)),))
+    return Packed(path.name, box.labels, box.bytes, ((path.name, sha256_of(path)),))
 
 
 def idx_part(root: Path, part: str, found: dict[tuple[str, str], str]) -> Packed:
@@ -210,7 +211,7 @@ def idx_part(root: Path, part: str, found: dict[tuple[str, str], str]) -> Packed
             "the two belong together: one label for each picture",
         )
     return Packed(
-        images, labels.tolist(), box.bytes, tuple((name, sha256(root / name)) for name in names)
+        images, labels.tolist(), box.bytes, tuple((name, sha256_of(root / name)) for name in names)
     )
 
 
@@ -240,8 +241,3 @@ def _check_val(root: Path, val: Sequence[Packed], values: Sequence[Label]) -> No
                 f"{', '.join(map(str, unknown[:5]))}",
                 f"training has {', '.join(map(str, values[:20]))}; do the two belong together?",
             )
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -46,13 +46,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """columns: those that are used. extra: those that are not.
+    """The rows of a manifest. extra: columns that are not used.
 
     several: a photo may have several labels, or none; classes: the columns that are classes.
     """
 
     rows: list[Row]
-    columns: tuple[str, ...]
     extra: tuple[str, ...]
     several: bool = False
     classes: tuple[str, ...] = ()
@@ -205,7 +204,7 @@ def table(
     taken = {places[name] for name in used}
     extra = tuple(name for place, name in enumerate(names) if place not in taken)
     several = bool(classes) or any(SEPARATOR in each.label for each in rows)
-    return Table(rows, tuple(used), extra, several, classes)
+    return Table(rows, extra, several, classes)
 
 
 def _marked(path: Path, found: list[tuple[str, Cells]], names: Sequence[str]) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from zoo import __version__, weights
 from zoo.catalog.spec import ModelSpec, Preprocess
 from zoo.disk import cache_folder, writing
 from zoo.engine import Array, Calls, store
+from zoo.engine.graph import AGREES
 from zoo.engine.openvino import OpenVinoEngine, runtime, version
 from zoo.errors import CacheError, ConversionError, WriteError, ZooError
 from zoo.machine import cores
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 FORMAT = 4  # count up when the files change, or the graph that is made of a chain
 GRAPH, WEIGHTS, STATE = "graph.xml", "graph.bin", "state.safetensors"
 TORCH = "--engine torch runs it"
-AGREES = 1e-4  # of the largest value
 
 
 Made = Mapping[str, object]

@@ -230,7 +230,8 @@ class _Recent(Generic[T]):
             batch.give_up()
 
 
-def attempt(load: Callable[[T], Array], item: T) -> Array | ImageError:
+def attempt(load: Callable[[T], R], item: T) -> R | ImageError:
+    """Return what was loaded, or why it cannot be."""
     try:
         return load(item)
     except ImageError as error:

@@ -12,7 +12,6 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import disk
-from zoo.disk import sync, warn, writing
+from zoo.disk import hidden, sha256_of, sync, warn, writing
 from zoo.errors import CacheError, DiskFull, UsageError, WriteError
 from zoo.machine import cores
 
@@ -35,15 +34,11 @@ STALE = 3600.0  # seconds after which what is unfinished belongs to nobody
 @contextlib.contextmanager
 def unfinished(place: Path) -> Iterator[Path]:
     """Yield a new folder beside `place`, gone at the end unless it has moved."""
-    temporary = _hidden(place)
+    temporary = hidden(place)
     with disk.unfinished(temporary):
         with elsewhere(), writing(temporary):
             temporary.mkdir(parents=True)
         yield temporary
-
-
-def _hidden(place: Path) -> Path:
-    return place.with_name(f".{place.name}.{secrets.token_hex(6)}.partial")
 
 
 def must_hold(place: Path, size: int) -> None:
@@ -59,7 +54,7 @@ def seal(place: Path, names: Sequence[str], record: Record) -> None:
         with elsewhere(), writing(place / name):
             sync(place / name, os.O_RDWR)
             status = (place / name).stat()
-            found = _sha256(place / name)
+            found = sha256_of(place / name)
         _read[place / name] = _now(status), found
         return status.st_size, found
 
@@ -130,7 +125,7 @@ def unchanged(path: Path, facts: Sequence[int | str]) -> bool:
         return False
     now = _now(status)
     if _read.get(path) != (now, facts[1]):
-        if _sha256(path) != facts[1]:
+        if sha256_of(path) != facts[1]:
             return False
         _read[path] = now, facts[1]
     return True
@@ -140,14 +135,9 @@ def _now(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def discard(place: Path) -> None:
     """Remove a folder: out of sight at once, then file by file."""
-    away = _hidden(place)
+    away = hidden(place)
     with contextlib.suppress(OSError):
         os.rename(place, away)
         shutil.rmtree(away, ignore_errors=True)

@@ -26,7 +26,7 @@ import numpy as np
 from zoo.data import container
 from zoo.data.index import DatasetIndex
 from zoo.data.samples import Sample, Stat, status_of
-from zoo.disk import cache_folder, read_sealed, write_sealed
+from zoo.disk import cache_folder, read_sealed, sha256_of, write_sealed
 from zoo.engine import Array
 from zoo.engine.pipeline import ordered
 from zoo.errors import ImageError
@@ -117,8 +117,7 @@ def contents(index: DatasetIndex) -> dict[str, bytes]:
 def digest_of(path: Path) -> str:
     """Return the sha256 of a file in hex; nothing where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:
         return ""
 

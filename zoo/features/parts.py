@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo.disk import atomic, warn
+from zoo.disk import atomic, sha256_of, warn
 from zoo.engine import Array
 from zoo.engine.store import elsewhere
 
@@ -66,7 +66,7 @@ def write(folder: Path, keys: list[bytes], rows: Array) -> Part:
             header = np.lib.format.header_data_from_array_1_0(rows)
             np.lib.format.write_array_header_1_0(file, header)
             file.write(rows.data)  # NumPy's own way does not say that a disk is full
-        digests = hashlib.sha256(table.getvalue()).hexdigest(), _digest_of(name)
+        digests = hashlib.sha256(table.getvalue()).hexdigest(), sha256_of(name)
         with elsewhere(), atomic(beside(name, "sha256")) as file:
             file.write("\n".join(digests).encode())
         with elsewhere(), atomic(beside(name, "keys.npy")) as file:
@@ -153,9 +153,3 @@ def unfinished(folder: Path) -> list[Path]:
 def beside(path: Path, kind: str) -> Path:
     """Return the other file of a part: `rows.npy`, `keys.npy` or `sha256`."""
     return path.with_name(f"{path.name.partition('.')[0]}.{kind}")
-
-
-def _digest_of(path: Path) -> str:
-    """Return the sha256 of a file, in hex: a bit that has changed is not taken for a feature."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,6 @@ import importlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
-from typing import TypeVar
 
 from torch import nn
 
@@ -21,7 +20,6 @@ from zoo.models.meter import measure
 
 __all__ = ["StageInfo", "build", "describe", "replace_head", "resolve", "stages"]
 
-M = TypeVar("M", bound=nn.Module)
 Variant = Mapping[str, str | float]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from zoo.errors import UnknownStage, nearest
+from zoo.errors import UnknownStage, or_nearest
 from zoo.models.chain import is_chain, listed, nothing_to_train, steps, whole
 
 if TYPE_CHECKING:
@@ -81,11 +81,11 @@ def _halves(
     names = [name for name, _ in children]
     known = ", ".join(prefix + name for name in names)
     if parts[0] not in names:
-        close = nearest(full, [prefix + name for name in names])
         hint = f"stages: {known}"
         if full in HEADS and not prefix:
             hint = f"it is the head, which is trained anyway: leave --cut out; {hint}"
-        raise UnknownStage(f"there is no stage '{full}'" + (f"; {close}" if close else ""), hint)
+        near = [prefix + name for name in names]
+        raise UnknownStage(or_nearest(f"there is no stage '{full}'", full, near), hint)
     at = names.index(parts[0])
     if len(parts) == 1:
         return chained(children[: at + 1]), chained(children[at + 1 :])

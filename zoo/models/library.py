@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from zoo.catalog import libraries, library_name
 from zoo.catalog.conditions import matches
 from zoo.catalog.spec import ModelSpec, Size
-from zoo.errors import UnknownModel, nearest
+from zoo.errors import UnknownModel, or_nearest
 from zoo.models import from_timm, from_torchvision
 from zoo.models.meter import measure, meta_twin
 from zoo.models.pieces import ON_FEATURES, on_features
@@ -201,8 +201,8 @@ def _refuse(library: str, name: str, known: list[str], other_task: bool = False)
     if other_task:
         what = f"'{library}/{name}' is not an image classifier"
     else:
-        close = nearest(f"{library}/{name}", [f"{library}/{one}" for one in known])
-        what = f"there is no model called '{library}/{name}'" + (f"; {close}" if close else "")
+        full, others = f"{library}/{name}", [f"{library}/{one}" for one in known]
+        what = or_nearest(f"there is no model called '{full}'", full, others)
     family = re.split(r"[\d_.]", name)[0]
     hint = f"run `zoo list '{library}/*{family}*'` for the names"
     raise UnknownModel(what, hint)

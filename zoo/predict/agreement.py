@@ -15,13 +15,13 @@ from pathlib import Path
 
 import PIL
 
-from zoo import __version__, weights
+from zoo import __version__, catalog, weights
 from zoo.disk import digest_of, read_sealed, write_sealed
 from zoo.engine.select import choose
 from zoo.errors import DisagreementError
 from zoo.metrics import ENOUGH
 from zoo.predict.inputs import Input, Inputs
-from zoo.predict.predictor import Opening, is_run, open_predictor, val_photos
+from zoo.predict.predictor import Opening, open_predictor, val_photos
 from zoo.predict.rows import Predictor
 from zoo.run import Run
 
@@ -58,7 +58,7 @@ def counts(model: str, how: Opening) -> str:
     For a run that is its own, on the engine that is chosen for it: its head was trained on those
     features.
     """
-    if not is_run(model):
+    if not catalog.is_run(model):
         return "fp32" if how.precision in ("bf16", "int8") else ""
     own: str = Run.open(Path(model)).record.get("precision", "fp32")
     if (how.precision or own) != own:
@@ -82,7 +82,7 @@ def compared(
     """Compare what was opened with the same model in the precision that counts."""
     exact = replace(how, precision=precision, engine="auto")
     same, answers = measured(model, ours, lambda: open_predictor(model, exact), photos)
-    run = is_run(model)
+    run = catalog.is_run(model)
     theirs = "of the run's val photos" if run and val_photos(model, 1) else "of the first pictures"
     who = precision if precision == "fp32" or not run else f"the run itself, in {precision}"
     what = "class" if ours.threshold is None else "labels"
@@ -110,7 +110,7 @@ def measured(
 
 def _place(model: str, ours: Predictor, inputs: Sequence[Input]) -> Path | None:
     """Return the file in which the agreement of a run is remembered."""
-    if not is_run(model):
+    if not catalog.is_run(model):
         return None
     network = [weights.hash_of(Path(model, name)) for name in ("model.safetensors", "run.json")]
     photos = digest_of([Path(item.file) for item in inputs])

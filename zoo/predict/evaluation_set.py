@@ -18,6 +18,7 @@ from zoo.data.samples import Photos, Skipped
 from zoo.engine.pipeline import batched, ordered
 from zoo.errors import DataError, ImageError, InputError, RunError, UsageError
 from zoo.machine import cores
+from zoo.predict.inputs import Input
 from zoo.predict.predictor import check_name
 from zoo.run import Run
 
@@ -118,6 +119,13 @@ def of_run(folder: str, part: str | None) -> Requested:
     parts = own if part == "all" else [part or "val"]
     photos = [(str(path), label) for each in parts for path, label in run.labelled(each)]
     return Requested(photos, f"of {folder}, its {' and '.join(parts)} part{'s'[: len(parts) - 1]}")
+
+
+def new_to(model: str, items: Sequence[Input]) -> list[Input]:
+    """Return the pictures that a run was neither trained nor validated on, by path or content."""
+    paths = [(item.file, "") for item in items]
+    seen = [known(paths, [model], part).photos for part in ("train", "val")]
+    return [item for item in items if not any(item.file in some for some in seen)]
 
 
 def _tells_several(member: str) -> bool:

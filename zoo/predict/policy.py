@@ -20,7 +20,6 @@ from zoo.head import conformal, distance
 from zoo.head.distance import Distance
 from zoo.metrics import Array
 from zoo.network_ref import distance_of_run
-from zoo.predict.predictor import is_run
 from zoo.predict.rows import Prediction
 from zoo.records import EDITED
 from zoo.run import Run
@@ -208,7 +207,7 @@ def run_of(model: str, flag: str) -> Run:
 
     flag: what was given, with its value.
     """
-    if not is_run(model):
+    if not catalog.is_run(model):
         raise UsageError(
             f"{flag}: {model} is no run, and nothing is known of its val photos",
             "give the run folder, as `zoo predict RUN FOLDER`",

@@ -139,7 +139,7 @@ def _run(name: str, how: Opening, *, labels: bool) -> Run | None:
 
     labels: it is asked for classes, which an autoencoder has not.
     """
-    if not is_run(name):
+    if not catalog.is_run(name):
         check_name(name)
         if labels and not catalog.of_library(name) and catalog.find(name).task == "reconstruct":
             raise _no_classes(f"{name} is an autoencoder", "RUN")
@@ -182,11 +182,6 @@ def must_normalise(preprocess: Preprocess, name: str) -> None:
             f"{name}: pictures cannot be normalised by a mean of {mean} and a std of {std}",
             f"each has {preprocess.channels} finite numbers, of std above 0: make it anew",
         )
-
-
-def is_run(name: str) -> bool:
-    """Whether this is a folder to be opened as a run; a model's name comes before one without."""
-    return os.path.isdir(name) and (name not in catalog.ROWS or Path(name, "run.json").exists())
 
 
 def _no_classes(what: str, run: str) -> NoClasses:
@@ -277,7 +272,7 @@ def _must_run_as_it_is(name: str, how: Opening) -> None:
 
 def val_photos(name: str, count: int) -> list[Input]:
     """Return up to so many val photos of a run, from all over the list, that are still there."""
-    if not is_run(name):
+    if not catalog.is_run(name):
         return []
     photos = [path for path in Run.open(Path(name)).photos("val") if path.is_file()]
     return [Input(str(path), str(path)) for path in evenly(photos, count)]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zoo.data.decode import decode, read_bytes
-from zoo.disk import unfinished, writing
+from zoo.disk import hidden, unfinished, writing
 from zoo.errors import ImageError, UsageError
 from zoo.predict.rows import Prediction
 
@@ -47,7 +46,7 @@ def check(place: Path, source: str, flag: str) -> None:
 def filling(place: Path, copy: bool) -> Iterator[Sorted]:
     """Yield what takes pictures; the folder appears when the block ends without an error."""
     whole = place.absolute()
-    beginning = whole.with_name(f".{whole.name[:80]}.{secrets.token_hex(6)}.partial")
+    beginning = hidden(whole)
     with unfinished(beginning):
         with writing(place):
             beginning.mkdir()

@@ -328,9 +328,9 @@ def from_json(data: str | bytes) -> Any:
     raise ValueError(f"it is nested more than {DEEPEST} levels deep")
 
 
-def read_json(path: Path, most: int = MOST) -> Any:
+def read_json(path: Path) -> Any:
     """Return what a JSON file says. Raises OSError for what is no file, ValueError."""
-    with opened(path, most) as file:
+    with opened(path, MOST) as file:
         return from_json(file.read().decode("utf-8", "surrogateescape"))
 
 

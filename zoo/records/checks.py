@@ -109,12 +109,12 @@ def items(inner: Check, least: int = 0, most: int = 1000, *, once: bool = False)
     return check
 
 
-def names(inner: Check, most: int = 1000) -> Check:
-    """Take names with a value each."""
+def names(inner: Check) -> Check:
+    """Take at most 1,000 names with a value each."""
     name = text(200)
 
     def check(value: object, where: str) -> None:
-        if not isinstance(value, dict) or len(value) > most:
+        if not isinstance(value, dict) or len(value) > 1000:
             raise Wrong(where, value, "an object")
         for key, each in value.items():
             name(key, f"a name in {where}")

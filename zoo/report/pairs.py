@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from zoo.disk import unfinished, writing
+from zoo.disk import hidden, unfinished, writing
 from zoo.errors import RunError
 from zoo.text import csv_line
 
@@ -90,7 +89,7 @@ def pair_folder(path: Path, columns: tuple[str, ...] = COLUMNS) -> Iterator[Pair
     columns: COLUMNS for pairs and errors.csv, SINGLE for pictures and pictures.csv.
     """
     refuse(path)
-    temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.partial")
+    temporary = hidden(path)
     with unfinished(temporary), writing(path):
         temporary.mkdir(parents=True)
         table = "errors.csv" if columns == COLUMNS else "pictures.csv"

@@ -21,7 +21,7 @@ from zoo.predict import policy, writers
 from zoo.predict.embed import Embedder, Embedding, Wanted, open_embedder
 from zoo.predict.inputs import Input
 from zoo.predict.policy import Policy
-from zoo.predict.predictor import Opening, is_run, open_predictor
+from zoo.predict.predictor import Opening, open_predictor
 from zoo.predict.rows import Predictor
 from zoo.run import Run
 from zoo.scale.parts import Cells
@@ -61,7 +61,7 @@ def model_sha256(settings: Settings, progress: Progress | None = None) -> str:
     from zoo.network_ref import classifier_of_name
 
     name = settings.model
-    if is_run(name):
+    if catalog.is_run(name):
         return network.model_file(Run.open(Path(name), trusts=settings.trusts))[1]
     if catalog.is_exported(name):
         return weights.hash_of(Path(name))
@@ -94,7 +94,7 @@ def identified(settings: Settings, preprocess: Preprocess) -> Settings:
     # As JSON has it, so that the settings are equal to those that are read from the plan.
     values = json.loads(json.dumps(preprocess.to_dict()))
     model = settings.model
-    if is_run(model) or os.path.isfile(model):
+    if catalog.is_run(model) or os.path.isfile(model):
         model = os.path.abspath(model)
     return replace(settings, model=model, model_sha256=found, preprocess=values)
 
@@ -140,7 +140,7 @@ def of_predictor(settings: Settings, predictor: Predictor) -> Answers:
     form, asked = form_of(settings), _policy(settings)
     names = form.columns
     top = settings.top if asked.limit is None else len(predictor.classes)
-    run = is_run(settings.model)
+    run = catalog.is_run(settings.model)
     flip = not run or bool(Run.open(Path(settings.model)).record.get("flip", True))
 
     def rows(photos: Sequence[Photo], apart: bool) -> Iterator[Cells]:

@@ -40,6 +40,15 @@ class Setting:
         """Return the help of its flag in a command."""
         return self.elsewhere.get(command, self.described)
 
+    def words(self, value: object) -> list[str]:
+        """Return what says this value on a command line."""
+        name = self.flags[0] if self.flags else "--" + self.name.replace("_", "-")
+        if isinstance(value, bool):
+            return [name if value else f"--no-{name[2:]}"]
+        if isinstance(value, dict):
+            return [word for key, each in value.items() for word in (name, f"{key}={each}")]
+        return [name, str(value)]
+
     @property
     def choices(self) -> tuple[str, ...]:
         """The values of a setting that has a list of them."""
