@@ -192,6 +192,7 @@ def test_a_cut_between_blocks_trains_the_rest_at_falling_rates(tmp_path, few, vi
     assert any(name.startswith("blocks.1.") for name in moved)
 
 
+@pytest.mark.slow
 def test_blocks_are_freed_one_after_another_and_head_then_all(tmp_path, few, vit_file):
     start = {"weights": str(vit_file), "views": 1, "epochs": 3, "size": 32}
     tune(tmp_path / "late", settings(VIT, few, unfreeze="norm@2,blocks.1@3", **start))
@@ -318,7 +319,8 @@ def test_another_size_goes_into_the_run_and_all_that_follows(
     assert prepare(settings(name, few, size=size)).plan.cut.shape == shape
 
 
-@pytest.mark.parametrize("name", ["timm/test_resnet", pytest.param(VIT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["timm/test_resnet", VIT])
 def test_a_size_of_two_sides_goes_into_the_run_and_all_that_follows(tmp_path, few, here, name):
     run, file = tmp_path / "run", tmp_path / "run.onnx"
     said = here(
@@ -401,6 +403,7 @@ def test_a_better_published_size_is_told(tmp_path, few):
     assert said.endswith("published as better at 288, and slower: --size 288")
 
 
+@pytest.mark.slow
 def test_a_plan_for_a_known_transformer_takes_no_torch(few, vit_file):
     prepare(settings(VIT, few, weights=str(vit_file), size=96))  # finds out what is to be known
     words = f"{VIT!r}, {str(few)!r}, '--weights', {str(vit_file)!r}, '--size', '96', '--dry-run'"

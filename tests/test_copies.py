@@ -341,6 +341,7 @@ def test_an_empty_class_is_not_counted(here, three: Path, tmp_path: Path) -> Non
     assert "kept: --keep-duplicates" in answer.err
 
 
+@pytest.mark.slow
 def test_no_fold_measures_on_a_copy_or_on_the_test_part(three: Path, tmp_path: Path) -> None:
     chosen = settings("lenet", three, cut="act4", folds=3)
     tune(tmp_path / "run", chosen)

@@ -302,7 +302,9 @@ def test_large_pictures_have_the_same_view_by_bands(kind: str, channels: int) ->
 
 
 @linux
-@pytest.mark.parametrize("middle", [b"", chunk(b"tRNS", b"\0\0")])
+@pytest.mark.parametrize(
+    "middle", [b"", pytest.param(chunk(b"tRNS", b"\0\0"), marks=pytest.mark.slow)]
+)
 def test_a_grey_photo_of_16_bits_and_24_megapixels_takes_what_is_held_for_it(middle: bytes) -> None:
     data = png(6000, 4000, middle + chunk(b"IDAT", zeros(4000 * 12_001)), 16, 0)
     held = cost(Image.open(io.BytesIO(data)))

@@ -193,7 +193,9 @@ def runs(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize(
+    "kind", ["prototype", "knn:5", pytest.param("prototype:cosine", marks=pytest.mark.slow)]
+)
 def test_every_command_has_the_head(runs: Path, photos: Path, here: Any, kind: str) -> None:
     """Predict without torch and the exported file give what val.csv says; the plan says what."""
     run, val = runs / kind, csv_rows(runs / kind / "val.csv")

@@ -453,6 +453,7 @@ print([name for name in ("torchvision", "timm") if name in sys.modules])
     assert ran.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_libraries_come_without_the_compiler_until_something_of_theirs_calls_it():
     code = """
 import sys

@@ -390,7 +390,7 @@ slow = pytest.mark.slow
         ("lstm", {}),
         ("lenet", PUBLISHED),
         ("conv-autoencoder", {}),
-        ("resnet18", {"shortcut": "none"}),
+        pytest.param("resnet18", {"shortcut": "none"}, marks=slow),
         pytest.param("autoencoder", {}, marks=slow),
         pytest.param("dannet", {}, marks=slow),
         pytest.param("mlp", {"activation": "softplus", "norm": "layer"}, marks=slow),

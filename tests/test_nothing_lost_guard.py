@@ -219,6 +219,7 @@ def test_the_batch_that_fits_is_known_to_a_resumed_run(tmp_path, photos):
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_where_one_photo_is_too_many_the_run_can_go_on_elsewhere(tmp_path, photos):
     chosen = settings("lenet", photos, freeze=False, **PLAIN)
     tune(tmp_path / "whole", chosen)

@@ -63,22 +63,22 @@ def words(photos: Path, tmp_path_factory) -> Callable[[str], list[object]]:
 
 
 @pytest.fixture(scope="module")
-def whole(warm, words, tmp_path_factory) -> Callable[[str], Whole]:
-    known: dict[str, Whole] = {}
+def whole(warm, words, tmp_path_factory) -> Callable[..., Whole]:
+    """Timed, it is made twice: the first time computes features."""
+    known: dict[tuple[str, bool], Whole] = {}
 
-    def run(kind: str) -> Whole:
-        if kind not in known:
-            folder = tmp_path_factory.mktemp(kind)
-            warm.seconds(*words(kind), "-o", folder / "first", talk=folder / "1.txt")
-            seconds = warm.seconds(*words(kind), "-o", folder / "run", talk=folder / "2.txt")
-            assert sha256(folder / "first") == sha256(folder / "run"), "same seed, same bits"
+    def run(kind: str, timed: bool = False) -> Whole:
+        if (kind, timed) not in known:
+            folder, expected = tmp_path_factory.mktemp(kind), timed and run(kind).sha256
+            seconds = warm.seconds(*words(kind), "-o", folder / "run", talk=folder / "talk.txt")
+            assert expected in (False, sha256(folder / "run")), "same seed, same bits"
             lines = Run.open(folder / "run").metrics()
             later = [sum(line["seconds"] for line in lines if line["epoch"] >= epoch)
                      for epoch in BORDERS.get(kind, ())]  # fmt: skip
-            known[kind] = Whole(
+            known[kind, timed] = Whole(
                 sha256(folder / "run"), seconds, tuple(seconds - rest for rest in later)
             )
-        return known[kind]
+        return known[kind, timed]
 
     return run
 
@@ -134,7 +134,7 @@ def moments(seed: int, count: int, whole: Callable[[str], Whole]) -> list[tuple[
     chosen = []
     for number in range(count):
         kind = list(KINDS)[number % len(KINDS)]
-        one = whole(kind)
+        one = whole(kind, timed=True)
         if one.borders:
             near = one.borders[number // len(KINDS) % len(one.borders)]
             chosen.append((kind, max(0.0, near + random.uniform(-0.15, 0.15))))
@@ -159,7 +159,7 @@ def test_killed_at_random_moments_a_resumed_run_has_the_same_bits(
 def test_killed_again_and_again_a_run_comes_to_the_same_end(tmp_path, warm, words, whole):
     """Each process gets a third of a run's time, most of which it needs to begin."""
     kind, run, talk = "unfrozen", tmp_path / "run", tmp_path / "talk.txt"
-    one, starts = whole(kind), 0
+    one, starts = whole(kind, timed=True), 0
     again: list[object] = [*words(kind), "-o", run]
     while starts < 30:
         pid = warm.start(*again, talk=talk)
@@ -230,6 +230,7 @@ def test_stopped_by_20_signals_a_run_ends_with_the_same_bits(tmp_path, warm, wor
     stop_often(20, warm, words, whole, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once_and_the_checkpoint_is_whole(tmp_path, warm, photos):
     """Steps of seconds: a network for large photos."""
     run, talk = tmp_path / "run", tmp_path / "talk.txt"
