@@ -108,6 +108,7 @@ def test_published_weights_load_strictly_and_give_the_librarys_numbers(tmp_path,
                 assert torch.equal(features, bare(x.clone()))
 
 
+@pytest.mark.slow
 def test_a_file_without_its_classifier_is_enough_to_fine_tune(tmp_path, few):
     model, bare = published(VIT, tmp_path, 0)
     start = network.pretrained(VIT, str(bare), except_head=True)
@@ -387,6 +388,7 @@ def test_a_size_that_a_network_cannot_take_names_some_that_it_takes(few, here, n
     assert takes in said.err
 
 
+@pytest.mark.slow
 def test_a_run_is_continued_at_another_size(few, vit_run, here):
     said = here("finetune", VIT, few, "--weights", vit_run, "--size", "96", "--dry-run")
     assert said.code == 0, said.err

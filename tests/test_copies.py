@@ -269,7 +269,14 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "solved",
+        "pixels",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("steps", "deeper")),
+    ],
+)
 def test_a_test_part_is_measured_at_the_end(here, three: Path, tmp_path: Path, kind: str) -> None:
     run = tmp_path / "run"
     answer = here("finetune", "lenet", three, *KINDS[kind], "-o", run)

@@ -284,6 +284,7 @@ STOPS = [
         "epoch",
         35,
         id="from-scratch",
+        marks=pytest.mark.slow,
     ),
 ]
 

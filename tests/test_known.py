@@ -224,6 +224,7 @@ def test_a_strangers_run_changes_no_answer_of_an_honest_one(
     assert sha256(tmp_path / "new/model.safetensors") == sha256(first / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_facts_of_one_run_are_not_those_of_another_with_the_same_tensors(
     tmp_path, photos, first, own_cache
 ):

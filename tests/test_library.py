@@ -66,11 +66,12 @@ CHAINS = [
         "classifier",
         marks=pytest.mark.slow,
     ),
-    (
+    pytest.param(
         "timm/resnet18",
         "conv1 bn1 act1 maxpool layer1 layer2 layer3 layer4 global_pool fc",
         "layer4",
         "fc",
+        marks=pytest.mark.slow,
     ),
     pytest.param(
         "timm/efficientnet_b0",
