@@ -66,7 +66,9 @@ def test_a_look_that_began_early_gives_the_same_bits(tmp_path, cache, recipe):
     assert len({sha256(tmp_path / name / "model.safetensors") for name in "ab"}) == 1
 
 
-@pytest.mark.parametrize("change", [{"views": 3}, {"cut": "conv2", "views": 2}])
+@pytest.mark.parametrize(
+    "change", [pytest.param({"views": 3}, marks=pytest.mark.slow), {"cut": "conv2", "views": 2}]
+)
 def test_what_else_is_needed_is_computed_by_the_job(tmp_path, cache, recipe, change):
     recipe = replace(recipe, **change)
     tuned(tmp_path / "a", recipe)

@@ -146,6 +146,7 @@ def test_the_val_photos_stay_as_they_are(shared: Path) -> None:
     assert all(map(torch.equal, plain.val(), changed.val()))
 
 
+@pytest.mark.slow
 def test_a_training_does_not_depend_on_the_number_of_workers(
     here: Callable[..., Answer], photos: Path, tmp_path: Path
 ) -> None:

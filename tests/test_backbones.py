@@ -108,6 +108,7 @@ def test_published_weights_load_strictly_and_give_the_librarys_numbers(tmp_path,
                 assert torch.equal(features, bare(x.clone()))
 
 
+@pytest.mark.slow
 def test_a_file_without_its_classifier_is_enough_to_fine_tune(tmp_path, few):
     model, bare = published(VIT, tmp_path, 0)
     start = network.pretrained(VIT, str(bare), except_head=True)
@@ -192,6 +193,7 @@ def test_a_cut_between_blocks_trains_the_rest_at_falling_rates(tmp_path, few, vi
     assert any(name.startswith("blocks.1.") for name in moved)
 
 
+@pytest.mark.slow
 def test_blocks_are_freed_one_after_another_and_head_then_all(tmp_path, few, vit_file):
     start = {"weights": str(vit_file), "views": 1, "epochs": 3, "size": 32}
     tune(tmp_path / "late", settings(VIT, few, unfreeze="norm@2,blocks.1@3", **start))
@@ -318,7 +320,8 @@ def test_another_size_goes_into_the_run_and_all_that_follows(
     assert prepare(settings(name, few, size=size)).plan.cut.shape == shape
 
 
-@pytest.mark.parametrize("name", ["timm/test_resnet", pytest.param(VIT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["timm/test_resnet", VIT])
 def test_a_size_of_two_sides_goes_into_the_run_and_all_that_follows(tmp_path, few, here, name):
     run, file = tmp_path / "run", tmp_path / "run.onnx"
     said = here(
@@ -385,6 +388,7 @@ def test_a_size_that_a_network_cannot_take_names_some_that_it_takes(few, here, n
     assert takes in said.err
 
 
+@pytest.mark.slow
 def test_a_run_is_continued_at_another_size(few, vit_run, here):
     said = here("finetune", VIT, few, "--weights", vit_run, "--size", "96", "--dry-run")
     assert said.code == 0, said.err
@@ -401,6 +405,7 @@ def test_a_better_published_size_is_told(tmp_path, few):
     assert said.endswith("published as better at 288, and slower: --size 288")
 
 
+@pytest.mark.slow
 def test_a_plan_for_a_known_transformer_takes_no_torch(few, vit_file):
     prepare(settings(VIT, few, weights=str(vit_file), size=96))  # finds out what is to be known
     words = f"{VIT!r}, {str(few)!r}, '--weights', {str(vit_file)!r}, '--size', '96', '--dry-run'"

@@ -195,6 +195,7 @@ def test_the_limit_is_of_the_convolutions_that_it_counts(int8: bool) -> None:
     assert np.abs(found - y.numpy()).max() < 1e-4 * y.abs().max()
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_built_is_a_row_with_its_reason() -> None:
     gone = engines.Job("nothing-of-this-name", "model", Preprocess(size=32), None, engine="torch")
     row = engines.measure(gone)

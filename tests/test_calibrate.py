@@ -184,7 +184,7 @@ def chain_of(case, shared):
     [
         pytest.param(one, marks=pytest.mark.slow)
         if one in ("mobilenetv2_100", "squeezenet1_1", "googlenet", "a head inside a stage")
-        or one.endswith("library's stage")
+        or one.endswith(("library's stage", "as published"))
         else one
         for one in CHAINS
     ],

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kit import ROOT
 
@@ -159,24 +160,30 @@ def test_the_script_for_a_shell_works_in_it(shell, place, tmp_path):
 
 
 def seconds(*words: str, **more: str) -> float:
-    """Return the least CPU time of a command in three tries."""
-    times = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [sys.executable, *words], capture_output=True, check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **more},
-        )  # fmt: skip
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-    return min(times)
+    """Return the CPU time of a command."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        [sys.executable, *words], capture_output=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **more},
+    )  # fmt: skip
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def test_help_list_and_tab_begin_at_once():
-    """At most so many times what typer itself takes to be imported: seconds are of a machine."""
-    typer = seconds("-c", "import typer")
-    assert seconds("-m", "zoo", "--help") < 1.1 * typer + 0.02
-    assert seconds("-m", "zoo", "list") < 1.9 * typer + 0.02
+    """At most so many times what typer itself takes to be imported: seconds are of a machine.
+
+    The least of several tries counts: on a busy machine the same work takes up to twice as long.
+    """
     tab = {"_ZOO_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args",
            "_TYPER_COMPLETE_ARGS": "zoo finetune resnet50 photos --cut "}  # fmt: skip
-    assert seconds("-m", "zoo", **tab) < 3.2 * typer + 0.02
+    most, least = np.array([1.1, 1.9, 3.2]), np.full(4, np.inf)
+    for _ in range(12):
+        least = np.minimum(least, [
+            seconds("-c", "import typer"), seconds("-m", "zoo", "--help"),
+            seconds("-m", "zoo", "list"), seconds("-m", "zoo", **tab),
+        ])  # fmt: skip
+        typer, *ours = least
+        if good := bool(np.all(ours < most * typer + 0.02)):
+            break
+    assert good, least

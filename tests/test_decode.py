@@ -191,7 +191,7 @@ def test_fifo_is_never_opened(tmp_path: Path, name: str) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=20,
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.stdout.strip() == "not a regular file", done.stderr
 

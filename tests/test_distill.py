@@ -76,6 +76,7 @@ def test_labels_are_matched_to_the_teachers_classes_by_name(
         assert row["label"] == row["path"].partition("/")[0]
 
 
+@pytest.mark.slow
 def test_an_interrupted_one_goes_on_to_the_same_bits(
     here: Here, run: Path, flat: Path, tmp_path: Path
 ) -> None:

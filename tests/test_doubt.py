@@ -259,6 +259,7 @@ def test_torch_gives_the_same_distances(here: Here, solved: Path, others: Path) 
     assert ours == pytest.approx(theirs, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_distance_is_of_the_features_whatever_the_head(
     here: Here, by_head: dict[str, Path], others: Path
 ) -> None:
@@ -274,7 +275,9 @@ def test_a_distance_is_of_the_features_whatever_the_head(
     assert found[0] == found[1] == pytest.approx(found[2], rel=1e-3)
 
 
-@pytest.mark.parametrize("head", ["linear", "knn:5", "mlp:8"])
+@pytest.mark.parametrize(
+    "head", ["knn:5", *(pytest.param(one, marks=pytest.mark.slow) for one in ("linear", "mlp:8"))]
+)
 def test_an_exported_file_gives_the_distance_of_its_run(
     here: Here, by_head: dict[str, Path], others: Path, tmp_path: Path, head: str
 ) -> None:

@@ -101,7 +101,13 @@ WAYS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way",
+    [
+        *("the earlier recipe", "in steps"),
+        *(pytest.param(one, marks=pytest.mark.slow) for one in list(WAYS)[1::2]),
+    ],
+)
 def test_a_recipe_repeats_a_run_to_the_bit(here: Here, earlier: Path, way: str) -> None:
     verb, model, *words = WAYS[way]
     words = [str(earlier / "run" / "recipe.toml") if word == "recipe" else word for word in words]
@@ -120,6 +126,7 @@ def test_a_recipe_repeats_a_run_to_the_bit(here: Here, earlier: Path, way: str) 
     assert recipes[0] == recipes[1]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_goes_on_and_does_all_that_it_did(
     here: Here, earlier: Path, tmp_path: Path
 ) -> None:

@@ -56,7 +56,11 @@ KINDS = [
         id="deeper",
         marks=pytest.mark.slow,
     ),
-    pytest.param({"cut": "act4", "schedule": "head-then-all", "epochs": 3}, id="two-phases"),
+    pytest.param(
+        {"cut": "act4", "schedule": "head-then-all", "epochs": 3},
+        id="two-phases",
+        marks=pytest.mark.slow,
+    ),
     pytest.param({"freeze": False, "epochs": 3, "views": 1}, id="everything"),
     pytest.param(
         {"freeze": False, "epochs": 3, "views": 1, "weights": "none", "lr": 0.003},
@@ -280,6 +284,7 @@ STOPS = [
         "epoch",
         35,
         id="from-scratch",
+        marks=pytest.mark.slow,
     ),
 ]
 

@@ -222,7 +222,7 @@ def same_answers(path, folder, photos):
         assert np.abs(model.run(pixels[None])[0] - theirs).max() < 0.02
 
 
-@pytest.mark.parametrize("kind", ["image", "tensor"])
+@pytest.mark.parametrize("kind", ["image", pytest.param("tensor", marks=pytest.mark.slow)])
 def test_a_run_is_exported_and_proved_without_torch(tmp_path, run, photos, kind):
     folder = shutil.copytree(run, tmp_path / "run")
     out, free = without_torch("export", "onnx", folder, "--json", "--input", kind)
@@ -236,6 +236,7 @@ def test_a_run_is_exported_and_proved_without_torch(tmp_path, run, photos, kind)
         same_answers(folder / "model.onnx", folder, sorted(photos.rglob("*.png"))[::5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", ["predicted", "probability"])
 def test_where_it_disagrees_with_what_was_written_down_torch_decides(tmp_path, run, here, column):
     folder = shutil.copytree(run, tmp_path / "run")

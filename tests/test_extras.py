@@ -148,6 +148,7 @@ def test_every_other_command_says_which_extra_it_needs(exported, run, photos, tm
     assert {words[0] for words in needs} | elsewhere == set(NAMES)
 
 
+@pytest.mark.slow
 def test_a_system_without_limits_and_locks_of_files_answers_too(exported, run, photos):
     """Windows has neither module."""
     answers = without(

@@ -209,6 +209,7 @@ def test_a_run_gives_its_convolutions_to_another(tmp_path, photos, lenet_run):
         prepare(settings("resnet18", photos, weights=str(lenet_run)))
 
 
+@pytest.mark.slow
 def test_a_run_of_a_run_of_a_network_with_another_head(tmp_path, photos):
     """SqueezeNet's head is a convolution that gives way to a Linear: the run knows both rows."""
     from zoo.predict.inputs import Input

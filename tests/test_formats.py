@@ -43,7 +43,12 @@ def same_rows(ours, theirs, most):
     ("words", "file", "most"),
     [
         (["onnx", "--fp16"], "model-fp16.onnx", 0.01),
-        (["onnx", "--size", "32x32", "--batch", 3], "model-32x32-batch3.onnx", 1e-5),
+        pytest.param(
+            ["onnx", "--size", "32x32", "--batch", 3],
+            "model-32x32-batch3.onnx",
+            1e-5,
+            marks=pytest.mark.slow,
+        ),
         (["openvino"], "model.xml", 1e-4),
         pytest.param(["torch-export"], "model.pt2", 1e-4, marks=pytest.mark.slow),
     ],

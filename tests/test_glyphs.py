@@ -61,6 +61,7 @@ def test_training_never_sees_a_family_that_is_tested_on() -> None:
     assert families == [{"DejaVu", "STIX"}, {"cm"}]
 
 
+@pytest.mark.slow
 def test_letters_are_distinguishable() -> None:
     """Two letters of a typeface share less than nine tenths of their ink; so do two typefaces."""
     pages = np.array(

@@ -97,7 +97,7 @@ def test_large_rows_and_those_of_the_libraries(name):
     through(name)
 
 
-@pytest.mark.parametrize("module", [Differs, Fails])
+@pytest.mark.parametrize("module", [Differs, pytest.param(Fails, marks=pytest.mark.slow)])
 def test_where_the_quick_exporter_is_wrong_the_other_one_does_it(module):
     chain = torch.nn.Sequential(module())
     model = graph.to_onnx(chain, (1, 4, 4))
@@ -105,6 +105,7 @@ def test_where_the_quick_exporter_is_wrong_the_other_one_does_it(module):
     assert onnx.load_from_string(model).ir_version <= graph.IR_VERSION
 
 
+@pytest.mark.slow
 def test_where_both_are_wrong_nothing_is_given():
     with pytest.raises(ParityError, match=r"differs by 0\.5"):
         graph.to_onnx(torch.nn.Sequential(DiffersAlways()), (1, 4, 4))

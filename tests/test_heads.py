@@ -193,7 +193,9 @@ def runs(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize(
+    "kind", ["prototype", "knn:5", pytest.param("prototype:cosine", marks=pytest.mark.slow)]
+)
 def test_every_command_has_the_head(runs: Path, photos: Path, here: Any, kind: str) -> None:
     """Predict without torch and the exported file give what val.csv says; the plan says what."""
     run, val = runs / kind, csv_rows(runs / kind / "val.csv")
@@ -212,7 +214,14 @@ def test_every_command_has_the_head(runs: Path, photos: Path, here: Any, kind: s
     assert here("predict", run.parent / f"{kind}.onnx", listing, "--tta", "2").code == 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "prototype",
+        "knn:5",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("linear", "prototype:cosine")),
+    ],
+)
 def test_add_class_makes_a_new_run(runs: Path, here: Any, tmp_path: Path, kind: str) -> None:
     folder = new_photos(tmp_path / "more")
     before = {path.name: sha256(path) for path in (runs / kind).iterdir() if path.is_file()}

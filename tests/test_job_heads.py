@@ -84,6 +84,7 @@ print(hashlib.sha256(found.weight.tobytes() + found.bias.tobytes()).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_the_same_file_gives_the_same_bits_on_any_number_of_threads(tmp_path: Path) -> None:
     kept(tmp_path / "rows", 3000)
     words = [[sys.executable, "-c", PRINT, str(n), str(tmp_path / "rows")] for n in (1, 2)]

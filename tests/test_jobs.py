@@ -207,6 +207,7 @@ def test_of_two_that_write_one_file_one_is_told_that_it_has(tmp_path: Path) -> N
     assert names(tmp_path / "parts") == ["0"]
 
 
+@pytest.mark.slow
 def test_two_workers_on_the_same_shards_make_each_part_once(tmp_path: Path) -> None:
     planned(tmp_path / "job", keys(400), 10)
     both = [start(tmp_path / "job") for _ in range(2)]

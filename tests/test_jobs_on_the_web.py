@@ -54,7 +54,7 @@ class _Liar(BaseHTTPRequestHandler):
                 self.wfile.write(b"\x89")
                 time.sleep(0.05)
         elif kind == "silent":
-            time.sleep(1)
+            time.sleep(60)
         elif kind == "empty":
             self.told(200, b"", {"Content-Length": "0"})
         else:
@@ -74,8 +74,6 @@ class _Liar(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("ZOO_OFFLINE", "0")
-    monkeypatch.setattr(http, "TIMEOUT", 0.3)
-    monkeypatch.setattr(web, "LONGEST", 0.8)
     monkeypatch.setattr(web, "PAUSES", (0.0, 0.0))
     monkeypatch.setattr(web, "LARGEST", 1 << 20)
     own = type("Liar", (_Liar,), {"seen": Counter()})
@@ -106,11 +104,13 @@ LIES = {
 
 
 @pytest.mark.parametrize("kind", LIES)
-def test_a_server_that_lies_is_the_error_of_a_photo(server: str, kind: str) -> None:
-    began = time.monotonic()
+def test_a_server_that_lies_is_the_error_of_a_photo(
+    server: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "TIMEOUT", 0.3 if kind == "silent" else 60)
+    monkeypatch.setattr(web, "LONGEST", 0.8 if kind == "drips" else 60)
     with pytest.raises(ImageError, match=LIES[kind]):
         sources.content(f"{server}/{kind}/a.png?token=secret")
-    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("path", ["photo.png", "moved/a.png", "busy/a.png", "breaks/a.png"])

@@ -87,6 +87,7 @@ def test_a_second_fine_tune_loads_no_torch_and_ends_with_the_same_bits(
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_other_photos_and_repetitions_need_no_torch_either(tmp_path, photos, file, first):
     words = ["--weights", file, "--cut", "fc1", "--seed", "5", "--folds", "2", "--seeds", "2"]
     _, loaded = told("finetune", "lenet", photos, *words, "-o", tmp_path / "run")
@@ -223,6 +224,7 @@ def test_a_strangers_run_changes_no_answer_of_an_honest_one(
     assert sha256(tmp_path / "new/model.safetensors") == sha256(first / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_facts_of_one_run_are_not_those_of_another_with_the_same_tensors(
     tmp_path, photos, first, own_cache
 ):
@@ -399,6 +401,7 @@ def test_the_engine_of_exported_files_is_not_that_of_a_network(photos, first, he
     assert "it runs exported files" in answer.err
 
 
+@pytest.mark.slow
 def test_int8_of_a_run_whose_photos_have_moved_is_measured_on_others(tmp_path, photos, file, here):
     import shutil
 

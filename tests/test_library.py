@@ -66,11 +66,12 @@ CHAINS = [
         "classifier",
         marks=pytest.mark.slow,
     ),
-    (
+    pytest.param(
         "timm/resnet18",
         "conv1 bn1 act1 maxpool layer1 layer2 layer3 layer4 global_pool fc",
         "layer4",
         "fc",
+        marks=pytest.mark.slow,
     ),
     pytest.param(
         "timm/efficientnet_b0",
@@ -453,6 +454,7 @@ print([name for name in ("torchvision", "timm") if name in sys.modules])
     assert ran.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_libraries_come_without_the_compiler_until_something_of_theirs_calls_it():
     code = """
 import sys

@@ -122,6 +122,7 @@ class Stop:
             self.signal = signal.SIGTERM
 
 
+@pytest.mark.slow
 def test_a_stopped_run_logs_each_epoch_once_and_ends_with_the_same_bits(
     photos: Path, tmp_path: Path
 ) -> None:

@@ -138,6 +138,7 @@ def test_the_suggested_rate_is_all_that_goes_to_stdout(
     assert again.out == answer.out
 
 
+@pytest.mark.slow
 def test_the_rate_that_is_suggested_learns(here: Here, photos: Path, empty: Path) -> None:
     answer = here("lr", *LENET[:1], photos, *LENET[1:], "--json", "-o", "curve.csv")
     found = json.loads(answer.out)

@@ -227,7 +227,7 @@ def test_long_cells_are_looked_at_quickly(tmp_path: Path) -> None:
     began = time.process_time()
     index = scan(of_cells(tmp_path, odd * 2))
     assert len(index.classes) == 7
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 20  # 0.4 here; by the square of a cell an hour
     assert all(len(note) < 1000 for note in index.notes)
 
 

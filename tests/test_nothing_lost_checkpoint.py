@@ -175,6 +175,7 @@ def test_a_full_disk_pauses_a_run_and_leaves_the_old_checkpoint(stopped, tmp_pat
     assert sha256(stopped / "model.safetensors") == whole
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_end_pauses_a_short_run(tmp_path, warm, chosen, whole):
     run, recipe, talk = tmp_path / "run", tmp_path / "recipe.toml", tmp_path / "talk.txt"
     chosen.save(recipe)

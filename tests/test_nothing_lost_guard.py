@@ -183,7 +183,11 @@ MEMORY = [
         id="features",
         marks=pytest.mark.slow,
     ),
-    pytest.param({"freeze": False, "accumulate": 2, "batch_size": 8, "clip": 1.0}, id="accumulate"),
+    pytest.param(
+        {"freeze": False, "accumulate": 2, "batch_size": 8, "clip": 1.0},
+        id="accumulate",
+        marks=pytest.mark.slow,
+    ),
 ]
 
 
@@ -208,6 +212,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_step_stays(tmp_path, photos
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_batch_that_fits_is_known_to_a_resumed_run(tmp_path, photos):
     chosen = settings("lenet", photos, freeze=False, **PLAIN)
     carried_out(begin(tmp_path / "whole", chosen, "act3", too_many(4)))
@@ -219,6 +224,7 @@ def test_the_batch_that_fits_is_known_to_a_resumed_run(tmp_path, photos):
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_where_one_photo_is_too_many_the_run_can_go_on_elsewhere(tmp_path, photos):
     chosen = settings("lenet", photos, freeze=False, **PLAIN)
     tune(tmp_path / "whole", chosen)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
-from kit import ROOT
+from kit import ROOT, until
 
 from zoo import lock
 from zoo.errors import RunError
@@ -100,7 +100,7 @@ def test_a_living_holder_is_named_and_left_alone(tmp_path, python):
     who = re.escape(f"pid {holder.pid} on {socket.gethostname()}")
     with pytest.raises(RunError, match=who) as refused:
         lock.take(tmp_path)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < lock.LEASE / 2
     assert refused.value.exit_code == 2
     holder.communicate(timeout=30)
     assert os.listdir(tmp_path) == []
@@ -138,9 +138,7 @@ def test_a_dead_one_that_nobody_has_buried_is_followed_when_its_lease_is_over(
     holder = python(HOLD, tmp_path, lock.LEASE)
     said(holder)
     holder.kill()
-    deadline = time.monotonic() + 10
-    while lock.began(holder.pid) != "dead" and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: lock.began(holder.pid) == "dead")
     held = lock.take(tmp_path)
     assert f"pid {holder.pid} on {socket.gethostname()}) was killed" in held.died
     held.release()
@@ -169,7 +167,7 @@ def test_the_lease_of_another_host_runs_out(tmp_path, words, monkeypatch):
     (tmp_path / "lock").write_text(marker() if "mode" in words else words)
     os.utime(tmp_path / "lock", (time.time() - 61, time.time() - 61))
     held = lock.take(tmp_path)
-    assert "no sign of life for 61 s" in held.died
+    assert re.search(r"no sign of life for \d\d s", held.died)
     held.release()
     assert os.listdir(tmp_path) == []
 
@@ -204,9 +202,7 @@ def test_a_holder_that_slept_learns_that_it_was_followed(tmp_path, monkeypatch):
     held.must_be_ours()
     (tmp_path / "new").write_text(marker())
     os.replace(tmp_path / "new", tmp_path / "lock")
-    deadline = time.monotonic() + 10
-    while held.lease.compromise is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: held.lease.compromise is not None)
     with pytest.raises(RunError, match="another process has taken over"):
         held.must_be_ours()
     held.release()
@@ -217,10 +213,7 @@ def test_signs_of_life_are_given(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "LEASE", 0.3)
     held = lock.take(tmp_path)
     os.utime(held.path, (1, 1))
-    deadline = time.monotonic() + 10
-    while held.path.stat().st_mtime < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert held.path.stat().st_mtime > 2
+    until(lambda: held.path.stat().st_mtime > 2)
     held.release()
 
 

@@ -193,6 +193,7 @@ def test_a_stage_stands_still_until_its_epoch_and_moves_from_then_on(tmp_path, p
     assert all(torch.equal(states[0][name], states[4][name]) for name in buffers)
 
 
+@pytest.mark.slow
 def test_several_stages_are_thawed_one_after_the_other(tmp_path, photos, pretrained):
     chosen = settings("lenet", photos, weights=str(pretrained), cut="act4", optimizer="sgd",
                       unfreeze="fc1@2, conv3@3,all@5", epochs=5, batch_size=8, lr=0.5,

@@ -393,7 +393,7 @@ def as_row(row: Prediction) -> Row:
     [
         (signal.SIGINT, 130, "csv"),
         pytest.param(signal.SIGTERM, 143, "jsonl", marks=pytest.mark.slow),
-        (signal.SIGINT, 130, "parquet"),
+        pytest.param(signal.SIGINT, 130, "parquet", marks=pytest.mark.slow),
     ],
 )
 def test_an_interrupted_process_leaves_no_file_that_looks_finished(

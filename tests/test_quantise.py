@@ -110,6 +110,7 @@ def test_a_run_in_int8(here, run, photos, tmp_path):
     assert told.code == 0, told.err
 
 
+@pytest.mark.slow
 def test_an_autoencoder_has_no_classes_to_agree_on(here, photos, tmp_path):
     answer = here("train", "autoencoder", photos, "--epochs", 1, "-o", tmp_path / "run")
     assert answer.code == 0, answer.err

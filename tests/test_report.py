@@ -181,6 +181,7 @@ def test_several_labels_a_photo(here, tmp_path):
     assert here("report", tmp_path / "run").code == 0
 
 
+@pytest.mark.slow
 def test_an_autoencoder_has_its_pictures_beside_what_comes_back(here, photos, tmp_path):
     words = ("train", "conv-autoencoder", photos, "--epochs", 1, "-o", tmp_path / "run")
     assert here(*words).code == 0

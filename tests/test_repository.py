@@ -67,6 +67,7 @@ def test_a_folder_that_timm_has_written(folder, model):
     assert net.origin["licence"] == "mit"
 
 
+@pytest.mark.slow
 def test_timms_own_writer_is_understood(tmp_path):
     from timm.models import save_for_hf
 
@@ -178,6 +179,7 @@ def test_from_the_hub_with_a_token_and_once(hub: Server, model):
     assert len(hub.asked) == 2
 
 
+@pytest.mark.slow
 def test_a_repository_without_safetensors(hub: Server, model, tmp_path):
     torch.save(model.state_dict(), tmp_path / "x.bin")
     files = hub.files

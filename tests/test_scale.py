@@ -234,6 +234,7 @@ def test_many_small_parts_become_few(tmp_path: Path) -> None:
         assert np.array_equal(rows.gather([3, 0])[:, 0, 0], expected[[3, 0]])
 
 
+@pytest.mark.slow
 def test_merging_while_others_read_loses_nothing(tmp_path: Path) -> None:
     """Real processes that open the folder over and over, merge what they find, and add to it."""
     code = f"""

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from fastapi import HTTPException, Request
-from kit import Here, encoded, picture
+from kit import Here, encoded, picture, until
 from kit.browser import browser_page, faint, keep, too_wide
 from kit.served import Served, served
 from PIL import Image
@@ -252,12 +252,12 @@ def test_a_server_ends_without_waiting_for_what_its_threads_do(exported: Path) -
     try:
         for pool in pools:
             begun = threading.Event()
-            pool.submit(lambda begun=begun: begun.set() or ends.wait(20))
-            assert begun.wait(20)
+            pool.submit(lambda begun=begun: begun.set() or ends.wait(120))
+            assert begun.wait(60)
         waits = desk._explaining.submit(int)
         began = time.monotonic()
         desk.close()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
         assert waits.cancelled()
     finally:
         ends.set()
@@ -321,7 +321,7 @@ def test_grad_cam_is_prepared_after_an_answer_to_who_has_seen_the_page(run: Path
         client.get("/")
         assert not desk.prepared
         answered()
-        assert desk.prepared
+        until(lambda: desk.prepared)
         assert client.post("/explain", content=DISC, headers=JPEG).status_code == 200
 
 
@@ -462,14 +462,13 @@ def test_200_requests_at_8_connections_with_all_that_is_bad(
 
 
 def test_connections_that_say_nothing_leave_room_for_others(exported: Path) -> None:
-    with served(exported) as up:
+    longer = "from zoo.serve import server; server.HEAD = 600.0"  # before the silent are cut off
+    with served(exported, before=longer) as up:
         silent = [socket.create_connection(up.place) for _ in range(server.CONNECTIONS + 50)]
         for line in silent:
             with contextlib.suppress(ConnectionError):
                 line.sendall(b"POST /predict HT")
-        began = time.monotonic()
-        assert b"200 OK" in up.talk(asked(DISC), half=True)
-        assert time.monotonic() - began < server.HEAD - 2  # before the silent ones are cut off
+        assert b"200 OK" in up.talk(asked(DISC), half=True, wait=120)
         for line in silent:
             line.close()
 
@@ -479,12 +478,12 @@ def ends(up: Served) -> None:
     with socket.create_connection(up.place, timeout=20) as line:
         whole = asked(DISC)
         line.sendall(whole[:-10])
-        time.sleep(0.3)
+        assert b"200 OK" in up.talk(asked(DISC), half=True)  # by now it has seen the other
         up.process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         line.sendall(whole[-10:])
         assert b"200 OK" in line.recv(65536)
-    up.process.wait(10)
+    up.process.wait(60)
     up.stop()
     assert up.code == 143
     assert "answered" in up.err

@@ -113,7 +113,7 @@ def test_odd_heads_and_json_are_refusals(server: Served, count: int) -> None:
         lines += [b"Content-Type: application/json", b"Connection: close"]
         began = time.monotonic()
         answer = server.talk(b"\r\n".join([*lines, b"", body]), half=True)
-        assert time.monotonic() - began < 15, (number, lines)
+        assert time.monotonic() - began < 50, (number, lines)
         if answer:  # one that ends before it is whole is closed
             must_be_told(answer)
     line = http.client.HTTPConnection(*server.place, timeout=60)

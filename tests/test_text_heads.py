@@ -277,6 +277,7 @@ def test_texts_of_another_image_tower_are_refused(tmp_path, few, here, clip):
     assert "open_clip_config.json" in said.err
 
 
+@pytest.mark.slow
 def test_the_text_tower_lies_beside_the_weights_unless_it_is_named(tmp_path, few, clip):
     """A repository of timm's holds both, under the tag's name."""
 

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -43,6 +44,14 @@ class Answer(NamedTuple):
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Here = Callable[..., Answer]
+
+
+def until(what: Callable[[], object], within: float = 60.0) -> None:
+    """Wait for what is to come, however slow the machine is: it fails only where it never comes."""
+    deadline = time.monotonic() + within
+    while not what():
+        assert time.monotonic() < deadline, "it has not come"
+        time.sleep(0.005)
 
 
 def loaded(code: str) -> set[str]:

@@ -37,7 +37,7 @@ class Served:
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         return 1024 * int(text.split(f"{what}:")[1].split()[0])
 
-    def talk(self, data: bytes, *, half: bool = False, wait: float = 30.0) -> bytes:
+    def talk(self, data: bytes, *, half: bool = False, wait: float = 60.0) -> bytes:
         """Send bytes and return all that comes back until the end. half: close that side first."""
         with socket.create_connection(self.place, timeout=wait) as line:
             line.sendall(data)
@@ -52,15 +52,18 @@ class Served:
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self.process.poll() is None:
             self.process.send_signal(number)
-        _, self.err = self.process.communicate(timeout=30)
+        _, self.err = self.process.communicate(timeout=120)
         self.code = self.process.returncode
 
 
 @contextlib.contextmanager
-def served(*words: object) -> Iterator[Served]:
-    """Start `zoo serve …` at a free port, and stop it in the end."""
+def served(*words: object, before: str = "") -> Iterator[Served]:
+    """Start `zoo serve …` at a free port, and stop it in the end. before: Python run first."""
+    start = (
+        ["-c", f"{before}\nfrom zoo.__main__ import entry\nentry()"] if before else ["-m", "zoo"]
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "zoo", "serve", *map(str, words), "--port", "0"],
+        [sys.executable, *start, "serve", *map(str, words), "--port", "0"],
         cwd=ROOT,
         env=dict(os.environ),
         stdout=subprocess.PIPE,
