@@ -252,7 +252,7 @@ def _limit() -> float:
 def _fill(place: Path, record: store.Record, what: Converted, preprocess: Preprocess) -> None:
     """Write all files of a chain into an empty folder; see `make`. record: what is known of it."""
     with store.elsewhere(), writing(place):
-        weights.save_arrays(what.state, place / STATE)
+        hashed = {STATE: weights.save_arrays(what.state, place / STATE)}
         write_graph(place / GRAPH, what.model(), preprocess)
     record |= {
         "quantised": what.quantised,
@@ -260,7 +260,7 @@ def _fill(place: Path, record: store.Record, what: Converted, preprocess: Prepro
         "versions": {"format": FORMAT, "openvino": version(), "torch": version_of("torch")},
         "keys": list(what.state),
     }
-    store.seal(place, (GRAPH, WEIGHTS, STATE), record)
+    store.seal(place, (GRAPH, WEIGHTS, STATE), record, hashed)
 
 
 def onnx_of(chain: nn.Module, preprocess: Preprocess) -> bytes:
