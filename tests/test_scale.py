@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from PIL import Image
 
 from zoo.data.index import Sample
 from zoo.data.preprocess import apply
+from zoo.data.samples import status_of
 from zoo.disk import cache_folder, read_sealed, write_sealed
 from zoo.features import cache as module
 from zoo.features import digests, parts
@@ -178,6 +180,19 @@ def test_another_file_of_the_same_name_is_read(tmp_path: Path) -> None:
     found = passed(opened(tmp_path / "kept"), tmp_path, samples)
     assert found.keys["2.jpg"][0][:32] == hashlib.sha256(jpeg(3)).digest()
     assert list(found.bad) == ["3.jpg"]
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_file_that_changes_after_it_was_listed_is_as_it_was_then(tmp_path: Path) -> None:
+    samples = write(tmp_path, range(5))
+    listed = [replace(s, status=status_of((tmp_path / s.path).stat())) for s in samples]
+    first = passed(opened(tmp_path / "kept"), tmp_path, listed)
+    os.replace(tmp_path / "3.jpg", tmp_path / "2.jpg")
+    again = passed(opened(tmp_path / "kept"), tmp_path, listed)
+    assert (again.computed, again.keys, again.bad) == (0, first.keys, {})
+    anew = [replace(s, status=None) for s in listed if s.path != "3.jpg"]
+    found = passed(opened(tmp_path / "kept"), tmp_path, anew)
+    assert found.keys["2.jpg"][0][:32] == hashlib.sha256(jpeg(3)).digest()
 
 
 @pytest.mark.usefixtures("settled")

@@ -37,7 +37,18 @@ from torch import nn
 
 from zoo.catalog.spec import ModelSpec, Weights
 from zoo.errors import WeightsError, WriteError
-from zoo.weights import Source, cache_folder, choose, convert, fetch, find, load, read, save
+from zoo.weights import (
+    Source,
+    cache_folder,
+    choose,
+    convert,
+    fetch,
+    find,
+    load,
+    read,
+    save,
+    save_arrays,
+)
 from zoo.weights.http import _next as follow
 from zoo.weights.wrapped import behind
 
@@ -936,3 +947,9 @@ def test_real_files(file, count, head, monkeypatch):
     tensors = read(path)
     assert len(tensors) == count
     assert tensors[head].shape[0] == 1000
+
+
+def test_a_file_of_arrays_is_hashed_while_it_is_written(tmp_path: Path) -> None:
+    arrays = {name: np.full((300, 7), number, np.float32) for number, name in enumerate("ab")}
+    digest = save_arrays(arrays, tmp_path / "a.safetensors", {"zoo": "1"})
+    assert digest == hashlib.sha256((tmp_path / "a.safetensors").read_bytes()).hexdigest()

@@ -248,7 +248,7 @@ def keep(
 def _fill(place: Path, record: store.Record, what: Converted, preprocess: Preprocess) -> None:
     """Write all files of a chain into an empty folder; see `make`. record: what is known of it."""
     with store.elsewhere(), writing(place):
-        weights.save_arrays(what.state, place / STATE)
+        hashed = {STATE: weights.save_arrays(what.state, place / STATE)}
         store.must_hold(place, (place / STATE).stat().st_size)  # OpenVINO does not say why it fails
         write_graph(place / GRAPH, what.model(), preprocess)
     record |= {
@@ -257,7 +257,7 @@ def _fill(place: Path, record: store.Record, what: Converted, preprocess: Prepro
         "versions": {"format": FORMAT, "openvino": version(), "torch": version_of("torch")},
         "keys": list(what.state),
     }
-    store.seal(place, (GRAPH, WEIGHTS, STATE), record)
+    store.seal(place, (GRAPH, WEIGHTS, STATE), record, hashed)
 
 
 def onnx_of(chain: nn.Module, preprocess: Preprocess) -> bytes:

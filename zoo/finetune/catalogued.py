@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from zoo import catalog, weights
 from zoo.catalog import ModelSpec, Weights, structures
+from zoo.data.samples import Stat, status_of
 from zoo.engine import Array
 from zoo.engine.compiled import Compiled, keep
 from zoo.engine.open import NetworkRef
@@ -47,13 +49,12 @@ def recall(recipe: Recipe) -> tuple[NetworkFacts, Path] | None:
     known = structures.find(start.row.name) if start else None
     if start is None or known is None or not known.plan:
         return None
-    arrays = _arrays(start)
-    if arrays is None:
+    tensors = _tensors(start)
+    if tensors is None:
         return None
-    own = dict(list(arrays.items())[: known.frozen])
     said = known.plan["cut"] | {
         "shape": tuple(known.plan["cut"]["shape"]),
-        "tensors": weights.digest_of_arrays(own),
+        "tensors": tensors.frozen,
     }
     like, origin = start.chosen, {"tag": "file", "file": str(start.path.absolute())}
     if like is not None:
@@ -64,7 +65,7 @@ def recall(recipe: Recipe) -> tuple[NetworkFacts, Path] | None:
         variant={},
         origin={**origin},
         preprocess=like.preprocess if like else start.row.preprocess,
-        weights_sha256=_sha256(arrays, start.row.head),
+        weights_sha256=_sha256(tensors.arrays, start.row.head),
         head=known.plan["head"],
         per_class=known.plan["per_class"],
         why=known.plan["why"],
@@ -80,12 +81,17 @@ def compile_frozen(ref: NetworkRef, recipe: Recipe) -> Compiled | None:
     if ready is None or start is None:
         return None
     with suppress(ZooError):  # torch has the last word
-        arrays = _arrays(start)
-        own = arrays and {name: arrays[name] for name in ready.names}
-        if own and weights.digest_of_arrays(own) == ref.tensors:
+        tensors = _tensors(start)
+        if tensors is not None and tensors.digest_of(ready.names) == ref.tensors:
             about = {"model": ref.model, "precision": "fp32"}
-            return keep(ref.key(), ready.converted(own, ref.preprocess), ref.preprocess, about)
+            made = ready.converted(tensors.arrays, ref.preprocess)
+            return keep(ref.key(), made, ref.preprocess, about)
     return None
+
+
+def forget() -> None:
+    """Let go of what was read to know a network, which its graph is made of."""
+    _read.cache_clear()
 
 
 def _start(recipe: Recipe) -> _Start | None:
@@ -102,10 +108,36 @@ def _start(recipe: Recipe) -> _Start | None:
     return None
 
 
-def _arrays(start: _Start) -> dict[str, Array] | None:
-    """Return the tensors of a network as its state dict has them. Raises WeightsError."""
-    known = structures.find(start.row.name)
-    return weights.read_as(start.path, known.tensors, start.row) if known else None
+class _Tensors(NamedTuple):
+    """The tensors of a network as its state dict has them, and a hash of those that are frozen."""
+
+    arrays: dict[str, Array]
+    names: tuple[str, ...]
+    frozen: str
+
+    def digest_of(self, names: tuple[str, ...]) -> str:
+        """Return the hash of those of these names."""
+        if names == self.names:
+            return self.frozen
+        return weights.digest_of_arrays({name: self.arrays[name] for name in names})
+
+
+def _tensors(start: _Start) -> _Tensors | None:
+    """Return what a network starts from; None where only torch can. Raises WeightsError."""
+    try:
+        return _read(start.row.name, start.path, status_of(start.path.stat()))
+    except OSError:  # to read it says why
+        return _read.__wrapped__(start.row.name, start.path, None)
+
+
+@lru_cache(maxsize=1)  # the same are asked for to plan and to make the graph
+def _read(name: str, path: Path, _: Stat | None) -> _Tensors | None:
+    known = structures.find(name)
+    arrays = weights.read_as(path, known.tensors, catalog.ROWS[name]) if known else None
+    if known is None or arrays is None:
+        return None
+    names = tuple(arrays)[: known.frozen]
+    return _Tensors(arrays, names, weights.digest_of_arrays({n: arrays[n] for n in names}))
 
 
 def _sha256(arrays: Mapping[str, Array], head: str) -> str:

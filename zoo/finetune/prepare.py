@@ -159,7 +159,9 @@ class Prepared:
         if self.plan.solved_only and self.graph_is_used:
             part = self.ref(self.plan.cut)
             if find(part.key(), state=True) or catalogued.compile_frozen(part, self.plan.recipe):
+                catalogued.forget()
                 return
+        catalogued.forget()
         self.network()
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -106,14 +107,17 @@ def train_counts(run: Run) -> Counter[str]:
     record = run.record["data"]
     if sum(record.get(part, 0) for part in ("train", "val", "test")) > COUNTED:
         return Counter()
-    cells = _train_cells(run, status_of(run.path("index.csv").stat()))
+    now: Stat | None = None
+    with suppress(OSError):  # to read it says why
+        now = status_of(run.path("index.csv").stat())
+    cells = _train_cells(run, now)
     if run.record.get("task") == "multilabel":
         return Counter(name for cell in cells.elements() for name in labels_in(cell))
     return cells
 
 
 @lru_cache(maxsize=1)  # a page and what stands beside it ask for the same three times
-def _train_cells(run: Run, _: Stat) -> Counter[str]:
+def _train_cells(run: Run, _: Stat | None) -> Counter[str]:
     """Return how many training photos have each label, of a table as it is now."""
     return Counter(row["label"] for row in run.index() if row["split"] == "train")
 
