@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -198,6 +199,30 @@ def test_what_is_written_by_hand_is_what_protobuf_would_write(tmp_path):
     filled = graph_template.filled(stored, state)
     filled.metadata_props.add(key="a", value="b")
     assert onnx.load(tmp_path / "a.onnx") == filled
+
+
+@pytest.mark.parametrize("kind", ["weight", "name", "node", "short", "long", "empty"])
+def test_a_file_that_is_not_what_was_written_is_refused(tmp_path, monkeypatch, kind):
+    """One bit of a number, of a name, of a node; an end that is missing, or more than the end."""
+    row = catalog.find("lenet")
+    state = {name: tensor.numpy() for name, tensor in chain_of(row).state_dict().items()}
+    model = onnx.load_from_string(graph_template.find(shipped_key(row)))
+    good = b"".join(graph_template.chunks_of(model, state))
+    bad, name = bytearray(good), next(iter(state))
+    places = {
+        "weight": good.index(state[name].tobytes()) + 5,
+        "name": good.rindex(name.encode()),
+        "node": good.index(b"Relu"),
+    }
+    if kind in places:
+        bad[places[kind]] ^= 1
+    bad = {"short": bad[:-1], "long": bad + b"\0", "empty": bad[:0]}.get(kind, bad)
+    monkeypatch.setattr(graph_template, "chunks_of", lambda model, state: [bad])
+    with pytest.raises(ParityError, match="does not hold what was written"):
+        graph_template.write_filled(tmp_path / "a.onnx", model, state)
+    monkeypatch.setattr(graph_template, "chunks_of", lambda model, state: [good])
+    told = graph_template.write_filled(tmp_path / "a.onnx", model, state)
+    assert told == hashlib.sha256((tmp_path / "a.onnx").read_bytes()).hexdigest()
 
 
 def test_weights_that_do_not_fit_are_refused():

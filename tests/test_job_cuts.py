@@ -48,6 +48,7 @@ def test_a_deeper_cut_over_a_job_is_that_over_the_folder(
     answer = here("finetune", *CUT, job, "-o", tmp_path / "memory")
     assert answer.code == 0
     assert "a job has features of one view" in answer.err
+    assert "computed the features of the job; what is trained runs in torch" in answer.err
     monkeypatch.setattr(head, "IN_MEMORY", 0)
     answer = here("finetune", *CUT, job, "-o", tmp_path / "file")
     assert answer.code == 0

@@ -17,6 +17,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from kit import ROOT, Answer, Command
@@ -24,7 +25,16 @@ from kit.hostile import LEGACY_START, as_zip, corpus, inside
 
 from zoo.catalog import ROWS
 from zoo.errors import ReaderDied, WeightsError
-from zoo.weights import cache_folder, convert, convert_worker, hash_of, read, save
+from zoo.weights import (
+    cache_folder,
+    convert,
+    convert_worker,
+    hash_of,
+    read,
+    read_ahead,
+    read_arrays,
+    save,
+)
 from zoo.weights.convert_worker import Refused
 
 Here = Callable[..., Answer]
@@ -491,6 +501,41 @@ def test_no_hostile_file_runs_in_a_real_child(
         assert refused.value.exit_code in (2, 3), form
         assert not canary.exists(), form
     assert not tree(tmp_path / "cache" / "converted")
+
+
+def test_a_file_that_is_read_ahead_is_the_file_that_lies_there(tmp_path: Path) -> None:
+    """It is read once for its hash and its numbers; what is put in its place is read anew."""
+    path, other = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    for place, number in ((path, 1.0), (other, 2.0)):
+        save({"w": torch.full((300, 1000), number), "n": torch.tensor(3)}, place)
+        os.utime(place, (1e9, 1e9))
+    time.sleep(1.1)  # a file as new as this is not trusted to keep its times
+    read_ahead(path)
+    digest = hash_of(path)
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    found = read_arrays(path)
+    assert (found["w"] == 1).all()
+    assert int(found["n"]) == 3
+    read_ahead(other)
+    hash_of(other)
+    save({"w": torch.full((300, 1000), float("nan")), "n": torch.tensor(3)}, other)
+    with pytest.raises(WeightsError, match="was changed after it was verified"):
+        read_arrays(other)
+    read_ahead(tmp_path / "none.safetensors")
+    with pytest.raises(WeightsError, match="No such file"):
+        hash_of(tmp_path / "none.safetensors")
+
+
+def test_numbers_that_are_read_ahead_are_checked(tmp_path: Path) -> None:
+    path, large = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    save({"w": torch.tensor([1.0, float("inf"), -float("inf")])}, path)
+    save({"w": torch.full((4,), 3e38)}, large)  # finite, though the sum is not
+    time.sleep(1.1)
+    for one in (path, large):
+        read_ahead(one)
+    with pytest.raises(WeightsError, match="NaN or infinity"):
+        read_arrays(path)
+    assert read_arrays(large)["w"].max() == np.float32(3e38)
 
 
 def test_a_changed_file_is_another_file(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:

@@ -7,6 +7,7 @@ windowed transformer, or the patch tokens of a ViT behind its class and register
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import gcd
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ from zoo.network import Network
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from zoo.models.centres import Axis
 
 MOST_EXTRA = 16  # tokens before those of the patches: a class token, one of a teacher, registers
 OCCLUSION = "--occlusion needs nothing but the network's answers"
@@ -46,6 +49,18 @@ class Grid:
             patches = values[:, self.extra :]
             values = patches.reshape(len(values), self.height, self.width, self.channels)
         return values.movedim(-1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """A place where a chain can be divided: what leaves it for a picture, without N, and the axes.
+
+    axes: of its places down and across, as models/centres.py follows them.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    axes: tuple[Axis, Axis] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,45 +131,53 @@ def tap(net: Network, stage: str | None = None) -> Tapped:
     chain = net.chain.eval()
     if stage is not None:
         return _tapped(net, stage)
-    shapes = _stage_shapes(net)
+    stages = _stages(net)
     head = net.spec.head.split(".")[0]
-    for place, shape in reversed(shapes):
-        grid = grid_of(shape, net.preprocess) if place.split(".")[0] != head else None
+    for one in reversed(stages):
+        grid = grid_of(one.shape, net.preprocess) if one.name.split(".")[0] != head else None
         if grid and not _recurrent(chain):
-            found = _at(net, place, grid)
+            found = _at(net, one, grid)
             if grid.form != "tokens" or _reaches_the_classes(net, found):
                 return found
     raise UnknownStage(
         f"{net.spec.name} has no stage before its head whose output still has places in the "
-        f"picture: {_described(shapes)}",
+        f"picture: {_described(stages)}",
         OCCLUSION,
     )
 
 
-def _stage_shapes(net: Network) -> list[tuple[str, tuple[int, ...]]]:
-    """Return the places where the chain can be divided, with what leaves each for one picture.
+def _stages(net: Network) -> list[_Stage]:
+    """Return the places where the chain can be divided, by one pass of one picture.
 
     Dotted names are places inside stages that are chains themselves; the last place inside a stage
     has the stage's name.
     """
+    return _followed(net, [(whole(net.chain, place), part) for place, part in steps(net.chain)])
+
+
+def _followed(net: Network, parts: Iterable[tuple[str, nn.Module]]) -> list[_Stage]:
+    """Return what leaves each of the parts for one picture, with their names."""
     import torch
 
-    found = []
-    with torch.inference_mode():
-        values = _noise(net)
-        for place, part in steps(net.chain):
+    from zoo.models.centres import Follow
+
+    values, found = _noise(net), []
+    with torch.no_grad(), Follow(values) as follow:
+        for name, part in parts:
             values = part(values)
-            found.append((whole(net.chain, place), tuple(values.shape[1:])))
+            found.append(_Stage(name, tuple(values.shape[1:]), follow.of(values)))
     return found
 
 
 def shape_after(net: Network, stage: str) -> tuple[int, ...]:
     """Return what leaves a stage for one picture, without N. Raises UnknownStage."""
-    import torch
+    return _after(net, stage).shape
 
+
+def _after(net: Network, stage: str) -> _Stage:
+    """Return what leaves a stage. Raises UnknownStage."""
     first, _ = cut.halves(net.chain.eval(), stage)
-    with torch.inference_mode():
-        return tuple(first(_noise(net)).shape[1:])
+    return _followed(net, [(stage, first)])[0]
 
 
 def device_of(chain: nn.Module) -> torch.device:
@@ -166,24 +189,23 @@ def device_of(chain: nn.Module) -> torch.device:
 
 def _tapped(net: Network, stage: str) -> Tapped:
     """Return the chain in two after the stage that was asked for. Raises UnknownStage."""
-    shape = shape_after(net, stage)
-    grid = None if _recurrent(net.chain) else grid_of(shape, net.preprocess)
+    found = _after(net, stage)
+    grid = None if _recurrent(net.chain) else grid_of(found.shape, net.preprocess)
     if grid is None:
         try:
             hint = f"the last stage whose output has some: {tap(net).stage}"
         except UnknownStage as error:
             hint = error.hint
-        gives = " x ".join(map(str, shape))
+        gives = " x ".join(map(str, found.shape))
         raise UnknownStage(f"what leaves '{stage}' ({gives}) has no places in the picture", hint)
-    return _at(net, stage, grid)
+    return _at(net, found, grid)
 
 
-def _at(net: Network, stage: str, grid: Grid) -> Tapped:
-    from zoo.models.centres import centres
+def _at(net: Network, stage: _Stage, grid: Grid) -> Tapped:
+    from zoo.models.centres import settled
 
-    first, rest = cut.halves(net.chain, stage)
-    axes = centres(first, _noise(net), grid.height, grid.width)
-    return Tapped(stage, first, rest, grid, *axes)
+    axes = settled(stage.axes, _noise(net), grid.height, grid.width)
+    return Tapped(stage.name, *cut.halves(net.chain, stage.name), grid, *axes)
 
 
 def _reaches_the_classes(net: Network, tapped: Tapped) -> bool:
@@ -223,7 +245,7 @@ def _noise(net: Network) -> Tensor:
     return noise.to(device_of(net.chain))
 
 
-def _described(shapes: list[tuple[str, tuple[int, ...]]]) -> str:
+def _described(stages: list[_Stage]) -> str:
     """Return the stages with what leaves them, in words."""
-    whole = [(place, shape) for place, shape in shapes if "." not in place]
-    return ", ".join(f"{place} {' x '.join(map(str, shape))}" for place, shape in whole)
+    whole = [one for one in stages if "." not in one.name]
+    return ", ".join(f"{one.name} {' x '.join(map(str, one.shape))}" for one in whole)

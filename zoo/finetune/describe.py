@@ -58,7 +58,7 @@ def lines(plan: Plan) -> list[Line]:
         *_about_mirrors(plan),
         *_about_features(plan),
         Line("device", place.name, f"{place.reason}; {plural(place.threads, 'core')}"),
-        *([Line("engine", plan.engine, reasons["engine"])] if plan.cut.name else []),
+        *([Line("engine", _ran(plan), reasons["engine"])] if plan.cut.name else []),
         Line("precision", place.precision, _about_precision(plan)),
         _about_training(plan),
         *_about_loss(plan.recipe),
@@ -67,6 +67,11 @@ def lines(plan: Plan) -> list[Line]:
         *([Line("balance", plan.balance, reasons["balance"])] if by_class else []),
         *_about_evidence(plan.recipe),
     ]
+
+
+def _ran(plan: Plan) -> str:
+    """Return the engine of the frozen part; of a job's features that which has computed them."""
+    return plan.reasons.get("ran", plan.engine)
 
 
 def _about_mirrors(plan: Plan) -> list[Line]:
@@ -319,7 +324,7 @@ def record(plan: Plan) -> dict[str, Any]:
         "feature_bytes": plan.feature_bytes if cut.name and plan.views else None,
         "preprocess": plan.preprocess.to_dict(),
         "precision": plan.device.precision,
-        "engine": plan.engine,
+        "engine": _ran(plan),
         "device": plan.device.name,
         "data": {
             "name": plan.recipe.data,

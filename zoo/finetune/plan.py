@@ -29,7 +29,7 @@ class Plan:
     preprocess: with the recipe's fit. engine: of the frozen part. views: 0 draws a new view in
     every epoch; view_seed: what they are drawn from. threads: of the trained part. best: what
     chooses the epoch that is kept. reasons: of `lr`, `threads`, `views`, `flip`, `best`, `solver`,
-    `balance` and `engine`.
+    `balance` and `engine`; `ran` is the engine that has computed the features of a job.
     """
 
     recipe: Recipe

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -21,15 +20,14 @@ Axis = tuple[float, float]  # pixels from a place to the next, and to the middle
 NEAR = 0.15  # by which the step may differ from the picture's share: else it is not understood
 
 
-def centres(first: nn.Module, picture: Tensor, rows: int, columns: int) -> tuple[Axis, Axis]:
-    """Return the axes, down and across, of the places that a part of a chain gives.
+def settled(
+    found: tuple[Axis, Axis] | None, picture: Tensor, rows: int, columns: int
+) -> tuple[Axis, Axis]:
+    """Return the axes, down and across, of so many places in a picture N C H W.
 
-    Where operators are not understood a place is taken for a cell of the picture.
+    found: what `Follow` has of them; where it has nothing, or operators were not understood, a
+    place is taken for a cell of the picture.
     """
-    follow = _Follow(picture)
-    with torch.no_grad(), follow:
-        values = first(picture)
-    found = follow.axes.get(id(values))
     lengths = list(zip((rows, columns), picture.shape[2:], strict=True))
     cells = [(side / count, (side / count - 1) / 2) for count, side in lengths]
     if found is None:
@@ -41,13 +39,22 @@ def centres(first: nn.Module, picture: Tensor, rows: int, columns: int) -> tuple
     return sure[0], sure[1]
 
 
-class _Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Keep for each tensor where its places are: what no kernel moves is where its input was."""
 
     def __init__(self, picture: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.axes: dict[int, tuple[Axis, Axis]] = {id(picture): ((1.0, 0.0), (1.0, 0.0))}
         self.alive: list[object] = [picture]  # an id is one tensor's only while that lives
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: nothing is compiled here, and to skip that torch imports its compiler."""
+        return False
+
+    def of(self, values: Tensor) -> tuple[Axis, Axis] | None:
+        """Return the axes of a tensor that was computed under this; None where nothing is known."""
+        return self.axes.get(id(values))
 
     def __torch_dispatch__(
         self,

@@ -39,8 +39,20 @@ def measure(chain: nn.Sequential, preprocess: Preprocess) -> list[StageInfo]:
     return infos
 
 
-def passes(chain: nn.Module, preprocess: Preprocess) -> None:
-    """Send one picture through a twin without data; whatever the network raises is raised."""
+def passes(chain: nn.Module, preprocess: Preprocess, *, quick: bool = False) -> None:
+    """Send one picture through a twin without data; whatever the network raises is raised.
+
+    quick: through the chain itself, whose modules are all in one mode: for a small one that takes
+    less than torch's import of what it computes shapes with.
+    """
+    if quick:
+        mode = chain.training
+        try:
+            with torch.inference_mode():
+                chain.eval()(torch.zeros(1, *preprocess.shape))
+        finally:
+            chain.train(mode)
+        return
     with torch.no_grad():
         meta_twin(chain).eval()(torch.empty(1, *preprocess.shape, device="meta"))
 

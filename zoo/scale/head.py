@@ -34,6 +34,7 @@ from zoo.scale import launch, team
 from zoo.scale.answers import model_sha256
 from zoo.scale.copied import Copied, copied, held
 from zoo.scale.listed import NAMES, Listed
+from zoo.scale.parts import needed
 from zoo.scale.plan import PLAN, Settings, Shards, read
 from zoo.scale.store import Store, check_installed, is_url
 from zoo.scale.work import Progress
@@ -206,10 +207,15 @@ def _division(plan: Plan, listed: Listed, who: Together) -> Division | None:
 def _told(plan: Plan, shards: Shards, stored: bool) -> Plan:
     """Return the plan with the job as the place of its features, which are kept in any case."""
     how = f"more than {size(IN_MEMORY)}: each step reads them anew" if stored else "in memory"
+    part = needed(shards, 0, ["status"]).schema.metadata or {}
+    ran = part.get(b"engine", b"").decode("utf-8", "replace").partition(" ")[0]
+    rest = "nothing of it runs here" if plan.solved_only else "what is trained runs in torch"
     phases = tuple(replace(phase, kept=True, why=how) for phase in plan.phases)
     reasons = {
         "features": shards.store.place,
         "views": "a job has features of one view of each photo, as it is",
+        "engine": f"computed the features of the job; {rest}",
+        "ran": ran or plan.engine,
     }
     return replace(plan, phases=phases, reasons=plan.reasons | reasons)
 
