@@ -17,7 +17,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kit import Command, csv_rows, encoded, picture
-from kit.faults import COMMANDS, FORCED, Commands, must_be_whole, strange
+from kit.faults import (
+    COMMANDS,
+    FORCED,
+    Commands,
+    mounted,
+    must_be_whole,
+    resized,
+    strange,
+    taken,
+)
 from kit.warm import Warm
 
 from zoo.cli import main
@@ -84,28 +93,8 @@ def test_killed_at_any_moment_nothing_is_torn(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, whose size is changed by `resized`."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = os.geteuid() == 0 and shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", place], capture_output=True
-    ).returncode == 0  # fmt: skip
-    if not mounted:
-        pytest.skip("mounting a small file system is not allowed here")
-    (place / "other").write_bytes(bytes(4096))  # a size of 0 is any
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
-
-
-def resized(disk: Path, size: int) -> None:
-    """Give a disk so many bytes, rounded up to pages."""
-    how = f"remount,size={-(-size // 4096) * 4}k"
-    subprocess.run(["mount", "-o", how, str(disk)], check=True)
-
-
-def taken(disk: Path) -> int:
-    status = os.statvfs(disk)
-    return (status.f_blocks - status.f_bfree) * status.f_frsize
+    with mounted(tmp_path / "disk") as place:
+        yield place
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 LATEST = 10.0  # seconds after a signal in which no command is alive, on a machine that is free
 AT_ONCE = 2.0  # seconds after the second one
 BUSY = 50.0  # seconds more for what runs beside much else: nothing here ends by itself before
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -318,7 +318,7 @@ def stopped(place: Place, words: list[str], after: float, number: int, group: bo
 def test_a_command_ends_soon_after_a_signal(tmp_path: Path, command, name: str) -> None:
     for number, after in enumerate((0.05, 1.5)):
         (tmp_path / f"{number}").mkdir()
-        which = SIGNALS[number % 2]
+        which = (signal.SIGHUP, signal.SIGTERM)[number]
         stopped(Place(tmp_path / f"{number}"), command(name), after, which, group=number == 0)
 
 
@@ -332,7 +332,7 @@ def test_a_command_ends_soon_after_any_of_30_signals(
     whole = warm_stopped(Place(tmp_path / "whole"), warm, command(name), None, 0, False)
     for number in range(30):
         place, after = Place(tmp_path / f"{number}"), float(random.uniform(0, whole))
-        which, group = SIGNALS[number % 2], bool(number // 2 % 2)
+        which, group = SIGNALS[number % 3], bool(number // 3 % 2)
         warm_stopped(place, warm, command(name), after, which, group)
 
 

@@ -1,14 +1,32 @@
 """Where `zoo` begins, and `python -m zoo`, which torchrun starts."""
 
+import os
+import sys
+
 from zoo import watch
 
 
 def entry() -> None:
     """The console script; signals are heard before anything is imported that takes time."""
+    _open_closed()
     watch.listen()
     from zoo.cli import entry
 
     entry()
+
+
+def _open_closed() -> None:
+    """Open stdin, stdout and stderr where they are closed: a file of ours would take their place.
+
+    What is read there is empty, and what is written is lost.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            handle = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(handle, True)
+            setattr(sys, name, open(handle, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def entries(kinds: Sequence[str] = ()) -> list[Entry]:
 
 def _of(kind: Kind) -> Iterator[Entry]:
     folder = cache_folder() / kind.name
-    if folder.is_symlink():
+    if os.path.islink(folder):
         return
     if kind.name == "weights":
         from zoo.weights import inventory

@@ -206,11 +206,11 @@ def remove(path: Path) -> None:
     """Remove a file, or a folder with all that is in it; what cannot be removed stays."""
     import shutil
 
-    if not path.is_dir():
+    if not os.path.isdir(path):  # Path.is_dir fails where a folder may not be looked into
         with contextlib.suppress(OSError):
             path.unlink()
     for _ in range(3):  # another thread may still be writing into it
-        if path.is_dir():
+        if os.path.isdir(path):
             shutil.rmtree(path, ignore_errors=True)
 
 

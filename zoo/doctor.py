@@ -141,7 +141,7 @@ def _engines() -> Iterator[Line]:
 
 def _folders() -> Iterator[Line]:
     folder = cache_folder()
-    there = next(one for one in (folder, *folder.parents) if one.exists())
+    there = next(one for one in (folder, *folder.parents) if os.path.exists(one))
     who = f" ({said})" if (said := config.origin("cache")) else ""
     free = shutil.disk_usage(there).free
     advice = f"make room, or `zoo config set cache FOLDER`; {_PRUNE}" if free < ROOM else ""
@@ -151,7 +151,7 @@ def _folders() -> Iterator[Line]:
     if not os.access(there, os.W_OK | os.X_OK):
         yield Line("folders", "permissions", f"{there} cannot be written", "wrong",
                    "`zoo config set cache FOLDER`, one that is yours")  # fmt: skip
-    elif folder.exists() and hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+    elif os.path.exists(folder) and hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
         yield Line("folders", "permissions", f"{folder} is another user's", "slow",
                    "`zoo config set cache FOLDER`, one that is yours")  # fmt: skip
     if (kind := _disk_of(there)) in NETWORK_DISKS:

@@ -6,8 +6,13 @@ PHOTOS, NEW and JOB stand for what is made once, and OUT for the folder.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import re
+import shutil
+import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,3 +152,36 @@ def must_be_whole(commands: Commands, out: Path, right: dict[str, object], name:
             continue  # no job yet
         else:
             assert found == right[each] or (each == "run" and found == "unfinished"), each
+
+
+# Disks of their own.
+
+
+@contextlib.contextmanager
+def mounted(place: Path) -> Iterator[Path]:
+    """Yield a file system of its own, whose size `resized` changes; skip where none is allowed."""
+    place.mkdir()
+    allowed = os.geteuid() == 0 and shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", place], capture_output=True
+    ).returncode == 0  # fmt: skip
+    if not allowed:
+        pytest.skip("mounting a small file system is not allowed here")
+    (place / "other").write_bytes(bytes(4096))  # a size of 0 is any
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def resized(disk: Path, size: int) -> None:
+    """Give a disk so many bytes, rounded up to pages."""
+    remount(disk, f"size={-(-size // 4096) * 4}k")
+
+
+def remount(disk: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
+
+
+def taken(disk: Path) -> int:
+    status = os.statvfs(disk)
+    return (status.f_blocks - status.f_bfree) * status.f_frsize

@@ -55,6 +55,8 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         from zoo.disk import FULL
 
+        if not (error.filename or os.path.exists(os.curdir)):
+            return fail("the folder that this was started in is gone", "cd to one that is there", 4)
         place = f": {error.filename}" if error.filename else ""
         code = 5 if error.errno in FULL else 4
         return fail(f"{error.strerror or error}{place}", "free space or choose another place", code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -49,7 +50,7 @@ def show(
         for name, (said, who) in found.items()
     ]
     print_table(rows, ("setting", "value", "said by", "what it is"), drop=("what it is",))
-    there = "" if config.place().exists() else ", which is not there"
+    there = "" if os.path.exists(config.place()) else ", which is not there"
     talk(f"file: {config.place()}{there}; `zoo config set KEY VALUE`, `zoo config unset KEY`")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from zoo import watch
@@ -31,7 +31,8 @@ def talk(text: str = "", meaning: str = "") -> None:
     progress.wipe()
     whole = "\n".join(lines)
     whole = style.paint(whole, meaning, sys.stderr) if meaning else style.told(whole, sys.stderr)
-    print(whole, file=sys.stderr, flush=True)
+    with suppress(OSError):  # where nobody can be told, the work goes on
+        print(whole, file=sys.stderr, flush=True)
 
 
 def fail(what: str, hint: str, code: int) -> int:

@@ -202,7 +202,7 @@ def sweep(folder: Path, most: float, keep: Path) -> None:
 
 def remove(place: Path) -> bool:
     """Remove a folder unless it is in use; without its about.json it cannot be."""
-    lease = lock(place, exclusive=True) if (place / ABOUT).exists() else NO_LOCKS
+    lease = lock(place, exclusive=True) if os.path.exists(place / ABOUT) else NO_LOCKS
     if lease is None:
         return False
     discard(place)

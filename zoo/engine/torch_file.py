@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ class TorchFile(ExportedModel):
                 content = file.read()
         except OSError as error:
             self.refuse(error.strerror or str(error))
-        if not _note(hashlib.sha256(content).hexdigest()).is_file():
+        if not os.path.isfile(_note(hashlib.sha256(content).hexdigest())):
             raise WeightsError(
                 f"{path} was not written by zoo on this machine, and to load a program of "
                 "torch.export can run code that is in it",

@@ -46,10 +46,10 @@ def weights_folder() -> Path:
 def items() -> list[Item]:
     """Return everything in the folder of weights, by name, and nothing of it opened."""
     folder = weights_folder()
-    if not folder.is_dir():
-        return []
     try:
         paths = sorted(path for path in folder.iterdir() if path.is_file())
+    except FileNotFoundError:
+        return []
     except OSError as error:
         raise WeightsError(f"cannot read {folder}: {error.strerror}") from error
     rows = {

@@ -146,7 +146,7 @@ def _place_or_mirror() -> tuple[Path | None, str]:
 
         bare = url2pathname("/" + place.split("/", 3)[-1])
     folder = Path(bare).absolute()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise WeightsError(f"ZOO_WEIGHTS is {place}: no such folder", "unset it, or name a folder")
     return folder, ""
 
