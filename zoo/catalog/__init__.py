@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -174,7 +175,9 @@ def _near(word: str, known: list[str]) -> str:
 def _instead_of(name: str) -> str:
     """Return what to do about a name that is no model's: it may be a place on this disk."""
     if holds_run(name):
-        return f"it is a run: name its network, and start from it with --weights {name}"
+        return (
+            f"it is a run: name its network, and start from it with --weights {shlex.quote(name)}"
+        )
     if os.path.exists(name):
         return "it is on this disk, and no run: a model of `zoo list` or a run comes first"
     if os.sep in name and not of_library(name):

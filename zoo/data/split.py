@@ -21,13 +21,10 @@ VAL_NAMES = ("val", "valid", "validation")
 TEST_NAMES = ("test", "testing")
 PARTS = {"train": TRAIN_NAMES, "val": VAL_NAMES, "test": TEST_NAMES}
 LAYOUT = "photos/CLASS/*.jpg or photos/{train,val}/CLASS/*.jpg"
+TWO = f"at least two class folders are needed: {LAYOUT}"
 
 
-def check_classes(
-    base: Path,
-    classes: tuple[str, ...],
-    hint: str = f"at least two class folders are needed: {LAYOUT}",
-) -> None:
+def check_classes(base: Path, classes: tuple[str, ...], hint: str = TWO) -> None:
     """Raise DataError for fewer than two classes, and for names that cannot stand together."""
     if len(classes) < 2:
         what = f"only one class ('{classes[0]}')" if classes else "no class folders with photos"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -186,6 +187,7 @@ def must_normalise(preprocess: Preprocess, name: str) -> None:
 
 def _no_classes(what: str, run: str) -> NoClasses:
     """The error of an autoencoder that is asked for classes."""
+    run = shlex.quote(run)
     return NoClasses(
         f"{what}: it gives pictures back and knows no classes",
         f"`zoo reconstruct {run} FOLDER` shows what it gives back, `zoo embed {run} FOLDER` "
