@@ -6,9 +6,11 @@ After each of them what has a final name is whole and right, and the same comman
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kit import Command, csv_rows, encoded, picture
+from kit import ROOT, Answer, Command, Here, csv_rows, encoded, names, picture
 from kit.faults import (
     COMMANDS,
     FORCED,
     Commands,
+    commands_of,
     mounted,
     must_be_whole,
     resized,
@@ -29,7 +32,7 @@ from kit.faults import (
 )
 from kit.warm import Warm
 
-from zoo.cli import main
+from zoo.disk import HELD, YOUNG, scratch
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import open_predictor
 
@@ -41,17 +44,7 @@ ROOMS = (None, 0, 8192, 65_536, 524_288)  # bytes that are free; None: all
 def commands(
     run: Path, photos: Path, warm: Warm, tmp_path_factory: pytest.TempPathFactory
 ) -> Commands:
-    folder = tmp_path_factory.mktemp("given")
-    (folder / "new").mkdir()
-    for number, file in enumerate(sorted((photos / "disc").iterdir())[:4]):
-        shutil.copy(file, folder / "new" / f"{number}.png")
-    names = {"RUN": run, "PHOTOS": photos, "NEW": folder / "new", "JOB": folder / "job"}
-    for words in (
-        ["plan", str(photos), "--model", str(run), "-o", str(folder / "job")],
-        ["work", str(folder / "job")],
-    ):
-        assert main(words) == 0
-    return Commands(warm, names)
+    return commands_of(warm, run, photos, tmp_path_factory.mktemp("given"))
 
 
 # Kills
@@ -86,6 +79,41 @@ def test_killed_at_any_moment_nothing_is_torn(
         shutil.rmtree(out)
     assert killed
     assert strange(tmp_path / "cache") == set()
+
+
+HOLDS = """
+import sys, time
+from zoo.disk import scratch
+with scratch("x") as folder:
+    (folder / "large").touch()
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_command_had_for_a_while_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is another's stays: a living process's, and whatever has such a name besides."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "zoo-mine").mkdir()
+    processes = [
+        subprocess.Popen([sys.executable, "-c", HOLDS], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        for _ in range(2)
+    ]
+    dead, alive = (Path((each.stdout or sys.stdin).readline().strip()) for each in processes)
+    processes[0].kill()
+    processes[0].wait()
+    for aged in (False, True):
+        for folder in (dead, alive) if aged else ():
+            os.utime(folder.parent / HELD, (time.time() - 2 * YOUNG,) * 2)
+        with scratch("y"):
+            assert (dead.exists(), alive.exists()) == (not aged, True)
+    processes[1].terminate()
+    for each in processes:
+        each.communicate()
+    assert {path for path in tmp_path.iterdir() if path != alive.parent} == {tmp_path / "zoo-mine"}
 
 
 # Full disks
@@ -132,6 +160,68 @@ def test_a_disk_that_is_full_at_any_write_tears_nothing(
         for path in filter(Path.is_dir, small_disk.iterdir()):
             shutil.rmtree(path)
     assert full
+
+
+# What the command was started with
+
+
+def started(shell: str, *words: object, cwd: Path, megabytes: int = 0) -> Answer:
+    """The answer of `zoo WORDS` in a process of its own. shell: around it, where "$@" stands."""
+    limits = f"ulimit -v {megabytes}000; " if megabytes else ""
+    done = subprocess.run(
+        ["sh", "-c", limits + shell, "sh", sys.executable, "-m", "zoo", *map(str, words)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "Traceback" not in done.stderr
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", "2>/dev/full"])
+def test_an_answer_needs_no_stdin_stdout_and_stderr(
+    run: Path, photos: Path, tmp_path: Path, here: Here, streams: str
+) -> None:
+    """No file that is opened takes the place of one, and has words in it."""
+    right = here("predict", run, photos / "disc").out
+    words = ("predict", run, photos / "disc", "-o", "x.csv")
+    assert started(f'exec "$@" {streams}', *words, cwd=tmp_path) == (0, "", "")
+    assert (tmp_path / "x.csv").read_text() == right
+    assert names(tmp_path) == ["x.csv"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_stdout_that_is_full_is_said(tmp_path: Path) -> None:
+    answer = started('exec "$@" >/dev/full', "list", cwd=tmp_path)
+    assert answer.code == 5
+    assert answer.err.startswith("error: No space left on device\nhint: free space")
+
+
+def test_a_folder_that_is_gone_is_said(run: Path, photos: Path, tmp_path: Path) -> None:
+    """Where it was the one that the command was started in: MKL would end the process."""
+    words = ("embed", run, photos / "disc", "-o", "x.npz")
+    answer = started('mkdir gone; cd gone; rmdir ../gone; exec "$@"', *words, cwd=tmp_path)
+    assert (answer.code, answer.err.splitlines()) == (
+        4, ["error: the folder that this was started in is gone", "hint: cd to one that is there"],
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["predict", "embed", "finetune", "train"])
+def test_too_little_memory_is_said(commands: Commands, tmp_path: Path, name: str) -> None:
+    """In our words, but where a library ends the process itself; nothing is torn by either."""
+    right, told = commands.expected(name, tmp_path / "right"), 0
+    for megabytes in (250, 300, 400, 800, 1600, 3200):
+        out = tmp_path / f"{megabytes}"
+        commands.prepare(name, out)
+        answer = started('exec "$@"', *commands.words(name, out), cwd=out, megabytes=megabytes)
+        told += "error: there is not enough memory" in answer.err
+        assert not re.search("unexpected (Runtime|Import|OS|Memory)Error", answer.err), answer.err
+        must_be_whole(commands, out, right, name)
+        assert answer.code or commands.outcome(out) == right
+    assert told
 
 
 # Clocks

@@ -11,10 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kit.faults import COMMANDS, Commands, mounted, must_be_whole, remount, resized, strange, taken
+from kit.faults import (
+    COMMANDS,
+    Commands,
+    commands_of,
+    mounted,
+    must_be_whole,
+    remount,
+    resized,
+    strange,
+    taken,
+)
 from kit.warm import Warm
-
-from zoo.cli import main
 
 ROOMS = (0, 16_384, 65_536, 262_144, 1_500_000)  # bytes that are free
 KEEPS = ("predict", "finetune", "train", "rank", "check", "lr", "distill")
@@ -24,15 +32,7 @@ KEEPS = ("predict", "finetune", "train", "rank", "check", "lr", "distill")
 def commands(
     run: Path, photos: Path, warm: Warm, tmp_path_factory: pytest.TempPathFactory
 ) -> Commands:
-    folder = tmp_path_factory.mktemp("given")
-    shutil.copytree(photos / "disc", folder / "new")
-    names = {"RUN": run, "PHOTOS": photos, "NEW": folder / "new", "JOB": folder / "job"}
-    for words in (
-        ["plan", str(photos), "--model", str(run), "-o", str(folder / "job")],
-        ["work", str(folder / "job")],
-    ):
-        assert main(words) == 0
-    return Commands(warm, names)
+    return commands_of(warm, run, photos, tmp_path_factory.mktemp("given"))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -202,11 +203,17 @@ def test_pipes_and_links_are_rows_and_end(here: Here, run: Path, tmp_path: Path)
     os.mkfifo(tmp_path / "b.png")
     (tmp_path / "c.png").symlink_to("gone.png")
     (tmp_path / "d.png").symlink_to("d.png")
+    (tmp_path / "e.png").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listener, (tmp_path / "g.png").open("wb") as sparse:
+        listener.bind(str(tmp_path / "f.png"))
+        sparse.truncate(10_000_000_000)
+    (tmp_path / "h.png").mkdir()
     (tmp_path / "loop").symlink_to(tmp_path)
     found = answered(here("predict", run, tmp_path))
     assert [(row["path"], row["status"]) for row in found] == [
-        ("a.png", "ok"), ("b.png", "error"), ("c.png", "error"), ("d.png", "error"),
+        ("a.png", "ok"), *((f"{letter}.png", "error") for letter in "bcdefg"),
     ]  # fmt: skip
+    assert found[-1]["error"] == "10000 MB is more than 537 MB"
 
 
 def test_csv_jsonl_and_parquet_say_the_same(

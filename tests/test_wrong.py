@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from kit import Answer, picture, write_photos
 
-from zoo.disk import check_apart
 from zoo.errors import RunError
+from zoo.finetune.place import check_apart
 
 Here = Callable[..., Answer]
 

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
@@ -18,6 +19,7 @@ from zoo.text import TEXT, printable
 from zoo.watch import undoing
 
 _told: set[str] = set()  # what this process has said already
+HELD, YOUNG = ".zoo-holds-this", 60.0  # a younger folder may be about to be held
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -83,30 +85,6 @@ def refuse_links(folder: Path) -> None:
                     f"{path} is a link, and nothing is written through a link in a run folder",
                     "put what it points to in its place, or remove it",
                 )
-
-
-def check_apart(folder: Path, data: str) -> None:
-    """Raise RunError for a run folder inside the folder of photos, or the photos inside of it.
-
-    Nothing is written into the photos' folder, and what is in it would be photos of the next run.
-    """
-    if not os.path.isdir(data):
-        return
-    ours, theirs = Path(os.path.realpath(folder)), Path(os.path.realpath(data))
-    if ours == theirs or theirs in ours.parents:
-        import shlex
-
-        within = theirs in (Path.cwd(), *Path.cwd().parents)
-        outside = os.path.join(os.path.relpath(theirs.parent) if within else "", "runs", ours.name)
-        raise RunError(
-            f"the run folder {folder} would be inside the photos' folder {data}",
-            f"choose a place outside of it: -o {shlex.quote(outside)}",
-        )
-    if ours in theirs.parents:
-        raise RunError(
-            f"the photos in {data} are inside the run folder {folder}",
-            "choose another place for the run with -o",
-        )
 
 
 def hidden(path: Path) -> Path:
@@ -194,11 +172,24 @@ def unfinished(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scratch(name: str) -> Iterator[Path]:
-    """Yield a new folder where the system keeps what is temporary; it is gone at the end."""
-    from tempfile import mkdtemp
+    """Yield a new folder where the system keeps what is temporary; it is gone at the end.
 
-    folder = Path(mkdtemp(prefix=f"zoo-{name}-"))
-    with unfinished(folder):
+    So are those of processes that were killed: nobody holds the lock in them any more.
+    """
+    from tempfile import gettempdir, mkdtemp
+
+    from filelock import FileLock, Timeout
+
+    outer = Path(mkdtemp(prefix="zoo-"))
+    with unfinished(outer), FileLock(outer / HELD):
+        for other in Path(gettempdir()).glob(f"zoo-*/{HELD}"):
+            with contextlib.suppress(OSError, Timeout):
+                ours = other.parent.lstat().st_uid == outer.stat().st_uid
+                if ours and time.time() - other.lstat().st_mtime > YOUNG:
+                    with FileLock(other, blocking=False):
+                        remove(other.parent)
+        folder = outer / name
+        folder.mkdir()
         yield folder
 
 

@@ -6,6 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# What is said where memory has run out: by torch, C++, oneDNN, cuBLAS and cuDNN, the system's
+# loader of libraries, and Python of a thread's.
+NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory",
+             "cannot allocate memory", "bad_alloc", "bad allocation",
+             "could not create a primitive", "could not create a memory", "alloc_failed",
+             "failed to map segment", "can't start new thread")  # fmt: skip
+
 
 def cores() -> int:
     """Return how many processors this process may use, by containers, taskset and torchrun."""
@@ -25,3 +32,9 @@ def one_thread() -> Iterator[None]:
 
     with threadpool_limits(1, user_api="blas"):
         yield
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out: libraries raise a MemoryError, or nearly anything."""
+    said = str(getattr(error, "strerror", None) or error).lower()  # and not the name of a file
+    return isinstance(error, MemoryError) or any(words in said for words in NO_MEMORY)

@@ -1,7 +1,7 @@
 """Commands that write, and whether what one has left is whole: for kills, full disks and the like.
 
 Each is run in a folder of its own, as `kit.warm` runs it; all its words are in one line, where RUN,
-PHOTOS, NEW and JOB stand for what is made once, and OUT for the folder.
+SOLVED, PHOTOS, NEW and JOB stand for what is made once, and OUT for the folder.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kit import csv_rows, sha256
+from kit import EACH, csv_rows, picture, sha256
 from kit.warm import Warm
 from zoo import cache
+from zoo.cli import main
 from zoo.run import Run
 
 FIT = "--weights none --no-freeze --views 1 --batch-size 6"
@@ -30,7 +31,7 @@ COMMANDS = {
     "embed": "embed RUN PHOTOS -o OUT/x.npz",
     "export": "export onnx RUN -o OUT/x.onnx",
     "report": "report RUN -o OUT/x.html",
-    "check": "check PHOTOS --html OUT/x.html -o OUT/x.csv",
+    "check": "check PHOTOS --model lenet/mnist --html OUT/x.html -o OUT/x.csv",
     "rank": "rank PHOTOS --models lenet/mnist --html OUT/x.html -o OUT/x.csv",
     "merge": "merge JOB -o OUT/x.csv",
     "plan": "plan PHOTOS --model RUN --per-shard 5 -o OUT/job",
@@ -39,7 +40,7 @@ COMMANDS = {
     "train": "train lenet PHOTOS --epochs 2 --batch-size 6 -o OUT/run",
     "lr": f"lr lenet PHOTOS {FIT} -o OUT/x.csv",
     "explain": "explain RUN PHOTOS -o OUT/why",
-    "add-class": "add-class RUN more=NEW -o OUT/run",
+    "add-class": "add-class SOLVED more=NEW -o OUT/run",
     "distill": "distill RUN PHOTOS --student lenet --epochs 2 --batch-size 6 -o OUT/run",
 }
 # Whose outcome has a date in it, or a duration: known by its end and its length, and no more.
@@ -120,6 +121,21 @@ class Commands:
             outcomes.append(self.outcome(folder / time))
         assert outcomes[0] == outcomes[1]
         return outcomes[0]
+
+
+def commands_of(warm: Warm, run: Path, photos: Path, folder: Path) -> Commands:
+    """Make in a folder what the words stand for. run: LeNet's on the photos."""
+    names = {name: folder / name.lower() for name in ("SOLVED", "NEW", "JOB")}
+    names["NEW"].mkdir()
+    for number in range(EACH, EACH + 4):  # that are no photos of the runs
+        picture("disc", number).save(names["NEW"] / f"{number}.png")
+    for words in (
+        ["finetune", "lenet/mnist", photos, "--head", "prototype", "-o", names["SOLVED"]],
+        ["plan", photos, "--model", run, "-o", names["JOB"]],
+        ["work", names["JOB"]],
+    ):
+        assert main([*map(str, words)]) == 0
+    return Commands(warm, {**names, "RUN": run, "PHOTOS": photos})
 
 
 def strange(folder: Path) -> set[str]:

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
             if code is None:
                 from zoo.cli import app
 
+                os.getcwd()  # libraries ask for it, and some end the process where it is gone
                 code = app.run(typed, arguments, _said_elsewhere())
         _make_room()
         return code
@@ -50,18 +51,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     except ModuleNotFoundError as error:
         return _missing(error, arguments)
-    except MemoryError:
-        return fail("out of memory", "use a smaller --batch-size or a later cut", 1)
-    except OSError as error:
-        from zoo.disk import FULL
-
-        if not (error.filename or os.path.exists(os.curdir)):
-            return fail("the folder that this was started in is gone", "cd to one that is there", 4)
-        place = f": {error.filename}" if error.filename else ""
-        code = 5 if error.errno in FULL else 4
-        return fail(f"{error.strerror or error}{place}", "free space or choose another place", code)
     except Exception as error:
-        return _unexpected(error)
+        return _failed(error)
     finally:
         _show_heard()
 
@@ -73,6 +64,32 @@ def _missing(error: ModuleNotFoundError, arguments: Sequence[str]) -> int:
     name = next((word for word in arguments if not word.startswith("-")), "")
     said = extras.told(error, f"`zoo {name}`".replace(" `", "`"))
     return fail(said.what, said.advice, said.exit_code) if said else _unexpected(error)
+
+
+def _failed(error: Exception) -> int:
+    """Say what is no error of ours: the machine's, or a fault of zoo."""
+    from zoo.machine import out_of_memory
+
+    if out_of_memory(error):
+        said = " ".join(str(error).split())[:200]
+        what = "there is not enough memory" + f": {said}" * bool(said)
+        return fail(
+            what, "end what else takes some, raise the limit (`ulimit -v`), or ask for less: a "
+            "smaller --batch-size, network or picture", 1,
+        )  # fmt: skip
+    return _disk_failed(error) if isinstance(error, OSError) else _unexpected(error)
+
+
+def _disk_failed(error: OSError) -> int:
+    from zoo.disk import FULL
+
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return fail("the folder that this was started in is gone", "cd to one that is there", 4)
+    place = f": {error.filename}" if error.filename else ""
+    code = 5 if error.errno in FULL else 4
+    return fail(f"{error.strerror or error}{place}", "free space or choose another place", code)
 
 
 def _unexpected(error: Exception) -> int:

@@ -28,8 +28,8 @@ def command(flags: Flags) -> None:
     Example: zoo add-class runs/insects wasps=photos/wasps -o runs/insects-wasps
     """
     from zoo.data.names import merged
-    from zoo.disk import check_apart
     from zoo.finetune.add_class import add_class
+    from zoo.finetune.place import check_apart
     from zoo.predict.sorting import safe
     from zoo.run import Run, refuse
 

@@ -60,8 +60,8 @@ def command(flags: Flags) -> None:
 
 def _swept(flags: Flags, screen: Screen) -> list[Row]:
     """Return a row for each combination, and say each as it is there. Raises UsageError."""
-    from zoo.disk import check_apart
     from zoo.finetune import sweep
+    from zoo.finetune.place import check_apart
 
     check_apart(flags.output, flags.data)
     folds = None if flags.folds == 1 else flags.folds or sweep.FOLDS

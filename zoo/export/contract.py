@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -23,6 +22,7 @@ from zoo.catalog import Preprocess
 from zoo.data.decode import decode, read_bytes
 from zoo.data.preprocess import KEEP, framed, full_size, normalise
 from zoo.data.views import view_of
+from zoo.disk import scratch
 from zoo.engine import Array
 
 Run = Callable[[Array], Array]
@@ -151,8 +151,8 @@ def apart(odd: Odd, preprocess: Preprocess, same: Same | None) -> tuple[Array, A
     None where both are the same pixels, as `same` has it. A large one, which is decoded small, is
     never asked.
     """
-    with TemporaryDirectory(prefix="zoo-odd-") as folder:
-        path = Path(folder, "photo")
+    with scratch("odd") as folder:
+        path = folder / "photo"
         path.write_bytes(odd.data)
         raw = pixels(path)
     view = view_of(odd.data, preprocess)

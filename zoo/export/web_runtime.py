@@ -14,9 +14,8 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from zoo.disk import cache_folder, make_private, opened, replacing, writing
+from zoo.disk import cache_folder, make_private, opened, replacing, scratch, writing
 from zoo.errors import CacheError, InputError, UsageError, WriteError, first_line
 from zoo.weights.store import is_offline
 
@@ -134,7 +133,7 @@ def _by_npm() -> dict[str, bytes]:
     npm = shutil.which("npm")
     if npm is None:
         raise UsageError(f"{PACKAGE} {VERSION} is fetched by npm, which is not installed", HINT)
-    with TemporaryDirectory(prefix="zoo-npm-") as folder:
+    with scratch("npm") as folder:
         words = [npm, "pack", f"{PACKAGE}@{VERSION}", "--silent", "--ignore-scripts"]
         try:
             done = subprocess.run(
@@ -147,7 +146,7 @@ def _by_npm() -> dict[str, bytes]:
         if done.returncode or not found:
             why = next(iter(done.stderr.strip().splitlines()[-1:]), f"exit code {done.returncode}")
             raise InputError(f"npm has not fetched {PACKAGE} {VERSION}: {why[:200]}", HINT)
-        package = Path(folder, found[0])
+        package = folder / found[0]
         digest = hashlib.sha512(package.read_bytes()).hexdigest()
         if digest != SHA512:
             raise InputError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 
-from zoo.disk import check_apart
+from zoo.errors import RunError
 from zoo.run import Run, refuse
 
 
@@ -25,3 +27,25 @@ def place_of(model: str, data: str, output: Path | None = None) -> tuple[Path, b
     if output.exists() and not begun:
         refuse(output)
     return output, begun
+
+
+def check_apart(folder: Path, data: str) -> None:
+    """Raise RunError for a run folder inside the folder of photos, or the photos inside of it.
+
+    Nothing is written into the photos' folder, and what is in it would be photos of the next run.
+    """
+    if not os.path.isdir(data):
+        return
+    ours, theirs = Path(os.path.realpath(folder)), Path(os.path.realpath(data))
+    if ours == theirs or theirs in ours.parents:
+        within = theirs in (Path.cwd(), *Path.cwd().parents)
+        outside = os.path.join(os.path.relpath(theirs.parent) if within else "", "runs", ours.name)
+        raise RunError(
+            f"the run folder {folder} would be inside the photos' folder {data}",
+            f"choose a place outside of it: -o {shlex.quote(outside)}",
+        )
+    if ours in theirs.parents:
+        raise RunError(
+            f"the photos in {data} are inside the run folder {folder}",
+            "choose another place for the run with -o",
+        )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from zoo import extras
-from zoo.disk import sync
+from zoo.disk import sync, writing
 from zoo.errors import DiskFull, InputError, UsageError, WriteError
 from zoo.weights.store import is_offline
 
@@ -107,13 +107,16 @@ class Store:
     """The files of a job, by names with / in them. place: a folder or a URL."""
 
     def __init__(self, place: str, make: bool = False) -> None:
-        """make: the folder, where it is not there. Raises UsageError, InputError."""
+        """make: the folder, where it is not there. Raises UsageError, InputError, WriteError."""
         self.place = place if is_url(place) else os.path.abspath(place)
         self.local = None if is_url(place) else Path(self.place)
         if self.local is not None and self.local.exists() and not self.local.is_dir():
             raise UsageError(f"{place} is no folder", "a job is a folder, or s3://BUCKET/PREFIX")
         if self.local is not None and not make and not self.local.is_dir():
             raise InputError(f"there is no job {place}", "`zoo plan SOURCE -o JOB` makes one")
+        if self.local is not None:
+            with writing(self.local):
+                self.local.mkdir(parents=True, exist_ok=True)
         self.files = opened(self.place)
 
     def create(self, name: str, content: bytes) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from zoo.device import trim
 from zoo.errors import OutOfMemory, TrainingError, UsageError
+from zoo.machine import out_of_memory
 from zoo.metrics import Array
 from zoo.train.records import LoopSettings, Training
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     import torch
 
 IN_A_ROW, RETREATS, SLOWER = 3, 2, 0.1
-# What torch says where memory has run out; in the second line oneDNN, and cuBLAS or cuDNN.
-WORDS = ("not enough memory", "can't allocate memory", "cannot allocate memory",
-         "could not create a primitive", "could not create a memory", "alloc_failed")  # fmt: skip
 
 
 class Recovery:
@@ -86,7 +84,7 @@ class Recovery:
             try:
                 return backward(state.at_once or batch_size)
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     _refuse_compiler(error)
                     raise
                 self.halve(min(len(rows), batch_size), error)
@@ -109,14 +107,6 @@ class Recovery:
             f"out of memory with {at_once} photos at once: {state.at_once} at a time from here "
             f"on, steps are of {self.settings.step_rows} as before"
         )
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Return whether memory ran out: but for CUDA's allocator torch raises a RuntimeError."""
-    import torch
-
-    known, text = isinstance(error, (torch.OutOfMemoryError, MemoryError)), str(error).lower()
-    return known or any(word in text for word in WORDS)
 
 
 def _refuse_compiler(error: Exception) -> None:

@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from io import BufferedReader
 from typing import TYPE_CHECKING, Any
 
+from zoo.machine import out_of_memory
 from zoo.weights.header import TENSORS
 from zoo.weights.stand_ins import INERT, Array, Nothing
 from zoo.weights.tensors import shown, types, write
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 WRITTEN, REFUSED, LIMIT, NOT_WRITTEN = 0, 2, 3, 4
 DEEPEST = 8  # dicts in dicts
-NO_MEMORY_SAID = ("can't allocate memory", "not enough memory", "bad_alloc", "bad allocation")
 LEGACY_PICKLES = 4  # torch.save before 1.6: a magic number, a protocol, a machine, the object
 OF_ARRAYS = "torch.save({n: torch.from_numpy(a) for n, a in state.items()}, FILE) makes tensors"
 
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
         os.write(2, f"\n{error.strerror}\n".encode())
         return LIMIT if error.errno == errno.EFBIG else NOT_WRITTEN
     except RuntimeError as error:
-        if _is_memory(error):
+        if out_of_memory(error):
             return LIMIT
         raise
     return WRITTEN
@@ -90,14 +90,10 @@ def state_dict(file: BufferedReader, size: int) -> dict[str, torch.Tensor]:
             # Said, because TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD turns the default off.
             found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile file chooses which one
-        if isinstance(error, MemoryError) or _is_memory(error):
+        if out_of_memory(error):
             raise MemoryError from error
         raise Refused(_why_not_loaded(str(error), file)) from None
     return _plain_tensors(found, size)
-
-
-def _is_memory(error: Exception) -> bool:
-    return any(said in str(error) for said in NO_MEMORY_SAID)
 
 
 def _why_not_loaded(said: str, file: BufferedReader) -> str:
