@@ -303,7 +303,9 @@ def test_inputs_that_name_no_pictures_are_errors(here: Here, run: Path, tmp_path
         assert what in answer.err
         assert not (tmp_path / "out.csv").exists()
     assert "the network comes first" in here("predict", tmp_path, run).err
-    with pytest.raises(RunError, match=r"model\.safetensors is no run folder"):
+    with pytest.raises(
+        RunError, match=r"model\.safetensors is no run folder[^`]*`zoo finetune MODEL PHOTOS"
+    ):
         check_name(str(run / "model.safetensors"))
 
 

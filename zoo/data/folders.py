@@ -16,6 +16,7 @@ from zoo.data.decode import looks_like_image
 from zoo.data.samples import DatasetIndex, Photos, Sample, Skipped, Stat, status_of
 from zoo.data.split import LAYOUT, PARTS, TEST_NAMES, TWO, check_classes, not_measured
 from zoo.errors import DataError, nearest
+from zoo.text import listed
 from zoo.watch import check
 
 PICTURES = "pictures"  # the one class of pictures without labels
@@ -222,8 +223,8 @@ def _check_val(
         close = nearest(unknown[0], classes)
         raise DataError(
             f"{base} has {'a class' if len(unknown) == 1 else 'classes'} that train has not: "
-            f"{', '.join(unknown[:5])}",
-            f"{close} train has: {', '.join(classes[:10])}".lstrip(),
+            f"{listed(unknown, 5)}",
+            f"{close} train has: {listed(classes, 10)}".lstrip(),
         )
     if not val:
         raise DataError(f"{base} has no photos", "remove it to have a part of train put aside")

@@ -15,6 +15,7 @@ from zoo.data.copies import Copies, pairs
 from zoo.data.names import check_numbers, plain
 from zoo.data.samples import DatasetIndex, Photos, Sample, Skipped
 from zoo.errors import DataError
+from zoo.text import listed
 
 TRAIN_NAMES = ("train", "training")
 VAL_NAMES = ("val", "valid", "validation")
@@ -50,7 +51,7 @@ def not_measured(strange: Photos, skipped: Skipped) -> list[str]:
         (path, f"class '{name}' of the test part is not in training") for path, name in strange
     ]
     names = list(dict.fromkeys(name for _, name in strange))
-    shown = ", ".join(names[:5]) + (", …" if names[5:] else "")
+    shown = listed(names, 5)
     return [
         f"the test part has {'a class' if len(names) == 1 else 'classes'} that train has not: "
         f"{shown}; not measured ({len(strange):,} photo{'s'[: len(strange) - 1]})"

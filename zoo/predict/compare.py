@@ -27,6 +27,7 @@ from zoo.predict.evaluate import ProgressFn, evaluate
 from zoo.predict.evaluation_set import Places
 from zoo.predict.predictor import open_predictor
 from zoo.run import Run
+from zoo.text import listed
 
 LEVEL = 0.05
 APART = ("model", "cut")  # settings with a column of their own
@@ -147,7 +148,7 @@ def _check_together(runs: Sequence[tuple[str, Run]]) -> None:
         theirs = {plain(each) for each in run.record["classes"]}
         if unequal := {plain(each) for each in one.record["classes"]} ^ theirs:
             raise DataError(
-                f"{first} and {name} know different classes: {', '.join(sorted(unequal)[:5])}",
+                f"{first} and {name} know different classes: {listed(sorted(unequal), 5)}",
                 "measure each on its own photos: `zoo evaluate RUN`",
             )
 

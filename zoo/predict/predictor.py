@@ -19,7 +19,7 @@ from zoo.data.samples import evenly
 from zoo.data.views import LastPhoto, Source, numbered_view, plain_view
 from zoo.engine import Array, Calls
 from zoo.engine.select import choose_for_network
-from zoo.errors import ConversionError, InputError, NoClasses, RunError, UsageError, WriteError
+from zoo.errors import ConversionError, InputError, NoClasses, UsageError, WriteError
 from zoo.machine import cores
 from zoo.predict.inputs import Input
 from zoo.predict.rows import Predictor
@@ -199,9 +199,7 @@ def check_name(name: str) -> None:
     """Raises for what is neither a run nor a model, before torch is imported."""
     library = catalog.of_library(name)
     if "/" in name and not library and catalog.base(name) not in catalog.ROWS:
-        there = os.path.exists(name)
-        what = f"{name} is no run folder" if there else f"there is no run folder {name}"
-        raise RunError(what, "give a run, an .onnx file or a name of `zoo list`")
+        raise catalog.no_network(name)
     catalog.library_name(name) if library else catalog.find(name)
 
 

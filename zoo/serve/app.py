@@ -257,7 +257,8 @@ def _json(value: object, status: int = 200, headers: Any = None) -> Response:
 async def _said(request: Request, error: Exception) -> Response:
     assert isinstance(error, AnyHTTPException)
     detail: Any = error.detail
-    said = detail if isinstance(detail, dict) else {"error": str(detail), "hint": ""}
+    there = "POST /predict takes photos; /openapi.json has all of it"
+    said = detail if isinstance(detail, dict) else {"error": str(detail), "hint": there}
     return _json(said, error.status_code, error.headers)
 
 
