@@ -93,7 +93,7 @@ AT_TOP = {
     "check": {"numpy", "PIL"},
     "bench": {"numpy", "PIL"},
     "scale": {"numpy"},
-    "serve": {"fastapi", "numpy", "python_multipart", "starlette", "uvicorn"},
+    "serve": {"fastapi", "h11", "numpy", "python_multipart", "starlette", "uvicorn"},
     "cli": {"typer"},
 }
 # What a command that only reads the catalogue must not load.

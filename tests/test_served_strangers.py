@@ -48,6 +48,7 @@ def server() -> Iterator[Served]:
     with served("lenet/mnist") as found:
         yield found
         assert found.process.poll() is None, "it has ended"
+    assert "Traceback" not in found.err
 
 
 def spent(server: Served) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import cast
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -137,6 +138,16 @@ class _Protocol(H11Protocol):
         if self._half_closed and not self._has_come():
             self.transport.close()
         self._time()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP; what was asked for before it has no answer any more."""
+        if self._busy():
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:  # it has answered, or begun to
+            self.transport.close()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         self._half_closed = self._has_come()
