@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from zoo import __version__
-from zoo.errors import ImageError, ZooError
+from zoo.errors import ImageError, WeightsError, ZooError
 from zoo.settings import table
 
 if TYPE_CHECKING:
@@ -70,7 +70,10 @@ def next_steps(run: Run, report: Report | None, most: int = 2) -> list[str]:
         return [use(run)]
 
     def others() -> int:
-        here = backbones.here()
+        try:
+            here = backbones.here()
+        except WeightsError:  # a cache that cannot be read costs a hint, not an answer
+            return 0
         known = backbones.coloured(here) if run.record["preprocess"]["channels"] > 1 else here
         return len({*known} - {run.record["model"]})
 
