@@ -18,6 +18,7 @@ from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from kit import CLASSES, ROOT, Here, loaded, picture
@@ -30,6 +31,7 @@ from zoo.api import run as api_run
 from zoo.data import objects
 
 PAGE = ROOT / "docs" / "python.md"
+TABLE = pa.table({"path": ["a.jpg"], "label": ["cat"]})
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +57,9 @@ def test_the_stub_for_editors_has_the_same_names() -> None:
     told = {line.split(" as ")[1] for line in lines if " as " in line}
     assert told == {*zoo.__all__} - {"__version__"}
     assert all(getattr(zoo, name) is not None for name in told)
-    with pytest.raises(AttributeError, match="no attribute 'fintune'"):
+    with pytest.raises(AttributeError, match="no attribute 'fintune'") as caught:
         zoo.fintune  # noqa: B018
+    assert (caught.value.name, caught.value.obj) == ("fintune", zoo)  # Python suggests by them
 
 
 def test_finetune_is_the_function_whatever_is_imported() -> None:
@@ -155,6 +158,8 @@ def test_what_cannot_be_read_is_a_row_with_an_error(ours: zoo.Run, tmp_path: Pat
         (torch.zeros(3, 8, 8), "of type Tensor", "permute(1, 2, 0)"),
         ([None], "of type NoneType", "PIL.Image.open"),
         (7, "of type int", "PIL.Image.open"),
+        ({"path": "a.jpg"}, "are a dict", "table['path']"),
+        (TABLE, "are a Table", "table['path']"),
     ],
 )
 def test_what_is_no_picture_is_told_in_three_beats(
@@ -190,6 +195,12 @@ def test_what_is_no_picture_is_told_in_three_beats(
         (lambda: zoo.list_models(sort="size", colour="red"), "colour"),
         (lambda: zoo.list_models(sort="speed"), "speed"),
         (lambda: zoo.load("lenet/mnist").export(), "no run"),
+        (lambda: zoo.load(None), "model is of type NoneType"),  # type: ignore[arg-type]
+        (lambda: zoo.load(zoo.load("lenet/mnist")), "of type Model"),  # type: ignore[arg-type]
+        (lambda: zoo.finetune("lenet/mnist", TABLE), "data is of type Table"),  # type: ignore[arg-type]
+        (lambda: zoo.resume(3), "folder is of type int"),  # type: ignore[arg-type]
+        (lambda: zoo.rank(["a.jpg"]), "data is of type list"),  # type: ignore[arg-type]
+        (lambda: zoo.evaluate(None), "model is of type NoneType"),  # type: ignore[arg-type]
     ],
 )
 def test_every_error_is_a_zoo_error_that_says_what_to_do(

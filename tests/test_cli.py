@@ -332,6 +332,7 @@ def test_settings_that_are_wrong_are_named_together(here: Here, folder: Path, ph
     answer = here("finetune", "lenet", photos, "--recipe", "recipe.toml", "--views", 0)
     refused(answer, "lr = '3e-4'", "unknown setting 'epoch' (did you mean epochs", "views = 0")
     refused(here("finetune", "lenet"), "'data' is missing")
+    refused(here("train"), "'model' is missing; 'data' is missing", "zoo train MODEL PHOTOS")
     refused(here("finetune", "lenet", photos, "--no-freeze", "--cut", "conv3"), "--cut conv3")
     refused(here("finetune", "lenet", photos, "--recipe", "no.toml"), "no recipe at no.toml")
     assert os.listdir(folder) == ["recipe.toml"]

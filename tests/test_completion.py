@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from kit import ROOT
 
-from zoo import catalog, recipe
+from zoo import cache, catalog, config, recipe
 from zoo.cli import main
 from zoo.cli.commands import NAMES
 
@@ -35,7 +37,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def offered(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """What Tab offers behind some words, as bash asks for it."""
 
-    def tab(line: str) -> list[str]:
+    def tab(line: str, split: Callable[[str], list[str]] = str.split) -> list[str]:
         words = ["zoo", *line.split(" ")]
         monkeypatch.setenv("_ZOO_COMPLETE", "complete_bash")
         monkeypatch.setenv("COMP_WORDS", "\n".join(words))
@@ -44,7 +46,7 @@ def offered(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
             main([])
         answer = capsys.readouterr()
         assert answer.err == ""
-        return answer.out.split()
+        return split(answer.out)
 
     return tab
 
@@ -80,8 +82,8 @@ def test_every_command_is_offered_and_a_part_of_its_name(offered):
         ("pull resnet50 --weights ", {"imagenet1k_v1", "imagenet1k_v2"}),
         ("list --sort a", {"acc1", "acc5"}),
         ("train lenet mn", {"mnist"}),
-        ("cache --kind f", {"features"}),
-        ("config set ", {"weights", "cache", "device"}),
+        ("cache --kind ", set(cache.BY_NAME)),
+        ("config set ", set(config.KEYS)),
         ("predict mob photos --rej", {"--reject-below"}),
     ],
 )
@@ -89,6 +91,15 @@ def test_values_are_offered(offered, line, some):
     found = offered(line)
     assert some <= set(found)
     assert all(one.startswith(line.rpartition(" ")[2]) for one in found)
+
+
+@pytest.mark.parametrize("name", ["kleid ü", "a & b (2)", "it's", "5$"])
+def test_the_name_of_a_run_comes_as_bash_must_have_it(offered, place, name):
+    shutil.copytree(place / "mob", place / "runs" / name)
+    [said] = offered("predict runs/" + name[:1], str.splitlines)
+    assert shlex.split(said) == [f"runs/{name}"]
+    for begun in ("'", '"'):
+        assert offered(f"predict {begun}runs/{name[:1]}", str.splitlines) == [f"runs/{name}"]
 
 
 @pytest.mark.parametrize("line", ["predict mob ph", "check ", "finetune gone photos --cut ",

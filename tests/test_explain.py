@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -321,6 +322,20 @@ def test_words_that_do_not_fit_are_told(
     answer = here("explain", run, *images, *words)
     assert answer.code == 2
     assert said in answer.err
+
+
+def test_what_is_to_be_typed_can_be_typed(
+    here: Here, run: Path, photos: Path, tmp_path: Path
+) -> None:
+    spaced = tmp_path / "mein lauf"
+    shutil.copytree(run, spaced)
+    for words in (
+        ("explain", spaced),
+        ("compare", spaced, spaced / "model.safetensors"),
+        ("finetune", spaced, tmp_path),
+        ("reconstruct", spaced, photos),
+    ):
+        assert f"'{spaced}'" in here(*words).err.rpartition("hint: ")[2]
 
 
 def test_an_exported_file_says_that_a_run_is_needed(here: Here, exported: Path) -> None:

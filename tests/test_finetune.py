@@ -7,14 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from kit import Watcher, carried_out, saved, settings, sha256, tune, write_photos
+from kit import Watcher, carried_out, saved, settings, sha256, tune, until, write_photos
 from PIL import Image
 
 from zoo import network, recipe, weights
@@ -134,12 +133,10 @@ def test_ctrl_c_of_a_real_process_then_resume(tmp_path, photos):
     flags = ["--weights", "none", "--no-freeze", "--views", "1", "--epochs", "4000"]
     command = [sys.executable, "-m", "zoo", "finetune", "lenet", str(photos), *flags]
     process = subprocess.Popen([*command, "-o", str(run)], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
     log = run / "metrics.jsonl"
-    while not (log.exists() and log.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: log.exists() and log.read_text())
     process.send_signal(signal.SIGINT)
-    _, talk = process.communicate(timeout=60)
+    _, talk = process.communicate(timeout=600)
     assert process.returncode == 130, talk
     assert talk.splitlines()[-2].startswith("interrupted")
     assert f"zoo train --resume {run}" in talk.splitlines()[-1]

@@ -130,6 +130,20 @@ def test_val_class_that_train_has_not_is_an_error_with_the_nearest(tmp_path: Pat
     assert "did you mean cats" in error.value.hint
 
 
+def test_class_folders_that_are_deeper_are_pointed_to(tmp_path: Path) -> None:
+    """As in an archive that was unpacked into a folder of its name, or of `val` alone."""
+    for name, parts in (
+        ("one", ("pets",)),
+        ("two", ("pets/train", "pets/val")),
+        ("alone", ("val",)),
+    ):
+        files = [f"{part}/{animal}/1.jpg" for part in parts for animal in ("cat", "dog")]
+        root = touch(tmp_path / name, *files)
+        with pytest.raises(DataError, match="only one class") as error:
+            scan(root)
+        assert f"folders below {root / parts[0].partition('/')[0]}: give that" in error.value.hint
+
+
 @pytest.mark.parametrize(
     ("files", "what"),
     [

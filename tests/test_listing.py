@@ -201,6 +201,7 @@ def test_what_is_not_known_meets_no_condition_and_comes_last():
         (["hub/x"], "no model is like 'hub/x'", "'timm/*mobile*'"),
         (["--family", "vgggg"], "no family here is 'vgggg'; did you mean vgg", "--wide"),
         (["--licence", "gpl"], "no licence here is 'gpl'", "BSD-3-Clause"),
+        (["--min-acc1", "0.85"], "--min-acc1 0.85: less than one percent", "in percent: 85"),
         (["--task", "detect"], "--task detect: no such task", "classify, reconstruct"),
         (["--max-memory", "much"], "--max-memory much: not a number", "100MB"),
         (["--max-macs", "1Q"], "--max-macs 1Q: not a number", "5G"),

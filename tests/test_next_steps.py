@@ -56,6 +56,7 @@ FROZEN = replace(POOR, frozen=True)
          result((2, 0, 9), (2, 1, 90), balanced=True,
                 train={"coat": 300, "dress": 280, "shirt": 60})),
         ("backbone", replace(FROZEN, others=lambda: 2), FROZEN),
+        ("backbone", replace(FROZEN, others=lambda: 1), replace(FROZEN, others=lambda: 0)),
         ("weak", result((2, 0, 60), train=dict.fromkeys(NAMES, 100)), result((2, 0, 60))),
         ("unsure", result((0, 1, 4), (1, 2, 3), photos=20),
          result((0, 1, 4), (1, 2, 3), photos=20, repeated=True)),

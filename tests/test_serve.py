@@ -135,7 +135,9 @@ def test_what_is_wrong_has_its_status_and_its_words(of_file: TestClient) -> None
     assert post("top=", path="/predict?top=0", content=DISC, headers=JPEG)[0] == 422
     assert post("6 more are above 5", files=form(6))[0] == 503
     assert post("Grad-CAM", path="/explain", content=DISC, headers=JPEG)[0] == 422
-    assert of_file.get("/nowhere").status_code == 404
+    nowhere = of_file.get("/nowhere")
+    assert (nowhere.status_code, nowhere.json()["error"]) == (404, "Not Found")
+    assert "POST /predict" in nowhere.json()["hint"]
     assert of_file.get("/health").json()["waiting"] == 0
 
 

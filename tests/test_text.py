@@ -18,7 +18,7 @@ from PIL import Image
 
 from zoo.cli import main
 from zoo.run import write_csv
-from zoo.text import csv_line, csv_lines, printable, read_name, show_name
+from zoo.text import csv_line, csv_lines, listed, printable, read_name, show_name
 
 OURS = settings(deadline=None, database=None, derandomize=True)
 # Any text, half surrogates too, and often what the rules are about.
@@ -29,6 +29,11 @@ TEXTS = st.text(
     )
 )
 NAMES = st.one_of(TEXTS, st.binary().map(os.fsdecode))
+
+
+def test_a_list_that_is_cut_says_so() -> None:
+    assert listed(["ants", "bees"], 2) == "ants, bees"
+    assert listed(["ants", "bees", 3], 2) == "ants, bees, … (3 in all)"
 
 
 @settings(OURS, max_examples=100)

@@ -290,7 +290,7 @@ def torchrun(words: Words, folder: Path, *flags: str) -> subprocess.Popen[str]:
 
 def wait_for(path: Path, lines: int) -> None:
     """For so many lines in a file."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         if path.exists() and path.read_text().count("\n") >= lines:
             return

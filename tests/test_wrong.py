@@ -79,7 +79,7 @@ TABLE = [
     ("pull https://huggingface.co/org/name", "no model called", "`zoo pull hf-hub:org/name`"),
     ("pull lenet/mnits", "no weights 'mnits'", "mnist"),
     ("cache prune", "extra argument", "`zoo cache --prune --older 30d`"),
-    ("cache clear", "extra argument", "`zoo cache --clear --kind features`"),
+    ("cache clear", "extra argument", "`zoo cache --clear`"),
     ("cache --clear features", "extra argument", "`zoo cache --clear --kind features`"),
     ("cache list", "extra argument", "`zoo cache`"),
     ("config cache_budget 5GB", "no such command", "`zoo config set cache_budget VALUE`"),

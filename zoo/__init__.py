@@ -30,7 +30,8 @@ __all__ = ["__version__", *sorted(_WHERE)]
 
 def __getattr__(name: str) -> object:
     if name not in _WHERE:
-        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+        here = sys.modules[__name__]  # where Python looks for what was meant
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}", name=name, obj=here)
     return getattr(import_module(_WHERE[name]), name)
 
 

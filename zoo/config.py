@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from zoo.errors import UsageError, nearest
+from zoo.errors import UsageError, meant, nearest
 from zoo.text import must_be_short
 
 MOST, LONGEST = 65_536, 4096  # bytes of the file, characters of a value
@@ -116,5 +116,6 @@ def check(name: str, found: object, where: str = "") -> None:
         shown = repr(found)
         shown = shown if len(shown) <= 80 else shown[:77] + "…"
         raise UsageError(
-            f"{where}{name} = {shown}: expected {wanted}", f"`zoo config set {name} VALUE`"
+            f"{where}{name} = {shown}: expected {wanted}",
+            meant(name, found) or f"`zoo config set {name} VALUE`",
         )

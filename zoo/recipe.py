@@ -112,24 +112,26 @@ def checked(values: Mapping[str, object], command: str = "finetune") -> dict[str
     Raises one RecipeError with every problem: its value, what would have been right, and for
     unknown names the nearest ones.
     """
-    problems, hint = [], f"run `zoo {command} --help` for the settings"
+    problems, hint = [], (look := f"run `zoo {command} --help` for the settings")
+    missing = [
+        name for name, one in table().items() if one.default is MISSING and name not in values
+    ]
     for name in values.keys() - table().keys():
         close = nearest(name, table())
         problems.append(f"unknown setting '{name}'" + (f" ({close})" if close else ""))
     for name, one in table().items():
-        if name not in values:
-            if one.default is MISSING:
-                problems.append(f"'{name}' is missing")
-                hint = f"`zoo {command} MODEL PHOTOS`, or a recipe that says it; {hint}"
-        elif right := wanted(one, values[name]):
+        if name in missing:
+            problems.append(f"'{name}' is missing")
+            hint = f"`zoo {command} MODEL PHOTOS`, or a recipe that says it; {look}"
+        elif name in values and (right := wanted(one, values[name])):
             problems.append(f"{name} = {shown(values[name])}: expected {right}")
             flags = one.flags or ("--" + name.replace("_", "-"),)
             flag = next(word for word in flags if word.startswith("--"))
             about = f"{flag}: {one.help_in(command)}" if command in one.commands else hint
             hint = f"{meant(name, values[name], one.choices)} {about}".strip()
     if problems:
-        if len(problems) > 1:
-            hint = f"run `zoo {command} --help` for the settings"
+        if len(problems) > max(1, len(missing)):
+            hint = look
         raise RecipeError("; ".join(problems), hint)
     return {name: _of_its_type(table()[name], value) for name, value in values.items()}
 

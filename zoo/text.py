@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, TypedDict
 
 _WRITTEN = r"ud[89a-f][0-9a-f]{2}|u005c"
@@ -152,6 +152,12 @@ def must_be_short(value: object) -> None:
 def count(number: int, what: str, more: str = "") -> str:
     """Return `1 photo`, `1,200 photos`; more: the plural where it is not made by an s."""
     return f"{number:,} {what if number == 1 else more or what + 's'}"
+
+
+def listed(names: Sequence[object], most: int) -> str:
+    """Return `a, b` of names, and of more than so many the first ones: `a, b, … (7 in all)`."""
+    some = ", ".join(map(str, names[:most]))
+    return some if len(names) <= most else f"{some}, … ({len(names):,} in all)"
 
 
 def percent(value: float | None, digits: int = 1) -> str:

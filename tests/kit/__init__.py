@@ -46,7 +46,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Here = Callable[..., Answer]
 
 
-def until(what: Callable[[], object], within: float = 60.0) -> None:
+def until(what: Callable[[], object], within: float = 600.0) -> None:
     """Wait for what is to come, however slow the machine is: it fails only where it never comes."""
     deadline = time.monotonic() + within
     while not what():

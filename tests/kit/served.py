@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,13 +38,21 @@ class Served:
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         return 1024 * int(text.split(f"{what}:")[1].split()[0])
 
-    def talk(self, data: bytes, *, half: bool = False, wait: float = 60.0) -> bytes:
-        """Send bytes and return all that comes back until the end. half: close that side first."""
+    def talk(
+        self, data: bytes, *, half: bool = False, apart: bool = False, wait: float = 60.0
+    ) -> bytes:
+        """Send bytes and return all that comes back until the end.
+
+        half: close that side first. apart: in two parts, one after the other.
+        """
         with socket.create_connection(self.place, timeout=wait) as line:
-            line.sendall(data)
-            if half:
-                line.shutdown(socket.SHUT_WR)
             found = b""
+            with contextlib.suppress(OSError):  # it may answer and close before all is sent
+                for part in (data[: len(data) // 2], data[len(data) // 2 :]) if apart else (data,):
+                    line.sendall(part)
+                    time.sleep(0.02 if apart else 0)
+                if half:
+                    line.shutdown(socket.SHUT_WR)
             with contextlib.suppress(ConnectionError):
                 while more := line.recv(65536):
                     found += more

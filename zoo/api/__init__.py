@@ -132,7 +132,7 @@ def finetune(
     from zoo.finetune.prepare import prepare
 
     _refuse_teams()
-    named: dict[str, object] = {"model": _full(model), "data": os.fspath(data)}
+    named: dict[str, object] = {"model": _full(model), "data": _path(data, "data")}
     limits: dict[str, Any] = {name: settings.pop(name) for name in _LIMITS if name in settings}
     for name, value in settings.items():  # weights, teacher: a path is text in a recipe
         named[name] = os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -193,7 +193,7 @@ def resume(folder: Name, *, on_event: OnEvent | None = None) -> Run:
     from zoo.run import Run as Folder
 
     _refuse_teams()
-    run, listener = Folder.open(Path(folder)), Listener(on_event)
+    run, listener = Folder.open(Path(_path(folder, "folder"))), Listener(on_event)
     if run.record["status"] == "started":
         with working(), run.held():
             recipe = begin.recipe_of(run)
@@ -232,7 +232,9 @@ def rank(
     chosen = backbones.chosen(None if asked is None else ",".join(map(_full, asked)))
     listener, rows = Listener(on_event), list[Any]()
     with working():
-        ranking = rank.prepare(os.fspath(data), folds=folds, seed=seed, views=views, watch=listener)
+        ranking = rank.prepare(
+            _path(data, "data"), folds=folds, seed=seed, views=views, watch=listener
+        )
         for row in ranking.rows(chosen):
             listener.tell(row)
             rows.append(row)
@@ -263,7 +265,9 @@ def evaluate(
     from zoo.finetune.events import Note
     from zoo.predict import evaluate, evaluation_set
 
-    several = [models] if isinstance(models, str | os.PathLike | Model) else list(models)
+    several = (
+        list(models) if isinstance(models, Iterable) and not isinstance(models, str) else [models]
+    )
     if not several:
         raise UsageError("no model to evaluate", "give a run, or a list of runs")
     if part not in (None, "val", "test", "train", "all"):
@@ -277,7 +281,7 @@ def evaluate(
             for one in several
         ]
         names = [one.name for one in loaded]
-        where = None if data is None else os.fspath(data)
+        where = None if data is None else _path(data, "data")
         chosen = evaluation_set.chosen(names, where, part)
         photos = chosen.photos
         if left := len(chosen.requested.photos) - len(photos):
@@ -295,7 +299,19 @@ def evaluate(
 def _full(name: Name) -> str:
     from zoo import catalog
 
-    return catalog.full_choice(os.fspath(name))
+    return catalog.full_choice(_path(name, "model"))
+
+
+def _path(given: object, what: str) -> str:
+    """Return a name or a path as text. Raises UsageError for what is neither."""
+    if isinstance(given, str | os.PathLike):
+        return os.fspath(given)
+    hint = "a name, or a path as str or pathlib.Path"
+    if hasattr(given, "folder"):
+        hint = "a run that is open already: `run.folder` is its path"
+    elif hasattr(given, "columns"):
+        hint = "write the table down, with the columns path and label, and give the file"
+    raise UsageError(f"{what} is of type {type(given).__name__}", f"expected {hint}")
 
 
 def _run_of(folder: Path, how: Any, on_event: OnEvent | None, force: bool = False) -> Run:

@@ -70,7 +70,9 @@ def next_steps(run: Run, report: Report | None, most: int = 2) -> list[str]:
         return [use(run)]
 
     def others() -> int:
-        return len({*backbones.here()} - {run.record["model"]})
+        here = backbones.here()
+        known = backbones.coloured(here) if run.record["preprocess"]["channels"] > 1 else here
+        return len({*known} - {run.record["model"]})
 
     return steps(Result.of(run, report, recipe.load(run.path("recipe.toml")), others), most)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from glob import has_magic
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -34,6 +34,11 @@ def inputs_of(pictures: Pictures) -> Inputs:
 
     from zoo.predict.inputs import Inputs, find
 
+    if isinstance(pictures, Mapping) or hasattr(pictures, "columns"):
+        raise UsageError(
+            f"the pictures are a {type(pictures).__name__}, which may hold other things as well",
+            "give what has the pictures alone: of a table `table['path']`",
+        )
     if isinstance(pictures, str | os.PathLike):
         return find(_path(pictures), StringIO())
     some: Iterable[object] = pictures if isinstance(pictures, Iterable) else [pictures]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from zoo.catalog.classics import CLASSICS
 from zoo.catalog.conditions import SORT_KEYS, Wanted, order
 from zoo.catalog.lectures import LECTURES
 from zoo.catalog.spec import Knob, ModelSpec, Preprocess, Weights
-from zoo.errors import UnknownModel, UsageError, nearest, or_nearest
+from zoo.errors import RunError, UnknownModel, UsageError, nearest, or_nearest
 
 __all__ = [
     "LIBRARIES",
@@ -174,12 +175,25 @@ def _near(word: str, known: list[str]) -> str:
 def _instead_of(name: str) -> str:
     """Return what to do about a name that is no model's: it may be a place on this disk."""
     if holds_run(name):
-        return f"it is a run: name its network, and start from it with --weights {name}"
+        return (
+            f"it is a run: name its network, and start from it with --weights {shlex.quote(name)}"
+        )
     if os.path.exists(name):
         return "it is on this disk, and no run: a model of `zoo list` or a run comes first"
     if os.sep in name and not of_library(name):
         return "nothing is there: name a run folder, or a model of `zoo list`"
     return "`zoo list` has the networks, `zoo list 'timm/*mobile*'` timm's; `zoo runs` finds runs"
+
+
+def no_network(place: str) -> RunError:
+    """Return the error for a path where a network was to be named: nothing, or something else."""
+    hint = "give a run, an .onnx file or a name of `zoo list`"
+    if not os.path.exists(place):
+        return RunError(f"there is no run folder {place}, and no model of that name", hint)
+    if place.lower().endswith((".pth", ".pt", ".bin", ".safetensors")):
+        said = shlex.quote(place)
+        hint = f"weights need their network: `zoo finetune MODEL PHOTOS --weights {said}`"
+    return RunError(f"{place} is no run folder, and no model of that name", hint)
 
 
 def check_variant(row: ModelSpec, given: Mapping[str, str | float]) -> dict[str, str | float]:

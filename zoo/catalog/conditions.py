@@ -35,6 +35,13 @@ class Wanted:
     licence: str | None = None
     trained: bool = False
 
+    def __post_init__(self) -> None:
+        if self.min_acc1 is not None and 0 < self.min_acc1 < 1:
+            raise UsageError(
+                f"--min-acc1 {self.min_acc1:g}: less than one percent of the pictures right",
+                f"it is in percent: {100 * self.min_acc1:g}",
+            )
+
     def meets(self, row: ModelSpec) -> bool:
         return (
             (self.pattern is None or _is_named(row.name, self.pattern))

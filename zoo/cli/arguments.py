@@ -127,7 +127,7 @@ def _check_order(
         rest = f"`{path} {without}`" if len(photos) > 1 else "name photos behind the network"
         raise UsageError(
             f"{run} is a run, where photos belong: the network is {first}",
-            f"{rest}; `zoo evaluate {first} {run}` measures both",
+            f"{rest}; `zoo evaluate {shlex.quote(first)} {shlex.quote(run)}` measures both",
         )
 
 

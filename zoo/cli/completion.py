@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 
@@ -32,11 +33,21 @@ def offer(name: str, choices: Iterable[str] = ()) -> Callable[..., list[str]] | 
 
     def offered(ctx: typer.Context, incomplete: str) -> list[str]:
         try:
-            return find(_given(ctx), incomplete)
+            return [_as_typed(one) for one in find(_given(ctx), incomplete)]
         except (OSError, ValueError, ZooError):  # nothing is said in the middle of a line
             return []
 
     return offered
+
+
+def _as_typed(value: str) -> str:
+    """Return a value as the shell must be given it: bash alone inserts it as it is, with blanks."""
+    at, words = os.environ.get("COMP_CWORD", ""), os.environ.get("COMP_WORDS", "").split("\n")
+    if os.environ.get("_ZOO_COMPLETE") != "complete_bash" or not at.isdecimal():
+        return value
+    if re.search("['\"]", "".join(words[int(at) : int(at) + 1])):  # bash closes what it has begun
+        return value
+    return re.sub(r"[^\w@%+=:,./~-]", r"\\\g<0>", value)
 
 
 def _given(context: typer.Context) -> Given:
@@ -157,6 +168,12 @@ def _families(_given: Given, _word: str) -> list[str]:
     return sorted({row.family for row in catalog.ROWS.values()})
 
 
+def _keys(_given: Given, _word: str) -> list[str]:
+    from zoo.config import KEYS
+
+    return list(KEYS)
+
+
 def _fixed(*values: str) -> Find:
     return lambda _given, _word: list(values)
 
@@ -169,8 +186,8 @@ _BY_NAME: dict[str, Find] = {
     "device": _fixed("auto", "cpu", "cuda", "cuda:0", "mps"),
     "head": _fixed("linear", "mlp:512", "prototype", "prototype:cosine", "knn:20", "text"),
     "sort": _sorts, "family": _families, "task": _fixed("classify", "reconstruct", "multilabel"),
-    "kind": _fixed("features", "engines", "graphs", "converted", "digests", "known", "weights",
-                   "data"),
-    "key": _fixed("weights", "cache", "device"),
+    "kind": _fixed("features", "engines", "graphs", "converted", "solving", "digests", "known",
+                   "weights", "web", "data"),
+    "key": _keys,
     "log": _fixed("csv", "tensorboard", "mlflow", "wandb"),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -40,7 +41,8 @@ def command(flags: Flags) -> int:
     found = _found(flags) if flags.images else []
     if not found and mode.photos:
         raise UsageError(
-            "no photo to explain", f"name some: `zoo explain {flags.model} photos/val/ants`"
+            "no photo to explain",
+            f"name some: `zoo explain {shlex.quote(flags.model)} photos/val/ants`",
         )
     cards.check(flags.output, [Path(one.file) for one in found])
     with Screen() as screen:

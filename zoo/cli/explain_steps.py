@@ -6,6 +6,7 @@ They are modes as those of explain_modes.py.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ def _photos(asked: Asked) -> list[tuple[str, str]]:
     folder = Path(asked.flags.model)
     if not catalog.holds_run(folder):
         raise UsageError(
-            "no photo to explain", f"name one: `zoo explain {folder} photo.png --steps`"
+            "no photo to explain",
+            f"name one: `zoo explain {shlex.quote(str(folder))} photo.png --steps`",
         )
     from zoo.run import Run
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from zoo.cli import inline, lessons, progress
 from zoo.cli.console import fact, talk, talk_table, warn_unreadable
-from zoo.text import count, percent, size
+from zoo.text import count, listed, percent, size
 
 if TYPE_CHECKING:
     from zoo.finetune.events import FeaturesDone, Finished
@@ -246,7 +246,7 @@ def missing(report: Report | LabelReport) -> str:
     absent = [score.name for score in report.classes if not score.photos]
     if not absent:
         return ""
-    names = ", ".join(absent[:5]) + (", …" if absent[5:] else "")
+    names = listed(absent, 5)
     there = len(report.classes) - len(absent)
     return f"; of {there} of {len(report.classes)} classes: there is no photo of {names}"
 

@@ -14,7 +14,7 @@ from zoo.cli import info_file, info_svg
 from zoo.cli.console import out, out_table, print_json, table
 from zoo.cli.list_models import accuracy, record, size, weights_record
 from zoo.cli.options import NETWORK, flag, force, network, options, shared
-from zoo.errors import RunError, UsageError
+from zoo.errors import UsageError
 from zoo.text import short
 
 if TYPE_CHECKING:
@@ -89,10 +89,7 @@ def _show_model(name: str, flags: Flags) -> None:
 def _check_name(name: str) -> None:
     """Raises for what is neither a run folder nor a model."""
     if "/" in name and catalog.base(name) not in catalog.ROWS:
-        raise RunError(
-            f"there is no run folder {name}, and no model of that name",
-            "give a run, an .onnx file or a name of `zoo list`",
-        )
+        raise catalog.no_network(name)
     catalog.find(name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,8 @@ def check(model: str, file: Path) -> None:
     if catalog.is_exported(model):
         raise UsageError(
             f"{model} is an exported file, which has no stages",
-            f"name the run that it was exported from: `zoo info RUN --svg {file}`",
+            "name the run that it was exported from: "
+            f"`zoo info RUN --svg {shlex.quote(str(file))}`",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -65,7 +66,7 @@ def command(flags: Flags) -> None:
         found = plan.make(place, settings, screen.counting("photos", photos), flags.per_shard)
     talk(
         f"{flags.output}: plan {found.plan_id}, {count(found.photos, 'photo')} in "
-        f"{count(found.shards, 'shard')}; `zoo work {flags.output}` does them"
+        f"{count(found.shards, 'shard')}; `zoo work {shlex.quote(str(flags.output))}` does them"
     )
 
 

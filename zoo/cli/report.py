@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,7 +66,8 @@ def at_the_end(inputs: Inputs) -> None:
     except Exception as error:
         if isinstance(error, ModuleNotFoundError):
             error = told(error, "the page") or error
+        said = shlex.quote(str(run.folder))
         why = getattr(error, "what", "") or f"{type(error).__name__}: {error}"
-        talk(f"no report: {why}; the run is complete, and `zoo report {run.folder}` tries again")
+        talk(f"no report: {why}; the run is complete, and `zoo report {said}` tries again")
     else:
         talk(f"report: {place}")

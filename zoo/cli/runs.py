@@ -46,6 +46,7 @@ def command(flags: Flags) -> None:
     talk(
         f"{count(len(records), 'run')} below {show_name(str(folder))}"
         + (f", {len(unfinished)} of them unfinished: --resume goes on" if unfinished else "")
+        + ("" if records else ": `zoo finetune MODEL PHOTOS` makes one")
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,4 +107,5 @@ def _show(rows: list[Row], best: Row | None) -> None:
     header = (*names, "accuracy", "± error", "val", "time", "run", "")
     print_table(lines, header, right=" " * len(names) + "rrrr")
     if best:
-        talk(f"next: `zoo predict {best.run} FOLDER`; its settings are in {best.run}/recipe.toml")
+        said = shlex.quote(str(best.run))
+        talk(f"next: `zoo predict {said} FOLDER`; its settings are in {best.run}/recipe.toml")

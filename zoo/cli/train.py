@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from zoo.catalog import ROWS
@@ -53,7 +54,7 @@ def from_scratch(given: dict[str, object], file: Path | None) -> dict[str, objec
         if name in base and base[name] != scratch:
             raise RecipeError(
                 f"{file} says {name} = {base[name]!r}, which is fine-tuning",
-                f"`zoo finetune --recipe {file}`",
+                f"`zoo finetune --recipe {shlex.quote(str(file))}`",
             )
     row = ROWS.get(str(given.get("model", base.get("model"))))
     if row is None:

@@ -151,7 +151,7 @@ def _rejoined(extra: Sequence[str], typed: Sequence[str], path: str) -> str:
     elif name == "onnx" and extra == ["onnx"]:
         pass
     elif name == "cache" and len(extra) == 1:
-        flags = {"prune": ["--prune", "--older", "30d"], "clear": ["--clear", "--kind", "features"]}
+        flags = {"prune": ["--prune", "--older", "30d"], "clear": ["--clear"]}
         kind = ["--kind", *extra] if rest else []
         rest = flags.get(extra[0], [*rest, *kind])
     elif name == "demo" and len(extra) == 1 and not rest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -67,4 +68,4 @@ def _show(receipts: Iterable[Receipt], job: str) -> None:
         rows, errors = rows + receipt.rows, errors + receipt.errors
     more = f"; {count(there, 'shard was', 'shards were')} done already" if there else ""
     talk(f"{count(done, 'shard')} done, {count(rows, 'row')}{errors_among(errors)}{more}")
-    talk(f"`zoo verify {job}` says whether all is there")
+    talk(f"`zoo verify {shlex.quote(str(job))}` says whether all is there")

@@ -14,8 +14,9 @@ from pathlib import Path
 from zoo.data import ignored, names
 from zoo.data.decode import looks_like_image
 from zoo.data.samples import DatasetIndex, Photos, Sample, Skipped, Stat, status_of
-from zoo.data.split import LAYOUT, PARTS, TEST_NAMES, check_classes, not_measured
+from zoo.data.split import LAYOUT, PARTS, TEST_NAMES, TWO, check_classes, not_measured
 from zoo.errors import DataError, nearest
+from zoo.text import listed
 from zoo.watch import check
 
 PICTURES = "pictures"  # the one class of pictures without labels
@@ -30,7 +31,7 @@ def scan_folders(root: Path) -> DatasetIndex:
     parts = {name: look.part(names) for name, names in PARTS.items()}
     if parts["train"] is None:
         classes, found = look.class_folders("")
-        check_classes(root, classes)
+        check_classes(root, classes, _where_else(root, found) or TWO)
         return look.index(classes, found)
     classes, samples = look.class_folders(parts["train"])
     check_classes(root / parts["train"], classes)
@@ -51,6 +52,15 @@ def scan_folders(root: Path) -> DatasetIndex:
         strange = [(s.path, n) for s, n in named if n not in known]
         look.notes.extend(not_measured(strange, look.skipped))
     return look.index(classes, samples)
+
+
+def _where_else(root: Path, found: list[Sample]) -> str:
+    """Return where the class folders are, if all of them are in one folder below: an archive's."""
+    folders = {os.path.dirname(sample.path) for sample in found}
+    above = os.path.commonpath(folders) if folders else ""
+    if len(folders) < 2 or not above or above in folders:
+        return ""
+    return f"its photos are in folders below {root / above}: give that one"
 
 
 def scan_pictures(root: Path, least: int = 2) -> DatasetIndex:
@@ -213,8 +223,8 @@ def _check_val(
         close = nearest(unknown[0], classes)
         raise DataError(
             f"{base} has {'a class' if len(unknown) == 1 else 'classes'} that train has not: "
-            f"{', '.join(unknown[:5])}",
-            f"{close} train has: {', '.join(classes[:10])}".lstrip(),
+            f"{listed(unknown, 5)}",
+            f"{close} train has: {listed(classes, 10)}".lstrip(),
         )
     if not val:
         raise DataError(f"{base} has no photos", "remove it to have a part of train put aside")

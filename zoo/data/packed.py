@@ -23,6 +23,7 @@ from zoo.data.samples import DatasetIndex, Sample
 from zoo.data.split import PARTS, check_classes, not_measured
 from zoo.disk import sha256_of
 from zoo.errors import DataError
+from zoo.text import listed
 
 IDX = re.compile(r"(train|t10k|test|val)[-._](images|labels)[-._]idx[134][-._]ubyte(\.gz)?")
 VAL_PARTS = ("val", "t10k", "test")  # the first that is there is used
@@ -237,7 +238,6 @@ def _check_val(root: Path, val: Sequence[Packed], values: Sequence[Label]) -> No
         unknown = ordered(set(part.values) - set(values))
         if unknown:
             raise DataError(
-                f"{root / part.name} has labels that training has not: "
-                f"{', '.join(map(str, unknown[:5]))}",
-                f"training has {', '.join(map(str, values[:20]))}; do the two belong together?",
+                f"{root / part.name} has labels that training has not: {listed(unknown, 5)}",
+                f"training has {listed(values, 20)}; do the two belong together?",
             )

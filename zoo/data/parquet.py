@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from zoo import extras
 from zoo.errors import DataError, ImageError
+from zoo.text import listed
 
 if TYPE_CHECKING:
     import pyarrow
@@ -59,7 +60,7 @@ class Photos:
             schema, about = file.schema_arrow, file.metadata
             column = _column(schema)
             if column is None:
-                what = f"{path} has no column of pictures; it has {', '.join(schema.names[:20])}"
+                what = f"{path} has no column of pictures; it has {listed(schema.names, 20)}"
                 raise DataError(what, f"expected {LAYOUT}")
             self.column: str = column
             groups = [about.row_group(number) for number in range(about.num_row_groups)]

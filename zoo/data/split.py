@@ -15,19 +15,17 @@ from zoo.data.copies import Copies, pairs
 from zoo.data.names import check_numbers, plain
 from zoo.data.samples import DatasetIndex, Photos, Sample, Skipped
 from zoo.errors import DataError
+from zoo.text import listed
 
 TRAIN_NAMES = ("train", "training")
 VAL_NAMES = ("val", "valid", "validation")
 TEST_NAMES = ("test", "testing")
 PARTS = {"train": TRAIN_NAMES, "val": VAL_NAMES, "test": TEST_NAMES}
 LAYOUT = "photos/CLASS/*.jpg or photos/{train,val}/CLASS/*.jpg"
+TWO = f"at least two class folders are needed: {LAYOUT}"
 
 
-def check_classes(
-    base: Path,
-    classes: tuple[str, ...],
-    hint: str = f"at least two class folders are needed: {LAYOUT}",
-) -> None:
+def check_classes(base: Path, classes: tuple[str, ...], hint: str = TWO) -> None:
     """Raise DataError for fewer than two classes, and for names that cannot stand together."""
     if len(classes) < 2:
         what = f"only one class ('{classes[0]}')" if classes else "no class folders with photos"
@@ -53,7 +51,7 @@ def not_measured(strange: Photos, skipped: Skipped) -> list[str]:
         (path, f"class '{name}' of the test part is not in training") for path, name in strange
     ]
     names = list(dict.fromkeys(name for _, name in strange))
-    shown = ", ".join(names[:5]) + (", …" if names[5:] else "")
+    shown = listed(names, 5)
     return [
         f"the test part has {'a class' if len(names) == 1 else 'classes'} that train has not: "
         f"{shown}; not measured ({len(strange):,} photo{'s'[: len(strange) - 1]})"

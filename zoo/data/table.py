@@ -22,6 +22,7 @@ from zoo.data.names import plain
 from zoo.data.samples import SEPARATOR
 from zoo.disk import opened
 from zoo.errors import DataError, nearest
+from zoo.text import listed
 
 SUFFIXES = (".csv", ".parquet")
 NEEDED, OPTIONAL = ("path", "label"), ("split", "group")
@@ -186,7 +187,7 @@ def missing(path: Path, name: str, names: Sequence[str]) -> DataError:
     close = nearest(name, [other for other in bare if other not in NEEDED])
     marks = f"; {MARKS}" if name == "label" else ""
     return DataError(
-        f"{path} has no column {name!r}; it has {', '.join(names[:20]) or 'none'}",
+        f"{path} has no column {name!r}; it has {listed(names, 20) or 'none'}",
         f"{close} {COLUMNS}, named in its first line{marks}".lstrip(),
     )
 

@@ -39,6 +39,7 @@ ROUNDING, UNSTABLE = 4.0, 1e-2  # times torch's own; and never more than that of
 TRACED, TRIED = 2, 3  # pictures; not 1, which broadcasts
 Shape = tuple[int, int, int]  # of a picture: C H W
 LIMIT = 2**31 - 2**20  # bytes: a protobuf message ends at 2 GB
+SPIN = "200"  # microseconds that a thread of ONNX Runtime waits awake for its next work
 
 
 def to_onnx(chain: nn.Module, shape: Shape, outputs: Sequence[str] = ("output",)) -> bytes:
@@ -229,6 +230,8 @@ def session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    if threads > 1:  # else each takes a core from what runs beside it for milliseconds
+        options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN)
     if once:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")

@@ -15,6 +15,7 @@ from zoo.explain.places import Tapped
 from zoo.explain.saliency import gradcam_at
 from zoo.metrics import Array, sigmoid, softmax
 from zoo.network import Network
+from zoo.text import listed
 
 MOST_CLASSES = 6  # of a photo of several labels
 
@@ -39,7 +40,7 @@ def numbers(asked: Sequence[str] | None, names: Sequence[str], many: int) -> lis
         elif word.isdecimal() and int(word) < many:
             found.append(int(word))
         else:
-            said = nearest(word, names) or f"they are {', '.join(names[:10]) or f'0 to {many - 1}'}"
+            said = nearest(word, names) or f"they are {listed(names, 10) or f'0 to {many - 1}'}"
             raise UsageError(
                 f"--class {word}: there is no such class", f"{said}; or give its number"
             )

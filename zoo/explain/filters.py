@@ -10,6 +10,7 @@ from zoo.data.preprocess import Pixels, Values, normalise
 from zoo.errors import UsageError, nearest
 from zoo.explain.places import device_of, grid_of, shape_after, tap
 from zoo.network import Network
+from zoo.text import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def unit_of(net: Network, words: str) -> tuple[str, int | None]:
     if not unit.isdecimal() or int(unit) >= units:
         hint = f"it has {units:,}: {stage}:0 to {stage}:{units - 1}"
         if units == len(net.classes):
-            close = nearest(unit, net.classes) or f"they are {', '.join(net.classes[:5])}"
+            close = nearest(unit, net.classes) or f"they are {listed(net.classes, 5)}"
             hint += f", or the name of a class: {close}"
         raise UsageError(f"{stage} has no unit '{unit}'", hint)
     return stage, int(unit)

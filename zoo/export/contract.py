@@ -87,7 +87,7 @@ def odd_photos(paths: Sequence[Path], preprocess: Preprocess) -> list[Odd]:
     for turn, each in exif.items():
         each[0x0112] = turn
     short = min(2448, max(1501, math.ceil(2 * KEEP * max(full_size(preprocess)))))
-    large = first.resize((short + 100, short), Image.Resampling.BILINEAR)
+    large = first.resize((4 * short // 3, short), Image.Resampling.BILINEAR)
     ink = third.convert("CMYK").resize((203, 151))
     grey = alpha.convert("LA").resize((99, 100))
     return [

@@ -101,9 +101,12 @@ def check_names(models: str | None) -> None:
 
 
 def fitting(names: Sequence[str], index: DatasetIndex) -> list[str]:
-    """Return those that may be tried on these photos: what was taught digits knows no colours."""
-    if not mirrored(index):  # small and grey themselves
-        return list(names)
+    """Return those that may be tried on these photos."""
+    return coloured(names) if mirrored(index) else list(names)  # else small and grey themselves
+
+
+def coloured(names: Sequence[str]) -> list[str]:
+    """Return those that know colours: what was taught digits does not."""
     rows = {row.name: row.weights[0].preprocess for row in pretrained()}
     return [name for name in names if name not in rows or rows[name].channels > 1]
 

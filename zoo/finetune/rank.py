@@ -7,6 +7,7 @@ the features are there already.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -259,7 +260,8 @@ def must_be_tested(index: DatasetIndex, data: str) -> None:
     if index.multilabel:
         raise DataError(
             f"{data} has several labels a photo, and backbones are ranked by one class a photo",
-            f"compare runs by their mAP: `zoo finetune MODEL {data}`, then `zoo evaluate RUN RUN`",
+            f"compare runs by their mAP: `zoo finetune MODEL {shlex.quote(data)}`, "
+            "then `zoo evaluate RUN RUN`",
         )
     if max(index.counts("train")) < 2:
         raise DataError(

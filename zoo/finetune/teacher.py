@@ -27,6 +27,7 @@ from zoo.metrics import Array
 from zoo.network_ref import Classifier, classifier_of_run
 from zoo.recipe import Recipe
 from zoo.run import Run
+from zoo.text import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +155,11 @@ def taught(
         )
         return replace(index, classes=classes, samples=samples, taught="classes")
     if recipe.truth:
-        named = f"its classes are {', '.join(index.classes[:5])}" if index else "it has no classes"
+        named = f"its classes are {listed(index.classes, 5)}" if index else "it has no classes"
         raise DataError(
             f"truth = {recipe.truth:g} takes labels, and {recipe.data} has none of the teacher's: "
             f"{named}",
-            f"leave it out, or name the folders as the teacher's classes: {', '.join(classes[:5])}",
+            f"leave it out, or name the folders as the teacher's classes: {listed(classes, 5)}",
         )
     return replace(look("reconstruct"), classes=classes, taught="labels")
 

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -61,7 +62,7 @@ def gather(
     elif proved(run) is None:
         raise UsageError(
             f"{source} is not the file that was exported from this run as it is now",
-            f"`zoo export onnx {run.folder}` makes it anew, then push again",
+            f"`zoo export onnx {shlex.quote(str(run.folder))}` makes it anew, then push again",
         )
     with suppress(UsageError):  # timm has no equivalent: there is the ONNX file
         write_folder(run, folder, card="-")

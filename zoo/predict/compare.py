@@ -11,6 +11,7 @@ run on them again.
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from zoo.predict.evaluate import ProgressFn, evaluate
 from zoo.predict.evaluation_set import Places
 from zoo.predict.predictor import open_predictor
 from zoo.run import Run
+from zoo.text import listed
 
 LEVEL = 0.05
 APART = ("model", "cut")  # settings with a column of their own
@@ -115,9 +117,9 @@ def _open(name: str, trusts: bool = False) -> Run:
     """Open a finished run of a classifier. Raises UsageError, RunError."""
     if Path(name).is_file():
         folder = Path(name).parent
-        hint = f"`zoo evaluate {name} --data PHOTOS` measures an exported file"
+        hint = f"`zoo evaluate {shlex.quote(name)} --data PHOTOS` measures an exported file"
         if (folder / "run.json").is_file():
-            hint = f"its run folder is {folder}: `zoo compare {folder} RUN`"
+            hint = f"its run folder is {folder}: `zoo compare {shlex.quote(str(folder))} RUN`"
         raise UsageError(f"{name} is a file, and compare takes run folders", hint)
     run = Run.open(Path(name), trusts=trusts).finished()
     if run.record.get("task", "classify") == "reconstruct":
@@ -128,7 +130,7 @@ def _open(name: str, trusts: bool = False) -> Run:
     if run.record.get("threshold") is not None:
         raise UsageError(
             f"{name} gives a photo several labels, which is not right or wrong as a whole",
-            f"compare its mAP: `zoo evaluate {name}`",
+            f"compare its mAP: `zoo evaluate {shlex.quote(name)}`",
         )
     return run
 
@@ -146,7 +148,7 @@ def _check_together(runs: Sequence[tuple[str, Run]]) -> None:
         theirs = {plain(each) for each in run.record["classes"]}
         if unequal := {plain(each) for each in one.record["classes"]} ^ theirs:
             raise DataError(
-                f"{first} and {name} know different classes: {', '.join(sorted(unequal)[:5])}",
+                f"{first} and {name} know different classes: {listed(sorted(unequal), 5)}",
                 "measure each on its own photos: `zoo evaluate RUN`",
             )
 
@@ -211,11 +213,12 @@ def _tally(first: Compared, second: Compared) -> Pair:
     """Count the photos that both, one or none of the runs has right."""
     shared, left_out = _shared(first, second)
     if not shared:
+        both = shlex.join((first.name, second.name))
         many = f": the other was trained on {left_out:,} of them" if left_out else ""
         raise DataError(
             f"{first.name} and {second.name} have no val photos in common{many}",
             "train them on the same photos with the same --seed and --val-fraction, or measure "
-            f"them on others: `zoo evaluate {first.name} {second.name} --data PHOTOS`",
+            f"them on others: `zoo evaluate {both} --data PHOTOS`",
         )
     counts: Counter[tuple[bool, bool]] = Counter()
     for path, twin in shared:

@@ -28,6 +28,7 @@ from zoo.metrics import (
 )
 from zoo.predict.inputs import Input
 from zoo.predict.rows import Predictor
+from zoo.text import listed
 
 ProgressFn = Callable[[int, int], None]  # done, of how many
 
@@ -246,11 +247,11 @@ def _known_classes(members: Sequence[Predictor], labels: set[str]) -> dict[str, 
         )
     if unknown:
         raise DataError(
-            f"the photos have classes that the network does not know: {', '.join(unknown[:5])}",
-            f"it knows: {', '.join(first[:10])}",
+            f"the photos have classes that the network does not know: {listed(unknown, 5)}",
+            f"it knows: {listed(first, 10)}",
         )
     return known
 
 
 def _differing(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
-    return ", ".join(sorted(set(ours) ^ set(theirs))[:5])
+    return listed(sorted(set(ours) ^ set(theirs)), 5)

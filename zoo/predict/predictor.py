@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +19,7 @@ from zoo.data.samples import evenly
 from zoo.data.views import LastPhoto, Source, numbered_view, plain_view
 from zoo.engine import Array, Calls
 from zoo.engine.select import choose_for_network
-from zoo.errors import ConversionError, InputError, NoClasses, RunError, UsageError, WriteError
+from zoo.errors import ConversionError, InputError, NoClasses, UsageError, WriteError
 from zoo.machine import cores
 from zoo.predict.inputs import Input
 from zoo.predict.rows import Predictor
@@ -186,6 +187,7 @@ def must_normalise(preprocess: Preprocess, name: str) -> None:
 
 def _no_classes(what: str, run: str) -> NoClasses:
     """The error of an autoencoder that is asked for classes."""
+    run = shlex.quote(run)
     return NoClasses(
         f"{what}: it gives pictures back and knows no classes",
         f"`zoo reconstruct {run} FOLDER` shows what it gives back, `zoo embed {run} FOLDER` "
@@ -197,9 +199,7 @@ def check_name(name: str) -> None:
     """Raises for what is neither a run nor a model, before torch is imported."""
     library = catalog.of_library(name)
     if "/" in name and not library and catalog.base(name) not in catalog.ROWS:
-        there = os.path.exists(name)
-        what = f"{name} is no run folder" if there else f"there is no run folder {name}"
-        raise RunError(what, "give a run, an .onnx file or a name of `zoo list`")
+        raise catalog.no_network(name)
     catalog.library_name(name) if library else catalog.find(name)
 
 

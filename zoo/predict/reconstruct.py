@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,7 @@ def must_reconstruct(folder: str) -> None:
         raise UsageError(
             f"{folder} is a run of {about['model']}, which tells {len(about['classes'])} classes "
             "apart and gives no pictures back",
-            f"`zoo embed {folder} FOLDER` writes what it makes of each picture; "
+            f"`zoo embed {shlex.quote(str(folder))} FOLDER` writes what it makes of each picture; "
             "`zoo train autoencoder PHOTOS` makes a run that reconstructs",
         )
 

@@ -229,7 +229,7 @@ RULES = (
         lambda one: _below(one) and one.pretrained and one.frozen and one.others() > 0,
         lambda one: (
             f"another network may suit them better: `zoo rank {one.data}` tries the "
-            f"{count(one.others() + 1, 'one that is', 'that are')} here"
+            + (f"{many} others that are here" if (many := one.others()) > 1 else "other one here")
         ),
     ),
     Rule(

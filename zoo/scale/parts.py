@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
@@ -107,7 +108,7 @@ class Verified:
         first = "remove what is damaged, then " if damaged else ""
         raise IncompleteError(
             f"{place} is not complete: {count(len(self.wrong), 'part')}: {named}{more}",
-            f"{first}`zoo work {place}` makes what is missing, and nothing twice",
+            f"{first}`zoo work {shlex.quote(str(place))}` makes what is missing, and nothing twice",
         )
 
 

@@ -23,6 +23,7 @@ from zoo.predict import folder_labels
 from zoo.predict.inputs import Input, Inputs, find_all
 from zoo.scale import store, web
 from zoo.scale.plan import Photo
+from zoo.text import listed
 from zoo.watch import check
 
 _RANGE = re.compile(r"(?P<file>.+\.tar)#(?P<start>\d+)\+(?P<length>\d+)", re.DOTALL)
@@ -84,7 +85,7 @@ def _in_table(target: str) -> Iterator[Photo]:
             named = [name for name in ("url", "path") if name in file.schema_arrow.names]
             if not named:
                 what = f"{target} has no column of pictures, and none called url or path"
-                raise DataError(what, f"it has {', '.join(file.schema_arrow.names[:20])}")
+                raise DataError(what, f"it has {listed(file.schema_arrow.names, 20)}")
             columns = [named[0], *({"label"} & {*file.schema_arrow.names})]
             for batch in file.iter_batches(columns=columns):
                 for row in batch.to_pylist():

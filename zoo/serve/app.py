@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,9 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -75,23 +77,16 @@ class Limits:
 def create(model: Model, limits: Limits) -> FastAPI:
     """Return the application over a model that is opened here. Raises ZooError."""
     desk, intake = Desk(model, limits.queue), Intake(limits.size)
-    app = FastAPI(title="zoo serve", version=__version__, docs_url=None, redoc_url=None)
-    app.add_middleware(_Called, names=limits.hosts)
-    app.add_exception_handler(AnyHTTPException, _said)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(ZooError, _failed)
+    app = _without_addresses(limits)
     known = [Depends(partial(_must_know, limits.token))]
     page, policy = _page()
 
-    @app.post(
-        "/predict", dependencies=known, responses=_ERRORS | _ok({"application/json": _rows()}),
-        openapi_extra={"requestBody": {"content": _BODY}},
-    )  # fmt: skip
     async def predict(request: Request, top: Annotated[int, Query(ge=1)] = 1) -> Response:
         """Name what each picture shows: a row each, in order."""
         async with intake.pictures(request) as found:
             _must_fit(desk, len(found))
-            rows = await asyncio.gather(*[asyncio.wrap_future(desk.row(one, top)) for one in found])
+            ready = [asyncio.wrap_future(desk.row(one, top)) for one in found]
+            rows = [await ready[0]] if len(ready) == 1 else await asyncio.gather(*ready)
         if _explains(model):
             asyncio.get_running_loop().call_later(AFTER, desk.prepare)
         form = writers.Form(min(top, len(desk.predictor.classes)))
@@ -99,6 +94,13 @@ def create(model: Model, limits: Limits) -> FastAPI:
         bad = all(row.status == "error" for row in rows)
         first = {"error": rows[0].error, "hint": "", "rows": told}
         return _json(first, 422) if bad else _json(told)
+
+    app.router.add_api_route(
+        "/predict", predict, methods=["POST"], dependencies=known,
+        responses=_ERRORS | _ok({"application/json": _rows()}),
+        openapi_extra={"requestBody": {"content": _BODY}},
+        route_class_override=_Direct if limits.token is None else APIRoute,
+    )  # fmt: skip
 
     @app.post(
         "/explain", dependencies=known, responses=_ERRORS | _ok({"image/png": _BINARY}),
@@ -136,6 +138,32 @@ def create(model: Model, limits: Limits) -> FastAPI:
     return app
 
 
+def _without_addresses(limits: Limits) -> FastAPI:
+    app = FastAPI(title="zoo serve", version=__version__, docs_url=None, redoc_url=None)
+    app.add_middleware(_Called, names=limits.hosts)
+    app.add_exception_handler(AnyHTTPException, _said)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ZooError, _failed)
+    return app
+
+
+class _Direct(APIRoute):
+    """A route whose function is called with the request at once where nothing stands behind a `?`.
+
+    FastAPI's search for what is not there would take as long as all else beside the network.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        looked_at = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            answer = looked_at if request.scope["query_string"] else self.endpoint
+            found: Response = await answer(request)
+            return found
+
+        return handler
+
+
 class _Called:
     """Refuses a request for another host's name than those of the server, if any are given."""
 
@@ -143,9 +171,11 @@ class _Called:
         self.app, self.names = app, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = Request(scope).headers.get("host", "") if scope["type"] == "http" else None
-        name = re.sub(r":\d*$", "", asked or "").strip("[]").lower()
-        if asked is None or not self.names or name in self.names:
+        if scope["type"] != "http" or not self.names:
+            await self.app(scope, receive, send)
+            return
+        asked = Headers(scope=scope).get("host", "")
+        if re.sub(r":\d*$", "", asked).strip("[]").lower() in self.names:
             await self.app(scope, receive, send)
             return
         hint = f"it is {self.names[0]}, for this machine alone; a proxy sends `Host: localhost`"
@@ -227,7 +257,8 @@ def _json(value: object, status: int = 200, headers: Any = None) -> Response:
 async def _said(request: Request, error: Exception) -> Response:
     assert isinstance(error, AnyHTTPException)
     detail: Any = error.detail
-    said = detail if isinstance(detail, dict) else {"error": str(detail), "hint": ""}
+    there = "POST /predict takes photos; /openapi.json has all of it"
+    said = detail if isinstance(detail, dict) else {"error": str(detail), "hint": there}
     return _json(said, error.status_code, error.headers)
 
 

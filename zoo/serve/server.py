@@ -9,6 +9,7 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -76,6 +77,32 @@ class _Server(uvicorn.Server):
         return bool(watch.asked()) or await super().on_tick(counter)
 
 
+class _Joined:
+    """A transport that sends an answer's head and body at once: each packet wakes the client."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: _Protocol) -> None:
+        self._transport, self._protocol = transport, protocol
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Send it, or keep it until the answer is whole."""
+        self._parts.append(data)
+        if not self._protocol.answering():
+            self._send()
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        data, self._parts = b"".join(self._parts), []
+        if data:
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+
 class _Protocol(H11Protocol):
     """HTTP/1.1 with a limit to how slowly a head comes; who has only stopped sending is answered.
 
@@ -88,9 +115,9 @@ class _Protocol(H11Protocol):
     _since = 0.0  # when it was last answered, or opened
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        # asyncio does so for sockets that name their protocol alone, and a server's do not: an
-        # answer's body then waits 40 ms for the other side to confirm its head.
+        super().connection_made(cast(asyncio.Transport, _Joined(transport, self)))
+        # asyncio does so for sockets that name their protocol alone, and a server's do not: what
+        # follows a first packet then waits 40 ms for the other side to confirm that.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._since = self.loop.time()
         ours = [one for one in self.connections if isinstance(one, _Protocol)]
@@ -107,12 +134,12 @@ class _Protocol(H11Protocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._since = self.loop.time()
-        if self._half_closed:
+        if self._half_closed and not self._has_come():
             self.transport.close()
         self._time()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        self._half_closed = self._busy() and not self.cycle.more_body
+        self._half_closed = self._has_come()
         return self._half_closed  # False: close
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -122,6 +149,14 @@ class _Protocol(H11Protocol):
 
     def _busy(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    def _has_come(self) -> bool:
+        """Return whether a request is there that is whole, and not yet answered."""
+        return self._busy() and not self.cycle.more_body
+
+    def answering(self) -> bool:
+        """Return whether the head of an answer is written, and not yet all of it."""
+        return self._busy() and self.cycle.response_started
 
     def _time(self) -> None:
         """Start the clock where no request is being read or answered; stop it where one is."""
