@@ -5,12 +5,16 @@ Where nothing can be kept, one line says so; what is computed then goes with the
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kit import ROOT
 from kit.faults import (
     COMMANDS,
     Commands,
@@ -107,6 +111,34 @@ def test_a_home_and_a_cache_that_can_only_be_read_cost_no_answer(
     assert commands.warm.run(*words, talk=talk, environment=home) == 4, talk.read_text()
     assert "Read-only file system" in talk.read_text()
     assert "Traceback" not in talk.read_text()
+
+
+UNABLE = "-dac_override,-dac_read_search"  # what lets root look into everything
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_home_that_may_not_be_looked_into_costs_no_answer(
+    commands: Commands, tmp_path: Path, name: str
+) -> None:
+    """Of another user, as with sudo -u; and somebody else's folder among what is temporary."""
+    unable = ["setpriv", f"--bounding-set={UNABLE}", f"--inh-caps={UNABLE}"]
+    if os.geteuid() or not shutil.which("setpriv"):
+        pytest.skip("needs root and setpriv")
+    right, out = commands.expected(name, tmp_path / "right"), tmp_path / "out"
+    commands.prepare(name, out)
+    (tmp_path / "tmp").mkdir()
+    for place in (tmp_path / "home", tmp_path / "tmp" / "zoo-others"):
+        place.mkdir(0o700)
+        os.chown(place, 65534, 65534)
+    assert subprocess.run([*unable, "ls", tmp_path / "home"], capture_output=True).returncode
+    own = {key: os.environ[key] for key in os.environ if key not in ("ZOO_CACHE", "ZOO_CONFIG")}
+    own |= {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp"), "ZOO_OFFLINE": "1"}
+    words = [*unable, sys.executable, "-m", "zoo", *commands.words(name, out)]
+    done = subprocess.run(words, cwd=ROOT, env=own, capture_output=True, text=True)
+    assert (done.returncode, commands.outcome(out)) == (0, right), done.stderr
+    assert len(told(done.stderr)) <= 1, done.stderr
+    assert [one.name for one in (tmp_path / "tmp").glob("zoo-*")] == ["zoo-others"]
 
 
 def begun(commands: Commands, names: dict[str, str], place: Path, cache: Path) -> dict[str, int]:

@@ -176,13 +176,15 @@ def scratch(name: str) -> Iterator[Path]:
 
     So are those of processes that were killed: nobody holds the lock in them any more.
     """
-    from tempfile import gettempdir, mkdtemp
+    from glob import glob
+    from tempfile import mkdtemp
 
     from filelock import FileLock, Timeout
 
     outer = Path(mkdtemp(prefix="zoo-"))
     with unfinished(outer), FileLock(outer / HELD):
-        for other in Path(gettempdir()).glob(f"zoo-*/{HELD}"):
+        # Path's glob fails where one folder may not be looked into, as those of others
+        for other in map(outer.parent.joinpath, glob(f"zoo-*/{HELD}", root_dir=outer.parent)):
             with contextlib.suppress(OSError, Timeout):
                 ours = other.parent.lstat().st_uid == outer.stat().st_uid
                 if ours and time.time() - other.lstat().st_mtime > YOUNG:

@@ -23,6 +23,7 @@ from zoo.engine import Engine
 from zoo.engine.open import NetworkRef, open_engine
 from zoo.engine.select import choose_for_network
 from zoo.errors import UsageError, WriteError
+from zoo.features import parts
 from zoo.features.cache import FeatureCache, cache_of
 from zoo.features.compute import Views, compute
 from zoo.metrics import Array
@@ -103,7 +104,7 @@ def kept(digests: Sequence[bytes]) -> Source | None:
     """Return the features that the cache has of most of these photos, None where it has too few."""
     best: tuple[tuple[float, bool, bool, float], Source] | None = None
     keys = [PLAIN.key(digest, 0) for digest in digests]
-    for path in sorted((cache_folder() / "features").glob("*/about.json")):
+    for path in parts.matching(cache_folder() / "features", "*/about.json"):
         with suppress(OSError, ValueError, KeyError, TypeError, WriteError):
             about = json.loads(path.read_bytes())
             preprocess = Preprocess.from_dict(about["preprocess"])

@@ -93,7 +93,7 @@ class FeatureCache:
         known = {f"{name}.keys.npy" for table in self.tables for name in table.names}
         small: dict[Path, Part] = {}
         large: list[Path] = []
-        while new := [path for path in sorted(self.folder.glob(KEYS)) if path.name not in known]:
+        while new := [p for p in parts.matching(self.folder, KEYS) if p.name not in known]:
             for path in new:
                 if _is_large(path):
                     large.append(path)

@@ -13,6 +13,7 @@ import io
 import mmap
 import os
 import uuid
+from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,6 +77,14 @@ def write(folder: Path, keys: list[bytes], rows: Array) -> Part:
         raise
     written += 1
     return Part(flat.view(KEY), np.load(name, "r", allow_pickle=False))
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a folder in order; none where it may not be looked into.
+
+    There Path's own glob fails.
+    """
+    return [folder / name for name in sorted(glob(pattern, root_dir=folder))]
 
 
 def read(path: Path) -> Part | None:

@@ -53,7 +53,7 @@ class Table:
 def read_all(folder: Path) -> list[Table]:
     """Return the tables of a folder. One that is no table is removed, and made again when due."""
     found = []
-    for path in sorted(folder.glob(TABLES)):
+    for path in parts.matching(folder, TABLES):
         try:
             with path.open("rb") as file:
                 about = json.loads(file.readline(_HEAD))

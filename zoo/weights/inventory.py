@@ -51,7 +51,8 @@ def items() -> list[Item]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise WeightsError(f"cannot read {folder}: {error.strerror}") from error
+        hint = "set ZOO_CACHE to a folder that is yours"
+        raise WeightsError(f"cannot read {folder}: {error.strerror}", hint) from error
     rows = {
         weights.file: (row.name, weights)
         for row in catalog.ROWS.values()
