@@ -32,7 +32,7 @@ def talk(text: str = "", meaning: str = "") -> None:
     whole = "\n".join(lines)
     whole = style.paint(whole, meaning, sys.stderr) if meaning else style.told(whole, sys.stderr)
     with suppress(OSError):  # where nobody can be told, the work goes on
-        print(whole, file=sys.stderr, flush=True)
+        print(f"{whole}\n", end="", file=sys.stderr, flush=True)  # in one piece beside stdout
 
 
 def fail(what: str, hint: str, code: int) -> int:
