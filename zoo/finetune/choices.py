@@ -26,7 +26,7 @@ Choice = tuple[T, str]  # with its reason
 
 RATE = 1e-3
 _LAYER_DECAY = 0.8
-_SMALL_WORK = 3e8  # multiply-adds of a step below which a second thread costs more than it helps
+_SMALL_WORK = 1e8  # multiply-adds of a step below which a second thread costs more than it helps
 _IMBALANCE = 3.0
 # Training photos up to which there are more views: measured to pay on 245 and 400
 # (`python -m benchmarks.views`); with many more each is a long pass.
