@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kit import Watcher, carried_out, settings, sha256, tune
+from kit.faults import mounted, resized
 
 from zoo.errors import Interrupted, RunError
 from zoo.finetune import begin
@@ -192,15 +191,9 @@ def test_a_disk_that_is_full_at_the_end_pauses_a_short_run(tmp_path, warm, chose
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Path]:
     """A file system with room for one checkpoint and a half."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = os.geteuid() == 0 and shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", place], capture_output=True
-    ).returncode == 0  # fmt: skip
-    if not mounted:
-        pytest.skip("mounting a small file system is not allowed here")
-    yield place
-    subprocess.run(["umount", place], check=True)
+    with mounted(tmp_path / "disk") as place:
+        resized(place, 1500 << 10)
+        yield place
 
 
 def test_a_disk_that_is_really_full_pauses_a_run_too(small_disk, tmp_path, warm, chosen, whole):
@@ -211,7 +204,7 @@ def test_a_disk_that_is_really_full_pauses_a_run_too(small_disk, tmp_path, warm,
     assert "No space left on device; epoch 1, step 1 of 4 is saved" in said
     assert list(files(run)) == [NAMES[0]]
     assert checkpoint._damage(run / NAMES[0]) is None
-    subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+    resized(small_disk, 20 << 20)
     code, said = zoo(warm, "finetune", "--resume", run, talk=talk)
     assert code == 0, said
     assert sha256(run / "model.safetensors") == whole

@@ -57,7 +57,7 @@ def held() -> Iterator[Path]:
 
 
 def _is_nobodys(place: Path) -> bool:
-    """Whether a folder is of a process that has died; where nothing can be locked, an old one."""
+    """Return whether the process of a folder has died; where nothing can be locked: is it old."""
     lease = store.lock(place, exclusive=True)
     if lease is not None:
         store.unlock(lease)
