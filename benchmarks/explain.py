@@ -30,7 +30,7 @@ from zoo.data.samples import evenly
 from zoo.data.views import plain_view
 from zoo.engine.pipeline import answers
 from zoo.explain.places import tap
-from zoo.explain.saliency import gradcam_at
+from zoo.explain.saliency import gradcam
 from zoo.network import Network, pretrained
 from zoo.predict.predictor import Opening, open_predictor
 
@@ -51,7 +51,7 @@ def measured(name: str, weights: Path, photos: list[Path]) -> dict[str, Any]:
     net = pretrained(name, str(weights))
     pixels = np.stack([plain_view(photo, net.preprocess) for photo in photos])
     tapped = tap(net)
-    found = gradcam_at(net, tapped, pixels)
+    found = gradcam(net, tapped, pixels)
     centre = np.broadcast_to(gaussian(net.preprocess.size), found.maps.shape)
     ratio = cost(net, pixels[:TIMED])
     areas = {}
@@ -124,7 +124,7 @@ def other_head(net: Network, pixels: Pixels, maps: Values, classes: tuple[int, .
     torch.manual_seed(0)
     with torch.no_grad():
         head.weight.normal_(0, float(kept.std()))
-    again = gradcam_at(net, tap(net), pixels, classes).maps
+    again = gradcam(net, tap(net), pixels, classes).maps
     with torch.no_grad():
         head.weight.copy_(kept)
     pairs = zip(maps, again, strict=True)
@@ -148,7 +148,7 @@ def cost(net: Network, pixels: Pixels) -> float:
         net.chain.zero_grad()
 
     def maps() -> None:
-        gradcam_at(net, tapped, pixels)
+        gradcam(net, tapped, pixels)
 
     seconds: dict[str, list[float]] = {"maps": [], "passes": []}
     for _ in range(ROUNDS):
