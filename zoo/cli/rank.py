@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -193,7 +193,7 @@ def _record(data: str, ranking: Ranking, rows: list[Ranked]) -> dict[str, object
         "seed": ranking.seed,
         "views": ranking.views,
         "left_out": ranking.bad,
-        "models": [row.to_dict() for row in rows],
+        "models": [asdict(row) for row in rows],
     }
 
 
@@ -201,7 +201,7 @@ def _write(path: Path, rows: list[Ranked]) -> None:
     """Write all that is known, a row a model; lists with spaces between."""
     from zoo.run import write_csv
 
-    records = [row.to_dict() for row in rows]
+    records = [asdict(row) for row in rows]
     for each in records:
         for name in ("accuracies", "penalties"):
             each[name] = " ".join(f"{value:.6g}" for value in each[name])

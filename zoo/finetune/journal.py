@@ -14,9 +14,10 @@ from zoo.run import Run
 from zoo.settings import Recipe
 from zoo.train import checkpoint
 from zoo.train.distributed import Ranks
-from zoo.train.loggers import Logger, logging
+from zoo.train.loggers import logging
 from zoo.train.loop import Loop
 from zoo.train.records import Epoch
+from zoo.train.trackers import Tracker
 from zoo.watch import Watch, postponed, saving
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -32,7 +33,7 @@ class Journal:
     def __init__(self, run: Run, watch: Watch, ranks: Ranks, recipe: Recipe) -> None:
         self.run, self.watch, self.ranks, self.recipe = run, watch, ranks, recipe
         self.saver = checkpoint.Saver(run.path(CHECKPOINT))
-        self.loggers: list[Logger] = []
+        self.loggers: list[Tracker] = []
         self.until_the_end = ExitStack()
         self.training = False  # in steps, each of which is saved
         self.started = time.perf_counter()
@@ -122,7 +123,7 @@ class Journal:
 
     def log(self, epoch: Epoch) -> None:
         """Write an epoch down, and tell it."""
-        record = epoch.to_dict()
+        record = asdict(epoch)
         self.run.log(record)
         for logger in self.loggers:
             logger.add(record)

@@ -29,7 +29,6 @@ from zoo.finetune.facts import CutFacts, NetworkFacts
 from zoo.finetune.phases import Phase
 from zoo.finetune.plan import Plan, plan_of
 from zoo.finetune.teacher import Teacher
-from zoo.finetune.text_tower import tower_of
 from zoo.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False
     known, net = known_of(asked, progress)
     prepared = Prepared(plan_of(asked, known), net)
     if asked.recipe.head == "text":
-        prepared.tower = tower_of(asked.recipe, known, progress)
+        prepared.tower = text_rows.tower_of(asked.recipe, known, progress)
         named = replace(asked.recipe, text=prepared.tower.source)  # holds in any working directory
         prepared.plan = replace(prepared.plan, recipe=named)
     if recipe.teacher:

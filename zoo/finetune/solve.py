@@ -219,12 +219,13 @@ def distance(inputs: Inputs, source: AnyBatches) -> Distance | None:
 def _scores(source: FeatureBatches, layer: Layer, classes: tuple[str, ...]) -> Scores:
     """Return what the val photos of a source say of a head."""
     outputs = scores_of(source.val_features.flat(), layer)
-    labels = source.val_labels
-    return Scores(
-        loss_of(outputs, labels),
-        report(outputs.argmax(axis=1), labels, classes),
-        outputs=outputs,
-    )
+    return scores_from(outputs, source.val_labels, classes)
+
+
+def scores_from(outputs: Array, labels: Array, classes: tuple[str, ...]) -> Scores:
+    """Return what photos of these labels say of a head that gave these outputs, N x K."""
+    found = report(outputs.argmax(axis=1), labels, classes)
+    return Scores(loss_of(outputs, labels), found, outputs=outputs)
 
 
 def into_chain(inputs: Inputs, journal: Journal, loop: Loop) -> None:

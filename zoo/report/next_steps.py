@@ -103,8 +103,8 @@ class Result:
         return statistics.median(self.train.values()) if self.train else 0.0
 
 
-def confused(report: Report, most: int = 3) -> list[tuple[str, str, int, int]]:
-    """Return (class, taken for, how often, of how many photos), the most frequent first.
+def confused(report: Report) -> list[tuple[str, str, int, int]]:
+    """Return (class, taken for, how often, of how many photos), the three most frequent.
 
     A single photo is a pair only where no other has more.
     """
@@ -117,7 +117,7 @@ def confused(report: Report, most: int = 3) -> list[tuple[str, str, int, int]]:
     ]
     pairs.sort(key=lambda pair: (-pair[2], pair[3], pair[:2]))
     least = 2 if pairs and pairs[0][2] > 1 else 1
-    return [pair for pair in pairs if pair[2] >= least][:most]
+    return [pair for pair in pairs if pair[2] >= least][:3]
 
 
 def weakest(report: Report) -> ClassScore | None:
