@@ -25,6 +25,8 @@ import torch
 from PIL import Image, ImageFilter
 from scipy import ndimage, stats
 
+from benchmarks.accuracy import ALL
+from benchmarks.measure import machine, save
 from zoo.data.preprocess import Pixels, Values, fill, normalise
 from zoo.data.samples import evenly
 from zoo.data.views import plain_view
@@ -34,12 +36,6 @@ from zoo.explain.saliency import gradcam
 from zoo.network import Network, pretrained
 from zoo.predict.predictor import Opening, open_predictor
 
-RESULTS = Path(__file__).parent / "results" / "explain.json"
-MODELS = {
-    "torchvision/squeezenet1_1": "squeezenet1_1-caffe.pth",
-    "timm/mobilenetv2_100": "timm-mobilenetv2_100-keras.pth",
-    "googlenet-2014": "googlenet_bvlc.safetensors",
-}
 STEPS = 10  # pictures of a curve beside the first
 BLUR = 10  # pixels, of the photo into which places come back
 TIMED = 16  # photos
@@ -165,10 +161,10 @@ def main() -> int:
     if len(sys.argv) > 2:
         photos = evenly(photos, int(sys.argv[2]))
     rows = []
-    for name, file in MODELS.items():
+    for name, file in ALL.items():
         rows.append(measured(name, folder / "weights" / file, photos))
         print(json.dumps(rows[-1]))
-        RESULTS.write_text(json.dumps({"steps": STEPS, "rows": rows}, indent=1) + "\n")
+        save("explain", machine(), {"steps": STEPS, "rows": rows})
     good = all(
         row["deletion"]["difference"][2] < 0 < row["insertion"]["difference"][1]
         and row["other_head"][2] < 0.5

@@ -28,7 +28,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import photos, speed_jobs
-from benchmarks.measure import ROOT, arguments, machine, python, run, warn_about_byte_code
+from benchmarks.measure import (
+    ROOT,
+    arguments,
+    environments,
+    machine,
+    python,
+    run,
+    warn_about_byte_code,
+    write,
+)
 from benchmarks.speed_jobs import IMPORTS, MODEL, OUR_OWN, PACKAGES, PARTS, Place, Task
 from benchmarks.speed_table import plot, table
 
@@ -108,14 +117,7 @@ def parse() -> Namespace:
 
 
 def setup(place: Place) -> None:
-    """One environment a peer, away from this project's settings, with byte code; the photos."""
-    for name, packages in PACKAGES.items():
-        folder = place.envs / name
-        make = ["uv", "venv", "--no-config", "--allow-existing", str(folder)]
-        subprocess.run(make, check=True)
-        install = ["uv", "pip", "install", "--no-config", "--compile-bytecode"]
-        command = [*install, "--python", str(place.python(name)), *packages]
-        subprocess.run(command, check=True)
+    environments(place.envs, PACKAGES)
     make_photos(place)
 
 
@@ -259,13 +261,6 @@ def other(part: str, flags: Namespace) -> None:
 def read(path: Path) -> dict[str, Any]:
     empty: dict[str, Any] = {"machine": {}, "rows": []}
     return {**empty, **json.loads(path.read_text())} if path.exists() else empty
-
-
-def write(path: Path, found: dict[str, Any]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    fresh.replace(path)
 
 
 def add(path: Path, row: Row) -> None:
