@@ -52,6 +52,10 @@ class Two(torch.nn.Module):
         return x.flatten(1), 2 * x
 
 
+def shipped(name):
+    return graph_template.SHIPPED / f"{shipped_key(catalog.ROWS[name])}.onnx"
+
+
 def chain_of(row):
     torch.manual_seed(0)
     return models.build(row).eval()
@@ -165,10 +169,9 @@ def test_shipped_templates_are_what_is_made_now(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("name", [name for name in LARGE if shipped(name).exists()])
 def test_large_shipped_templates_are_what_is_made_now(name):
-    row = catalog.ROWS[name]
-    assert graph_template.find(shipped_key(row)) in (made(row), None)
+    assert shipped(name).read_bytes() == made(catalog.ROWS[name])
 
 
 def test_those_of_the_published_networks_are_shipped():
