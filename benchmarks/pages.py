@@ -78,9 +78,16 @@ def environment(folder: Path, weights: Path) -> dict[str, str]:
 
 
 def run(command: str, folder: Path, variables: Mapping[str, str]) -> str:
-    """Return what a command prints, stdout and stderr as they come. RuntimeError where it fails."""
+    """Return what a command prints, stdout and stderr as they come. RuntimeError where it fails.
+
+    Before `head` it writes its rows at once, as for a reader: where line after line would come,
+    what it says behind them would hang on whether `head` has left by then.
+    """
+    variables = dict(variables)
+    if "| head" in command:
+        variables.pop("PYTHONUNBUFFERED", None)
     done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=dict(variables), timeout=600,
+        ["bash", "-c", command], cwd=folder, env=variables, timeout=600,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     if done.returncode:
