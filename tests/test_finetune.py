@@ -206,6 +206,19 @@ def test_a_run_gives_its_convolutions_to_another(tmp_path, photos, lenet_run):
         prepare(settings("resnet18", photos, weights=str(lenet_run)))
 
 
+def test_a_run_of_a_network_whose_head_is_no_linear_starts_another(tmp_path, photos):
+    """SqueezeNet's head is a convolution that gives way to a Linear, and that to an mlp."""
+    small = {"epochs": 1, "size": 64, "views": 1}
+    tune(tmp_path / "first", settings("torchvision/squeezenet1_1", photos, **small))
+    again = settings(
+        "torchvision/squeezenet1_1", photos, weights=str(tmp_path / "first"), head="mlp:8", **small
+    )
+    state, first = prepare(again).network().chain.state_dict(), saved(tmp_path / "first")
+    own = {name for name in state if name.startswith("head.")}
+    assert all(torch.equal(state[name], first[name]) for name in state.keys() - own)
+    assert sorted(tuple(state[name].shape) for name in own) == [(3,), (3, 8), (8,), (8, 512)]
+
+
 @pytest.mark.slow
 def test_a_run_of_a_run_of_a_network_with_another_head(tmp_path, photos):
     """SqueezeNet's head is a convolution that gives way to a Linear: the run knows both rows."""
