@@ -265,6 +265,16 @@ def test_what_is_in_use_stays(chain, monkeypatch):
     assert entries() == [key("newer")]
 
 
+def test_where_what_is_in_use_stays_the_next_makes_room(chain, monkeypatch):
+    for name, seconds in (("old", 300), ("older", 400), ("young", 100)):
+        aged(name, chain, seconds)
+    lease = store.lock(folder() / key("older"))
+    limited(monkeypatch, 3.5)
+    make(key("new"), chain, SPEC.preprocess)
+    store.unlock(lease)
+    assert entries() == sorted(key(name) for name in ("older", "young", "new"))
+
+
 def test_what_a_killed_process_left_is_swept(chain):
     aged("old", chain, 300)
     left, recent = folder() / ".x.partial", folder() / ".y.partial"

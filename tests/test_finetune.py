@@ -23,6 +23,7 @@ from zoo.finetune import begin
 from zoo.finetune.describe import lines
 from zoo.finetune.events import FeaturesDone, Finished
 from zoo.finetune.prepare import prepare
+from zoo.models.chain import nothing_to_train
 from zoo.models.cut import cut
 from zoo.run import Run
 from zoo.train.records import Epoch
@@ -390,6 +391,12 @@ def test_imbalance_is_seen_and_weighed(tmp_path, photos):
     assert balance.value == "weights"
     assert "times the photos" in balance.reason
     assert prepare(settings("lenet", data, freeze=False, balance="none")).plan.class_weights is None
+
+
+def test_chance_and_what_looks_at_its_batch_are_no_constants():
+    norm = torch.nn.BatchNorm2d(3, affine=False, track_running_stats=False)
+    assert not any(map(nothing_to_train, (torch.nn.Dropout(0.1), norm, torch.nn.Linear(1, 1))))
+    assert all(map(nothing_to_train, (torch.nn.Dropout(0), torch.nn.ReLU(), torch.nn.Flatten())))
 
 
 def test_cut_moves_over_what_has_nothing_to_train():
