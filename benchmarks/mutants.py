@@ -8,8 +8,10 @@
 Each mutant differs from the tree in one place: a comparison, a sign, a number, a condition turned
 round, a statement or a value left out. It lives in a copy of the tree, and those tests of its row
 run there that execute its line, until the first one fails (the mutant is killed; a run that takes
-too long too). Results go to results/mutants.json one by one, and what is there is not run again. A
-survivor is a missing test, or a change that makes no difference; `EQUAL` says of which that was
+too long too). Results go to results/mutants.json one by one, and what is there is not run again as
+long as its function is the same and the test that failed is one of the short suite. Otherwise it is
+named, counts for nothing, and another mutant is drawn in its place; --table refuses to count then.
+A survivor is a missing test, or a change that makes no difference; `EQUAL` says of which that was
 found, and why. Which tests execute a line is found by a run before, kept in build/.
 """
 
@@ -22,13 +24,13 @@ import hashlib
 import itertools
 import json
 import os
-import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -94,7 +96,13 @@ EQUAL: dict[tuple[str, str], str] = {
 
 def main() -> None:
     flags = parse()
+    old = outdated(known())
+    for name, why in old.items():
+        print(f"outdated: {name}: {why}", flush=True)
+    if flags.table and old:
+        sys.exit(f"{len(old)} results are of another tree: run it without --table")
     if not flags.table:
+        save({}, gone=old)
         mutant_runs.warm()
         with tempfile.TemporaryDirectory() as scratch:
             tree = copied(Path(scratch).resolve())
@@ -114,12 +122,32 @@ def known() -> dict[str, dict[str, Any]]:
     return json.loads(RESULTS.read_text())["mutants"] if RESULTS.exists() else {}
 
 
-def save(new: dict[str, dict[str, Any]], bars: Sequence[dict[str, Any]] = ()) -> None:
-    """Add to the results; several processes can, each with files of its own."""
+def outdated(found: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return the results that say nothing about this tree, with why."""
+    here = {one.name: one.around for file in ROWS for one in mutants_of(ROOT, file)}
+    files = sorted({f"tests/test_{name}.py" for names in ROWS.values() for name in names.split()})
+    words = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", *files]
+    said = subprocess.run(words, cwd=ROOT, text=True, capture_output=True, check=True)
+    tests = {*said.stdout.splitlines()}
+    old: dict[str, str] = {}
+    for name, row in found.items():
+        by = (row["killed_by"] or "").removesuffix(mutant_runs.UNENDING)
+        if here.get(name) != row.get("around"):
+            old[name] = "it has changed, or is gone"
+        elif by.startswith("tests/") and by not in tests:
+            old[name] = f"{by} is no test of the short suite"
+    return old
+
+
+def save(
+    new: dict[str, dict[str, Any]], bars: Sequence[dict[str, Any]] = (), gone: Container[str] = ()
+) -> None:
+    """Change the results; several processes can, each with files of its own."""
     KEPT.mkdir(parents=True, exist_ok=True)
     with (KEPT / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        result = {"machine": machine(), "bars": bars, "mutants": known() | new}
+        kept = {name: row for name, row in known().items() if name not in gone}
+        result = {"machine": machine(), "bars": bars, "mutants": kept | new}
         (KEPT / "now").write_text(json.dumps(result, indent=1) + "\n")
         shutil.move(KEPT / "now", RESULTS)  # at once: others may be reading
 
@@ -147,14 +175,28 @@ def copied(folder: Path) -> Path:
 
 
 def drawn(tree: Path, flags: Namespace) -> Iterator[tuple[Mutant, list[str]]]:
-    """Yield the mutants to try, `flags.each` of each file, with their files of tests."""
+    """Yield the mutants to try, `flags.each` of each file, with their files of tests.
+
+    Those that the results have are the first; each of the others has a place in the draw of its
+    own, whatever else the file has.
+    """
     for file, tests in ROWS.items():
-        path = tree / "zoo" / file
-        if file.startswith(flags.only) and path.exists():
-            every = sorted(candidates(file, path.read_text()), key=lambda m: m.name)
-            draw = random.Random(f"{flags.seed} {file}").sample(every, min(flags.each, len(every)))
+        if file.startswith(flags.only):
+            found = known()
+            every = sorted(
+                mutants_of(tree, file),
+                key=lambda one: (one.name not in found, place_in_draw(one, flags.seed)),
+            )
             names = [f"tests/test_{name}.py" for name in tests.split()]
-            yield from ((mutant, names) for mutant in draw)
+            yield from ((mutant, names) for mutant in every[: flags.each])
+
+
+def mutants_of(tree: Path, file: str) -> Iterator[Mutant]:
+    return candidates(file, (tree / "zoo" / file).read_text())
+
+
+def place_in_draw(mutant: Mutant, seed: int) -> str:
+    return hashlib.sha256(f"{seed} {mutant.name}".encode()).hexdigest()
 
 
 def place_of(tree: Path, name: str) -> Path:
@@ -262,7 +304,7 @@ def failed(tree: Path, files: list[str], chosen: mutant_runs.Chosen) -> str | No
     if told.failed:
         return told.failed[0]
     if told.under_way:
-        return f"{told.under_way} (never ends, or ends the process)"
+        return told.under_way + mutant_runs.UNENDING
     if told.code == 0 or (told.code == 5 and not chosen.seconds):
         return None
     if told.code == 5:

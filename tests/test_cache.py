@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -205,6 +206,25 @@ def test_what_a_killed_solver_left_goes_and_what_is_in_use_stays(here: Here, fol
         assert sorted((folder / "solving").iterdir()) == sorted([places[1], own])
     jobs[1].kill()
     jobs[1].communicate()
+
+
+class Terminal(io.StringIO):
+    """Somebody who types this."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("typed", "gone"), [("\n", 0), ("", 0), ("no\n", 0), ("yesterday\n", 0), ("Y\n", 4)]
+)
+def test_clear_on_a_terminal_takes_yes_alone_for_a_yes(
+    here: Here, folder: Path, monkeypatch: pytest.MonkeyPatch, typed: str, gone: int
+) -> None:
+    before = files(folder)
+    monkeypatch.setattr(sys, "stdin", Terminal(typed))
+    assert "remove 4 entries, 10 kB?" in here("cache", "--clear").err
+    assert len(before - files(folder)) == gone
 
 
 def test_clear_asks_and_leaves_what_is_not_ours(here: Here, folder: Path) -> None:

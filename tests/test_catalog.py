@@ -13,6 +13,7 @@ from torch import nn
 from zoo import catalog, models
 from zoo.catalog import classes
 from zoo.errors import UnknownModel, UnknownStage, UsageError
+from zoo.models.chain import nothing_to_train, steps
 from zoo.models.cut import cut
 from zoo.models.lazy_compiler import library
 
@@ -104,8 +105,10 @@ def test_cutting_at_every_stage_changes_nothing(row, chain):
 
 
 def test_the_rows_cut_freezes_what_is_before_it_and_leaves_something_to_train(row):
-    parts = cut(on_meta(row), row.cut)
+    parts = cut(on_meta(row).train(), row.cut)
     parts.freeze()
+    assert not any(part.training for part in parts.frozen.modules())
+    assert not nothing_to_train(steps(parts.trainable)[0][1]), "it could run frozen, too"
     assert (*models.stages(parts.frozen), *models.stages(parts.trainable)) == row.stages
     assert row.cut in models.stages(parts.frozen)
     assert not any(parameter.requires_grad for parameter in parts.frozen.parameters())

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from zoo import catalog, models, weights
 from zoo.check import drift, labels
 from zoo.check.near import near_pairs
+from zoo.data.samples import DatasetIndex, Sample
 from zoo.disk import cache_folder
 
 EVIL = "<script>document.title='owned'</script>"
@@ -155,7 +156,30 @@ def test_a_small_crop_is_the_same_picture_mirrored_or_not(turned):
     assert {(i, j) for i, j, _ in found} == {(n, 20 + n) for n in range(5)}
 
 
+def test_pairs_come_the_closest_first():
+    one, other = scene(0, 640, 480), scene(1, 640, 480)
+    pictures = [one, one.crop((0, 10, 608, 466)), other, other]
+    pictures = [each.convert("L").resize((64, 64)) for each in pictures]
+    found = near_pairs(np.stack([np.asarray(each) for each in pictures]))
+    assert [(i, j) for i, j, _ in found] == [(2, 3), (0, 1)]
+
+
 # Names, balance, groups.
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [((100, 10), set()), ((101, 10), {"uneven"}), ((90, 9), {"scarce"}),
+     ((91, 9), {"uneven", "scarce"})],
+)  # fmt: skip
+def test_classes_are_uneven_and_scarce_from_a_number_on(counts, said):
+    samples = [
+        Sample(f"{label}-{n}.png", label, "train")
+        for label, many in enumerate(counts)
+        for n in range(many)
+    ]
+    index = DatasetIndex(Path(), ("ant", "bee"), tuple(samples))
+    assert {each.check for each in labels.of_balance(index) if each} == said
 
 
 @pytest.mark.parametrize(
@@ -303,6 +327,7 @@ def test_new_photos_are_compared_with_those_of_a_run(here, run, photos, stranger
     assert alike["severity"] == "note", alike["what"]
     assert different["severity"] == "serious"
     assert len(paths(different)) == 20
+    assert "30 and 36 photos" in alike["advice"], "those that the run learned from, not its val"
 
 
 def test_without_a_network_light_and_colours_are_compared(here, clean, strangers):
@@ -319,7 +344,7 @@ def test_the_p_value_is_right_where_nothing_differs_and_small_where_something_do
     assert 0.3 < np.mean(ps) < 0.7
     assert np.mean(np.array(ps) <= 0.1) <= 0.2
     found = drift.drift(random.normal(size=(60, 8)), random.normal(0.7, 1, (30, 8)))
-    assert found.p <= 0.005
+    assert found.p == pytest.approx(1 / 1000), "the photos' own division is one of those"
     assert 0 < found.share < 1
     assert found == drift.drift(*(np.asarray(x) for x in _again()))
 

@@ -26,7 +26,8 @@ from zoo.device import Device
 from zoo.engine import compiled, store
 from zoo.engine.compiled import GRAPH, STATE, WEIGHTS, find, folder, key_of, made_of, make
 from zoo.engine.open import NetworkRef, open_engine
-from zoo.errors import CacheError, ConversionError, UsageError
+from zoo.errors import CacheError, ConversionError, RunError, UsageError
+from zoo.head.layers import Linear
 
 SPEC = catalog.find("lenet")
 
@@ -264,6 +265,16 @@ def test_what_is_in_use_stays(chain, monkeypatch):
     assert entries() == [key("newer")]
 
 
+def test_where_what_is_in_use_stays_the_next_makes_room(chain, monkeypatch):
+    for name, seconds in (("old", 300), ("older", 400), ("young", 100)):
+        aged(name, chain, seconds)
+    lease = store.lock(folder() / key("older"))
+    limited(monkeypatch, 3.5)
+    make(key("new"), chain, SPEC.preprocess)
+    store.unlock(lease)
+    assert entries() == sorted(key(name) for name in ("older", "young", "new"))
+
+
 def test_what_a_killed_process_left_is_swept(chain):
     aged("old", chain, 300)
     left, recent = folder() / ".x.partial", folder() / ".y.partial"
@@ -354,6 +365,15 @@ def test_torch_runs_what_has_no_graph_where_that_is_forgiven(tmp_path, monkeypat
         open_engine(replace(ref, build=None), "openvino", place)
     with pytest.raises(UsageError, match="int8 of lenet is measured out on photos"):
         open_engine(ref, "openvino", replace(place, precision="int8"))
+
+
+def test_a_head_that_takes_other_features_than_its_network_gives_is_refused(chain):
+    head = Linear(np.ones((3, 83), np.float32), np.zeros(3, np.float32))
+    made, names = made_of(SPEC), [name for name, _ in chain.named_children()]
+    ref = NetworkRef("lenet", made, "w", names[-2], SPEC.preprocess, lambda: chain, head)
+    ready = open_engine(ref, "openvino", Device("cpu", "fp32", 1, ""))
+    with pytest.raises(RunError, match=r"gives 84 numbers, and the head in .* takes 83"):
+        ready.engine(np.zeros((1, 32, 32, 1), np.uint8))
 
 
 def test_where_the_cache_takes_nothing_a_graph_lasts_as_long_as_its_engine(

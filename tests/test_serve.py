@@ -471,6 +471,12 @@ def test_connections_that_say_nothing_leave_room_for_others(exported: Path) -> N
             with contextlib.suppress(ConnectionError):
                 line.sendall(b"POST /predict HT")
         assert b"200 OK" in up.talk(asked(DISC), half=True, wait=120)
+        silent[0].settimeout(20)
+        with contextlib.suppress(ConnectionError):
+            assert silent[0].recv(1) == b"", "the oldest made room"
+        silent[-1].settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            silent[-1].recv(1)
         for line in silent:
             line.close()
 
