@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 def prepared_of(settings: Recipe, screen: Screen, ranks: Ranks, way: flags.Way) -> Prepared:
     """Return the plan, on photos or on the features of a job."""
-    from zoo.scale import head
+    from zoo.scale.plan import is_job
 
-    if head.is_job(settings.data):
+    if is_job(settings.data):
+        from zoo.scale import head
+
         who = head.Together(ranks, way.ray)
         return head.prepare(settings, partial(screen.progress, "shards"), screen.bytes, who)
     if way.ray is not None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.samples import Stat, labels_in, status_of
+from zoo.data.samples import Stat, evenly, labels_in, status_of
 from zoo.metrics import BINS, aurc, calibration_error, reliability, risk_coverage, wilson
 from zoo.report.answers import Answer, confidence
 from zoo.report.svg import Axis, Chart, strip
@@ -263,8 +263,7 @@ def _risk(probability: Any, right: Any) -> str:
         f"Of all photos {percent(risk[-1])} are wrong, of the surer half "
         f"{percent(risk[np.searchsorted(share, 0.5)])}.",
     )
-    places = np.unique(np.linspace(0, len(kept) - 1, min(len(kept), 500)).astype(int))
-    chart.steps([(float(share[k]), float(risk[k])) for k in places], "c0")
+    chart.steps([(float(share[k]), float(risk[k])) for k in evenly(range(len(kept)), 500)], "c0")
     chart.note((1.0, 0.0), f"area {aurc(probability, right):.3f}", "end")
     return chart.svg()
 
