@@ -16,6 +16,7 @@ from kit import ROOT, Answer
 from kit.features import add, key, opened, write
 
 from zoo import cache, doctor
+from zoo.cli.doctor import _in_all as in_all
 from zoo.errors import UsageError
 from zoo.features import parts
 from zoo.scale import copied
@@ -252,6 +253,14 @@ def test_doctor_says_what_is_slow_and_what_to_do(
     shown = here("doctor")
     assert "WRONG" in shown.out
     assert "1 wrong" in shown.err
+
+
+def test_doctor_counts_hints_and_says_that_nothing_is_wrong() -> None:
+    fine, hint = doctor.Line("a", "cores", "2"), doctor.Line("a", "bf16", "no", "ok", "use int8")
+    slow = doctor.Line("a", "disk", "nfs", "slow", "another one")
+    assert in_all([fine], 0, 0) == "nothing wrong or slow, of 1 line"
+    assert in_all([fine, hint], 0, 0) == "nothing wrong or slow, of 2 lines; 1 hint in case"
+    assert in_all([fine, hint, slow], 0, 1) == "0 wrong, 1 slow, of 3 lines"
 
 
 def test_doctor_reports_a_broken_file_of_settings(

@@ -242,6 +242,26 @@ def test_weights_are_torchvisions(name):
             assert list(ours.std) == transforms.std
 
 
+@pytest.mark.parametrize(
+    ("slip", "near"),
+    [
+        ("rezn", "resnet50"), ("reznet", "resnet50"), ("mobilnet", "mobilenet_v2"),
+        ("mobilenet_v3", "mobilenet_v3_large"), ("inception", "inception_v3"),
+        ("dinov2", "vit_base_patch14_dinov2"), ("efficientnet-b0", "efficientnet_b0"),
+    ],
+)  # fmt: skip
+def test_the_beginning_and_a_part_of_a_name_are_near_to_it(slip: str, near: str):
+    with pytest.raises(UnknownModel, match=f"did you mean .*{near}[,?]"):
+        catalog.find(slip)
+
+
+@pytest.mark.parametrize("word", ["qqqq", "wombats", ""])
+def test_what_is_like_no_name_has_no_nearest(word: str):
+    with pytest.raises(UnknownModel) as error:
+        catalog.find(word)
+    assert "did you mean" not in error.value.what
+
+
 def test_find_names_the_nearest():
     with pytest.raises(UnknownModel, match=r"'resnet51'; did you mean .*resnet50") as error:
         catalog.find("resnet51")

@@ -229,13 +229,14 @@ def rank(
             f"folds={folds}, views={views}", "give 2 folds or more, and 1 view or more"
         )
     asked = None if models is None else [models] if isinstance(models, str) else list(models)
-    chosen = backbones.chosen(None if asked is None else ",".join(map(_full, asked)))
+    names = None if asked is None else ",".join(map(_full, asked))
+    backbones.check_names(names)
     listener, rows = Listener(on_event), list[Any]()
     with working():
         ranking = rank.prepare(
             _path(data, "data"), folds=folds, seed=seed, views=views, watch=listener
         )
-        for row in ranking.rows(chosen):
+        for row in ranking.rows(backbones.chosen(names, ranking.index)):
             listener.tell(row)
             rows.append(row)
     for photo, why in ranking.bad.items():

@@ -77,7 +77,7 @@ def _ranked(ranking: Ranking, models: str | None, screen: Screen) -> list[Ranked
 
     for said in filter(None, (told(ranking.index.skipped), *ranking.index.notes)):
         talk(f"photos: {said}")
-    chosen = _choose(models)
+    chosen = _choose(models, ranking)
     found = []
     for row in ranking.rows(chosen):
         found.append(row)
@@ -85,13 +85,16 @@ def _ranked(ranking: Ranking, models: str | None, screen: Screen) -> list[Ranked
     return found
 
 
-def _choose(models: str | None) -> list[str]:
-    """Return the names of --models, or of what is here, and say how many are not."""
+def _choose(models: str | None, ranking: Ranking) -> list[str]:
+    """Return the names of --models, or of what is here, and say what is not tried."""
     from zoo.finetune import backbones
 
-    names = backbones.chosen(models)
+    names = backbones.chosen(models, ranking.index)
     if models is None:
-        more = len([row.name for row in backbones.pretrained() if row.name not in names])
+        present = backbones.here()
+        if unfit := ",".join(name for name in present if name not in names):
+            talk(f"not tried: {unfit}, taught grey digits; --models {unfit} tries it on colours")
+        more = len([row for row in backbones.pretrained() if row.name not in present])
         talk(
             f"{count(len(names), 'model')} with weights on this machine; {more} more by "
             f"`zoo pull MODEL`, or --models all"

@@ -48,9 +48,10 @@ def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False
 
     begin: the pass over the photos may begin; `with` ends it. Raises any of the input errors.
     """
+    began = time.perf_counter()
     asked = look(recipe, progress)
     known, net = known_of(asked, progress)
-    prepared = Prepared(plan_of(asked, known), net)
+    prepared = Prepared(plan_of(asked, known), net, began=began)
     if asked.recipe.head == "text":
         prepared.tower = text_rows.tower_of(asked.recipe, known, progress)
         named = replace(asked.recipe, text=prepared.tower.source)  # holds in any working directory
@@ -86,7 +87,8 @@ class Prepared:
 
     tower: of the texts, where the head is text. about: what run.json says besides the plan.
     source: the features, where they were computed elsewhere. closing: what is done with when
-    `with` ends.
+    `with` ends. began: when the photos were looked at first, by `time.perf_counter`: from there on
+    the seconds of the run count.
     """
 
     plan: Plan
@@ -97,6 +99,7 @@ class Prepared:
     about: dict[str, object] = field(default_factory=dict)
     source: FeatureBatches | None = None
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    began: float = field(default_factory=time.perf_counter)
     begun: bool = False  # the last layer's bias is set, for several labels
 
     def network(self) -> Network:

@@ -92,7 +92,7 @@ class _Page:
             "run": str(run.folder),
             "task": self.task,
             "verdict": sections.verdict(run),
-            "steps": [(text[:1].upper() + text[1:]).split("`") for text in extras.steps],
+            "steps": [text[:1].upper() + text[1:] for text in extras.steps],
             "wrong": sum(not answer.right for answer in self.answers),
             "kept": bool(record.get("linear_head")),
             "plan": record.get("plan", []),

@@ -272,7 +272,7 @@ def _risk(probability: Any, right: Any) -> str:
 
 
 def exports(run: Run) -> list[tuple[str, str, str, str, str]]:
-    """Return the exported files, a row each: place, kind, size, proof in words, sha256."""
+    """Return the exported files, a row each: place, kind, size, proof, begin of the sha256."""
     found = []
     for name, proof in sorted(run.record.get("exported", {}).items()):
         agree = ""
@@ -282,5 +282,7 @@ def exports(run: Run) -> list[tuple[str, str, str, str, str]]:
         largest = f"values differ by {differ:.1e} at most" if isinstance(differ, float) else ""
         told = ", ".join(filter(None, (agree, largest))) or "-"
         length = size(proof["bytes"]) if proof.get("bytes") else "-"
-        found.append((str(proof.get("path", "")), name, length, told, str(proof.get("sha256", ""))))
+        digest = str(proof.get("sha256", ""))
+        short = f"{digest[:12]}…" if digest else ""  # run.json has all of it
+        found.append((str(proof.get("path", "")), name, length, told, short))
     return found
