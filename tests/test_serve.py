@@ -365,7 +365,9 @@ def test_model_says_what_answers(of_run: TestClient, of_file: TestClient) -> Non
 
 
 def test_a_run_draws_where_a_class_is(of_run: TestClient) -> None:
+    before = of_run.get("/health").json()["answered"]
     answer = of_run.post("/explain?label=disc", content=DISC, headers=JPEG)
+    assert of_run.get("/health").json()["answered"] == before + 1
     assert answer.headers["content-type"] == "image/png"
     assert min(Image.open(BytesIO(answer.content)).size) > 20
     for path, body, words in (
