@@ -226,6 +226,11 @@ def test_a_run_with_a_test_part_is_as_good_as_that_says(run: Path, tmp_path: Pat
     assert (found.accuracy, found.report.part) == (0.25, "test")
 
 
+def test_what_answers_is_opened_once(ours: zoo.Run) -> None:
+    assert ours.predictor() is ours.predictor()
+    assert ours.predictor(features=True) is not ours.predictor()
+
+
 def test_evaluate_asks_as_many_views_as_it_is_told(run: Path) -> None:
     one, several = (zoo.evaluate(run, views=views)[0] for views in (1, 3))
     assert one.photos == several.photos == 6

@@ -156,6 +156,17 @@ def test_a_small_crop_is_the_same_picture_mirrored_or_not(turned):
     assert {(i, j) for i, j, _ in found} == {(n, 20 + n) for n in range(5)}
 
 
+def test_pictures_of_few_pixels_either_way_are_not_compared(here, clean, tmp_path):
+    """Digits and letters that differ are alike."""
+    data = shutil.copytree(clean, tmp_path / "photos")
+    for height in (32, 33):
+        for suffix in ("bmp", "png", "tif"):
+            scene(height + 100, 120, height).save(data / "train" / "ant" / f"{height}.{suffix}")
+    found = checked(here, data)["found"]["copies_near"]
+    assert paths(found) == {f"train/ant/33.{suffix}" for suffix in ("bmp", "png", "tif")}
+    assert len(found["examples"]) == 2, "of three copies two are too many"
+
+
 def test_pairs_come_the_closest_first():
     one, other = scene(0, 640, 480), scene(1, 640, 480)
     pictures = [one, one.crop((0, 10, 608, 466)), other, other]
@@ -295,6 +306,9 @@ def test_wrong_labels_are_told_by_the_features_of_a_network(here, run, tmp_path)
     kept = checked(here, photos)  # now that they are in the cache no network is named
     assert kept["network"].startswith("lenet")
     assert kept["found"]["suspicious"] == record["found"]["suspicious"]
+    for number in range(7):  # of 67 photos 60 are known: fewer than 0.9
+        scene(200 + number).save(photos / "disc" / f"new-{number}.png")
+    assert checked(here, photos)["network"] == ""
     # What a network for digits sees is not taken where another's features are there, older too.
     kept_in = (cache_folder() / "features").glob("*/about.json")
     about = max(kept_in, key=lambda path: path.parent.stat().st_mtime)
@@ -303,6 +317,7 @@ def test_wrong_labels_are_told_by_the_features_of_a_network(here, run, tmp_path)
     told |= {"model": "larger", "preprocess": told["preprocess"] | {"size": 96}}
     (larger / "about.json").write_text(json.dumps(told))
     os.utime(larger, (0, 0))
+    (photos / "disc" / "new-0.png").unlink()  # of 66 photos 60 are more than 0.9
     try:
         assert checked(here, photos)["network"].startswith("larger")
     finally:

@@ -169,6 +169,16 @@ def test_a_record_that_says_nothing_is_no_record(chain, text):
     assert find(key()) is None
 
 
+def test_a_record_that_was_edited_is_no_record(chain):
+    make(key(), chain, SPEC.preprocess)
+    about = folder() / key() / store.ABOUT
+    before = about.read_text()
+    about.write_text(json.dumps(json.loads(before) | {"edited": 1}))
+    assert find(key()) is None
+    about.write_text(before)
+    assert find(key()) is not None
+
+
 def test_a_copy_of_the_store_is_as_good(chain, tmp_path, monkeypatch):
     make(key(), chain, SPEC.preprocess)
     shutil.copytree(tmp_path / "engines", tmp_path / "other" / "engines", copy_function=shutil.copy)

@@ -217,8 +217,8 @@ def rank(
     machine. A network that cannot be tried has its reason in `error`. on_event: also gets each row
     as it is done; see `zoo.finetune`. Raises ZooError for photos that cannot be ranked on.
 
-    >>> best, *others = zoo.rank("photos", ["lenet/mnist", "lenet=none"], folds=3)
-    >>> best.accuracy >= others[0].accuracy
+    >>> best, *others = zoo.rank("photos", ["lenet=none", "lenet/mnist"], folds=3)
+    >>> best.accuracy > others[0].accuracy
     True
     """
     from zoo.finetune import backbones, rank
