@@ -40,6 +40,7 @@ from benchmarks.measure import (
 )
 from benchmarks.speed_jobs import IMPORTS, MODEL, OUR_OWN, PACKAGES, PARTS, Place, Task
 from benchmarks.speed_table import plot, table
+from benchmarks.startup import WEIGHTS
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 OTHERS = ("export", "engines", "startup", "training")  # programs with results of their own
@@ -131,6 +132,8 @@ def make_photos(place: Place) -> None:
             # Of the warm-up others than those to be measured: features of photos are kept.
             photos.make(unfinished, train=size[0], val=size[1], seed=int(size == FEW))
             unfinished.rename(place.photos(size))
+    if not place.weights.exists():
+        run(python("-c", WEIGHTS, MODEL, place.weights))
     if not place.phones.exists():
         say(f"drawing {place.phone} photos of a phone")
         unfinished = place.work / "unfinished"
@@ -159,7 +162,7 @@ def ready_to_tune(place: Place) -> None:
         out = place.work / "run-few"
         speed_jobs.empty(out)
         env = {"ZOO_CACHE": str(place.work / f"base-{precision}"), "ZOO_OFFLINE": "1"}
-        command = speed_jobs.zoo_finetune(place.photos(FEW), out, precision)
+        command = speed_jobs.zoo_finetune(place, place.photos(FEW), out, precision)
         run(command, env=env, unset=OUR_OWN)
         bare_env = {"ZOO_CACHE": str(place.work / "base-bare")}
         task = speed_jobs.bare(place, "", precision, ("photos", MODEL, place.photos(FEW)))
@@ -172,8 +175,8 @@ def ready_to_predict(place: Place) -> None:
     speed_jobs.empty(place.work / "run-predict")
     env = {"ZOO_CACHE": str(place.work / "base-predict"), "ZOO_OFFLINE": "1"}
     photos = place.photos(FEW)
-    run(speed_jobs.zoo_finetune(photos, place.work / "run-predict", "fp32"), env=env,
-        unset=OUR_OWN)  # fmt: skip
+    command = speed_jobs.zoo_finetune(place, photos, place.work / "run-predict", "fp32")
+    run(command, env=env, unset=OUR_OWN)
     for precision in (*speed_jobs.precisions(), "int8"):
         say(f"warming up zoo {precision}")
         out = place.work / "few.csv"

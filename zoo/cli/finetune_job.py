@@ -48,6 +48,8 @@ def carry_out(job: Job, screen: Screen, way: flags.Way) -> None:
     from zoo.finetune.job import run
 
     screen.show = Story(job.plan, job.inputs.run).show
+    if way.report and job.ranks.main:
+        report.get_ready()
     if run(job):
         if way.report:
             report.at_the_end(job.inputs)

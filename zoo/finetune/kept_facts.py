@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,6 +27,13 @@ from zoo.network import is_run_file, record_of, recorded
 from zoo.recipe import Recipe, unfreezings
 
 FORMAT = 4
+
+
+def read_ahead(recipe: Recipe) -> None:
+    """Begin to read the weights that the recipe asks for, beside imports and a look at photos."""
+    with suppress(OSError, LookupError, ZooError):  # `recall` and whoever needs it say why
+        if source := source_of(recipe):
+            weights.read_ahead(source, keep=False)
 
 
 def recall(recipe: Recipe, classes: int) -> NetworkFacts | None:

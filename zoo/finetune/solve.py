@@ -80,7 +80,7 @@ def _blended(inputs: Inputs, source: FeatureBatches) -> Found:
     _record(inputs, best)
     with one_thread():
         rows, share = blend(texts, Linear(best.weight, best.bias), val, source.val_labels)
-    inputs.run.update(text={"from": tower.source, "share": share})
+    inputs.run.record.update(text={"from": tower.source, "share": share})
     why = (
         f"{share:.0%} class names and {1 - share:.0%} photos; the val photos chose that, so their "
         f"accuracy is not independent of it; of the photos: {best.reason}"
@@ -141,7 +141,7 @@ def _record(inputs: Inputs, best: Solution) -> None:
         known["suspicious"] = found.flagged
         if found.flagged:
             inputs.watch.tell(Note(_doubt(classes, samples, found)))
-    inputs.run.update(penalty=best.penalty, **known)
+    inputs.run.record.update(penalty=best.penalty, **known)
 
 
 def _doubt(classes: tuple[str, ...], samples: list[Sample], found: Suspicious) -> str:
@@ -174,7 +174,7 @@ def only(
             "use --precision fp32",
         )
     loss, learned = measured(source.features.flat(), source.labels, found.layer)
-    inputs.run.update(train_accuracy=learned)
+    inputs.run.record.update(train_accuracy=learned)
     epoch = Epoch(
         epoch=1,
         train_loss=loss,

@@ -33,14 +33,23 @@ def write_page(path: Path, template: str, **values: object) -> None:
     save_text(_render(template, **values), path)
 
 
-def _render(template: str, **values: object) -> str:
+def _render(name: str, **values: object) -> str:
     """Return the page as text. Raises jinja2's UndefinedError where a value is missing."""
-    return _with_policy(_templates().get_template(template).render(**values))
+    return _with_policy(template(name).render(**values))
+
+
+@functools.cache
+def template(name: str) -> jinja2.Template:
+    """Return a template, compiled, and with it the two that all of them need."""
+    templates = _templates()
+    for each in ("base.html.j2", "parts.html.j2"):
+        templates.get_template(each)
+    return templates.get_template(name)
 
 
 @functools.cache
 def _templates() -> jinja2.Environment:
-    """Return the templates, each of which is compiled when it is first asked for."""
+    """Return where the templates are."""
     import jinja2
 
     return jinja2.Environment(
