@@ -89,10 +89,10 @@ def known_of(asked: Asked, progress: Loading | None) -> tuple[NetworkFacts, Netw
 class Prepared:
     """A plan and what goes with it. built: None until somebody needs it, see `network`.
 
-graph: of the frozen part, looked for in a thread. tower: of the texts, where the head is text.
-    about: what run.json says besides the plan. source: the features, where they were computed
-    elsewhere. closing: what is done with when `with` ends. began: when the photos were looked at
-    first, by `time.perf_counter`: from there on the seconds of the run count.
+    graph: of the frozen part, looked for in a thread. tower: of the texts, where the head is
+    text. about: what run.json says besides the plan. source: the features, where they were
+    computed elsewhere. closing: what is done with when `with` ends. began: when the photos were
+    looked at first, by `time.perf_counter`: from there on the seconds of the run count.
     """
 
     plan: Plan
