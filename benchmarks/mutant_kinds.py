@@ -39,7 +39,7 @@ class Mutant:
     @property
     def name(self) -> str:
         number = f" #{self.which}" if self.which > 1 else ""
-        return f"{self.file} {self.inside}: {self.was} -> {self.now}{number}"
+        return f"{self.file} {self.inside}: {self.was} -> {words(self.now)}{number}"
 
     def applied(self, text: str) -> str:
         """Return the file's text with the change; an AssertionError where it is another text."""
@@ -59,8 +59,7 @@ def candidates(file: str, text: str) -> Iterator[Mutant]:
 
     seen: Counter[tuple[str, str, str]] = Counter()
     for scope, node in nodes(ast.parse(text)):
-        inside = ".".join(one.name for one in scope if isinstance(one, _NAMED))
-        around = hashlib.sha256(ast.dump(scope[-1]).encode()).hexdigest()[:12]
+        inside, around = described(scope)
         for changed in changes(node):
             start = place(node.lineno, node.col_offset)  # type: ignore[attr-defined]
             stop = place(node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
@@ -72,6 +71,12 @@ def candidates(file: str, text: str) -> Iterator[Mutant]:
             seen[inside, was, now] += 1
             which = seen[inside, was, now]
             yield Mutant(file, line, was, now, start, stop, inside, around, which)
+
+
+def described(scope: tuple[ast.AST, ...]) -> tuple[str, str]:
+    """Return the name of what something is in, and a digest of the innermost."""
+    inside = ".".join(one.name for one in scope if isinstance(one, _NAMED))
+    return inside, hashlib.sha256(ast.dump(scope[-1]).encode()).hexdigest()[:12]
 
 
 def words(text: str) -> str:

@@ -231,6 +231,7 @@ def test_clear_on_a_terminal_takes_yes_alone_for_a_yes(
 def test_clear_asks_and_leaves_what_is_not_ours(here: Here, folder: Path) -> None:
     before = files(folder)
     assert here("cache", "--clear").code == 2  # nobody can answer
+    assert here("cache", "--clear", "--prune", "--older", "1d", "--force").code == 2
     assert files(folder) == before
     assert "4 entries removed, 10 kB free" in here("cache", "--clear", "--force").err
     assert files(folder) == OTHERS

@@ -386,6 +386,16 @@ def test_a_head_that_takes_other_features_than_its_network_gives_is_refused(chai
         ready.engine(np.zeros((1, 32, 32, 1), np.uint8))
 
 
+def test_what_stands_beside_a_picture_changes_no_bit_of_what_its_head_says(chain):
+    random, names = np.random.default_rng(0), [name for name, _ in chain.named_children()]
+    head = Linear(random.normal(size=(10, 84)).astype(np.float32), np.zeros(10, np.float32))
+    ref = NetworkRef("lenet", made_of(SPEC), "w", names[-2], SPEC.preprocess, lambda: chain, head)
+    engine = open_engine(ref, "openvino", Device("cpu", "fp32", 1, "")).engine
+    pixels = random.integers(0, 256, (16, 32, 32, 1), np.uint8)
+    alone = np.concatenate([engine(pixels[n : n + 1]) for n in range(16)])
+    assert np.array_equal(engine(pixels), alone)
+
+
 def test_where_the_cache_takes_nothing_a_graph_lasts_as_long_as_its_engine(
     tmp_path, monkeypatch, chain
 ):
