@@ -255,7 +255,7 @@ def test_the_beginning_and_a_part_of_a_name_are_near_to_it(slip: str, near: str)
         catalog.find(slip)
 
 
-@pytest.mark.parametrize("word", ["qqqq", "wombats", ""])
+@pytest.mark.parametrize("word", ["qqqq", "wombats", "", "re" * 50_000])
 def test_what_is_like_no_name_has_no_nearest(word: str):
     with pytest.raises(UnknownModel) as error:
         catalog.find(word)

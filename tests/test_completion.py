@@ -67,6 +67,7 @@ def test_every_command_is_offered_and_a_part_of_its_name(offered):
         ("finetune ", {"mob", "runs/first", "resnet50", "timm/", "torchvision/"}),
         ("bench timm/mobilenetv4_conv_small.e2", {"timm/mobilenetv4_conv_small.e2400_r224_in1k"}),
         ("predict runs/", {"runs/first"}),
+        ("predict ./ru", {"./runs/first"}),
         ("finetune --resume ", {"mob", "runs/first"}),
         ("export onnx m", {"mob"}),
         ("finetune resnet50 photos --cut ", set(catalog.find("resnet50").stages)),
@@ -94,7 +95,7 @@ def test_values_are_offered(offered, line, some):
     assert all(one.startswith(line.rpartition(" ")[2]) for one in found)
 
 
-@pytest.mark.parametrize("name", ["kleid ü", "a & b (2)", "it's", "5$"])
+@pytest.mark.parametrize("name", ["kleid ü", "a & b (2)", "it's", "5$", "a$(echo b)`echo c`\"'d\\"])
 def test_the_name_of_a_run_comes_as_bash_must_have_it(offered, place, name):
     shutil.copytree(place / "mob", place / "runs" / name)
     [said] = offered("predict runs/" + name[:1], str.splitlines)
@@ -102,8 +103,18 @@ def test_the_name_of_a_run_comes_as_bash_must_have_it(offered, place, name):
     for length in range(2, len(name) + 1):  # as far as typed by Tab, with its backslashes
         typed = re.sub(r"[^\w]", r"\\\g<0>", name[:length])
         assert offered(["predict", f"runs/{typed}"], str.splitlines) == [said], typed
-    for begun in ("'", '"'):
-        assert offered(f"predict {begun}runs/{name[:1]}", str.splitlines) == [f"runs/{name}"]
+    for quote in ("'", '"') if shutil.which("bash") else ():  # nothing in them is run or divided
+        [said] = offered(f"predict {quote}runs/{name[:1]}", str.splitlines)
+        line = ["bash", "-c", f"printf %s {quote}{said}{quote}"]
+        assert (
+            subprocess.run(line, capture_output=True, check=True).stdout.decode() == f"runs/{name}"
+        )
+
+
+def test_a_name_that_a_line_cannot_hold_is_not_offered(offered, place):
+    for name in ("two\nlines", "esc\x1b[31m", os.fsdecode(b"\xff")):
+        shutil.copytree(place / "mob", place / "runs" / name)
+    assert offered("predict runs/", str.splitlines) == ["runs/first"]
 
 
 @pytest.mark.parametrize("line", ["predict mob ph", "check ", "finetune gone photos --cut ",

@@ -136,6 +136,12 @@ def test_the_screen_shows_them(here, tmp_path, photos, start):
         "fold-1", "fold-2", "fold-3",
     ]  # fmt: skip
     assert not list((tmp_path / "run/repeats").rglob("*.safetensors"))
+    for spent in ("seconds", "cpu_seconds"):  # each begins when the one before it is over
+        whole, *folds = (
+            Run.open(tmp_path / "run" / name).record[spent]
+            for name in (".", *(f"repeats/fold-{number}" for number in (1, 2, 3)))
+        )
+        assert 0 < sum(folds) < whole
     shown = here("info", tmp_path / "run").out
     assert "evidence   3 folds: mean " in shown
     assert "epochs     none: the head is the optimum on the training photos" in shown

@@ -470,6 +470,22 @@ def test_which_odd_photos_come_to_other_pixels(exported, photos):
     assert compared(inked(), file.run, None, file.preprocess, same) is not None
 
 
+@pytest.mark.parametrize("why", ["forbidden", "another system", "no /proc"])
+def test_a_photo_is_in_a_file_where_none_may_be_in_memory(tmp_path, monkeypatch, why):
+    """As in a sandbox, and on macOS and Windows."""
+
+    def forbidden(name):
+        raise PermissionError(1, "Operation not permitted")
+
+    if why == "forbidden":
+        monkeypatch.setattr(os, "memfd_create", forbidden, raising=False)
+    elif why == "another system":
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    else:
+        monkeypatch.setattr(contract, "OPEN", tmp_path / "proc")
+    assert apart(inked(), Preprocess(size=32)) is not None
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kit import ROOT, Here, csv_rows
+from kit import ROOT, Here, csv_rows, settings
 from safetensors.numpy import load_file
 
 from zoo.errors import TrainingError
+from zoo.finetune.prepare import now
 from zoo.head import rows, solver, stored
 from zoo.head.layers import Linear
 from zoo.head.penalty import Search
@@ -183,6 +184,15 @@ def test_a_run_on_a_job_is_a_run_however_its_features_are_cut(
         assert apart <= 1e-3 * np.linalg.norm(array), name
     assert here("predict", tmp_path / "run0", photos).code == 0
     assert not list((tmp_path / "cache" / "solving").glob("*"))
+
+
+def test_the_seconds_of_a_run_on_a_job_begin_before_its_parts_are_read(
+    here: Here, photos: Path, tmp_path: Path
+) -> None:
+    job, read = planned(here, photos, tmp_path / "job"), list[tuple[float, float]]()
+    asked = settings("lenet", job, weights="none", cut="act4")
+    with head.prepare(asked, lambda done, total: read.append(now())) as prepared:
+        assert prepared.began < read[0]
 
 
 def test_features_that_the_head_does_not_take_are_refused(

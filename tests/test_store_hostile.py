@@ -30,6 +30,7 @@ from zoo.weights import (
     convert,
     convert_worker,
     hash_of,
+    let_go,
     read,
     read_ahead,
     read_arrays,
@@ -505,8 +506,8 @@ def test_no_hostile_file_runs_in_a_real_child(
 
 def test_a_file_that_is_read_ahead_is_the_file_that_lies_there(tmp_path: Path) -> None:
     """It is read once for its hash and its numbers; what is put in its place is read anew."""
-    path, other = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
-    for place, number in ((path, 1.0), (other, 2.0)):
+    path, other, last = (tmp_path / f"{name}.safetensors" for name in "abc")
+    for place, number in ((path, 1.0), (other, 2.0), (last, 3.0)):
         save({"w": torch.full((300, 1000), number), "n": torch.tensor(3)}, place)
         os.utime(place, (1e9, 1e9))
     time.sleep(1.1)  # a file as new as this is not trusted to keep its times
@@ -521,6 +522,13 @@ def test_a_file_that_is_read_ahead_is_the_file_that_lies_there(tmp_path: Path) -
     save({"w": torch.full((300, 1000), float("nan")), "n": torch.tensor(3)}, other)
     with pytest.raises(WeightsError, match="was changed after it was verified"):
         read_arrays(other)
+    hash_of(last)
+    save({"w": torch.zeros(2)}, last)
+    read_ahead(last, keep=False)
+    with last.open("rb") as file:
+        let_go(last, file)  # when it has hashed what took the place of what was verified
+    with pytest.raises(WeightsError, match="was changed after it was verified"):
+        read_arrays(last)
     read_ahead(tmp_path / "none.safetensors")
     with pytest.raises(WeightsError, match="No such file"):
         hash_of(tmp_path / "none.safetensors")

@@ -161,6 +161,7 @@ class Interrupted(ZooError):
 
 
 PART = 0.74  # how like the beginning of a longer word must be
+LONGEST = 256  # letters of a word that may be a slip of the pen: files have no longer names
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3, least: float = 0.51) -> str:
@@ -170,7 +171,7 @@ def nearest(word: str, known: Iterable[str], count: int = 3, least: float = 0.51
     rezn is resnet50, and dino vit_small_patch14_dinov2. least: how like a whole word must be.
     """
     near = []
-    for name in dict.fromkeys(known):
+    for name in dict.fromkeys(known) if len(word) <= LONGEST else ():
         whole, part = _likeness(word.lower(), name.lower())
         if whole >= least or part >= PART:
             near.append((max(whole, part), whole, name))

@@ -33,8 +33,8 @@ def offer(name: str, choices: Iterable[str] = ()) -> Callable[..., list[str]] | 
 
     def offered(ctx: typer.Context, incomplete: str) -> list[str]:
         try:
-            found = find(_given(ctx), incomplete)
-            return [_Chosen(_as_typed(one)) for one in found if one.startswith(incomplete)]
+            found = [one for one in find(_given(ctx), incomplete) if one.startswith(incomplete)]
+            return [_Chosen(_as_typed(one)) for one in found if one.isprintable()]
         except (OSError, ValueError, ZooError):  # nothing is said in the middle of a line
             return []
 
@@ -56,9 +56,12 @@ def _as_typed(value: str) -> str:
     at, words = os.environ.get("COMP_CWORD", ""), os.environ.get("COMP_WORDS", "").split("\n")
     if os.environ.get("_ZOO_COMPLETE") != "complete_bash" or not at.isdecimal():
         return value
-    word = re.sub(r"\\.", "", "".join(words[int(at) : int(at) + 1]))
-    if "'" in word or '"' in word:  # bash closes what it has begun
-        return value
+    word = "".join(words[int(at) : int(at) + 1])
+    opened = re.sub(r"""\\.|'[^']*'|"(\\.|[^"\\])*\"""", "", word)  # which bash closes itself
+    if "'" in opened:
+        return value.replace("'", r"'\''")
+    if '"' in opened:
+        return re.sub(r'[$`"\\]', r"\\\g<0>", value)
     return re.sub(r"[^\w@%+=:,./~-]", r"\\\g<0>", value)
 
 
@@ -91,9 +94,9 @@ def _models(given: Given, word: str) -> list[str]:
 
 def _runs(_given: Given, word: str) -> list[str]:
     """Return the runs below this folder, or below the one that the word names."""
-    top = os.path.dirname(word)
-    found = _below(top or ".", DEPTH)
-    return [path.removeprefix("./") for path in islice(found, MOST)]
+    found = _below(os.path.dirname(word) or ".", DEPTH)
+    unsaid = "" if word.startswith("./") else "./"
+    return [path.removeprefix(unsaid) for path in islice(found, MOST)]
 
 
 def _below(folder: str, depth: int) -> Iterator[str]:

@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -28,6 +28,7 @@ from zoo.data.views import view_of
 from zoo.disk import scratch
 from zoo.engine import Array
 
+OPEN = Path("/proc/self/fd")  # names of what this process has open
 Run = Callable[[Array], Array]
 
 
@@ -190,15 +191,21 @@ def apart(
 @contextmanager
 def _file_of(data: bytes) -> Iterator[Path]:
     """Yield a file with this content, in memory where that can be: a disk may be at work."""
-    if not hasattr(os, "memfd_create"):
-        with scratch("odd") as folder:
-            (folder / "photo").write_bytes(data)
-            yield folder / "photo"
-        return
-    with open(os.memfd_create("photo"), "wb") as file:
-        file.write(data)
-        file.flush()
-        yield Path(f"/proc/self/fd/{file.fileno()}")
+    with ExitStack() as until_the_end:
+        path = _in_memory(until_the_end)
+        path = path or until_the_end.enter_context(scratch("odd")) / "photo"
+        path.write_bytes(data)
+        yield path
+
+
+def _in_memory(until_the_end: ExitStack) -> Path | None:
+    """Return the name of a file in memory; None where the system has none, or allows none."""
+    with suppress(AttributeError, OSError):
+        number = os.memfd_create("photo")
+        until_the_end.callback(os.close, number)
+        path = OPEN / str(number)
+        return path if path.exists() else None
+    return None
 
 
 def seen(view: Array, network: Run | None, preprocess: Preprocess) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -10,6 +9,7 @@ from dataclasses import asdict, replace
 from zoo.errors import DisagreementError, DiskFull, Interrupted, TeamError, TrainingError
 from zoo.finetune import tables
 from zoo.finetune.events import Finished, Note
+from zoo.finetune.prepare import now
 from zoo.run import Run
 from zoo.settings import Recipe
 from zoo.train import checkpoint
@@ -27,19 +27,18 @@ KEPT = "the features computed so far are kept"
 class Journal:
     """Keeps all that the same job needs to go on in its folder. In a team the first process does.
 
-    recipe: says which loggers, and is what they are told. started: when the work began, by
-    `time.perf_counter`.
+    recipe: says which loggers, and is what they are told. began: when the work did, by `now`.
     """
 
     def __init__(
-        self, run: Run, watch: Watch, ranks: Ranks, recipe: Recipe, started: float
+        self, run: Run, watch: Watch, ranks: Ranks, recipe: Recipe, began: tuple[float, float]
     ) -> None:
         self.run, self.watch, self.ranks, self.recipe = run, watch, ranks, recipe
         self.saver = checkpoint.Saver(run.path(CHECKPOINT))
         self.loggers: list[Tracker] = []
         self.until_the_end = ExitStack()
         self.training = False  # in steps, each of which is saved
-        self.started = started
+        self.began = began
         self.before = (0.0, 0.0)  # seconds, and seconds of CPU, of the processes before this one
 
     @contextmanager
@@ -110,8 +109,8 @@ class Journal:
 
     def spent(self) -> tuple[float, float]:
         """Return seconds, and seconds of CPU, of work by now, in this process and those before."""
-        wall, cpu = self.before
-        return wall + time.perf_counter() - self.started, cpu + time.process_time()
+        (wall, cpu), (began, cpu_began), before = now(), self.began, self.before
+        return before[0] + wall - began, before[1] + cpu - cpu_began
 
     # Epochs.
 

@@ -44,12 +44,17 @@ if TYPE_CHECKING:
 POLL = 0.05  # seconds
 
 
+def now() -> tuple[float, float]:
+    """Return the seconds, and the seconds of CPU of this process, since some moment."""
+    return time.perf_counter(), time.process_time()
+
+
 def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False) -> Prepared:
     """Return the plan, with the network where it had to be built to be known.
 
     begin: the pass over the photos may begin; `with` ends it. Raises any of the input errors.
     """
-    began = time.perf_counter()
+    began = now()
     asked = look(recipe, progress)
     known, net = known_of(asked, progress)
     prepared = Prepared(plan_of(asked, known), net, began=began)
@@ -92,7 +97,7 @@ class Prepared:
     graph: of the frozen part, looked for in a thread. tower: of the texts, where the head is
     text. about: what run.json says besides the plan. source: the features, where they were
     computed elsewhere. closing: what is done with when `with` ends. began: when the photos were
-    looked at first, by `time.perf_counter`: from there on the seconds of the run count.
+    looked at first, by `now`: from there on the seconds of the run count.
     """
 
     plan: Plan
@@ -104,7 +109,7 @@ class Prepared:
     about: dict[str, object] = field(default_factory=dict)
     source: FeatureBatches | None = None
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    began: float = field(default_factory=time.perf_counter)
+    began: tuple[float, float] = field(default_factory=now)
     begun: bool = False  # the last layer's bias is set, for several labels
 
     def network(self) -> Network:

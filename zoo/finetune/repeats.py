@@ -24,7 +24,7 @@ from zoo.finetune.choices import COMPUTED, balancing
 from zoo.finetune.describe import record
 from zoo.finetune.events import Evidence, Note
 from zoo.finetune.inputs import Inputs
-from zoo.finetune.prepare import Prepared, prepare
+from zoo.finetune.prepare import Prepared, now, prepare
 from zoo.metrics import Array
 from zoo.run import DISTANCE, Run
 from zoo.train import losses
@@ -155,4 +155,4 @@ def _again(
         if recipe.task == "multilabel":
             losses.begin(chain, plan.facts.head, index, weights)
     plan = replace(plan, recipe=recipe, index=index, balance=kind, class_weights=weights)
-    return replace(prepared, plan=plan)
+    return replace(prepared, plan=plan, began=now())

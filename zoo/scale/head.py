@@ -23,7 +23,7 @@ from zoo.finetune import checks
 from zoo.finetune.asked import Asked
 from zoo.finetune.choices import engine_of
 from zoo.finetune.plan import Plan, plan_of
-from zoo.finetune.prepare import Prepared, known_of
+from zoo.finetune.prepare import Prepared, known_of, now
 from zoo.head.kinds import kind_of
 from zoo.head.stored import Stored
 from zoo.metrics import Array
@@ -68,6 +68,7 @@ def prepare(
     DataError.
     """
     check_installed()
+    began = now()
     shards = _job(recipe)
     settings, drawn_from = shards.plan.settings, recipe
     recipe = _settled(recipe, settings)
@@ -82,7 +83,7 @@ def prepare(
     plan, stored = plan_of(asked, facts), needed > IN_MEMORY
     _check(plan, settings, stored)
     division = _division(plan, listed, who)
-    prepared = Prepared(_told(plan, shards, stored), net)
+    prepared = Prepared(_told(plan, shards, stored), net, began=began)
     with ExitStack() as closing:
         place = closing.enter_context(held())
         files = copied(shards, listed, place, _wanted(listed, division), progress)

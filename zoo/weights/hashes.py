@@ -82,7 +82,8 @@ class _Ahead(threading.Thread):
         with suppress(OSError, ValueError, MemoryError), opened(self.path) as file:
             before = _settled(file)
             if not self.keep:
-                _hashed[self.path] = before, hashlib.file_digest(file, "sha256").hexdigest()
+                found = before, hashlib.file_digest(file, "sha256").hexdigest()
+                _hashed.setdefault(self.path, found)  # what was verified is not forgotten
                 return
             content = mmap.mmap(-1, os.fstat(file.fileno()).st_size)
             if hasattr(mmap, "MADV_HUGEPAGE"):  # as NumPy has its own large arrays
