@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import extras
 from zoo import weights as store
 from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.catalog.spec import pixels
@@ -77,7 +78,7 @@ def row_of(spec: ModelSpec, config: Config, source: Repository) -> tuple[ModelSp
     if arch not in known:
         raise WeightsError(
             or_nearest(f"{source} is of '{arch}', which timm does not have", arch, known),
-            "a newer timm may have it: `pip install -U timm`",
+            f"a newer timm may have it: `{extras.pip()} -U timm`",
         )
     if not spec.name.startswith("timm/") or arch != ours:
         raise WeightsError(
