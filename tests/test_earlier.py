@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from kit import Answer, Watcher, settings, sha256, tune
 
+from zoo import extras
 from zoo.errors import Interrupted
 from zoo.run import Run
 
@@ -155,7 +156,7 @@ def test_a_run_that_was_moved_goes_on_and_does_all_that_it_did(
 
 @pytest.mark.parametrize(
     ("said", "hint"),
-    [(2, "pip install -U"), (0, "the version of zoo"), ("x", "the version of zoo")],
+    [(2, extras.update()), (0, "the version of zoo"), ("x", "the version of zoo")],
 )
 @pytest.mark.parametrize(
     ("file", "key", "words"),
@@ -175,9 +176,7 @@ def test_a_run_and_a_job_of_another_format_say_what_to_do(
     assert hint in done.err
 
 
-@pytest.mark.parametrize(
-    ("version", "hint"), [("9.0.0", "pip install -U"), ("0.1.0", "zoo export")]
-)
+@pytest.mark.parametrize(("version", "hint"), [("9.0.0", extras.update()), ("0.1.0", "zoo export")])
 def test_a_file_that_is_not_understood_says_whether_a_newer_zoo_has_written_it(
     here: Here, earlier: Path, version: str, hint: str
 ) -> None:

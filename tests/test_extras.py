@@ -72,10 +72,92 @@ def test_every_module_is_in_the_extra_that_installs_it():
 
 
 def test_the_extra_is_named_in_one_place_only():
-    """Docs and README apart, nothing spells `pip install 'zoo-transfer[…]'` out."""
+    """Docs and README apart, nothing spells `pip install` out: how zoo is installed has a say."""
     for file in (ROOT / "zoo").rglob("*.py"):
         if file.name != "extras.py":
-            assert not re.search(r"""pip install ['\\"]*zoo-transfer""", file.read_text()), file
+            assert "pip install" not in file.read_text(), file
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Return what makes this an environment in which zoo is installed in some way."""
+
+    def make(direct_url: dict[str, object] | None, receipt: str = "", pip: bool = False) -> None:
+        site, place = tmp_path / "site", tmp_path / "an env"
+        about = site / "zoo_transfer-9.dist-info"
+        about.mkdir(parents=True)
+        (place / "bin").mkdir(parents=True)
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: zoo-transfer\nVersion: 9\n")
+        if direct_url:
+            (about / "direct_url.json").write_text(json.dumps(direct_url))
+        if receipt:
+            (place / "uv-receipt.toml").write_text(receipt)
+        (site / "pip.py").touch()
+        monkeypatch.syspath_prepend(site)
+        monkeypatch.setattr(sys, "prefix", str(place))
+        monkeypatch.setattr(sys, "executable", str(place / "bin/python"))
+        monkeypatch.delitem(sys.modules, "pip", raising=False)
+        if not pip:
+            monkeypatch.setitem(sys.modules, "pip", None)  # Python's way to say: not installed
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("about", "added", "newer"),
+    [
+        (None, "'zoo-transfer[serve]'", "{pip} -U zoo-transfer"),
+        ({"dir_info": {}}, "'{clone}[serve]'", "git -C '{clone}' pull && {pip} {anew}'{clone}'"),
+        ({"dir_info": {"editable": True}}, "-e '{clone}[serve]'", "git -C '{clone}' pull"),
+        ({"archive_info": {}}, "'{clone}/a.whl[serve]'", "{pip} -U zoo-transfer"),
+        ({"dir_info": {}, "gone": True}, "fastapi uvicorn python-multipart",
+         "{pip} -U zoo-transfer"),
+        ({"vcs_info": {"vcs": "git"}}, "'zoo-transfer[serve] @ git+https://x.org/zoo.git'",
+         "{pip} -U zoo-transfer"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("pip", [False, True])
+def test_a_hint_is_a_command_for_the_way_zoo_is_installed(
+    installed, tmp_path, monkeypatch, about, added, newer, pip
+):
+    """The folder of the clone has a blank and an accent in its name."""
+    clone = tmp_path / "a clône"
+    clone.mkdir()
+    (clone / "a.whl").touch()
+    if about:
+        place = clone / "a.whl" if "archive_info" in about else clone
+        url = "https://x.org/zoo.git" if "vcs_info" in about else place.as_uri()
+        about = about | {"url": url + ("-gone" if "gone" in about else "")}
+    installed(about, pip=pip)
+    python = tmp_path / "an env"
+    by = f"uv pip install --python '{python}'"
+    if pip:
+        by = f"'{python}/bin/python' -m pip install"
+    anew = "" if pip else "--reinstall-package zoo-transfer "
+    assert extras.install("serve") == f"{by} {added.format(clone=clone)}"
+    assert extras.update() == newer.format(clone=clone, pip=by, anew=anew)
+    if pip:  # the shell's own pip is this environment's
+        (python / "bin/pip").touch(0o755)
+        monkeypatch.setenv("PATH", str(python / "bin"))
+        assert extras.install("serve") == f"pip install {added.format(clone=clone)}"
+    else:
+        monkeypatch.chdir(tmp_path)
+        assert extras.pip() == "uv pip install --python 'an env'"
+
+
+def test_a_uv_tool_is_asked_for_again_with_what_it_had(installed, tmp_path):
+    receipt = """[tool]
+requirements = [
+    { name = "zoo-transfer", extras = ["train"], directory = "%s" },
+    { name = "timm" },
+]
+"""
+    installed({"dir_info": {}, "url": tmp_path.as_uri()}, receipt % tmp_path)
+    assert extras.install("serve") == f"uv tool install '{tmp_path}[train,serve]' --with timm"
+    assert extras.install("train") == f"uv tool install '{tmp_path}[train]' --with timm"
+    assert extras.update() == (
+        f"git -C {tmp_path} pull && uv tool upgrade --reinstall-package zoo-transfer zoo-transfer"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +223,7 @@ def test_every_other_command_says_which_extra_it_needs(exported, run, photos, tm
         what, hint = err.strip().splitlines()[-2:]
         assert what.startswith("error: "), err
         assert re.search(r" needs [a-z, -]+, which (is|are) not installed$", what), (words, err)
-        assert f"`pip install 'zoo-transfer[{extra}]'` installs" in hint, (words, err)
+        assert f"`{extras.install(extra)}` installs" in hint, (words, err)
         assert out == "", words
     assert sorted(path.name for path in tmp_path.iterdir()) == ["changed"]
     elsewhere = {"list", "info", "recipes", "check", "runs", "pull", "cache", "config", "doctor",
@@ -191,7 +273,7 @@ def test_python_raises_it_too(run, photos):
         [sys.executable, "-c", code, json.dumps([BASE, []])],
         capture_output=True, text=True, timeout=60, env=dict(os.environ), cwd=Path(run).parent,
     )  # fmt: skip
-    assert answer.stdout.count("zoo-transfer[train]") == 2, answer.stderr
+    assert answer.stdout.count("[train]'`") == 2, answer.stderr
 
 
 def test_several_missing_packages_are_one_sentence():
@@ -200,7 +282,7 @@ def test_several_missing_packages_are_one_sentence():
     assert caught.value.what == (
         "a flight needs wings_of_wax and feathers_of_wax, which are not installed"
     )
-    assert caught.value.hint == "`pip install 'zoo-transfer[train]'` installs them; walk"
+    assert caught.value.hint == f"`{extras.install('train')}` installs them; walk"
 
 
 def test_an_import_of_something_else_that_fails_is_no_missing_extra():

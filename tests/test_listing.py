@@ -323,6 +323,29 @@ def test_the_table_is_of_the_libraries_that_the_tests_have():
     assert len(catalog.libraries.names()) > 1800
 
 
+@pytest.mark.parametrize("arch", ["mobilenetv2_100", "resnet18", "convnext_tiny"])
+def test_a_name_without_a_tag_is_the_row_that_timm_means(arch):
+    """By its names alone; so what is to be downloaded is known without timm."""
+    ours, theirs = catalog.libraries.find(f"timm/{arch}"), models.resolve(f"timm/{arch}")
+    assert ours is not None
+    assert ours.name == theirs.name
+    assert ours.default_weights == theirs.default_weights
+    other = models.resolve(f"timm/{arch}").weights[-1]
+    tagged = catalog.libraries.find(f"timm/{arch}", other.tag.upper())
+    assert tagged is not None
+    assert tagged.weights == (other,)
+    assert catalog.libraries.find(f"timm/{arch}", "none") is None
+
+
+def test_another_version_of_a_library_may_have_other_weights(tmp_path, monkeypatch):
+    about = tmp_path / "timm-0.9.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: timm\nVersion: 0.9\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert catalog.libraries.find("timm/resnet18") is None
+    assert catalog.libraries.find("torchvision/resnet18") is not None
+
+
 def test_an_order_by_what_is_not_known_is_told(say):
     said = say("list", "timm/test_*", "--sort", "acc1")
     assert said.code == 0

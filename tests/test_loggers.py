@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from kit import ROOT, Answer, carried_out
 
-from zoo import recipe
+from zoo import extras, recipe
 from zoo.errors import Interrupted, UsageError, WriteError
 from zoo.finetune import begin
 from zoo.finetune.prepare import prepare
@@ -160,7 +160,7 @@ def test_without_the_package_the_error_names_the_command(
     assert kinds("csv") == ("csv",)
     with pytest.raises(UsageError, match="is not installed") as caught:
         kinds(name)
-    assert f"pip install 'zoo-transfer[{name}]'" in caught.value.hint
+    assert extras.install(name) in caught.value.hint
 
 
 # A package of somebody else: what is given to it, it writes down; at epoch `fails` it raises.

@@ -13,6 +13,7 @@ import pytest
 from kit import Answer
 from kit.data import labels, listed, manifest, splits, touch, tree, write_idx
 
+from zoo import extras
 from zoo.data.decode import read_bytes
 from zoo.data.index import scan
 from zoo.errors import DataError, MissingPackage
@@ -280,7 +281,7 @@ def test_parquet_without_pyarrow_says_what_to_install(
     with pytest.raises(MissingPackage) as error:
         scan(path)
     assert error.value.hint == (
-        "`pip install 'zoo-transfer[parquet]'` installs it; or give a .csv, or a folder"
+        f"`{extras.install('parquet')}` installs it; or give a .csv, or a folder"
     )
 
 

@@ -85,6 +85,18 @@ def test_the_first_fine_tune_of_a_row_of_the_catalogue_loads_no_torch(first):
     assert same[0] == same[1]
 
 
+def test_weights_that_cannot_be_downloaded_are_told_before_torch_is_loaded(
+    photos, tmp_path, monkeypatch
+):
+    """Offline, in an empty cache: the file is named within a second, not in twenty."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    names = ("timm/mobilenetv2_100", "timm/resnet18.tv_in1k", "torchvision/resnet34", "resnet18")
+    words = [["pull", name] for name in names]
+    words += [["finetune", name, photos, "-o", tmp_path / "r"] for name in names]
+    words += [["predict", names[0], photos], ["evaluate", names[0], "--data", photos]]
+    assert told(*words) == ["2"] * len(words)
+
+
 def test_a_second_run_compiles_no_graph(first, photos, monkeypatch, tmp_path):
     """What compiles graphs is not even imported."""
     monkeypatch.setenv("ZOO_CACHE", str(first / "cache"))

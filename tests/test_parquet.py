@@ -17,6 +17,7 @@ from kit.data import touch, write_parquet
 from PIL import Image
 from pyarrow import parquet
 
+from zoo import extras
 from zoo.data.decode import MAX_BYTES, decode, read_bytes
 from zoo.data.index import labelled, scan
 from zoo.errors import DataError, ImageError, MissingPackage
@@ -191,7 +192,7 @@ def test_without_pyarrow_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingPackage, match="needs pyarrow, which is not installed") as error:
         scan(tmp_path)
-    assert "zoo-transfer[parquet]" in error.value.hint
+    assert extras.install("parquet") in error.value.hint
     answer = here("predict", run, path)
     assert answer.code == 2
     assert "train-0.parquet needs pyarrow, which is not installed" in answer.err

@@ -28,7 +28,7 @@ from PIL import Image
 from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
-from zoo import api
+from zoo import api, extras
 from zoo.api.model import Model
 from zoo.cli.serve import command as serve_command
 from zoo.errors import ZooError
@@ -394,7 +394,7 @@ def test_what_keeps_it_from_starting_is_told(
     answer = here("serve", exported)
     assert answer.code == 2
     assert "needs uvicorn" in answer.err
-    assert "zoo-transfer[serve]" in answer.err
+    assert extras.install("serve") in answer.err
     assert serve_command.__doc__
 
 

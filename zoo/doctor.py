@@ -75,7 +75,7 @@ def _versions() -> Iterator[Line]:
                 advice = f"for {OPTIONAL[name]}: {extras.install(extra)}"
                 yield Line("versions", name, "not installed", "ok", advice)
             else:
-                yield Line("versions", name, "not installed", "wrong", f"pip install {name}")
+                yield Line("versions", name, "not installed", "wrong", f"{extras.pip()} {name}")
 
 
 def _devices() -> Iterator[Line]:
@@ -133,7 +133,7 @@ def _engines() -> Iterator[Line]:
     why = why_not("cpu")
     trains = bool(_version_of("torch"))
     state = "slow" if why and trains and not _version_of("openvino") else "ok"
-    advice = "pip install openvino: often twice as quick on a CPU" if state == "slow" else ""
+    advice = f"{extras.pip()} openvino: often twice as quick on a CPU" if state == "slow" else ""
     yield Line("engines", "openvino", why or "runs networks on this CPU", state, advice)
     if trains:
         yield Line("engines", "torch", "runs every network")

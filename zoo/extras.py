@@ -5,9 +5,15 @@ A base install answers with exported files. What trains, exports and draws comes
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 from zoo.errors import MissingPackage
 
@@ -46,8 +52,82 @@ _FILES = "`zoo predict FILE.onnx PHOTOS` does without it, on an exported file"
 
 
 def install(extra: str) -> str:
-    """Return `pip install 'zoo-transfer[train]'`, the same in every message."""
-    return f"pip install '{NAME}[{extra}]'"
+    """Return the command that adds an extra where zoo is installed: by pip, uv, or as a uv tool."""
+    source, edit = _source()
+    if source is None:  # it was made from a folder that is gone
+        return f"{pip()} {' '.join(map(package, EXTRAS[extra]))}"
+    tool = _tool()
+    if tool is None:
+        return f"{pip()}{edit} {shlex.quote(_with(source, [extra]))}"
+    # That makes the tool anew: what it was asked for before is asked for again.
+    before: list[str] = next((one.get("extras", []) for one in tool if one["name"] == NAME), [])
+    more = [f" --with {shlex.quote(one['name'])}" for one in tool if one["name"] != NAME]
+    wanted = shlex.quote(_with(source, [*dict.fromkeys([*before, extra])]))
+    return f"uv tool install{edit} {wanted}{''.join(more)}"
+
+
+def update() -> str:
+    """Return the command that brings a newer zoo to where this one is installed."""
+    source, edit = _source()
+    tool = _tool() is not None
+    by = "uv tool upgrade" if tool else pip()
+    if not source or not os.path.isdir(source):
+        return f"{by} {NAME}" if tool else f"{by} -U {NAME}"
+    pull = f"git -C {shlex.quote(source)} pull"
+    what = NAME if tool else shlex.quote(source)
+    anew = f" --reinstall-package {NAME}" if by.startswith("uv") else ""  # uv keeps what it built
+    return pull if edit else f"{pull} && {by}{anew} {what}"
+
+
+def pip() -> str:
+    """Return the words that add packages to this environment: pip's, or uv's where it has none."""
+    if find_spec("pip") is None:
+        here = Path(sys.prefix).parent == Path.cwd()
+        place = Path(sys.prefix).name if here else sys.prefix
+        return f"uv pip install --python {shlex.quote(place)}"
+    found = shutil.which("pip")
+    ours = found is not None and Path(found).parent == Path(sys.executable).parent
+    return "pip install" if ours else f"{shlex.quote(sys.executable)} -m pip install"
+
+
+def _source() -> tuple[str | None, str]:
+    """Return what zoo was installed from, and ` -e` where that folder is what runs.
+
+    A folder, a wheel or an address; empty for a package index, None for what is not there now.
+    """
+    import json
+    from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    try:  # PEP 610
+        said = json.loads(distribution(NAME).read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        said = {}
+    url = str(said.get("url", ""))
+    edit = " -e" if said.get("dir_info", {}).get("editable") else ""
+    if not url.startswith("file:"):
+        return ("git+" if "vcs_info" in said else "") + url, edit
+    place = url2pathname(urlsplit(url).path)
+    return (place if os.path.exists(place) else None), edit
+
+
+def _tool() -> list[dict[str, Any]] | None:
+    """Return what a uv tool was asked to consist of; None where this environment is none."""
+    import tomllib
+
+    try:
+        said = tomllib.loads(Path(sys.prefix, "uv-receipt.toml").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return list(said.get("tool", {}).get("requirements", []))
+
+
+def _with(source: str, wanted: list[str]) -> str:
+    """Return a requirement: `zoo-transfer[train]`, `/a/folder[train]`, or of an address."""
+    address = "://" in source
+    found = f"{NAME if address or not source else source}[{','.join(wanted)}]"
+    return f"{found} @ {source}" if address else found
 
 
 def package(module: str) -> str:

@@ -69,6 +69,7 @@ def pretrained(
     builder. except_head: a file whose head has other classes will do. seed: of `none`, see
     `untrained`. Raises UnknownModel, UsageError and WeightsError.
     """
+    network_published.fetch_first(model, choice, progress, variant)
     from zoo import models
     from zoo.models import sizes
 
@@ -87,7 +88,6 @@ def pretrained(
     if isinstance(chosen, Weights):
         catalog.check_published(spec, variant, chosen.tag)
     seed_all("weights", seed)
-    # First: a missing file is told before a network is built.
     spec, start = network_published.start(spec, chosen, progress)
     chain = models.build(spec, variant=variant)
     resample = None if isinstance(model, str) else sizes.resampling(spec)
@@ -97,8 +97,8 @@ def pretrained(
     preprocess = start.preprocess or spec.preprocess
     if isinstance(chosen, Repository):
         network_published.must_take(chain, preprocess, spec.name, chosen)
-    names, origin = start.names, start.origin
-    return Network(spec, spec, chain, preprocess, names, origin, variant, source=start.path)
+    found = chain, preprocess, start.names, start.origin, variant
+    return Network(spec, spec, *found, source=start.path)
 
 
 def _chosen(spec: ModelSpec, choice: str | None) -> Weights | Path | Repository | None:

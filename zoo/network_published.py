@@ -5,13 +5,14 @@ Of weights that were published with a config.json, timm's registry has a say in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import catalog, extras
 from zoo import weights as store
-from zoo.catalog import ModelSpec, Preprocess, Weights
+from zoo.catalog import ModelSpec, Preprocess, Weights, libraries
 from zoo.catalog.spec import pixels
 from zoo.errors import WeightsError, first_line, or_nearest
 from zoo.weights.repository import Config, Repository
@@ -32,6 +33,25 @@ class Start:
     origin: dict[str, Any]
     preprocess: Preprocess | None
     names: tuple[str, ...]
+
+
+def fetch_first(
+    model: str | ModelSpec,
+    choice: str | None,
+    progress: Progress | None,
+    variant: Mapping[str, str | float] | None = None,
+) -> None:
+    """Download the weights that a model's name stands for, where that is known without torch.
+
+    To import torch and a library takes longer than to find out that there is no network. A variant
+    may have no use for them. Raises WeightsError.
+    """
+    if variant or not isinstance(model, str):
+        return
+    spec = libraries.find(model, choice) if catalog.of_library(model) else catalog.find(model)
+    chosen = store.choose(spec, choice) if spec else None
+    if spec and isinstance(chosen, Weights) and not store.held(chosen):
+        store.find(chosen, progress=progress, model=spec.name)
 
 
 def start(
@@ -77,7 +97,7 @@ def row_of(spec: ModelSpec, config: Config, source: Repository) -> tuple[ModelSp
     if arch not in known:
         raise WeightsError(
             or_nearest(f"{source} is of '{arch}', which timm does not have", arch, known),
-            "a newer timm may have it: `pip install -U timm`",
+            f"a newer timm may have it: `{extras.pip()} -U timm`",
         )
     if not spec.name.startswith("timm/") or arch != ours:
         raise WeightsError(

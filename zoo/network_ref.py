@@ -183,9 +183,11 @@ def distance_of_run(run: Run) -> Distance:
 
 def _must_give_classes(name: str, choice: str | None) -> None:
     """Raises UsageError for a library's model without a classifier, unless a run gives it one."""
-    from zoo import models
+    spec = catalog.libraries.find(name, choice)
+    if spec is None:
+        from zoo import models
 
-    spec = models.resolve(name)
+        spec = models.resolve(name)
     if spec.num_classes:
         return
     chosen = weights.choose(spec, choice)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
 
@@ -38,6 +40,24 @@ def read(names: Collection[str] | None = None, most: int | None = None) -> tuple
         found = (line for line in found if 0 < int(line[PARAMS] or 0) <= most)
     groups = groupby(found, key=lambda line: line[0])
     return tuple(_row(list(each)) for _, each in groups)
+
+
+def find(name: str, tag: str | None = None) -> ModelSpec | None:
+    """Return the row of torchvision/NAME, timm/ARCH.TAG or timm/ARCH, which is that of its default.
+
+    tag: of timm's weights, instead. None for what the table does not have, and where the installed
+    library is of another version: it may have other weights under this name.
+    """
+    library = name.partition("/")[0]
+    try:
+        if version(library) != made_from().get(library):
+            return None
+    except PackageNotFoundError:
+        pass
+    arch = name.partition(".")[0]
+    wanted = f"{arch}.{tag.lower()}" if library == "timm" and tag is not None else name
+    found = next((one for one in names() if wanted in (one, one.partition(".")[0])), None)
+    return replace(read([found])[0], name=name) if found else None
 
 
 def made_from() -> Mapping[str, str]:

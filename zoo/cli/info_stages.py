@@ -14,7 +14,7 @@ from zoo.catalog import ModelSpec, Preprocess, Weights, structures
 from zoo.catalog.spec import Knob
 from zoo.catalog.structures import StageInfo
 
-_FORMAT = 1
+_FORMAT = 2
 Stages = tuple[StageInfo, ...]
 
 

@@ -126,12 +126,11 @@ def _runs(names: list[str], to: Path | None, json: bool) -> None:
 
 def choose(name: str, tag: str | None) -> tuple[ModelSpec, Weights]:
     """Find the row and the set of weights, for every name before anything is downloaded."""
-    if catalog.of_library(name):  # a library's, which takes seconds to import
+    spec = catalog.libraries.find(name, tag) if catalog.of_library(name) else catalog.find(name)
+    if spec is None:  # only the library knows it, which takes seconds to import
         from zoo import models
 
         spec = models.resolve(name)
-    else:
-        spec = catalog.find(name)
     from zoo import weights
     from zoo.network_published import row_of
 

@@ -81,7 +81,7 @@ def _font(typeface: str) -> ImageFont.FreeTypeFont:
     try:
         probe = ImageFont.truetype(path / f"{typeface}.ttf", 100)
     except OSError as error:
-        hint = "matplotlib's package has it: `pip install --force-reinstall matplotlib`"
+        hint = f"matplotlib's package has it: `{extras.pip()} --force-reinstall matplotlib`"
         raise DataError(f"there is no typeface {typeface} in {path}", hint) from error
     _, top, _, bottom = probe.getbbox("H")
     return probe.font_variant(size=round(100 * _CAP / (bottom - top)))

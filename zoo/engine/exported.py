@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 from PIL import Image
 
-from zoo import records
+from zoo import extras, records
 from zoo.catalog.spec import Preprocess
 from zoo.engine import Array, padded
 from zoo.errors import WeightsError, first_line
@@ -71,7 +71,7 @@ class ExportedModel:
     def refuse(self, why: str) -> NoReturn:
         hint = f"export it anew: `zoo export {self.word} RUN`"
         if records.is_newer(version := self.about.get("zoo.version", "")):
-            hint = f"zoo {records.shown(version)} has written it: {records.UPDATE}"
+            hint = f"zoo {records.shown(version)} has written it: `{extras.update()}`"
         raise WeightsError(f"{self.path}: {why}", hint)
 
     def takes(self, shape: Sequence[object]) -> None:

@@ -30,6 +30,7 @@ from zoo.finetune.facts import CutFacts, NetworkFacts
 from zoo.finetune.phases import Phase
 from zoo.finetune.plan import Plan, plan_of
 from zoo.finetune.teacher import Teacher
+from zoo.network_published import fetch_first
 from zoo.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def known_of(asked: Asked, progress: Loading | None) -> tuple[NetworkFacts, Netw
         known, source = read
         kept_facts.keep(known, asked.recipe, classes, source)
     if known is None:
+        of = asked.recipe
+        fetch_first(of.model, of.weights, progress, dict(of.variant))
         from zoo.finetune.examine import examine
 
         known, net = examine(asked.recipe, classes, progress)

@@ -50,21 +50,23 @@ def timm_spec(name: str) -> ModelSpec:
     if tag and tag not in tags:
         _refuse("timm", name, [f"{arch}.{other}" for other in tags] or [arch])
     ordered = sorted(tags, key=lambda other: other != tag) if tag else tags
-    row = _with_accuracies(from_timm.row(name, ordered), arch)
+    row = _as_listed(from_timm.row(name, ordered), arch)
     return _with_structure(row, _head_hint(row))
 
 
-def _with_accuracies(row: ModelSpec, arch: str) -> ModelSpec:
-    """Return the row with the accuracies that timm publishes, as far as the catalogue has them."""
+def _as_listed(row: ModelSpec, arch: str) -> ModelSpec:
+    """Return the row with what the table has of its weights: published accuracies, and sizes."""
     known = {
-        one.tag: (one.acc1, one.acc5)
+        one.tag: (one.acc1, one.acc5, one.mebibytes)
         for found in libraries.read([f"timm/{arch}.{one.tag}" for one in row.weights])
         for one in found.weights
     }
-    found = ((one, known.get(one.tag, (None, None))) for one in row.weights)
-    return replace(
-        row, weights=tuple(replace(one, acc1=acc1, acc5=acc5) for one, (acc1, acc5) in found)
-    )
+    nothing = (None, None, None)
+    weights = []
+    for one in row.weights:
+        acc1, acc5, size = known.get(one.tag, nothing)
+        weights.append(replace(one, acc1=acc1, acc5=acc5, mebibytes=size))
+    return replace(row, weights=tuple(weights))
 
 
 def names(library: str) -> list[str]:

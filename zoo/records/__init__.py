@@ -50,14 +50,11 @@ SIDE = 4096  # pixels of a network's input
 HEAD = re.compile(PATTERN)
 
 
-UPDATE = f"`pip install -U {extras.NAME}`"
-
-
 def other_format(place: object, said: object, expected: int) -> RunError:
     """Return the error for a file that another version of zoo has written, in a format `said`."""
     what = f"{place} has format {shown(said)}, expected {expected}"
     if isinstance(said, int) and said > expected:
-        return RunError(f"{what}: a newer zoo has written it", UPDATE)
+        return RunError(f"{what}: a newer zoo has written it", f"`{extras.update()}`")
     return RunError(what, "use the version of zoo that wrote it")
 
 
