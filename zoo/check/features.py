@@ -21,7 +21,6 @@ from zoo.data.samples import Sample
 from zoo.disk import cache_folder
 from zoo.engine import Engine
 from zoo.engine.open import NetworkRef, open_engine
-from zoo.engine.select import choose_for_network
 from zoo.errors import UsageError, WriteError
 from zoo.features import parts
 from zoo.features.cache import FeatureCache, cache_of
@@ -83,8 +82,7 @@ def opened(model: str, weights: str | None, classes: int, place: str, progress: 
     else:
         ref, precision = _of_name(model, weights, classes, progress), "fp32"
     chosen = device.choose(place, precision)
-    engine, _ = choose_for_network("auto", chosen.name, chosen.precision)
-    ready = open_engine(ref, engine, chosen)
+    ready = open_engine(ref, "auto", chosen)
     return Source(_words(model, ref.boundary), ref.preprocess, cache_of(ref, ready), ready.engine)
 
 

@@ -19,7 +19,6 @@ from zoo.data.index import DatasetIndex, Sample
 from zoo.device import Device
 from zoo.engine.latency import latency
 from zoo.engine.open import Opened, open_engine, without_head
-from zoo.engine.select import choose_for_network
 from zoo.errors import ConversionError, DataError, UsageError, WriteError
 from zoo.features.cache import cache_of
 from zoo.features.compute import Progress, Views, compute
@@ -108,8 +107,7 @@ class Teacher:
 
 
 def _opened(network: Classifier, place: Device) -> Opened:
-    kind, _ = choose_for_network("auto", place.name, place.precision)
-    return open_engine(network.ref, kind, place, forgiven=(ConversionError, WriteError))
+    return open_engine(network.ref, "auto", place, forgiven=(ConversionError, WriteError))
 
 
 def _answers(
