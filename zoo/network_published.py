@@ -5,7 +5,6 @@ Of weights that were published with a config.json, timm's registry has a say in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +13,13 @@ from zoo import weights as store
 from zoo.catalog import ModelSpec, Preprocess, Weights
 from zoo.catalog.spec import pixels
 from zoo.errors import WeightsError, first_line, or_nearest
+from zoo.watch import Progress
 from zoo.weights.repository import Config, Repository
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-Progress = Callable[[int, int | None], None]
 _PREPARED = ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")
 
 
