@@ -19,8 +19,8 @@ from zoo.data.split import LAYOUT
 from zoo.disk import writing
 from zoo.errors import DataError, WeightsError, nearest
 from zoo.lock import in_turn
+from zoo.watch import Progress
 from zoo.weights import Source, cache_folder, fetch
-from zoo.weights.fetch import Progress
 from zoo.weights.hashes import hash_of
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +13,13 @@ from zoo.errors import RunError, WeightsError, first_line
 from zoo.head.kinds import kind_of
 from zoo.records import EDITED
 from zoo.run import Run
+from zoo.watch import Progress
 from zoo.weights import Repository
 
 if TYPE_CHECKING:
     from torch import nn
 
 QUICK, USUAL = 1e9, 512  # multiply-adds and pixels a side: a tenth of a second
-Progress = Callable[[int, int | None], None]
 Variant = dict[str, str | float]
 
 

@@ -5,7 +5,7 @@ Of weights that were published with a config.json, timm's registry has a say in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,13 @@ from zoo import weights as store
 from zoo.catalog import ModelSpec, Preprocess, Weights, libraries
 from zoo.catalog.spec import pixels
 from zoo.errors import WeightsError, first_line, or_nearest
+from zoo.watch import Progress
 from zoo.weights.repository import Config, Repository
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-Progress = Callable[[int, int | None], None]
 _PREPARED = ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")
 
 

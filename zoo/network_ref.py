@@ -20,9 +20,10 @@ from zoo.head import layers
 from zoo.head.distance import Distance
 from zoo.head.kinds import Kind, kind_of
 from zoo.head.layers import Layer
-from zoo.network import Network, Progress
+from zoo.network import Network
 from zoo.records import EDITED
 from zoo.run import DISTANCE, Run
+from zoo.watch import Progress
 
 if TYPE_CHECKING:
     from torch import nn

@@ -21,6 +21,8 @@ from typing import NoReturn, Protocol
 
 from zoo.errors import Interrupted
 
+Progress = Callable[[int, int | None], None]  # takes how much is done, and of how much
+Counted = Callable[[int, int], None]  # the same where that is known
 HANGUP = getattr(signal, "SIGHUP", None)  # the terminal is gone; Windows has none
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([HANGUP] if HANGUP else []))
 PATIENCE = 8.0  # seconds: whoever sends SIGTERM sends SIGKILL after ten

@@ -16,12 +16,10 @@ import numpy as np
 
 from zoo import device, network
 from zoo.catalog import Preprocess, holds_run
-from zoo.check.look import Progress
 from zoo.data.samples import Sample
 from zoo.disk import cache_folder
 from zoo.engine import Engine
 from zoo.engine.open import NetworkRef, open_engine
-from zoo.engine.select import choose_for_network
 from zoo.errors import UsageError, WriteError
 from zoo.features import parts
 from zoo.features.cache import FeatureCache, cache_of
@@ -29,6 +27,7 @@ from zoo.features.compute import Views, compute
 from zoo.metrics import Array
 from zoo.network_ref import frozen_of_name, frozen_of_run, parted
 from zoo.run import Run
+from zoo.watch import Counted
 
 WIDEST = 8192  # numbers of a photo's features that are taken from the cache as they are
 ENOUGH = 0.9  # of the photos must be known to a cache
@@ -46,7 +45,7 @@ class Source:
     engine: Engine | None = None
 
     def rows(
-        self, root: Path, samples: Sequence[Sample], digests: Sequence[bytes], progress: Progress
+        self, root: Path, samples: Sequence[Sample], digests: Sequence[bytes], progress: Counted
     ) -> tuple[list[int], Array]:
         """Return the places of the samples that have features, and these, M x D float32.
 
@@ -73,7 +72,7 @@ class Source:
         return places, rows.reshape(len(rows), -1)
 
 
-def opened(model: str, weights: str | None, classes: int, place: str, progress: Progress) -> Source:
+def opened(model: str, weights: str | None, classes: int, place: str, progress: Counted) -> Source:
     """Return the features of a run or of a model's name. Raises what opening a network does."""
     if holds_run(model):
         run = Run.open(Path(model)).finished()
@@ -83,12 +82,11 @@ def opened(model: str, weights: str | None, classes: int, place: str, progress: 
     else:
         ref, precision = _of_name(model, weights, classes, progress), "fp32"
     chosen = device.choose(place, precision)
-    engine, _ = choose_for_network("auto", chosen.name, chosen.precision)
-    ready = open_engine(ref, engine, chosen)
+    ready = open_engine(ref, "auto", chosen)
     return Source(_words(model, ref.boundary), ref.preprocess, cache_of(ref, ready), ready.engine)
 
 
-def _of_name(model: str, weights: str | None, classes: int, progress: Progress) -> NetworkRef:
+def _of_name(model: str, weights: str | None, classes: int, progress: Counted) -> NetworkRef:
     start = network.pretrained(
         model, weights, except_head=True, progress=lambda done, total: progress(done, total or 0)
     )

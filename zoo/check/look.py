@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,12 +22,12 @@ from zoo.engine.pipeline import attempt, batched, ordered
 from zoo.errors import ImageError
 from zoo.machine import cores
 from zoo.metrics import Array
+from zoo.watch import Counted
 
 SIDE = 64  # of the small copy, into which the whole picture is squashed
 GREY = 8  # of 255, by which the colours of a grey pixel may differ
 _SMALL = Preprocess(size=SIDE, crop=1.0, fit="squash")
 _AT_ONCE = 16
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Looked:
         return list(first.values())
 
 
-def look(root: Path, samples: Sequence[Sample], progress: Progress) -> Looked:
+def look(root: Path, samples: Sequence[Sample], progress: Counted) -> Looked:
     """Return what there is of every photo. progress(done, total) may raise."""
     found, done = Looked(root), 0
 

@@ -21,6 +21,7 @@ from zoo.device import Device
 from zoo.disk import digest_of
 from zoo.engine import Array, Calls, Engine
 from zoo.engine.compiled import Made, find, keep, key_of, make, version_of
+from zoo.engine.select import choose_for_network
 from zoo.errors import (
     CacheError,
     ConversionError,
@@ -97,10 +98,13 @@ def open_engine(
 ) -> Opened:
     """Return the engine that runs a network; a graph that is not there yet is made.
 
-    engine: `openvino`, or `torch`, which also runs what openvino cannot, after the errors that are
-    forgiven; where there is no chain, and in int8, none is. Raises those that are not, as DiskFull.
+    engine: `auto` for this device, `openvino`, or `torch`, which also runs what openvino cannot,
+    after the errors that are forgiven; where there is no chain, and in int8, none is. Raises those
+    that are not, as DiskFull.
     """
     note = ""
+    if engine == "auto":
+        engine, _ = choose_for_network(engine, device.name, device.precision)
     if ref.features and ref.head is None:  # one graph has the head in it, and gives scores alone
         if device.precision == "int8":
             raise UsageError(

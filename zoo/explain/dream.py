@@ -19,7 +19,8 @@ import numpy as np
 from zoo.data.preprocess import Pixels
 from zoo.explain.places import device_of, grid_of
 from zoo.models import cut
-from zoo.network import Network, Progress
+from zoo.network import Network
+from zoo.watch import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -6,7 +6,7 @@ Its decode is the scan for unreadable photos; they are returned with the reason 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,7 @@ from zoo.errors import ImageError
 from zoo.features.cache import FeatureCache, view_key
 from zoo.features.digests import Digests, forget
 from zoo.features.read import photos
-
-Progress = Callable[[int, int], None]
+from zoo.watch import Counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ def compute(
     preprocess: Preprocess,
     root: Path,
     work: Work,
-    progress: Progress,
+    progress: Counted,
 ) -> Pass:
     """Fill the cache with what is missing. progress(done, total) counts views; it may raise.
 
@@ -110,7 +109,7 @@ def compute(
 
 
 def _missing(
-    cache: FeatureCache, digests: Digests, work: Work, result: Pass, progress: Progress
+    cache: FeatureCache, digests: Digests, work: Work, result: Pass, progress: Counted
 ) -> Generator[_Item]:
     """Yield the views that the cache has not; fill in `result.keys` and unreadable files."""
     total = sum(len(views.numbers) for _, views in work)  # that are not known to be cached

@@ -16,16 +16,17 @@ from zoo.engine import Array
 from zoo.engine.pipeline import batched, ordered
 from zoo.errors import ImageError
 from zoo.features.cache import memory
-from zoo.features.compute import Pass, Progress
+from zoo.features.compute import Pass
 from zoo.features.read import AT_ONCE
 from zoo.machine import cores
+from zoo.watch import Counted
 
 
 def scan(
     index: DatasetIndex,
     preprocess: Preprocess,
     keep: Container[str],
-    progress: Progress,
+    progress: Counted,
     workers: int | None = None,
 ) -> tuple[Pass, dict[bytes, Array]]:
     """Return what is readable, and by digest the plain views that fit in memory.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from zoo import catalog, datasets, device, weights
 from zoo import recipe as recipes
@@ -21,9 +20,7 @@ from zoo.finetune.choices import MIRRORS, engine_of, mirrored
 from zoo.finetune.teacher import Teacher, taught
 from zoo.recipe import Recipe
 from zoo.train.loggers import kinds
-
-if TYPE_CHECKING:
-    from zoo.network import Progress
+from zoo.watch import Progress
 
 
 @dataclass(frozen=True, slots=True)

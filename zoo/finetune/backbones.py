@@ -14,13 +14,14 @@ from zoo.data.index import DatasetIndex
 from zoo.errors import UsageError, WeightsError
 from zoo.finetune.choices import mirrored
 from zoo.run import Run
+from zoo.watch import Progress
 from zoo.weights.store import is_offline
 
 if TYPE_CHECKING:
     from torch import nn
 
     from zoo.catalog import ModelSpec
-    from zoo.network import Network, Progress
+    from zoo.network import Network
 
 
 Origin = Mapping[str, str | int]  # of weights, as run.json has it

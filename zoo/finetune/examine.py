@@ -17,8 +17,9 @@ from zoo.models.chain import before, listed
 from zoo.models.cut import Cut, cut, halves
 from zoo.models.head import last_layer
 from zoo.models.sides import feature_shape, is_linear, only_head
-from zoo.network import Network, Progress
+from zoo.network import Network
 from zoo.recipe import Recipe, unfreezings
+from zoo.watch import Progress
 
 if TYPE_CHECKING:
     from torch import nn

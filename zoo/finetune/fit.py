@@ -108,7 +108,7 @@ def settings_of(
     """Return what the loop needs to know; every other setting has been used by now."""
     recipe = plan.recipe
     # A head on features is small: it stays in fp32.
-    small = phase.solved or (plan.scales and phase is plan.phases[0])
+    small = phase.solved or plan.standardises(phase)
     names = {field.name for field in fields(LoopSettings)} & set(table())
     same: dict[str, Any] = {name: getattr(recipe, name) for name in names}
     decided = {

@@ -64,14 +64,10 @@ class Inputs:
             return self._features(phase)
         photos = self._photos()
         source = FrozenBatches(photos, self._open(phase.cut).engine, self.plan.device)
-        if self.standardises(phase):
+        if self.plan.standardises(phase):
             self.scaling = source.scaling = Scaling.of_rows(source.some())
             tell_if_alike(self.watch, self.scaling.spread)
         return source
-
-    def standardises(self, phase: Phase) -> bool:
-        """Return whether the head of a phase is trained in steps on standardised features."""
-        return self.plan.scales and phase is self.plan.phases[0]
 
     def fold_scaling(self, model: nn.Module) -> None:
         """Make the head of a model take features as they are from here on."""
@@ -104,11 +100,11 @@ class Inputs:
         keys = {part: [key for path in paths[part] for key in found.keys[path]] for part in PARTS}
         rows = {part: cache.rows(keys[part]) for part in PARTS if keys[part]}
         source = self._source(phase, rows)
-        every = self.standardises(phase) or phase.solved
+        every = self.plan.standardises(phase) or phase.solved
         return source if every else source.in_turn(plan.views)
 
     def _source(self, phase: Phase, rows: dict[str, Features]) -> FeatureBatches:
-        if self.standardises(phase):
+        if self.plan.standardises(phase):
             self.scaling = Scaling.of(rows["train"])
             tell_if_alike(self.watch, self.scaling.spread)
             rows = {part: ScaledFeatures(each, self.scaling) for part, each in rows.items()}

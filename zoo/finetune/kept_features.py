@@ -13,7 +13,6 @@ from zoo import device
 from zoo.data.index import Sample
 from zoo.data.samples import evenly
 from zoo.engine.open import NetworkRef, Opened, open_engine
-from zoo.engine.select import choose_for_network
 from zoo.errors import DataError
 from zoo.features.cache import FeatureCache, cache_of
 from zoo.features.compute import Views, compute
@@ -40,8 +39,7 @@ class KeptFeatures:
     def of(cls, run: Run, watch: Watch) -> KeptFeatures:
         """Open them. Raises what opening an engine does."""
         ref, place = frozen_of_run(run), device.choose("cpu", run.record["precision"])
-        engine, _ = choose_for_network("auto", place.name, place.precision)
-        opened = open_engine(ref, engine, place)
+        opened = open_engine(ref, "auto", place)
         return cls(run, ref, opened, cache_of(ref, opened), watch)
 
     @cached_property

@@ -19,11 +19,11 @@ from zoo.errors import ZooError
 from zoo.finetune.backbones import meant, multiply_adds, opened
 from zoo.finetune.kept_facts import keep_file, place_of, source_of
 from zoo.network_ref import frozen_of_name, parted
+from zoo.watch import Progress
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from zoo.network import Progress
 
 _WHAT = "a backbone 1"  # count up when what is kept of one changes
 

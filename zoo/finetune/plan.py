@@ -62,10 +62,9 @@ class Plan:
         """Whether a solved head is all there is to train: torch has nothing to do."""
         return all(phase.solved for phase in self.phases)
 
-    @property
-    def scales(self) -> bool:
-        """Whether features are standardised, for a head that is trained on them in steps."""
-        return scales_features(self.phases)
+    def standardises(self, phase: Phase) -> bool:
+        """Return whether the head of a phase is trained in steps on standardised features."""
+        return scales_features(self.phases) and phase is self.phases[0]
 
     @property
     def fresh(self) -> str | None:

@@ -22,7 +22,7 @@ from zoo.engine.compiled import Compiled, find, made_of
 from zoo.engine.open import NetworkRef, Opened, open_engine
 from zoo.errors import ZooError
 from zoo.features.cache import FeatureCache, cache_of
-from zoo.features.compute import Pass, Progress, Views, compute
+from zoo.features.compute import Pass, Views, compute
 from zoo.features.scan import scan
 from zoo.finetune import catalogued, kept_facts, text_rows
 from zoo.finetune.asked import Asked, look
@@ -32,13 +32,13 @@ from zoo.finetune.plan import Plan, plan_of
 from zoo.finetune.teacher import Teacher
 from zoo.network_published import fetch_first
 from zoo.recipe import Recipe
+from zoo.watch import Counted, Progress
 
 if TYPE_CHECKING:
     from torch import nn
 
     from zoo.models.cut import Cut
     from zoo.network import Network
-    from zoo.network import Progress as Loading
     from zoo.train.batches import FeatureBatches
     from zoo.weights import TextTower
 
@@ -50,7 +50,7 @@ def now() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
 
 
-def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False) -> Prepared:
+def prepare(recipe: Recipe, progress: Progress | None = None, begin: bool = False) -> Prepared:
     """Return the plan, with the network where it had to be built to be known.
 
     begin: the pass over the photos may begin; `with` ends it. Raises any of the input errors.
@@ -75,7 +75,7 @@ def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False
     return prepared
 
 
-def known_of(asked: Asked, progress: Loading | None) -> tuple[NetworkFacts, Network | None]:
+def known_of(asked: Asked, progress: Progress | None) -> tuple[NetworkFacts, Network | None]:
     """Return what is known of the network, and it where it had to be built for that."""
     classes = len(asked.index.classes)
     net: Network | None = None
@@ -157,7 +157,7 @@ class Prepared:
         where = (plan.recipe.model, made, cut.tensors, cut.boundary, plan.preprocess)
         return NetworkRef(*where, build)
 
-    def look(self, index: DatasetIndex, progress: Progress) -> tuple[Found, float]:
+    def look(self, index: DatasetIndex, progress: Counted) -> tuple[Found, float]:
         """Return what a look at every photo has found, and when it began."""
         started = time.perf_counter()
         if self.looked and (found := self.looked.taken(index, progress)):
@@ -249,7 +249,7 @@ class _Beside:
             raise Stopped
         self.done, self.total = done, total
 
-    def wait(self, progress: Progress) -> None:
+    def wait(self, progress: Counted) -> None:
         """Wait until it is over. progress may raise, and ends it."""
         try:
             while self.thread.is_alive():
@@ -305,7 +305,7 @@ class Looked(_Beside):
     def work(self) -> None:
         self.found = _look_at_all(self.plan, self.index, self.count)
 
-    def taken(self, index: DatasetIndex, progress: Progress) -> Found | None:
+    def taken(self, index: DatasetIndex, progress: Counted) -> Found | None:
         """Return what it has found, once, where it is these photos that it looked at."""
         if index is not self.index:
             return None
@@ -314,7 +314,7 @@ class Looked(_Beside):
         return found
 
 
-def _look_at_all(plan: Plan, index: DatasetIndex, progress: Progress) -> Found:
+def _look_at_all(plan: Plan, index: DatasetIndex, progress: Counted) -> Found:
     """Return what `scan` does; the plain views that are used again in each epoch are kept."""
     keep = ("train", "val") if plan.views == 1 else ("val",)
     return scan(index, plan.preprocess, keep, progress, plan.recipe.workers)

@@ -8,8 +8,9 @@ from zoo.catalog import Preprocess
 from zoo.engine import Engine
 from zoo.errors import CacheError
 from zoo.features.cache import FeatureCache
-from zoo.features.compute import Pass, Progress, Work, compute
+from zoo.features.compute import Pass, Work, compute
 from zoo.train.distributed import Ranks
+from zoo.watch import Counted
 
 
 def shared(
@@ -17,7 +18,7 @@ def shared(
     cache: FeatureCache,
     place: tuple[Engine, Preprocess, Path],
     work: Work,
-    progress: Progress,
+    progress: Counted,
 ) -> tuple[FeatureCache, Pass]:
     """Return the pass over all of the work, and the cache with what it gave.
 

@@ -19,15 +19,15 @@ from zoo.data.index import DatasetIndex, Sample
 from zoo.device import Device
 from zoo.engine.latency import latency
 from zoo.engine.open import Opened, open_engine, without_head
-from zoo.engine.select import choose_for_network
 from zoo.errors import ConversionError, DataError, UsageError, WriteError
 from zoo.features.cache import cache_of
-from zoo.features.compute import Progress, Views, compute
+from zoo.features.compute import Views, compute
 from zoo.metrics import Array
 from zoo.network_ref import Classifier, classifier_of_run
 from zoo.recipe import Recipe
 from zoo.run import Run
 from zoo.text import listed
+from zoo.watch import Counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +84,14 @@ class Teacher:
         }
 
     def answers(
-        self, root: Path, samples: Sequence[Sample], views: Views, progress: Progress
+        self, root: Path, samples: Sequence[Sample], views: Views, progress: Counted
     ) -> Array:
         """Return the logits of the views of photos, N x V x K. Raises DataError for a bad photo."""
         network = classifier_of_run(self.run)
         return _answers(network, _opened(network, self.place), (root, samples), views, progress)
 
     def answered(
-        self, index: DatasetIndex, views: Views, progress: Progress
+        self, index: DatasetIndex, views: Views, progress: Counted
     ) -> tuple[Array, DatasetIndex]:
         """Return what it says of the training photos' views, and the index.
 
@@ -108,8 +108,7 @@ class Teacher:
 
 
 def _opened(network: Classifier, place: Device) -> Opened:
-    kind, _ = choose_for_network("auto", place.name, place.precision)
-    return open_engine(network.ref, kind, place, forgiven=(ConversionError, WriteError))
+    return open_engine(network.ref, "auto", place, forgiven=(ConversionError, WriteError))
 
 
 def _answers(
@@ -117,7 +116,7 @@ def _answers(
     ready: Opened,
     photos: tuple[Path, Sequence[Sample]],
     views: Views,
-    progress: Progress,
+    progress: Counted,
 ) -> Array:
     """Return the logits N x V x K; of a solved head by the features, which are kept."""
     (root, samples), ref = photos, network.ref
@@ -177,7 +176,7 @@ def _relabelled(index: DatasetIndex, samples: Sequence[Sample], logits: Array) -
 # What came of it.
 
 
-def compare(teacher: Teacher, student: Run, progress: Progress) -> Distilled:
+def compare(teacher: Teacher, student: Run, progress: Counted) -> Distilled:
     """Measure both on the teacher's val photos, as far as they are still there."""
     root = Path(teacher.run.record["data"]["root"])
     numbers = {name: number for number, name in enumerate(teacher.classes)}

@@ -15,12 +15,12 @@ from zoo.finetune.facts import NetworkFacts
 from zoo.head.layers import Linear
 from zoo.metrics import Array
 from zoo.recipe import Recipe
+from zoo.watch import Progress
 from zoo.weights.repository import PREFIX
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from zoo.network import Progress
     from zoo.weights import TextTower
 
 SAME = 2e-3  # of the largest: what half precision leaves of a tensor

@@ -11,7 +11,8 @@ from zoo.disk import replacing_all, writing
 from zoo.engine.onnx import OnnxModel
 from zoo.errors import WeightsError
 from zoo.hub import FACTS, MODEL
-from zoo.weights.fetch import Progress, Source, fetch
+from zoo.watch import Progress
+from zoo.weights.fetch import Source, fetch
 from zoo.weights.repository import Repository
 from zoo.weights.store import HUB, at_hub, is_offline
 

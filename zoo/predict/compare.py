@@ -23,11 +23,12 @@ from zoo.data.names import plain
 from zoo.errors import DataError, RunError, UsageError
 from zoo.metrics import holm, mcnemar
 from zoo.network import model_file
-from zoo.predict.evaluate import ProgressFn, evaluate
+from zoo.predict.evaluate import evaluate
 from zoo.predict.evaluation_set import Places
 from zoo.predict.predictor import open_predictor
 from zoo.run import Run
 from zoo.text import listed
+from zoo.watch import Counted
 
 LEVEL = 0.05
 APART = ("model", "cut")  # settings with a column of their own
@@ -97,7 +98,7 @@ class Comparison:
     pairs: tuple[Pair, ...]
 
 
-def compare(folders: Sequence[str], progress: ProgressFn, *, trusts: bool = False) -> Comparison:
+def compare(folders: Sequence[str], progress: Counted, *, trusts: bool = False) -> Comparison:
     """Compare each two of the runs on the val photos that they have in common.
 
     trusts: a network that was changed after its run was finished is measured as it is. Raises
@@ -153,7 +154,7 @@ def _check_together(runs: Sequence[tuple[str, Run]]) -> None:
             )
 
 
-def _compared(name: str, run: Run, places: Places, progress: ProgressFn) -> Compared:
+def _compared(name: str, run: Run, places: Places, progress: Counted) -> Compared:
     path = run.path("val.csv")
     _, model = model_file(run)
     own = run.record.get("model_sha256", model) == model  # else val.csv is of another network
@@ -198,7 +199,7 @@ def _row(row: Mapping[str, str]) -> _Row:
     return _Row(row["path"], label, label == said, said, float(row.get("probability") or 0))
 
 
-def _measure(name: str, run: Run, progress: ProgressFn) -> list[_Row]:
+def _measure(name: str, run: Run, progress: Counted) -> list[_Row]:
     """Return the same by running the network."""
     from zoo.predict.predictor import Opening
 

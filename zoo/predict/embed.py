@@ -21,7 +21,7 @@ from zoo.engine.open import open_engine, without_head
 from zoo.engine.pipeline import answers
 from zoo.engine.select import choose_for_network
 from zoo.errors import ConversionError, ImageError, UnknownStage, UsageError, WriteError
-from zoo.network import Network, Progress
+from zoo.network import Network
 from zoo.network_ref import classifier_of_run, featured
 from zoo.predict import folder_labels
 from zoo.predict.inputs import Input
@@ -33,6 +33,7 @@ from zoo.predict.predictor import (
     open_network,
     opened_run,
 )
+from zoo.watch import Progress
 
 if TYPE_CHECKING:
     from torch import nn

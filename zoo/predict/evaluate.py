@@ -6,7 +6,7 @@ arXiv:1202.2745, section 2); classes are matched by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,7 @@ from zoo.metrics import (
 from zoo.predict.inputs import Input
 from zoo.predict.rows import Predictor
 from zoo.text import listed
-
-ProgressFn = Callable[[int, int], None]  # done, of how many
+from zoo.watch import Counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +132,7 @@ def rows(names: Sequence[str], found: Evaluation | LabelEvaluation) -> list[Meas
 
 
 def measured(
-    members: Sequence[Predictor], photos: Photos, progress: ProgressFn
+    members: Sequence[Predictor], photos: Photos, progress: Counted
 ) -> Evaluation | LabelEvaluation:
     """Measure members on photos (path, what they show), by what the members tell of a photo."""
     several = any(member.threshold is not None for member in members)
@@ -141,7 +140,7 @@ def measured(
     return measure(members, photos, progress)
 
 
-def evaluate(members: Sequence[Predictor], photos: Photos, progress: ProgressFn) -> Evaluation:
+def evaluate(members: Sequence[Predictor], photos: Photos, progress: Counted) -> Evaluation:
     """Measure members on photos (path, class). Raises DataError for a class they do not know."""
     classes = members[0].classes
     known = _known_classes(members, {label for _, label in photos})
@@ -161,7 +160,7 @@ def evaluate(members: Sequence[Predictor], photos: Photos, progress: ProgressFn)
 
 
 def _evaluate_several(
-    members: Sequence[Predictor], photos: Photos, progress: ProgressFn
+    members: Sequence[Predictor], photos: Photos, progress: Counted
 ) -> LabelEvaluation:
     """Measure members on photos (path, labels in one cell). Raises UsageError for another kind.
 
@@ -185,7 +184,7 @@ def _evaluate_several(
 
 
 def _ask(
-    members: Sequence[Predictor], photos: Photos, progress: ProgressFn
+    members: Sequence[Predictor], photos: Photos, progress: Counted
 ) -> tuple[list[Array], list[Array], Array, tuple[tuple[str, str], ...]]:
     """Return N x K probabilities of members, then of the committee; what is readable; errors.
 

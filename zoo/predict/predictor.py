@@ -24,11 +24,12 @@ from zoo.machine import cores
 from zoo.predict.inputs import Input
 from zoo.predict.rows import Predictor
 from zoo.run import Run
+from zoo.watch import Progress
 from zoo.weights.repository import config_of, read_config, repository
 
 if TYPE_CHECKING:
     from zoo.device import Device
-    from zoo.network import Network, Progress
+    from zoo.network import Network
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,12 @@ from zoo.errors import DataError
 from zoo.head import conformal
 from zoo.metrics import Array, auroc
 from zoo.predict import evaluation_set, policy
-from zoo.predict.evaluate import Evaluation, ProgressFn
+from zoo.predict.evaluate import Evaluation
 from zoo.predict.inputs import Input
 from zoo.predict.policy import Unknown
 from zoo.predict.rows import Predictor
 from zoo.run import Run
+from zoo.watch import Counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Apart:
 
 
 def apart(
-    member: Predictor, unknown: Unknown, photos: Photos, others: list[Input], progress: ProgressFn
+    member: Predictor, unknown: Unknown, photos: Photos, others: list[Input], progress: Counted
 ) -> Apart:
     """Measure a run's distance on known photos and on others. Raises DataError for none of them."""
     known = [Input(path, path) for path, _ in photos]

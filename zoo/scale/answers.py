@@ -28,11 +28,10 @@ from zoo.scale.parts import Cells
 from zoo.scale.plan import Photo, Settings
 from zoo.scale.sources import content
 from zoo.text import show_name
+from zoo.watch import Progress
 
 if TYPE_CHECKING:
     import pyarrow
-
-    from zoo.network import Progress
 
 
 @dataclass(frozen=True, slots=True)

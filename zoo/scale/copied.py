@@ -24,8 +24,7 @@ from zoo.metrics import Array
 from zoo.scale import parts
 from zoo.scale.listed import NAMES, Listed
 from zoo.scale.plan import Shards
-from zoo.scale.work import Progress
-from zoo.watch import check
+from zoo.watch import Progress, check
 
 _ROWS = 1 << 24  # bytes of features that are decoded at once
 

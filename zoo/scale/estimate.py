@@ -22,8 +22,7 @@ from zoo.scale import parts, store, web
 from zoo.scale.answers import Answers
 from zoo.scale.plan import Photo, Plan, Shards
 from zoo.scale.sources import content
-from zoo.scale.work import Progress
-from zoo.watch import check
+from zoo.watch import Progress, check
 
 SAMPLE, SHARDS = 200, 20  # photos that are measured, and shards that they are taken from
 _FIRST = 8  # photos that are done before, so that the network is open and compiled

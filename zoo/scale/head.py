@@ -27,7 +27,6 @@ from zoo.finetune.prepare import Prepared, known_of, now
 from zoo.head.kinds import kind_of
 from zoo.head.stored import Stored
 from zoo.metrics import Array
-from zoo.network import Progress as Loading
 from zoo.recipe import Recipe
 from zoo.scale import launch, team
 from zoo.scale.answers import model_sha256
@@ -36,12 +35,12 @@ from zoo.scale.listed import NAMES, Listed
 from zoo.scale.parts import needed
 from zoo.scale.plan import Settings, Shards, read
 from zoo.scale.store import Store, check_installed
-from zoo.scale.work import Progress
 from zoo.text import size
 from zoo.train.batches import FeatureBatches, steps
 from zoo.train.distributed import FEWEST, SINGLE, Ranks
 from zoo.train.division import Division
 from zoo.train.loggers import kinds
+from zoo.watch import Progress
 
 IN_MEMORY = 256_000_000  # bytes of features
 
@@ -58,7 +57,7 @@ ALONE = Together()
 
 
 def prepare(
-    recipe: Recipe, progress: Progress, loading: Loading | None = None, who: Together = ALONE
+    recipe: Recipe, progress: Progress, loading: Progress | None = None, who: Together = ALONE
 ) -> Prepared:
     """Return the plan of a fine-tune on the features of a job, with them; `with` removes the copy.
 

@@ -23,8 +23,8 @@ from zoo import extras
 from zoo.errors import TeamError, UsageError, ZooError
 from zoo.metrics import Array
 from zoo.scale.team import Share
-from zoo.scale.work import Progress, Receipt, Worker
-from zoo.watch import check
+from zoo.scale.work import Receipt, Worker
+from zoo.watch import Progress, check
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle

@@ -16,8 +16,7 @@ from zoo.metrics import Array
 from zoo.recipe import Recipe
 from zoo.scale import parts
 from zoo.scale.plan import Photo, Shards
-from zoo.scale.work import Progress
-from zoo.watch import check
+from zoo.watch import Progress, check
 
 VAL = 10_000  # photos put aside for validation at most: they are kept at once
 NAMES = tuple(PARTS)  # train, val, test

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 from zoo.errors import IncompleteError
 from zoo.scale.plan import Shards, key_hash
 from zoo.text import count, read_name
-from zoo.watch import check
+from zoo.watch import Progress, check
 
 if TYPE_CHECKING:
     import pyarrow
@@ -112,7 +112,7 @@ class Verified:
         )
 
 
-def verify(shards: Shards, progress: Callable[[int, int | None], None]) -> Verified:
+def verify(shards: Shards, progress: Progress) -> Verified:
     """Look at every part. progress(done, total) counts them."""
     found = Verified()
     for shard in range(shards.plan.shards):

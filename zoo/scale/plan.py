@@ -135,6 +135,8 @@ def read(store: Store) -> Plan:
     try:
         about = records.from_json(content)
         said = about.pop("version", None) if isinstance(about, dict) else None
+        if said is None:
+            raise ValueError("it is no plan of a job")
         if said != VERSION:
             raise records.other_format(f"{store.place}/{PLAN}", said, VERSION)
         records.PLAN(about, "")
@@ -147,7 +149,8 @@ def read(store: Store) -> Plan:
         return found
     except (TypeError, ValueError) as error:
         what = f"{store.place}/{PLAN} cannot be read: {error}"
-        raise InputError(what, "plan again, into another folder") from None
+        hint = f"plan again, into another folder; in a folder of photos call {PLAN} otherwise"
+        raise InputError(what, hint) from None
 
 
 def _shards(photos: Iterable[Photo], most: int) -> Iterator[list[Photo]]:

@@ -10,7 +10,7 @@ does it is found.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,10 +20,9 @@ from zoo.scale import apart, parts, plan
 from zoo.scale.answers import Answers, Opener, open_answers
 from zoo.scale.plan import Photo, Shards
 from zoo.scale.store import Store
-from zoo.watch import check, undoing
+from zoo.watch import Progress, check, undoing
 
 CAREFUL, SEARCHING = 2, 4  # the tries from which photos are decoded apart, and answered apart
-Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,19 +9,16 @@ from __future__ import annotations
 import errno
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.disk import no_room, writing
 from zoo.errors import WeightsError
-from zoo.watch import undoing
+from zoo.watch import Progress, undoing
 from zoo.weights.hashes import is_full, remember
 from zoo.weights.http import Again, Answer, Restart, Unreachable, ask_for, why
 from zoo.weights.partial import BLOCK, WORTH, Partial
-
-Progress = Callable[[int, int | None], None]
 
 PAUSES = (0.5, 1.5)  # seconds before the second and the third try
 NOT_KEPT = "nothing was kept: try again, or set ZOO_WEIGHTS to a folder or mirror that you trust"

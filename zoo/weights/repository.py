@@ -19,7 +19,7 @@ from zoo.catalog.spec import Weights
 from zoo.disk import opened
 from zoo.errors import WeightsError
 from zoo.text import printable
-from zoo.weights.fetch import Progress
+from zoo.watch import Progress
 from zoo.weights.store import HUB, find, held
 
 PREFIX = "hf-hub:"

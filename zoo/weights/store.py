@@ -23,7 +23,8 @@ from zoo.catalog.spec import Weights
 from zoo.disk import cache_folder, make_private, replacing
 from zoo.errors import CacheError, WeightsError, WriteError
 from zoo.lock import in_turn
-from zoo.weights.fetch import Progress, Source, fetch
+from zoo.watch import Progress
+from zoo.weights.fetch import Source, fetch
 from zoo.weights.hashes import hash_of, is_full, pin, pin_of, pin_path
 from zoo.weights.http import Unreachable
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from zoo.catalog.spec import Weights
 from zoo.disk import opened
 from zoo.errors import WeightsError
+from zoo.watch import Progress
 from zoo.weights.arrays import shapes
-from zoo.weights.fetch import Progress
 from zoo.weights.repository import MOST, PREFIX, Repository, repository, shown
 from zoo.weights.store import HUB, find
 
