@@ -9,6 +9,7 @@ are its own, see `zoo.train.division`.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -68,6 +69,7 @@ def prepare(
     DataError.
     """
     check_installed()
+    began = time.perf_counter()
     shards = _job(recipe)
     settings, drawn_from = shards.plan.settings, recipe
     recipe = _settled(recipe, settings)
@@ -82,7 +84,7 @@ def prepare(
     plan, stored = plan_of(asked, facts), needed > IN_MEMORY
     _check(plan, settings, stored)
     division = _division(plan, listed, who)
-    prepared = Prepared(_told(plan, shards, stored), net)
+    prepared = Prepared(_told(plan, shards, stored), net, began=began)
     with ExitStack() as closing:
         place = closing.enter_context(held())
         files = copied(shards, listed, place, _wanted(listed, division), progress)
