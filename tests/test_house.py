@@ -279,7 +279,10 @@ def test_nothing_runs_code_from_a_file() -> None:
 
 
 def test_only_cli_prints() -> None:
-    """print(…, file=FILE) writes a file; stdout and stderr belong to cli."""
+    """print(…, file=FILE) writes a file; stdout and stderr belong to cli.
+
+    A warning of our own, Doubtful, is one that cli tells and a caller in Python may silence.
+    """
     printed = 0
     for file in FILES:
         for call, name in calls(file):
@@ -287,6 +290,8 @@ def test_only_cli_prints() -> None:
             if name == "print" and (not to or "sys." in to[0]):
                 printed += 1
                 assert room(file) == "cli", f"{file}:{call.lineno}"
+            if name == "warnings.warn" and "Doubtful" in map(ast.unparse, call.args):
+                continue
             if name in ("sys.stdout.write", "sys.stderr.write", "rich.print", "warnings.warn"):
                 assert room(file) == "cli", f"{file}:{call.lineno}"
     assert printed >= 3

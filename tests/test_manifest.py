@@ -138,6 +138,22 @@ def test_a_path_with_blanks_is_taken_as_it_is_written(tmp_path: Path) -> None:
     assert {"x.jpg", " x.jpg "} <= splits(index).keys()
 
 
+@pytest.mark.parametrize("header", ["filename;class", "File;Label", "IMAGE;class", "path;class"])
+def test_columns_may_have_the_names_that_others_give_them(tmp_path: Path, header: str) -> None:
+    touch(tmp_path, "1.jpg", "2.jpg", "3.jpg", "4.jpg")
+    index = scan(manifest(tmp_path, f"{header}\n1.jpg;a\n2.jpg;b\n3.jpg;a\n4.jpg;b\n"))
+    assert (index.classes, len(index.samples), index.notes) == (("a", "b"), 4, ())
+
+
+def test_a_column_of_our_name_comes_before_one_of_theirs(tmp_path: Path) -> None:
+    touch(tmp_path, "1.jpg", "2.jpg", "3.jpg", "4.jpg")
+    rows = "".join(f"9.jpg,{number}.jpg,x,{'ab'[number % 2]}\n" for number in range(1, 5))
+    text = f"file,path,class,label\n{rows}"
+    index = scan(manifest(tmp_path, text))
+    assert index.classes == ("a", "b")
+    assert index.notes == ("columns that are not used: file, class",)
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [
@@ -267,7 +283,7 @@ def test_mistakes_in_parquet_are_named_with_their_rows(tmp_path: Path) -> None:
     assert "row 2: the label is empty" in fails(path)
     write_parquet(path, path=[{"bytes": b"x"}], label=["a"])
     assert "column 'path' holds struct" in fails(path)
-    write_parquet(path, file=["1.jpg"], label=["a"])
+    write_parquet(path, photo=["1.jpg"], label=["a"])
     assert "no column 'path'" in fails(path)
     path.write_bytes(path.read_bytes()[:-9])
     assert "is no Parquet file" in fails(path)

@@ -61,6 +61,10 @@ FROZEN = replace(POOR, frozen=True)
         ("unsure", result((0, 1, 4), (1, 2, 3), photos=20),
          result((0, 1, 4), (1, 2, 3), photos=20, repeated=True)),
         ("unsure", result((0, 1, 4), (1, 2, 3), photos=20), POOR),
+        ("unsure", result(photos=3, train=dict.fromkeys(NAMES, 5)),  # all nine are right
+         result(photos=3, train=dict.fromkeys(NAMES, 4))),
+        ("unsure", result(photos=6, train=dict.fromkeys(NAMES, 5)),
+         result(photos=7, train=dict.fromkeys(NAMES, 5))),
     ],
 )  # fmt: skip
 def test_a_rule_holds_on_its_evidence_and_not_on_other(name, yes, no):

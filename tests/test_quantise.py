@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,12 +12,15 @@ import pytest
 import torch
 from torch import nn
 
+import zoo
 from zoo import network, weights
 from zoo.data.preprocess import normalise
 from zoo.data.views import plain_view
-from zoo.engine import graph, quantise
+from zoo.engine import graph, quantise, select
+from zoo.engine.exported import SUMS
 from zoo.engine.onnx import OnnxModel
-from zoo.errors import DisagreementError, ParityError
+from zoo.engine.open_file import doubt_of
+from zoo.errors import DisagreementError, Doubtful, ParityError
 from zoo.export.int8 import refuse
 
 
@@ -127,19 +129,57 @@ REAL = {
 }
 
 
-def overflows() -> bool:
-    """Return whether ONNX Runtime adds products of int8 up in 16 bits here, which are too few.
+NARROW = select.int8_sums(select.flags()) == "16"
 
-    So it does with AVX2 or AVX-512 that has no VNNI: SqueezeNet answers 76 of 100 photos as in
-    fp32, and 89 with weights of 7 bits. An export measures it, and refuses such a file.
-    """
-    processor = Path("/proc/cpuinfo")
-    said = processor.read_text() if processor.exists() else ""
-    return "avx2" in said and "vnni" not in said
+
+@pytest.mark.parametrize(
+    ("processor", "bits"),
+    [("sse4_1 avx2 fma", "16"), ("avx2 avx512f", "16"), ("avx2 avx_vnni", "32"),
+     ("avx2 avx512f avx512_vnni", "32"), ("asimd asimddp", "32"), ("", "32")],
+)  # fmt: skip
+@pytest.mark.parametrize("measured", ["16", "32", None])
+def test_a_file_in_int8_is_doubted_where_its_sums_are_narrower_than_measured(
+    processor, bits, measured
+):
+    known = processor.split()
+    assert select.int8_sums(known) == bits
+    about = {"zoo.precision": "int8"} | ({SUMS: measured} if measured else {})
+    assert bool(doubt_of(about, known)) == (bits == "16" and measured != "16")
+    assert doubt_of(about | {"zoo.precision": "fp16"}, known) == ""
+    assert doubt_of({}, known) == ""
+
+
+@pytest.fixture(scope="module")
+def elsewhere(run, tmp_path_factory):
+    """A file in int8 that was exported on a processor with wider sums."""
+    from zoo.cli import main
+
+    path = tmp_path_factory.mktemp("elsewhere") / "small.onnx"
+    assert main(["export", "onnx", str(run), "--int8", "--force", "-o", str(path)]) == 0
+    model = onnx.load(path)
+    about = {one.key: one.value for one in model.metadata_props}
+    assert about[SUMS] == select.int8_sums(select.flags())
+    onnx.helper.set_model_props(model, about | {SUMS: "32"})
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.skipif(not NARROW, reason="sums of int8 are as wide here as anywhere")
+def test_every_command_says_once_that_a_file_is_doubted_here(here, elsewhere, photos):
+    for words in (
+        ["predict", elsewhere, photos / "disc"], ["predict", elsewhere, photos / "disc"],
+        ["evaluate", elsewhere, "--data", photos], ["info", elsewhere],
+    ):  # fmt: skip
+        answer = here(*words)
+        assert answer.code == 0, answer.err
+        assert answer.err.count(f"warning: {elsewhere} computes in int8") == 1, words
+        assert "warning" not in answer.out
+    with pytest.warns(Doubtful, match="no VNNI"):
+        zoo.load(elsewhere).predict(photos / "disc")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(overflows(), reason="this processor has no VNNI: sums of int8 overflow")
+@pytest.mark.skipif(NARROW, reason="this processor has no VNNI: sums of int8 overflow")
 @pytest.mark.parametrize("name", REAL)
 def test_real_networks_answer_nearly_as_before(shared, name):
     """1,000 classes; the calibration is on 50 photos, the measure on 100 others.

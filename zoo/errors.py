@@ -160,6 +160,10 @@ class Interrupted(ZooError):
         self.signal_number, self.exit_code = signal_number, 128 + signal_number
 
 
+class Doubtful(UserWarning):
+    """Answers that may be worse than those that were measured: told, and given all the same."""
+
+
 PART = 0.74  # how like the beginning of a longer word must be
 LONGEST = 256  # letters of a word that may be a slip of the pen: files have no longer names
 

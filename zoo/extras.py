@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
@@ -81,6 +80,8 @@ def update() -> str:
 
 def pip() -> str:
     """Return the words that add packages to this environment: pip's, or uv's where it has none."""
+    import shutil
+
     if find_spec("pip") is None:
         here = Path(sys.prefix).parent == Path.cwd()
         place = Path(sys.prefix).name if here else sys.prefix

@@ -11,7 +11,6 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
 
@@ -48,6 +47,8 @@ def find(name: str, tag: str | None = None) -> ModelSpec | None:
     tag: of timm's weights, instead. None for what the table does not have, and where the installed
     library is of another version: it may have other weights under this name.
     """
+    from importlib.metadata import PackageNotFoundError, version  # not for `zoo list`
+
     library = name.partition("/")[0]
     try:
         if version(library) != made_from().get(library):

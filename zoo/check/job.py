@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,7 +56,10 @@ def run(asked: Asked, watch: Watch) -> Checked:
     if asked.group is not None:
         copies.pattern(asked.group)
     if asked.weights is not None and asked.model is None:
-        raise UsageError("--weights without --model", "name the model too, or leave it out")
+        words = ["zoo", "check", asked.data, "--model", "MODEL", "--weights", asked.weights]
+        raise UsageError(
+            f"--weights {asked.weights} without --model", f"name its network: `{shlex.join(words)}`"
+        )
     if asked.against is not None and not Path(asked.against).exists():
         raise DataError(f"{asked.against} does not exist", "give a folder of photos, or a run")
     data = _read(asked.data)

@@ -9,12 +9,14 @@ import atexit
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 from zoo import watch
 from zoo.cli import progress, quick, words
 from zoo.cli.console import fail, stopped, talk
-from zoo.errors import Interrupted, RecipeError, ZooError
+from zoo.errors import Doubtful, Interrupted, RecipeError, ZooError
 
 HEAVY = {"torch", "openvino", "onnxruntime"}  # are taken apart in a second or more: needlessly
 
@@ -28,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; any error is two lines on stderr."""
     try:
         typed = words.in_ours(arguments)
-        with progress.shown():
+        with progress.shown(), _doubts_told():
             code = quick.answer(typed)
             if code is None:
                 from zoo.cli import app
@@ -55,6 +57,27 @@ def main(arguments: Sequence[str]) -> int:
         return _failed(error)
     finally:
         _show_heard()
+
+
+@contextlib.contextmanager
+def _doubts_told() -> Iterator[None]:
+    """Say our own warnings as all else is said, each once; those of libraries stay as they are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", Doubtful)
+        others, told = warnings.showwarning, set[str]()
+
+        def show(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int,
+            file: TextIO | None = None, line: str | None = None,
+        ) -> None:  # fmt: skip
+            if not issubclass(category, Doubtful):
+                others(message, category, filename, lineno, file, line)
+            elif str(message) not in told:
+                told.add(str(message))
+                talk(f"warning: {message}")
+
+        warnings.showwarning = show
+        yield
 
 
 def _missing(error: ModuleNotFoundError, arguments: Sequence[str]) -> int:

@@ -26,7 +26,12 @@ from zoo.text import listed
 
 SUFFIXES = (".csv", ".parquet")
 NEEDED, OPTIONAL = ("path", "label"), ("split", "group")
-COLUMNS = "a manifest has the columns path and label, and optionally split and group"
+# What others call a column that is needed, where there is none of our name.
+THEIRS = {"path": ("file", "filename", "file_name", "filepath", "image"), "label": ("class",)}
+COLUMNS = (
+    "a manifest has the columns path (or file, filename, image) and label (or class), and "
+    "optionally split and group"
+)
 # Cells of a column that is a class, as a person, pandas or Parquet writes them.
 YES, NO = ("1", "1.0", "true"), ("0", "0.0", "false")
 MARKS = "without a column label, each column of 0 and 1 is a class"
@@ -165,7 +170,7 @@ def columns(path: Path, names: Sequence[str]) -> dict[str, int]:
 
     Without a column label also all others that have a name: they may be classes.
     """
-    bare = [plain(name).lower() for name in names]
+    bare = _in_ours([plain(name).lower() for name in names])
     known = (*NEEDED, *OPTIONAL)
     others = [at for at, name in enumerate(bare) if name and name not in known]
     if "path" not in bare or ("label" not in bare and not others):
@@ -179,6 +184,15 @@ def columns(path: Path, names: Sequence[str]) -> dict[str, int]:
     if twice:
         raise DataError(f"{path} has the column {twice[0]!r} more than once", "rename all but one")
     return places
+
+
+def _in_ours(names: list[str]) -> list[str]:
+    """Return names of columns with the first that others give to a needed one in its place."""
+    for ours, theirs in THEIRS.items():
+        found = next((name for name in theirs if name in names), "")
+        if found and ours not in names:
+            names = [ours if name == found else name for name in names]
+    return names
 
 
 def missing(path: Path, name: str, names: Sequence[str]) -> DataError:

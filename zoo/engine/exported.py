@@ -20,6 +20,7 @@ from zoo.errors import WeightsError, first_line
 
 MOST_PICTURES, LONGEST = 1024, 16384  # of a file of fixed shapes
 Fields = dict[str, Any]  # of the metadata, by name
+SUMS = "zoo.int8_sums"  # of the processor on which a file in int8 was measured
 
 
 def metadata(about: Mapping[str, str]) -> Fields:

@@ -20,7 +20,9 @@ from zoo import weights
 from zoo.data.preprocess import normalise
 from zoo.disk import replacing
 from zoo.engine import Array, graph, graph_template
+from zoo.engine.exported import SUMS
 from zoo.engine.quantise import CALIBRATION
+from zoo.engine.select import flags, int8_sums
 from zoo.errors import DisagreementError, ParityError
 from zoo.export import basis, proof, written
 from zoo.export import onnx as whole
@@ -159,4 +161,4 @@ def _write(model: bytes, about: About, kind: str, path: Path) -> None:
     network = onnx.load_from_string(model)
     if kind == "image":
         network = joined(network, about.preprocess, several=about.threshold is not None)
-    whole.write(network, about, kind, path, {"zoo.precision": "int8"})
+    whole.write(network, about, kind, path, {"zoo.precision": "int8", SUMS: int8_sums(flags())})

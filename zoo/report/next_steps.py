@@ -25,6 +25,8 @@ WEAK, FEW = 0.1, 200  # points of recall below the accuracy, and photos of a cla
 RARE = 0.5  # of the photos that a class has in the middle
 APART = 0.08  # by which accuracy on held-out training photos may exceed what val allows
 UNSURE = 0.1  # width of an interval of the accuracy
+SMALL = 20  # photos measured on, of which any accuracy says little
+FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,12 +241,14 @@ RULES = (
     ),
     Rule(
         "unsure",
-        lambda one: one.interval[1] - one.interval[0] > UNSURE and not one.repeated
-        and sum(one.train.values()) > 50 and _below(one),
+        lambda one: one.interval[1] - one.interval[0] > UNSURE and not one.repeated and (
+            sum(one.train.values()) > 50 if _below(one)
+            else one.photos < SMALL and min(one.train.values(), default=0) >= FOLDS
+        ),
         lambda one: (
             f"{count(one.photos, 'photo')} leave "
             f"{100 * (one.interval[1] - one.interval[0]):.0f} points open: "
-            f"`{one.again} --folds 5` measures on all of them"
+            f"`{one.again} --folds {FOLDS}` measures on all of them"
         ),
     ),
     Rule(

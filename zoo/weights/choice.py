@@ -10,7 +10,7 @@ from zoo.errors import WeightsError, nearest
 from zoo.weights.repository import Repository, repository
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
-OTHERS = "FILE, FOLDER, hf-hub:ORG/NAME, or none"
+OTHERS = "--weights FILE, FOLDER, hf-hub:ORG/NAME, or none"
 RUN_FILE = "model.safetensors"
 
 
@@ -51,7 +51,8 @@ def check_file(choice: str) -> None:
     named = "/" in choice or os.sep in choice or choice.lower().endswith(SUFFIXES)
     if named and not os.path.exists(os.path.expanduser(choice)):
         raise WeightsError(
-            f"no weights file {choice}", "give a file that is there, a tag of the model, or none"
+            f"no weights file {choice}",
+            "give --weights a file that is there, a tag of the model, or none",
         )
 
 
