@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # What is said where memory has run out: by torch, C++, oneDNN, cuBLAS and cuDNN, the system's
-# loader of libraries, and Python of a thread's.
+# loader of libraries, and Python and C++ of a thread's.
 NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory",
              "cannot allocate memory", "bad_alloc", "bad allocation",
              "could not create a primitive", "could not create a memory", "alloc_failed",
-             "failed to map segment", "can't start new thread")  # fmt: skip
+             "failed to map segment", "can't start new thread",
+             "resource temporarily unavailable")  # fmt: skip
 
 
 def cores() -> int:
