@@ -433,7 +433,7 @@ def test_choose(tmp_path):
     file.write_bytes(DATA)
     assert choose(it, str(file)) == choose(it, str(tmp_path)) == file
     for choice, message in {
-        "imagenet1k_v3": "did you mean imagenet1k_v2, imagenet1k_v1?; tiny has imagenet1k_v1, ",
+        "imagenet1k_v3": "did you mean imagenet1k_v1, imagenet1k_v2?; tiny has imagenet1k_v1, ",
         "zzz": "tiny has imagenet1k_v1, imagenet1k_v2",
         "gone.pth": "no weights file gone.pth",
         "runs/gone": "no weights file runs/gone",

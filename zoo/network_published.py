@@ -46,8 +46,8 @@ def fetch_first(
     To import torch and a library takes longer than to find out that there is no network. A variant
     may have no use for them. Raises WeightsError.
     """
-    if variant or not isinstance(model, str):
-        return
+    if variant or not isinstance(model, str) or not extras.has("torch"):
+        return  # without torch that is what is told
     spec = libraries.find(model, choice) if catalog.of_library(model) else catalog.find(model)
     chosen = store.choose(spec, choice) if spec else None
     if spec and isinstance(chosen, Weights) and not store.held(chosen):
