@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results" / "accuracy.json"
+from benchmarks.measure import machine, run, save, zoo
+
 MODELS = {
     "timm/mobilenetv2_100": "timm-mobilenetv2_100-keras.pth",
     "torchvision/squeezenet1_1": "squeezenet1_1-caffe.pth",
 }
 OWN = {"googlenet-2014": "googlenet_bvlc.safetensors"}  # ImageNet classes only
+ALL = MODELS | OWN
 SETS = ("hymenoptera", "clothing10")
 PROBE = {  # a plain regularised probe on the same features, best over its regularisation
     ("timm/mobilenetv2_100", "hymenoptera"): 95.4,
@@ -33,27 +32,21 @@ PROBE = {  # a plain regularised probe on the same features, best over its regul
 }
 
 
-def zoo(*words: str, cache: Path) -> float:
-    """Seconds of one command, imports and all."""
-    started = time.perf_counter()
-    environment = {**os.environ, "ZOO_CACHE": str(cache)}
-    command = [sys.executable, "-m", "zoo", *words]
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if answer.returncode:
-        raise SystemExit(f"zoo {' '.join(words)}\n{answer.stderr}")
-    return time.perf_counter() - started
+def seconds(*words: str, cache: Path) -> float:
+    """Return those of one command, imports and all."""
+    return run(zoo(*words), env={"ZOO_CACHE": str(cache)}).wall
 
 
 def transfer(shared: Path, model: str, data: str, scratch: Path) -> dict[str, Any]:
     """Fine-tune twice (cold and warm cache) and export."""
-    run, cache = scratch / "run", scratch / "cache"
+    out, cache = scratch / "run", scratch / "cache"
     words = ["finetune", model, str(shared / "data" / data)]
     words += ["--weights", str(shared / "weights" / MODELS[model])]
     words += ["--recipe", "recipes/frozen-head.toml"]
-    cold = zoo(*words, "-o", str(run), cache=cache)
-    warm = zoo(*words, "-o", str(scratch / "again"), cache=cache)
-    export = zoo("export", "onnx", str(run), cache=cache)
-    record = json.loads((run / "run.json").read_text())
+    cold = seconds(*words, "-o", str(out), cache=cache)
+    warm = seconds(*words, "-o", str(scratch / "again"), cache=cache)
+    export = seconds("export", "onnx", str(out), cache=cache)
+    record = json.loads((out / "run.json").read_text())
     proof = record["exported"]["image"]
     return {
         "model": model,
@@ -75,9 +68,9 @@ def imagenet(shared: Path, model: str, scratch: Path) -> dict[str, Any]:
     """Top-1 and top-5 hits on 150 photos with the model's own ImageNet classes."""
     folder = shared / "data" / "imagenet150"
     out = scratch / "predictions.csv"
-    weights = str(shared / "weights" / (MODELS | OWN)[model])
+    weights = str(shared / "weights" / ALL[model])
     words = ["--weights", weights, "--top", "5", "-o", str(out)]
-    seconds = zoo("predict", model, str(folder), *words, cache=scratch)
+    wall = seconds("predict", model, str(folder), *words, cache=scratch)
     with open(folder / "labels.csv", newline="") as file:
         truth = {row["file"]: row["torchvision_category"] for row in csv.DictReader(file)}
     with open(out, newline="") as file:
@@ -85,23 +78,22 @@ def imagenet(shared: Path, model: str, scratch: Path) -> dict[str, Any]:
     hits = sum(truth[row["path"]] == row["label"] for row in rows)
     names = ["label", *(f"label_{place}" for place in range(2, 6))]
     top5 = sum(truth[row["path"]] in [row[name] for name in names] for row in rows)
-    return {"model": model, "photos": len(rows), "hits": hits, "top5": top5, "seconds": seconds}
+    return {"model": model, "photos": len(rows), "hits": hits, "top5": top5, "seconds": wall}
 
 
 def main() -> None:
-    shared = Path(sys.argv[1])
+    shared = Path(sys.argv[1]).absolute()
     results: dict[str, Any] = {"transfer": [], "imagenet150": []}
     for model in MODELS:
         for data in SETS:
             with tempfile.TemporaryDirectory() as scratch:
                 results["transfer"].append(transfer(shared, model, data, Path(scratch)))
                 print(results["transfer"][-1])
-    for model in (*MODELS, *OWN):
+    for model in ALL:
         with tempfile.TemporaryDirectory() as scratch:
             results["imagenet150"].append(imagenet(shared, model, Path(scratch)))
             print(results["imagenet150"][-1])
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    save("accuracy", machine(), results)
 
 
 if __name__ == "__main__":

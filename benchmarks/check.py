@@ -12,7 +12,6 @@ Their features are those of the whole photos with noise, kept as a pass keeps th
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import tempfile
@@ -26,7 +25,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from benchmarks.accuracy import MODELS, SETS
-from benchmarks.measure import machine
+from benchmarks.measure import machine, save
 from zoo.catalog import Preprocess
 from zoo.check import copies, files, labels
 from zoo.check.features import PLAIN, Source, opened
@@ -35,7 +34,6 @@ from zoo.data.index import scan
 from zoo.features.cache import FeatureCache
 from zoo.metrics import Array
 
-RESULTS = Path(__file__).parent / "results" / "check.json"
 KINDS = ("encoded", "resized", "cropped", "mirrored")
 EACH, SHARE, TIMES, MANY = 5, 0.05, 5, 10_000
 ROUNDS = 3  # of duplicates, each with other photos
@@ -203,8 +201,7 @@ def main() -> None:
         print(row, flush=True)
     seconds = many(shared / "data" / SETS[0], _features(shared))
     print(seconds)
-    record = {"machine": machine(), "rows": rows, "photos": MANY, "seconds": seconds}
-    RESULTS.write_text(json.dumps(record, indent=2) + "\n")
+    save("check", machine(), {"rows": rows, "photos": MANY, "seconds": seconds})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ views and another order. A training for each processor runs at once, each on one
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +19,10 @@ import numpy as np
 from scipy.stats import t
 
 from benchmarks.accuracy import MODELS
-from benchmarks.measure import machine
-from benchmarks.views import run
+from benchmarks.measure import machine, save
+from benchmarks.views import tuned
 from zoo.machine import cores
 
-RESULTS = Path(__file__).parent / "results" / "deeper.json"
 MODEL, DATA = "timm/mobilenetv2_100", "clothing10"
 SMOOTH = ["--label-smoothing", "0.1"]
 WAYS = {
@@ -35,7 +33,7 @@ WAYS = {
 
 
 def main() -> None:
-    shared, seeds = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    shared, seeds = Path(sys.argv[1]).absolute(), int(sys.argv[2]) if len(sys.argv) > 2 else 5
     words = [MODEL, str(shared / "data" / DATA), "--weights"]
     words += [str(shared / "weights" / MODELS[MODEL]), "--no-calibrate"]
     rows: dict[str, Any] = {}
@@ -44,7 +42,7 @@ def main() -> None:
         def one(job: tuple[str, int]) -> dict[str, Any]:
             way, seed = job
             folder = Path(scratch) / f"{way.replace(' ', '-')}-{seed}"
-            return run([*words, *WAYS[way], "--seed", str(seed)], folder, Path(scratch) / "cache")
+            return tuned([*words, *WAYS[way], "--seed", str(seed)], folder, Path(scratch) / "cache")
 
         for way in WAYS:
             rows[way] = summed(list(pool.map(one, [(way, seed) for seed in range(seeds)])))
@@ -52,8 +50,8 @@ def main() -> None:
             print(f"{way}: {shown}, each {rows[way]['accuracies']}", flush=True)
     deeper = rows["head-then-all"]
     bars = [better(deeper, rows[way], way) for way in WAYS if way != "head-then-all"]
-    facts = {"machine": machine(), "seeds": seeds, "model": MODEL, "photos": DATA}
-    RESULTS.write_text(json.dumps({**facts, "rows": rows, "bars": bars}, indent=2) + "\n")
+    facts = {"seeds": seeds, "model": MODEL, "photos": DATA}
+    save("deeper", machine(), {**facts, "rows": rows, "bars": bars})
 
 
 def summed(found: list[dict[str, Any]]) -> dict[str, Any]:

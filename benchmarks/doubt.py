@@ -11,8 +11,6 @@ same by the largest probability.
 from __future__ import annotations
 
 import itertools
-import json
-import subprocess
 import sys
 import tempfile
 from dataclasses import replace
@@ -22,25 +20,25 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy import MODELS, SETS
+from benchmarks.measure import machine, run, save, zoo
 from zoo.head.conformal import HALVES, by_halves, likelier
 from zoo.metrics import Array, auroc
 from zoo.predict import policy
-from zoo.predict.inputs import find
+from zoo.predict.inputs import Input, find
 from zoo.predict.policy import Unknown
 from zoo.predict.predictor import Opening, open_predictor
 from zoo.predict.rows import Prediction
 from zoo.run import Run
 
-RESULTS = Path(__file__).parent / "results" / "doubt.json"
 RATE, COVERAGES = 0.05, (0.8, 0.9, 0.95)
 
 
 def measured(folder: Path, model: str, data: str, other: Path) -> dict[str, Any]:
     """Return a row of the table, of a finished run."""
-    run = Run.open(folder)
+    ended = Run.open(folder)
     ours = open_predictor(str(folder), Opening(features=True))
-    unknown = policy.unknown(run, RATE)
-    pairs = run.labelled("val")
+    unknown = policy.unknown(ended, RATE)
+    pairs = ended.labelled("val")
     known = rows_of(ours, unknown, [str(path) for path, _ in pairs])
     far = rows_of(ours, unknown, [item.file for item in find(str(other), sys.stdin).each])
     away, beyond = ([row.distance for row in rows] for rows in (known, far))
@@ -57,7 +55,7 @@ def measured(folder: Path, model: str, data: str, other: Path) -> dict[str, Any]
         "photos": data,
         "val": len(known),
         "others": len(far),
-        "accuracy": run.record["results"]["accuracy"],
+        "accuracy": ended.record["results"]["accuracy"],
         "auroc": auroc(np.array(away), np.array(beyond)),
         "found": float((np.array(beyond) > unknown.limit).mean()),
         "rate": kept_rate(unknown),
@@ -70,16 +68,10 @@ def measured(folder: Path, model: str, data: str, other: Path) -> dict[str, Any]
 def rows_of(ours: Any, unknown: Unknown, files: list[str]) -> list[Prediction]:
     """Return the answers for files, with distances."""
     found = []
-    for row in ours.rows(find_all(files), len(ours.classes)):
+    for row in ours.rows((Input(file, file) for file in files), len(ours.classes)):
         if row.status == "ok":
             found.append(replace(row, distance=unknown.of(row.features), features=None))
     return found
-
-
-def find_all(files: list[str]) -> Any:
-    from zoo.predict.inputs import Input
-
-    return (Input(file, file) for file in files)
 
 
 def kept_rate(unknown: Unknown) -> float:
@@ -95,17 +87,16 @@ def kept_rate(unknown: Unknown) -> float:
 
 
 def main() -> None:
-    shared, rows = Path(sys.argv[1]), []
+    shared, rows = Path(sys.argv[1]).absolute(), []
     with tempfile.TemporaryDirectory() as scratch:
         for model, data in itertools.product(MODELS, SETS):
             folder = Path(scratch) / f"{model.replace('/', '-')}-{data}"
-            words = [sys.executable, "-m", "zoo", "finetune", model, str(shared / "data" / data)]
-            words += ["--weights", str(shared / "weights" / MODELS[model]), "-o", str(folder)]
-            subprocess.run(words, check=True, capture_output=True)
+            words = ("finetune", model, shared / "data" / data, "-o", folder)
+            run(zoo(*words, "--weights", shared / "weights" / MODELS[model]))
             (other,) = set(SETS) - {data}
             rows.append(measured(folder, model, data, shared / "data" / other))
             print(rows[-1], flush=True)
-    RESULTS.write_text(json.dumps({"rate": RATE, "rows": rows}, indent=2) + "\n")
+    save("doubt", machine(), {"rate": RATE, "rows": rows})
 
 
 if __name__ == "__main__":

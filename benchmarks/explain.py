@@ -25,21 +25,17 @@ import torch
 from PIL import Image, ImageFilter
 from scipy import ndimage, stats
 
+from benchmarks.accuracy import ALL
+from benchmarks.measure import machine, save
 from zoo.data.preprocess import Pixels, Values, fill, normalise
 from zoo.data.samples import evenly
 from zoo.data.views import plain_view
 from zoo.engine.pipeline import answers
 from zoo.explain.places import tap
-from zoo.explain.saliency import gradcam_at
+from zoo.explain.saliency import gradcam
 from zoo.network import Network, pretrained
 from zoo.predict.predictor import Opening, open_predictor
 
-RESULTS = Path(__file__).parent / "results" / "explain.json"
-MODELS = {
-    "torchvision/squeezenet1_1": "squeezenet1_1-caffe.pth",
-    "timm/mobilenetv2_100": "timm-mobilenetv2_100-keras.pth",
-    "googlenet-2014": "googlenet_bvlc.safetensors",
-}
 STEPS = 10  # pictures of a curve beside the first
 BLUR = 10  # pixels, of the photo into which places come back
 TIMED = 16  # photos
@@ -51,7 +47,7 @@ def measured(name: str, weights: Path, photos: list[Path]) -> dict[str, Any]:
     net = pretrained(name, str(weights))
     pixels = np.stack([plain_view(photo, net.preprocess) for photo in photos])
     tapped = tap(net)
-    found = gradcam_at(net, tapped, pixels)
+    found = gradcam(net, tapped, pixels)
     centre = np.broadcast_to(gaussian(net.preprocess.size), found.maps.shape)
     ratio = cost(net, pixels[:TIMED])
     areas = {}
@@ -124,7 +120,7 @@ def other_head(net: Network, pixels: Pixels, maps: Values, classes: tuple[int, .
     torch.manual_seed(0)
     with torch.no_grad():
         head.weight.normal_(0, float(kept.std()))
-    again = gradcam_at(net, tap(net), pixels, classes).maps
+    again = gradcam(net, tap(net), pixels, classes).maps
     with torch.no_grad():
         head.weight.copy_(kept)
     pairs = zip(maps, again, strict=True)
@@ -148,7 +144,7 @@ def cost(net: Network, pixels: Pixels) -> float:
         net.chain.zero_grad()
 
     def maps() -> None:
-        gradcam_at(net, tapped, pixels)
+        gradcam(net, tapped, pixels)
 
     seconds: dict[str, list[float]] = {"maps": [], "passes": []}
     for _ in range(ROUNDS):
@@ -165,10 +161,10 @@ def main() -> int:
     if len(sys.argv) > 2:
         photos = evenly(photos, int(sys.argv[2]))
     rows = []
-    for name, file in MODELS.items():
+    for name, file in ALL.items():
         rows.append(measured(name, folder / "weights" / file, photos))
         print(json.dumps(rows[-1]))
-        RESULTS.write_text(json.dumps({"steps": STEPS, "rows": rows}, indent=1) + "\n")
+        save("explain", machine(), {"steps": STEPS, "rows": rows})
     good = all(
         row["deletion"]["difference"][2] < 0 < row["insertion"]["difference"][1]
         and row["other_head"][2] < 0.5

@@ -13,7 +13,6 @@ each the job is verified and its rows are counted. kill -9 everywhere.
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import os
 import random
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.jobs import fitted
-from benchmarks.measure import RESULTS, ROOT, arguments, machine, run, save, show, verdict, zoo
+from benchmarks.measure import ROOT, arguments, machine, run, save_part, show, verdict, zoo
 
 sys.path.insert(0, str(ROOT / "tests"))
 from kit import bucket as s3
@@ -147,14 +146,7 @@ def main() -> None:
             verdict(f"{name}: {each['what']}: missing or twice", each["missing"] + each["twice"],
                     0, at_most=True) for each in rows
         ]  # fmt: skip
-        found = kept() | {name: {"machine": machine(), "rows": rows, "bars": bars}}
-        save("faults", machine(), {"parts": {each: found[each] for each in PARTS if each in found}})
-
-
-def kept() -> dict[str, Any]:
-    """Return the parts that the results have."""
-    file = RESULTS / "faults.json"
-    return dict(json.loads(file.read_text())["parts"]) if file.exists() else {}
+        save_part("faults", name, {"machine": machine(), "rows": rows, "bars": bars}, PARTS)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from zoo import recipe, weights
+from zoo.api.watching import Listener
 from zoo.finetune import begin
 from zoo.finetune.job import run
 from zoo.finetune.prepare import prepare
@@ -22,25 +23,13 @@ from zoo.run import Run
 HEADS = ("linear", "prototype", "prototype:cosine", "knn:20")
 
 
-class Silent:
-    """A watch that hears nothing."""
-
-    signal = 0
-
-    def tell(self, event: object) -> None:
-        pass
-
-    def progress(self, what: str, done: int, total: int | None) -> None:
-        pass
-
-
 def measured(photos: str, model: str, file: str, head: str) -> tuple[float, float, int]:
     """Return accuracy on the val photos, seconds to find the head, and its bytes."""
     values = {"model": model, "data": photos, "weights": file or None, "head": head}
     given = {name: value for name, value in values.items() if value}
     with TemporaryDirectory() as folder:
         place = Path(folder) / "run"
-        run(begin.start(prepare(recipe.make(given)), place, Silent()))
+        run(begin.start(prepare(recipe.make(given)), place, Listener(None)))
         made = Run.open(place)
         stage = made.record["linear_head"]
         state = weights.read_arrays(place / "model.safetensors")

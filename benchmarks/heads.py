@@ -18,23 +18,20 @@ import fcntl
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import accuracy
+from benchmarks.accuracy import SETS
 from benchmarks.heads_table import table
-from benchmarks.measure import ROOT, Job, machine, run, zoo
+from benchmarks.measure import Job, environments, machine, run, shared, write, zoo
 
 RESULTS = Path(__file__).parent / "results" / "heads.json"
 PEERS = Path(__file__).parent / "peers"
-MODELS = {
-    "mobilenetv2_100": ("timm/mobilenetv2_100", "timm-mobilenetv2_100-keras.pth"),
-    "squeezenet1_1": ("torchvision/squeezenet1_1", "squeezenet1_1-caffe.pth"),
-}
-SETS = ("hymenoptera", "clothing10")
+MODELS = {name.partition("/")[2]: (name, file) for name, file in accuracy.MODELS.items()}
 JOBS = [(model, photos) for photos in SETS for model in MODELS]
 SCRIPTS = {  # name: environment, script and its flags
     "probe": ("timm", "probe.py"),
@@ -80,18 +77,8 @@ def main() -> None:
     table(read(), JOBS, (COLD, WARM))
 
 
-def shared() -> Path:
-    return Path(os.environ.get("ZOO_SHARED") or ROOT.parent / "shared")
-
-
 def setup(folder: Path) -> None:
-    """One environment a peer, away from this project's settings, with byte code."""
-    for name, packages in PACKAGES.items():
-        python = folder.resolve() / name / "bin" / "python"
-        make = ["uv", "venv", "--no-config", "--allow-existing", str(python.parents[1])]
-        subprocess.run(make, check=True)
-        install = ["uv", "pip", "install", "--no-config", "--compile-bytecode"]
-        subprocess.run([*install, "--python", str(python), *packages], check=True)
+    environments(folder, PACKAGES)
     sys.exit()
 
 
@@ -227,9 +214,7 @@ def add(row: Row, part: str, where: str = "rows") -> None:
         rows = {key(one): one for one in [*result[where], row]}
         result[where] = [rows[name] for name in sorted(rows)]
         result["machine"][part] = machine()
-        fresh = RESULTS.with_suffix(".new")
-        fresh.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-        fresh.replace(RESULTS)
+        write(RESULTS, result)
     finally:
         os.close(folder)
 

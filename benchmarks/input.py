@@ -21,7 +21,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -34,7 +33,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import photos
-from benchmarks.measure import ROOT, arguments, machine, median, save, show, verdict
+from benchmarks.measure import arguments, machine, median, save, shared, show, verdict
 from zoo.catalog import Preprocess
 from zoo.data import preprocess as preprocessing
 from zoo.data.decode import SCALES, decode
@@ -66,15 +65,9 @@ def main() -> None:
     result["rates"] = rates(drawn[SMALL], max(3, flags.repeat), bars)
     result["threads"] = threads(drawn[SMALL], flags.photos, max(3, flags.repeat))
     print()
-    if flags.quick:
-        save("input", facts, {**result, "bars": bars})
-        return
-    result["pipeline"] = pipeline(drawn[PHONE], flags.photos, flags.repeat, bars)
+    if not flags.quick:
+        result["pipeline"] = pipeline(drawn[PHONE], flags.photos, flags.repeat, bars)
     save("input", facts, {**result, "bars": bars})
-
-
-def shared() -> Path:
-    return Path(os.environ.get("ZOO_SHARED") or ROOT.parent / "shared")
 
 
 def drawn_jpeg(size: tuple[int, int], number: int) -> bytes:

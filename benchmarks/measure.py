@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -83,6 +83,20 @@ def zoo(*arguments: str | Path) -> list[str]:
     script = Path(sys.executable).with_name("zoo")
     start = [str(script)] if script.exists() else python("-m", "zoo")
     return [*start, *(str(argument) for argument in arguments)]
+
+
+def shared() -> Path:
+    """Return the folder of real photos and weights: $ZOO_SHARED, else beside this repository."""
+    return Path(os.environ.get("ZOO_SHARED") or ROOT.parent / "shared")
+
+
+def environments(folder: Path, packages: Mapping[str, Sequence[str]]) -> None:
+    """Make an environment for each peer, away from this project's settings, with byte code."""
+    for name, several in packages.items():
+        own = folder.resolve() / name
+        subprocess.run(["uv", "venv", "--no-config", "--allow-existing", str(own)], check=True)
+        install = ["uv", "pip", "install", "--no-config", "--compile-bytecode", "--python"]
+        subprocess.run([*install, str(own / "bin" / "python"), *several], check=True)
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
@@ -171,8 +185,27 @@ def verdict(name: str, value: float, bar: float, *, at_most: bool) -> dict[str, 
 
 def save(name: str, facts: dict[str, Any], result: dict[str, Any]) -> None:
     """Writes results/NAME.json. Whether all bars are met is in the file, not in the exit code."""
-    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"machine": facts, **result}, indent=2, ensure_ascii=False) + "\n")
+    write(path, {"machine": facts, **result})
     print(f"\n{facts['cpu']}, {facts['cores']} cores, torch {facts['torch']}, {facts['date']}")
     print(path.relative_to(ROOT))
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    fresh.replace(path)
+
+
+def parts(name: str) -> dict[str, Any]:
+    """Return the parts that the results of a benchmark have, which is run part by part."""
+    file = RESULTS / f"{name}.json"
+    return dict(json.loads(file.read_text())["parts"]) if file.exists() else {}
+
+
+def save_part(name: str, part: str, one: dict[str, Any], order: Iterable[str]) -> None:
+    """Keep one part, beside what the others have."""
+    found = parts(name) | {part: one}
+    save(name, machine(), {"parts": {each: found[each] for each in order if each in found}})

@@ -30,6 +30,7 @@ WARM = (
 )  # fmt: skip
 # A test may take so many times what it took, and so many seconds.
 FACTOR, LEAST, UNKNOWN = 8, 30, 10
+UNENDING = " (never ends, or ends the process)"
 # Runs at the start of each Python in the traced run: see `site`.
 TRACER = """
 import os, sys, threading

@@ -2,15 +2,19 @@
 
     python -m benchmarks.mutants                  six changes of each file below, drawn by --seed
     python -m benchmarks.mutants --only head      the files whose path begins so
+    python -m benchmarks.mutants --hand           those of mutant_hand.py
     python -m benchmarks.mutants --again          those that survived, by tests written since
     python -m benchmarks.mutants --table          what the results have
 
 Each mutant differs from the tree in one place: a comparison, a sign, a number, a condition turned
 round, a statement or a value left out. It lives in a copy of the tree, and those tests of its row
 run there that execute its line, until the first one fails (the mutant is killed; a run that takes
-too long too). Results go to results/mutants.json one by one, and what is there is not run again. A
-survivor is a missing test, or a change that makes no difference; `EQUAL` says of which that was
-found, and why. Which tests execute a line is found by a run before, kept in build/.
+too long too). Results go to results/mutants.json one by one, and what is there is not run again as
+long as its function is the same and the test that failed is one of the short suite. Otherwise it is
+named, counts for nothing, and another mutant is drawn in its place; --table refuses to count then.
+A survivor is a missing test, or a change that makes no difference; `EQUAL` in mutant_table.py says
+of which that was found, and why; docs/evidence.md has the table. Which tests execute a line is
+found by a run before, kept in build/.
 """
 
 from __future__ import annotations
@@ -22,22 +26,22 @@ import hashlib
 import itertools
 import json
 import os
-import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import mutant_runs
-from benchmarks.measure import ROOT, machine, verdict
+from benchmarks import mutant_hand, mutant_runs
+from benchmarks.measure import ROOT, machine
 from benchmarks.mutant_kinds import Mutant, candidates
+from benchmarks.mutant_table import RESULTS, known, table
 
-RESULTS = ROOT / "benchmarks" / "results" / "mutants.json"
 KEPT = ROOT / "build" / "mutants"  # what the clean runs of the tests showed
 _stamps = itertools.count(1_000_000_000)
 # The file, and the files of tests that run against each of its mutants.
@@ -70,56 +74,60 @@ ROWS = {
     "serve/intake.py": "serve",
     "serve/desk.py": "serve",
 }
-_STRICT = "zip's own check of lengths, which are equal"
-# Survivors that change no answer: the file, the words of the change, and why.
-EQUAL: dict[tuple[str, str], str] = {
-    ("head/softmax_regression.py", "not start.weight.any() -> (start.weight.any())"):
-        "from what the search begins: how many steps it takes, not where the minimum is",
-    ("head/temperature.py", "1.0 -> (3.0)"):
-        "where Newton's steps begin on a convex loss: they end at the same temperature",
-    ("head/cross_validation.py", "True -> (False)"): _STRICT,
-    ("head/cross_validation.py", "1 -> (2)"):
-        "a second head that has no rows stays where it began, and nobody reads it",
-    ("scale/plan.py", "True -> (False)"): _STRICT,
-    ("head/conformal.py", "9 -> (10)"):
-        "to which digit the rounding of floats is undone: numbers of photos have far fewer",
-    ("serve/desk.py", "64 -> (65)"): "the size of the grey picture that opens the network",
-    ("weights/store.py", "time.time() - path.stat().st_mtime > STALE -> "
-     "(time.time() - path.stat().st_mtime >= STALE)"): "a leftover that is a week old to the bit",
-    ("engine/open.py", "ref.head is not None and ref.boundary is not None -> "
-     "(ref.head is not None or ref.boundary is not None)"):
-        "without a head the chain is made up to the boundary, and cut there it is itself",
-}  # fmt: skip
 
 
 def main() -> None:
     flags = parse()
+    old = outdated(known())
+    for name, why in old.items():
+        print(f"outdated: {name}: {why}", flush=True)
+    if flags.table and old:
+        sys.exit(f"{len(old)} results are of another tree: run it without --table")
     if not flags.table:
+        save({}, gone=old)
         mutant_runs.warm()
         with tempfile.TemporaryDirectory() as scratch:
             tree = copied(Path(scratch).resolve())
-            for mutant, tests in drawn(tree, flags):
+            for mutant, tests in chosen(tree, flags):
                 before = known().get(mutant.name)
                 if before and (before["killed_by"] or not flags.again):
                     continue
-                now = {"survived_at_first": before is not None}
+                now = {"survived_at_first": before is not None, "hand": flags.hand}
                 now |= again(tree, mutant, tests) if before else tried(tree, mutant, tests)
                 print(now["killed_by"], mutant.name, f"{now['seconds']} s", flush=True)
                 save({mutant.name: asdict(mutant) | now})
     save({}, [table(known())])
 
 
-def known() -> dict[str, dict[str, Any]]:
-    """Return the results so far, of other processes too."""
-    return json.loads(RESULTS.read_text())["mutants"] if RESULTS.exists() else {}
+def outdated(found: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return the results that say nothing about this tree, with why."""
+    hand = list(mutant_hand.by_hand(ROOT))
+    here = {one.name: one.around for file in ROWS for one in mutants_of(ROOT, file)}
+    here |= {one.name: one.around for one, _ in hand}
+    names = {f"tests/test_{name}.py" for names in ROWS.values() for name in names.split()}
+    files = sorted(names.union(*(tests for _, tests in hand)))
+    words = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", *files]
+    said = subprocess.run(words, cwd=ROOT, text=True, capture_output=True, check=True)
+    tests = {*said.stdout.splitlines()}
+    old: dict[str, str] = {}
+    for name, row in found.items():
+        by = (row["killed_by"] or "").removesuffix(mutant_runs.UNENDING)
+        if here.get(name) != row.get("around"):
+            old[name] = "it has changed, or is gone"
+        elif by.startswith("tests/") and by not in tests:
+            old[name] = f"{by} is no test of the short suite"
+    return old
 
 
-def save(new: dict[str, dict[str, Any]], bars: Sequence[dict[str, Any]] = ()) -> None:
-    """Add to the results; several processes can, each with files of its own."""
+def save(
+    new: dict[str, dict[str, Any]], bars: Sequence[dict[str, Any]] = (), gone: Container[str] = ()
+) -> None:
+    """Change the results; several processes can, each with files of its own."""
     KEPT.mkdir(parents=True, exist_ok=True)
     with (KEPT / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        result = {"machine": machine(), "bars": bars, "mutants": known() | new}
+        kept = {name: row for name, row in known().items() if name not in gone}
+        result = {"machine": machine(), "bars": bars, "mutants": kept | new}
         (KEPT / "now").write_text(json.dumps(result, indent=1) + "\n")
         shutil.move(KEPT / "now", RESULTS)  # at once: others may be reading
 
@@ -128,6 +136,7 @@ def parse() -> Namespace:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="files whose path begins so")
     parser.add_argument("--each", type=int, default=6, help="mutants of a file (6)")
+    parser.add_argument("--hand", action="store_true", help="those of mutant_hand.py")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--again", action="store_true", help="tests written since, against those that survived"
@@ -146,20 +155,49 @@ def copied(folder: Path) -> Path:
     return folder
 
 
+def chosen(tree: Path, flags: Namespace) -> Iterator[tuple[Mutant, list[str]]]:
+    """Yield the mutants to try, with their files of tests."""
+    if not flags.hand:
+        yield from drawn(tree, flags)
+        return
+    for mutant, tests in mutant_hand.by_hand(tree):
+        if mutant.file.startswith(flags.only):
+            yield mutant, tests
+
+
 def drawn(tree: Path, flags: Namespace) -> Iterator[tuple[Mutant, list[str]]]:
-    """Yield the mutants to try, `flags.each` of each file, with their files of tests."""
+    """Yield the mutants to try, `flags.each` of each file, with their files of tests.
+
+    Those that the results have are the first; each of the others has a place in the draw of its
+    own, whatever else the file has.
+    """
     for file, tests in ROWS.items():
-        path = tree / "zoo" / file
-        if file.startswith(flags.only) and path.exists():
-            every = sorted(candidates(file, path.read_text()), key=lambda m: m.name)
-            draw = random.Random(f"{flags.seed} {file}").sample(every, min(flags.each, len(every)))
+        if file.startswith(flags.only):
+            found = known()
+            every = sorted(
+                mutants_of(tree, file),
+                key=lambda one: (one.name not in found, place_in_draw(one, flags.seed)),
+            )
             names = [f"tests/test_{name}.py" for name in tests.split()]
-            yield from ((mutant, names) for mutant in draw)
+            yield from ((mutant, names) for mutant in every[: flags.each])
+
+
+def mutants_of(tree: Path, file: str) -> Iterator[Mutant]:
+    return candidates(file, (tree / "zoo" / file).read_text())
+
+
+def place_in_draw(mutant: Mutant, seed: int) -> str:
+    return hashlib.sha256(f"{seed} {mutant.name}".encode()).hexdigest()
+
+
+def traced() -> list[str]:
+    """Return the files of which it is found out which tests execute their lines."""
+    return sorted({*ROWS, *(file for file, *_ in mutant_hand.HAND)})
 
 
 def place_of(tree: Path, name: str) -> Path:
     """Return where the clean run of a file of tests is kept for as long as the code is as it is."""
-    digest = hashlib.sha256((tree / name).read_bytes())
+    digest = hashlib.sha256((tree / name).read_bytes() + repr(traced()).encode())
     for path in sorted((tree / "zoo").rglob("*.py")):
         digest.update(path.read_bytes())
     return KEPT / f"{Path(name).stem}-{digest.hexdigest()[:16]}.json"
@@ -171,7 +209,7 @@ def executed(tree: Path, name: str) -> dict[str, Any]:
     if not kept.exists():
         KEPT.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
-        kept.write_text(json.dumps(mutant_runs.executed(tree, name, list(ROWS))))
+        kept.write_text(json.dumps(mutant_runs.executed(tree, name, traced())))
         print(f"{name} without a mutant: {time.perf_counter() - began:.0f} s", flush=True)
     found: dict[str, Any] = json.loads(kept.read_text())
     return found
@@ -262,28 +300,12 @@ def failed(tree: Path, files: list[str], chosen: mutant_runs.Chosen) -> str | No
     if told.failed:
         return told.failed[0]
     if told.under_way:
-        return f"{told.under_way} (never ends, or ends the process)"
+        return told.under_way + mutant_runs.UNENDING
     if told.code == 0 or (told.code == 5 and not chosen.seconds):
         return None
     if told.code == 5:
         sys.exit("pytest found none of " + " ".join(chosen.seconds))
     return f"import (pytest ended with {told.code})"
-
-
-def table(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Print the score of each file and the survivors; return the bar."""
-    for file in sorted({row["file"] for row in found.values()}):
-        rows = [row for row in found.values() if row["file"] == file]
-        killed = sum(row["killed_by"] is not None for row in rows)
-        print(f"{killed:3} of {len(rows):3}  {file}")
-    alive = [row for row in found.values() if row["killed_by"] is None]
-    since = sum(row["survived_at_first"] and row not in alive for row in found.values())
-    killed = len(found) - len(alive)
-    print(f"{killed} of {len(found)} killed, {since} of them survived the first run")
-    for row in alive:
-        why = EQUAL.get((row["file"], f"{row['was']} -> {row['now']}"), "NO TEST")
-        print(f"  {row['file']}:{row['line']} {row['was']} -> {row['now']}\n      {why}")
-    return verdict("mutants killed, share", killed / len(found), 0.9, at_most=False)
 
 
 if __name__ == "__main__":

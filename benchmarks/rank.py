@@ -9,18 +9,18 @@ as good for time and means nothing for accuracy. Once with no features kept, onc
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.accuracy import ALL
 from benchmarks.measure import (
-    ROOT,
     arguments,
     machine,
     run,
     save,
+    shared,
     show,
     verdict,
     warn_about_byte_code,
@@ -28,11 +28,6 @@ from benchmarks.measure import (
 )
 
 BAR = 2.0  # seconds a backbone beyond its forward pass
-REAL = {
-    "timm/mobilenetv2_100": "timm-mobilenetv2_100-keras.pth",
-    "torchvision/squeezenet1_1": "squeezenet1_1-caffe.pth",
-    "googlenet-2014": "googlenet_bvlc.safetensors",
-}
 RANDOM = (
     "alexnet", "googlenet", "resnet18", "resnet34", "resnet50", "torchvision/mobilenet_v3_small",
     "torchvision/shufflenet_v2_x1_0",
@@ -41,12 +36,11 @@ RANDOM = (
 
 def main() -> None:
     parser = arguments(__doc__)
-    folder = Path(os.environ.get("ZOO_SHARED") or ROOT.parent / "shared")
-    parser.add_argument("--shared", type=Path, default=folder, help="has data/ and weights/")
+    parser.add_argument("--shared", type=Path, default=shared(), help="has data/ and weights/")
     flags = parser.parse_args()
     warn_about_byte_code()
     facts = machine()
-    models = [f"{name}={flags.shared / 'weights' / file}" for name, file in REAL.items()]
+    models = [f"{name}={flags.shared / 'weights' / file}" for name, file in ALL.items()]
     models += [f"{name}=none" for name in RANDOM]
     with tempfile.TemporaryDirectory(prefix="zoo-benchmark-") as cache:
         cold = ranked(flags.shared, models, cache)
@@ -66,8 +60,8 @@ def main() -> None:
     save("rank", facts, {"cold": cold, "warm_wall": [one["wall"] for one in warm], "bars": bars})
 
 
-def ranked(shared: Path, models: list[str], cache: str) -> dict[str, Any]:
-    words = ["rank", shared / "data" / "clothing10", "--models", ",".join(models), "--json"]
+def ranked(folder: Path, models: list[str], cache: str) -> dict[str, Any]:
+    words = ["rank", folder / "data" / "clothing10", "--models", ",".join(models), "--json"]
     job = run(zoo(*words), env={"ZOO_CACHE": cache, "ZOO_OFFLINE": "1"}, unset=["ZOO_WEIGHTS"])
     found: dict[str, Any] = json.loads(job.out)
     failed = [row["error"] for row in found["models"] if row["error"]]
@@ -81,7 +75,7 @@ def ranked(shared: Path, models: list[str], cache: str) -> dict[str, Any]:
 def line(row: dict[str, Any], warm: list[dict[str, Any]]) -> list[str]:
     again = [other["seconds"] for each in warm for other in each["models"]
              if other["model"] == row["model"]]  # fmt: skip
-    real = row["model"] in REAL
+    real = row["model"] in ALL
     return [
         row["model"],
         "real" if real else "random",

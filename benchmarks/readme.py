@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from benchmarks import pages, speed_pages
+from benchmarks import mutant_table, pages, speed_pages
 from benchmarks.speed_pages import markdown, results
 from zoo import extras
 from zoo.cli.list_models import HEADER, cells, shelved
@@ -326,6 +326,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "serve": serving,
     "faults": faults,
     "soak": soak,
+    "mutants": mutant_table.page,
     "rooms": rooms,
     "extras": extra,
     "formats": formats,

@@ -17,6 +17,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import cpu_model
+from zoo.machine import cores
 from zoo.run import Run
 
 ROOT = Path(__file__).parents[1]
@@ -75,7 +77,7 @@ def collect(runs: Path) -> dict[str, Any]:
         rows.append(row(name, settings, Run.open(single).finished()))
         if len(seeds) > 1:
             rows.append(committee(name, settings, seeds, rows[-1]))
-    return {"machine": machine(), "rows": rows}
+    return {"machine": f"{cores()} cores, {cpu_model()}", "rows": rows}
 
 
 def committee(
@@ -99,16 +101,6 @@ def committee(
         "cpu_minutes": round(sum(member["cpu_minutes"] for member in members), 2),
         "command": "zoo evaluate RUN RUN…",
     }
-
-
-def machine() -> str:
-    """The processor, as the system names it."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return "?"
-    names = re.findall(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return f"one core of {len(names)}, {names[0]}" if names else "?"
 
 
 def main() -> int:

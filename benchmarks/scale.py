@@ -36,6 +36,7 @@ from benchmarks.measure import (
     show,
     verdict,
 )
+from zoo.report.figure import figure_in
 
 CLASSES, MORE = 10, 10
 SECOND, LINEAR, LEAST = 1.5, 1.25, 1000  # of fewer photos a pass is mostly its start
@@ -137,38 +138,32 @@ def one_pass(folder: Path) -> dict[str, Any]:
 
 def plot(found: dict[str, Any]) -> None:
     """Time and memory against photos, as measured."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
     rows = found["rows"]
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    kinds = (("first", "nothing kept", "tab:blue"), ("second", "again", "tab:orange"))
-    for panel, key, what in zip(panels, ("wall", "memory"), ("seconds", "MB"), strict=True):
-        for kind, name, colour in kinds:
-            points = [(row["count"], row[kind][key]) for row in rows]
-            panel.plot(*zip(*points, strict=True), "o-", label=name, color=colour)
-            for count, value in points:
-                place = (0, 6 if kind == "first" else -14)
-                told = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-                panel.annotate(told, (count, value), place, fontsize=8, color=colour,
-                               textcoords="offset points", ha="center")  # fmt: skip
-        panel.set(xscale="log", xlabel="photos of 64 x 64", ylabel=what)
-        panel.margins(x=0.12, y=0.15)
-        panel.grid(which="major", alpha=0.3)
-        panel.legend(fontsize=8)
-    panels[0].set_yscale("log")
-    panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    for panel in panels:
-        panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    panels[0].set_title("time of a feature pass (LeNet)", fontsize=10, loc="left")
-    panels[1].set_ylim(0, 1.1 * panels[1].get_ylim()[1])
-    panels[1].set_title("most memory of the process", fontsize=10, loc="left")
-    told = found["machine"]
-    figure.supxlabel(f"{told['cpu']}, {told['cores']} cores, {told['date']}", fontsize=7)
-    figure.savefig(ROOT / "docs" / "pictures" / "scale.png", dpi=120)
-    plt.close(figure)
+    with figure_in(ROOT / "docs" / "pictures" / "scale.png", (9, 3.6)) as figure:
+        panels = figure.subplots(1, 2)
+        kinds = (("first", "nothing kept", "tab:blue"), ("second", "again", "tab:orange"))
+        for panel, key, what in zip(panels, ("wall", "memory"), ("seconds", "MB"), strict=True):
+            for kind, name, colour in kinds:
+                points = [(row["count"], row[kind][key]) for row in rows]
+                panel.plot(*zip(*points, strict=True), "o-", label=name, color=colour)
+                for count, value in points:
+                    place = (0, 6 if kind == "first" else -14)
+                    told = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+                    panel.annotate(told, (count, value), place, fontsize=8, color=colour,
+                                   textcoords="offset points", ha="center")  # fmt: skip
+            panel.set(xscale="log", xlabel="photos of 64 x 64", ylabel=what)
+            panel.margins(x=0.12, y=0.15)
+            panel.grid(which="major", alpha=0.3)
+            panel.legend(fontsize=8)
+        panels[0].set_yscale("log")
+        panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        for panel in panels:
+            panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        panels[0].set_title("time of a feature pass (LeNet)", fontsize=10, loc="left")
+        panels[1].set_ylim(0, 1.1 * panels[1].get_ylim()[1])
+        panels[1].set_title("most memory of the process", fontsize=10, loc="left")
+        told = found["machine"]
+        figure.supxlabel(f"{told['cpu']}, {told['cores']} cores, {told['date']}", fontsize=7)
 
 
 def cells(row: dict[str, Any]) -> list[str]:

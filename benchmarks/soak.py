@@ -32,13 +32,13 @@ from typing import Any
 
 from benchmarks.jobs import fitted, named
 from benchmarks.measure import (
-    RESULTS,
     ROOT,
     arguments,
     machine,
+    parts,
     python,
     run,
-    save,
+    save_part,
     show,
     verdict,
     zoo,
@@ -287,22 +287,22 @@ def measured(name: str, flags: Namespace) -> None:
     """Do a part. What it has found so far is kept every few minutes, in case it ends early."""
     count = max(8, int(COUNTS[name] * flags.share))
     began, samples = time.perf_counter(), list[Sample]()
-    keep = flags.share == 1
+    whole = flags.share == 1
     with tempfile.TemporaryDirectory() as scratch:
         until = began + EVERY
         for one in PARTS[name](count, Path(scratch)):
             samples.append(one)
-            if keep and time.perf_counter() > until and len(judged(samples)) > 3:
+            if whole and time.perf_counter() > until and len(judged(samples)) > 3:
                 until += EVERY
-                kept_with(name, told(name, samples, []))
+                keep(name, told(name, samples, []))
         more = [beside_few(samples, Path(scratch))] if name == "predict" else []
     found = told(name, samples, more)
     some = [name, f"{found['done']:,}", f"{found['mb']:.0f}", f"{found['mb_per_1000']:.3g}",
             f"{100 * found['growth']:+.1f} %", f"{found['cpu_s']:.0f}"]  # fmt: skip
     header = ("", "done", "MB", "MB per 1,000", "growth", "CPU s", "s")
     show([[*some, f"{time.perf_counter() - began:.0f}"]], header)
-    if keep:
-        kept_with(name, found)
+    if whole:
+        keep(name, found)
 
 
 def told(name: str, samples: Sequence[Sample], more: list[dict[str, Any]]) -> dict[str, Any]:
@@ -317,17 +317,10 @@ def told(name: str, samples: Sequence[Sample], more: list[dict[str, Any]]) -> di
             "samples": [list(asdict(one).values()) for one in shown]}  # fmt: skip
 
 
-def kept_with(name: str, one: dict[str, Any]) -> None:
-    """Keep what a part has found, beside what the others have, and draw all."""
-    found = kept() | {name: one}
-    save("soak", machine(), {"parts": {each: found[each] for each in COUNTS if each in found}})
-    plot(kept())
-
-
-def kept() -> dict[str, Any]:
-    """Return the parts that the results have."""
-    file = RESULTS / "soak.json"
-    return dict(json.loads(file.read_text())["parts"]) if file.exists() else {}
+def keep(name: str, one: dict[str, Any]) -> None:
+    """Keep what a part has found, and draw all."""
+    save_part("soak", name, one, COUNTS)
+    plot(parts("soak"))
 
 
 PARTS = {"predict": predict, "serve": serve, "api": api, "cycles": cycles}
@@ -342,7 +335,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of what there is to do (1)")
     flags = parser.parse_args()
     if flags.part == "plot":
-        plot(kept())
+        plot(parts("soak"))
     for name in PARTS if flags.part is None else PARTS.keys() & {flags.part}:
         measured(name, flags)
 

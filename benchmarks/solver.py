@@ -12,7 +12,6 @@ one has a turn. benchmarks.solver_sizes: larger ones, and memory.
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,8 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from benchmarks.measure import ROOT, arguments, machine, save, show, timed, verdict
+from benchmarks.accuracy import ALL, SETS
+from benchmarks.measure import arguments, machine, save, shared, show, timed, verdict
 from zoo import device
 from zoo.data.index import scan
 from zoo.engine.torch import TorchEngine
@@ -37,12 +37,6 @@ from zoo.head.solver import Solution, solve
 from zoo.network_ref import parted
 
 BAR = 5.0  # CPU seconds for 10,000 photos
-MODELS = (
-    ("timm/mobilenetv2_100", "timm-mobilenetv2_100-keras.pth"),
-    ("torchvision/squeezenet1_1", "squeezenet1_1-caffe.pth"),
-    ("googlenet-2014", "googlenet_bvlc.safetensors"),
-)
-SETS = ("hymenoptera", "clothing10")
 Array = Any
 
 
@@ -62,10 +56,6 @@ def main() -> None:
             print()
             result |= real(flags.shared, flags.splits)
     save("solver", facts, result)
-
-
-def shared() -> Path:
-    return Path(os.environ.get("ZOO_SHARED") or ROOT.parent / "shared")
 
 
 # Made rows.
@@ -158,7 +148,7 @@ def real(folder: Path, splits: int) -> dict[str, Any]:
     """Accuracy on a quarter of the photos held out, mean of the splits, by rule."""
     scores: dict[str, dict[str, list[float]]] = {}
     for data in SETS:
-        for model, file in MODELS:
+        for model, file in ALL.items():
             features, labels = kept(folder, data, f"{model}={folder / 'weights' / file}")
             job = f"{model.split('/')[-1]}, {data}"
             parts = StratifiedShuffleSplit(splits, test_size=0.25, random_state=0)

@@ -28,9 +28,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import photos, speed_jobs
-from benchmarks.measure import ROOT, arguments, machine, python, run, warn_about_byte_code
+from benchmarks.measure import (
+    ROOT,
+    arguments,
+    environments,
+    machine,
+    python,
+    run,
+    warn_about_byte_code,
+    write,
+)
 from benchmarks.speed_jobs import IMPORTS, MODEL, OUR_OWN, PACKAGES, PARTS, Place, Task
 from benchmarks.speed_table import plot, table
+from benchmarks.startup import WEIGHTS
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 OTHERS = ("export", "engines", "startup", "training")  # programs with results of their own
@@ -108,14 +118,7 @@ def parse() -> Namespace:
 
 
 def setup(place: Place) -> None:
-    """One environment a peer, away from this project's settings, with byte code; the photos."""
-    for name, packages in PACKAGES.items():
-        folder = place.envs / name
-        make = ["uv", "venv", "--no-config", "--allow-existing", str(folder)]
-        subprocess.run(make, check=True)
-        install = ["uv", "pip", "install", "--no-config", "--compile-bytecode"]
-        command = [*install, "--python", str(place.python(name)), *packages]
-        subprocess.run(command, check=True)
+    environments(place.envs, PACKAGES)
     make_photos(place)
 
 
@@ -129,6 +132,8 @@ def make_photos(place: Place) -> None:
             # Of the warm-up others than those to be measured: features of photos are kept.
             photos.make(unfinished, train=size[0], val=size[1], seed=int(size == FEW))
             unfinished.rename(place.photos(size))
+    if not place.weights.exists():
+        run(python("-c", WEIGHTS, MODEL, place.weights))
     if not place.phones.exists():
         say(f"drawing {place.phone} photos of a phone")
         unfinished = place.work / "unfinished"
@@ -157,7 +162,7 @@ def ready_to_tune(place: Place) -> None:
         out = place.work / "run-few"
         speed_jobs.empty(out)
         env = {"ZOO_CACHE": str(place.work / f"base-{precision}"), "ZOO_OFFLINE": "1"}
-        command = speed_jobs.zoo_finetune(place.photos(FEW), out, precision)
+        command = speed_jobs.zoo_finetune(place, place.photos(FEW), out, precision)
         run(command, env=env, unset=OUR_OWN)
         bare_env = {"ZOO_CACHE": str(place.work / "base-bare")}
         task = speed_jobs.bare(place, "", precision, ("photos", MODEL, place.photos(FEW)))
@@ -170,8 +175,8 @@ def ready_to_predict(place: Place) -> None:
     speed_jobs.empty(place.work / "run-predict")
     env = {"ZOO_CACHE": str(place.work / "base-predict"), "ZOO_OFFLINE": "1"}
     photos = place.photos(FEW)
-    run(speed_jobs.zoo_finetune(photos, place.work / "run-predict", "fp32"), env=env,
-        unset=OUR_OWN)  # fmt: skip
+    command = speed_jobs.zoo_finetune(place, photos, place.work / "run-predict", "fp32")
+    run(command, env=env, unset=OUR_OWN)
     for precision in (*speed_jobs.precisions(), "int8"):
         say(f"warming up zoo {precision}")
         out = place.work / "few.csv"
@@ -259,13 +264,6 @@ def other(part: str, flags: Namespace) -> None:
 def read(path: Path) -> dict[str, Any]:
     empty: dict[str, Any] = {"machine": {}, "rows": []}
     return {**empty, **json.loads(path.read_text())} if path.exists() else empty
-
-
-def write(path: Path, found: dict[str, Any]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    fresh.replace(path)
 
 
 def add(path: Path, row: Row) -> None:

@@ -56,6 +56,11 @@ class Place:
         return self.work / f"photos-{size[0]}-{size[1]}"
 
     @property
+    def weights(self) -> Path:
+        """Random numbers in a file: without one, torch has to make the network to know it."""
+        return self.work / f"{MODEL}.safetensors"
+
+    @property
     def phones(self) -> Path:
         return self.work / f"phone-{self.phone}"
 
@@ -160,7 +165,7 @@ def ours(
     yield bare(place, f"bare {precision}{name}", precision, ("photos", MODEL, data))
     base, cache = place.work / f"base-{precision}", place.work / "cache"
     total = sum(size)
-    command = zoo_finetune(data, place.work / "run", precision)
+    command = zoo_finetune(place, data, place.work / "run", precision)
     env = {"ZOO_CACHE": str(cache), "ZOO_OFFLINE": "1"}
     marker = cache / f"features-{precision}{name}"
 
@@ -197,9 +202,9 @@ def ours(
         yield Task(f"zoo {precision}, in steps", steps, env, keep_network, computed)
 
 
-def zoo_finetune(data: Path, out: Path, precision: str) -> list[str]:
+def zoo_finetune(place: Place, data: Path, out: Path, precision: str) -> list[str]:
     """As it is by default, where the head is solved for: no number of epochs does better."""
-    settings = ["--freeze", "--weights", "none", "--device", "cpu", "--views", "1"]
+    settings = ["--freeze", "--weights", place.weights, "--device", "cpu", "--views", "1"]
     # Random weights are near-ties: what bf16 does to their answers says nothing.
     force = ["--force"] if precision != "fp32" else []
     command = zoo("finetune", MODEL, data, *settings, *force)

@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.measure import median, numbers, show, verdict
 from benchmarks.startup import BARS
+from zoo.report.figure import figure_in
 
 # Files whose bars are taken over as they are.
 OTHERS = ("export", "engines", "input", "scale", "training")
@@ -235,11 +236,6 @@ def taken_over(path: Path) -> list[Bar]:
 
 def plot(found: dict[str, Any], path: Path) -> None:
     """Medians, with what they lie between, on a logarithmic axis; a panel for each part."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
     rows = Rows(found["rows"])
     parts = list(dict.fromkeys(row["part"] for row in rows.all))
     if not parts:
@@ -247,26 +243,24 @@ def plot(found: dict[str, Any], path: Path) -> None:
     jobs = {part: [w for w in rows.jobs(part) if not w.startswith(("bare", "decode"))]
             for part in parts}  # fmt: skip
     heights = [len(jobs[part]) + 1.5 for part in parts]
-    figure, panels = plt.subplots(
-        len(parts), 1, figsize=(8, 0.3 * sum(heights)), height_ratios=heights,
-        layout="constrained", squeeze=False,
-    )  # fmt: skip
-    for part, panel in zip(parts, panels[:, 0], strict=True):
-        seconds = {who: rows.walls(part, who) for who in jobs[part]}
-        names = sorted(jobs[part], key=lambda who: median(seconds[who]))
-        medians = [median(seconds[who]) for who in names]
-        colours = ["tab:blue" if who.startswith("zoo") else "tab:grey" for who in names]
-        low = [value - min(seconds[who]) for value, who in zip(medians, names, strict=True)]
-        high = [max(seconds[who]) - value for value, who in zip(medians, names, strict=True)]
-        for name, *point in zip(names, medians, low, high, colours, strict=True):
-            value, below, above, colour = point
-            panel.errorbar(value, name, xerr=([below], [above]), fmt="o", color=colour, capsize=3)
-            panel.annotate(f"{value:.3g} s", (value, name), (6, 3), textcoords="offset points",
-                           fontsize=7, color=colour)  # fmt: skip
-        panel.set_xscale("log")
-        panel.set_title(f"{part}: whole process", fontsize=9, loc="left")
-        panel.margins(x=0.15)
-        panel.grid(axis="x", which="both", alpha=0.3)
-        panel.tick_params(labelsize=8)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    with figure_in(path, (8, 0.3 * sum(heights))) as figure:
+        panels = figure.subplots(len(parts), 1, height_ratios=heights, squeeze=False)
+        for part, panel in zip(parts, panels[:, 0], strict=True):
+            seconds = {who: rows.walls(part, who) for who in jobs[part]}
+            names = sorted(jobs[part], key=lambda who: median(seconds[who]))
+            medians = [median(seconds[who]) for who in names]
+            colours = ["tab:blue" if who.startswith("zoo") else "tab:grey" for who in names]
+            low = [value - min(seconds[who]) for value, who in zip(medians, names, strict=True)]
+            high = [max(seconds[who]) - value for value, who in zip(medians, names, strict=True)]
+            for name, *point in zip(names, medians, low, high, colours, strict=True):
+                value, below, above, colour = point
+                panel.errorbar(
+                    value, name, xerr=([below], [above]), fmt="o", color=colour, capsize=3
+                )
+                panel.annotate(f"{value:.3g} s", (value, name), (6, 3), textcoords="offset points",
+                               fontsize=7, color=colour)  # fmt: skip
+            panel.set_xscale("log")
+            panel.set_title(f"{part}: whole process", fontsize=9, loc="left")
+            panel.margins(x=0.15)
+            panel.grid(axis="x", which="both", alpha=0.3)
+            panel.tick_params(labelsize=8)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -22,20 +21,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy import MODELS, SETS
+from benchmarks.measure import RESULTS, machine, run, save, zoo
 
-RESULTS = Path(__file__).parent / "results" / "views.json"
 DEEPER = {"timm/mobilenetv2_100": "blocks.5", "torchvision/squeezenet1_1": "features.9"}
 COUNTS = {"default": (1, 2, 4), "deeper": (1, 4, 8)}
 SEEDS = {"default": 3, "deeper": 1}
 
 
-def run(words: list[str], folder: Path, cache: Path) -> dict[str, Any]:
+def tuned(words: list[str], folder: Path, cache: Path) -> dict[str, Any]:
     """The record of a finished run, with what its epochs took."""
-    environment = {**os.environ, "ZOO_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "zoo", "finetune", *words, "-o", str(folder)]
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if answer.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{answer.stderr}")
+    env = {"ZOO_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    run(zoo("finetune", *words, "-o", folder), env=env)
     record: dict[str, Any] = json.loads((folder / "run.json").read_text())
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     record["epochs"] = [json.loads(line) for line in lines]
@@ -54,7 +50,7 @@ def measured(shared: Path, model: str, data: str, cut: str, views: int, cache: P
         for seed in range(seeds):
             folds = [] if deeper or seed else ["--folds", "5"]
             place = Path(scratch) / str(seed)
-            found.append(run([*words, *folds, "--seed", str(seed)], place, cache))
+            found.append(tuned([*words, *folds, "--seed", str(seed)], place, cache))
     last = [record["epochs"][-1] for record in found]
     folds = found[0]["evidence"].get("folds", {})
     data_of = found[0]["data"]
@@ -72,8 +68,9 @@ def measured(shared: Path, model: str, data: str, cut: str, views: int, cache: P
 
 
 def main() -> None:
-    shared, parts = Path(sys.argv[1]), sys.argv[2:] or list(COUNTS)
-    before = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    shared, parts = Path(sys.argv[1]).absolute(), sys.argv[2:] or list(COUNTS)
+    there = RESULTS / "views.json"
+    before = json.loads(there.read_text())["rows"] if there.exists() else []
     rows = {key(row): row for row in before}
     with tempfile.TemporaryDirectory() as empty:
         cache = os.environ.get("ZOO_CACHE", empty)  # no pass is timed: kept features are as good
@@ -84,7 +81,7 @@ def main() -> None:
                 rows[key(row)] = row
                 print(row, flush=True)
     kept = [rows[place] for place in sorted(rows)]
-    RESULTS.write_text(json.dumps({"seeds": SEEDS, "rows": kept}, indent=2) + "\n")
+    save("views", machine(), {"seeds": SEEDS, "rows": kept})
 
 
 def key(row: dict[str, Any]) -> tuple[str, str, bool, int]:

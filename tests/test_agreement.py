@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from kit import Here
 
+import zoo
 from zoo.engine import agreement
 from zoo.engine.agreement import compare, leads
+from zoo.errors import DisagreementError
+from zoo.predict import agreement as of_predict
 
 PHOTOS, CLASSES = 400, 5
 
@@ -88,3 +94,23 @@ def test_of_several_labels_every_one_must_be_the_same():
     assert leads(ours, ours, True).tolist() == [0.5, 0.1]
     theirs = np.array([[2.0, -1.0, -0.2], [-3.0, 4.0, -0.1]])
     assert leads(theirs, ours, True).tolist() == [-0.2, 0.1]
+
+
+def test_98_of_100_are_enough() -> None:
+    of_predict.Agreement("int8", "fp32", "class", "photos", 98, 100).must_hold()
+    with pytest.raises(DisagreementError, match="answers 3 of 100 photos otherwise"):
+        of_predict.Agreement("int8", "fp32", "class", "photos", 97, 100).must_hold()
+
+
+def test_predict_goes_on_with_what_disagrees_only_where_it_is_forced(
+    here: Here, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_predict, "ENOUGH", 1.01)  # which nothing can reach
+    words = ("predict", "lenet/mnist", photos / "disc", "--precision", "int8")
+    answer = here(*words)
+    assert (answer.code, answer.out) == (DisagreementError.exit_code, ""), answer.err
+    assert "hint: leave --precision and --engine out" in answer.err
+    assert here(*words, "--force").out.count(",ok,") == 12
+    with pytest.raises(DisagreementError):
+        zoo.load("lenet/mnist", precision="int8").predict(photos / "disc")
+    assert len(zoo.load("lenet/mnist", precision="int8", force=True).predict(photos / "disc")) == 12

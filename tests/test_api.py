@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,6 +179,7 @@ def test_what_is_no_picture_is_told_in_three_beats(
         (lambda: zoo.load("runs/none"), "no run folder runs/none"),
         (lambda: zoo.load("none.onnx"), "no file none.onnx"),
         (lambda: zoo.load("lenet/mnist", views=0), "views=0"),
+        (lambda: zoo.load("lenet/mnist", views=101), "views=101"),
         (lambda: zoo.finetune("lenet/mnist", "nowhere"), "nowhere"),
         (lambda: zoo.finetune("lenet/mnist", "nowhere", epoch=3), "unknown setting 'epoch'"),
         (lambda: zoo.finetune("lenet/mnist", "nowhere", lr=-1), "lr = -1"),
@@ -189,6 +191,7 @@ def test_what_is_no_picture_is_told_in_three_beats(
         (lambda: zoo.rank("nowhere", ["lenet/mnist"]), "nowhere"),
         (lambda: zoo.rank("nowhere", ["lenetx"]), "lenetx"),
         (lambda: zoo.rank("nowhere", folds=1), "folds=1"),
+        (lambda: zoo.rank("nowhere", views=0), "views=0"),
         (lambda: zoo.evaluate([]), "no model"),
         (lambda: zoo.evaluate("lenet/mnist"), "no run"),
         (lambda: zoo.evaluate("lenet/mnist", part="vall"), "vall"),
@@ -211,6 +214,27 @@ def test_every_error_is_a_zoo_error_that_says_what_to_do(
         ask()
     assert what in caught.value.what
     assert caught.value.advice in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_run_with_a_test_part_is_as_good_as_that_says(run: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(run, tmp_path / "run")
+    record = json.loads((place / "run.json").read_text())
+    record["test"] = record["results"] | {"accuracy": 0.25}
+    (place / "run.json").write_text(json.dumps(record))
+    found = zoo.load(place)
+    assert isinstance(found, zoo.Run)
+    assert (found.accuracy, found.report.part) == (0.25, "test")
+
+
+def test_what_answers_is_opened_once(ours: zoo.Run) -> None:
+    assert ours.predictor() is ours.predictor()
+    assert ours.predictor(features=True) is not ours.predictor()
+
+
+def test_evaluate_asks_as_many_views_as_it_is_told(run: Path) -> None:
+    one, several = (zoo.evaluate(run, views=views)[0] for views in (1, 3))
+    assert one.photos == several.photos == 6
+    assert one.ece != several.ece
 
 
 def test_answers_in_doubt_are_told(ours: zoo.Run, photos: Path) -> None:

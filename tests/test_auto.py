@@ -57,6 +57,7 @@ def test_the_choice_is_told_recorded_and_fine_tuned(
         assert row["verdict"] in answer.err
     name = choice["chosen"].partition("=")[0]
     assert f"chosen     {name}: {choice['why']}" in answer.err
+    assert f", {record(run)['seconds']:.1f} s; " in answer.err  # the same as on the page
     assert record(run)["model"] == choice["chosen"].partition("=")[0]
     assert "lbfgs, penalty by cross-validation" in answer.err  # the minutes were for the choice
     told: list[object] = []

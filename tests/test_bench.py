@@ -12,11 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from kit import Answer, Command
 
-from benchmarks import limit
 from zoo import catalog
 from zoo.bench import engines
 from zoo.bench.engines import Measured
@@ -165,34 +163,6 @@ def test_photos_that_are_made_up_weigh_what_photos_do() -> None:
     found = decoded(None, Preprocess(size=32), 0.01)
     assert "500 x 375" in found.source
     assert 30_000 < found.median_bytes < 100_000
-
-
-@pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")
-@pytest.mark.parametrize("int8", [False, True])
-def test_the_limit_is_of_the_convolutions_that_it_counts(int8: bool) -> None:
-    """The graph's own shapes give the operations, and it computes what torch does."""
-    import torch
-
-    model = limit.convolutions(int8)
-    layers = [node for node in model.get_ops() if node.get_type_name() == "Convolution"]
-    shapes = [
-        (list(layer.output(0).shape), list(layer.input_value(1).get_shape())) for layer in layers
-    ]
-    counted = sum(2 * np.prod(made) * np.prod(kernel[1:]) for made, kernel in shapes)
-    assert counted == limit.OPERATIONS
-    if int8:
-        return
-    picture = np.random.default_rng(1).standard_normal((1, 512, 28, 28), np.float32)
-    from zoo.engine.openvino import runtime
-
-    given = runtime().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = given([picture])[0]
-    y = torch.from_numpy(picture)
-    random = np.random.default_rng(0)
-    for _ in range(limit.DEPTH):
-        kernel = random.standard_normal((512, 512, 3, 3), np.float32) / np.float32(np.sqrt(9 * 512))
-        y = torch.nn.functional.conv2d(y, torch.from_numpy(kernel), padding=1).relu()
-    assert np.abs(found - y.numpy()).max() < 1e-4 * y.abs().max()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from kit import ROOT, Answer
 from kit.features import add, key, opened, write
 
 from zoo import cache, doctor
+from zoo.cli.doctor import _in_all as in_all
 from zoo.errors import UsageError
 from zoo.features import parts
 from zoo.scale import copied
@@ -207,9 +209,29 @@ def test_what_a_killed_solver_left_goes_and_what_is_in_use_stays(here: Here, fol
     jobs[1].communicate()
 
 
+class Terminal(io.StringIO):
+    """Somebody who types this."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("typed", "gone"), [("\n", 0), ("", 0), ("no\n", 0), ("yesterday\n", 0), ("Y\n", 4)]
+)
+def test_clear_on_a_terminal_takes_yes_alone_for_a_yes(
+    here: Here, folder: Path, monkeypatch: pytest.MonkeyPatch, typed: str, gone: int
+) -> None:
+    before = files(folder)
+    monkeypatch.setattr(sys, "stdin", Terminal(typed))
+    assert "remove 4 entries, 10 kB?" in here("cache", "--clear").err
+    assert len(before - files(folder)) == gone
+
+
 def test_clear_asks_and_leaves_what_is_not_ours(here: Here, folder: Path) -> None:
     before = files(folder)
     assert here("cache", "--clear").code == 2  # nobody can answer
+    assert here("cache", "--clear", "--prune", "--older", "1d", "--force").code == 2
     assert files(folder) == before
     assert "4 entries removed, 10 kB free" in here("cache", "--clear", "--force").err
     assert files(folder) == OTHERS
@@ -232,6 +254,14 @@ def test_doctor_says_what_is_slow_and_what_to_do(
     shown = here("doctor")
     assert "WRONG" in shown.out
     assert "1 wrong" in shown.err
+
+
+def test_doctor_counts_hints_and_says_that_nothing_is_wrong() -> None:
+    fine, hint = doctor.Line("a", "cores", "2"), doctor.Line("a", "bf16", "no", "ok", "use int8")
+    slow = doctor.Line("a", "disk", "nfs", "slow", "another one")
+    assert in_all([fine], 0, 0) == "nothing wrong or slow, of 1 line"
+    assert in_all([fine, hint], 0, 0) == "nothing wrong or slow, of 2 lines; 1 hint in case"
+    assert in_all([fine, hint, slow], 0, 1) == "0 wrong, 1 slow, of 3 lines"
 
 
 def test_doctor_reports_a_broken_file_of_settings(

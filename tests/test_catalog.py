@@ -13,6 +13,7 @@ from torch import nn
 from zoo import catalog, models
 from zoo.catalog import classes
 from zoo.errors import UnknownModel, UnknownStage, UsageError
+from zoo.models.chain import nothing_to_train, steps
 from zoo.models.cut import cut
 from zoo.models.lazy_compiler import library
 
@@ -104,8 +105,10 @@ def test_cutting_at_every_stage_changes_nothing(row, chain):
 
 
 def test_the_rows_cut_freezes_what_is_before_it_and_leaves_something_to_train(row):
-    parts = cut(on_meta(row), row.cut)
+    parts = cut(on_meta(row).train(), row.cut)
     parts.freeze()
+    assert not any(part.training for part in parts.frozen.modules())
+    assert not nothing_to_train(steps(parts.trainable)[0][1]), "it could run frozen, too"
     assert (*models.stages(parts.frozen), *models.stages(parts.trainable)) == row.stages
     assert row.cut in models.stages(parts.frozen)
     assert not any(parameter.requires_grad for parameter in parts.frozen.parameters())
@@ -237,6 +240,26 @@ def test_weights_are_torchvisions(name):
         if name != "googlenet":  # there transform_input is part of it: tested above
             assert list(ours.mean) == transforms.mean
             assert list(ours.std) == transforms.std
+
+
+@pytest.mark.parametrize(
+    ("slip", "near"),
+    [
+        ("rezn", "resnet50"), ("reznet", "resnet50"), ("mobilnet", "mobilenet_v2"),
+        ("mobilenet_v3", "mobilenet_v3_large"), ("inception", "inception_v3"),
+        ("dinov2", "vit_base_patch14_dinov2"), ("efficientnet-b0", "efficientnet_b0"),
+    ],
+)  # fmt: skip
+def test_the_beginning_and_a_part_of_a_name_are_near_to_it(slip: str, near: str):
+    with pytest.raises(UnknownModel, match=f"did you mean .*{near}[,?]"):
+        catalog.find(slip)
+
+
+@pytest.mark.parametrize("word", ["qqqq", "wombats", ""])
+def test_what_is_like_no_name_has_no_nearest(word: str):
+    with pytest.raises(UnknownModel) as error:
+        catalog.find(word)
+    assert "did you mean" not in error.value.what
 
 
 def test_find_names_the_nearest():

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from zoo import catalog, models, weights
 from zoo.check import drift, labels
 from zoo.check.near import near_pairs
+from zoo.data.samples import DatasetIndex, Sample
 from zoo.disk import cache_folder
 
 EVIL = "<script>document.title='owned'</script>"
@@ -155,7 +156,41 @@ def test_a_small_crop_is_the_same_picture_mirrored_or_not(turned):
     assert {(i, j) for i, j, _ in found} == {(n, 20 + n) for n in range(5)}
 
 
+def test_pictures_of_few_pixels_either_way_are_not_compared(here, clean, tmp_path):
+    """Digits and letters that differ are alike."""
+    data = shutil.copytree(clean, tmp_path / "photos")
+    for height in (32, 33):
+        for suffix in ("bmp", "png", "tif"):
+            scene(height + 100, 120, height).save(data / "train" / "ant" / f"{height}.{suffix}")
+    found = checked(here, data)["found"]["copies_near"]
+    assert paths(found) == {f"train/ant/33.{suffix}" for suffix in ("bmp", "png", "tif")}
+    assert len(found["examples"]) == 2, "of three copies two are too many"
+
+
+def test_pairs_come_the_closest_first():
+    one, other = scene(0, 640, 480), scene(1, 640, 480)
+    pictures = [one, one.crop((0, 10, 608, 466)), other, other]
+    pictures = [each.convert("L").resize((64, 64)) for each in pictures]
+    found = near_pairs(np.stack([np.asarray(each) for each in pictures]))
+    assert [(i, j) for i, j, _ in found] == [(2, 3), (0, 1)]
+
+
 # Names, balance, groups.
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [((100, 10), set()), ((101, 10), {"uneven"}), ((90, 9), {"scarce"}),
+     ((91, 9), {"uneven", "scarce"})],
+)  # fmt: skip
+def test_classes_are_uneven_and_scarce_from_a_number_on(counts, said):
+    samples = [
+        Sample(f"{label}-{n}.png", label, "train")
+        for label, many in enumerate(counts)
+        for n in range(many)
+    ]
+    index = DatasetIndex(Path(), ("ant", "bee"), tuple(samples))
+    assert {each.check for each in labels.of_balance(index) if each} == said
 
 
 @pytest.mark.parametrize(
@@ -271,6 +306,9 @@ def test_wrong_labels_are_told_by_the_features_of_a_network(here, run, tmp_path)
     kept = checked(here, photos)  # now that they are in the cache no network is named
     assert kept["network"].startswith("lenet")
     assert kept["found"]["suspicious"] == record["found"]["suspicious"]
+    for number in range(7):  # of 67 photos 60 are known: fewer than 0.9
+        scene(200 + number).save(photos / "disc" / f"new-{number}.png")
+    assert checked(here, photos)["network"] == ""
     # What a network for digits sees is not taken where another's features are there, older too.
     kept_in = (cache_folder() / "features").glob("*/about.json")
     about = max(kept_in, key=lambda path: path.parent.stat().st_mtime)
@@ -279,6 +317,7 @@ def test_wrong_labels_are_told_by_the_features_of_a_network(here, run, tmp_path)
     told |= {"model": "larger", "preprocess": told["preprocess"] | {"size": 96}}
     (larger / "about.json").write_text(json.dumps(told))
     os.utime(larger, (0, 0))
+    (photos / "disc" / "new-0.png").unlink()  # of 66 photos 60 are more than 0.9
     try:
         assert checked(here, photos)["network"].startswith("larger")
     finally:
@@ -303,6 +342,7 @@ def test_new_photos_are_compared_with_those_of_a_run(here, run, photos, stranger
     assert alike["severity"] == "note", alike["what"]
     assert different["severity"] == "serious"
     assert len(paths(different)) == 20
+    assert "30 and 36 photos" in alike["advice"], "those that the run learned from, not its val"
 
 
 def test_without_a_network_light_and_colours_are_compared(here, clean, strangers):
@@ -319,7 +359,7 @@ def test_the_p_value_is_right_where_nothing_differs_and_small_where_something_do
     assert 0.3 < np.mean(ps) < 0.7
     assert np.mean(np.array(ps) <= 0.1) <= 0.2
     found = drift.drift(random.normal(size=(60, 8)), random.normal(0.7, 1, (30, 8)))
-    assert found.p <= 0.005
+    assert found.p == pytest.approx(1 / 1000), "the photos' own division is one of those"
     assert 0 < found.share < 1
     assert found == drift.drift(*(np.asarray(x) for x in _again()))
 

@@ -26,7 +26,8 @@ from zoo.device import Device
 from zoo.engine import compiled, store
 from zoo.engine.compiled import GRAPH, STATE, WEIGHTS, find, folder, key_of, made_of, make
 from zoo.engine.open import NetworkRef, open_engine
-from zoo.errors import CacheError, ConversionError, UsageError
+from zoo.errors import CacheError, ConversionError, RunError, UsageError
+from zoo.head.layers import Linear
 
 SPEC = catalog.find("lenet")
 
@@ -168,6 +169,16 @@ def test_a_record_that_says_nothing_is_no_record(chain, text):
     assert find(key()) is None
 
 
+def test_a_record_that_was_edited_is_no_record(chain):
+    make(key(), chain, SPEC.preprocess)
+    about = folder() / key() / store.ABOUT
+    before = about.read_text()
+    about.write_text(json.dumps(json.loads(before) | {"edited": 1}))
+    assert find(key()) is None
+    about.write_text(before)
+    assert find(key()) is not None
+
+
 def test_a_copy_of_the_store_is_as_good(chain, tmp_path, monkeypatch):
     make(key(), chain, SPEC.preprocess)
     shutil.copytree(tmp_path / "engines", tmp_path / "other" / "engines", copy_function=shutil.copy)
@@ -264,6 +275,16 @@ def test_what_is_in_use_stays(chain, monkeypatch):
     assert entries() == [key("newer")]
 
 
+def test_where_what_is_in_use_stays_the_next_makes_room(chain, monkeypatch):
+    for name, seconds in (("old", 300), ("older", 400), ("young", 100)):
+        aged(name, chain, seconds)
+    lease = store.lock(folder() / key("older"))
+    limited(monkeypatch, 3.5)
+    make(key("new"), chain, SPEC.preprocess)
+    store.unlock(lease)
+    assert entries() == sorted(key(name) for name in ("older", "young", "new"))
+
+
 def test_what_a_killed_process_left_is_swept(chain):
     aged("old", chain, 300)
     left, recent = folder() / ".x.partial", folder() / ".y.partial"
@@ -354,6 +375,25 @@ def test_torch_runs_what_has_no_graph_where_that_is_forgiven(tmp_path, monkeypat
         open_engine(replace(ref, build=None), "openvino", place)
     with pytest.raises(UsageError, match="int8 of lenet is measured out on photos"):
         open_engine(ref, "openvino", replace(place, precision="int8"))
+
+
+def test_a_head_that_takes_other_features_than_its_network_gives_is_refused(chain):
+    head = Linear(np.ones((3, 83), np.float32), np.zeros(3, np.float32))
+    made, names = made_of(SPEC), [name for name, _ in chain.named_children()]
+    ref = NetworkRef("lenet", made, "w", names[-2], SPEC.preprocess, lambda: chain, head)
+    ready = open_engine(ref, "openvino", Device("cpu", "fp32", 1, ""))
+    with pytest.raises(RunError, match=r"gives 84 numbers, and the head in .* takes 83"):
+        ready.engine(np.zeros((1, 32, 32, 1), np.uint8))
+
+
+def test_what_stands_beside_a_picture_changes_no_bit_of_what_its_head_says(chain):
+    random, names = np.random.default_rng(0), [name for name, _ in chain.named_children()]
+    head = Linear(random.normal(size=(10, 84)).astype(np.float32), np.zeros(10, np.float32))
+    ref = NetworkRef("lenet", made_of(SPEC), "w", names[-2], SPEC.preprocess, lambda: chain, head)
+    engine = open_engine(ref, "openvino", Device("cpu", "fp32", 1, "")).engine
+    pixels = random.integers(0, 256, (16, 32, 32, 1), np.uint8)
+    alone = np.concatenate([engine(pixels[n : n + 1]) for n in range(16)])
+    assert np.array_equal(engine(pixels), alone)
 
 
 def test_where_the_cache_takes_nothing_a_graph_lasts_as_long_as_its_engine(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -37,8 +38,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def offered(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """What Tab offers behind some words, as bash asks for it."""
 
-    def tab(line: str, split: Callable[[str], list[str]] = str.split) -> list[str]:
-        words = ["zoo", *line.split(" ")]
+    def tab(line: str | list[str], split: Callable[[str], list[str]] = str.split) -> list[str]:
+        words = ["zoo", *(line.split(" ") if isinstance(line, str) else line)]
         monkeypatch.setenv("_ZOO_COMPLETE", "complete_bash")
         monkeypatch.setenv("COMP_WORDS", "\n".join(words))
         monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
@@ -98,6 +99,9 @@ def test_the_name_of_a_run_comes_as_bash_must_have_it(offered, place, name):
     shutil.copytree(place / "mob", place / "runs" / name)
     [said] = offered("predict runs/" + name[:1], str.splitlines)
     assert shlex.split(said) == [f"runs/{name}"]
+    for length in range(2, len(name) + 1):  # as far as typed by Tab, with its backslashes
+        typed = re.sub(r"[^\w]", r"\\\g<0>", name[:length])
+        assert offered(["predict", f"runs/{typed}"], str.splitlines) == [said], typed
     for begun in ("'", '"'):
         assert offered(f"predict {begun}runs/{name[:1]}", str.splitlines) == [f"runs/{name}"]
 

@@ -259,6 +259,15 @@ def test_torch_gives_the_same_distances(here: Here, solved: Path, others: Path) 
     assert ours == pytest.approx(theirs, rel=1e-3)
 
 
+def test_a_distance_has_no_part_of_the_head_in_it(
+    here: Here, by_head: dict[str, Path], others: Path
+) -> None:
+    rows = [csv_rows(here("predict", run, others, "--unknown").out) for run in by_head.values()]
+    linear, nearest, in_steps = ([float(row["distance"]) for row in each] for each in rows)
+    assert linear == nearest == pytest.approx(in_steps, rel=1e-3)
+    assert len(linear) == len(set(linear)) == 6
+
+
 @pytest.mark.slow
 def test_a_distance_is_of_the_features_whatever_the_head(
     here: Here, by_head: dict[str, Path], others: Path

@@ -272,7 +272,7 @@ def test_rows_that_say_little_still_have_a_map(method, rows):
 def test_odd_class_names_and_many_classes_are_drawn(tmp_path):
     names = ["_hidden", "$x^2", "caf\udce9", "猫", "", *(f"class {k}" for k in range(114))]
     points = np.random.default_rng(0).normal(size=(len(names), 2))
-    made = projection.Projection("tsne", points, ("a", "b"))
+    made = projection.Projection(points, ("a", "b"))
     scatter.draw(tmp_path / "a.png", made, names, "a $title_")
     assert size(tmp_path / "a.png") == (1416, 840)  # two further columns of the legend
     groups = scatter.grouped(names)

@@ -16,6 +16,7 @@ from kit import ROOT
 
 from zoo import extras
 from zoo.cli.commands import NAMES
+from zoo.engine import store
 from zoo.errors import MissingPackage
 
 BASE = ("torch", "torchvision", "timm", "onnx", "onnxscript", "openvino", "matplotlib", "sklearn",
@@ -146,6 +147,22 @@ def test_every_other_command_says_which_extra_it_needs(exported, run, photos, tm
     elsewhere = {"list", "info", "recipes", "check", "runs", "pull", "cache", "config", "doctor",
                  "weights", "compare", "add-class", "reconstruct", "push"}  # fmt: skip
     assert {words[0] for words in needs} | elsewhere == set(NAMES)
+
+
+def test_without_locks_and_limits_of_files_a_command_answers(
+    here, run, photos, tmp_path, monkeypatch
+):
+    """Windows has neither module: the graph is made in a cache of its own, and kept."""
+    for name in ("resource", "fcntl"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    answer = here("predict", run, photos / "disc")
+    assert (answer.code, answer.out.count(",ok,")) == (0, 12), answer.err
+    (place,) = (tmp_path / "engines").iterdir()
+    assert store.lock(place) == store.lock(place, exclusive=True) == store.NO_LOCKS
+    assert here("doctor").code == 0
+    answer = here("cache", "--clear", "--kind", "engines", "--force")
+    assert (answer.code, place.exists()) == (0, False), answer.err
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from zoo.finetune import begin
 from zoo.finetune.describe import lines
 from zoo.finetune.events import FeaturesDone, Finished
 from zoo.finetune.prepare import prepare
+from zoo.models.chain import nothing_to_train
 from zoo.models.cut import cut
 from zoo.run import Run
 from zoo.train.records import Epoch
@@ -206,6 +207,19 @@ def test_a_run_gives_its_convolutions_to_another(tmp_path, photos, lenet_run):
         prepare(settings("resnet18", photos, weights=str(lenet_run)))
 
 
+def test_a_run_of_a_network_whose_head_is_no_linear_starts_another(tmp_path, photos):
+    """SqueezeNet's head is a convolution that gives way to a Linear, and that to an mlp."""
+    small = {"epochs": 1, "size": 64, "views": 1}
+    tune(tmp_path / "first", settings("torchvision/squeezenet1_1", photos, **small))
+    again = settings(
+        "torchvision/squeezenet1_1", photos, weights=str(tmp_path / "first"), head="mlp:8", **small
+    )
+    state, first = prepare(again).network().chain.state_dict(), saved(tmp_path / "first")
+    own = {name for name in state if name.startswith("head.")}
+    assert all(torch.equal(state[name], first[name]) for name in state.keys() - own)
+    assert sorted(tuple(state[name].shape) for name in own) == [(3,), (3, 8), (8,), (8, 512)]
+
+
 @pytest.mark.slow
 def test_a_run_of_a_run_of_a_network_with_another_head(tmp_path, photos):
     """SqueezeNet's head is a convolution that gives way to a Linear: the run knows both rows."""
@@ -377,6 +391,12 @@ def test_imbalance_is_seen_and_weighed(tmp_path, photos):
     assert balance.value == "weights"
     assert "times the photos" in balance.reason
     assert prepare(settings("lenet", data, freeze=False, balance="none")).plan.class_weights is None
+
+
+def test_chance_and_what_looks_at_its_batch_are_no_constants():
+    norm = torch.nn.BatchNorm2d(3, affine=False, track_running_stats=False)
+    assert not any(map(nothing_to_train, (torch.nn.Dropout(0.1), norm, torch.nn.Linear(1, 1))))
+    assert all(map(nothing_to_train, (torch.nn.Dropout(0), torch.nn.ReLU(), torch.nn.Flatten())))
 
 
 def test_cut_moves_over_what_has_nothing_to_train():

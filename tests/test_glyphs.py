@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,17 +62,32 @@ def test_training_never_sees_a_family_that_is_tested_on() -> None:
     assert families == [{"DejaVu", "STIX"}, {"cm"}]
 
 
+def pages(letters: str, typefaces: Sequence[str]) -> np.ndarray:
+    """Typefaces x letters x the ink of a glyph."""
+    return np.array(
+        [[np.asarray(glyphs._glyph(c, name, 0), float).ravel() for c in letters]
+         for name in typefaces]
+    )  # fmt: skip
+
+
+def must_differ(group: np.ndarray) -> None:
+    """Each two share less than nine tenths of their ink."""
+    for index, one in enumerate(group):
+        others = np.delete(group, index, axis=0)
+        apart = np.abs(one - others).sum(-1) / np.maximum(one, others).sum(-1)
+        assert apart.min() > 0.1
+
+
+def test_letters_of_a_typeface_and_typefaces_of_a_few_letters_are_distinguishable() -> None:
+    must_differ(pages(LETTERS, TEST_TYPEFACES[:1])[0])
+    must_differ(pages("A0Q", ALL).reshape(len(ALL), -1))
+
+
 @pytest.mark.slow
 def test_letters_are_distinguishable() -> None:
-    """Two letters of a typeface share less than nine tenths of their ink; so do two typefaces."""
-    pages = np.array(
-        [[np.asarray(glyphs._glyph(c, name, 0), float).ravel() for c in LETTERS] for name in ALL]
-    )
-    for group in (*pages, pages.reshape(len(ALL), -1)):
-        for index, one in enumerate(group):
-            others = np.delete(group, index, axis=0)
-            apart = np.abs(one - others).sum(-1) / np.maximum(one, others).sum(-1)
-            assert apart.min() > 0.1
+    every = pages(LETTERS, ALL)
+    for group in (*every, every.reshape(len(ALL), -1)):
+        must_differ(group)
 
 
 def test_a_typeface_that_is_not_there_is_named() -> None:

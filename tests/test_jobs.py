@@ -250,7 +250,8 @@ def test_two_hundred_kills_lose_nothing(tmp_path: Path) -> None:
 def test_what_is_missing_or_damaged_is_told(here: Here, tmp_path: Path) -> None:
     place = tmp_path / "job"
     planned(place, keys(50), 10)
-    finished(place)
+    (by, many), *more = parts.verify(finished(place), nothing).engines.items()
+    assert (by != "", many, more) == (True, 5, [])
     assert "complete: 5 parts, 50 rows" in here("verify", place).err
     (place / "parts" / "000001.parquet").unlink()
     damaged = bytearray((place / "parts" / "000003.parquet").read_bytes())
@@ -260,6 +261,7 @@ def test_what_is_missing_or_damaged_is_told(here: Here, tmp_path: Path) -> None:
     answer = here("verify", place)
     assert answer.code == 8
     assert "3 parts: parts/000001.parquet (missing)" in answer.err
+    assert "hint: remove what is damaged, then `zoo work" in answer.err
     lines = dict(line.split("  ") for line in answer.out.splitlines())
     assert list(lines) == [f"parts/00000{number}.parquet" for number in (1, 3, 4)]
     assert lines["parts/000004.parquet"] == "its rows are not those of its shard"
@@ -268,6 +270,7 @@ def test_what_is_missing_or_damaged_is_told(here: Here, tmp_path: Path) -> None:
     assert not (tmp_path / "merged.csv").exists()
     for number in (3, 4):
         (place / "parts" / f"00000{number}.parquet").unlink()
+    assert "hint: `zoo work" in here("verify", place).err
     finished(place)
 
 

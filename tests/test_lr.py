@@ -136,6 +136,11 @@ def test_the_suggested_rate_is_all_that_goes_to_stdout(
     assert sorted(photos.rglob("*")) == before
     again = here("lr", *LENET[:1], photos, *LENET[1:])
     assert again.out == answer.out
+    trained = here(*words[1:], "--epochs", 15, "-o", "run")
+    assert trained.code == 0, trained.err
+    rows = Path("run/metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(row)["train_loss"] for row in rows]
+    assert losses[-1] < 0.5 * losses[0]
 
 
 @pytest.mark.slow

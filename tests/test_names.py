@@ -306,6 +306,9 @@ def test_folders_of_systems_are_left_out_at_any_depth_and_listed(tmp_path: Path)
         assert len(index.skipped) == 3 * len(SYSTEM)
         assert ignored.told(index.skipped).startswith("27 (a folder that a system makes): ")
         assert "3 (name begins with a dot): " in ignored.told(index.skipped)
+        note = ("cat/.DS_Store", ignored.DOT)  # of finetune's count and of check's
+        assert ignored.of_note([note, *index.skipped]) == ignored.of_note(index.skipped)
+        assert len(ignored.of_note(index.skipped)) == 30
         skipped: list[tuple[str, str]] = []
         assert [len(photos) for photos in labelled(root, skipped=skipped).values()] == [16]
         assert len(skipped) == 3 * len(SYSTEM)

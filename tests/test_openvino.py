@@ -317,6 +317,17 @@ def test_other_processors(monkeypatch, processor, engine, bf16):
         choosing.flags.cache_clear()
 
 
+@pytest.mark.parametrize(("machine", "said"), [("x86_64", ""), ("aarch64", "Features : asimd")])
+def test_no_avx2_is_no_reason_where_it_is_not_known_or_on_arm(monkeypatch, machine, said):
+    monkeypatch.setattr(choosing, "cpuinfo", lambda: said.splitlines())
+    monkeypatch.setattr(choosing.platform, "machine", lambda: machine)
+    choosing.flags.cache_clear()
+    try:
+        assert choose("auto", "cpu", "fp32")[0] == "openvino"
+    finally:
+        choosing.flags.cache_clear()
+
+
 def test_choosing_imports_nothing_heavy():
     code = (
         "import json, sys; from zoo.engine.select import choose; choose('auto', 'cpu', 'fp32');"

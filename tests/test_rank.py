@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 from kit import Answer, Command, write_photos
+from PIL import Image
 
+import zoo
 from zoo.finetune.rank import Ranked, in_order
 
 Here = Callable[..., Answer]
@@ -133,15 +135,34 @@ def test_views_of_a_photo_train_and_one_of_them_is_tested(here: Here, photos: Pa
     assert row["error"] == ""
 
 
-def test_without_models_those_whose_weights_are_here_are_taken(here: Here, photos: Path) -> None:
-    answer = here("rank", photos)
+def test_without_models_those_whose_weights_are_here_are_taken(here: Here, tmp_path: Path) -> None:
+    for kind in ("one", "two"):
+        (tmp_path / kind).mkdir()
+        for number in range(6):
+            grey = Image.new("L", (28, 28), 10 * number + 100 * (kind == "two"))
+            grey.save(tmp_path / kind / f"{number}.png")
+    answer = here("rank", tmp_path, "--folds", 2)
     assert answer.code == 0, answer.err
     rows = answer.out.splitlines()
     assert rows[1].startswith("lenet ")  # the one that comes with the package
     assert len(rows) == 2
+    assert "not tried" not in answer.err
     assert "zoo pull" in answer.err
     assert "--models all" in answer.err
-    assert "5-fold cross-validation on 30 photos" in answer.err
+    assert "2-fold cross-validation on 10 photos" in answer.err
+
+
+def test_what_knows_grey_digits_is_not_tried_on_colours_unless_it_is_named(
+    here: Here, photos: Path
+) -> None:
+    answer = here("rank", photos)
+    assert (answer.code, answer.out) == (2, "")
+    assert "no pretrained weights for these photos are on this machine" in answer.err
+    assert "`zoo pull timm/mobilenetv4_conv_small`" in answer.err
+    assert "--models lenet tries what knows grey pictures" in answer.err
+    with pytest.raises(zoo.ZooError, match="no pretrained weights for these photos"):
+        zoo.rank(photos)
+    assert [row.model for row in zoo.rank(photos, ["lenet"], folds=2)] == ["lenet"]
 
 
 @pytest.mark.parametrize(

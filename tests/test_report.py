@@ -16,6 +16,7 @@ from zoo.cli import main
 from zoo.metrics import wilson
 from zoo.report.answers import CLASSES as SHOWN
 from zoo.report.answers import Answer, chosen, matrix
+from zoo.report.page import _templates
 from zoo.report.rank_page import Point, write
 from zoo.report.svg import Axis, Chart
 from zoo.run import Run
@@ -264,6 +265,15 @@ def test_ticks_are_round_and_few(ends, unit):
     assert 3 <= len(ticks) <= 7
     assert len({text for _, text in ticks}) == len(ticks)
     assert all(ends[0] - 1e-9 <= value <= ends[1] + 1e-9 for value, _ in ticks)
+
+
+def test_what_is_to_be_typed_is_code_on_a_page_and_stays_text() -> None:
+    parts = _templates().get_template("parts.html.j2").module
+    said = str(parts.spoken("HEIC: `heif <a> --fast` (on a Mac `sips`)"))
+    assert said == (
+        'HEIC: <code>heif &lt;a&gt; <span class="flag">--fast</span></code> (on a Mac '
+        "<code>sips</code>)"
+    )
 
 
 def test_a_chart_escapes_its_texts_and_passes_over_what_is_no_number():

@@ -14,6 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from starlette.testclient import TestClient
 from zoo import api
 from zoo.api.model import Model
 from zoo.cli.serve import command as serve_command
+from zoo.errors import ZooError
 from zoo.predict.inputs import Input
 from zoo.predict.rows import Predictor
 from zoo.serve import intake, server
@@ -125,7 +127,8 @@ def test_what_is_wrong_has_its_status_and_its_words(of_file: TestClient) -> None
     status, _, hint = post("text/plain", content=b"hello", headers={"Content-Type": "text/plain"})
     assert status == 415
     assert "curl -F" in hint
-    assert post("not a picture", content=b"hello", headers=JPEG)[0] == 422
+    status, _, hint = post("not a picture", content=b"hello", headers=JPEG)
+    assert (status, "save it anew as JPEG or PNG" in hint) == (422, True)
     assert post("the file is empty", content=b"", headers=JPEG)[0] == 422
     heic = struct.pack(">I", 24) + b"ftypheic" + bytes(12)
     assert post("HEIC", content=heic, headers=JPEG)[0] == 422
@@ -248,6 +251,23 @@ def test_pictures_are_answered_one_or_several_in_a_call_and_counted(
         desk.close()
 
 
+@pytest.mark.parametrize("batches", [False, True])
+def test_a_picture_that_the_engine_fails_on_has_the_error_and_holds_nobody_up(
+    run: Path, photos: Path, batches: bool
+) -> None:
+    model = api.load(run)
+    desk = Desk(InBatches(model) if batches else model, 20)  # type: ignore[arg-type]
+    try:
+        good, path = desk.predictor, photos / "disc" / "00.png"
+        desk._whole, desk.predictor = None, replace(good, classes=good.classes[1:])
+        with pytest.raises(ZooError):
+            desk.row(Input("a", "a", path), 1).result(60)
+        desk.predictor = good
+        assert desk.row(Input("b", "b", path), 1).result(60).status == "ok"
+    finally:
+        desk.close()
+
+
 def test_a_server_ends_without_waiting_for_what_its_threads_do(exported: Path) -> None:
     desk, ends = Desk(api.load(exported), 5), threading.Event()
     pools = desk._decoders, desk._engines, desk._explaining
@@ -346,7 +366,9 @@ def test_model_says_what_answers(of_run: TestClient, of_file: TestClient) -> Non
 
 
 def test_a_run_draws_where_a_class_is(of_run: TestClient) -> None:
+    before = of_run.get("/health").json()["answered"]
     answer = of_run.post("/explain?label=disc", content=DISC, headers=JPEG)
+    assert of_run.get("/health").json()["answered"] == before + 1
     assert answer.headers["content-type"] == "image/png"
     assert min(Image.open(BytesIO(answer.content)).size) > 20
     for path, body, words in (
@@ -466,11 +488,21 @@ def test_200_requests_at_8_connections_with_all_that_is_bad(
 def test_connections_that_say_nothing_leave_room_for_others(exported: Path) -> None:
     longer = "from zoo.serve import server; server.HEAD = 600.0"  # before the silent are cut off
     with served(exported, before=longer) as up:
+        with socket.create_connection(up.place, timeout=20) as line:
+            line.sendall(asked(DISC)[:-10])
+            line.shutdown(socket.SHUT_WR)
+            assert line.recv(1) == b"", "what can never be whole is not waited for"
         silent = [socket.create_connection(up.place) for _ in range(server.CONNECTIONS + 50)]
         for line in silent:
             with contextlib.suppress(ConnectionError):
                 line.sendall(b"POST /predict HT")
         assert b"200 OK" in up.talk(asked(DISC), half=True, wait=120)
+        silent[0].settimeout(20)
+        with contextlib.suppress(ConnectionError):
+            assert silent[0].recv(1) == b"", "the oldest made room"
+        silent[-1].settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            silent[-1].recv(1)
         for line in silent:
             line.close()
 

@@ -27,6 +27,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from kit import Answer, Watcher, settings, tune
+from safetensors.numpy import load_file, save_file
 
 from zoo import catalog, records
 from zoo.cli import main
@@ -573,6 +574,19 @@ def test_a_changed_network_is_refused_unless_it_is_trusted(spoilt: Spoilt, verb:
     assert "model.safetensors is not the file that the run has saved" in answer.err
     assert "--trust-changed" in answer.err
     assert bearable(command(*words, "--trust-changed")).code == 0
+
+
+def test_a_head_of_another_shape_is_refused_though_it_is_trusted(spoilt: Spoilt) -> None:
+    def narrower(run: Path) -> None:
+        tensors = load_file(run / "model.safetensors")
+        name = json.loads((run / "run.json").read_text())["linear_head"] + ".weight"
+        tensors[name] = tensors[name][:, 1:].copy()
+        save_file(tensors, run / "model.safetensors")
+
+    words = words_of("predict", spoilt.copy(narrower), spoilt.good)
+    answer = bearable(command(*words, "--trust-changed"))
+    assert answer.code == 2
+    assert "model.safetensors does not fit lenet: fc2.weight is 3x83, not 3x84" in answer.err
 
 
 def test_a_changed_network_is_no_start_of_another(spoilt: Spoilt) -> None:

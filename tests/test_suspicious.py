@@ -54,7 +54,7 @@ def test_no_photo_is_judged_by_a_head_that_was_fitted_on_it_or_on_its_copy() -> 
     features = np.repeat(random.normal(size=(40, 60)).astype(np.float32), 2, axis=0)
     labels = np.repeat(np.arange(40) % 2, 2)
     groups = np.repeat(np.arange(40), 2)
-    table = out_of_fold(features, Targets(labels, 2, groups), Search(0, penalty=1e-3))
+    table = out_of_fold(features, Targets(labels, 2, groups), Search(0))
     assert np.isnan(table[1::2]).all()  # copies, which are one photo
     assert np.allclose(table[::2].sum(axis=1), 1)
     assert (table[::2].argmax(axis=1) == labels[::2]).mean() < 0.75

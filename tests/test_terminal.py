@@ -15,7 +15,6 @@ import pytest
 from kit import features, until
 
 from zoo.cli import progress, style
-from zoo.cli.finetune_report import took
 from zoo.features.compute import Views, compute
 
 
@@ -182,14 +181,3 @@ with Screen() as screen:
 
 def test_a_signal_is_answered_at_once_though_the_work_goes_on():
     on_a_terminal(STOPPED, r"[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] stopping · importing")
-
-
-def test_the_seconds_of_a_run_count_from_where_its_command_began():
-    assert took(10.1, 32.0) == "32.0 s"
-    assert took(100.0, 3.0) == "100.0 s"  # most of it in processes before this one
-    with progress.command():
-        outer = progress.seconds()
-        with progress.command():
-            assert 0 <= progress.seconds() < 60
-        assert progress.seconds() >= outer
-    assert progress.seconds() == 0

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from zoo import models, network
 from zoo.errors import Interrupted, UsageError, WeightsError
-from zoo.finetune import begin, text_rows, text_tower
+from zoo.finetune import begin, text_rows
 from zoo.finetune.prepare import prepare
 from zoo.head.layers import Cosine, Joint, Linear, unit
 from zoo.head.text import blend
@@ -289,8 +289,8 @@ def test_the_text_tower_lies_beside_the_weights_unless_it_is_named(tmp_path, few
 
     row = models.resolve("timm/vit_base_patch16_clip_224")
     tag = "laion2b"
-    place = text_tower._beside(recipe, replace(facts, row=row, origin={"tag": tag}))
+    place = text_rows._beside(recipe, replace(facts, row=row, origin={"tag": tag}))
     assert place == "hf-hub:timm/vit_base_patch16_clip_224.laion2b"
     with pytest.raises(UsageError, match="with QuickGELU, and timm/vit_base_patch16_clip_224 is"):
-        text_tower._check_activation(row.name, replace(prepared.tower, quick_gelu=True))
-    text_tower._check_activation(row.name, prepared.tower)
+        text_rows._check_activation(row.name, replace(prepared.tower, quick_gelu=True))
+    text_rows._check_activation(row.name, prepared.tower)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -352,7 +352,7 @@ def test_every_epoch_is_a_line_of_numbers(tmp_path, photos):
     chosen = settings("mlp", photos, epochs=3, ema=0.9, log="csv", **WHOLE)
     events = epochs(tune(tmp_path / "run", chosen))
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    assert lines == [json.loads(json.dumps(event.to_dict())) for event in events]
+    assert lines == [json.loads(json.dumps(asdict(event))) for event in events]
     assert set(lines[0]) >= {"epoch", "train_loss", "val_loss", "accuracy", "macro_f1", "lr",
                              "seconds", "best", "notes"}  # fmt: skip
     rows = (tmp_path / "run/metrics.csv").read_text().splitlines()

@@ -50,6 +50,7 @@ from zoo.weights import (
     save_arrays,
 )
 from zoo.weights.http import _next as follow
+from zoo.weights.store import HUB, at_hub
 from zoo.weights.wrapped import behind
 
 DATA = to_bytes({"a": torch.arange(5000.0), "b": torch.ones(3)})
@@ -333,6 +334,13 @@ def test_the_hub(server, cache, monkeypatch):
         find(row(f"{hub}/good/x"))
     find(row(f"{server.url}/good"))
     assert server.seen == [("/good", None)]  # not the hub: no token
+
+
+def test_a_token_is_for_the_hub_and_not_for_an_address_that_begins_like_it(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert at_hub(f"{HUB}/me/a") == (f"{HUB}/me/a", "hf_secret")
+    for other in (f"{HUB}.example/me/a", f"{HUB}@example/me/a", "http://huggingface.co/me/a"):
+        assert at_hub(other) == (other, "")
 
 
 def test_the_token_that_the_hub_s_own_tool_keeps_is_used(server, cache, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Where `zoo` begins, and `python -m zoo`, which torchrun starts."""
 
+import gc
 import os
 import sys
 
@@ -10,6 +11,7 @@ def entry() -> None:
     """The console script; signals are heard before anything is imported that takes time."""
     _open_closed()
     watch.listen()
+    gc.set_threshold(10_000)  # from 700: imports and lists of photos make many objects, no cycles
     from zoo.cli import entry
 
     entry()

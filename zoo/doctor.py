@@ -62,9 +62,11 @@ def examine() -> list[Line]:
 
 
 def _versions() -> Iterator[Line]:
-    where = f"{platform.python_implementation()} {platform.python_version()}, {platform.platform()}"
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    system = f"{platform.system()} {platform.release()}, {platform.machine()}"
     yield Line("versions", "zoo", __version__)
-    yield Line("versions", "python", where)
+    yield Line("versions", "python", python)
+    yield Line("versions", "system", system)
     for name in PACKAGES:
         try:
             yield Line("versions", name, importlib.metadata.version(name))

@@ -160,12 +160,39 @@ class Interrupted(ZooError):
         self.signal_number, self.exit_code = signal_number, 128 + signal_number
 
 
-def nearest(word: str, known: Iterable[str], count: int = 3, least: float = 0.51) -> str:
-    """`, did you mean a, b?` for the known words closest to this one, or nothing."""
-    import difflib  # not for a command that is typed rightly
+PART = 0.74  # how like the beginning of a longer word must be
 
-    close = difflib.get_close_matches(word, list(known), n=count, cutoff=least)
-    return f"did you mean {', '.join(close)}?" if close else ""
+
+def nearest(word: str, known: Iterable[str], count: int = 3, least: float = 0.51) -> str:
+    """Return `did you mean a, b?` for the known words closest to this one, or nothing.
+
+    As close as a word that is like it are longer ones that begin like it or have it in them:
+    rezn is resnet50, and dino vit_small_patch14_dinov2. least: how like a whole word must be.
+    """
+    near = []
+    for name in dict.fromkeys(known):
+        whole, part = _likeness(word.lower(), name.lower())
+        if whole >= least or part >= PART:
+            near.append((max(whole, part), whole, name))
+    near.sort(key=lambda one: one[:2], reverse=True)  # of equals the first known stays the first
+    return f"did you mean {', '.join(name for *_, name in near[:count])}?" if near else ""
+
+
+def _likeness(word: str, name: str) -> tuple[float, float]:
+    """Return how like a word is to a name, and to the beginning of a longer one: 0 to 1."""
+    from difflib import SequenceMatcher  # not for a command that is typed rightly
+
+    match = SequenceMatcher(None, "", word, autojunk=False)
+
+    def ratio(other: str) -> float:
+        match.set_seq1(other)
+        return match.ratio() if match.quick_ratio() >= 0.5 else 0.0
+
+    part = 0.0
+    if len(name) > len(word) > 2:
+        cuts = range(len(word), min(len(name), len(word) + 2))
+        part = 1.0 if word in name else max(ratio(name[:cut]) for cut in cuts)
+    return ratio(name), part
 
 
 def or_nearest(what: str, word: str, known: Iterable[str]) -> str:

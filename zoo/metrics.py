@@ -150,13 +150,13 @@ def softmax(scores: Array) -> Array:
 BINS = 15
 
 
-def reliability(probability: Array, correct: Array, bins: int = BINS) -> tuple[Array, Array, Array]:
-    """Return (photos, mean probability, accuracy) of bins of equal width; NaN if empty."""
-    place = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1)
-    photos = np.bincount(place, minlength=bins)
+def reliability(probability: Array, correct: Array) -> tuple[Array, Array, Array]:
+    """Return (photos, mean probability, accuracy) of BINS of equal width; NaN if empty."""
+    place = np.clip(np.ceil(probability * BINS).astype(int) - 1, 0, BINS - 1)
+    photos = np.bincount(place, minlength=BINS)
     with np.errstate(invalid="ignore"):
-        mean = np.bincount(place, weights=probability, minlength=bins) / photos
-        accuracy = np.bincount(place, weights=correct, minlength=bins) / photos
+        mean = np.bincount(place, weights=probability, minlength=BINS) / photos
+        accuracy = np.bincount(place, weights=correct, minlength=BINS) / photos
     return photos, mean, accuracy
 
 

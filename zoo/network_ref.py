@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +14,7 @@ from zoo.disk import read_sealed, write_sealed
 from zoo.engine.compiled import made_of
 from zoo.engine.open import NetworkRef, tensors_of
 from zoo.engine.quantise import CALIBRATION
+from zoo.engine.store import known_at
 from zoo.errors import RunError, UsageError, WeightsError
 from zoo.head import layers
 from zoo.head.distance import Distance
@@ -80,8 +79,7 @@ def classifier_of_run(run: Run) -> Classifier:
 def _tensors_of(path: Path, without: Sequence[str]) -> str:
     """Return the hash of a file's tensors but for these; found once for a file of this content."""
     words = ["tensors 1", weights.hash_of(path), *without]
-    digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()
-    place = weights.cache_folder() / "known" / f"tensors-{digest[:32]}"
+    place = known_at("tensors-", words)
     if (known := read_sealed(place)) is not None:
         return known.decode()
     found = weights.digest_of_file(path, without)

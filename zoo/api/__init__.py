@@ -217,8 +217,8 @@ def rank(
     machine. A network that cannot be tried has its reason in `error`. on_event: also gets each row
     as it is done; see `zoo.finetune`. Raises ZooError for photos that cannot be ranked on.
 
-    >>> best, *others = zoo.rank("photos", ["lenet/mnist", "lenet=none"], folds=3)
-    >>> best.accuracy >= others[0].accuracy
+    >>> best, *others = zoo.rank("photos", ["lenet=none", "lenet/mnist"], folds=3)
+    >>> best.accuracy > others[0].accuracy
     True
     """
     from zoo.finetune import backbones, rank
@@ -229,13 +229,14 @@ def rank(
             f"folds={folds}, views={views}", "give 2 folds or more, and 1 view or more"
         )
     asked = None if models is None else [models] if isinstance(models, str) else list(models)
-    chosen = backbones.chosen(None if asked is None else ",".join(map(_full, asked)))
+    names = None if asked is None else ",".join(map(_full, asked))
+    backbones.check_names(names)
     listener, rows = Listener(on_event), list[Any]()
     with working():
         ranking = rank.prepare(
             _path(data, "data"), folds=folds, seed=seed, views=views, watch=listener
         )
-        for row in ranking.rows(chosen):
+        for row in ranking.rows(backbones.chosen(names, ranking.index)):
             listener.tell(row)
             rows.append(row)
     for photo, why in ranking.bad.items():

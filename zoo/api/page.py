@@ -189,7 +189,7 @@ def _looks_of(run: Run, watch: Watch) -> tuple[Looks, str]:
             views = {k: view for k, view in read.items() if not isinstance(view, ImageError)}
             if views:
                 classes = [number[asked[k][1]] for k in views]
-                maps = saliency.gradcam_at(net, tapped, np.stack(list(views.values())), classes)
+                maps = saliency.gradcam(net, tapped, np.stack(list(views.values())), classes)
                 for k, heat in zip(views, maps.maps, strict=True):
                     found[k] = (views[k], heat)
         return found

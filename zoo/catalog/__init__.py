@@ -166,10 +166,7 @@ def find(name: str) -> ModelSpec:
 def _near(word: str, known: list[str]) -> str:
     """Return `did you mean a, b?` of thousands of names, some of which are near to any word."""
     alike = [name for name in known if name[:1] == word[:1]]
-    near = nearest(word, alike, least=0.65) or nearest(word, known, least=0.75)
-    longer = [name for name in known if name.startswith(word)] if len(word) > 2 else []
-    some = ", ".join(sorted(longer, key=len)[:3])
-    return near or (f"did you mean {some}?" if some else "")
+    return nearest(word, alike, least=0.65) or nearest(word, known, least=0.75)
 
 
 def _instead_of(name: str) -> str:

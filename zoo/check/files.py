@@ -71,11 +71,7 @@ def _misnamed(photos: Sequence[Photo]) -> Finding | None:
 
 def _passed_over(skipped: Sequence[tuple[str, str]]) -> Finding | None:
     """Find what the index left out and nobody might miss."""
-    examples = [
-        Example((path,), why)
-        for path, why in skipped
-        if path.rpartition("/")[2] not in ignored.NOTES
-    ]
+    examples = [Example((path,), why) for path, why in ignored.of_note(skipped)]
     if not examples:
         return None
     what = count(len(examples), "file or folder is", "files or folders are") + " passed over"

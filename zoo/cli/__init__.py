@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; any error is two lines on stderr."""
     try:
         typed = words.in_ours(arguments)
-        with progress.shown(), progress.command():
+        with progress.shown():
             code = quick.answer(typed)
             if code is None:
                 from zoo.cli import app

@@ -31,6 +31,7 @@ def command(flags: Flags) -> None:
     from zoo.finetune.add_class import add_class
     from zoo.finetune.place import check_apart
     from zoo.predict.sorting import safe
+    from zoo.report.next_steps import use
     from zoo.run import Run, refuse
 
     name, _, folder = flags.added.partition("=")
@@ -60,7 +61,7 @@ def command(flags: Flags) -> None:
         f"old classes: accuracy {percent(made.before)} before, {percent(made.after)} now on the "
         f"val photos; {made.lost} of them {'is' if made.lost == 1 else 'are'} taken for {name}"
     )
-    talk(f"next: zoo predict {made.run.folder} FOLDER; zoo export onnx {made.run.folder}")
+    talk(f"next: {use(made.run)}")
     if flags.json:
         print_json({"run": str(made.run.folder), **made.run.record})
     else:

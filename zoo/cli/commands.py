@@ -19,7 +19,7 @@ Look
   explain: Draw which part of each photo speaks for its class, by Grad-CAM, or what a flag asks for.
   bench: Measure how fast a network runs here: images/s, latency and memory of each engine.
   recipes: List the recipes that come with zoo, or print one: `zoo train --recipe lenet-mnist`.
-  demo: Draw letters, give LeNet a new head for them, predict and export: half a minute.
+  demo: Draw letters, give LeNet a new head for them, predict and export: a minute.
 Train
   check: Look for what is wrong with photos: broken files, duplicates, leaks, wrong labels, drift.
   finetune: Retrain a network's head on your photos; everything goes into a run folder.

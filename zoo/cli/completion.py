@@ -33,11 +33,22 @@ def offer(name: str, choices: Iterable[str] = ()) -> Callable[..., list[str]] | 
 
     def offered(ctx: typer.Context, incomplete: str) -> list[str]:
         try:
-            return [_as_typed(one) for one in find(_given(ctx), incomplete)]
+            found = find(_given(ctx), incomplete)
+            return [_Chosen(_as_typed(one)) for one in found if one.startswith(incomplete)]
         except (OSError, ValueError, ZooError):  # nothing is said in the middle of a line
             return []
 
     return offered
+
+
+class _Chosen(str):
+    r"""A value as the shell must be given it, `a\ b`, that begins with the word as it is meant.
+
+    typer would compare the two, and drop it behind a blank.
+    """
+
+    def startswith(self, *_word: object) -> bool:
+        return True
 
 
 def _as_typed(value: str) -> str:
@@ -45,7 +56,8 @@ def _as_typed(value: str) -> str:
     at, words = os.environ.get("COMP_CWORD", ""), os.environ.get("COMP_WORDS", "").split("\n")
     if os.environ.get("_ZOO_COMPLETE") != "complete_bash" or not at.isdecimal():
         return value
-    if re.search("['\"]", "".join(words[int(at) : int(at) + 1])):  # bash closes what it has begun
+    word = re.sub(r"\\.", "", "".join(words[int(at) : int(at) + 1]))
+    if "'" in word or '"' in word:  # bash closes what it has begun
         return value
     return re.sub(r"[^\w@%+=:,./~-]", r"\\\g<0>", value)
 

@@ -33,7 +33,7 @@ def command(
         ),
     ] = None,
 ) -> int:
-    """Draw letters, give LeNet a new head for them, predict and export: half a minute.
+    """Draw letters, give LeNet a new head for them, predict and export: a minute.
 
     Nothing is downloaded: the LeNet that has learned handwritten digits is in the package. The
     validation pictures are in typefaces that training never sees. A picture of what it did is

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from zoo.cli.console import out, print_json, print_table, talk
 from zoo.cli.options import options, shared
 from zoo.text import count
+
+if TYPE_CHECKING:
+    from zoo.doctor import Line
 
 MARKS = {"ok": "", "slow": "slow", "wrong": "WRONG"}
 
@@ -34,6 +39,14 @@ def command(flags: Flags) -> int:
         rows = [(line.name, line.found, MARKS[line.state], line.advice) for line in lines]
         print_table(rows, ("what", "found", "", "what to do"))
         out()
-    said = f"{len(wrong)} wrong, {len(slow)} slow, of {count(len(lines), 'line')}"
-    talk(said if wrong or slow else f"{count(len(lines), 'line')}, and nothing to do")
+    talk(_in_all(lines, len(wrong), len(slow)))
     return 1 if wrong else 0
+
+
+def _in_all(lines: Sequence[Line], wrong: int, slow: int) -> str:
+    """Return how many lines want something done, and of the others how many have a hint."""
+    of = f"of {count(len(lines), 'line')}"
+    if wrong or slow:
+        return f"{wrong} wrong, {slow} slow, {of}"
+    hints = sum(bool(line.advice) for line in lines)
+    return f"nothing wrong or slow, {of}" + (f"; {count(hints, 'hint')} in case" if hints else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -275,7 +275,7 @@ def _show(models: list[str], found: Result, json: bool, more: Promised) -> None:
 
     records = [row.to_dict() for row in rows(models, found)]
     if json:
-        of_run = {name: each.to_dict() for name, each in more.items()}
+        of_run = {name: asdict(each) for name, each in more.items()}
         print_json({"photos": found.photos, "results": records} | of_run)
         return
     scores = {"wrong": "wrong", "accuracy": "accuracy", "macro-F1": "macro_f1", "ECE": "ece"}

@@ -267,10 +267,15 @@ def _accuracy(proof: Exported) -> str:
 
 def _show_odd(proof: Exported) -> None:
     """Say how it does on photos that are stored otherwise than the run's own may be."""
+    found = "the network sees the same pixels"
+    if proof.odd_worst is not None:
+        found = (
+            f"same class on {proof.odd_agree} of {proof.odd_photos}, "
+            f"probabilities differ by {proof.odd_max_diff:.1e} at most ({proof.odd_worst})"
+        )
     talk(
         f"on {text.count(proof.odd_photos or 0, 'photo')} of odd sizes and kinds, decoded as "
-        f"docs/export.md says: same class on {proof.odd_agree} of {proof.odd_photos}, "
-        f"probabilities differ by {proof.odd_max_diff:.1e} at most ({proof.odd_worst})"
+        f"docs/export.md says: {found}"
     )
 
 

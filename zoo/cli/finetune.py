@@ -62,10 +62,11 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
         chosen = _chosen(settings, way, wanted, screen, ranks)
         if chosen is None:
             return
-        from zoo.finetune import begin, checks
+        from zoo.finetune import kept_facts
         from zoo.finetune.place import place_of
 
         settings, about = chosen
+        kept_facts.read_ahead(settings)
         screen.quiet = not ranks.main
         folder, again = (
             place_of(settings.model, settings.data, way.output) if ranks.main else (Path(), False)
@@ -79,6 +80,8 @@ def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -
             prepared = prepared_of(settings, screen, ranks, way)
         prepared.about |= about
         with prepared:
+            from zoo.finetune import begin, checks  # beside what `prepare` has begun
+
             checks.check_team(settings, ranks)
             if ranks.main:
                 _show(prepared, ranks, way)

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 def prepared_of(settings: Recipe, screen: Screen, ranks: Ranks, way: flags.Way) -> Prepared:
     """Return the plan, on photos or on the features of a job."""
-    from zoo.scale import head
+    from zoo.scale.plan import is_job
 
-    if head.is_job(settings.data):
+    if is_job(settings.data):
+        from zoo.scale import head
+
         who = head.Together(ranks, way.ray)
         return head.prepare(settings, partial(screen.progress, "shards"), screen.bytes, who)
     if way.ray is not None:
@@ -46,6 +48,8 @@ def carry_out(job: Job, screen: Screen, way: flags.Way) -> None:
     from zoo.finetune.job import run
 
     screen.show = Story(job.plan, job.inputs.run).show
+    if way.report and job.ranks.main:
+        report.get_ready()
     if run(job):
         if way.report:
             report.at_the_end(job.inputs)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.cli import inline, lessons, progress
+from zoo.cli import inline, lessons
 from zoo.cli.console import fact, talk, talk_table, warn_unreadable
 from zoo.text import count, listed, percent, size
 
@@ -157,7 +157,7 @@ def _show_table(found: Report | LabelReport, event: Finished) -> None:
 
 def accuracy(scores: Scores, event: Finished, run: Run) -> str:
     """Return the line that a person looks for first."""
-    when = f"({_which_epoch(event, run)}), {took(event.seconds, progress.seconds())}"
+    when = f"({_which_epoch(event, run)}), {event.seconds:.1f} s"
     if report := scores.report:
         photos = sum(score.photos for score in report.classes)
         where = "test.csv has every answer"
@@ -187,19 +187,10 @@ def _show_reconstruction(event: Finished, run: Run) -> None:
         )
     talk(
         f"MSE {scores.mse:.6f} a pixel{on_test(event)}{against}; MAE {scores.mae:.6f} "
-        f"(epoch {event.best_epoch}), {took(event.seconds, progress.seconds())}"
+        f"(epoch {event.best_epoch}), {event.seconds:.1f} s"
     )
     _show_val(event, run)
     lessons.show_next(run, None)
-
-
-def took(work: float, whole: float) -> str:
-    """Return how long a run took, in words, with what is before the work.
-
-    work: seconds of the run, in earlier processes too. whole: of this command, with the imports,
-    what is found out of photos and network, and its graph.
-    """
-    return f"{max(work, whole):.1f} s"
 
 
 def on_test(event: Finished) -> str:

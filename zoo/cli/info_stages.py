@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -42,13 +41,12 @@ def described(name: str, asked: Mapping[str, str | float]) -> tuple[ModelSpec, S
 
 
 def _place(name: str, asked: Mapping[str, str | float]) -> Path:
-    from zoo.disk import cache_folder
     from zoo.engine.compiled import version_of
+    from zoo.engine.store import known_at
 
     library = name.partition("/")[0] if catalog.of_library(name) else ""
     versions = [version_of(each) for each in ("zoo", "torch", library) if each]
-    words = json.dumps([_FORMAT, versions, name, sorted(asked.items())])
-    return cache_folder() / "known" / f"stages-{hashlib.sha256(words.encode()).hexdigest()[:32]}"
+    return known_at("stages-", [_FORMAT, versions, name, sorted(asked.items())])
 
 
 def _read(said: dict[str, Any]) -> tuple[ModelSpec, Stages]:

@@ -179,7 +179,7 @@ def _nothing(wanted: Wanted, rows: Sequence[ModelSpec]) -> UsageError:
         if value is not None and not any(one.lower().startswith(value.lower()) for one in known):
             some = f"one of: {', '.join(sorted(known))}" if len(known) <= SOME else ""
             return UsageError(
-                or_nearest(f"no model fits: no {what} here is '{value}'", value, known),
+                or_nearest(f"no model fits: no {what} here is '{value}'", value, sorted(known)),
                 some or f"`zoo list --wide` shows the {what} of each",
             )
     return UsageError("no model fits these conditions", "leave one out; `zoo list` shows all")

@@ -147,23 +147,6 @@ def drawn(words: str, share: float | None, now: float, width: int) -> str:
 
 
 _lines: list[Line] = []  # the one that is shown, if any
-_next = [time.perf_counter()]  # when the first command began
-_begun: list[float] = []  # when those began that run now; the last one is run by those before
-
-
-@contextlib.contextmanager
-def command() -> Iterator[None]:
-    """Count the seconds of a command: of the first one from when the process began."""
-    _begun.append(_next.pop() if _next else time.perf_counter())
-    try:
-        yield
-    finally:
-        _begun.pop()
-
-
-def seconds() -> float:
-    """Return how long the command has run; 0 where there is none."""
-    return time.perf_counter() - _begun[-1] if _begun else 0.0
 
 
 @contextlib.contextmanager

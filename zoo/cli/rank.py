@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,7 +77,7 @@ def _ranked(ranking: Ranking, models: str | None, screen: Screen) -> list[Ranked
 
     for said in filter(None, (told(ranking.index.skipped), *ranking.index.notes)):
         talk(f"photos: {said}")
-    chosen = _choose(models)
+    chosen = _choose(models, ranking)
     found = []
     for row in ranking.rows(chosen):
         found.append(row)
@@ -85,13 +85,16 @@ def _ranked(ranking: Ranking, models: str | None, screen: Screen) -> list[Ranked
     return found
 
 
-def _choose(models: str | None) -> list[str]:
-    """Return the names of --models, or of what is here, and say how many are not."""
+def _choose(models: str | None, ranking: Ranking) -> list[str]:
+    """Return the names of --models, or of what is here, and say what is not tried."""
     from zoo.finetune import backbones
 
-    names = backbones.chosen(models)
+    names = backbones.chosen(models, ranking.index)
     if models is None:
-        more = len([row.name for row in backbones.pretrained() if row.name not in names])
+        present = backbones.here()
+        if unfit := ",".join(name for name in present if name not in names):
+            talk(f"not tried: {unfit}, taught grey digits; --models {unfit} tries it on colours")
+        more = len([row for row in backbones.pretrained() if row.name not in present])
         talk(
             f"{count(len(names), 'model')} with weights on this machine; {more} more by "
             f"`zoo pull MODEL`, or --models all"
@@ -193,7 +196,7 @@ def _record(data: str, ranking: Ranking, rows: list[Ranked]) -> dict[str, object
         "seed": ranking.seed,
         "views": ranking.views,
         "left_out": ranking.bad,
-        "models": [row.to_dict() for row in rows],
+        "models": [asdict(row) for row in rows],
     }
 
 
@@ -201,7 +204,7 @@ def _write(path: Path, rows: list[Ranked]) -> None:
     """Write all that is known, a row a model; lists with spaces between."""
     from zoo.run import write_csv
 
-    records = [row.to_dict() for row in rows]
+    records = [asdict(row) for row in rows]
     for each in records:
         for name in ("accuracies", "penalties"):
             each[name] = " ".join(f"{value:.6g}" for value in each[name])

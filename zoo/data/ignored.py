@@ -40,11 +40,16 @@ def reason(name: str, folder: bool) -> str:
     return SYSTEM if folder and is_system(name) else ""
 
 
+def of_note(skipped: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the entries that were left out and that somebody may miss, each with its reason."""
+    return [(path, why) for path, why in skipped if path.rpartition("/")[2] not in NOTES]
+
+
 def told(skipped: Iterable[tuple[str, str]]) -> str:
     """Return what was left out for its name alone, in words: how many and which, or nothing."""
     by_reason: dict[str, list[str]] = {SYSTEM: [], DOT: []}
-    for path, why in skipped:
-        if why in by_reason and path.rpartition("/")[2] not in NOTES:
+    for path, why in of_note(skipped):
+        if why in by_reason:
             by_reason[why].append(path)
     said = []
     for why, paths in by_reason.items():

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import disk
-from zoo.disk import hidden, sha256_of, sync, warn, writing
+from zoo.disk import cache_folder, hidden, sha256_of, sync, warn, writing
 from zoo.errors import CacheError, DiskFull, UsageError, WriteError
 from zoo.machine import cores
 
@@ -261,3 +261,9 @@ def instead(error: WriteError, name: str) -> tuple[Path, contextlib.ExitStack]:
         raise error from None
     disk.tell_not_kept(error)
     return folder, until_the_end
+
+
+def known_at(kind: str, facts: object) -> Path:
+    """Return where something small is kept that follows from these facts, which JSON can hold."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return cache_folder() / "known" / f"{kind}{digest[:32]}"

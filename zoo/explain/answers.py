@@ -12,7 +12,7 @@ from zoo.data.preprocess import Pixels, Values, fill
 from zoo.errors import UsageError, nearest
 from zoo.explain.occlusion import occlusion
 from zoo.explain.places import Tapped
-from zoo.explain.saliency import gradcam_at
+from zoo.explain.saliency import gradcam
 from zoo.metrics import Array, sigmoid, softmax
 from zoo.network import Network
 from zoo.text import listed
@@ -54,12 +54,10 @@ def by_gradcam(
 
     pixels: uint8 N S S C, as the network sees them. Of several labels all that are the answer.
     """
-    first = gradcam_at(net, tapped, pixels, list(wanted[:1]) * len(pixels) or None)
+    first = gradcam(net, tapped, pixels, list(wanted[:1]) * len(pixels) or None)
     told = [list(wanted) or _answer(row, net) for row in first.scores]
     pairs = [(at, number) for at, all_of in enumerate(told) for number in all_of]
-    again = gradcam_at(
-        net, tapped, pixels[[at for at, _ in pairs]], [number for _, number in pairs]
-    )
+    again = gradcam(net, tapped, pixels[[at for at, _ in pairs]], [number for _, number in pairs])
     maps: list[list[tuple[int, Values]]] = [[] for _ in pixels]
     for (at, number), heat in zip(pairs, again.maps, strict=True):
         maps[at].append((number, heat))
@@ -79,7 +77,7 @@ def by_occlusion(
     """
     plain = probabilities(iter([pixels]))[0]
     found = [
-        (number, occlusion(pixels, fill(preprocess), probabilities, number).heat)
+        (number, occlusion(pixels, fill(preprocess), probabilities, number))
         for number in wanted or [int(plain.argmax())]
     ]
     return Explained(tuple(found), plain)

@@ -64,7 +64,7 @@ def matches(
             for (file, _), answer, place in zip(
                 some, tops[-1][:, one], places[:, one], strict=True
             ):
-                row, column = divmod(int(place), found.columns)
+                row, column = divmod(int(place), tapped.grid.width)
                 left, upper = (
                     _start(tapped.across, column, side, about.width),
                     _start(tapped.down, row, side, about.height),

@@ -8,7 +8,6 @@ network, head and exported file will do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,20 +18,6 @@ FLOOR = 1e-6  # of a probability
 LEAST = 1e-3  # that the logarithm of a probability falls by: less is rounding, and says nothing
 
 Box = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Occluded:
-    """heat: float32 S S in 0..1, 0 where covering does not make the class less probable, and
-    all over where no square does.
-
-    without: the lowest probability, with the square at `box` (left, upper, right, lower).
-    """
-
-    heat: Values
-    probability: float
-    without: float
-    box: Box
 
 
 def boxes(side: int) -> list[Box]:
@@ -52,18 +37,17 @@ def covered(pixels: Pixels, places: list[Box], grey: int) -> Iterator[Pixels]:
 
 
 def occlusion(
-    pixels: Pixels, grey: int, answers: Callable[[Iterator[Pixels]], Values], wanted: int | None
-) -> Occluded:
+    pixels: Pixels, grey: int, answers: Callable[[Iterator[Pixels]], Values], number: int
+) -> Values:
     """Return how much less probable a class is with each part of the picture covered.
 
-    grey: 0 to 255, of the square. answers: gives N K probabilities for N pictures. wanted: the
-    class; None is the one that the network answers. What is shown is the fall of the logarithm.
+    grey: 0 to 255, of the square. answers: gives N K probabilities for N pictures. number: of the
+    class. Of the fall of the logarithm: float32 S S in 0..1, 0 where covering does not make the
+    class less probable, and all over where no square does.
     """
     side = pixels.shape[0]
     places = boxes(side)
-    probabilities = answers(covered(pixels, places, grey))
-    number = int(probabilities[0].argmax()) if wanted is None else wanted
-    own = probabilities[:, number]
+    own = answers(covered(pixels, places, grey))[:, number]
     logs = np.log(np.maximum(own, FLOOR))
     falls = np.maximum(logs[0] - logs[1:], 0)
     total, times = np.zeros((side, side)), np.zeros((side, side))
@@ -72,5 +56,4 @@ def occlusion(
         times[upper:lower, left:right] += 1
     heat = total / times
     heat = heat / heat.max() if falls.max() >= LEAST else np.zeros_like(heat)
-    lowest = int(own[1:].argmin())
-    return Occluded(heat.astype(np.float32), float(own[0]), float(own[1:][lowest]), places[lowest])
+    return heat.astype(np.float32)

@@ -20,7 +20,7 @@ PICTURES = 4  # of noise: a unit that is silent for one of them has no slope the
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """The field of the unit at `row`, `column` of `rows` x `columns`.
+    """What a unit sees.
 
     box: left, upper, right, lower in pixels of the network's picture, cut off at its edges. whole:
     whether that is all of the picture. strength: float32 S S in 0..1.
@@ -28,10 +28,6 @@ class Field:
 
     box: tuple[int, int, int, int]
     strength: Values
-    row: int
-    column: int
-    rows: int
-    columns: int
 
     @property
     def size(self) -> tuple[int, int]:
@@ -64,4 +60,4 @@ def field_of(net: Network, stage: str) -> Field:
     if len(down):
         box = (int(across[0]), int(down[0]), int(across[-1]) + 1, int(down[-1]) + 1)
     strength = (total / max(total.max(), 1e-30)).astype(np.float32)
-    return Field(box, strength, row, column, tapped.grid.height, tapped.grid.width)
+    return Field(box, strength)

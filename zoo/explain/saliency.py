@@ -15,7 +15,7 @@ import numpy as np
 
 from zoo.data.preprocess import Pixels, Values, normalise
 from zoo.errors import UsageError
-from zoo.explain.places import OCCLUSION, Tapped, device_of, tap
+from zoo.explain.places import OCCLUSION, Tapped, device_of
 from zoo.network import Network
 
 BATCH = 16  # pictures at a time
@@ -27,35 +27,22 @@ class Saliency:
 
     A map's highest value is 1; it is 0 everywhere where no place speaks for the class. classes:
     their numbers. scores: N K, what the network gives for all classes, before softmax or sigmoid.
-    stage: where the maps were taken, or nothing.
     """
 
     maps: Values
     classes: tuple[int, ...]
     scores: Values
-    stage: str = ""
 
 
 def gradcam(
-    net: Network,
-    pixels: Pixels,
-    classes: Sequence[int] | None = None,
-    stage: str | None = None,
+    net: Network, tapped: Tapped, pixels: Pixels, classes: Sequence[int] | None = None
 ) -> Saliency:
     """Return for each picture which of its places speak for a class, by Grad-CAM.
 
-    pixels: uint8 N S S C, pictures as the network's Preprocess gives them. classes: a number for
-    each; None: those that the network answers. stage: None is the last one whose places reach the
-    classes; `tap` says which. Raises UnknownStage, and UsageError where there are no classes.
+    tapped: where the places are, by `tap`. pixels: uint8 N S S C, pictures as the network's
+    Preprocess gives them. classes: a number for each; None: those that the network answers. See
+    `must_have_classes`.
     """
-    must_have_classes(net)
-    return gradcam_at(net, tap(net, stage), pixels, classes)
-
-
-def gradcam_at(
-    net: Network, tapped: Tapped, pixels: Pixels, classes: Sequence[int] | None = None
-) -> Saliency:
-    """Return the same at a place that was found before, by `tap`."""
     maps, scores = [], []
     chosen: list[int] = []
     for begin in range(0, len(pixels), BATCH):
@@ -67,7 +54,7 @@ def gradcam_at(
     if not maps:
         nothing = np.zeros((0, *net.preprocess.shape[1:]), np.float32)
         return Saliency(nothing, (), np.zeros((0, 0), np.float32))
-    return Saliency(np.concatenate(maps), tuple(chosen), np.concatenate(scores), tapped.stage)
+    return Saliency(np.concatenate(maps), tuple(chosen), np.concatenate(scores))
 
 
 def must_have_classes(net: Network) -> None:
@@ -113,4 +100,4 @@ def _batch(net: Network, tapped: Tapped, pixels: Pixels, classes: Sequence[int] 
         highest = maps.amax((1, 2), keepdim=True)
         maps = torch.where(highest > 0, maps / highest.clamp_min(1e-30), 0.0)
     found = tuple(wanted.tolist())
-    return Saliency(maps.cpu().numpy(), found, scores.detach().cpu().numpy(), tapped.stage)
+    return Saliency(maps.cpu().numpy(), found, scores.detach().cpu().numpy())

@@ -8,20 +8,18 @@ the stage itself gives.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo.catalog.spec import pixels
-from zoo.data.preprocess import normalise
+from zoo.data.preprocess import Pixels, Values, normalise
 from zoo.errors import UsageError
 from zoo.network import Network
 
 if TYPE_CHECKING:
     from torch import nn
 
-Values = np.ndarray[Any, np.dtype[np.float32]]
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 MOST_SIDE, MOST_STAGES, MOST_MAPS, MOST_NUMBERS = 64, 40, 128, 4096
 
 

@@ -7,7 +7,7 @@ from the photo's raw pixels, and the network in it, alone, from the pixels that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from zoo.data.preprocess import framed, normalise
 from zoo.engine import Array
 from zoo.errors import ParityError
 from zoo.export.basis import FEWEST, About, Picture, Pictures, Recalled, Reference, answers
-from zoo.export.contract import Odd, Same, alike, apart, odd_photos, pixel_test, seen
+from zoo.export.contract import Levels, Odd, alike, apart, odd_photos, pixel_test, seen
 from zoo.export.contract import Run as RunFile
 from zoo.export.records import Fields
 from zoo.machine import cores
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 BARE = 1e-4  # of the largest class score, or of a probability, for the network alone
 PIXELS_MAX, PIXELS_MEAN = 0.05, 0.005  # of a probability, from raw pixels
-Found = list[tuple[str, Array, Array]]  # what a photo is, its raw pixels, the run's view of it
+Found = tuple[str, Array, Array]  # what a photo is, its raw pixels, the run's view of it
 Asked = list[tuple[str, Future[Array], Future[Array]]]  # and what comes of the two
 LIMITS = {"network_diff": BARE, "max_diff": PIXELS_MAX, "mean_diff": PIXELS_MEAN}
 
@@ -87,24 +87,29 @@ def compare_odd(
     See `contract.compared`. Raises ParityError for another clear answer.
     """
     found = _others(pool, photos, about.preprocess, pixel_test(about.preprocess))
-    return _odd(len(photos), _asked(pool, found, whole, network, about), about)
+    return _odd(_asked(pool, found, whole, network, about), len(photos), about)
 
 
 def _others(
-    pool: ThreadPoolExecutor, photos: Sequence[Odd], preprocess: Preprocess, same: Same
-) -> Found:
-    """Return the names of photos with what the file and the network see, where that differs."""
+    pool: ThreadPoolExecutor, photos: Sequence[Odd], preprocess: Preprocess, levels: Levels
+) -> Iterator[Found]:
+    """Begin to look for photos of which file and network see other pixels; return what they see."""
 
-    def both(odd: Odd) -> tuple[Array, Array] | None:
+    def both(odd: Odd) -> Found | None:
         watch.check()
-        return apart(odd, preprocess, same)
+        pair = apart(odd, preprocess, levels)
+        return None if pair is None else (odd.what, *pair)
 
-    pairs = zip(photos, pool.map(both, photos), strict=True)
-    return [(odd.what, *pair) for odd, pair in pairs if pair is not None]
+    longest_first = sorted(photos, key=lambda odd: not odd.large)
+    return (found for found in pool.map(both, longest_first) if found is not None)
 
 
 def _asked(
-    pool: ThreadPoolExecutor, found: Found, whole: RunFile, network: RunFile | None, about: About
+    pool: ThreadPoolExecutor,
+    found: Iterable[Found],
+    whole: RunFile,
+    network: RunFile | None,
+    about: About,
 ) -> Asked:
     """Begin to ask the file, and the network in it, for probabilities of such photos."""
 
@@ -115,7 +120,7 @@ def _asked(
     return [(name, pool.submit(whole, raw), pool.submit(beside, view)) for name, raw, view in found]
 
 
-def _odd(count: int, asked: Asked, about: About) -> Fields:
+def _odd(asked: Asked, count: int, about: About) -> Fields:
     """Return how so many odd photos are answered, of which these were asked about."""
     result: Fields = {"odd_photos": count, "odd_agree": count, "odd_max_diff": 0.0}
     if not asked:
@@ -200,20 +205,19 @@ def prove(
 
     (pictures, beside), preprocess = recall, about.preprocess
     kinds, image = [kind] * len(pictures), kind == "image"
-    odd: Found = []
+    odd: Iterable[Found] = ()
     with ThreadPoolExecutor(max(2, cores())) as pool:
         # Beside it, what needs no file.
         opening = pool.submit(lambda: OnnxModel(path, threads=1, ready=ready and ready()))
         alone = pool.submit(as_function, network) if network and image else None
-        if image:
-            same = pixel_test(preprocess)
-            photos = odd_photos([photo for photo, _ in pictures], preprocess)
-            odd = _others(pool, photos, preprocess, same)
         halves = image and not network and len(pictures) >= FEWEST
-        if halves := halves and alike(pool, pictures[::2], same):
-            kinds[::2] = ["framed"] * len(kinds[::2])
+        if image:
+            levels = pixel_test(preprocess)
+            if halves := halves and alike(pool, pictures[::2], levels):
+                kinds[::2] = ["framed"] * len(kinds[::2])
+            photos = odd_photos([photo for photo, _ in pictures], preprocess)
+            odd = _others(pool, photos, preprocess, levels)
         model, bare = opening.result(), alone.result() if alone else None
-        asked = _asked(pool, odd, model.run, bare, about)  # first: a large one takes longest
         scores = each(pool, model.run, pictures, kinds, preprocess)
         ours = scores if image else about.probabilities(scores)
         result = _compare(ours, beside, about) | {"runtime": model.name}
@@ -221,7 +225,7 @@ def prove(
             raw = _compare(ours[1::2], beside.every_second(1), about)
             result |= {name: raw[name] for name in ("max_diff", "mean_diff")}
         if image:
-            result |= _odd(len(photos), asked, about)
+            result |= _odd(_asked(pool, odd, model.run, bare, about), len(photos), about)
         if bare is not None or halves or (image and result["max_diff"] > BARE):
             pictures, beside = pictures[::2], beside.every_second()
             run, how = (bare, "tensor") if bare else (model.run, "framed")

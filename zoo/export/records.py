@@ -93,8 +93,8 @@ class Exported:
     accuracy_fp32: on those photos with a known class.
 
     odd_photos: of odd sizes and kinds (see zoo.export.contract), on which the file is beside its
-    own network: odd_agree with the same pixels for the network, up to rounding, or else with an
-    equal answer; odd_max_diff of a probability where pixels are others, on odd_worst.
+    own network: odd_agree with the same pixels for the network (see `contract.apart`), or else
+    with an equal answer; odd_max_diff of a probability where pixels are others, on odd_worst.
     distance_diff: by which share a distance from the training photos differs at most.
     latency_ms: of one picture on one core, decoded already, by the runtime that opens the file.
     sha256: of the file; of a folder there is none.

@@ -290,7 +290,7 @@ class Features:
             return np.asarray(self.dense[chosen])
         table = self.table[chosen]
         rows = np.empty((len(table), *self.shape), np.float32)
-        for number in np.unique(table[:, 0]):
+        for number in np.flatnonzero(np.bincount(table[:, 0])):
             places = np.flatnonzero(table[:, 0] == number)
             for some in np.split(places, range(CHUNK, len(places), CHUNK)):
                 rows[some] = self.parts[number][table[some, 1]]

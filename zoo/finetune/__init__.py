@@ -22,7 +22,7 @@ Where it begins, in the order of the story:
     rank, sweep, lr_finder   commands of their own over the same parts; `backbones` has the
                      networks to choose from, `auto` chooses one within `limits`; `pass_time` is
                      kept of a ranking
-    text_tower, text_rows   the text tower of a head that begins with class names, its rows
+    text_rows        the rows of a head that begins with class names, and their text tower
     teacher          a run whose answers are learned in the place of labels
     add_class        a class more for a finished run; `kept_features` are those of its photos
     events           what is told on the way

@@ -22,17 +22,17 @@ from zoo.features.digests import digest_of
 from zoo.finetune import results, scored, tables
 from zoo.finetune.events import Finished
 from zoo.finetune.kept_features import PLAIN, KeptFeatures
+from zoo.finetune.solve import scores_from
 from zoo.head.added import Fitted, Old, added, needs_old
 from zoo.head.distance import Distance
 from zoo.head.kinds import kind_of
 from zoo.head.layers import Layer
-from zoo.head.scores import loss_of, scores_of
+from zoo.head.scores import scores_of
 from zoo.head.threads import one_thread
-from zoo.metrics import Array, report
+from zoo.metrics import Array
 from zoo.network_ref import classifier_of_run, distance_of_run
 from zoo.run import Record, Run
 from zoo.text import count, printable
-from zoo.train.records import Scores
 from zoo.watch import Watch
 
 FOLDS = 5  # of the new photos, each asked of a head that was found without it
@@ -220,12 +220,7 @@ def _written(run: Run, place: Path, index: DatasetIndex, grown: _Grown) -> Run:
         )
         made.path("recipe.toml").write_bytes(run.path("recipe.toml").read_bytes())
         made.save_index(index, digests)
-        labels = np.array(index.labels("val"))
-        scores = Scores(
-            loss_of(outputs, labels),
-            report(outputs.argmax(axis=1), labels, index.classes),
-            outputs=outputs,
-        )
+        scores = scores_from(outputs, np.array(index.labels("val")), index.classes)
         why = "a class was added: the temperature is that of the run before"
         told = scored.confidence(made, index, outputs, 0, why)
         before = run.record.get("calibration", {}).get("temperature", 1.0)

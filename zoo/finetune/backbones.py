@@ -41,6 +41,7 @@ _WORTH_IT = (
     Remote("timm/efficientnet_b0", 21_154_192),
     Remote("timm/vit_small_patch16_224", 88_202_656),
 )
+_NONE = "no pretrained weights for these photos are on this machine"
 
 
 def to_pull(present: Collection[str]) -> list[Remote]:
@@ -50,13 +51,16 @@ def to_pull(present: Collection[str]) -> list[Remote]:
     """
     offline = is_offline() or is_offline("HF_HUB_OFFLINE")
     if offline and not present:
-        names = " or ".join(one.model for one in _WORTH_IT)
         raise WeightsError(
-            "no pretrained weights for these photos are on this machine, and it is to stay offline",
-            f"`zoo pull {_WORTH_IT[0].model}` where there is one ({names}), or --models NAME=FILE "
-            "for weights of yours",
+            f"{_NONE}, and it is to stay offline", _pull_or_name("where there is one ")
         )
     return [] if offline else [one for one in _WORTH_IT if one.model not in present]
+
+
+def _pull_or_name(where: str = "") -> str:
+    first, *more = (one.model for one in _WORTH_IT)
+    others = " or ".join(more)
+    return f"`zoo pull {first}` {where}(or {others}), or --models NAME=FILE for weights of yours"
 
 
 def here() -> list[str]:
@@ -68,19 +72,23 @@ def here() -> list[str]:
     return list(dict.fromkeys([*names, *filter(catalog.of_library, kept)]))
 
 
-def chosen(models: str | None) -> list[str]:
-    """Return the names of a list with commas, each once; `all`, or None for those that are here.
+def chosen(models: str | None, index: DatasetIndex) -> list[str]:
+    """Return the names of a list with commas, each once; `all`; None for those that are here.
 
-    Raises UsageError where there is none, UnknownModel for a slip of the pen.
+    Of those that are here one that was taught grey digits is not tried on coloured photos: it
+    would cost a pass, and say of its row alone how bad it is. Raises UsageError where there is
+    none, UnknownModel for a slip of the pen.
     """
     if models == "all":
         return [row.name for row in pretrained()]
     if models is not None:
         check_names(models)
         return listed(models)
-    names = here()
+    present = here()
+    names = fitting(present, index)
     if not names:
-        raise UsageError("no pretrained weights are on this machine", "`zoo pull resnet50`")
+        grey = f"; --models {','.join(present)} tries what knows grey pictures" if present else ""
+        raise UsageError(_NONE, _pull_or_name() + grey)
     return names
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from zoo import __version__
 from zoo.catalog import Preprocess
 from zoo.catalog.spec import pixels
-from zoo.data.ignored import told
+from zoo.data.ignored import of_note, told
 from zoo.data.index import DatasetIndex
 from zoo.finetune.choices import RATE
 from zoo.finetune.facts import CutFacts, NetworkFacts
@@ -129,9 +129,8 @@ def _about_photos(plan: Plan) -> tuple[str, str]:
     index, recipe = plan.index, plan.recipe
     counts = {part: len(index.of(part)) for part in ("train", "val", "test")}
     reason = f"{len(index.classes)} class{'es' * (len(index.classes) != 1)}"
-    if index.skipped:
-        entries = "1 entry" if len(index.skipped) == 1 else f"{len(index.skipped):,} entries"
-        reason += f"; {entries} left out, see skipped.csv"
+    if entries := len(of_note(index.skipped)):
+        reason += f"; {plural(entries, 'entry', 'entries')} left out, see skipped.csv"
         reason += f": {left}" if (left := told(index.skipped)) else ""
     value = ", ".join(f"{many:,} {part}" for part, many in counts.items() if many or part != "test")
     return value, "; ".join(filter(None, (reason, *_about_val(index, recipe), *index.notes)))

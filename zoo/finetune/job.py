@@ -24,7 +24,7 @@ class Job:
     def __init__(self, prepared: Prepared, run: Run, watch: Watch, ranks: Ranks = SINGLE) -> None:
         self.plan, self.watch, self.ranks = prepared.plan, watch, ranks
         self.inputs = Inputs(prepared, run, watch, ranks)
-        self.journal = Journal(run, watch, ranks, prepared.plan.recipe)
+        self.journal = Journal(run, watch, ranks, prepared.plan.recipe, prepared.began)
 
 
 def run(job: Job) -> Finished | None:

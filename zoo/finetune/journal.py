@@ -14,9 +14,10 @@ from zoo.run import Run
 from zoo.settings import Recipe
 from zoo.train import checkpoint
 from zoo.train.distributed import Ranks
-from zoo.train.loggers import Logger, logging
+from zoo.train.loggers import logging
 from zoo.train.loop import Loop
 from zoo.train.records import Epoch
+from zoo.train.trackers import Tracker
 from zoo.watch import Watch, postponed, saving
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -26,22 +27,24 @@ KEPT = "the features computed so far are kept"
 class Journal:
     """Keeps all that the same job needs to go on in its folder. In a team the first process does.
 
-    recipe: says which loggers, and is what they are told.
+    recipe: says which loggers, and is what they are told. started: when the work began, by
+    `time.perf_counter`.
     """
 
-    def __init__(self, run: Run, watch: Watch, ranks: Ranks, recipe: Recipe) -> None:
+    def __init__(
+        self, run: Run, watch: Watch, ranks: Ranks, recipe: Recipe, started: float
+    ) -> None:
         self.run, self.watch, self.ranks, self.recipe = run, watch, ranks, recipe
         self.saver = checkpoint.Saver(run.path(CHECKPOINT))
-        self.loggers: list[Logger] = []
+        self.loggers: list[Tracker] = []
         self.until_the_end = ExitStack()
         self.training = False  # in steps, each of which is saved
-        self.started = time.perf_counter()
+        self.started = started
         self.before = (0.0, 0.0)  # seconds, and seconds of CPU, of the processes before this one
 
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Hold the folder; a full disk or a signal ends this process, not the run."""
-        self.started = time.perf_counter()
         if not self.ranks.main:
             yield
             return
@@ -91,11 +94,11 @@ class Journal:
 
     def finish(self, done: Finished) -> Finished:
         """Write down that the run is complete, and tell it."""
-        seconds, cpu_seconds = self.spent()
+        seconds, cpu_seconds = (round(each, 3) for each in self.spent())
         self.run.update(
             status="finished",
-            seconds=round(seconds, 3),
-            cpu_seconds=round(cpu_seconds, 3),
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
             evidence={each.kind: asdict(each) for each in done.evidence},
         )
         checkpoint.remove(self.saver.path)
@@ -122,7 +125,7 @@ class Journal:
 
     def log(self, epoch: Epoch) -> None:
         """Write an epoch down, and tell it."""
-        record = epoch.to_dict()
+        record = asdict(epoch)
         self.run.log(record)
         for logger in self.loggers:
             logger.add(record)

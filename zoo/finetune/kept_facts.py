@@ -7,10 +7,10 @@ that ask for it and of the content of the file that it starts from, read at that
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from zoo.catalog import Preprocess, Weights
 from zoo.catalog.spec import as_size
 from zoo.disk import read_sealed, write_sealed
 from zoo.engine.compiled import version_of
+from zoo.engine.store import known_at
 from zoo.errors import ZooError
 from zoo.finetune.facts import CutFacts, NetworkFacts
 from zoo.head.kinds import kind_of
@@ -26,6 +27,13 @@ from zoo.network import is_run_file, record_of, recorded
 from zoo.recipe import Recipe, unfreezings
 
 FORMAT = 4
+
+
+def read_ahead(recipe: Recipe) -> None:
+    """Begin to read the weights that the recipe asks for, beside imports and a look at photos."""
+    with suppress(OSError, LookupError, ZooError):  # `recall` and whoever needs it say why
+        if source := source_of(recipe):
+            weights.read_ahead(source, keep=False)
 
 
 def recall(recipe: Recipe, classes: int) -> NetworkFacts | None:
@@ -77,9 +85,7 @@ def _words(recipe: Recipe) -> list[object]:
 
 
 def _kept_as(*about: object) -> Path:
-    text = json.dumps(about, sort_keys=True)
-    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
-    return weights.cache_folder() / "known" / f"{digest[:32]}.json"
+    return known_at("", about).with_suffix(".json")
 
 
 def place_of(recipe: Recipe, classes: int, source: Path | None, what: str = "") -> Path:

@@ -7,7 +7,6 @@ longer to decode.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from contextlib import suppress
@@ -15,7 +14,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from zoo.disk import cache_folder, read_sealed, write_sealed
+from zoo.disk import read_sealed, write_sealed
+from zoo.engine.store import known_at
 from zoo.machine import cores
 
 
@@ -47,5 +47,4 @@ def keep(features: Path, photos: Path, ms: float) -> PassTime:
 def _place(features: Path, photos: Path) -> Path:
     """Return where a time is kept: of another machine, or other cores of it, elsewhere."""
     facts = [features.name, str(photos.absolute()), platform.node(), cores()]
-    digest = hashlib.sha256(json.dumps(facts).encode(errors="surrogateescape")).hexdigest()
-    return cache_folder() / "known" / f"pass-{digest[:32]}"
+    return known_at("pass-", facts)

@@ -12,12 +12,13 @@ import contextlib
 import os
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from zoo.data.index import DatasetIndex
 from zoo.engine import Array
-from zoo.engine.compiled import find, made_of
+from zoo.engine.compiled import Compiled, find, made_of
 from zoo.engine.open import NetworkRef, Opened, open_engine
 from zoo.errors import ZooError
 from zoo.features.cache import FeatureCache, cache_of
@@ -29,7 +30,6 @@ from zoo.finetune.facts import CutFacts, NetworkFacts
 from zoo.finetune.phases import Phase
 from zoo.finetune.plan import Plan, plan_of
 from zoo.finetune.teacher import Teacher
-from zoo.finetune.text_tower import tower_of
 from zoo.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -49,17 +49,21 @@ def prepare(recipe: Recipe, progress: Loading | None = None, begin: bool = False
 
     begin: the pass over the photos may begin; `with` ends it. Raises any of the input errors.
     """
+    began = time.perf_counter()
     asked = look(recipe, progress)
     known, net = known_of(asked, progress)
-    prepared = Prepared(plan_of(asked, known), net)
+    prepared = Prepared(plan_of(asked, known), net, began=began)
     if asked.recipe.head == "text":
-        prepared.tower = tower_of(asked.recipe, known, progress)
+        prepared.tower = text_rows.tower_of(asked.recipe, known, progress)
         named = replace(asked.recipe, text=prepared.tower.source)  # holds in any working directory
         prepared.plan = replace(prepared.plan, recipe=named)
     if recipe.teacher:
         prepared.about["teacher"] = Teacher.of(recipe.teacher).record(recipe, asked.index)
     if begin and net is None:
         prepared.ahead = _begun(prepared)
+        if prepared.uses_graph_alone:
+            key, pool = prepared.ref(prepared.plan.cut).key(), ThreadPoolExecutor(1, "zoo-graph")
+            prepared.graph = pool.submit(find, key, state=True)
         if _looks_first(prepared.plan):
             prepared.looked = Looked(prepared.plan)
     return prepared
@@ -85,19 +89,22 @@ def known_of(asked: Asked, progress: Loading | None) -> tuple[NetworkFacts, Netw
 class Prepared:
     """A plan and what goes with it. built: None until somebody needs it, see `network`.
 
-    tower: of the texts, where the head is text. about: what run.json says besides the plan.
-    source: the features, where they were computed elsewhere. closing: what is done with when
-    `with` ends.
+    graph: of the frozen part, looked for in a thread. tower: of the texts, where the head is
+    text. about: what run.json says besides the plan. source: the features, where they were
+    computed elsewhere. closing: what is done with when `with` ends. began: when the photos were
+    looked at first, by `time.perf_counter`: from there on the seconds of the run count.
     """
 
     plan: Plan
     built: Network | None = None
     ahead: Ahead | None = None
     looked: Looked | None = None
+    graph: Future[Compiled | None] | None = None
     tower: TextTower | None = None
     about: dict[str, object] = field(default_factory=dict)
     source: FeatureBatches | None = None
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    began: float = field(default_factory=time.perf_counter)
     begun: bool = False  # the last layer's bias is set, for several labels
 
     def network(self) -> Network:
@@ -156,13 +163,19 @@ class Prepared:
         """
         if self.tower is not None:
             text_rows.check_same(self.tower, self.network().chain, self.plan.recipe.model)
-        if self.plan.solved_only and self.graph_is_used:
+        if self.uses_graph_alone:
             part = self.ref(self.plan.cut)
-            if find(part.key(), state=True) or catalogued.compile_frozen(part, self.plan.recipe):
+            there = self.graph.result() if self.graph else find(part.key(), state=True)
+            if there or catalogued.compile_frozen(part, self.plan.recipe):
                 catalogued.forget()
                 return
         catalogued.forget()
         self.network()
+
+    @property
+    def uses_graph_alone(self) -> bool:
+        """Whether nothing takes torch, once there is a graph of the frozen part."""
+        return self.plan.solved_only and self.graph_is_used
 
     @property
     def graph_is_used(self) -> bool:

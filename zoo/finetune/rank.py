@@ -10,8 +10,8 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -91,9 +91,6 @@ class Ranked:
         """Return that of the accuracy, over the folds."""
         count = len(self.accuracies)
         return float(np.std(self.accuracies, ddof=1)) / count**0.5 if count > 1 else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from zoo.weights import hf_config
 def finish(inputs: Inputs, fitted: Fitted) -> Finished:
     """Calibrate and save the network, and write down what the val and the test photos say.
 
+    run.json is written once, when all of it is known.
     Raises DisagreementError where a solved head in a lower precision says other than in fp32.
     """
     plan, run, loop = inputs.plan, inputs.run, fitted.loop
@@ -34,7 +35,7 @@ def finish(inputs: Inputs, fitted: Fitted) -> Finished:
         calibration = scored.calibrate(inputs, fitted)
         state = _state(inputs, fitted.head, calibration)
         digest = weights.save_arrays(state, place, about)
-        run.update(linear_head=plan.facts.head)
+        run.record.update(linear_head=plan.facts.head)
     else:
         assert loop is not None
         calibration = scored.calibrate(inputs, fitted)
@@ -68,7 +69,7 @@ def keep(run: Run, distance: Distance) -> None:
     """Write the distance from the training photos beside the network of a run."""
     about = {"zoo": __version__, "model": run.record["model"]}
     digest = weights.save_arrays(distance.arrays(), run.path(DISTANCE), about)
-    run.update(distance_sha256=digest)
+    run.record.update(distance_sha256=digest)
 
 
 def _compare_with(teacher: Teacher, inputs: Inputs) -> None:

@@ -75,5 +75,5 @@ def test(run: Run, index: DatasetIndex, scores: Scores, calibration: Calibration
         else:
             ece = calibration_error(*answers(outputs, truth))
     about = {"photos": photos} | tables.measured(scores) | ({} if ece is None else {"ece": ece})
-    run.update(test=about)
+    run.record.update(test=about)
     return Tested(scores, photos, ece)

@@ -80,7 +80,7 @@ def _blended(inputs: Inputs, source: FeatureBatches) -> Found:
     _record(inputs, best)
     with one_thread():
         rows, share = blend(texts, Linear(best.weight, best.bias), val, source.val_labels)
-    inputs.run.update(text={"from": tower.source, "share": share})
+    inputs.run.record.update(text={"from": tower.source, "share": share})
     why = (
         f"{share:.0%} class names and {1 - share:.0%} photos; the val photos chose that, so their "
         f"accuracy is not independent of it; of the photos: {best.reason}"
@@ -141,7 +141,7 @@ def _record(inputs: Inputs, best: Solution) -> None:
         known["suspicious"] = found.flagged
         if found.flagged:
             inputs.watch.tell(Note(_doubt(classes, samples, found)))
-    inputs.run.update(penalty=best.penalty, **known)
+    inputs.run.record.update(penalty=best.penalty, **known)
 
 
 def _doubt(classes: tuple[str, ...], samples: list[Sample], found: Suspicious) -> str:
@@ -174,7 +174,7 @@ def only(
             "use --precision fp32",
         )
     loss, learned = measured(source.features.flat(), source.labels, found.layer)
-    inputs.run.update(train_accuracy=learned)
+    inputs.run.record.update(train_accuracy=learned)
     epoch = Epoch(
         epoch=1,
         train_loss=loss,
@@ -219,12 +219,13 @@ def distance(inputs: Inputs, source: AnyBatches) -> Distance | None:
 def _scores(source: FeatureBatches, layer: Layer, classes: tuple[str, ...]) -> Scores:
     """Return what the val photos of a source say of a head."""
     outputs = scores_of(source.val_features.flat(), layer)
-    labels = source.val_labels
-    return Scores(
-        loss_of(outputs, labels),
-        report(outputs.argmax(axis=1), labels, classes),
-        outputs=outputs,
-    )
+    return scores_from(outputs, source.val_labels, classes)
+
+
+def scores_from(outputs: Array, labels: Array, classes: tuple[str, ...]) -> Scores:
+    """Return what photos of these labels say of a head that gave these outputs, N x K."""
+    found = report(outputs.argmax(axis=1), labels, classes)
+    return Scores(loss_of(outputs, labels), found, outputs=outputs)
 
 
 def into_chain(inputs: Inputs, journal: Journal, loop: Loop) -> None:

@@ -89,12 +89,12 @@ def write_results(run: Run, done: Finished) -> None:
         rows = _class_table(found)
         header = ["class", *list(rows[0])[1:]]
         write_csv(run.path("classes.csv"), header, (row.values() for row in rows))
-        run.update(classes_table=rows)
+        run.record.update(classes_table=rows)
     if done.calibration:
-        run.update(calibration=asdict(done.calibration))
+        run.record.update(calibration=asdict(done.calibration))
     if done.baseline:
         results |= {"pca_components": done.baseline.components, "pca_mse": done.baseline.mse}
-    run.update(results=results)
+    run.record.update(results=results)
 
 
 def measured(scores: Scores) -> dict[str, object]:

@@ -18,7 +18,7 @@ from zoo import device
 from zoo.data.index import DatasetIndex, Sample
 from zoo.device import Device
 from zoo.engine.latency import latency
-from zoo.engine.open import open_engine, without_head
+from zoo.engine.open import Opened, open_engine, without_head
 from zoo.engine.select import choose_for_network
 from zoo.errors import ConversionError, DataError, UsageError, WriteError
 from zoo.features.cache import cache_of
@@ -87,7 +87,8 @@ class Teacher:
         self, root: Path, samples: Sequence[Sample], views: Views, progress: Progress
     ) -> Array:
         """Return the logits of the views of photos, N x V x K. Raises DataError for a bad photo."""
-        return _answers(classifier_of_run(self.run), self.place, (root, samples), views, progress)
+        network = classifier_of_run(self.run)
+        return _answers(network, _opened(network, self.place), (root, samples), views, progress)
 
     def answered(
         self, index: DatasetIndex, views: Views, progress: Progress
@@ -106,9 +107,14 @@ class Teacher:
         return logits, _relabelled(index, (*train, *others), both)
 
 
+def _opened(network: Classifier, place: Device) -> Opened:
+    kind, _ = choose_for_network("auto", place.name, place.precision)
+    return open_engine(network.ref, kind, place, forgiven=(ConversionError, WriteError))
+
+
 def _answers(
     network: Classifier,
-    place: Device,
+    ready: Opened,
     photos: tuple[Path, Sequence[Sample]],
     views: Views,
     progress: Progress,
@@ -118,8 +124,6 @@ def _answers(
     shape = (len(samples), len(views.numbers), len(network.classes))
     if not samples:
         return np.zeros(shape, np.float32)
-    kind, _ = choose_for_network("auto", place.name, place.precision)
-    ready = open_engine(ref, kind, place, forgiven=(ConversionError, WriteError))
     frozen = without_head(ready)
     cache = cache_of(ref, frozen)
     work = [(sample, views) for sample in samples]
@@ -188,19 +192,13 @@ def compare(teacher: Teacher, student: Run, progress: Progress) -> Distilled:
     guesses: list[Array] = []
     for run in (teacher.run, student):
         network = classifier_of_run(run)
-        found = _answers(network, teacher.place, (root, samples), Views(), progress)
+        ready = _opened(network, teacher.place)
+        found = _answers(network, ready, (root, samples), Views(), progress)
         guesses.append(found[:, 0].argmax(axis=1))
         right = float((guesses[-1] == labels).mean()) if samples else None
-        both.append(_beside(run, network, teacher.place, right))
+        channels, height, width = network.ref.preprocess.shape
+        seconds = latency(ready, teacher.place.precision, (height, width, channels))
+        size = run.path("model.safetensors").stat().st_size
+        both.append(Beside(run.record["model"], right, size, 1000 * seconds))
     same = float((guesses[0] == guesses[1]).mean()) if samples else None
     return Distilled(both[0], both[1], len(samples), same)
-
-
-def _beside(run: Run, network: Classifier, place: Device, accuracy: float | None) -> Beside:
-    ref = network.ref
-    kind, _ = choose_for_network("auto", place.name, place.precision)
-    ready = open_engine(ref, kind, place, forgiven=(ConversionError, WriteError))
-    channels, height, width = ref.preprocess.shape
-    seconds = latency(ready, place.precision, (height, width, channels))
-    size = run.path("model.safetensors").stat().st_size
-    return Beside(run.record["model"], accuracy, size, 1000 * seconds)

@@ -69,7 +69,7 @@ def covered(falling: Array, scores: Array, limit: float) -> Covered:
     return Covered(float((scores <= limit).mean()), float(sizes.mean()))
 
 
-def by_halves(falling: Array, scores: Array, coverage: float, seed: int = 0) -> Covered | None:
+def by_halves(falling: Array, scores: Array, coverage: float) -> Covered | None:
     """Measure sets on each half of the photos by the limit of the other half, on average.
 
     None where a half has fewer photos than needed.
@@ -79,7 +79,7 @@ def by_halves(falling: Array, scores: Array, coverage: float, seed: int = 0) -> 
         return None
     found = []
     for turn in range(HALVES):
-        order = generator("halves", seed, turn).permutation(count)
+        order = generator("halves", 0, turn).permutation(count)
         ours, theirs = order[: count // 2], order[count // 2 :]
         found.append(covered(falling[theirs], scores[theirs], limit(scores[ours], coverage)))
     return Covered(

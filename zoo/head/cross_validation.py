@@ -8,7 +8,7 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.head.folds import Photos
-from zoo.head.penalty import CHOOSING, FEW, Search, choose
+from zoo.head.penalty import FEW, Search, choose
 from zoo.head.rows import Rows
 from zoo.head.softmax_regression import Poll, Problem, Targets, log_probabilities, minimise
 from zoo.head.threads import same_threads
@@ -107,22 +107,13 @@ def out_of_fold(
 ) -> Array:
     """Return N x K probabilities, each row's by a head that was fitted without its photo.
 
-    One penalty for all folds, see `penalty.choose`. NaN for further views of a photo, and for the
-    photo of a class that has only one.
+    One penalty for all folds, see `penalty.choose`, which `search` must not give. NaN for further
+    views of a photo, and for the photo of a class that has only one.
     """
     probabilities = np.full((len(features), targets.classes), np.nan)
     with same_threads():
         problem = Problem(Rows(features), targets, poll)
-        everyone = np.ones(len(features), bool)
-        choice = choose(problem, search, everyone)
+        choice = choose(problem, search, np.ones(len(features), bool))
         if told := choice.held_out():
             probabilities[told.rows] = told.probabilities
-            return probabilities
-        photos = Photos.of(targets.groups, targets.labels)
-        for out in photos.held_out(everyone, search.seed, search.folds):
-            weights = targets.sample_weight(~out[None])
-            head = minimise(problem, weights, choice.penalty, problem.zero(1), CHOOSING)
-            tested = out & photos.plain
-            logs = log_probabilities(problem.rows.values[tested], head.weight[0], head.bias[0])
-            probabilities[tested] = np.exp(logs)
     return probabilities

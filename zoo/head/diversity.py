@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from zoo.head.layers import unit
 from zoo.head.threads import one_thread
 from zoo.metrics import Array
 
@@ -20,8 +21,7 @@ def chosen(features: Array, probabilities: Array, count: int) -> list[int]:
     The first is the one that the network is least sure of, each further one lies furthest from all
     before it. Equal photos are chosen once only.
     """
-    rows = features.astype(np.float64)
-    rows /= np.sqrt((rows**2).sum(axis=1, keepdims=True)).clip(1e-12)
+    rows = unit(features.astype(np.float64))
     errors = probabilities.astype(np.float64)
     errors[np.arange(len(errors)), errors.argmax(axis=1)] -= 1
     squares = (errors**2).sum(

@@ -51,7 +51,7 @@ class Photos:
         random = generator("sample", seed)
         chosen = np.zeros(len(self.labels), bool)
         there = np.bincount(self.of_row, inside, len(self.labels)) > 0
-        for label in np.unique(self.labels[there]):
+        for label in np.flatnonzero(np.bincount(self.labels[there])):
             mine = random.permutation(np.flatnonzero(there & (self.labels == label)))
             chosen[mine[: max(2, len(mine) * most // count)]] = True
         return np.asarray(inside & chosen[self.of_row])
@@ -71,5 +71,5 @@ class Photos:
             mine = random.permutation(np.flatnonzero(there & (self.labels == label)))
             fold[mine] = (dealt + np.arange(len(mine))) % folds
             dealt += len(mine)
-        used = np.unique(fold[fold >= 0])
+        used = np.flatnonzero(np.bincount(fold[fold >= 0]))
         return np.asarray(inside & (fold[self.of_row] == used[:, None]))

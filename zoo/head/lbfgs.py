@@ -22,7 +22,7 @@ ENOUGH = 1e-4  # of the fall that the slope promises (Armijo)
 SHORTER = (0.1, 0.5)  # how much shorter the next length is
 
 Objective = Callable[[Array], tuple[float, Array]]
-Linear = Callable[[Array], Array]
+Map = Callable[[Array], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class _Pair:
 
 
 def minimise(
-    objective: Objective, point: Array, inverse: Linear, tolerance: float
+    objective: Objective, point: Array, inverse: Map, tolerance: float
 ) -> tuple[Array, int]:
     """Return the point of least value, float64, and the number of steps to it.
 

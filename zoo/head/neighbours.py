@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from zoo.data.samples import evenly
 from zoo.errors import UsageError
 from zoo.head import temperature
 from zoo.head.folds import Photos
@@ -77,7 +78,7 @@ def _warmed(head: Neighbours, photos: Photos) -> tuple[Neighbours, str]:
     count, groups = len(head.rows), photos.of_row
     if count - np.bincount(groups).max() < head.nearest:
         return head, f"temperature {USUAL:g}, by default: too few photos to leave one out"
-    some = np.unique(np.linspace(0, count - 1, min(SAMPLED, count)).astype(int))
+    some = np.array(evenly(range(count), SAMPLED))
     cosines = head.rows[some] @ head.rows.T
     cosines[groups[some][:, None] == groups[None]] = -2  # farther than any
     places = np.argpartition(-cosines, head.nearest - 1, axis=1)[:, : head.nearest]

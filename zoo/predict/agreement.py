@@ -5,7 +5,6 @@ For a run that is measured once and then remembered.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ import PIL
 from zoo import __version__, catalog, weights
 from zoo.disk import digest_of, read_sealed, write_sealed
 from zoo.engine.select import choose
+from zoo.engine.store import known_at
 from zoo.errors import DisagreementError
 from zoo.metrics import ENOUGH
 from zoo.predict.inputs import Input, Inputs
@@ -114,9 +114,8 @@ def _place(model: str, ours: Predictor, inputs: Sequence[Input]) -> Path | None:
         return None
     network = [weights.hash_of(Path(model, name)) for name in ("model.safetensors", "run.json")]
     photos = digest_of([Path(item.file) for item in inputs])
-    words = f"{__version__} {PIL.__version__} {network} {ours.engine.name} {photos}"
-    digest = hashlib.sha256(words.encode()).hexdigest()
-    return weights.cache_folder() / "known" / f"agreement-{digest[:32]}"
+    versions = (__version__, PIL.__version__)
+    return known_at("agreement-", [*versions, network, ours.engine.name, photos])
 
 
 def agreement(ours: Predictor, exact: Predictor, inputs: Sequence[Input]) -> tuple[int, int]:

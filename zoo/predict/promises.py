@@ -5,8 +5,8 @@ Photos that the limits were chosen on say nothing of them: there sets are measur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,13 +15,11 @@ from zoo.errors import DataError
 from zoo.head import conformal
 from zoo.metrics import Array, auroc
 from zoo.predict import evaluation_set, policy
-from zoo.predict.evaluate import Evaluation
+from zoo.predict.evaluate import Evaluation, ProgressFn
 from zoo.predict.inputs import Input
 from zoo.predict.policy import Unknown
 from zoo.predict.rows import Predictor
 from zoo.run import Run
-
-Counted = Callable[[int, int], None]  # done, of how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +36,6 @@ class Sets:
     photos: int
     halves: bool
     left_out: int
-
-    def to_dict(self) -> dict[str, object]:
-        return asdict(self)
 
 
 def sets(run: Run, found: Evaluation, coverage: float) -> Sets:
@@ -80,12 +75,9 @@ class Apart:
     known_photos: int
     unknown_photos: int
 
-    def to_dict(self) -> dict[str, object]:
-        return asdict(self)
-
 
 def apart(
-    member: Predictor, unknown: Unknown, photos: Photos, others: list[Input], progress: Counted
+    member: Predictor, unknown: Unknown, photos: Photos, others: list[Input], progress: ProgressFn
 ) -> Apart:
     """Measure a run's distance on known photos and on others. Raises DataError for none of them."""
     known = [Input(path, path) for path, _ in photos]

@@ -5,22 +5,17 @@ Names of files and classes are a user's: what the typeface has no letter for is 
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from zoo.disk import replacing, writing
+from zoo.data.preprocess import Pixels, Values
 from zoo.errors import UsageError
-
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-Values = np.ndarray[Any, np.dtype[np.float32]]
+from zoo.report.pictures import font, own_name, picture_of, save, save_text, shortened, times
 
 SIDE = 224  # pixels that a picture of a card has at least: smaller ones are enlarged
 GAP, TEXT, SMALL = 8, 15, 12  # pixels between pictures, and of letters
@@ -54,9 +49,8 @@ class Card:
 
 def enlarged(pixels: Pixels, side: int = SIDE) -> Image.Image:
     """Return H x W x C as a picture, small ones enlarged by whole numbers and nearest neighbour."""
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
-    factor = max(1, -(-side // max(image.size)) if max(image.size) <= side / 2 else 1)
-    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    image = picture_of(pixels).convert("RGB")
+    return times(image, -(-side // max(image.size)) if max(image.size) <= side / 2 else 1)
 
 
 def overlay(pixels: Pixels, heat: Values) -> Image.Image:
@@ -101,33 +95,21 @@ def drawn(card: Card) -> Image.Image:
     sheet = Image.new("RGB", (width, 2 * GAP + TEXT + high + under + GAP), PAPER)
     pen = ImageDraw.Draw(sheet)
     top, left = 2 * GAP + TEXT, GAP
-    pen.text((GAP, GAP // 2), fitting(pen, card.title, TEXT, width - 2 * GAP), INK, font(TEXT))
+    pen.text((GAP, GAP // 2), fitting(card.title, TEXT, width - 2 * GAP), INK, font(TEXT))
     for panel in card.panels:
         sheet.paste(panel.image, (left, top))
-        line = fitting(pen, panel.text, SMALL, panel.image.width)
+        line = fitting(panel.text, SMALL, panel.image.width)
         pen.text((left, top + panel.image.height + 2), line, SOFT, font(SMALL))
         left += panel.image.width + GAP
     if card.error:
-        pen.text((GAP, top), fitting(pen, card.error, SMALL, width - 2 * GAP), WRONG, font(SMALL))
+        pen.text((GAP, top), fitting(card.error, SMALL, width - 2 * GAP), WRONG, font(SMALL))
     return sheet
 
 
-@lru_cache(maxsize=8)
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """Return matplotlib's typeface, which has Latin, Greek and Cyrillic letters."""
-    import matplotlib
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
-
-
-def fitting(pen: ImageDraw.ImageDraw, text: str, size: int, width: int) -> str:
+def fitting(text: str, size: int, width: int) -> str:
     """Return as much of a line as fits into so many pixels."""
     line = "".join(c if c.isprintable() and ord(c) < 0x2100 else "?" for c in text)
-    if pen.textlength(line, font(size)) <= width:
-        return line
-    while line and pen.textlength(line + "…", font(size)) > width:
-        line = line[:-1]
-    return line + "…"
+    return shortened(line, font(size), width)
 
 
 # Where they go.
@@ -172,12 +154,12 @@ def write(cards: Iterable[Card], place: Path) -> Iterator[tuple[Card, str]]:
         file = ""
         if not is_file(place):
             if not card.error:
-                file = f"{_own_name(card.name, taken)}.png"
-                _save(picture, place / file)
+                file = f"{own_name(card.name, taken)}.png"
+                save(picture, place / file)
                 if card.svg:
-                    _save_text(card.svg, (place / file).with_suffix(".svg"))
+                    save_text(card.svg, (place / file).with_suffix(".svg"))
         elif place.suffix.lower() == ".svg" and card.svg:
-            _save_text(card.svg, place)
+            save_text(card.svg, place)
         many += 1
         alone = picture if many == 1 else None
         if many <= ON_SHEET:
@@ -185,9 +167,9 @@ def write(cards: Iterable[Card], place: Path) -> Iterator[tuple[Card, str]]:
             small.append(picture)
         yield card, file
     if is_file(place) and place.suffix.lower() == ".png" and small:
-        _save(alone or _sheet(small), place)
+        save(alone or _sheet(small), place)
     elif not is_file(place) and many > 1:
-        _save(_sheet(small), place / "sheet.png")
+        save(_sheet(small), place / "sheet.png")
 
 
 def _sheet(pictures: list[Image.Image]) -> Image.Image:
@@ -203,29 +185,3 @@ def _sheet(pictures: list[Image.Image]) -> Image.Image:
             sheet.paste(picture, (number * wide, top))
         top += height
     return sheet
-
-
-def _own_name(name: str, taken: set[str]) -> str:
-    """Return a name for a file that no other card has."""
-    stem = os.path.basename(name) if os.path.isabs(name) else name
-    plain = re.sub(r"[^\w.-]+", "_", stem).strip("._")[-80:] or "picture"
-    found, number = plain, 1
-    while found.casefold() in taken:
-        number += 1
-        found = f"{plain}-{number}"
-    taken.add(found.casefold())
-    return found
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, writing(path):
-        picture.save(temporary, "PNG", optimize=False)
-
-
-def _save_text(text: str, path: Path) -> None:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, writing(path):
-        temporary.write_text(text, encoding="utf-8")

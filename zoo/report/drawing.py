@@ -9,15 +9,12 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+from zoo.data.preprocess import Pixels
+from zoo.report.pictures import font, shortened
 
 # role: on light, on dark
 ROLES = {
@@ -180,25 +177,9 @@ class _Bitmap:
         image.paste(small, (round(self.x * scale), round(self.y * scale)))
 
 
-@lru_cache(maxsize=64)
-def font(size: float, bold: bool = False) -> Font:
-    """Return matplotlib's typeface, which has Latin, Greek and Cyrillic letters."""
-    from pathlib import Path
-
-    import matplotlib
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf", name), size)
-
-
 def fitting(text: str, size: float, width: float, bold: bool = False) -> str:
     """Return as much of a line as fits into so many pixels."""
-    text, letters = printed(text), font(size, bold)
-    if letters.getlength(text) <= width:
-        return text
-    while text and letters.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+    return shortened(printed(text), font(size, bold), width)
 
 
 def printed(text: str) -> str:

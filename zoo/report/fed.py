@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from zoo.disk import replacing, writing
-from zoo.report.sheet import GAP, INK, PAPER, SIDE, SOFT, TEXT, cut_to_fit
+from zoo.data.preprocess import Pixels
+from zoo.report.pictures import picture_of, save, times
+from zoo.report.sheet import GAP, INK, PAPER, SIDE, SOFT, TEXT, cut_to_fit, tile
 
 HEAD = 18  # pixels of the line above the columns
 FRAME, EDGE = "#ffd400", "#202020"  # light on dark: seen on any photo
-
-Array = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A photo, uint8 H x W x 3 or None, the frame of its crop in shares, and two lines of text."""
 
-    photo: Array | None
+    photo: Pixels | None
     frame: tuple[float, float, float, float]
-    inputs: Sequence[Array]
+    inputs: Sequence[Pixels]
     first: str
     second: str
 
@@ -45,21 +42,15 @@ def draw(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
             sheet.paste(photo, (GAP + (SIDE - photo.width) // 2, top))
         for place, pixels in enumerate(row.inputs, 1):
             sheet.paste(_fitted(pixels), (GAP + place * width, top))
-        pen.text((GAP, top + SIDE + 2), cut_to_fit(pen, font, row.first), INK, font)
-        pen.text((GAP, top + SIDE + 15), cut_to_fit(pen, font, row.second), SOFT, font)
-    with replacing(path) as temporary, writing(path):
-        sheet.save(temporary, "PNG")
+        pen.text((GAP, top + SIDE + 2), cut_to_fit(font, row.first), INK, font)
+        pen.text((GAP, top + SIDE + 15), cut_to_fit(font, row.second), SOFT, font)
+    save(sheet, path)
 
 
-def _fitted(pixels: Array) -> Image.Image:
+def _fitted(pixels: Pixels) -> Image.Image:
     """Return a picture as large as its tile; small ones enlarged pixel by pixel."""
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
-    factor = SIDE // max(image.size)
-    if factor > 1:
-        size = (image.width * factor, image.height * factor)
-        return image.resize(size, Image.Resampling.NEAREST)
-    image.thumbnail((SIDE, SIDE))
-    return image
+    image = picture_of(pixels)
+    return tile(times(image, max(1, SIDE // max(image.size))))
 
 
 def _framed(image: Image.Image, frame: tuple[float, float, float, float]) -> Image.Image:

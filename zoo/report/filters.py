@@ -7,20 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from zoo.data.preprocess import Pixels, Values
 from zoo.report.cards import (
     GAP,
     PAPER,
     SMALL,
     SOFT,
     Panel,
-    Pixels,
-    Values,
     coloured,
     enlarged,
     fitting,
-    font,
     overlay,
 )
+from zoo.report.pictures import font, times
 
 TILE = 56  # pixels of a kernel, at least
 MAP = 96  # of a feature map
@@ -100,7 +99,7 @@ def grid(tiles: Sequence[tuple[Image.Image, str]], across: int | None = None) ->
         row, column = divmod(number, across)
         left, top = column * (wide + gap), row * (high + under + gap)
         sheet.paste(image, (left, top))
-        pen.text((left, top + high), fitting(pen, text, SMALL - 2, wide), SOFT, font(SMALL - 2))
+        pen.text((left, top + high), fitting(text, SMALL - 2, wide), SOFT, font(SMALL - 2))
     return sheet
 
 
@@ -109,5 +108,4 @@ def _at_least(image: Image.Image, side: int) -> Image.Image:
     if max(image.size) > side:
         scale = side / max(image.size)
         return image.resize([max(1, round(scale * length)) for length in image.size])
-    factor = -(-side // max(image.size))
-    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    return times(image, -(-side // max(image.size)))

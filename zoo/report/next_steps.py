@@ -29,7 +29,7 @@ UNSURE = 0.1  # width of an interval of the accuracy
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run has come to, on its val or test photos. Paths are quoted for a shell.
+    """What a run has come to, on its val or test photos. `data` is quoted for a shell.
 
     train: photos of each class. doubted: labels that are probably wrong. held_out: accuracy on
     training photos by cross-validation, learned: on those that were learned. frozen: nothing but
@@ -65,7 +65,7 @@ class Result:
         tried = {row["penalty"]: row["accuracy"] for row in record.get("penalties") or ()}
         epochs = [line for line in run.metrics() if line.get("lr")]
         return cls(
-            shlex.quote(str(run.folder)),
+            str(run.folder),
             shlex.quote(_near(str(chosen["data"]))),
             report,
             train_counts(run),
@@ -95,7 +95,7 @@ class Result:
     @property
     def again(self) -> str:
         """The command that does the same with other photos or settings, up to those."""
-        return f"zoo finetune --recipe {self.run}/recipe.toml"
+        return f"zoo finetune --recipe {shlex.quote(f'{self.run}/recipe.toml')}"
 
     @property
     def usual(self) -> float:
@@ -103,8 +103,8 @@ class Result:
         return statistics.median(self.train.values()) if self.train else 0.0
 
 
-def confused(report: Report, most: int = 3) -> list[tuple[str, str, int, int]]:
-    """Return (class, taken for, how often, of how many photos), the most frequent first.
+def confused(report: Report) -> list[tuple[str, str, int, int]]:
+    """Return (class, taken for, how often, of how many photos), the three most frequent.
 
     A single photo is a pair only where no other has more.
     """
@@ -117,7 +117,7 @@ def confused(report: Report, most: int = 3) -> list[tuple[str, str, int, int]]:
     ]
     pairs.sort(key=lambda pair: (-pair[2], pair[3], pair[:2]))
     least = 2 if pairs and pairs[0][2] > 1 else 1
-    return [pair for pair in pairs if pair[2] >= least][:most]
+    return [pair for pair in pairs if pair[2] >= least][:3]
 
 
 def weakest(report: Report) -> ClassScore | None:
@@ -192,7 +192,7 @@ RULES = (
         lambda one: one.doubted > 2 and one.doubted >= DOUBTED * sum(one.train.values()) > 0,
         lambda one: (
             f"{count(one.doubted, 'training label')} may be wrong: "
-            f"`zoo check {one.data} --model {one.run} --html check.html` shows them"
+            f"`zoo check {one.data} --model {shlex.quote(one.run)} --html check.html` shows them"
         ),
     ),
     Rule(
@@ -262,10 +262,11 @@ def steps(one: Result, most: int) -> list[str]:
 
 def use(run: Run) -> str:
     """Return what a run is for, whatever it has come to."""
-    return _use(shlex.quote(str(run.folder)), run.record.get("task", "classify"))
+    return _use(str(run.folder), run.record.get("task", "classify"))
 
 
-def _use(run: str, task: str) -> str:
+def _use(folder: str, task: str) -> str:
+    run = shlex.quote(folder)
     if task == "reconstruct":
         return f"`zoo reconstruct {run} FOLDER`, `zoo embed {run} FOLDER`"
     return f"`zoo predict {run} FOLDER`, `zoo export onnx {run}`"

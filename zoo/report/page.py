@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from zoo.disk import replacing, writing
+from zoo.report.pictures import save_text
 
 if TYPE_CHECKING:
     import jinja2
@@ -30,19 +30,26 @@ POLICY = "POLICY-OF-THE-PAGE"  # what base.html.j2 has in the place of the polic
 
 def write_page(path: Path, template: str, **values: object) -> None:
     """Write a page made from a template, `report.html.j2`, and values. Whole or not at all."""
-    text = _render(template, **values)
-    with replacing(path) as temporary, writing(path):
-        temporary.write_text(text, encoding="utf-8", errors="replace")
+    save_text(_render(template, **values), path)
 
 
-def _render(template: str, **values: object) -> str:
+def _render(name: str, **values: object) -> str:
     """Return the page as text. Raises jinja2's UndefinedError where a value is missing."""
-    return _with_policy(_templates().get_template(template).render(**values))
+    return _with_policy(template(name).render(**values))
+
+
+@functools.cache
+def template(name: str) -> jinja2.Template:
+    """Return a template, compiled, and with it the two that all of them need."""
+    templates = _templates()
+    for each in ("base.html.j2", "parts.html.j2"):
+        templates.get_template(each)
+    return templates.get_template(name)
 
 
 @functools.cache
 def _templates() -> jinja2.Environment:
-    """Return the templates, each of which is compiled when it is first asked for."""
+    """Return where the templates are."""
     import jinja2
 
     return jinja2.Environment(
@@ -66,13 +73,13 @@ def _with_policy(page: str) -> str:
     return page.replace(POLICY, policy, 1)
 
 
-def small_picture(image: Image.Image, side: int = SIDE) -> str:
-    """Return a picture made to fit side x side pixels as a `data:` address, a JPEG or a PNG.
+def small_picture(image: Image.Image) -> str:
+    """Return a picture made to fit SIDE x SIDE pixels as a `data:` address, a JPEG or a PNG.
 
     A small drawing keeps its pixels: what is no larger than 64 x 64 becomes a PNG.
     """
     small = image.convert("RGB")
-    small.thumbnail((side, side))
+    small.thumbnail((SIDE, SIDE))
     file = io.BytesIO()
     if max(image.size) <= 64:
         small.save(file, "PNG", optimize=True)

@@ -8,17 +8,17 @@ The folder appears when it is complete: all is written into one beside it with a
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import numpy as np
 from PIL import Image
 
+from zoo.data.preprocess import Pixels
 from zoo.disk import hidden, unfinished, writing
 from zoo.errors import RunError
+from zoo.report.pictures import own_name, picture_of, times
 from zoo.text import csv_line
 
 SIDE = 140  # pixels that a small picture is enlarged to, by whole numbers
@@ -27,8 +27,6 @@ ON_SHEET = 144  # pairs
 PAPER = 128  # the grey around them
 COLUMNS = ("path", "status", "mse", "mae", "pair", "error")
 SINGLE = ("path", "status", "picture", "error")
-
-Array = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class PairFolder:
@@ -41,44 +39,30 @@ class PairFolder:
         self.tiles: list[Image.Image] = []
 
     def add(
-        self, path: str, mse: float, mae: float, before: Array, after: Array, *, draw: bool
+        self, path: str, mse: float, mae: float, before: Pixels, after: Pixels, *, draw: bool
     ) -> None:
         """Add a row to the table, and a picture of the pair where wanted."""
-        name = ""
-        if draw:
-            pair = _side_by_side(before, after)
-            name = self.name(path) + ".png"
-            pair.save(self.folder / name)
-            self.pairs += 1
-            if len(self.tiles) < ON_SHEET:
-                self.tiles.append(pair)
+        name = self._drawn(path, pair := _side_by_side(before, after), pair) if draw else ""
         self.table.write(csv_line((path, "ok", f"{mse:.6g}", f"{mae:.6g}", name, "")))
 
-    def add_single(self, path: str, pixels: Array, *, draw: bool) -> None:
+    def add_single(self, path: str, pixels: Pixels, *, draw: bool) -> None:
         """Add a row to the table, and the picture, pixel by pixel, where wanted."""
-        name = ""
-        if draw:
-            name = self.name(path) + ".png"
-            _enlarged(pixels, 1).save(self.folder / name)
-            self.pairs += 1
-            if len(self.tiles) < ON_SHEET:
-                self.tiles.append(_enlarged(pixels, max(1, SIDE // max(pixels.shape[:2]))))
+        image = picture_of(pixels)
+        name = self._drawn(path, image, times(image, _factor(pixels))) if draw else ""
         self.table.write(csv_line((path, "ok", name, "")))
 
     def add_error(self, path: str, error: str) -> None:
         nothing = [""] * (len(self.columns) - 3)
         self.table.write(csv_line((path, "error", *nothing, error)))
 
-    def name(self, path: str) -> str:
-        """Return the path, or its last part if it is absolute, as a file's name of its own."""
+    def _drawn(self, path: str, picture: Image.Image, tile: Image.Image) -> str:
+        """Write the picture of a path; return the name of its file."""
         stem = path if "#" in path else os.path.splitext(path)[0]
-        stem = os.path.basename(stem) if os.path.isabs(stem) else stem
-        plain = re.sub(r"[^\w.-]+", "_", stem).strip("._")[-80:] or "picture"
-        name, number = plain, 1
-        while name.casefold() in self.taken:
-            number += 1
-            name = f"{plain}-{number}"
-        self.taken.add(name.casefold())
+        name = own_name(stem, self.taken) + ".png"
+        picture.save(self.folder / name)
+        self.pairs += 1
+        if len(self.tiles) < ON_SHEET:
+            self.tiles.append(tile)
         return name
 
 
@@ -112,20 +96,17 @@ def refuse(path: Path) -> None:
         )
 
 
-def _side_by_side(before: Array, after: Array) -> Image.Image:
+def _side_by_side(before: Pixels, after: Pixels) -> Image.Image:
     """Draw two pictures S x S x C with a gap; small ones enlarged by nearest neighbour."""
-    factor = max(1, SIDE // max(before.shape[:2]))
-    left, right = (_enlarged(pixels, factor) for pixels in (before, after))
+    left, right = (times(picture_of(pixels), _factor(before)) for pixels in (before, after))
     canvas = Image.new(left.mode, (left.width + GAP + right.width, left.height), paper(left.mode))
     canvas.paste(left, (0, 0))
     canvas.paste(right, (left.width + GAP, 0))
     return canvas
 
 
-def _enlarged(pixels: Array, factor: int) -> Image.Image:
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    size = (image.width * factor, image.height * factor)
-    return image.resize(size, Image.Resampling.NEAREST)
+def _factor(pixels: Pixels) -> int:
+    return max(1, SIDE // max(pixels.shape[:2]))
 
 
 def _sheet(tiles: list[Image.Image]) -> Image.Image:

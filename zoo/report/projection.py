@@ -7,13 +7,13 @@ with principal components; it keeps neighbours together, and distances between g
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from zoo import extras
 from zoo.errors import UsageError
 from zoo.machine import one_thread
+from zoo.metrics import Array
 
 METHODS = ("pca", "tsne")
 FEWEST = 3  # rows
@@ -22,14 +22,11 @@ PERPLEXITY = 30.0
 EXACT = 4096  # rows or columns, the fewer of the two
 SMALL = 1024  # of them: all eigenvectors are found at once
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
 
 @dataclass(frozen=True, slots=True)
 class Projection:
     """points: N x 2. explained: share of the variance along each axis, of PCA only."""
 
-    method: str
     points: Array
     axes: tuple[str, str]
     explained: tuple[float, float] | None = None
@@ -55,7 +52,7 @@ def pca(rows: Array, seed: int) -> Projection:
         f"principal component {number}: {100 * share:.1f} % of the variance"
         for number, share in ((1, first), (2, second))
     )
-    return Projection("pca", points, (names[0], names[1]), (first, second))
+    return Projection(points, (names[0], names[1]), (first, second))
 
 
 def tsne(rows: Array, seed: int) -> Projection:
@@ -73,7 +70,7 @@ def tsne(rows: Array, seed: int) -> Projection:
     )
     points = model.fit_transform(few.astype(np.float32))
     names = (f"t-SNE, perplexity {perplexity:.3g}", "distances between groups mean nothing")
-    return Projection("tsne", np.asarray(points), names)
+    return Projection(np.asarray(points), names)
 
 
 def _principal(rows: Array, most: int, seed: int) -> tuple[Array, tuple[float, ...]]:

@@ -21,6 +21,7 @@ from zoo.report.page import small_picture, write_page
 from zoo.run import Run
 from zoo.text import count, percent
 
+TEMPLATE = "report.html.j2"
 AT_THE_END, FULL = 12, 16  # mistakes shown; of others half of that
 PICTURES = {AT_THE_END: 48, FULL: 300}  # small pictures, those that cells open among them
 # Gives for photos, each with the class that it was taken for, the view that the network had,
@@ -63,7 +64,7 @@ class Extras:
 
 def write(path: Path, run: Run, extras: Extras) -> None:
     """Write the page of a finished run. Raises RunError, WriteError."""
-    write_page(path, "report.html.j2", **_Page(run, extras).values())
+    write_page(path, TEMPLATE, **_Page(run, extras).values())
 
 
 class _Page:
@@ -92,7 +93,7 @@ class _Page:
             "run": str(run.folder),
             "task": self.task,
             "verdict": sections.verdict(run),
-            "steps": [(text[:1].upper() + text[1:]).split("`") for text in extras.steps],
+            "steps": [text[:1].upper() + text[1:] for text in extras.steps],
             "wrong": sum(not answer.right for answer in self.answers),
             "kept": bool(record.get("linear_head")),
             "plan": record.get("plan", []),

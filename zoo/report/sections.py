@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.samples import Stat, labels_in, status_of
+from zoo.data.samples import Stat, evenly, labels_in, status_of
 from zoo.metrics import BINS, aurc, calibration_error, reliability, risk_coverage, wilson
 from zoo.report.answers import Answer, confidence
 from zoo.report.svg import Axis, Chart, strip
@@ -263,8 +263,7 @@ def _risk(probability: Any, right: Any) -> str:
         f"Of all photos {percent(risk[-1])} are wrong, of the surer half "
         f"{percent(risk[np.searchsorted(share, 0.5)])}.",
     )
-    places = np.unique(np.linspace(0, len(kept) - 1, min(len(kept), 500)).astype(int))
-    chart.steps([(float(share[k]), float(risk[k])) for k in places], "c0")
+    chart.steps([(float(share[k]), float(risk[k])) for k in evenly(range(len(kept)), 500)], "c0")
     chart.note((1.0, 0.0), f"area {aurc(probability, right):.3f}", "end")
     return chart.svg()
 
@@ -273,7 +272,7 @@ def _risk(probability: Any, right: Any) -> str:
 
 
 def exports(run: Run) -> list[tuple[str, str, str, str, str]]:
-    """Return the exported files, a row each: place, kind, size, proof in words, sha256."""
+    """Return the exported files, a row each: place, kind, size, proof, begin of the sha256."""
     found = []
     for name, proof in sorted(run.record.get("exported", {}).items()):
         agree = ""
@@ -283,5 +282,7 @@ def exports(run: Run) -> list[tuple[str, str, str, str, str]]:
         largest = f"values differ by {differ:.1e} at most" if isinstance(differ, float) else ""
         told = ", ".join(filter(None, (agree, largest))) or "-"
         length = size(proof["bytes"]) if proof.get("bytes") else "-"
-        found.append((str(proof.get("path", "")), name, length, told, str(proof.get("sha256", ""))))
+        digest = str(proof.get("sha256", ""))
+        short = f"{digest[:12]}…" if digest else ""  # run.json has all of it
+        found.append((str(proof.get("path", "")), name, length, told, short))
     return found

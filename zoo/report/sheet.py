@@ -7,9 +7,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from zoo.disk import replacing, writing
+from zoo.report.pictures import Font, save, shortened
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 SIDE, TEXT, GAP, ACROSS = 160, 30, 8, 8  # pixels, and tiles in a row
 PAPER, INK, SOFT = "white", "black", "#666666"
 MOST = 20_000_000  # pixels of a sheet
@@ -39,17 +38,12 @@ def draw(path: Path, tiles: Sequence[tuple[Image.Image | None, str, str]]) -> No
         if image is not None:
             place = (left + (SIDE - image.width) // 2, top + (SIDE - image.height) // 2)
             sheet.paste(image, place)
-        pen.text((left, top + SIDE + 2), cut_to_fit(pen, font, first), INK, font)
-        pen.text((left, top + SIDE + 15), cut_to_fit(pen, font, second), SOFT, font)
-    with replacing(path) as temporary, writing(path):
-        sheet.save(temporary, "PNG")
+        pen.text((left, top + SIDE + 2), cut_to_fit(font, first), INK, font)
+        pen.text((left, top + SIDE + 15), cut_to_fit(font, second), SOFT, font)
+    save(sheet, path)
 
 
-def cut_to_fit(pen: ImageDraw.ImageDraw, font: Font, text: str) -> str:
+def cut_to_fit(font: Font, text: str) -> str:
     """Return as much of a line as a tile is wide; what the font has not is a ?."""
     line = "".join(c if c.isprintable() and ord(c) < 0x250 else "?" for c in text)
-    if pen.textlength(line, font) <= SIDE:
-        return line
-    while pen.textlength(line + "…", font) > SIDE:
-        line = line[:-1]
-    return line + "…"
+    return shortened(line, font, SIDE)

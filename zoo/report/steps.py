@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from zoo.data.preprocess import Pixels, Values
 from zoo.report.drawing import Drawing, fitting
-
-Values = np.ndarray[Any, np.dtype[np.float32]]
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 WIDTH, LEFT, TOP, GAP = 1060, 200, 56, 10  # pixels of the page; LEFT of the words beside a band
 AREA = WIDTH - LEFT - 20

@@ -9,7 +9,6 @@ are its own, see `zoo.train.division`.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -35,8 +34,8 @@ from zoo.scale.answers import model_sha256
 from zoo.scale.copied import Copied, copied, held
 from zoo.scale.listed import NAMES, Listed
 from zoo.scale.parts import needed
-from zoo.scale.plan import PLAN, Settings, Shards, read
-from zoo.scale.store import Store, check_installed, is_url
+from zoo.scale.plan import Settings, Shards, read
+from zoo.scale.store import Store, check_installed
 from zoo.scale.work import Progress
 from zoo.text import size
 from zoo.train.batches import FeatureBatches, steps
@@ -45,11 +44,6 @@ from zoo.train.division import Division
 from zoo.train.loggers import kinds
 
 IN_MEMORY = 256_000_000  # bytes of features
-
-
-def is_job(data: str) -> bool:
-    """Return whether photos are named by the job of their features."""
-    return is_url(data) or os.path.isfile(os.path.join(data, PLAN))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import hashlib
 import io
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from typing import NamedTuple
 from zoo import records
 from zoo.engine.pipeline import batched
 from zoo.errors import InputError, UsageError
-from zoo.scale.store import Store
+from zoo.scale.store import Store, is_url
 from zoo.text import read_name, show_name
 
 PLAN, VERSION = "plan.json", 1
@@ -116,6 +117,11 @@ def make(store: Store, settings: Settings, photos: Iterable[Photo], most: int = 
 def _told(plan: Plan) -> str:
     model = f"{plan.settings.model}, sha256 {plan.settings.model_sha256[:8]}"
     return f"{plan.settings.what} by {model}, {plan.photos:,} photos"
+
+
+def is_job(data: str) -> bool:
+    """Return whether photos are named by the job of their features."""
+    return is_url(data) or os.path.isfile(os.path.join(data, PLAN))
 
 
 def read(store: Store) -> Plan:

@@ -32,6 +32,7 @@ from zoo.serve.desk import Desk
 from zoo.serve.intake import Intake, refused
 
 AFTER = 0.3  # seconds from an answer until what is not for it may begin
+_UNREAD = "if a viewer shows it, save it anew as JPEG or PNG; else take another copy of it"
 _ROW = {
     "type": "object",
     "description": "A row of `zoo predict --json`.",
@@ -92,7 +93,7 @@ def create(model: Model, limits: Limits) -> FastAPI:
         form = writers.Form(min(top, len(desk.predictor.classes)))
         told = [writers.shown(writers.as_object(row, form)) for row in rows]
         bad = all(row.status == "error" for row in rows)
-        first = {"error": rows[0].error, "hint": "", "rows": told}
+        first = {"error": rows[0].error, "hint": _UNREAD, "rows": told}
         return _json(first, 422) if bad else _json(told)
 
     app.router.add_api_route(

@@ -7,32 +7,20 @@ loses none that metrics.jsonl has. Those of other programs are in trackers.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from zoo import extras
 from zoo.disk import atomic, writing
 from zoo.errors import UsageError
 from zoo.text import csv_line
 from zoo.train import trackers
+from zoo.train.trackers import Record, Tracker
 
 KINDS = ("csv", "tensorboard")
 EVENTS = "events.out.tfevents.*"
 TAGS = {"train_loss": "loss/train", "val_loss": "loss/val", "lr": "rate", "seconds": "seconds"}
-
-Record = Mapping[str, object]
-
-
-class Logger(Protocol):
-    def add(self, record: Record) -> None:
-        """Write an epoch, as `Epoch.to_dict` gives it. Raises WriteError."""
-
-    def finish(self, scores: Record) -> None:
-        """Take the final scores, which run.json has too."""
-
-    def close(self) -> None: ...
 
 
 def kinds(log: str | None) -> tuple[str, ...]:
@@ -57,12 +45,12 @@ def kinds(log: str | None) -> tuple[str, ...]:
 @contextmanager
 def logging(
     log: str | None, folder: Path, done: Sequence[Record], settings: Record | None = None
-) -> Iterator[list[Logger]]:
+) -> Iterator[list[Tracker]]:
     """Give a run folder's loggers. done: the lines of metrics.jsonl that a resumed run keeps.
 
     settings: of the recipe.
     """
-    loggers: list[Logger] = []
+    loggers: list[Tracker] = []
     try:
         for name in kinds(log):
             if name in KINDS:

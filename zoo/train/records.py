@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zoo.metrics import Array, LabelReport, Report
@@ -82,9 +82,6 @@ class Epoch:
     seconds: float
     best: bool
     notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, object]:
-        return asdict(self)
 
 
 @dataclass(slots=True)

@@ -25,10 +25,10 @@ Record = Mapping[str, object]
 
 class Tracker(Protocol):
     def add(self, record: Record) -> None:
-        """Take an epoch, as a line of metrics.jsonl has it."""
+        """Take an epoch, as a line of metrics.jsonl has it. Raises WriteError."""
 
     def finish(self, scores: Record) -> None:
-        """Take the final scores. Not called of a run that is stopped or fails."""
+        """Take the final scores, as run.json has them. Not called of a run that ends before."""
 
     def close(self) -> None: ...
 

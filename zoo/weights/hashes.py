@@ -69,11 +69,11 @@ class Hashing:
 
 
 class _Ahead(threading.Thread):
-    """Reads a file into memory and hashes what it has read: once for both."""
+    """Hashes a file; and reads it into memory, where it is to be kept: once for both."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keep: bool) -> None:
         super().__init__(name="zoo-read", daemon=True)
-        self.path = path
+        self.path, self.keep = path, keep
         self.identity: tuple[int, ...] = ()
         self.content: mmap.mmap | None = None
 
@@ -81,6 +81,9 @@ class _Ahead(threading.Thread):
         """What fails here is told by those who read the file when they need it."""
         with suppress(OSError, ValueError, MemoryError), opened(self.path) as file:
             before = _settled(file)
+            if not self.keep:
+                _hashed[self.path] = before, hashlib.file_digest(file, "sha256").hexdigest()
+                return
             content = mmap.mmap(-1, os.fstat(file.fileno()).st_size)
             if hasattr(mmap, "MADV_HUGEPAGE"):  # as NumPy has its own large arrays
                 content.madvise(mmap.MADV_HUGEPAGE)
@@ -94,13 +97,14 @@ class _Ahead(threading.Thread):
                 _hashed.setdefault(self.path, (before, digest.hexdigest()))
 
 
-def read_ahead(path: Path) -> None:
-    """Begin to read a whole file, which `read_arrays` is asked for soon; see `let_go`.
+def read_ahead(path: Path, *, keep: bool = True) -> None:
+    """Begin to read a whole file, whose hash is asked for soon.
 
-    By a thread, beside imports and whatever else keeps only one core at work.
+    By a thread, beside imports and whatever else keeps only one core at work. keep: for
+    `read_arrays`, see `let_go`.
     """
     if path not in _ahead:
-        _ahead[path] = _Ahead(path)
+        _ahead[path] = _Ahead(path, keep)
         _ahead[path].start()
 
 
