@@ -210,19 +210,15 @@ def test_other_tensors_than_the_rows_are_left_to_torch(first, tmp_path):
 # What is shipped is what the networks are.
 
 
-@pytest.mark.parametrize("name", list(catalog.ROWS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if row.macs > 3e8 else [])
+        for name, row in catalog.ROWS.items()
+    ],
+)
 def test_the_shipped_structure_of_a_row_is_what_is_built_now(name):
     """`python -m benchmarks.graph_templates` makes it anew."""
-    from benchmarks.graph_templates import structure
-
-    if catalog.ROWS[name].macs > 3e8:
-        pytest.skip("see the slow test")
-    check(name, structure)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n, row in catalog.ROWS.items() if row.macs > 3e8])
-def test_that_of_a_large_row_too(name):
     from benchmarks.graph_templates import structure
 
     check(name, structure)
