@@ -206,6 +206,8 @@ def main() -> None:
     )
     flags = parser.parse_args()
     facts, file = machine(), flags.run / "model.onnx"
+    if not file.exists():
+        parser.error(f"there is no {file}: `zoo export onnx {flags.run} -o {file}` makes it")
     photos = sorted(flags.photos.rglob("*.jpg"))[:PHOTOS]
     result: dict[str, Any] = {}
     for name, model in (("file", file), ("run", flags.run)):
