@@ -83,7 +83,7 @@ def ours() -> str:
         return NOT_YET
     found = json.loads(OURS.read_text())
     rows = [
-        (bar["what"], measured(bar)[0], bar["bar"], "met" if bar["met"] else "missed")
+        (bar["what"], measured(bar)[0], bar["bar"], "met" if bar["met"] else "not met")
         for bar in found["bars"]
     ]
     return machine(found) + "\n\n" + markdown(("", "median (from, to)", "wanted", ""), rows)

@@ -236,6 +236,8 @@ def taken_over(path: Path) -> list[Bar]:
 
 def plot(found: dict[str, Any], path: Path) -> None:
     """Medians, with what they lie between, on a logarithmic axis; a panel for each part."""
+    from matplotlib.ticker import LogLocator
+
     rows = Rows(found["rows"])
     parts = list(dict.fromkeys(row["part"] for row in rows.all))
     if not parts:
@@ -260,7 +262,10 @@ def plot(found: dict[str, Any], path: Path) -> None:
                 panel.annotate(f"{value:.3g} s", (value, name), (6, 3), textcoords="offset points",
                                fontsize=7, color=colour)  # fmt: skip
             panel.set_xscale("log")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.minorticks_off()
             panel.set_title(f"{part}: whole process", fontsize=9, loc="left")
-            panel.margins(x=0.15)
-            panel.grid(axis="x", which="both", alpha=0.3)
+            panel.margins(x=0.15, y=0.15)
+            panel.grid(axis="x", alpha=0.3)
             panel.tick_params(labelsize=8)
