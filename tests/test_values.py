@@ -19,8 +19,9 @@ from zoo.errors import ImageError
 
 Y, X = np.mgrid[:20, :33]
 GREY = ((X * 8) * (Y > 5)).clip(0, 255).astype(np.uint8)
-WHITE, BLACK = 0, 1  # what a TIFF says of zero
+WHITE, BLACK, CMYK = 0, 1, 5  # what a TIFF says of zero
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
+TOGETHER, APART = 1, 2  # how the samples of a pixel lie
 
 
 def rows_of(values, bits, order=">"):
@@ -32,7 +33,7 @@ def rows_of(values, bits, order=">"):
     return [int(text, 2).to_bytes(len(text) // 8) for text in texts]
 
 
-def tiff(values, bits, zero=BLACK, order="<", kind=UNSIGNED, squeeze=False):
+def tiff(values, bits, zero=BLACK, order="<", kind=UNSIGNED, squeeze=False, planes=None):
     """A grey TIFF of one strip. zero: what it says of zero, None for nothing."""
     if kind == FLOAT:
         data = values.astype(f"{order}f4").tobytes()
@@ -41,7 +42,7 @@ def tiff(values, bits, zero=BLACK, order="<", kind=UNSIGNED, squeeze=False):
     data = zlib.compress(data) if squeeze else data
     height, width = values.shape
     tags = {256: width, 257: height, 258: bits, 259: 8 if squeeze else 1, 262: zero}
-    tags |= {273: 0, 277: 1, 278: height, 279: len(data), 339: kind}
+    tags |= {273: 0, 277: 1, 278: height, 279: len(data), 284: planes, 339: kind}
     tags = {tag: value for tag, value in tags.items() if value is not None}
     tags[273] = 8 + 2 + 12 * len(tags) + 4
     entries = [struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items()]
@@ -67,8 +68,8 @@ def spread(bits):
 def test_a_grey_tiff_is_the_same_picture_in_every_depth(bits, zero, order, squeeze):
     values, expected = spread(bits)
     stored = (1 << bits) - 1 - values if zero == WHITE else values
-    data = tiff(stored, bits, zero, order, squeeze=squeeze)
-    for mode in ("L", "RGB"):
+    for mode, planes in product(("L", "RGB"), (None, APART)):
+        data = tiff(stored, bits, zero, order, squeeze=squeeze, planes=planes)
         assert np.array_equal(np.asarray(decode(data, mode)).reshape(20, 33, -1)[..., 0], expected)
 
 
@@ -77,15 +78,26 @@ def test_a_grey_tiff_is_the_same_picture_in_every_depth(bits, zero, order, squee
 )
 def test_a_float_tiff_may_have_white_at_zero_too(zero, order, top):
     values = GREY / 255 * top
-    data = tiff(top - values if zero == WHITE else values, 32, zero, order, FLOAT)
-    assert np.array_equal(decode(data, "L"), GREY)
+    values = top - values if zero == WHITE else values
+    for squeeze, planes in product((False, True), (None, APART)):
+        data = tiff(values, 32, zero, order, FLOAT, squeeze, planes=planes)
+        assert np.array_equal(decode(data, "L"), GREY)
 
 
-@pytest.mark.parametrize(("bits", "kind"), [(16, SIGNED), (32, SIGNED), (32, UNSIGNED)])
-def test_integers_without_a_range_of_their_own_are_bytes_or_16_bits(bits, kind):
-    for factor in (1, 100):
+@pytest.mark.parametrize(
+    ("bits", "kind", "order"),
+    [
+        (16, SIGNED, "<"),
+        (32, SIGNED, "<"),
+        (32, UNSIGNED, "<"),
+        (16, SIGNED, ">"),
+        (32, SIGNED, ">"),
+    ],
+)
+def test_integers_without_a_range_of_their_own_are_bytes_or_16_bits(bits, kind, order):
+    for factor, squeeze in product((1, 100), (False, True)):
         expected = GREY if factor == 1 else np.rint(GREY * 100.0 / 257)
-        data = tiff(GREY.astype(np.int64) * factor, bits, kind=kind)
+        data = tiff(GREY.astype(np.int64) * factor, bits, order=order, kind=kind, squeeze=squeeze)
         assert np.array_equal(decode(data, "L"), expected)
 
 
@@ -107,6 +119,69 @@ def test_a_tiff_whose_range_cannot_be_known_is_an_error_that_says_what_would_be(
     with pytest.raises(ImageError, match=says) as error:
         decode(data, "L")
     assert "save it as 8 or 16 bits" in error.value.what
+
+
+def samples(values, bits, planes, order="<", squeeze=False, colours=2, more=()):
+    """A TIFF of several samples a pixel. colours, more: its photometric, other tags and values."""
+    parts = list(np.moveaxis(values, -1, 0)) if planes == APART else [values]
+    data = [part.astype(f"{order}u{bits // 8}").tobytes() for part in parts]
+    data = [zlib.compress(part) if squeeze else part for part in data]
+    begins = [8 + sum(map(len, data[:number])) for number in range(len(data) + 1)]
+    extra = values.shape[-1] - {BLACK: 1, CMYK: 4}.get(colours, 3)
+    tags = {256: [values.shape[1]], 257: [len(values)], 258: [bits] * values.shape[-1]}
+    tags |= {259: [8 if squeeze else 1], 262: [colours], 273: begins[:-1]}
+    tags |= {277: [values.shape[-1]], 278: [len(values)], 279: list(map(len, data)), 284: [planes]}
+    tags |= {338: [2] * extra} if extra else {}
+    tags |= dict(more)
+    at, entries, lists = begins[-1] + 2 + 12 * len(tags) + 4, b"", b""
+    for tag, told in sorted(tags.items()):
+        value = told[0] if len(told) == 1 else at + len(lists)
+        lists += struct.pack(f"{order}{len(told)}I", *told) if len(told) > 1 else b""
+        entries += struct.pack(f"{order}HHII", tag, 4, len(told), value)
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", begins[-1])
+    count = struct.pack(f"{order}H", len(tags))
+    return head + b"".join(data) + count + entries + bytes(4) + lists
+
+
+@pytest.mark.parametrize(
+    ("bits", "planes", "order", "squeeze", "alpha"),
+    list(product((8, 16), (TOGETHER, APART), "<>", (False, True), (False, True))),
+)
+def test_a_tiff_whose_samples_lie_apart_is_the_same_picture(bits, planes, order, squeeze, alpha):
+    """Of 16 bits in planes Pillow read every byte as a pixel."""
+    colours = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], -1).astype(np.int64)
+    clear = np.where(X % 2, 255, 0) if alpha else np.full(X.shape, 255)
+    stored = np.concatenate([colours, clear[..., None]], -1) if alpha else colours
+    data = samples(stored * (257 if bits == 16 else 1), bits, planes, order, squeeze)
+    expected = np.where(clear[..., None] == 255, colours, 255)
+    assert np.array_equal(decode(data), expected)
+
+
+def test_grey_with_alpha_is_on_white_also_where_it_is_multiplied_by_it():
+    stored = np.stack([GREY // 2, np.full_like(GREY, 128)], -1)
+    found = np.asarray(decode(samples(stored, 8, TOGETHER, colours=BLACK, more={338: [1]}), "L"))
+    assert np.abs(found.astype(float) - (GREY // 2 + 127.0)).max() <= 1
+
+
+@pytest.mark.parametrize("squeeze", [False, True])
+def test_a_tiff_whose_samples_cannot_be_told_apart_is_an_error(squeeze):
+    """Of these Pillow makes other pictures, or has an error of its own."""
+    three = np.stack([GREY] * 3, -1).astype(np.int64)
+    odd = {
+        "2 x 8 bits, unsigned, in planes": samples(three[..., :2], 8, APART, ">", squeeze, BLACK),
+    }
+    if not squeeze:
+        inks = np.stack([GREY] * 4, -1).astype(np.int64) * 257
+        blocks = samples(three, 8, TOGETHER, colours=6, more={530: [2, 2]})
+        odd["3 x 8 bits, unsigned, colours at a lower resolution"] = blocks + bytes(2000)
+        cmyk = samples(inks, 16, APART, colours=CMYK)
+        odd["4 x 16 bits, unsigned, in planes"] = cmyk
+        back = samples(three, 8, APART, more={266: [2]})
+        odd["3 x 8 bits, unsigned, in planes"] = back
+    for says, data in odd.items():
+        with pytest.raises(ImageError, match=says) as error:
+            decode(data)
+        assert "save it as PNG" in error.value.what
 
 
 def chunk(kind, data):

@@ -333,7 +333,7 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
     if pixel_values.wide(image):
         image = pixel_values.eight_bits(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
+        layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, layer)
     # Grey always by way of RGB, as an exported graph does it, whose input is RGB.

@@ -1,16 +1,17 @@
 """What the numbers stored in a picture mean, where Pillow leaves that to its user.
 
 In TIFFs of more than 8 bits Pillow takes 0 for black though the file says that it is white; grey of
-12 bits it reads as if of 16. Of a PNG's transparent colour it keeps the number but not its depth:
-2 and 4 bits are spread over 8, the colour is not, and of 16-bit RGB only the high bytes are left
-when the colour is looked for. What is found here goes into `image.info`, which stays with a
-picture that is turned.
+12 bits it reads as if of 16. Where a TIFF's samples lie in planes it forgets how they are stored;
+where they are compressed it may turn a number's bytes twice. Of a PNG's transparent colour it keeps
+the number but not its depth: 2 and 4 bits are spread over 8, the colour is not, and of 16-bit RGB
+only the high bytes are left when the colour is looked for. What is found here goes into
+`image.info`, which stays with a picture that is turned.
 """
 
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
@@ -25,11 +26,16 @@ DARK = 16.0  # floats up to here, and above 1, are neither 0 to 1 nor a photo of
 Values = np.ndarray[tuple[int, ...], np.dtype[Any]]
 AT_ONCE = 1 << 20  # values that are scaled at a time
 ADVICE = "save it as 8 or 16 bits, or as floats from 0 to 1"
+OTHERWISE = "save it as PNG"
 
 # TIFF's tags and some of their values.
 TAG_BITS, TAG_COMPRESSION, TAG_PHOTOMETRIC, TAG_SAMPLES, TAG_FORMAT = 258, 259, 262, 277, 339
-WHITE, BLACK, SIGNED = 0, 1, 2
+TAG_FILL, TAG_PLANES, TAG_SUBSAMPLING = 266, 284, 530
+WHITE, BLACK, YCBCR, SIGNED = 0, 1, 6, 2
+TOGETHER, APART = 1, 2  # how the samples of a pixel lie
 FAX = (2, 3, 4, 32771)  # compressions in which white is zero where the tag is missing
+# libtiff gives numbers as this machine has them; Pillow turns all but these as the file has them.
+NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 FORMAT_NAMES = {1: "unsigned", 2: "signed", 3: "float", 5: "complex", 6: "complex"}
 
 
@@ -49,12 +55,39 @@ class Tiff(TiffImagePlugin.TiffImageFile):
             tags[TAG_PHOTOMETRIC] = BLACK  # Pillow reads all of these, and inverts none
             self.info[WHITE_IS_ZERO] = True
         self.info[BITS] = bits
+        if tags.get(TAG_SAMPLES, 1) == 1:  # Pillow would take the first letter of how it is stored
+            tags[TAG_PLANES] = TOGETHER
         try:
             super()._setup()  # type: ignore[no-untyped-call,unused-ignore]
         except SyntaxError:
-            kinds = {FORMAT_NAMES.get(each, "unknown") for each in tags.get(TAG_FORMAT, (1,))}
-            what = f"{tags.get(TAG_SAMPLES, 1)} x {bits} bits, {' and '.join(sorted(kinds))}"
-            raise ImageError(f"a TIFF of pixels that are not read ({what}): {ADVICE}") from None
+            self._refuse(bits, "", ADVICE)
+        self._set_right(bits)
+
+    def _refuse(self, bits: int, lie: str, advice: str) -> NoReturn:
+        """Raise the ImageError that says which pixels are not read. lie: how they lie."""
+        tags = self.tag_v2
+        kinds = {FORMAT_NAMES.get(each, "unknown") for each in tags.get(TAG_FORMAT, (1,))}
+        what = f"{tags.get(TAG_SAMPLES, 1)} x {bits} bits, {' and '.join(sorted(kinds))}{lie}"
+        raise ImageError(f"a TIFF of pixels that are not read ({what}): {advice}") from None
+
+    def _set_right(self, bits: int) -> None:
+        """Tell the decoder how the samples are stored. Raises ImageError where it knows no way."""
+        tags, stored = self.tag_v2, self.tile[0].codec_name == "raw"
+        halved = tags.get(TAG_PHOTOMETRIC) == YCBCR and tags.get(TAG_SUBSAMPLING) != (1, 1)
+        if stored and halved:
+            self._refuse(bits, ", colours at a lower resolution", OTHERWISE)
+        ending = ""
+        if tags.get(TAG_PLANES) == APART:
+            unread = self.mode in ("LA", "La", "PA") or (stored and tags.get(TAG_FILL, 1) != 1)
+            if stored and bits == 16:
+                unread |= self.mode not in ("RGB", "RGBA")
+                ending = ";16B" if tags.prefix == TiffImagePlugin.MM else ";16L"
+            if unread:
+                self._refuse(bits, ", in planes", OTHERWISE)
+        for number, tile in enumerate(self.tile):
+            kind, *others = tile.args
+            kind = kind + ending if stored else NATIVE.get(kind, kind)
+            self.tile[number] = tile._replace(args=(kind, *others))
 
     @property
     def signed(self) -> bool:
