@@ -56,8 +56,8 @@ def decoding() -> str:
     return (
         "Pictures are uint8 RGB, N x H x W x 3: the first frame, upright as EXIF says, what is "
         "transparent on white, 16 bits / 257, grey, palette and CMYK by Pillow's convert('RGB'), "
-        "ICC profiles ignored. Save as 8 bits first: TIFFs in planes, of floats, of 12 or 32 bits, or of 16 "
-        f"with white at 0, and PNGs of other than 8 bits with a transparent colour.\n\n{code()}"
+        "ICC profiles ignored. Save as 8 bits first: TIFFs in planes, of floats, of 12 or 32 bits, "
+        f"or of 16 with white at 0, and PNGs of other than 8 bits with a transparent colour.\n\n{code()}"
     )
 
 
