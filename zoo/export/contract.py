@@ -57,7 +57,8 @@ def decoding() -> str:
         "Pictures are uint8 RGB, N x H x W x 3: the first frame, upright as EXIF says, what is "
         "transparent on white, 16 bits / 257, grey, palette and CMYK by Pillow's convert('RGB'), "
         "ICC profiles ignored. Save as 8 bits first: TIFFs in planes, of floats, of 12 or 32 bits, "
-        f"or of 16 with white at 0, and PNGs of other than 8 bits with a transparent colour.\n\n{code()}"
+        "or of 16 with white at 0, and PNGs of other than 8 bits with a transparent colour."
+        f"\n\n{code()}"
     )
 
 
