@@ -343,6 +343,8 @@ def test_an_empty_class_is_not_counted(here, three: Path, tmp_path: Path) -> Non
     counted = [float(row["f1"]) for row in table.values() if row["f1"]]
     assert about["results"]["macro_f1"] == pytest.approx(sum(counted) / 2)
     assert about["classes_table"][2]["recall"] is None
+    measured = json.loads(here("evaluate", tmp_path / "run", "--json").out)["results"][0]
+    assert measured["classes"] == about["classes_table"]
     answer = here(*words, "--keep-duplicates", "-o", tmp_path / "kept")
     assert Run.open(tmp_path / "kept").record["data"]["val"] == 10
     assert "kept: --keep-duplicates" in answer.err

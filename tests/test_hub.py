@@ -167,10 +167,12 @@ def test_names_in_a_card_are_text():
         "classes": ["<b>a</b>|", "![x](y)\n# b"], "phases": [], "preprocess": {"size": 9},
         "data": {"name": "a`b", "train": 1, "val": 2, "test": 0}, "results": {"accuracy": 0.5},
         "classes_table": [{"name": name, "photos": 1, "precision": 1.0, "recall": 1.0}
-                          for name in ("<b>a</b>|", "![x](y)\n# b")],
+                          for name in ("<b>a</b>|", "![x](y)\n# b")]
+        + [{"name": "none of it", "photos": 0, "precision": None, "recall": None}],
     }  # fmt: skip
     card = text_of(facts, NAME, 'mit"\nx: y', ["README.md"])
     assert r"\<b\>a\</b\>\|" in card
     assert r"\!\[x\]\(y\)" in card
     assert card.splitlines()[3] == 'license: "mit\\"\\nx: y"'
+    assert "| none of it | 0 | - | - |" in card
     assert not any(line.startswith("# b") for line in card.splitlines())

@@ -12,7 +12,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """Precision, recall and F1 of one class; `photos` is how many there are of it."""
+    """Precision, recall and F1 of one class, NaN where there is no photo of it.
+
+    photos: how many there are of it.
+    """
 
     name: str
     photos: int
@@ -31,7 +34,7 @@ class Report:
     confusion: tuple[tuple[int, ...], ...]
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"classes": [stated(score) for score in self.classes]}
 
 
 def confusion(predicted: Array, labels: Array, classes: int) -> Array:
@@ -47,6 +50,7 @@ def report(predicted: Array, labels: Array, names: tuple[str, ...]) -> Report:
     precision = hits / np.maximum(answers, 1)
     f1 = 2 * hits / np.maximum(photos + answers, 1)
     present = photos > 0
+    precision[~present] = recall[~present] = f1[~present] = np.nan
     return Report(
         accuracy=float(hits.sum() / max(1, len(labels))),
         macro_f1=float(f1[present].mean()) if present.any() else 0.0,
@@ -67,7 +71,7 @@ THRESHOLD = 0.5  # a class whose probability reaches it is a label of the photo
 
 @dataclass(frozen=True, slots=True)
 class LabelScore:
-    """A ClassScore with the average precision, which is NaN for a class without a photo."""
+    """A ClassScore with the average precision."""
 
     name: str
     photos: int
@@ -92,10 +96,7 @@ class LabelReport:
     classes: tuple[LabelScore, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        found = asdict(self)
-        for score in found["classes"]:
-            score["ap"] = score["ap"] if score["photos"] else None
-        return found
+        return asdict(self) | {"classes": [stated(score) for score in self.classes]}
 
 
 def label_report(
@@ -109,6 +110,7 @@ def label_report(
     columns = zip(probabilities.T, right.T, strict=True)
     ap = np.array([average_precision(*column) for column in columns])
     present = photos > 0
+    precision[~present] = recall[~present] = f1[~present] = np.nan
     return LabelReport(
         map=float(ap[present].mean()) if present.any() else 0.0,
         macro_f1=float(f1[present].mean()) if present.any() else 0.0,
@@ -119,6 +121,11 @@ def label_report(
             for k, name in enumerate(names)
         ),
     )
+
+
+def stated(score: ClassScore | LabelScore) -> dict[str, Any]:
+    """Return the record of a class for a file; a number that there is none of is None."""
+    return {key: None if value != value else value for key, value in asdict(score).items()}  # NaN
 
 
 def average_precision(scores: Array, right: Array) -> float:

@@ -13,7 +13,16 @@ from zoo.finetune.events import Finished
 from zoo.head.conformal import likelier
 from zoo.head.suspicious import Suspicious
 from zoo.head.temperature import answers
-from zoo.metrics import THRESHOLD, Array, LabelReport, Report, risk_coverage, sigmoid, softmax
+from zoo.metrics import (
+    THRESHOLD,
+    Array,
+    LabelReport,
+    Report,
+    risk_coverage,
+    sigmoid,
+    softmax,
+    stated,
+)  # fmt: skip
 from zoo.run import Run, write_csv
 from zoo.train.records import Scores
 
@@ -108,10 +117,4 @@ def measured(scores: Scores) -> dict[str, object]:
 
 def _class_table(found: Report | LabelReport) -> list[Row]:
     """Return a record for each class; of one without a photo nothing was measured: None."""
-    return [
-        {
-            key: value if score.photos or key in ("name", "photos") else None
-            for key, value in asdict(score).items()
-        }
-        for score in found.classes
-    ]
+    return [stated(score) for score in found.classes]

@@ -75,6 +75,9 @@ def _classes(table: Sequence[Facts]) -> str:
         "| --- | --: | --: | --: |",
     ]
     for row in table:
+        if not row["photos"]:  # nothing was measured
+            rows.append(f"| {_plain(row['name'])} | 0 | - | - |")
+            continue
         low, high = wilson(round(row["recall"] * row["photos"]), row["photos"])
         rows.append(
             f"| {_plain(row['name'])} | {row['photos']} | {percent(row['precision'])} | "

@@ -25,6 +25,7 @@ from zoo.metrics import (
     calibration_error,
     label_report,
     report,
+    stated,
 )
 from zoo.predict.inputs import Input
 from zoo.predict.rows import Predictor
@@ -102,11 +103,7 @@ class Measured:
     def to_dict(self) -> dict[str, Any]:
         """Return what was measured, ready for JSON: a number that there is none of is None."""
         found = {name: value for name, value in asdict(self).items() if value is not None}
-        classes = [
-            {key: None if value != value else value for key, value in one.items()}  # NaN
-            for one in found["classes"]
-        ]
-        return found | {"classes": classes}
+        return found | {"classes": [stated(score) for score in self.classes]}
 
 
 def rows(names: Sequence[str], found: Evaluation | LabelEvaluation) -> list[Measured]:
