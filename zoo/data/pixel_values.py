@@ -85,7 +85,7 @@ class Tiff(TiffImagePlugin.TiffImageFile):
             if unread:
                 self._refuse(bits, ", in planes", OTHERWISE)
         for number, tile in enumerate(self.tile):
-            kind, *others = tile.args
+            kind, *others = tuple(tile.args or ())
             kind = kind + ending if stored else NATIVE.get(kind, kind)
             self.tile[number] = tile._replace(args=(kind, *others))
 
