@@ -19,18 +19,8 @@ if TYPE_CHECKING:
     from zoo.train.distributed import Ranks
 
 
-@flags.settings("finetune", auto.Flags)
-def command(
-    output: flags.RunFolder = None,
-    recipe: flags.RecipeFile = None,
-    resume: flags.Resume = None,
-    dry_run: flags.DryRun = False,
-    sheet: flags.Sheet = None,
-    no_report: flags.NoReport = False,
-    ray: flags.Ray = None,
-    json: flags.Json = False,
-    **given: object,
-) -> None:
+@flags.settings("finetune", auto.Flags, flags.Way, without=("force",))
+def command(given: dict[str, object], wanted: auto.Flags, way: flags.Way) -> None:
     """Retrain a network's head on your photos; everything goes into a run folder.
 
     Prints the plan with the reason of every choice, then trains. The path of the run is all that
@@ -39,14 +29,10 @@ def command(
     """
     from zoo import recipe as recipes
 
-    chosen = flags.given(given)
-    way = flags.Way(output, dry_run, sheet, json, not no_report, ray)
-    if resume is None:
-        wanted = auto.taken_from(chosen)
-        begin(recipes.make(chosen, recipe), way, wanted)
+    if way.resume is None:
+        begin(recipes.make(given, way.recipe), way, wanted)
     else:
-        own = {"output": output, "recipe": recipe, "dry_run": dry_run or None, "sheet": sheet}
-        continue_run(resume, [*chosen, *flags.given(own)], way)
+        continue_run(way.resume, [*given, *flags.named(wanted)], way)
 
 
 def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from zoo.cli import flags
 from zoo.cli.console import Screen, out, print_json, talk, talk_table
 from zoo.cli.finetune_report import show_features
 from zoo.cli.names import with_full_name
+from zoo.cli.options import force, output, shared
 from zoo.cli.plan_lines import show_lines
 from zoo.errors import UsageError
 from zoo.settings import table
@@ -28,18 +27,16 @@ if TYPE_CHECKING:
 _NOT_OURS = ("training", "kept")
 
 
-@flags.settings("lr")
-def command(
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the curve: a .png, or a .csv.")
-    ] = None,
-    recipe: flags.RecipeFile = None,
-    force: Annotated[
-        bool, typer.Option("-f", "--force", help="Overwrite a file that exists already.")
-    ] = False,
-    json: flags.Json = False,
-    **given: object,
-) -> None:
+@dataclass(frozen=True)
+class Flags:
+    output: Path | None = output("Write the curve: a .png, or a .csv.")
+    recipe: Path | None = shared("recipe")
+    force: bool = force()
+    json: bool = shared("json")
+
+
+@flags.settings("lr", Flags)
+def command(settings: dict[str, object], own: Flags) -> None:
     """Find a learning rate: 100 steps with a rising rate, and where the loss falls.
 
     Takes the settings of `zoo finetune`. The suggested rate is all that goes to stdout; nothing is
@@ -47,9 +44,8 @@ def command(
     """
     from zoo import recipe as recipes
 
-    _check_output(output)
-    settings = flags.given(given)
-    ours = with_full_name(recipes.make(settings, recipe, "lr"))
+    _check_output(own.output)
+    ours = with_full_name(recipes.make(settings, own.recipe, "lr"))
     with Screen() as screen:
         from zoo.finetune import lr_finder
         from zoo.finetune.prepare import prepare
@@ -61,13 +57,13 @@ def command(
         points = measured(prepared, screen)
         found = lr_finder.suggestion(points)
     _show_curve(points, found)
-    step = _next_step(settings, recipe, ours, test, found.valley)
+    step = _next_step(settings, own.recipe, ours, test, found.valley)
     _show_suggestion(points, found, step)
-    if output is not None:
+    if own.output is not None:
         title = f"{ours.model}: {test.optimizer}, batches of {test.batch_size}"
-        write(output, points, found, title)
-        talk(f"the curve is in {output}")
-    if json:
+        write(own.output, points, found, title)
+        talk(f"the curve is in {own.output}")
+    if own.json:
         print_json(summary(points, found, ours, test, step))
     else:
         out(plain(found.valley))
