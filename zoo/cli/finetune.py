@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 
 from zoo.cli import auto, flags
 from zoo.cli.console import Screen, talk
-from zoo.cli.finetune_job import carry_out, prepared_of, show_team
-from zoo.cli.finetune_resume import continue_run, go_on
+from zoo.cli.finetune_job import carry_out, continue_run, go_on, prepared_of, show_lines, show_team
 from zoo.cli.names import with_full_name
-from zoo.cli.plan_lines import show_lines
 
 if TYPE_CHECKING:
     from zoo.finetune.prepare import Prepared

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from zoo.cli import flags
 from zoo.cli.console import Screen, out, print_json, talk, talk_table
+from zoo.cli.finetune_job import show_lines
 from zoo.cli.finetune_report import show_features
 from zoo.cli.names import with_full_name
 from zoo.cli.options import force, output, shared
-from zoo.cli.plan_lines import show_lines
 from zoo.errors import UsageError
 from zoo.settings import table
 
