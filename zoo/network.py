@@ -314,8 +314,6 @@ def recorded(about: dict[str, Any]) -> ModelSpec:
     known = {field.name: said[field.name] for field in fields(ModelSpec) if field.name in said}
     lists = {key: tuple(known.get(key, ())) for key in ("stages", "ignore")}
     lists["published"] = tuple((ours, theirs) for ours, theirs in said.get("published", ()))
-    if head := said.get("published_head"):  # as versions before 0.1 say it
-        lists["published"] = (("backbone.", ""), ("head.", f"{head}."))
     preprocess = Preprocess.from_dict(said["preprocess"])
     return ModelSpec(**{**known, **lists, "preprocess": preprocess, "weights": (), "variants": ()})
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from zoo.finetune.describe import Line
+
 T = TypeVar("T")
+WHAT, REASON = 11, 45  # columns of the first word, and the fewest that a reason has beside it
 
 
 def talk(text: str = "", meaning: str = "") -> None:
@@ -47,7 +50,7 @@ def fail(what: str, hint: str, code: int) -> int:
 def fact(what: str, text: str) -> None:
     """Print a word and what there is to say of it; what is too long goes on below what is said."""
     width = width_of(sys.stderr)
-    lines = wrapped(f"{what:<10} {printable(text)}", width, " " * 11)
+    lines = wrapped(f"{what:<10} {printable(text)}", width, " " * WHAT)
     talk("\n".join(lines))
 
 
@@ -136,6 +139,20 @@ def talk_table(rows: Iterable[Sequence[str]], header: Sequence[str], right: str 
     for number, lines in enumerate(layout.blocks(rows, header, right, width_of(sys.stderr))):
         for line in lines:
             talk(line, "" if number else "title")
+
+
+def show_plan(told: Sequence[Line]) -> None:
+    """Print lines of a plan, the reasons below each other; on a narrow screen after a dot."""
+    width = width_of(sys.stderr)
+    widest = max(len(line.value) for line in told if len(line.value) < 50)
+    beside = WHAT + widest + 2  # where a reason begins
+    narrow = width is not None and width - beside < REASON
+    for line in told:
+        value = line.value if narrow else f"{line.value:<{widest}}"
+        between = "" if not line.reason else " · " if narrow else "  "
+        text = f"{line.what:<{WHAT}}{value}{between}{line.reason}".rstrip()
+        under = WHAT if narrow or len(line.value) > widest else beside
+        talk("\n".join(wrapped(text, width, " " * under)))
 
 
 def warn_unreadable(photos: Sequence[tuple[str, str]], also: str = "") -> None:

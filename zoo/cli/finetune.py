@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.cli import auto, flags
-from zoo.cli.console import Screen, talk
-from zoo.cli.finetune_job import carry_out, continue_run, go_on, prepared_of, show_lines, show_team
+from zoo.cli.console import Screen, show_plan, talk
+from zoo.cli.finetune_job import carry_out, prepared_of, show_team
+from zoo.cli.finetune_resume import continue_run, go_on
 from zoo.cli.names import with_full_name
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _show(prepared: Prepared, ranks: Ranks, way: flags.Way) -> None:
     """Print the plan, and draw what the network is fed where that was asked for."""
     from zoo.finetune.describe import lines
 
-    show_lines(lines(prepared.plan))
+    show_plan(lines(prepared.plan))
     show_team(ranks)
     if way.sheet:
         from zoo.cli.finetune_report import draw_fed

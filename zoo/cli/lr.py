@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.cli import flags
-from zoo.cli.console import Screen, out, print_json, talk, talk_table
-from zoo.cli.finetune_job import show_lines
+from zoo.cli.console import Screen, out, print_json, show_plan, talk, talk_table
 from zoo.cli.finetune_report import show_features
 from zoo.cli.names import with_full_name
 from zoo.cli.options import force, output, shared
@@ -53,7 +52,7 @@ def command(settings: dict[str, object], own: Flags) -> None:
         test = lr_finder.in_steps(ours)
         prepared = prepare(test, screen.bytes)
         prepared.plan = without_test(prepared.plan)
-        _show_plan(prepared.plan, ours)
+        _show_ours(prepared.plan, ours)
         points = measured(prepared, screen)
         found = lr_finder.suggestion(points)
     _show_curve(points, found)
@@ -89,7 +88,7 @@ def _check_output(output: Path | None) -> None:
         raise UsageError(f"-o {output} is a folder", "give a file name")
 
 
-def _show_plan(plan: Plan, ours: Recipe) -> None:
+def _show_ours(plan: Plan, ours: Recipe) -> None:
     from zoo.finetune.describe import Line, lines
 
     why = "as asked for"
@@ -101,7 +100,7 @@ def _show_plan(plan: Plan, ours: Recipe) -> None:
         for line in lines(plan)
         if line.what not in _NOT_OURS
     ]
-    show_lines([*kept, Line("solver", plan.solver, why)])
+    show_plan([*kept, Line("solver", plan.solver, why)])
 
 
 def measured(prepared: Prepared, screen: Screen) -> list[Point]:

@@ -20,7 +20,7 @@ def command(given: dict[str, object], way: flags.Way) -> None:
     """
     from zoo import recipe as recipes
     from zoo.cli.finetune import begin
-    from zoo.cli.finetune_job import continue_run
+    from zoo.cli.finetune_resume import continue_run
 
     if way.resume is None:
         begin(recipes.make(from_scratch(given, way.recipe), way.recipe, "train"), way)

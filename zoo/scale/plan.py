@@ -194,6 +194,12 @@ def _file(shards: Iterable[list[Photo]]) -> tuple[bytes, bytes, list[int]]:
     return digest.digest(), buffer.getvalue(), sizes
 
 
+def opened(place: str) -> Shards:
+    """Return the shards of the job at a place. Raises MissingPackage, InputError."""
+    store = Store(place)
+    return Shards(store, read(store))
+
+
 @dataclass(slots=True)
 class Shards:
     """The shards of a plan; the file that was read last stays in memory."""
