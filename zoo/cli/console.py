@@ -220,7 +220,7 @@ class Screen:
     def rows_go_to(self, output: Path | None) -> None:
         """Draw nothing from here on where rows come to the terminal, which they would tear."""
         if output is None and sys.stdout.isatty():
-            self.close()
+            self.line.wipe()
             self.quiet = True
 
     def tell(self, event: object) -> None:
@@ -237,11 +237,3 @@ class Screen:
     def bytes(self, done: int, total: int | None) -> None:
         """The progress of a download."""
         self.progress("download", done, total)
-
-    def close(self) -> None:
-        """Wipe the line until there is something to show again."""
-        self.line.wipe()
-
-    def say(self, text: str) -> None:
-        """A line of talk that does not tear a bar."""
-        talk(text)

@@ -18,15 +18,12 @@ from zoo.cli.options import NETWORK, argument, flag, force, network, output, set
 from zoo.errors import ImageError
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from zoo.data.preprocess import Pixels
     from zoo.explain.answers import Seen
     from zoo.network import Network
     from zoo.predict.inputs import Input
     from zoo.predict.rows import Predictor
     from zoo.report.cards import Card, Panel
-
-    Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 WHAT = "What is drawn"
 BATCH = 16  # photos at a time
@@ -150,7 +147,7 @@ def _map_card(item: Input, seen: Seen, names: Sequence[str]) -> Card:
     from zoo.report.cards import Panel, enlarged, overlay
 
     if isinstance(seen, ImageError):
-        return error_card(item, str(seen))
+        return _error_card(item, str(seen))
     pixels, told = seen
     panels: list[Panel] = [Panel(enlarged(pixels), "as the network sees it")]
     records = []
@@ -193,7 +190,7 @@ def each_view(asked: Asked, net: Network) -> Iterator[tuple[Input, Pixels | Card
         try:
             yield item, plain_view(item.source, net.preprocess)
         except ImageError as error:
-            yield item, error_card(item, str(error))
+            yield item, _error_card(item, str(error))
 
 
 def photo_card(
@@ -207,7 +204,7 @@ def photo_card(
     return Card(stem, f"{name}: {title}", panels, record={"path": item.shown, **record})
 
 
-def error_card(item: Input, reason: str) -> Card:
+def _error_card(item: Input, reason: str) -> Card:
     from zoo.report.cards import Card
 
     return Card(item.shown, item.shown, error=reason, record={"path": item.shown})

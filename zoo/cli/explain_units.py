@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoo.cli.console import talk
 from zoo.cli.explain_modes import Asked, Mode, each_view, photo_card
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from zoo.data.preprocess import Pixels
     from zoo.report.cards import Card
-
-    Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 UNITS, PATCHES = 48, 9
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.cli import flags
-from zoo.cli.console import Screen, out, print_json, show_plan, talk, talk_table
+from zoo.cli.console import Screen, out, print_json, show_plan, talk, talk_table, warn_unreadable
 from zoo.cli.finetune_report import show_features
 from zoo.cli.names import with_full_name
 from zoo.cli.options import force, output, shared
-from zoo.errors import UsageError
 from zoo.settings import table
 
 if TYPE_CHECKING:
@@ -42,8 +41,9 @@ def command(settings: dict[str, object], own: Flags) -> None:
     kept but the features in the cache.
     """
     from zoo import recipe as recipes
+    from zoo.predict.writers import check
 
-    _check_output(own.output)
+    check(own.output, (".png", ".csv"))
     ours = with_full_name(recipes.make(settings, own.recipe, "lr"))
     with Screen() as screen:
         from zoo.finetune import lr_finder
@@ -73,21 +73,6 @@ def without_test(plan: Plan) -> Plan:
     return replace(plan, index=plan.index.without_test())
 
 
-def _check_output(output: Path | None) -> None:
-    """Raises UsageError before anything is computed."""
-    if output is None:
-        return
-    if output.suffix.lower() not in (".png", ".csv"):
-        raise UsageError(
-            f"-o {output}: a curve is a picture or a table",
-            f"it ends in .png or .csv: give {output.stem or 'lr'}.png",
-        )
-    if not output.parent.is_dir():
-        raise UsageError(f"-o {output}: there is no folder {output.parent}", "make it first")
-    if output.is_dir():
-        raise UsageError(f"-o {output} is a folder", "give a file name")
-
-
 def _show_ours(plan: Plan, ours: Recipe) -> None:
     from zoo.finetune.describe import Line, lines
 
@@ -110,10 +95,7 @@ def measured(prepared: Prepared, screen: Screen) -> list[Point]:
     def show(event: object) -> None:
         if isinstance(event, FeaturesDone):
             show_features(replace(event, bad={}), prepared.plan.recipe)
-            for path, reason in list(event.bad.items())[:5]:
-                talk(f"warning: {path} is left out: {reason}")
-            if len(event.bad) > 5:
-                talk(f"warning: {len(event.bad)} unreadable photos are left out in all")
+            warn_unreadable(list(event.bad.items()))
 
     screen.show = show
     return lr_finder.curve(prepared, screen)

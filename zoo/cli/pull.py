@@ -141,7 +141,7 @@ def pulled(spec: ModelSpec, row: Weights, screen: Screen) -> Pulled:
     where = "here already" if weights.held(row) else row.url and f"from {row.url}"
     licence = f"licence {row.licence or 'not stated'}"
     talk(f"{spec.name} {row.tag}: {size}{licence}, {where or 'with no known address'}")
-    path = weights.find(row, progress=screen.bytes, say=screen.say, model=spec.name)
+    path = weights.find(row, progress=screen.bytes, say=talk, model=spec.name)
     weights.check(path)
     return Pulled(
         file=row.file,
