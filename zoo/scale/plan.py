@@ -21,7 +21,7 @@ from typing import NamedTuple
 from zoo import records
 from zoo.engine.pipeline import batched
 from zoo.errors import InputError, UsageError
-from zoo.scale.store import Store, is_url
+from zoo.scale.store import Store, check_installed, is_url
 from zoo.text import read_name, show_name
 
 PLAN, VERSION = "plan.json", 1
@@ -196,6 +196,7 @@ def _file(shards: Iterable[list[Photo]]) -> tuple[bytes, bytes, list[int]]:
 
 def opened(place: str) -> Shards:
     """Return the shards of the job at a place. Raises MissingPackage, InputError."""
+    check_installed()
     store = Store(place)
     return Shards(store, read(store))
 
