@@ -189,7 +189,7 @@ def test_a_head_that_would_be_solved_is_tested_in_steps(
 def test_what_cannot_be_is_said_before_anything_is_computed(
     here: Here, photos: Path, empty: Path
 ) -> None:
-    for output, what in (("x.jpg", "a picture or a table"), ("no/x.png", "no folder no")):
+    for output, what in (("x.jpg", "names no format"), ("no/x.png", "no folder no")):
         answer = here("lr", "lenet", photos, "-o", output)
         assert answer.code == 2
         assert what in answer.err
@@ -207,7 +207,7 @@ def test_photos_that_cannot_be_read_are_named(here: Here, photos: Path, empty: P
     (mine / "disc/broken.png").write_bytes(b"no picture")
     answer = here("lr", LENET[0], mine, *LENET[1:])
     assert answer.code == 0
-    assert "broken.png is left out" in answer.err
+    assert "1 unreadable photo is left out:" in answer.err
     assert "skipped.csv" not in answer.err
 
 

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 from kit import Here
 
-from zoo.cli import auto, distill, finetune, lr, train
+from zoo.cli import auto, distill, finetune, flags, lr, train
 from zoo.errors import RecipeError
 from zoo.recipe import load, make, table, variants
 from zoo.settings.setting import SECTIONS
 
 BASE = {"model": "lenet", "data": "photos"}
 COMMANDS = (finetune.command, train.command, lr.command, distill.command)
-ONLY_FLAGS = {
-    "output",
-    "recipe",
-    "resume",
-    "dry_run",
-    "sheet",
-    "no_report",
-    "json",
-    "student",
-    "ray",
-}
+ONLY_FLAGS = {one.name for one in fields(flags.Way)} - {"force"} | {"student"}
 AUTO = {one.name for one in fields(auto.Flags)}
 
 
@@ -149,24 +139,18 @@ def test_recipe_cannot_be_changed() -> None:
 
 
 def test_every_setting_has_a_flag_and_a_section() -> None:
-    flags = {name for one in COMMANDS for name in inspect.signature(one).parameters}
-    assert flags - ONLY_FLAGS - AUTO == set(table())
+    known = {name for one in COMMANDS for name in inspect.signature(one).parameters}
+    assert known - ONLY_FLAGS - AUTO == set(table())
     for one in table().values():
         assert one.section in SECTIONS, one.name
         assert one.commands, one.name
 
 
 @pytest.mark.parametrize("command", COMMANDS[:3])
-def test_flags_hold_no_default_of_their_own(command: Any) -> None:
-    for name, flag in inspect.signature(command).parameters.items():
-        if name in AUTO:
-            assert flag.default.default is None, name
-            continue
-        switch = name in ("dry_run", "no_report", "json")
-        if name == "force":  # a setting of finetune, elsewhere a switch
-            assert not flag.default
-            continue
-        assert flag.default is (False if switch else None), name
+def test_flags_hold_no_default_of_their_own(command: Callable[..., object]) -> None:
+    for name, one in inspect.signature(command).parameters.items():
+        if name not in AUTO | ONLY_FLAGS | {"force"}:  # force: elsewhere a switch
+            assert one.default is None, name
 
 
 def test_help_tells_what_a_setting_does_its_choices_and_its_default() -> None:

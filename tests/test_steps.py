@@ -13,7 +13,7 @@ from kit import Here, csv_rows, names, sha256
 
 from zoo import network
 from zoo.catalog import Preprocess
-from zoo.cli import info_svg
+from zoo.cli import info
 from zoo.data import xo
 from zoo.data.preprocess import normalise
 from zoo.data.views import plain_view
@@ -153,7 +153,7 @@ def test_names_in_a_drawing_stay_text() -> None:
 
 def test_a_chain_for_pictures_that_are_no_squares_says_both_sides(tmp_path):
     file = tmp_path / "chain.svg"
-    info_svg.draw(file, "wide", [], Preprocess(size=(64, 96)), None)
+    info.draw_chain(file, "wide", [], Preprocess(size=(64, 96)), None)
     assert "3 x 64 x 96" in texts(file.read_text())
 
 

@@ -41,7 +41,6 @@ from zoo.weights import (
     Source,
     cache_folder,
     choose,
-    convert,
     fetch,
     find,
     load,
@@ -535,15 +534,6 @@ def test_a_state_dict_of_numpy_arrays_is_told_what_to_do(tmp_path):
         read(path)
     assert "holds 2 arrays of NumPy's and no tensor |" in one_line(error)
     assert "torch.from_numpy(a)" in error.value.hint
-
-
-def test_old_torch_refuses_pth(tmp_path, monkeypatch):
-    torch.save({"w": torch.ones(1)}, tmp_path / "x.pth")
-    save({"w": torch.ones(1)}, tmp_path / "x.safetensors")
-    monkeypatch.setattr(convert, "torch_version", lambda: "2.9.1+cpu")
-    with pytest.raises(WeightsError, match=r"need torch 2\.10, this is 2\.9\.1"):
-        read(tmp_path / "x.pth")
-    assert read(tmp_path / "x.safetensors").keys() == {"w"}
 
 
 def header(text: str | dict, data: bytes = b"\0" * 8, length: int | None = None) -> bytes:

@@ -22,6 +22,7 @@ from zoo.lock import in_turn
 from zoo.watch import Progress
 from zoo.weights import Source, cache_folder, fetch
 from zoo.weights.hashes import hash_of
+from zoo.weights.store import is_offline
 
 
 def locate(
@@ -43,17 +44,13 @@ def locate(
         return Path(there)
     if row.drawn:
         return _drawn(row)
-    return _of_user(row) or _cached(row, progress, _is_offline() if offline is None else offline)
+    return _of_user(row) or _cached(row, progress, is_offline() if offline is None else offline)
 
 
 def _unknown(text: str, rows: Mapping[str, DataSet]) -> DataError:
     close = nearest(text.lower(), rows)
     known = f"give a folder with {LAYOUT}, a manifest (.csv, .parquet), or {', '.join(rows)}"
     return DataError(f"{text} does not exist", " ".join(filter(None, (close, known))))
-
-
-def _is_offline() -> bool:
-    return os.environ.get("ZOO_OFFLINE", "0").lower() not in ("", "0", "false", "no")
 
 
 # Places
@@ -92,17 +89,11 @@ def _cached(row: DataSet, progress: Progress | None, offline: bool) -> Path:
         if damaged and offline:
             raise _nowhere(row, file, f"offline, and {folder / file.name} {damaged}")
         if damaged:
-            with in_turn(_folder(row) / file.name):
+            with writing(folder):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with in_turn(folder / file.name):
                 if _damage(folder / file.name, file):  # no other process has fetched it meanwhile
                     _download(row, file, folder, progress)
-    return folder
-
-
-def _folder(row: DataSet) -> Path:
-    """The folder of the cache, made."""
-    folder = cache_folder() / "data" / row.name
-    with writing(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 

@@ -68,14 +68,13 @@ def _versions() -> Iterator[Line]:
     yield Line("versions", "python", python)
     yield Line("versions", "system", system)
     for name in PACKAGES:
-        try:
-            yield Line("versions", name, importlib.metadata.version(name))
-        except importlib.metadata.PackageNotFoundError:
-            if extra := extras.extra_of(name):
-                advice = f"for {OPTIONAL[name]}: {extras.install(extra)}"
-                yield Line("versions", name, "not installed", "ok", advice)
-            else:
-                yield Line("versions", name, "not installed", "wrong", f"{extras.pip()} {name}")
+        if found := _version_of(name):
+            yield Line("versions", name, found)
+        elif extra := extras.extra_of(name):
+            advice = f"for {OPTIONAL[name]}: {extras.install(extra)}"
+            yield Line("versions", name, "not installed", "ok", advice)
+        else:
+            yield Line("versions", name, "not installed", "wrong", f"{extras.pip()} {name}")
 
 
 def _devices() -> Iterator[Line]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -311,13 +311,7 @@ def recorded(about: dict[str, Any]) -> ModelSpec:
     if said["name"] != about["model"]:
         raise RunError(f"spec.name is {said['name']!r}, in a run of {about['model']}", EDITED)
     catalog.library_name(said["name"])
-    known = {field.name: said[field.name] for field in fields(ModelSpec) if field.name in said}
-    lists = {key: tuple(known.get(key, ())) for key in ("stages", "ignore")}
-    lists["published"] = tuple((ours, theirs) for ours, theirs in said.get("published", ()))
-    if head := said.get("published_head"):  # as versions before 0.1 say it
-        lists["published"] = (("backbone.", ""), ("head.", f"{head}."))
-    preprocess = Preprocess.from_dict(said["preprocess"])
-    return ModelSpec(**{**known, **lists, "preprocess": preprocess, "weights": (), "variants": ()})
+    return ModelSpec.from_dict(said | {"weights": (), "variants": ()})
 
 
 def with_head(

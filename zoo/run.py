@@ -247,10 +247,7 @@ class Run:
         return [(root / row["path"], row["label"]) for row in self.index() if row["split"] == split]
 
     def digests(self, split: str) -> list[str]:
-        """Return the sha256 of each of the photos' content, in hex; empty where it is not known.
-
-        As of a picture in a container, and of all photos of runs from before there was a column.
-        """
+        """Return the sha256 of each photo's content, in hex; empty for one in a container."""
         return [row.get("sha256") or "" for row in self.index() if row["split"] == split]
 
     def contents(self) -> dict[str, str]:

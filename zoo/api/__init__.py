@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -289,9 +290,7 @@ def evaluate(
             by = ", ".join(chosen.trained.by)
             listener.tell(Note(f"{count(left, 'photo')} left out, since {by} trained on them"))
         members = [one.predictor() for one in loaded]
-        found = evaluate.measured(
-            members, photos, lambda done, total: listener.progress("pictures", done, total)
-        )
+        found = evaluate.measured(members, photos, partial(listener.progress, "pictures"))
     for photo, why in found.errors:
         listener.tell(Note(f"{photo} left out: {why}"))
     return evaluate.rows(names, found)

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from zoo.api.pictures import Pictures
-    from zoo.data.preprocess import Pixels
     from zoo.engine import Calls
-    from zoo.explain.answers import Explained
+    from zoo.explain.answers import Seen
     from zoo.explain.places import Tapped
     from zoo.export.records import Exported, Rebuilt
     from zoo.network import Network
@@ -259,51 +258,38 @@ class Model:
         self, some: Sequence[Input], classes: Sequence[str], stage: str | None
     ) -> list[Explanation]:
         """Return the rows of Grad-CAM."""
-        import numpy as np
-
-        from zoo.data.views import plain_view
-        from zoo.engine.pipeline import attempt
         from zoo.explain import answers
 
         net, tap = self._network()
         wanted = answers.numbers(classes, net.classes, net.spec.num_classes)
-        views = [attempt(lambda one: plain_view(one.source, net.preprocess), one) for one in some]
-        good = [view for view in views if not isinstance(view, ImageError)]
-        told = answers.by_gradcam(net, tap(stage), np.stack(good), wanted) if good else []
-        left, rows = iter(told), list[Explanation]()
-        for one, view in zip(some, views, strict=True):
-            if isinstance(view, ImageError):
-                rows.append(Explanation(one.file, "error", error=str(view)))
-            else:
-                rows += _rows(one, view, next(left), net.classes)
-        return rows
+        found = answers.by_gradcam(net, tap(stage), [one.source for one in some], wanted)
+        return list(_rows(some, found, net.classes))
 
     def _covered(
         self, some: Sequence[Input], classes: Sequence[str], stage: str | None
     ) -> list[Explanation]:
         """Return the rows of occlusion."""
-        from zoo.data.views import plain_view
         from zoo.explain import answers
 
         if stage is not None:
             raise UsageError(f"stage={stage!r} with occlusion, which needs none", "leave it out")
-        ours, rows = self.predictor(), list[Explanation]()
+        ours = self.predictor()
         wanted = answers.numbers(classes, ours.classes, len(ours.classes))
-        for one in some:
-            try:
-                pixels = plain_view(one.source, ours.preprocess)
-                told = answers.by_occlusion(pixels, ours.preprocess, ours.of_views, wanted)
-                rows += _rows(one, pixels, told, ours.classes)
-            except ImageError as error:
-                rows.append(Explanation(one.file, "error", error=str(error)))
-        return rows
+        how = (ours.preprocess, ours.of_views, wanted)
+        found = [answers.by_occlusion(one.source, *how) for one in some]
+        return list(_rows(some, found, ours.classes))
 
 
 def _rows(
-    one: Input, pixels: Pixels, told: Explained, names: Sequence[str]
+    some: Sequence[Input], found: Sequence[Seen], names: Sequence[str]
 ) -> Iterator[Explanation]:
-    """Yield a row for each class of a picture."""
-    for number, heat in told.maps:
-        name = names[number] if names else f"class {number}"
-        probability = float(told.probabilities[number])
-        yield Explanation(one.file, "ok", name, probability, heat, pixels)
+    """Yield a row for each class of each picture, and one for a picture that cannot be read."""
+    for one, seen in zip(some, found, strict=True):
+        if isinstance(seen, ImageError):
+            yield Explanation(one.file, "error", error=str(seen))
+            continue
+        pixels, told = seen
+        for number, heat in told.maps:
+            name = names[number] if names else f"class {number}"
+            probability = float(told.probabilities[number])
+            yield Explanation(one.file, "ok", name, probability, heat, pixels)

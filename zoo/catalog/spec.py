@@ -207,6 +207,22 @@ class ModelSpec:
     auxiliary: str = ""
     activations: int = 0
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelSpec:
+        """Return the record of what `asdict` gave; fields of a newer version are passed over."""
+
+        def prepared(row: dict[str, Any]) -> dict[str, Any]:
+            return row | {"preprocess": Preprocess.from_dict(row["preprocess"])}
+
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        lists: dict[str, Any] = {key: tuple(values.get(key, ())) for key in ("stages", "ignore")}
+        lists["published"] = tuple((ours, theirs) for ours, theirs in values.get("published", ()))
+        lists["weights"] = tuple(Weights(**prepared(row)) for row in values["weights"])
+        lists["variants"] = tuple(
+            Knob(**knob | {"choices": tuple(knob["choices"])}) for knob in values["variants"]
+        )
+        return cls(**prepared(known) | lists)
+
     @property
     def memory(self) -> int:
         """Return the bytes of a forward pass of one picture, in float32; 0: unknown.

@@ -46,11 +46,6 @@ class Flags:
 NOTHING = Flags()
 
 
-def taken_from(given: dict[str, object]) -> Flags:
-    """Take these flags out of those that were given."""
-    return replace(NOTHING, **{one.name: given.pop(one.name, None) for one in fields(Flags)})  # type: ignore[arg-type]
-
-
 def refuse(model: str, wanted: Flags) -> None:
     """Raises UsageError for flags of auto where the network is named, UnknownModel for a slip."""
     near = nearest(model.lower(), [NAME], least=0.7)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING, Literal
 
 from zoo import extras
 from zoo.catalog.spec import pixels
-from zoo.cli.completion import offer
 from zoo.cli.console import Screen, out, print_json, print_table, prose, talk
-from zoo.cli.flags import TrustChanged
-from zoo.cli.names import full_name
-from zoo.errors import UsageError, ZooError, meant
+from zoo.cli.options import flag, network, options, setting, shared
+from zoo.errors import UsageError, ZooError
+from zoo.settings.setting import HARDWARE, PHOTOS
 from zoo.text import duration, percent, short
 
 if TYPE_CHECKING:
@@ -22,78 +19,51 @@ if TYPE_CHECKING:
     from zoo.bench.photos import Advice, Decoding
 
 
-def command(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A model, torchvision/X, timm/X, a run, or an .onnx file.",
-            autocompletion=offer("model"),
-        ),
-    ] = "resnet50",
-    photos: Annotated[
-        Path | None, typer.Option(help="Folder of photos to decode. Default: a few are made up.")
-    ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            help="Measure openvino or torch alone. Default: both, where they are here.",
-            autocompletion=offer("engine", ("openvino", "torch", "onnxruntime")),
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="Compute in fp32, bf16 or int8. Default: a run's own, else fp32.",
-            autocompletion=offer("precision", ("fp32", "bf16", "int8")),
-        ),
-    ] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            help="Where to compute: auto, cpu, cuda, cuda:N or mps. Default: auto.",
-            autocompletion=offer("device"),
-            show_default=False,
-        ),
-    ] = "auto",
-    seconds: Annotated[float, typer.Option(help="Measure each engine for so many seconds.")] = 10.0,
-    trust_changed: TrustChanged = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON on stdout.")
-    ] = False,
-) -> None:
+@dataclass(frozen=True)
+class Flags:
+    model: str = network("A model, torchvision/X, timm/X, a run, or an .onnx file.", "resnet50")
+    photos: Path | None = flag("Folder of photos to decode. Default: a few are made up.", PHOTOS)
+    engine: Literal["openvino", "torch", "onnxruntime"] | None = flag(
+        "Measure openvino or torch alone. Default: both, where they are here.", HARDWARE
+    )
+    precision: Literal["fp32", "bf16", "int8"] | None = shared("precision")
+    device: str = setting("device")
+    seconds: float = flag("Measure each engine for so many seconds.", HARDWARE, 10.0)
+    trust_changed: bool = shared("trust_changed")
+    json: bool = shared("json")
+
+
+@options
+def command(flags: Flags) -> None:
     """Measure how fast a network runs here: images/s, latency and memory of each engine.
 
     Beside it, how quickly photos decode, which of the two holds a job up, and what would help. A
     model's name runs with random weights, which cost as much as others; nothing is downloaded.
     """
-    if precision not in (None, "fp32", "bf16", "int8"):
-        raise UsageError(
-            f"--precision {precision}",
-            f"{meant('precision', precision)} give fp32, bf16 or int8".strip(),
-        )
+    seconds, device = flags.seconds, flags.device
     if not 0 < seconds <= 3600:
         raise UsageError(f"--seconds {seconds:g}", "give a number above 0 and up to 3600")
     from zoo import device as devices
     from zoo.bench import engines
     from zoo.bench.photos import advise, decoded
 
-    subject = engines.find(full_name(model), trusts=trust_changed)
-    if device == "auto" and (engine == "openvino" or subject.kind == "onnx"):
+    subject = engines.find(flags.model, trusts=flags.trust_changed)
+    if device == "auto" and (flags.engine == "openvino" or subject.kind == "onnx"):
         device = "cpu"  # where they run
     if subject.kind != "onnx":
-        extras.need(f"`zoo bench {model}`", "torch")
-    precision, device = precision or subject.precision, devices.choose(device).name
+        extras.need(f"`zoo bench {flags.model}`", "torch")
+    precision, device = flags.precision or subject.precision, devices.choose(device).name
     job = replace(subject, precision=precision, device=device, seconds=seconds)
-    names = engines.here(job, engine)
+    names = engines.here(job, flags.engine)
     with Screen():
-        decoding = decoded(photos, job.preprocess, seconds)
+        decoding = decoded(flags.photos, job.preprocess, seconds)
         talk(f"photos decoded; {seconds:g} s for each engine")
         rows = [_measured(replace(job, engine=name)) for name in names]
     good = [row for row in rows if not row.error]
     if not good:
         raise ZooError(rows[0].error, rows[0].hint)
     advice = advise(good, decoding, device)
-    if json:
+    if flags.json:
         print_json(_record(job, decoding, rows, advice))
     else:
         _show(job, decoding, good, advice)

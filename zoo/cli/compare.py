@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +38,8 @@ def command(flags: Flags) -> None:
 
     check(flags.html, (".html", ".htm"), "--html")
     with Screen() as screen:
-        found = compare(
-            flags.runs,
-            lambda done, total: screen.progress("pictures", done, total),
-            trusts=flags.trust_changed,
-        )
+        progress = partial(screen.progress, "pictures")
+        found = compare(flags.runs, progress, trusts=flags.trust_changed)
     if flags.html is not None:
         _write(flags.html, found)
     if flags.json:

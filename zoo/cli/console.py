@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from zoo.finetune.describe import Line
+
 T = TypeVar("T")
+WHAT, REASON = 11, 45  # columns of the first word, and the fewest that a reason has beside it
 
 
 def talk(text: str = "", meaning: str = "") -> None:
@@ -47,7 +50,7 @@ def fail(what: str, hint: str, code: int) -> int:
 def fact(what: str, text: str) -> None:
     """Print a word and what there is to say of it; what is too long goes on below what is said."""
     width = width_of(sys.stderr)
-    lines = wrapped(f"{what:<10} {printable(text)}", width, " " * 11)
+    lines = wrapped(f"{what:<10} {printable(text)}", width, " " * WHAT)
     talk("\n".join(lines))
 
 
@@ -138,6 +141,20 @@ def talk_table(rows: Iterable[Sequence[str]], header: Sequence[str], right: str 
             talk(line, "" if number else "title")
 
 
+def show_plan(told: Sequence[Line]) -> None:
+    """Print lines of a plan, the reasons below each other; on a narrow screen after a dot."""
+    width = width_of(sys.stderr)
+    widest = max(len(line.value) for line in told if len(line.value) < 50)
+    beside = WHAT + widest + 2  # where a reason begins
+    narrow = width is not None and width - beside < REASON
+    for line in told:
+        value = line.value if narrow else f"{line.value:<{widest}}"
+        between = "" if not line.reason else " · " if narrow else "  "
+        text = f"{line.what:<{WHAT}}{value}{between}{line.reason}".rstrip()
+        under = WHAT if narrow or len(line.value) > widest else beside
+        talk("\n".join(wrapped(text, width, " " * under)))
+
+
 def warn_unreadable(photos: Sequence[tuple[str, str]], also: str = "") -> None:
     """Say how many photos are left out, and why the first five are."""
     if photos:
@@ -203,7 +220,7 @@ class Screen:
     def rows_go_to(self, output: Path | None) -> None:
         """Draw nothing from here on where rows come to the terminal, which they would tear."""
         if output is None and sys.stdout.isatty():
-            self.close()
+            self.line.wipe()
             self.quiet = True
 
     def tell(self, event: object) -> None:
@@ -220,11 +237,3 @@ class Screen:
     def bytes(self, done: int, total: int | None) -> None:
         """The progress of a download."""
         self.progress("download", done, total)
-
-    def close(self) -> None:
-        """Wipe the line until there is something to show again."""
-        self.line.wipe()
-
-    def say(self, text: str) -> None:
-        """A line of talk that does not tear a bar."""
-        talk(text)

@@ -20,17 +20,8 @@ class Flags:
     )
 
 
-@flags.settings("distill", Flags)
-def command(
-    output: flags.RunFolder = None,
-    recipe: flags.RecipeFile = None,
-    dry_run: flags.DryRun = False,
-    sheet: flags.Sheet = None,
-    force: flags.Force = False,
-    no_report: flags.NoReport = False,
-    json: flags.Json = False,
-    **given: object,
-) -> None:
+@flags.settings("distill", Flags, flags.Way, without=("resume", "ray"))
+def command(given: dict[str, object], words: Flags, way: flags.Way) -> None:
     """Train a smaller network on what a run answers, with labels or without.
 
     As in `zoo distill runs/big --student timm/mobilenetv4_conv_small photos`. All of the student is
@@ -41,11 +32,10 @@ def command(
     from zoo import recipe as recipes
     from zoo.cli.finetune import begin
 
-    chosen = flags.given(given)
-    chosen["model"] = student = str(chosen.pop("student"))
+    student = words.student
     row = None if catalog.of_library(student) else catalog.find(student)
     if row is not None and not row.weights:
-        chosen.setdefault("weights", "none")
+        given.setdefault("weights", "none")
+    given |= {"teacher": words.teacher, "data": words.data, "model": student}
     whole = {"freeze": False, "task": "classify"}
-    way = flags.Way(output, dry_run, sheet, json, not no_report)
-    begin(recipes.make(chosen | whole, recipe, "distill"), way)
+    begin(recipes.make(given | whole, way.recipe, "distill"), way)

@@ -31,12 +31,10 @@ def command(flags: Flags) -> None:
     200 of its photos are read, decoded and answered here, and nothing is written; the network is
     opened as `zoo work` does. An example: `zoo estimate JOB --workers 16 --photos 10000000`.
     """
-    from zoo.scale import estimate, plan, store
+    from zoo.scale import estimate, plan
     from zoo.scale.answers import open_answers
 
-    store.check_installed()
-    place = store.Store(flags.job)
-    shards = plan.Shards(place, plan.read(place))
+    shards = plan.opened(flags.job)
     settings = shards.plan.settings
     with Screen() as screen:
         photos = estimate.sample(shards)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -164,13 +165,9 @@ def _promised(
     if asked.unknown is not None:
         how = Opening(device=flags.device, trusts=flags.trust_changed, features=True)
         member = open_predictor(flags.models[0], how)
-
-        def progress(done: int, total: int) -> None:
-            screen.progress("distances", done, total)
-
-        more["unknown"] = apart = promises.apart(
-            member, asked.unknown, photos, asked.others, progress
-        )
+        progress = partial(screen.progress, "distances")
+        apart = promises.apart(member, asked.unknown, photos, asked.others, progress)
+        more["unknown"] = apart
         talk(
             f"further than {apart.limit:.4g}: {percent(apart.known)} of {apart.known_photos:,} "
             f"known photos, {percent(apart.unknown)} of {apart.unknown_photos:,} in {flags.unknown}"
@@ -190,7 +187,7 @@ def _evaluated(flags: Flags, photos: list[tuple[str, str]], screen: Screen) -> R
             "--plot draws one answer a photo, and these networks tell several labels",
             "leave it out",
         )
-    return measured(members, photos, lambda done, total: screen.progress("pictures", done, total))
+    return measured(members, photos, partial(screen.progress, "pictures"))
 
 
 def _show_names(photos: list[tuple[str, str]], classes: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ way, and yields a `Card` for each photo, or for the network where it needs none.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +18,12 @@ from zoo.cli.options import NETWORK, argument, flag, force, network, output, set
 from zoo.errors import ImageError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from zoo.explain.answers import Explained
+    from zoo.data.preprocess import Pixels
+    from zoo.explain.answers import Seen
     from zoo.network import Network
     from zoo.predict.inputs import Input
     from zoo.predict.rows import Predictor
     from zoo.report.cards import Card, Panel
-
-    Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 WHAT = "What is drawn"
 BATCH = 16  # photos at a time
@@ -140,25 +137,23 @@ def _gradcam(asked: Asked) -> Iterator[Card]:
     grid = tapped.grid
     talk(f"Grad-CAM of {grid.height} x {grid.width} places, what leaves {tapped.stage}")
     for some in batched(asked.photos, BATCH):
-        views, errors = views_of(some, net)
-        pixels = list(views.values())
-        told = answers.by_gradcam(net, tapped, stacked(pixels), wanted) if pixels else []
-        found = dict(zip(views, zip(pixels, told, strict=True), strict=True))
-        for item in some:
-            if item.file in errors:
-                yield error_card(item, errors[item.file])
-            else:
-                yield _map_card(item, *found[item.file], net.classes)
+        found = answers.by_gradcam(net, tapped, [item.source for item in some], wanted)
+        for item, seen in zip(some, found, strict=True):
+            yield _map_card(item, seen, net.classes)
 
 
-def _map_card(item: Input, pixels: Pixels, told: Explained, names: Sequence[str]) -> Card:
-    """Return a photo with the map of each class beside it."""
+def _map_card(item: Input, seen: Seen, names: Sequence[str]) -> Card:
+    """Return a photo with the map of each class beside it, or why it cannot be read."""
     from zoo.report.cards import Panel, enlarged, overlay
 
+    if isinstance(seen, ImageError):
+        return _error_card(item, str(seen))
+    pixels, told = seen
     panels: list[Panel] = [Panel(enlarged(pixels), "as the network sees it")]
     records = []
     for number, heat in told.maps:
-        name, probability = _name(names, number), float(told.probabilities[number])
+        name = names[number] if names else f"class {number}"
+        probability = float(told.probabilities[number])
         peak = divmod(int(heat.argmax()), heat.shape[1]) if heat.any() else None
         said = f"{name} {100 * probability:.1f} %" + ("" if peak else ": no place speaks for it")
         panels.append(Panel(overlay(pixels, heat), said))
@@ -169,19 +164,13 @@ def _map_card(item: Input, pixels: Pixels, told: Explained, names: Sequence[str]
 
 
 def _occlusion(asked: Asked) -> Iterator[Card]:
-    from zoo.data.views import plain_view
     from zoo.explain import answers
 
     ours = asked.predictor()
     wanted = answers.numbers(asked.flags.classes, ours.classes, len(ours.classes))
     for item in asked.photos:
-        try:
-            pixels = plain_view(item.file, ours.preprocess)
-            told = answers.by_occlusion(pixels, ours.preprocess, ours.of_views, wanted)
-        except ImageError as error:
-            yield error_card(item, str(error))
-            continue
-        yield _map_card(item, pixels, told, ours.classes)
+        seen = answers.by_occlusion(item.source, ours.preprocess, ours.of_views, wanted)
+        yield _map_card(item, seen, ours.classes)
 
 
 MODES = (
@@ -193,23 +182,15 @@ MODES = (
 # What modes share.
 
 
-def views_of(items: Iterable[Input], net: Network) -> tuple[dict[str, Pixels], dict[str, str]]:
-    """Return what the network sees of each file, and why it sees nothing of others."""
+def each_view(asked: Asked, net: Network) -> Iterator[tuple[Input, Pixels | Card]]:
+    """Yield what the network sees of each photo, or the card that says why it sees nothing."""
     from zoo.data.views import plain_view
 
-    views, errors = {}, {}
-    for item in items:
+    for item in asked.photos:
         try:
-            views[item.file] = plain_view(item.file, net.preprocess)
+            yield item, plain_view(item.source, net.preprocess)
         except ImageError as error:
-            errors[item.file] = str(error)
-    return views, errors
-
-
-def stacked(pictures: Iterable[Pixels]) -> Pixels:
-    import numpy as np
-
-    return np.stack(list(pictures))
+            yield item, _error_card(item, str(error))
 
 
 def photo_card(
@@ -223,11 +204,7 @@ def photo_card(
     return Card(stem, f"{name}: {title}", panels, record={"path": item.shown, **record})
 
 
-def error_card(item: Input, reason: str) -> Card:
+def _error_card(item: Input, reason: str) -> Card:
     from zoo.report.cards import Card
 
     return Card(item.shown, item.shown, error=reason, record={"path": item.shown})
-
-
-def _name(names: Sequence[str], number: int) -> str:
-    return names[number] if names else f"class {number}"

@@ -8,24 +8,22 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import catalog
 from zoo.cli.console import talk
-from zoo.cli.explain_modes import Asked, Mode
+from zoo.cli.explain_modes import Asked, Mode, each_view, photo_card
 from zoo.errors import ImageError, RunError, UsageError
 from zoo.text import count
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from zoo.data.preprocess import Pixels
     from zoo.network import Network
+    from zoo.predict.inputs import Input
     from zoo.report.cards import Card
     from zoo.run import Run
-
-    Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 SMALL = 5_000_000  # multiply-adds of a network whose batches are too small for several threads
 SHOWN = 10  # classes whose first val photo is drawn where none is named
@@ -33,27 +31,24 @@ SHOWN = 10  # classes whose first val photo is drawn where none is named
 
 def _steps(asked: Asked) -> Iterator[Card]:
     """Yield the page of each photo."""
-    from zoo.data.views import plain_view
     from zoo.report.cards import Card
 
     net = asked.network()
-    for file, shown in _photos(asked):
-        try:
-            yield _page(net, plain_view(file, net.preprocess), shown)
-        except ImageError as error:
-            yield Card(shown, shown, error=str(error), record={"path": shown})
+    for item, pixels in each_view(replace(asked, photos=_photos(asked)), net):
+        yield pixels if isinstance(pixels, Card) else _page(net, pixels, item)
 
 
-def _photos(asked: Asked) -> list[tuple[str, str]]:
+def _photos(asked: Asked) -> Sequence[Input]:
     """Return the photos that were named, else the first of each class among a run's val photos."""
     if asked.photos:
-        return [(one.file, one.shown) for one in asked.photos]
+        return asked.photos
     folder = Path(asked.flags.model)
     if not catalog.holds_run(folder):
         raise UsageError(
             "no photo to explain",
             f"name one: `zoo explain {shlex.quote(str(folder))} photo.png --steps`",
         )
+    from zoo.predict.inputs import Input
     from zoo.run import Run
 
     run = Run.open(folder)
@@ -62,21 +57,20 @@ def _photos(asked: Asked) -> list[tuple[str, str]]:
         first.setdefault(label, path)
     root = run.record["data"]["root"]
     some = list(first.values())[:SHOWN]
-    return [(str(path), os.path.relpath(path, root)) for path in some]
+    return [Input(str(path), os.path.relpath(path, root)) for path in some]
 
 
-def _page(net: Network, pixels: Pixels, shown: str) -> Card:
+def _page(net: Network, pixels: Pixels, item: Input) -> Card:
     import numpy as np
 
     from zoo.explain.steps import steps
     from zoo.metrics import sigmoid, softmax
-    from zoo.report.cards import Card, Panel
+    from zoo.report.cards import Panel
     from zoo.report.steps import Answer, page
 
     found = steps(net, pixels)
-    name = os.path.basename(shown) if os.path.isabs(shown) else shown
-    record: dict[str, object] = {"path": shown}
-    answer, title = Answer((), found.scores), f"{name}: its steps through {net.spec.name}"
+    record: dict[str, object] = {}
+    answer, title = Answer((), found.scores), f"its steps through {net.spec.name}"
     if net.spec.task == "classify":
         scores = found.scores
         names = net.classes or tuple(f"class {k}" for k in range(len(scores)))
@@ -84,11 +78,11 @@ def _page(net: Network, pixels: Pixels, shown: str) -> Card:
         votes = found.votes
         answer = Answer(names, shares, *((votes.products, votes.biases) if votes else ()))
         best = int(np.argmax(scores))
-        title = f"{name}: {names[best]} {100 * float(shares[best]):.1f} %"
-        record |= {"label": names[best], "scores": dict(zip(names, scores.tolist(), strict=True))}
-    drawing = page(found.picture, found.steps, answer, title)
-    stem = name if "#" in name else os.path.splitext(name)[0]
-    return Card(stem, title, (Panel(drawing.picture()),), record=record, svg=drawing.svg())
+        title = f"{names[best]} {100 * float(shares[best]):.1f} %"
+        record = {"label": names[best], "scores": dict(zip(names, scores.tolist(), strict=True))}
+    card = photo_card(item, title, (), record)
+    drawing = page(found.picture, found.steps, answer, card.title)
+    return replace(card, panels=(Panel(drawing.picture()),), svg=drawing.svg())
 
 
 def _landscape(asked: Asked) -> Iterator[Card]:

@@ -6,18 +6,16 @@ They are modes as those of explain_modes.py.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from zoo.cli.console import talk
-from zoo.cli.explain_modes import Asked, Mode, error_card, photo_card, stacked, views_of
-from zoo.errors import ImageError, UsageError
+from zoo.cli.explain_modes import Asked, Mode, each_view, photo_card
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from zoo.data.preprocess import Pixels
     from zoo.report.cards import Card
-
-    Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 UNITS, PATCHES = 48, 9
 
@@ -38,19 +36,18 @@ def _filters(asked: Asked) -> Iterator[Card]:
 def _feature_maps(asked: Asked) -> Iterator[Card]:
     from zoo.explain.filters import feature_maps
     from zoo.report import filters
+    from zoo.report.cards import Card
 
     net, stage = asked.network(), str(asked.flags.maps)
-    for item in asked.photos:
-        views, errors = views_of([item], net)
-        if errors:
-            yield error_card(item, errors[item.file])
+    for item, pixels in each_view(asked, net):
+        if isinstance(pixels, Card):
+            yield pixels
             continue
-        pixels = stacked(views.values())
-        found = feature_maps(net, stage, pixels)
+        found = feature_maps(net, stage, pixels[None])
         units, high, wide = found.values.shape[1:]
         best = found.strongest(0, asked.flags.count or UNITS)
         title = f"{stage}, {len(best)} of {units} units, {high} x {wide}"
-        panels = filters.maps(pixels[0], found.values[0], best)
+        panels = filters.maps(pixels, found.values[0], best)
         tops = [{"unit": one, "highest": float(found.values[0, one].max())} for one in best]
         yield photo_card(item, title, panels, {"stage": stage, "units": tops})
 
@@ -58,6 +55,7 @@ def _feature_maps(asked: Asked) -> Iterator[Card]:
 def _receptive(asked: Asked) -> Iterator[Card]:
     from zoo.explain.receptive import field_of
     from zoo.report import filters
+    from zoo.report.cards import Card
 
     net, stage = asked.network(), str(asked.flags.receptive)
     field = field_of(net, stage)
@@ -66,13 +64,12 @@ def _receptive(asked: Asked) -> Iterator[Card]:
     title = f"a unit of {stage} sees {across} x {down} of {size.width} x {size.height} pixels"
     talk(title + (", all of the picture" if field.whole else ""))
     record = {"stage": stage, "width": across, "height": down, "box": list(field.box)}
-    for item in asked.photos:
-        views, errors = views_of([item], net)
-        if errors:
-            yield error_card(item, errors[item.file])
-            continue
-        panels = filters.field(views[item.file], field.box, field.strength)
-        yield photo_card(item, stage, panels, record)
+    for item, pixels in each_view(asked, net):
+        if isinstance(pixels, Card):
+            yield pixels
+        else:
+            panels = filters.field(pixels, field.box, field.strength)
+            yield photo_card(item, stage, panels, record)
 
 
 def _match(asked: Asked) -> Iterator[Card]:
@@ -87,11 +84,11 @@ def _match(asked: Asked) -> Iterator[Card]:
     errors: list[Card] = []
 
     def read() -> Iterator[tuple[str, Pixels]]:
-        for done, item in enumerate(asked.photos, 1):
-            try:
-                yield item.file, plain_view(item.file, net.preprocess)
-            except ImageError as error:
-                errors.append(error_card(item, str(error)))
+        for done, (item, pixels) in enumerate(each_view(asked, net), 1):
+            if isinstance(pixels, Card):
+                errors.append(pixels)
+            else:
+                yield item.file, pixels
             asked.screen.progress("photos", done, len(asked.photos))
 
     found = matches(net, stage, unit, read(), asked.flags.count or PATCHES)
@@ -122,10 +119,7 @@ def _dream(asked: Asked) -> Iterator[Card]:
     stage, unit = unit_of(net, words)
     if unit is None:
         raise UsageError(f"--dream {words}: of which unit?", f"give one, as {stage}:0")
-
-    def progress(done: int, total: int | None) -> None:
-        asked.screen.progress("steps", done, total)
-
+    progress = partial(asked.screen.progress, "steps")
     found = dream(net, stage, unit, asked.flags.seed, progress)
     name = f"{stage}:{unit}"
     if net.classes and words.partition(":")[0] == net.spec.head and unit < len(net.classes):

@@ -51,8 +51,8 @@ def every(
     from zoo.run import Run
 
     run = Run.open(all).finished()
-    with Screen() as screen:
-        order = Order(photos_of(run), run.folder, say=screen.say)
+    with Screen():
+        order = Order(photos_of(run), run.folder, say=talk)
         found = list(each(run, order))
     if json:
         print_json(
@@ -191,9 +191,9 @@ def _carry_out(flags: Flags, wanted: Wanted) -> None:
     run_file.keep_apart(run, destination)
     if wanted.row.suffix:
         writers.check(destination, (wanted.row.suffix,))
-    with Screen() as screen:
+    with Screen():
         photos = _photos_of_proof(run, flags.photos)
-        order = Order(photos, destination, most=flags.count, force=flags.force, say=screen.say)
+        order = Order(photos, destination, most=flags.count, force=flags.force, say=talk)
         proof = run_file.write(run, wanted, order)
     _show(proof, wanted.shape)
     print_json(proof.to_dict()) if flags.json else out(destination)

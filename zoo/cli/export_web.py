@@ -40,9 +40,9 @@ def web(flags: Flags) -> None:
     site.check_place(flags.output)
     if not run_file.place_of(run, wanted).is_file():
         extras.need("`zoo export`", "torch")
-    with Screen() as screen:
-        runtime = web_runtime.find(flags.runtime, screen.say)
-        order = Order(run_file.photos_of(run), run_file.place_of(run, wanted), say=screen.say)
+    with Screen():
+        runtime = web_runtime.find(flags.runtime, talk)
+        order = Order(run_file.photos_of(run), run_file.place_of(run, wanted), say=talk)
         written = site.write(run, site.model_of(run, wanted, order), flags.output, runtime)
     made = "exported and compared with the run" if written.proved else "that was there"
     talk(

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.cli import auto, flags
-from zoo.cli.console import Screen, talk
+from zoo.cli.console import Screen, show_plan, talk
 from zoo.cli.finetune_job import carry_out, prepared_of, show_team
 from zoo.cli.finetune_resume import continue_run, go_on
 from zoo.cli.names import with_full_name
-from zoo.cli.plan_lines import show_lines
 
 if TYPE_CHECKING:
     from zoo.finetune.prepare import Prepared
@@ -19,18 +18,8 @@ if TYPE_CHECKING:
     from zoo.train.distributed import Ranks
 
 
-@flags.settings("finetune", auto.Flags)
-def command(
-    output: flags.RunFolder = None,
-    recipe: flags.RecipeFile = None,
-    resume: flags.Resume = None,
-    dry_run: flags.DryRun = False,
-    sheet: flags.Sheet = None,
-    no_report: flags.NoReport = False,
-    ray: flags.Ray = None,
-    json: flags.Json = False,
-    **given: object,
-) -> None:
+@flags.settings("finetune", auto.Flags, flags.Way, without=("force",))
+def command(given: dict[str, object], wanted: auto.Flags, way: flags.Way) -> None:
     """Retrain a network's head on your photos; everything goes into a run folder.
 
     Prints the plan with the reason of every choice, then trains. The path of the run is all that
@@ -39,14 +28,10 @@ def command(
     """
     from zoo import recipe as recipes
 
-    chosen = flags.given(given)
-    way = flags.Way(output, dry_run, sheet, json, not no_report, ray)
-    if resume is None:
-        wanted = auto.taken_from(chosen)
-        begin(recipes.make(chosen, recipe), way, wanted)
+    if way.resume is None:
+        begin(recipes.make(given, way.recipe), way, wanted)
     else:
-        own = {"output": output, "recipe": recipe, "dry_run": dry_run or None, "sheet": sheet}
-        continue_run(resume, [*chosen, *flags.given(own)], way)
+        continue_run(way.resume, [*given, *flags.named(wanted)], way)
 
 
 def begin(settings: Recipe, way: flags.Way, wanted: auto.Flags = auto.NOTHING) -> None:
@@ -111,7 +96,7 @@ def _show(prepared: Prepared, ranks: Ranks, way: flags.Way) -> None:
     """Print the plan, and draw what the network is fed where that was asked for."""
     from zoo.finetune.describe import lines
 
-    show_lines(lines(prepared.plan))
+    show_plan(lines(prepared.plan))
     show_team(ranks)
     if way.sheet:
         from zoo.cli.finetune_report import draw_fed

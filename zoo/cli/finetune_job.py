@@ -48,10 +48,10 @@ def carry_out(job: Job, screen: Screen, way: flags.Way) -> None:
     from zoo.finetune.job import run
 
     screen.show = Story(job.plan, job.inputs.run).show
-    if way.report and job.ranks.main:
+    if job.ranks.main and not way.no_report:
         report.get_ready()
     if run(job):
-        if way.report:
+        if not way.no_report:
             report.at_the_end(job.inputs)
         show_result(job.inputs.run, way.json)
 

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def continue_run(folder: Path, named: Sequence[str], way: flags.Way) -> None:
-    """Finish a run. named: what was given besides; raises UsageError for that."""
+    """Finish a run. named: settings that were given too, for which UsageError is raised."""
     from zoo.run import Run
 
+    named = [*named, *(n for n in ("output", "recipe", "dry_run", "sheet") if getattr(way, n))]
     if named:
         raise UsageError(
             f"--resume takes every setting from the run, but {', '.join(named)} was given too",

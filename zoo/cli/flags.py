@@ -1,109 +1,93 @@
-"""The flags of a command, made from the table of settings, and help in sections."""
+"""The flags of a command that makes a plan: of the table of settings, and of what becomes of it."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from zoo.cli.completion import offer
-from zoo.cli.options import SHARED, parameters
+from zoo.cli.options import flag as option
+from zoo.cli.options import output, parameters, shared
 from zoo.settings import table
 from zoo.settings.setting import Setting
-
-# Flags that are no settings of a recipe.
-RunFolder = Annotated[
-    Path | None,
-    typer.Option("-o", "--output", help="Run folder to make. Default: runs/MODEL-PHOTOS."),
-]
-RecipeFile = Annotated[
-    Path | None,
-    typer.Option(
-        help="TOML file of settings, or a name of `zoo recipes`; flags win over it.",
-        autocompletion=offer("recipe"),
-    ),
-]
-Resume = Annotated[
-    Path | None,
-    typer.Option(
-        help="Finish this run with the settings that it has.", autocompletion=offer("resume")
-    ),
-]
-Ray = Annotated[
-    str | None,
-    typer.Option(
-        metavar="HOST:PORT",
-        help="Solve the head of a job's features with the nodes of the Ray cluster whose head is "
-        "there. Default: here.",
-    ),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")
-]
-Sheet = Annotated[
-    Path | None,
-    typer.Option(
-        help="PNG of what the network is fed, drawn before training, as fed.png: some photos with "
-        "their crop, and their views."
-    ),
-]
-Force = Annotated[
-    bool, typer.Option("-f", "--force", help="Overwrite the file of --sheet where it exists.")
-]
-NoReport = Annotated[bool, typer.Option("--no-report", help="Leave out the page RUN/report.html.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-TrustChanged = Annotated[bool, typer.Option("--trust-changed", help=SHARED["trust_changed"][0])]
 
 
 @dataclass(frozen=True)
 class Way:
-    """What becomes of a plan. output: the run folder, None for one with a name of ours. dry_run:
-    it is printed only. sheet: where to draw what the network is fed. json: the record goes to
-    stdout. report: a page is written at the end. ray: the address of a cluster that helps.
-    """
+    """What becomes of a plan, and where else its settings are from."""
 
-    output: Path | None = None
-    dry_run: bool = False
-    sheet: Path | None = None
-    json: bool = False
-    report: bool = True
-    ray: str | None = None
+    output: Path | None = output("Run folder to make. Default: runs/MODEL-PHOTOS.")
+    recipe: Path | None = shared("recipe")
+    resume: Path | None = option("Finish this run with the settings that it has.")
+    dry_run: bool = option("Print the plan and stop; nothing is written.", default=False)
+    sheet: Path | None = option(
+        "PNG of what the network is fed, drawn before training, as fed.png: some photos with "
+        "their crop, and their views."
+    )
+    force: bool = option(
+        "Overwrite the file of --sheet where it exists.", default=False, names=("-f", "--force")
+    )
+    no_report: bool = option("Leave out the page RUN/report.html.", default=False)
+    ray: str | None = option(
+        "Solve the head of a job's features with the nodes of the Ray cluster whose head is "
+        "there. Default: here.",
+        metavar="HOST:PORT",
+    )
+    json: bool = shared("json")
+
+
+def named(record: Any) -> list[str]:
+    """Return the names of the flags of a record that were given."""
+    return [one.name for one in fields(record) if getattr(record, one.name) != one.default]
 
 
 ARGUMENTS = ("model", "data")
 Function = Callable[..., Any]
 
 
-def settings(command: str, *records: type) -> Callable[[Function], Function]:
-    """Give a function a flag for each setting of this command, in the place of its `**flags`.
+def settings(
+    command: str, *records: type, without: Collection[str] = ()
+) -> Callable[[Function], Function]:
+    """Give a function a flag for each setting of this command, and for each field of records.
 
-    records: of further flags, as `options` takes them; theirs is a name that both have.
+    It is called with the settings that were given, by name, and with the records. A name that both
+    have is a record's. without: fields of records that are no flags here.
     """
-    more = [one for record in records for one in parameters(record)]
-    names = {one.name for one in more}
+    more = [each for record in records for each in parameters(record) if each.name not in without]
+    names = {each.name for each in more}
 
     def add(function: Function) -> Function:
-        own = inspect.signature(function, eval_str=True).parameters.values()
-        all_of_it = [one for one in table().values() if command in one.commands]
-        taken = [one for one in all_of_it if one.name not in names]
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        ours = [one.replace(kind=keyword) for one in own if one.kind is not one.VAR_KEYWORD]
+        @functools.wraps(function)
+        def run(**typed: object) -> object:
+            ours = [
+                record(**{one.name: typed[one.name] for one in fields(record) if one.name in names})
+                for record in records
+            ]
+            return function(given({key: typed[key] for key in typed if key not in names}), *ours)
+
+        taken = [one for one in table().values() if command in one.commands]
         theirs = [
-            inspect.Parameter(one.name, keyword, default=None, annotation=flag(one, command))
+            inspect.Parameter(
+                one.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=flag(one, command),
+            )
             for one in taken
+            if one.name not in names
         ]
-        signature = inspect.Signature([*theirs, *more, *ours])
-        function.__signature__ = signature  # type: ignore[attr-defined]
-        function.__annotations__ = {
-            one.name: one.annotation for one in signature.parameters.values()
-        }
-        return function
+        signature = inspect.Signature([*theirs, *more])
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in signature.parameters.values()}
+        return run
 
     return add
 

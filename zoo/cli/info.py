@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,12 +11,16 @@ from typing import TYPE_CHECKING
 
 from zoo import catalog
 from zoo.catalog import ModelSpec
-from zoo.cli import info_file, info_svg
+from zoo.cli import info_file
 from zoo.cli.console import out, out_table, print_json, table
 from zoo.cli.list_models import accuracy, record, size, weights_record
 from zoo.cli.options import NETWORK, flag, force, network, options, shared
 from zoo.errors import UsageError
-from zoo.text import short
+from zoo.text import count, short
+
+if TYPE_CHECKING:
+    from zoo.catalog import Preprocess
+    from zoo.catalog.structures import StageInfo
 
 if TYPE_CHECKING:
     from zoo.catalog.structures import StageInfo
@@ -46,11 +51,11 @@ def command(flags: Flags) -> None:
             "leave it out, or give a model of `zoo list`",
         )
     if flags.svg is not None:
-        info_svg.check(name, flags.svg)
+        _check_svg(name, flags.svg)
     if catalog.is_exported(name):
         info_file.show_onnx(name, flags.classes, flags.json)
     elif catalog.is_run(name) and flags.svg is not None:
-        info_svg.draw_run(name, flags.svg)
+        _draw_run(name, flags.svg)
         out(flags.svg)
     elif catalog.is_run(name):
         info_file.show_run(name, flags.classes, flags.json)
@@ -69,7 +74,7 @@ def _show_model(name: str, flags: Flags) -> None:
         _show_classes(spec, flags.json)
         return
     if flags.svg is not None:
-        info_svg.draw(flags.svg, spec.name, stages, spec.preprocess, spec.cut)
+        draw_chain(flags.svg, spec.name, stages, spec.preprocess, spec.cut)
         out(flags.svg)
         return
     if flags.json:
@@ -226,3 +231,56 @@ def _origins(spec: ModelSpec) -> list[str]:
     """Return which file each set of weights is, and who published its accuracy."""
     rows = [(weights.tag, weights.file, weights.source) for weights in spec.weights]
     return table(rows, ("weights", "file", "published by")) if rows else []
+
+
+def _check_svg(model: str, file: Path) -> None:
+    """Raises UsageError for a place that is no SVG, and for a file that has no stages."""
+    if file.suffix.lower() != ".svg":
+        raise UsageError(f"--svg {file}: the drawing is an SVG", f"--svg {file.stem}.svg")
+    if catalog.is_exported(model):
+        raise UsageError(
+            f"{model} is an exported file, which has no stages",
+            "name the run that it was exported from: "
+            f"`zoo info RUN --svg {shlex.quote(str(file))}`",
+        )
+
+
+def _draw_run(folder: str, file: Path) -> None:
+    """Write the drawing of a finished run's network, with the cut that it was trained with."""
+    from dataclasses import replace
+
+    from zoo import models, network
+    from zoo.run import Run
+
+    run = Run.open(Path(folder)).finished()
+    net = network.of_run(run)
+    spec = replace(net.spec, preprocess=net.preprocess)
+    title = f"{folder}: {run.record['model']}"
+    cut = run.record.get("cut")
+    draw_chain(file, title, models.describe(net.chain, spec), net.preprocess, cut)
+
+
+def draw_chain(
+    file: Path, title: str, stages: Sequence[StageInfo], preprocess: Preprocess, cut: str | None
+) -> None:
+    """Write the drawing of these stages. cut: the last frozen stage, None where all is trained."""
+    from zoo.disk import atomic
+    from zoo.report.chain import Stage, chain
+
+    names = [stage.name for stage in stages]
+    top = cut.partition(".")[0] if cut else ""
+    at = names.index(top) if top in names else None
+    side = " x ".join(map(str, preprocess.shape))
+    boxes = [Stage("picture", (side,))]
+    for number, stage in enumerate(stages):
+        shape = " x ".join(str(length) for length in stage.shape)
+        parameters = f"{short(stage.params)} parameters" if stage.params else ""
+        state = "frozen" if at is not None and number <= at else "trained"
+        kind = f"{stage.kind}, cut after {cut}" if number == at and cut != top else stage.kind
+        lines = tuple(filter(None, (kind, shape, parameters)))
+        boxes.append(Stage(stage.name, lines, state if stage.params or state == "frozen" else ""))
+    params, macs = sum(one.params for one in stages), sum(one.macs for one in stages)
+    about = f"{count(params, 'parameter')}, {macs:,} MACs for one picture of {side}"
+    drawing = chain(title, about, boxes, None if at is None else at + 1)
+    with atomic(file) as opened:
+        opened.write(drawing.svg().encode())

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from zoo import catalog, extras
-from zoo.catalog import ModelSpec, Preprocess, Weights, structures
-from zoo.catalog.spec import Knob
+from zoo.catalog import ModelSpec, structures
 from zoo.catalog.structures import StageInfo
 
 _FORMAT = 2
@@ -33,7 +31,9 @@ def described(name: str, asked: Mapping[str, str | float]) -> tuple[ModelSpec, S
 
     place = _place(name, asked)
     with suppress(ValueError, TypeError, LookupError):
-        return _read(json.loads(read_sealed(place) or b""))
+        said = json.loads(read_sealed(place) or b"")
+        known_stages = (StageInfo(**one | {"shape": tuple(one["shape"])}) for one in said["stages"])
+        return ModelSpec.from_dict(said["spec"]), tuple(known_stages)
     spec, stages = _built(name, asked)
     record = {"spec": asdict(spec), "stages": [asdict(stage) for stage in stages]}
     write_sealed(place, json.dumps(record).encode())
@@ -47,22 +47,6 @@ def _place(name: str, asked: Mapping[str, str | float]) -> Path:
     library = name.partition("/")[0] if catalog.of_library(name) else ""
     versions = [version_of(each) for each in ("zoo", "torch", library) if each]
     return known_at("stages-", [_FORMAT, versions, name, sorted(asked.items())])
-
-
-def _read(said: dict[str, Any]) -> tuple[ModelSpec, Stages]:
-    row = said["spec"]
-    lists = {key: tuple(row[key]) for key in ("stages", "ignore")}
-    lists["published"] = tuple((ours, theirs) for ours, theirs in row["published"])
-    lists["weights"] = tuple(Weights(**one | _pixels(one)) for one in row["weights"])
-    lists["variants"] = tuple(
-        Knob(**knob | {"choices": tuple(knob["choices"])}) for knob in row["variants"]
-    )
-    stages = (StageInfo(**one | {"shape": tuple(one["shape"])}) for one in said["stages"])
-    return ModelSpec(**row | lists | _pixels(row)), tuple(stages)
-
-
-def _pixels(row: dict[str, Any]) -> dict[str, Any]:
-    return {"preprocess": Preprocess.from_dict(row["preprocess"])}
 
 
 def _built(name: str, asked: Mapping[str, str | float]) -> tuple[ModelSpec, Stages]:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from zoo.cli import flags
-from zoo.cli.console import Screen, out, print_json, talk, talk_table
+from zoo.cli.console import Screen, out, print_json, show_plan, talk, talk_table, warn_unreadable
 from zoo.cli.finetune_report import show_features
 from zoo.cli.names import with_full_name
-from zoo.cli.plan_lines import show_lines
-from zoo.errors import UsageError
+from zoo.cli.options import force, output, shared
 from zoo.settings import table
 
 if TYPE_CHECKING:
@@ -28,28 +25,26 @@ if TYPE_CHECKING:
 _NOT_OURS = ("training", "kept")
 
 
-@flags.settings("lr")
-def command(
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the curve: a .png, or a .csv.")
-    ] = None,
-    recipe: flags.RecipeFile = None,
-    force: Annotated[
-        bool, typer.Option("-f", "--force", help="Overwrite a file that exists already.")
-    ] = False,
-    json: flags.Json = False,
-    **given: object,
-) -> None:
+@dataclass(frozen=True)
+class Flags:
+    output: Path | None = output("Write the curve: a .png, or a .csv.")
+    recipe: Path | None = shared("recipe")
+    force: bool = force()
+    json: bool = shared("json")
+
+
+@flags.settings("lr", Flags)
+def command(settings: dict[str, object], own: Flags) -> None:
     """Find a learning rate: 100 steps with a rising rate, and where the loss falls.
 
     Takes the settings of `zoo finetune`. The suggested rate is all that goes to stdout; nothing is
     kept but the features in the cache.
     """
     from zoo import recipe as recipes
+    from zoo.predict.writers import check
 
-    _check_output(output)
-    settings = flags.given(given)
-    ours = with_full_name(recipes.make(settings, recipe, "lr"))
+    check(own.output, (".png", ".csv"))
+    ours = with_full_name(recipes.make(settings, own.recipe, "lr"))
     with Screen() as screen:
         from zoo.finetune import lr_finder
         from zoo.finetune.prepare import prepare
@@ -57,17 +52,17 @@ def command(
         test = lr_finder.in_steps(ours)
         prepared = prepare(test, screen.bytes)
         prepared.plan = without_test(prepared.plan)
-        _show_plan(prepared.plan, ours)
+        _show_ours(prepared.plan, ours)
         points = measured(prepared, screen)
         found = lr_finder.suggestion(points)
     _show_curve(points, found)
-    step = _next_step(settings, recipe, ours, test, found.valley)
+    step = _next_step(settings, own.recipe, ours, test, found.valley)
     _show_suggestion(points, found, step)
-    if output is not None:
+    if own.output is not None:
         title = f"{ours.model}: {test.optimizer}, batches of {test.batch_size}"
-        write(output, points, found, title)
-        talk(f"the curve is in {output}")
-    if json:
+        write(own.output, points, found, title)
+        talk(f"the curve is in {own.output}")
+    if own.json:
         print_json(summary(points, found, ours, test, step))
     else:
         out(plain(found.valley))
@@ -78,22 +73,7 @@ def without_test(plan: Plan) -> Plan:
     return replace(plan, index=plan.index.without_test())
 
 
-def _check_output(output: Path | None) -> None:
-    """Raises UsageError before anything is computed."""
-    if output is None:
-        return
-    if output.suffix.lower() not in (".png", ".csv"):
-        raise UsageError(
-            f"-o {output}: a curve is a picture or a table",
-            f"it ends in .png or .csv: give {output.stem or 'lr'}.png",
-        )
-    if not output.parent.is_dir():
-        raise UsageError(f"-o {output}: there is no folder {output.parent}", "make it first")
-    if output.is_dir():
-        raise UsageError(f"-o {output} is a folder", "give a file name")
-
-
-def _show_plan(plan: Plan, ours: Recipe) -> None:
+def _show_ours(plan: Plan, ours: Recipe) -> None:
     from zoo.finetune.describe import Line, lines
 
     why = "as asked for"
@@ -105,7 +85,7 @@ def _show_plan(plan: Plan, ours: Recipe) -> None:
         for line in lines(plan)
         if line.what not in _NOT_OURS
     ]
-    show_lines([*kept, Line("solver", plan.solver, why)])
+    show_plan([*kept, Line("solver", plan.solver, why)])
 
 
 def measured(prepared: Prepared, screen: Screen) -> list[Point]:
@@ -115,10 +95,7 @@ def measured(prepared: Prepared, screen: Screen) -> list[Point]:
     def show(event: object) -> None:
         if isinstance(event, FeaturesDone):
             show_features(replace(event, bad={}), prepared.plan.recipe)
-            for path, reason in list(event.bad.items())[:5]:
-                talk(f"warning: {path} is left out: {reason}")
-            if len(event.bad) > 5:
-                talk(f"warning: {len(event.bad)} unreadable photos are left out in all")
+            warn_unreadable(list(event.bad.items()))
 
     screen.show = show
     return lr_finder.curve(prepared, screen)

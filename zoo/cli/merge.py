@@ -29,11 +29,9 @@ def command(flags: Flags) -> None:
     The exit code is 8 where a part is missing or damaged, and the file does not appear.
     """
     from zoo.predict import embedding_files, writers
-    from zoo.scale import answers, parts, plan, store
+    from zoo.scale import answers, parts, plan
 
-    store.check_installed()
-    place = store.Store(flags.job)
-    shards = plan.Shards(place, plan.read(place))
+    shards = plan.opened(flags.job)
     about = shards.plan
     features = about.settings.what == "features"
     writers.check(flags.output, embedding_files.SUFFIXES if features else writers.SUFFIXES)

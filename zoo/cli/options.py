@@ -40,6 +40,9 @@ SHARED: dict[str, tuple[str, str, object]] = {  # help, section, default
         OUTPUT, False,
     ),
     "json": ("Print the result as JSON on stdout.", OUTPUT, False),
+    "recipe": (
+        "TOML file of settings, or a name of `zoo recipes`; flags win over it.", OUTPUT, None
+    ),
 }  # fmt: skip
 R = TypeVar("R")
 
@@ -53,12 +56,13 @@ def flag(
     min: int | None = None,
     max: int | None = None,
     hidden: bool = False,
+    metavar: str | None = None,
 ) -> Any:
     """Declare a field as a flag. section: its heading in --help. names: other than the field's."""
     told = not any(default is one for one in (None, False, MISSING)) and default != ""
     said = f" Default: {default}." if told else ""
     about = {"help": help + said, "rich_help_panel": section, "min": min, "max": max}
-    about["hidden"] = hidden
+    about |= {"hidden": hidden, "metavar": metavar}
     return field(default=default, metadata={"names": names, "show_default": False, **about})
 
 
@@ -95,9 +99,9 @@ def argument(help: str, default: object = MISSING) -> Any:
     return field(default=default, metadata={"help": help})
 
 
-def network(help: str) -> Any:
+def network(help: str, default: object = MISSING) -> Any:
     """Declare a field as a word that may name a model without its library: see `full_name`."""
-    return field(metadata={"help": help, "network": True})
+    return field(default=default, metadata={"help": help, "network": True})
 
 
 def pictures() -> Any:

@@ -7,15 +7,12 @@ import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from zoo import catalog
 from zoo.catalog import ModelSpec, Weights
-from zoo.cli.completion import offer
 from zoo.cli.console import Screen, out, print_json, table, talk
 from zoo.cli.names import full_name
+from zoo.cli.options import argument, flag, options, shared
 from zoo.errors import UsageError, WeightsError
 from zoo.text import count, printable
 
@@ -34,58 +31,48 @@ class Pulled:
     path: str
 
 
-def command(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Models whose weights are fetched: of `zoo list`, torchvision/X or timm/X; or "
-            "hf-hub:ORG/NAME, a run that `zoo push` has published.",
-            autocompletion=offer("models"),
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Tag of the weights, as `zoo info MODEL` lists them. Default: the first.",
-            autocompletion=offer("weights"),
-        ),
-    ] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also copy them into this folder, which ZOO_WEIGHTS names elsewhere; for a run "
-            "of the Hub the new folder, by default NAME."
-        ),
-    ] = None,
-    offline: Annotated[
-        bool,
-        typer.Option("--offline", help="Take only what is here already; the network is not used."),
-    ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON on stdout.")
-    ] = False,
-) -> None:
+@dataclass(frozen=True)
+class Flags:
+    models: list[str] | None = argument(
+        "Models whose weights are fetched: of `zoo list`, torchvision/X or timm/X; or "
+        "hf-hub:ORG/NAME, a run that `zoo push` has published.",
+        None,
+    )
+    weights: str | None = flag(
+        "Tag of the weights, as `zoo info MODEL` lists them. Default: the first."
+    )
+    to: Path | None = flag(
+        "Also copy them into this folder, which ZOO_WEIGHTS names elsewhere; for a run of the Hub "
+        "the new folder, by default NAME."
+    )
+    offline: bool = flag("Take only what is here already; the network is not used.", default=False)
+    json: bool = shared("json")
+
+
+@options
+def command(flags: Flags) -> None:
     """Download weights, verify them by sha256, and make them ready for use without a network.
 
     A .pth file is read once, in a locked process of its own, and kept as safetensors. For a
     machine without a network: `zoo pull resnet50 --to stick` here, ZOO_WEIGHTS=stick there.
     """
+    models, to = flags.models, flags.to
     if not models:
         raise UsageError("no model given", "`zoo pull MODEL`; `zoo list` has the names")
-    if offline:
+    if flags.offline:
         os.environ["ZOO_OFFLINE"] = "1"
     if any(name.startswith("hf-hub:") for name in models):
-        return _runs(models, to, json)
+        return _runs(models, to, flags.json)
     for name in models:
         _check_place(name)
     with Screen() as screen:
-        chosen = [choose(full_name(name), weights) for name in dict.fromkeys(models)]
+        chosen = [choose(full_name(name), flags.weights) for name in dict.fromkeys(models)]
         found = [pulled(spec, row, screen) for spec, row in chosen]
         for one in found if to else ():
             copy(one, Path(str(to)))
     if to:
         talk(f"{count(len(found), 'file')} in {to}; there: ZOO_WEIGHTS={to} zoo …")
-    if json:
+    if flags.json:
         print_json([asdict(one) for one in found])
     else:
         out("\n".join(shelf(found)))
@@ -154,7 +141,7 @@ def pulled(spec: ModelSpec, row: Weights, screen: Screen) -> Pulled:
     where = "here already" if weights.held(row) else row.url and f"from {row.url}"
     licence = f"licence {row.licence or 'not stated'}"
     talk(f"{spec.name} {row.tag}: {size}{licence}, {where or 'with no known address'}")
-    path = weights.find(row, progress=screen.bytes, say=screen.say, model=spec.name)
+    path = weights.find(row, progress=screen.bytes, say=talk, model=spec.name)
     weights.check(path)
     return Pulled(
         file=row.file,

@@ -34,8 +34,8 @@ def command(flags: Flags) -> None:
 
     push.check_name(flags.name)
     run = Run.open(flags.run, trusts=flags.trust_changed)
-    with Screen() as screen, scratch("push") as folder:
-        files = push.gather(run, flags.name, folder, flags.licence, screen.say)
+    with Screen(), scratch("push") as folder:
+        files = push.gather(run, flags.name, folder, flags.licence, talk)
         for name, many in files.items():
             talk(f"{name:<18}{size(many):>10}")
         if flags.dry_run:

@@ -11,18 +11,8 @@ from zoo.cli import flags
 from zoo.errors import RecipeError
 
 
-@flags.settings("train")
-def command(
-    output: flags.RunFolder = None,
-    recipe: flags.RecipeFile = None,
-    resume: flags.Resume = None,
-    dry_run: flags.DryRun = False,
-    sheet: flags.Sheet = None,
-    force: flags.Force = False,
-    no_report: flags.NoReport = False,
-    json: flags.Json = False,
-    **given: object,
-) -> None:
+@flags.settings("train", flags.Way, without=("ray",))
+def command(given: dict[str, object], way: flags.Way) -> None:
     """Train a network from random weights: classes, or for an autoencoder its own input.
 
     `zoo recipes` lists settings with measured results; `zoo train --recipe lenet-mnist` uses
@@ -32,14 +22,10 @@ def command(
     from zoo.cli.finetune import begin
     from zoo.cli.finetune_resume import continue_run
 
-    chosen = flags.given(given)
-    way = flags.Way(output, dry_run, sheet, json, not no_report)
-    if resume is None:
-        settings = recipes.make(from_scratch(chosen, recipe), recipe, "train")
-        begin(settings, way)
+    if way.resume is None:
+        begin(recipes.make(from_scratch(given, way.recipe), way.recipe, "train"), way)
     else:
-        own = {"output": output, "recipe": recipe, "dry_run": dry_run or None, "sheet": sheet}
-        continue_run(resume, [*chosen, *flags.given(own)], way)
+        continue_run(way.resume, list(given), way)
 
 
 def from_scratch(given: dict[str, object], file: Path | None) -> dict[str, object]:

@@ -26,11 +26,9 @@ def command(flags: Flags) -> None:
 
     The exit code is 8 where one is missing or damaged; stdout lists them, one a line.
     """
-    from zoo.scale import parts, plan, store
+    from zoo.scale import parts, plan
 
-    store.check_installed()
-    place = store.Store(flags.job)
-    shards = plan.Shards(place, plan.read(place))
+    shards = plan.opened(flags.job)
     with Screen() as screen:
         found = parts.verify(shards, partial(screen.progress, "parts"))
     for shard, why in found.wrong:

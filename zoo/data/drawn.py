@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from zoo.disk import hidden, unfinished
 from zoo.errors import DataError
 from zoo.watch import check
+
+
+def random_of(key: str) -> np.random.Generator:
+    """Return the random numbers of what has this key: the same ones whenever it is drawn."""
+    digest = hashlib.blake2b(key.encode(), digest_size=16).digest()
+    return np.random.default_rng(int.from_bytes(digest))
 
 
 def write_pictures(folder: Path, pictures: Iterable[tuple[str, Image.Image]]) -> int:

@@ -9,7 +9,6 @@ The task is honest: validation pictures are in families of typefaces that traini
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
@@ -19,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageFont
 
 from zoo import extras
-from zoo.data.drawn import write_pictures
+from zoo.data.drawn import random_of, write_pictures
 from zoo.errors import DataError
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -37,8 +36,7 @@ _CAP, _SIDE = 64, 144  # pixels: the height of an H, and the side of the picture
 
 def draw(character: str, typeface: str, seed: int, number: int, size: int = 32) -> Image.Image:
     """Return one picture, mode L, size x size: light ink on a dark, uneven, noisy ground."""
-    key = f"{seed}/{typeface}/{character}/{number}".encode()
-    rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(key, digest_size=16).digest()))
+    rng = random_of(f"{seed}/{typeface}/{character}/{number}")
     turn, shear, squeeze, grow, right, down, soft, ground, ink, tilt_x, tilt_y, grain = rng.uniform(
         -1.0, 1.0, 12
     ).tolist()
@@ -119,8 +117,7 @@ def write_unlabelled(folder: Path, characters: str, count: int, seed: int) -> di
     Characters come in random order and names are numbers, so a name tells nothing. No picture is
     one of `write_split`'s of the same seed: the numbers they are drawn from differ.
     """
-    key = hashlib.blake2b(f"{seed}/unlabelled/{characters}".encode(), digest_size=16).digest()
-    order = np.random.default_rng(int.from_bytes(key)).permutation(count)
+    order = random_of(f"{seed}/unlabelled/{characters}").permutation(count)
     truth = {f"{at:04d}.png": n for at, n in enumerate(order.tolist())}
     pictures = (
         (

@@ -7,7 +7,6 @@ of a picture is `f(seed, part, class, number)`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from zoo.data.drawn import write_pictures
+from zoo.data.drawn import random_of, write_pictures
 
 Field = NDArray[np.floating]  # a value for each pixel: height x width
 WIDTH, HEIGHT = 240, 180
@@ -38,8 +37,7 @@ def write(folder: Path, seed: int = 0) -> int:
 
 def draw(name: str, key: str) -> Image.Image:
     """Return one picture of a class of KINDS; the same key gives the same picture."""
-    digest = hashlib.blake2b(f"{name}/{key}".encode(), digest_size=16).digest()
-    random = np.random.default_rng(int.from_bytes(digest))
+    random = random_of(f"{name}/{key}")
     u, v = _places(random, upright=name == "mugs")
     inside, bright = KINDS[name](u, v, random)
     cover = np.clip(0.5 - inside * 30, 0, 1)  # a soft edge of about two pixels

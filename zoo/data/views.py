@@ -20,9 +20,19 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from zoo.catalog.spec import Preprocess
 from zoo.data import decode_process, decoder_warnings
-from zoo.data.decode import FORMATS, Picture, decode, decoded, must_be_read, read_bytes
-from zoo.data.in_memory import given
-from zoo.data.limits import file_room
+from zoo.data.decode import (
+    FORMATS,
+    Picture,
+    decode,
+    decoded,
+    must_be_read,
+    read_bytes,
+    refusals,
+    to_mode,
+    upright,
+    whole,
+)
+from zoo.data.limits import check_pixels, file_room
 from zoo.data.pnm import raw_image
 from zoo.data.preprocess import (
     Box,
@@ -171,7 +181,7 @@ def numbered_view(
         if isinstance(read, bytes):
             digest = hashlib.sha256(read).hexdigest()
             return draw(read, preprocess, number, digest=digest, flip=flip)
-        picture = given(read, mode(preprocess))
+        picture = _given_picture(read, mode(preprocess))
         digest = hashlib.sha256(picture.image.tobytes()).hexdigest()
         return view(picture, preprocess, number, digest=digest, flip=flip)
 
@@ -181,7 +191,7 @@ def plain_view(source: Source, preprocess: Preprocess) -> Pixels:
     with _read(source) as read:
         if isinstance(read, bytes):
             return view_of(read, preprocess)
-        return view(given(read, mode(preprocess)), preprocess)
+        return view(_given_picture(read, mode(preprocess)), preprocess)
 
 
 @contextmanager
@@ -240,3 +250,19 @@ def crop_box(width: int, height: int, random: np.random.Generator, proportions: 
 
 def _proportions(preprocess: Preprocess) -> float:
     return preprocess.width / preprocess.height
+
+
+_decoding = threading.Lock()  # Pillow decodes a picture where it lies: one thread at a time
+
+
+def _given_picture(image: Image.Image, mode: str) -> Picture:
+    """Return a picture that somebody has opened, upright, in `RGB` or `L`.
+
+    It is what its file is read as, but for a large JPEG, which is not decoded smaller here. Raises
+    ImageError where it cannot be decoded, or is larger than is read.
+    """
+    check_pixels(*image.size)
+    with decoder_warnings.decoding(), refusals():
+        with _decoding:
+            image.load()
+        return whole(to_mode(upright(image), mode))

@@ -8,7 +8,6 @@ twice.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,11 +18,11 @@ import numpy as np
 from PIL import Image
 
 from zoo.catalog.datasets import DataSet
-from zoo.data.drawn import write_pictures
+from zoo.data.drawn import random_of, write_pictures
+from zoo.data.preprocess import Pixels
 
 SIDE = 9
 NOISE = 0.03  # share of the pixels that are turned over
-Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
 def draw(letter: str, seed: int, part: str, number: int) -> Image.Image:
@@ -32,8 +31,7 @@ def draw(letter: str, seed: int, part: str, number: int) -> Image.Image:
 
 
 def _pixels(letter: str, seed: int, part: str, number: int) -> Pixels:
-    key = f"{seed}/{part}/{letter}/{number}".encode()
-    rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(key, digest_size=16).digest()))
+    rng = random_of(f"{seed}/{part}/{letter}/{number}")
     right, down, turn, grow, squash, thick = rng.uniform(-1.0, 1.0, 6).tolist()
     noise = rng.random((SIDE, SIDE)) < NOISE
     if part == "val" and number == 0:

@@ -52,20 +52,13 @@ def made_of(
     head: the kind of a new one that is in the chain, as a run's record has it.
     """
     library = spec.name.partition("/")[0] if spec.builder == "library" else ""
-    told = (spec.name, spec.builder, spec.stages, _published(spec), spec.head, spec.task)
+    told = (spec.name, spec.builder, spec.stages, spec.published or "", spec.head, spec.task)
     return {
         "told": [*told, spec.code, spec.num_classes],
         "variant": sorted((variant or {}).items()),
         "head": head,
         "versions": {name: version_of(name) for name in ("zoo", "torch", library) if name},
     }
-
-
-def _published(spec: ModelSpec) -> object:
-    """Return the published names; of `backbone` and `head` as earlier versions have kept them."""
-    if "backbone" in spec.stages:
-        return dict(spec.published).get("head.", "").removesuffix(".")
-    return spec.published or ""
 
 
 @functools.cache

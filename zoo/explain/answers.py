@@ -9,7 +9,9 @@ import numpy as np
 
 from zoo.catalog import Preprocess
 from zoo.data.preprocess import Pixels, Values, fill
-from zoo.errors import UsageError, nearest
+from zoo.data.views import Source, plain_view
+from zoo.engine.pipeline import attempt
+from zoo.errors import ImageError, UsageError, nearest
 from zoo.explain.occlusion import occlusion
 from zoo.explain.places import Tapped
 from zoo.explain.saliency import gradcam
@@ -31,6 +33,10 @@ class Explained:
     probabilities: Array
 
 
+# The view that the network has of a picture, S S C, with its maps; or why it cannot be read.
+Seen = tuple[Pixels, Explained] | ImageError
+
+
 def numbers(asked: Sequence[str] | None, names: Sequence[str], many: int) -> list[int]:
     """Return the numbers of the classes that were asked for. Raises UsageError."""
     found = []
@@ -48,12 +54,19 @@ def numbers(asked: Sequence[str] | None, names: Sequence[str], many: int) -> lis
 
 
 def by_gradcam(
+    net: Network, tapped: Tapped, sources: Sequence[Source], wanted: Sequence[int]
+) -> list[Seen]:
+    """Return what speaks for the wanted classes in each picture, else for the answer to it."""
+    views = [attempt(lambda one: plain_view(one, net.preprocess), one) for one in sources]
+    good = [view for view in views if not isinstance(view, ImageError)]
+    told = iter(_by_gradcam(net, tapped, np.stack(good), wanted) if good else ())
+    return [view if isinstance(view, ImageError) else (view, next(told)) for view in views]
+
+
+def _by_gradcam(
     net: Network, tapped: Tapped, pixels: Pixels, wanted: Sequence[int]
 ) -> list[Explained]:
-    """Return what speaks for the wanted classes in each picture, else for the answer to it.
-
-    pixels: uint8 N S S C, as the network sees them. Of several labels all that are the answer.
-    """
+    """Return the maps of pictures, uint8 N S S C. Of several labels all that are the answer."""
     first = gradcam(net, tapped, pixels, list(wanted[:1]) * len(pixels) or None)
     told = [list(wanted) or _answer(row, net) for row in first.scores]
     pairs = [(at, number) for at, all_of in enumerate(told) for number in all_of]
@@ -66,21 +79,24 @@ def by_gradcam(
 
 
 def by_occlusion(
-    pixels: Pixels,
+    source: Source,
     preprocess: Preprocess,
     probabilities: Callable[[Iterator[Pixels]], Values],
     wanted: Sequence[int],
-) -> Explained:
-    """Return where a picture S S C cannot be covered without losing the class.
+) -> Seen:
+    """Return where a picture cannot be covered without losing the class.
 
     probabilities: gives N K for N pictures.
     """
+    pixels = attempt(lambda one: plain_view(one, preprocess), source)
+    if isinstance(pixels, ImageError):
+        return pixels
     plain = probabilities(iter([pixels]))[0]
     found = [
         (number, occlusion(pixels, fill(preprocess), probabilities, number))
         for number in wanted or [int(plain.argmax())]
     ]
-    return Explained(tuple(found), plain)
+    return pixels, Explained(tuple(found), plain)
 
 
 def _answer(scores: Array, net: Network) -> list[int]:

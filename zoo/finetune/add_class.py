@@ -73,8 +73,6 @@ def check(run: Run, name: str) -> None:
         )
     if kind.word == "text":
         raise UsageError(f"the head of {run.folder} begins with the names of its classes", ANEW)
-    if kind.word == "linear" and not record.get("penalty"):
-        raise UsageError(f"{run.folder} has no penalty in run.json: an older zoo wrote it", ANEW)
     if is_blank(name) or any(unicodedata.category(letter) == "Cc" for letter in name):
         raise UsageError(
             f"a class {quoted(name)}: its name has letters that are not seen",

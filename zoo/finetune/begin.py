@@ -53,13 +53,8 @@ def resumable(plan: Plan) -> Recipe:
 
 
 def recipe_of(run: Run) -> Recipe:
-    """Return the recipe of an unfinished run; as many features are kept as when it began.
-
-    A run from before there was a test part in it has the same photos in val as it began with.
-    """
+    """Return the recipe of an unfinished run; as many features are kept as when it began."""
     recipe = recipes.make({}, run.path("recipe.toml"))
-    if "test" not in run.record["data"]:
-        return replace(recipe, keep_duplicates=True)
     room = run.record.get("feature_bytes")
     return recipe if room is None else replace(recipe, cache_budget=f"{room}B")
 
@@ -68,14 +63,13 @@ def resume(prepared: Prepared, run: Run, watch: Watch, ranks: Ranks = SINGLE) ->
     """Return the same job in its folder. Raises RunError where photos or weights have changed."""
     plan = prepared.plan
     before: dict[str, Any] = run.begun().record
-    index = plan.index if "test" in before["data"] else plan.index.without_test()
-    if before["data"]["fingerprint"] != index.fingerprint:
+    if before["data"]["fingerprint"] != plan.index.fingerprint:
         raise RunError(
             f"the photos in {plan.index.root} have changed since {run.folder} began"
-            f"{difference(index, run)}",
+            f"{difference(plan.index, run)}",
             "put back what was there, or start a new run: cached features make it quick",
         )
-    if before["weights_sha256"] != plan.facts.weights_sha256 and not _with_head(prepared, before):
+    if before["weights_sha256"] != plan.facts.weights_sha256:
         raise RunError(
             f"the weights that {run.folder} started from have changed",
             "put back the file that it started from, or start a new run",
@@ -103,15 +97,6 @@ def _check_team(prepared: Prepared, before: dict[str, Any], run: Run, ranks: Ran
         f"{plan.recipe.data}, and here {ranks.world} would go on",
         f"`{team}{run.resume}`, or start a new run",
     )
-
-
-def _with_head(prepared: Prepared, before: dict[str, Any]) -> bool:
-    """Return whether a run has these weights, as earlier versions have counted: with the head."""
-    from zoo.engine.open import state_sha256
-    from zoo.finetune.examine import build
-
-    start, _ = build(prepared.plan.recipe, len(prepared.plan.index.classes))
-    return bool(before["weights_sha256"] == state_sha256(start.chain))
 
 
 def difference(index: DatasetIndex, run: Run) -> str:

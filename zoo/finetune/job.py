@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from zoo.finetune import fit, repeats, results
 from zoo.finetune.events import Finished
@@ -41,9 +40,7 @@ def run(job: Job) -> Finished | None:
             return None
         with job.journal.refusing():
             done = results.finish(job.inputs, fitted)
-        evidence = repeats.run(job.inputs, initial, partial(_repetition, job.watch))
+        evidence = repeats.run(
+            job.inputs, initial, lambda other, to: run(Job(other, to, Muted(job.watch)))
+        )
         return job.journal.finish(replace(done, evidence=evidence))
-
-
-def _repetition(watch: Watch, prepared: Prepared, folder: Run) -> None:
-    run(Job(prepared, folder, Muted(watch)))

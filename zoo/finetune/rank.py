@@ -11,6 +11,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -170,10 +171,7 @@ class Ranking:
 
     def opened(self, model: str) -> Opened:
         """Find a network, cut, and open the engine of its frozen part."""
-
-        def progress(done: int, total: int | None) -> None:
-            self.watch.progress(f"weights of {model}", done, total)
-
+        progress = partial(self.watch.progress, f"weights of {model}")
         count = len(self.index.classes)
         found, frozen = known_backbones.find(model, count, self.seed, progress)
         preprocess = replace(found.preprocess, fit=self.fit or found.preprocess.fit)
@@ -202,9 +200,7 @@ class Ranking:
         cache = cache_of(backbone.part, backbone.ready)
         drawn = Views(tuple(range(self.views)), self.seed, self.flip)
         work = [(sample, drawn) for sample in self.samples]
-
-        def progress(done: int, total: int) -> None:
-            self.watch.progress(f"features of {name}", done, total)
+        progress = partial(self.watch.progress, f"features of {name}")
 
         def through(cache: FeatureCache, work: Work) -> tuple[Pass, float]:
             began = time.perf_counter()

@@ -32,7 +32,7 @@ from zoo.train import losses
 if TYPE_CHECKING:
     import torch
 
-CarryOut = Callable[[Prepared, Run], None]
+CarryOut = Callable[[Prepared, Run], object]
 State = dict[str, "torch.Tensor"]
 Results = dict[str, float]
 

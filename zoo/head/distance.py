@@ -122,8 +122,7 @@ class Distance:
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, Array]) -> Distance:
         """Return what `arrays` gave. Raises ValueError where the arrays do not fit each other."""
-        ones = {"scales": np.ones(len(arrays["means"]), np.float32)}  # a file of an older zoo
-        found = cls(*((ones | dict(arrays))[one.name] for one in fields(cls)))
+        found = cls(*(arrays[one.name] for one in fields(cls)))
         dimensions = [array.ndim for array in found.arrays().values()]
         if dimensions != [2, 2, 1, 1, 1, 1] or found.rest.shape != (1,) or not found.means.size:
             raise ValueError("its arrays have other shapes than a distance")

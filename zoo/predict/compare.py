@@ -4,8 +4,8 @@ A photo of one run is that of the other where it is the same file, or has the sa
 
 Two runs on the same photos are right on mostly the same of them, so the test looks at those alone
 that one has right and the other wrong; with more than two runs, p is adjusted by Holm's method.
-Runs know their val photos' answers by val.csv; one that was made before there was such a file is
-run on them again.
+Runs know their val photos' answers by val.csv; one without it, or whose network was changed since,
+is run on them again.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import numpy as np
 
 from zoo.disk import replacing, writing
 from zoo.predict.embed import Embedding
+from zoo.predict.writers import in_groups
 from zoo.text import as_data, csv_line, show_name
 
 SUFFIXES = (".parquet", ".csv", ".npz")
@@ -83,30 +84,16 @@ def _csv_rows(file: IO[str], width: int, safe: bool) -> Iterator[Put]:
 def _parquet_rows(path: Path, width: int) -> Iterator[Put]:
     """Write row groups of about GROUP_VALUES numbers; what is not known is null."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     fields = [pa.field(name, pa.string()) for name in COLUMNS]
     schema = pa.schema([*fields, pa.field("features", pa.list_(pa.float32()))])
-    waiting: list[Embedding] = []
 
-    def put(row: Embedding) -> None:
-        waiting.append(row)
-        if len(waiting) * max(1, width) >= GROUP_VALUES:
-            flush()
+    def cells(row: Embedding) -> dict[str, object]:
+        texts = dict(zip(COLUMNS, _texts(row), strict=True))
+        return {name: text or None for name, text in texts.items()} | {"features": row.features}
 
-    def flush() -> None:
-        if waiting:
-            cleaned = [[text or None for text in _texts(row)] for row in waiting]
-            named = zip(*cleaned, strict=True)
-            columns = [pa.array(list(column), pa.string()) for column in named]
-            features = [row.features for row in waiting]
-            columns.append(pa.array(features, schema.field("features").type))
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-            waiting.clear()
-
-    with pq.ParquetWriter(path, schema) as writer:
-        yield put
-        flush()
+    with in_groups(path, schema, -(-GROUP_VALUES // max(1, width))) as put:
+        yield lambda row: put(cells(row))
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,7 +14,6 @@ from zoo.engine import Array, Engine
 from zoo.engine.pipeline import NOT_FINITE, answers, forward_then
 from zoo.errors import ImageError, InputError
 from zoo.metrics import sigmoid, softmax
-from zoo.predict import views
 from zoo.predict.inputs import Input
 
 ROUNDING = 1e-2  # of probabilities, and of their sum, in a file that says that it gives such
@@ -145,11 +145,11 @@ class Predictor:
                 yield item, self.probabilities(scores), None, features
             return
         assert self.view is not None
-        for item, own in views.of_each(inputs, self.views, self.view, self.engine):
+        for item, own in _of_each(inputs, self.views, self.view, self.engine):
             parted = [self._parted(result) for result in own]
             each = [self.probabilities(scores) for _, scores in parted]
             plain = None if isinstance(each[0], ImageError) else each[0]
-            yield item, views.mean(each), plain, parted[0][0]
+            yield item, _mean(each), plain, parted[0][0]
 
     def _answered(self, results: Array) -> list[tuple[Array | None, Array] | ImageError]:
         """Return the features, if any, and the K probabilities of each picture of a batch.
@@ -218,3 +218,20 @@ class Predictor:
             return None
         pairs = zip(self.classes, scores.tolist(), strict=True)
         return tuple((name, score) for name, score in pairs if score >= self.threshold)
+
+
+def _of_each(
+    inputs: Iterable[Input], count: int, view: Callable[[Source, int], Array], engine: Engine
+) -> Iterator[tuple[Input, list[Array | ImageError]]]:
+    """Yield each input with the engine's results for its views 0 to count - 1, in order."""
+    pairs = ((item, number) for item in inputs for number in range(count))
+    found = answers(pairs, lambda pair: view(pair[0].source, pair[1]), engine)
+    for (item, _), first in found:
+        yield item, [first, *(result for _, result in itertools.islice(found, count - 1))]
+
+
+def _mean(each: Sequence[Array | ImageError]) -> Array | ImageError:
+    """Return the mean of probabilities, or the first error among them."""
+    good = [scores for scores in each if not isinstance(scores, ImageError)]
+    bad = [scores for scores in each if isinstance(scores, ImageError)]
+    return bad[0] if bad else np.asarray(np.mean(good, axis=0))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from zoo import extras
 from zoo.data.samples import SEPARATOR
@@ -243,16 +243,21 @@ def parquet_schema(form: Form) -> pyarrow.Schema:
 
 @contextmanager
 def _parquet_rows(path: Path, form: Form) -> Iterator[Write]:
-    """Write row groups of GROUP rows."""
+    with in_groups(path, parquet_schema(form), GROUP) as put:
+        yield lambda values: put(shown(values))
+
+
+@contextmanager
+def in_groups(path: Path, schema: pyarrow.Schema, rows: int) -> Iterator[Callable[[Any], None]]:
+    """Write Parquet, in row groups of so many rows; each comes as a dictionary."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = parquet_schema(form)
-    waiting: list[Row] = []
+    waiting: list[Any] = []
 
-    def put(values: Row) -> None:
-        waiting.append(shown(values))
-        if len(waiting) >= GROUP:
+    def put(values: Any) -> None:
+        waiting.append(values)
+        if len(waiting) >= rows:
             flush()
 
     def flush() -> None:

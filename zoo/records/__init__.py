@@ -125,7 +125,6 @@ SPEC = fields(
         "num_classes": whole(0, OUTPUTS),
         "preprocess": PREPROCESS,
         "ignore": items(NAME),
-        "published_head": NAME,  # by versions before 0.1
         "published": items(items(NAME, 2, 2), 0, 16),
         "note": NOTE,
         "task": word("classify", "reconstruct"),

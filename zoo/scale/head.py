@@ -33,8 +33,8 @@ from zoo.scale.answers import model_sha256
 from zoo.scale.copied import Copied, copied, held
 from zoo.scale.listed import NAMES, Listed
 from zoo.scale.parts import needed
-from zoo.scale.plan import Settings, Shards, read
-from zoo.scale.store import Store, check_installed
+from zoo.scale.plan import Settings, Shards, opened
+from zoo.scale.store import check_installed
 from zoo.text import size
 from zoo.train.batches import FeatureBatches, steps
 from zoo.train.distributed import FEWEST, SINGLE, Ranks
@@ -99,8 +99,7 @@ def prepare(
 
 def _job(recipe: Recipe) -> Shards:
     """Return the shards of a job of features. Raises UsageError."""
-    store = Store(recipe.data)
-    shards = Shards(store, read(store))
+    shards = opened(recipe.data)
     if shards.plan.settings.what != "features":
         raise UsageError(
             f"{recipe.data} is a job of predictions, which teach nothing",
@@ -242,8 +241,7 @@ def _solved_by(
 @contextmanager
 def _share(job: str, recipe: Recipe, rank: int, world: int) -> Iterator[team.Share]:
     """Yield a share of the rows of a job, of which this process makes a copy."""
-    store = Store(job)
-    shards = Shards(store, read(store))
+    shards = opened(job)
     listed = Listed.of(shards, recipe)
     index = listed.index(shards, _silent)
     with held() as place:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from zoo import records
 from zoo.engine.pipeline import batched
 from zoo.errors import InputError, UsageError
-from zoo.scale.store import Store, is_url
+from zoo.scale.store import Store, check_installed, is_url
 from zoo.text import read_name, show_name
 
 PLAN, VERSION = "plan.json", 1
@@ -192,6 +192,13 @@ def _file(shards: Iterable[list[Photo]]) -> tuple[bytes, bytes, list[int]]:
             checks.append([len(rows), key_hash(columns[0])])
         writer.add_key_value_metadata({"shards": json.dumps(checks)})
     return digest.digest(), buffer.getvalue(), sizes
+
+
+def opened(place: str) -> Shards:
+    """Return the shards of the job at a place. Raises MissingPackage, InputError."""
+    check_installed()
+    store = Store(place)
+    return Shards(store, read(store))
 
 
 @dataclass(slots=True)

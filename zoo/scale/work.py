@@ -19,7 +19,6 @@ from zoo.errors import UsageError, ZooError
 from zoo.scale import apart, parts, plan
 from zoo.scale.answers import Answers, Opener, open_answers
 from zoo.scale.plan import Photo, Shards
-from zoo.scale.store import Store
 from zoo.watch import Progress, check, undoing
 
 CAREFUL, SEARCHING = 2, 4  # the tries from which photos are decoded apart, and answered apart
@@ -96,9 +95,8 @@ class Worker:
 
 def opened(place: str, device: str) -> Worker:
     """Return a worker on the job at a place. Raises InputError."""
-    store = Store(place)
-    found = plan.read(store)
-    return Worker(Shards(store, found), partial(open_answers, found.settings, device))
+    shards = plan.opened(place)
+    return Worker(shards, partial(open_answers, shards.plan.settings, device))
 
 
 @contextmanager

@@ -60,15 +60,7 @@ class Ranks:
 
     def broadcast(self, *values: float) -> tuple[float, ...]:
         """Return the main rank's numbers, in all."""
-        if self.single:
-            return values
-        import torch
-        from torch import distributed
-
-        told = torch.tensor(values, dtype=torch.float64)
-        with self._noticing():
-            distributed.broadcast(told, 0)
-        return tuple(told.tolist())
+        return values if self.single else tuple(self.broadcast_array(np.array(values)).tolist())
 
     def all_reduce_max(self, value: float) -> float:
         """Return the largest of all ranks' numbers."""
