@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from kit import ROOT, Answer, Command, loaded, picture, write_photos
+from kit.hostile import inside
 from kit.warm import Warm
 from typer.main import get_command
 
@@ -303,8 +304,11 @@ def test_weights_that_are_missing_foreign_or_damaged(
         assert os.listdir(folder) == []
 
 
-def test_what_was_taken_of_a_trainer_s_file_is_said(here: Here, folder: Path, photos: Path) -> None:
+def test_what_was_taken_of_a_trainer_s_file_is_said(
+    here: Here, folder: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By predict, embed and the plan, and in the run; the answers are those of the plain file."""
+    inside(monkeypatch)
     state = models.build(catalog.find("lenet")).state_dict()
     weights.save(state, folder / "plain.safetensors")
     wrapped = {f"module.{name}": tensor for name, tensor in state.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
 import subprocess
@@ -131,8 +132,6 @@ def test_pages_say_checked_and_not_proved(page):
 
 def weights_of(place: Path) -> tuple[Path, bool]:
     """Return a folder with MobileNetV2's weights, and whether they are real ones."""
-    import os
-
     shared = Path(os.environ.get("ZOO_SHARED") or ROOT.parent / "shared")
     real = shared / "weights" / "timm-mobilenetv2_100-keras.pth"
     return pages.stand_in(place, real if real.exists() else None), real.exists()
@@ -149,18 +148,26 @@ def typed(page: Path, folder: Path, variables: dict[str, str], compare: bool) ->
     return wrong
 
 
-def test_the_commands_of_readme_follow_each_other(tmp_path):
-    """With a small network in the place of README's; what they print is in the slow run."""
-    folder = tmp_path / "here"
-    folder.mkdir()
+def test_the_commands_of_readme_follow_each_other(here: Here, tmp_path, monkeypatch, capsys):
+    """With a small network in the place of README's, all in this process.
+
+    The slow run types them, and reads what they print.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     text = README.replace("timm/mobilenetv2_100", "lenet")
-    variables = pages.environment(folder, tmp_path)
     for step in pages.steps(text):
-        pages.run(step.command, folder, variables)
+        first, *words = shlex.split(step.command)
+        if first == "zoo":
+            answer = here(*words)
+            assert answer.code == 0, (step.command, answer.err)
+        else:
+            pages.run(step.command, tmp_path, os.environ)
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len([line for line in code.splitlines() if line]) <= 5
-    (folder / "five.py").write_text(code)
-    assert "mugs" in pages.run(f"{shlex.quote(sys.executable)} five.py", folder, variables)
+    capsys.readouterr()
+    exec(code, {})  # our own page
+    assert "mugs" in capsys.readouterr().out
 
 
 @pytest.mark.slow

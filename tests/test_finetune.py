@@ -334,9 +334,13 @@ def test_our_optimizers_are_torchs(name, momentum, reference):
         assert torch.equal(ours.bias, theirs.bias)
 
 
-@pytest.mark.parametrize("name", ["lenet", pytest.param("resnet18", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lenet", "resnet18"])
 def test_a_frozen_fine_tune_never_loads_torchs_compiler(tmp_path, name):
-    """torch._dynamo costs two seconds, and half of torch loads it at the first call."""
+    """torch._dynamo costs two seconds, and half of torch loads it at the first call.
+
+    test_known asks the same of a frozen lenet with weights of a file.
+    """
     photos = write_photos(tmp_path / "photos", each=2)
     code = f"""if True:
         import sys

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from kit import saved, settings, sha256, tune
+from kit.hostile import inside
 
 from zoo import disk, network, weights
 from zoo.engine.select import bf16
@@ -32,7 +33,8 @@ TELLING = """if True:
     import sys
     from zoo.cli import main
     code = main(sys.argv[1:])
-    heavy = {"torch", "torchvision", "timm", "onnx", "onnxruntime"} & set(sys.modules)
+    heavy = {"torch", "torch._dynamo", "torchvision", "timm", "onnx", "onnxruntime",
+             "huggingface_hub"} & set(sys.modules)
     print("LOADED", *sorted(heavy), file=sys.stderr)
     sys.exit(code)
 """
@@ -69,6 +71,8 @@ def first(tmp_path_factory, photos, file):
         "finetune", "lenet", photos, "--weights", file, "--cut", "fc1", "-o", folder
     )
     assert "torch" in loaded, said
+    # It costs two seconds, and half of torch loads it at the first call.
+    assert not loaded & {"torch._dynamo", "torchvision", "timm", "huggingface_hub"}
     return folder
 
 
@@ -271,6 +275,7 @@ def test_damage_to_what_is_kept_changes_nothing_and_is_told(
 ):
     """Any file of the cache: the same bits come out, a line says so, and it is made anew."""
     monkeypatch.setattr(digests, "SETTLED", -1.0)
+    inside(monkeypatch)
     pickled = tmp_path / "lenet.pth"
     torch.save(weights.read(file), pickled)
     recipe = chosen(photos, pickled)

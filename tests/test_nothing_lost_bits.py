@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from kit import Watcher, carried_out, saved, settings, write_photos
+from kit.hostile import inside
 
 from zoo import network, weights
 from zoo.engine.select import bf16
@@ -82,8 +83,9 @@ def test_frozen_tensors_and_statistics_have_the_bits_they_came_with(
     frozen_is_kept(tmp_path / "run", model, photos, **values)
 
 
-def test_frozen_bits_of_a_published_network_stay_too(tmp_path, shared):
+def test_frozen_bits_of_a_published_network_stay_too(tmp_path, shared, monkeypatch):
     """Real weights, real photos: all but the head is what was published."""
+    inside(monkeypatch)
     file = shared / "weights/squeezenet1_1-caffe.pth"
     for kind in ("ants", "bees"):
         (tmp_path / "photos" / kind).mkdir(parents=True)

@@ -104,7 +104,7 @@ def test_photos_of_every_class_say_what_the_scale_is(tmp_path, few, monkeypatch)
     from zoo.train import frozen
 
     monkeypatch.setattr(frozen, "SOME", 6)
-    made = prepare(settings("resnet18", few, optimizer="adamw", cache_budget="0B", size=64))
+    made = prepare(settings("lenet", few, optimizer="adamw", cache_budget="0B"))
     task = begin.start(made, tmp_path / "run", Watcher())
     source = task.inputs.batches(made.plan.phases[0])
     seen = []

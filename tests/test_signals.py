@@ -313,13 +313,22 @@ def stopped(place: Place, words: list[str], after: float, number: int, group: bo
 
 
 @pytest.mark.parametrize(
-    "name", ["predict", "finetune", pytest.param("export", marks=pytest.mark.slow)]
+    ("name", "moments"),
+    [
+        ("predict", (0.05, 1.5)),
+        ("finetune", (1.5,)),  # in its first moments it does what predict does
+        pytest.param("export", (0.05, 1.5), marks=pytest.mark.slow),
+    ],
 )
-def test_a_command_ends_soon_after_a_signal(tmp_path: Path, command, name: str) -> None:
-    for number, after in enumerate((0.05, 1.5)):
-        (tmp_path / f"{number}").mkdir()
-        which = (signal.SIGHUP, signal.SIGTERM)[number]
-        stopped(Place(tmp_path / f"{number}"), command(name), after, which, group=number == 0)
+def test_a_command_ends_soon_after_a_signal(
+    tmp_path: Path, command, name: str, moments: tuple[float, ...]
+) -> None:
+    for after in moments:
+        place = Place(tmp_path / f"{after}")
+        place.folder.mkdir()
+        early = after < 1
+        which = signal.SIGHUP if early else signal.SIGTERM
+        stopped(place, command(name), after, which, group=early)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kit import ROOT, names
+from kit import ROOT, later, names
 from kit.serving import Server, serving
 from safetensors.numpy import save as to_bytes
 
@@ -298,7 +298,7 @@ def test_the_hash_of_a_file_is_taken_once_per_process(
     (cache / NAME).write_bytes(TENSORS)
     old = time.time() - 60
     os.utime(cache / NAME, (old, old))
-    time.sleep(1.1)  # the time of the inode cannot be set back
+    later(monkeypatch)  # the time of the inode cannot be set back
     hashes = import_module("zoo.weights.hashes")
     digests = []
     digest = hashes.hashlib.file_digest

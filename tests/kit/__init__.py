@@ -25,6 +25,7 @@ from PIL import Image, ImageDraw
 from zoo import recipe
 
 if TYPE_CHECKING:
+    import pytest
     from torch import Tensor, nn
 
     from zoo.finetune.job import Job
@@ -52,6 +53,12 @@ def until(what: Callable[[], object], within: float = 600.0) -> None:
     while not what():
         assert time.monotonic() < deadline, "it has not come"
         time.sleep(0.005)
+
+
+def later(patch: pytest.MonkeyPatch, seconds: int = 2) -> None:
+    """Let files that are here by now be as old as if it were so many seconds later."""
+    now = time.time_ns
+    patch.setattr(time, "time_ns", lambda: now() + seconds * 1_000_000_000)
 
 
 def loaded(code: str) -> set[str]:

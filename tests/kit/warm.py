@@ -1,11 +1,12 @@
 """`zoo …` in processes of their own that need not import torch first: forked from one that has.
 
 The server has one thread when it forks, and has computed nothing: a child is as a process that was
-just started, two seconds later. It reads requests, one JSON object a line, from stdin.
+just started, three seconds later. It reads requests, one JSON object a line, from stdin.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -17,11 +18,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+# What the commands import beside what their own modules do, and these commands.
 MODULES = ("torch", "torch.utils.flop_counter", "torch.nested._internal.nested_tensor",
-           "torch.fx.experimental._constant_symnode", "numpy.random", "PIL.JpegImagePlugin",
-           "PIL.PngImagePlugin", "zoo.cli", "zoo.finetune.job", "zoo.finetune.plan",
-           "zoo.finetune.inputs", "zoo.models.lenet", "zoo.models.perceptron", "zoo.models.meter",
-           "zoo.models.auxiliary", "zoo.models.tap", "zoo.network")  # fmt: skip
+           "torch.fx.experimental._constant_symnode", "torch.onnx", "torch.onnx.ops", "onnx",
+           "numpy.random", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "jinja2.ext",
+           "filelock._soft._lease", "tomli_w", "threadpoolctl", "zoo.api.page",
+           "zoo.cli.finetune_report", "zoo.engine.torch", "zoo.finetune.backbones",
+           "zoo.finetune.inputs", "zoo.finetune.job", "zoo.finetune.kept_features",
+           "zoo.finetune.plan", "zoo.models.auxiliary", "zoo.models.lenet", "zoo.models.meter",
+           "zoo.models.perceptron", "zoo.models.pieces", "zoo.models.sizes", "zoo.models.tap",
+           "zoo.network", "zoo.report.next_steps", "zoo.report.run_page")  # fmt: skip
+COMMANDS = ("finetune", "predict")
 
 
 class Warm:
@@ -73,10 +80,20 @@ class Warm:
 def serve() -> None:
     import importlib
 
+    gc.disable()
     for name in MODULES:
         importlib.import_module(name)
     import torch
 
+    from zoo.cli import app
+    from zoo.engine import openvino
+
+    for name in COMMANDS:
+        app.load(name)
+    if openvino.version():
+        openvino.runtime()
+    gc.enable()
+    gc.freeze()  # nothing of it is garbage: no child looks for any in it
     torch.set_num_threads(1)
     os.fsync = lambda handle: None  # a process that is killed loses nothing that it has written
     assert len(os.listdir("/proc/self/task")) == 1
