@@ -11,6 +11,8 @@ def entry() -> None:
     """The console script; signals are heard before anything is imported that takes time."""
     _open_closed()
     watch.listen()
+    # 2^4 cycles, from 2^26: NumPy's threads wait asleep for work that zoo's own threads mostly do.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     gc.set_threshold(10_000)  # from 700: imports and lists of photos make many objects, no cycles
     from zoo.cli import entry
 

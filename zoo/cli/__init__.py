@@ -18,8 +18,6 @@ from zoo.cli import progress, quick, words
 from zoo.cli.console import fail, stopped, talk
 from zoo.errors import Doubtful, Interrupted, RecipeError, ZooError
 
-HEAVY = {"torch", "openvino", "onnxruntime"}  # are taken apart in a second or more: needlessly
-
 
 def _said_elsewhere() -> bool:
     """Return whether another process of torchrun here says what is wrong with the words."""
@@ -159,15 +157,17 @@ def _interrupted() -> int:
 
 
 def entry() -> None:
-    """Run the console script."""
+    """Run the console script.
+
+    Python's own end takes all modules apart, needlessly: a tenth of a second, with torch more.
+    """
     watch.listen()
     atexit.register(watch.deafen)
     code = main(sys.argv[1:])
     watch.leave(code)
-    if HEAVY & sys.modules.keys():
-        with contextlib.suppress(OSError):  # what cannot be written is said by Python's own end
-            atexit._run_exitfuncs()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+    with contextlib.suppress(OSError):  # what cannot be written is said by Python's own end
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)

@@ -62,7 +62,8 @@ def _colours(names: Sequence[str]) -> dict[str, str]:
 
 def _placed(points: Array) -> list[tuple[float, float]]:
     """Return the points within the drawing; a few far ones do not shrink all others."""
-    low, high = np.percentile(points, [0.5, 99.5], axis=0)
+    rising, few = np.sort(points, axis=0), len(points) // 200  # np.percentile imports numpy.ma
+    low, high = rising[few], rising[-1 - few]
     shares = ((points - low) / np.where(high > low, high - low, 1.0)).clip(0, 1)
     room = np.array([WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN])
     return [(float(x), float(y)) for x, y in MARGIN + shares * room]
