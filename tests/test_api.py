@@ -355,7 +355,9 @@ def test_ctrl_c_passes_through_and_the_run_can_be_finished(photos: Path, tmp_pat
     again = zoo.resume(tmp_path / "a")
     whole = zoo.finetune("lenet", photos, output=tmp_path / "b", **how)
     assert again.predict(photos) == whole.predict(photos)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()}
     assert zoo.resume(tmp_path / "a").accuracy == again.accuracy
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()} == before
 
 
 @pytest.mark.parametrize("engine", ["auto", "torch"])
