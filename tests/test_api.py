@@ -30,6 +30,8 @@ from zoo.api import model as api_model
 from zoo.api import rows as api_rows
 from zoo.api import run as api_run
 from zoo.data import objects
+from zoo.data.views import numbered_view
+from zoo.predict.predictor import Opening, open_predictor
 
 PAGE = ROOT / "docs" / "python.md"
 TABLE = pa.table({"path": ["a.jpg"], "label": ["cat"]})
@@ -235,6 +237,23 @@ def test_evaluate_asks_as_many_views_as_it_is_told(run: Path) -> None:
     one, several = (zoo.evaluate(run, views=views)[0] for views in (1, 3))
     assert one.photos == several.photos == 6
     assert one.ece != several.ece
+
+
+def test_the_views_of_a_run_are_mirrored_where_those_of_its_training_were(
+    run: Path, photos: Path, tmp_path: Path
+) -> None:
+    photo, seen = photos / "stripes" / "00.png", []
+    for flip in (True, False):
+        folder = shutil.copytree(run, tmp_path / f"flip-{flip}")
+        record = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps(record | {"flip": flip}))
+        ours = open_predictor(str(folder), Opening(views=8))
+        assert ours.view is not None
+        seen.append([ours.view(photo, number) for number in range(8)])
+        for number, pixels in enumerate(seen[-1]):
+            view = numbered_view(photo, number, preprocess=ours.preprocess, flip=flip)
+            assert np.array_equal(pixels, view)
+    assert not np.array_equal(*seen)
 
 
 def test_answers_in_doubt_are_told(ours: zoo.Run, photos: Path) -> None:

@@ -19,6 +19,7 @@ from zoo.engine.onnx import OnnxModel
 from zoo.errors import UsageError, WriteError
 from zoo.export.contract import pixels
 from zoo.export.formats import FORMATS, find
+from zoo.predict.predictor import open_predictor
 from zoo.weights.hf_config import config_of
 
 
@@ -102,6 +103,11 @@ def test_a_file_of_fixed_shapes_computes_no_shapes_and_no_float64(tmp_path, run,
     assert done.out.count(",ok,") == len(list(photos.rglob("*.png")))
     ours, theirs = (OnnxModel(tmp_path / f"{name}.onnx").run(small) for name in ("fixed", "any"))
     assert np.abs(ours - theirs).max() < 1e-5
+    wide = np.zeros((48, 800, 3), np.uint8)
+    wide[:, :80] = 255  # which a crop would not see
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    seen = open_predictor(str(tmp_path / "fixed.onnx")).load(tmp_path / "wide.png")
+    assert (seen[:, :7] == 255).all()
 
 
 @pytest.mark.parametrize(
