@@ -20,6 +20,7 @@ from zoo.finetune import scored
 from zoo.head import temperature
 from zoo.models import head
 from zoo.predict import policy
+from zoo.report.answers import read
 from zoo.run import Run
 
 
@@ -270,6 +271,9 @@ def test_a_run_predicts_and_exports_calibrated_probabilities(here, trained, tmp_
     assert [row["path"] for row in listed] == [
         path.relative_to(path.parents[1]).as_posix() for path in Run.open(run).photos("val")
     ]
+    assert [one.right for one in read(Run.open(run))] == [
+        row["label"] == row["predicted"] for row in listed
+    ]
     names = tmp_path / "list.txt"
     names.write_text("\n".join(map(str, Run.open(run).photos("val"))))
     exported = tmp_path / "model.onnx"
@@ -290,6 +294,37 @@ def test_a_run_predicts_and_exports_calibrated_probabilities(here, trained, tmp_
         float(ours["probability"]) <= float(theirs["probability"])
         for ours, theirs in zip(listed, unsure, strict=True)
     )
+
+
+def test_a_head_that_is_solved_for_is_divided_too(here, noisy, tmp_path):
+    """One that no penalty holds back is too sure of itself; a class more keeps its temperature."""
+    run, new = tmp_path / "run", tmp_path / "new"
+    words = (
+        "--cut",
+        "act4",
+        "--penalty",
+        "1e-9",
+        "--views",
+        "1",
+        "--val-fraction",
+        "0.4",
+        "-o",
+        run,
+    )
+    assert here("finetune", "lenet/mnist", noisy, *words).code == 0
+    temperature = Run.open(run).record["calibration"]["temperature"]
+    assert temperature > 1.05
+    photos, listed = Run.open(run).photos("val"), csv_rows((run / "val.csv").read_text())
+    (tmp_path / "list.txt").write_text("\n".join(map(str, photos)))
+    for row, said in zip(
+        csv_rows(here("predict", run, tmp_path / "list.txt").out), listed, strict=True
+    ):
+        assert float(row["probability"]) == pytest.approx(float(said["probability"]), abs=2e-5)
+    shutil.copytree(noisy / "dark", tmp_path / "grey")
+    for path in (tmp_path / "grey").iterdir():
+        Image.open(path).point(lambda value: 255 - value).save(path)
+    assert here("add-class", run, f"grey={tmp_path / 'grey'}", "-o", new).code == 0
+    assert Run.open(new).record["calibration"]["temperature"] == temperature
 
 
 def test_the_tables_of_a_run(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from kit import CLASSES, Here, csv_rows, picture, waves, write_photos
 from kit.data import tree
 
+import zoo
 from zoo.cli import main
 from zoo.head import conformal, distance
 from zoo.metrics import auroc, softmax
@@ -329,6 +330,9 @@ def test_sets_begin_with_the_answer(here: Here, solved: Path, others: Path, tmp_
         size = sum(before <= limit for before in (0, chances[0], chances[0] + chances[1]))
         assert row["set"] == "|".join(names[:size])
         assert "label_3" not in row
+    told = [row.set for row in zoo.load(solved).predict(others, coverage=0.9)]
+    assert told == [tuple(row["set"].split("|")) for row in csv_rows(answer.out)]
+    assert max(map(len, told)) > 1
     assert here(*words, "-o", tmp_path / "a.jsonl").code == 0
     first = json.loads((tmp_path / "a.jsonl").read_text().splitlines()[0])
     assert first["set"][0] == first["label"]

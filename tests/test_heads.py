@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +323,16 @@ def test_a_fresh_head_begins_with_the_rows_of_shared_classes(
     theirs = weights.read_arrays(runs / "linear" / "model.safetensors")
     for name, array in weights.read_arrays(tmp_path / "run" / "model.safetensors").items():
         assert np.allclose(array, theirs[name], atol=1e-4), name
+    for kind in sorted(theirs_of := Run.open(runs / "linear").record["classes"])[1:]:
+        shutil.copytree(photos / kind, tmp_path / "fewer" / kind)
+    fewer = replace(chosen, data=str(tmp_path / "fewer"))
+    tune(tmp_path / "other", fewer)  # whose classes have other numbers
+    rows = [theirs_of.index(name) for name in Run.open(tmp_path / "other").record["classes"]]
+    assert rows == [1, 2]
+    head = Run.open(runs / "linear").record["linear_head"]
+    for name, array in weights.read_arrays(tmp_path / "other" / "model.safetensors").items():
+        if name.startswith(f"{head}."):
+            assert np.allclose(array, theirs[name][rows], atol=1e-4), name
     solved = prepare(settings("lenet", photos, weights=str(runs / "linear"), cut="act4"))
     assert "its rows would change nothing" in solved.plan.reasons["rows"]
 

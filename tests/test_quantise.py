@@ -107,10 +107,17 @@ def test_a_run_in_int8(here, run, photos, tmp_path):
         "model_sha256": record["model_sha256"],
     }
     assert record["exported"]["image-int8"] == {**proof, **content}
+    assert proof["calibrated"] == record["data"]["train"] != proof["photos"]
     kinds = {one.data_type for one in onnx.load(folder / "model-int8.onnx").graph.initializer}
     assert onnx.TensorProto.INT8 in kinds
     told = here("predict", folder / "model-int8.onnx", photos)
     assert told.code == 0, told.err
+    # Without the training photos no photo is both calibrated and measured on.
+    listed = (folder / "index.csv").read_text()
+    (folder / "index.csv").write_text(listed.replace(",train,", ",train-that-is-gone,"))
+    words = ("export", "onnx", folder, "--int8", "--json", "--force", "-o", tmp_path / "x.onnx")
+    proof = json.loads(here(*words).out)
+    assert (proof["photos"], proof["calibrated"]) == (3, 3) == (record["data"]["val"] / 2,) * 2
 
 
 @pytest.mark.slow
