@@ -136,7 +136,7 @@ ANSWERS = (
     ("cli/predict.py", "views=flags.tta, top=asked.top,", "top=asked.top,", "jobs"),
     ("cli/predict.py", "several=several, below=asked.below,", "several=several,", "jobs"),
     ("cli/predict.py", "        views=flags.tta,\n        features", "        features",
-     "predict agreement"),
+     "jobs"),
     ("cli/evaluate.py", "views=flags.tta)", ")", "evaluate predict api calibrate"),
     ("cli/evaluate.py", 'row.get("map" if isinstance(found, LabelEvaluation) else "accuracy", 0.0)',
      'row.get("accuracy") or 0.0', "evaluate multilabel calibrate"),

@@ -61,7 +61,7 @@ def test_a_job_writes_what_predict_writes(
     here: Here, run: Path, mixed: Path, tmp_path: Path, suffix: str
 ) -> None:
     plain, again = tmp_path / f"plain{suffix}", tmp_path / f"again{suffix}"
-    words = ["predict", run, mixed, "--top", "2", "--reject-below", "0.9"]
+    words = ["predict", run, mixed, "--top", "2", "--reject-below", "0.9", "--tta", "2"]
     assert here(*words, "-o", plain).code == 0
     answer = here(*words, "-o", again, "--job", tmp_path / "job")
     assert answer.code == 0
