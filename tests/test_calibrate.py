@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet
@@ -17,10 +18,11 @@ from zoo import metrics, models, network, weights
 from zoo.data.samples import DatasetIndex, Sample
 from zoo.errors import UsageError
 from zoo.finetune import scored
+from zoo.finetune.solve import scores_from
 from zoo.head import temperature
 from zoo.models import head
 from zoo.predict import policy
-from zoo.report.answers import read
+from zoo.report.answers import measured, read
 from zoo.run import Run
 
 
@@ -348,6 +350,16 @@ def test_the_tables_of_a_run(tmp_path):
     assert policy.kept(tmp_path, 0.99) == policy.Kept(0.0, 0.0)
     assert policy.kept(tmp_path, 0.1) == policy.Kept(1.0, 0.25)
     assert policy.kept(tmp_path / "none", 0.1) is None
+    # Of the test photos with the temperature too; and what a page says first is of them.
+    samples = [replace(sample, split="test") for sample in samples[:3]]
+    index, labels = replace(index, samples=tuple(samples)), np.array([0, 1, 1])
+    tested = scores_from(scores[:3], labels, ("a", "b"))
+    scored.test(run, index, tested, replace(found, temperature=2.0))
+    listed = csv_rows((tmp_path / "test.csv").read_text())
+    assert float(listed[1]["probability"]) == pytest.approx(1 / (1 + np.exp(-1.5)), abs=1e-6)
+    report = measured(run)
+    assert report is not None
+    assert report.accuracy == run.record["test"]["accuracy"] == pytest.approx(2 / 3)
 
 
 # Rows that are refused

@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kit import Watcher, carried_out, csv_rows, settings, sha256, tune, waves, write_photos
+from kit import (
+    Watcher,
+    carried_out,
+    csv_rows,
+    picture,
+    settings,
+    sha256,
+    tune,
+    waves,
+    write_photos,
+)
 
 from zoo import weights
 from zoo.errors import DataError, Interrupted, UsageError
@@ -22,7 +32,7 @@ from zoo.head import added, layers, neighbours, prototype
 from zoo.head.folds import Photos
 from zoo.head.kinds import kind_of
 from zoo.models.computed import Cosine, Neighbours
-from zoo.run import Run
+from zoo.run import DISTANCE, Run
 
 Array = np.ndarray[Any, np.dtype[Any]]
 KINDS = ("linear", "prototype", "prototype:cosine", "knn:5")
@@ -335,6 +345,26 @@ def test_a_fresh_head_begins_with_the_rows_of_shared_classes(
             assert np.allclose(array, theirs[name][rows], atol=1e-4), name
     solved = prepare(settings("lenet", photos, weights=str(runs / "linear"), cut="act4"))
     assert "its rows would change nothing" in solved.plan.reasons["rows"]
+
+
+def test_the_distance_is_by_the_plain_view_alone(runs: Path, photos: Path, tmp_path: Path) -> None:
+    tune(tmp_path / "run", settings("lenet", photos, cut="act4", views=1))
+    one, two = (weights.read_arrays(run / DISTANCE) for run in (tmp_path / "run", runs / "linear"))
+    for name, array in one.items():
+        assert np.allclose(array, two[name], atol=1e-5), name
+
+
+def test_a_photo_of_the_new_class_is_judged_by_a_head_without_it(
+    photos: Path, tmp_path: Path
+) -> None:
+    """Two that look like old classes: each would be its own nearest neighbour."""
+    run = tmp_path / "run"
+    tune(run, settings("lenet", photos, cut="act4", head="knn:1", views=1))
+    (tmp_path / "more").mkdir()
+    for kind in ("disc", "square"):
+        picture(kind, 40).save(tmp_path / "more" / f"{kind}.png")
+    done = add_class(Run.open(run), "d", tmp_path / "more", tmp_path / "new", Watcher())
+    assert (done.photos, done.found) == (2, 0)
 
 
 def test_a_computed_head_is_resumed(photos: Path, tmp_path: Path) -> None:
