@@ -220,6 +220,10 @@ def test_equal_answers_are_no_evidence(here, trio, tmp_path):
     shutil.copytree(trio[0], tmp_path / "twin")
     answer = here("compare", trio[0], tmp_path / "twin")
     assert answer.out.endswith("on 0: p = 1: no evidence of a difference\n")
+    lines = (tmp_path / "twin" / "val.csv").read_text().splitlines()
+    (tmp_path / "twin" / "val.csv").write_text("\n".join(lines[:-1]))
+    runs = compared(here, trio[0], tmp_path / "twin")["runs"]
+    assert [run["val_photos"] for run in runs] == [30, 29]
 
 
 def test_the_surest_mistakes_come_first_whatever_the_other_run_was_sure_of():

@@ -14,13 +14,13 @@ from kit import (
     Watcher,
     carried_out,
     csv_rows,
-    picture,
     settings,
     sha256,
     tune,
     waves,
     write_photos,
 )
+from PIL import Image
 
 from zoo import weights
 from zoo.errors import DataError, Interrupted, UsageError
@@ -357,12 +357,14 @@ def test_the_distance_is_by_the_plain_view_alone(runs: Path, photos: Path, tmp_p
 def test_a_photo_of_the_new_class_is_judged_by_a_head_without_it(
     photos: Path, tmp_path: Path
 ) -> None:
-    """Two that look like old classes: each would be its own nearest neighbour."""
+    """Two that are as good as photos of old classes: each would be its own nearest neighbour."""
     run = tmp_path / "run"
     tune(run, settings("lenet", photos, cut="act4", head="knn:1", views=1))
     (tmp_path / "more").mkdir()
-    for kind in ("disc", "square"):
-        picture(kind, 40).save(tmp_path / "more" / f"{kind}.png")
+    for kind, (path, _) in zip("ab", Run.open(run).labelled("train")[::20], strict=True):
+        with Image.open(path) as image:
+            image.putpixel((0, 0), (90, 91, 92))
+            image.save(tmp_path / "more" / f"{kind}.png")
     done = add_class(Run.open(run), "d", tmp_path / "more", tmp_path / "new", Watcher())
     assert (done.photos, done.found) == (2, 0)
 
