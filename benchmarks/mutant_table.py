@@ -42,6 +42,9 @@ EQUAL: dict[str, str] = {
         "halved once more then",
     "train/recovery.py Recovery.within_memory: head.scores = None -> pass":
         "what a pass that failed has left is let go before the next one writes it anew: memory",
+    "cli/evaluate.py _show: row.get(\"map\" if isinstance(found, LabelEvaluation) else "
+    "\"accuracy\", 0.0) -> row.get(\"accuracy\") or 0.0":
+        "which rows of a table stand out on a terminal: no figure is another",
     "weights/hashes.py _Ahead.run: if at == len(content) and before and before == _identity(file): "
     "-> if at == len(content):":
         "a file that changed while it was read is not taken: `let_go` compares the identity too, "

@@ -206,6 +206,8 @@ def test_one_class_is_enough_and_is_matched_by_name(here, run, tmp_path):
     assert "1 photo of" in answer.err
     (result,) = json.loads(answer.out)["results"]
     assert result["confusion"][2] == [0, 0, 1]
+    answer = here("evaluate", run, "--data", folder, "--tta", "2")
+    assert f"{run}: accuracy 100.00 % with the mean over 2 views, 100.00 % with the" in answer.err
     (folder / "stripes").rename(folder / "dots")
     answer = here("evaluate", run, "--data", folder)
     assert answer.code == 2
