@@ -108,6 +108,7 @@ def test_a_run_in_int8(here, run, photos, tmp_path):
     }
     assert record["exported"]["image-int8"] == {**proof, **content}
     assert proof["calibrated"] == record["data"]["train"] != proof["photos"]
+    assert proof["accuracy_fp32"] == pytest.approx(record["results"]["accuracy"])  # of val alone
     kinds = {one.data_type for one in onnx.load(folder / "model-int8.onnx").graph.initializer}
     assert onnx.TensorProto.INT8 in kinds
     told = here("predict", folder / "model-int8.onnx", photos)
