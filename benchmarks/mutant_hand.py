@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.mutant_answers import ANSWERS
 from benchmarks.mutant_kinds import Mutant, described, nodes, words
 
 HAND = (
@@ -75,25 +76,24 @@ HAND = (
     ("api/__init__.py", 'if run.record["status"] == "started":', "if True:", "api"),
     ("api/__init__.py", "device=device, views=views, on_event=on_event)\n            for one",
      "device=device, on_event=on_event)\n            for one", "api"),
-    ("api/model.py", "top = min(top, len(ours.classes))", "top = top", "api"),
     ("api/model.py", "if key not in self._opened:", "if True:", "api"),
-    ("api/model.py", "if exact and not self._force:", "if False:", "api"),
+    ("api/model.py", "if exact and not self._force:", "if False:", "agreement"),
     ("api/run.py", 'found: dict[str, Any] = record.get("test") or record.get("results") or {}',
      'found: dict[str, Any] = record.get("results") or record.get("test") or {}', "api"),
     # store
     ("weights/store.py", "pinned = pin_of(path) or pin_of(_kept_path(weights)) if",
-     "pinned = pin_of(path) if", "store_files store_pull"),
+     "pinned = pin_of(path) if", "weights store_files"),
     ("weights/store.py", "return pinned if pinned.startswith(known) and pinned else known",
-     "return pinned or known", "store_files store_fetch"),
+     "return pinned or known", "weights store_files"),
     ("weights/store.py", "if not url.startswith(HUB + \"/\"):", "if not url.startswith(HUB):",
-     "store_fetch store_pull"),
+     "weights store_fetch"),
     ("weights/fetch.py", "if restarts > 2:", "if restarts > 3:", "store_fetch"),
     ("weights/fetch.py",
      "whole = part.size > 0 and part.size == source.size and is_full(source.sha256)",
      "whole = False", "store_fetch"),
     ("weights/hashes.py", "if digest != known[1]:", "if False:", "store_files weights"),
     ("weights/hashes.py", "identity if time.time_ns() - max(identity[3:]) > 1_000_000_000 else ()",
-     "identity", "store_files weights"),
+     "identity", "store_fetch weights"),
     ("weights/hashes.py", "if at == len(content) and before and before == _identity(file):",
      "if at == len(content):", "store_files weights"),
     ("cache.py", "and now - one.used > YOUNG]", "]", "cache"),
@@ -159,7 +159,30 @@ HAND = (
      "clear = _margin(probabilities, about) > 1", "export"),
     ("export/proof.py", "if not differences[name] <= limit:", "if differences[name] > limit:",
      "export"),
-    ("export/proof.py", "result |= _odd(len(photos), asked, about)", "pass", "export"),
+    ("export/proof.py",
+     "result |= _odd(_asked(pool, odd, model.run, bare, about), len(photos), about)", "pass",
+     "export"),
+    # promises: of docs/security.md, where one guard holds a row
+    ("weights/convert.py", "[:2]) < (2, 10):", "[:2]) < (2, 0):", "store_hostile"),
+    ("weights/convert_worker.py", "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))", "pass",
+     "store_hostile"),
+    ("weights/store.py", "if not (offline or is_offline()):", "if not offline:", "store_pull"),
+    ("weights/load.py", "elif given.shape != tensor.shape:",
+     "elif given.numel() != tensor.numel():", "store_files"),
+    ("weights/fetch.py", "if free < wanted:", "if False:", "store_fetch"),
+    ("disk.py", "one.mkdir(mode=0o700, exist_ok=True)", "one.mkdir(exist_ok=True)", "store_fetch"),
+    ("train/checkpoint.py", "if written is None or _bytes_in(written) != _digest(tensors):",
+     "if written is None:", "nothing_lost_checkpoint"),
+    ("watch.py", "if again or not _now.patient:", "if not _now.patient:",
+     "signals nothing_lost_kill"),
+    ("lock.py", "if not _taken(lease, path, patience):",
+     "if _taken(lease, path, patience) is None:", "nothing_lost_lock"),
+    ("data/decode.py", "if not stat.S_ISREG(status.st_mode):", "if False:", "decode"),
+    ("text.py", 'return printable(text).replace("\\n", "\\\\n")', "return printable(text)",
+     "text made_up"),
+    ("scale/launch.py", 'if not local and os.environ.get("RAY_AUTH_MODE") != "token":',
+     "if False:", "jobs_on_ray"),
+    *ANSWERS,
 )  # fmt: skip
 
 

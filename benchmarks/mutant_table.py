@@ -36,6 +36,19 @@ EQUAL: dict[str, str] = {
     "engine/open.py _made: ref.head is not None and ref.boundary is not None -> "
     "(ref.head is not None or ref.boundary is not None)":
         "without a head the chain is made up to the boundary, and cut there it is itself",
+    "train/recovery.py Recovery.halve: at_once = min(rows, state.at_once or rows) -> "
+    "at_once = state.at_once or rows":
+        "fewer rows than went through before fail only where memory has become less since: it is "
+        "halved once more then",
+    "train/recovery.py Recovery.within_memory: head.scores = None -> pass":
+        "what a pass that failed has left is let go before the next one writes it anew: memory",
+    "cli/evaluate.py _show: row.get(\"map\" if isinstance(found, LabelEvaluation) else "
+    "\"accuracy\", 0.0) -> row.get(\"accuracy\") or 0.0":
+        "which rows of a table stand out on a terminal: no figure is another",
+    "weights/hashes.py _Ahead.run: if at == len(content) and before and before == _identity(file): "
+    "-> if at == len(content):":
+        "a file that changed while it was read is not taken: `let_go` compares the identity too, "
+        "and `hash_of_open` the content",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet
@@ -17,9 +18,11 @@ from zoo import metrics, models, network, weights
 from zoo.data.samples import DatasetIndex, Sample
 from zoo.errors import UsageError
 from zoo.finetune import scored
+from zoo.finetune.solve import scores_from
 from zoo.head import temperature
 from zoo.models import head
 from zoo.predict import policy
+from zoo.report.answers import measured, read
 from zoo.run import Run
 
 
@@ -270,6 +273,9 @@ def test_a_run_predicts_and_exports_calibrated_probabilities(here, trained, tmp_
     assert [row["path"] for row in listed] == [
         path.relative_to(path.parents[1]).as_posix() for path in Run.open(run).photos("val")
     ]
+    assert [one.right for one in read(Run.open(run))] == [
+        row["label"] == row["predicted"] for row in listed
+    ]
     names = tmp_path / "list.txt"
     names.write_text("\n".join(map(str, Run.open(run).photos("val"))))
     exported = tmp_path / "model.onnx"
@@ -290,6 +296,37 @@ def test_a_run_predicts_and_exports_calibrated_probabilities(here, trained, tmp_
         float(ours["probability"]) <= float(theirs["probability"])
         for ours, theirs in zip(listed, unsure, strict=True)
     )
+
+
+def test_a_head_that_is_solved_for_is_divided_too(here, noisy, tmp_path):
+    """One that no penalty holds back is too sure of itself; a class more keeps its temperature."""
+    run, new = tmp_path / "run", tmp_path / "new"
+    words = (
+        "--cut",
+        "act4",
+        "--penalty",
+        "1e-9",
+        "--views",
+        "1",
+        "--val-fraction",
+        "0.4",
+        "-o",
+        run,
+    )
+    assert here("finetune", "lenet/mnist", noisy, *words).code == 0
+    temperature = Run.open(run).record["calibration"]["temperature"]
+    assert temperature > 1.05
+    photos, listed = Run.open(run).photos("val"), csv_rows((run / "val.csv").read_text())
+    (tmp_path / "list.txt").write_text("\n".join(map(str, photos)))
+    for row, said in zip(
+        csv_rows(here("predict", run, tmp_path / "list.txt").out), listed, strict=True
+    ):
+        assert float(row["probability"]) == pytest.approx(float(said["probability"]), abs=2e-5)
+    shutil.copytree(noisy / "dark", tmp_path / "grey")
+    for path in (tmp_path / "grey").iterdir():
+        Image.open(path).point(lambda value: 255 - value).save(path)
+    assert here("add-class", run, f"grey={tmp_path / 'grey'}", "-o", new).code == 0
+    assert Run.open(new).record["calibration"]["temperature"] == temperature
 
 
 def test_the_tables_of_a_run(tmp_path):
@@ -313,6 +350,16 @@ def test_the_tables_of_a_run(tmp_path):
     assert policy.kept(tmp_path, 0.99) == policy.Kept(0.0, 0.0)
     assert policy.kept(tmp_path, 0.1) == policy.Kept(1.0, 0.25)
     assert policy.kept(tmp_path / "none", 0.1) is None
+    # Of the test photos with the temperature too; and what a page says first is of them.
+    samples = [replace(sample, split="test") for sample in samples[:3]]
+    index, labels = replace(index, samples=tuple(samples)), np.array([0, 1, 1])
+    tested = scores_from(scores[:3], labels, ("a", "b"))
+    scored.test(run, index, tested, replace(found, temperature=2.0))
+    listed = csv_rows((tmp_path / "test.csv").read_text())
+    assert float(listed[1]["probability"]) == pytest.approx(1 / (1 + np.exp(-1.5)), abs=1e-6)
+    report = measured(run)
+    assert report is not None
+    assert report.accuracy == run.record["test"]["accuracy"] == pytest.approx(2 / 3)
 
 
 # Rows that are refused

@@ -12,6 +12,7 @@ from kit import CLASSES, picture, write_photos
 
 from zoo.cli import main
 from zoo.metrics import holm, mcnemar
+from zoo.predict.compare import Compared, apart
 from zoo.run import Run
 
 
@@ -219,6 +220,22 @@ def test_equal_answers_are_no_evidence(here, trio, tmp_path):
     shutil.copytree(trio[0], tmp_path / "twin")
     answer = here("compare", trio[0], tmp_path / "twin")
     assert answer.out.endswith("on 0: p = 1: no evidence of a difference\n")
+    lines = (tmp_path / "twin" / "val.csv").read_text().splitlines()
+    (tmp_path / "twin" / "val.csv").write_text("\n".join(lines[:-1]))
+    runs = compared(here, trio[0], tmp_path / "twin")["runs"]
+    assert [run["val_photos"] for run in runs] == [30, 29]
+
+
+def test_the_surest_mistakes_come_first_whatever_the_other_run_was_sure_of():
+    def run(right, said):
+        answers = {path: ("cat", well) for path, well in right.items()}
+        return Compared("a", {}, {}, answers, {}, frozenset(), said)
+
+    first = run({"1": True, "2": False}, {"1": ("cat", 0.9), "2": ("dog", 0.6)})
+    second = run({"1": False, "2": True}, {"1": ("dog", 0.5), "2": ("cat", 0.7)})
+    found = apart(first, second)
+    assert [(one.path, one.first_right) for one in found] == [("2", False), ("1", True)]
+    assert found[0].said == ("dog", "cat")
 
 
 def refused(here, *words):

@@ -13,9 +13,13 @@ import pytest
 from kit import CLASSES, Here, csv_rows, picture, waves, write_photos
 from kit.data import tree
 
+import zoo
 from zoo.cli import main
 from zoo.head import conformal, distance
 from zoo.metrics import auroc, softmax
+from zoo.predict.next_photos import LEAST, picks
+from zoo.predict.rows import Prediction
+from zoo.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -313,6 +317,8 @@ def test_sets_begin_with_the_answer(here: Here, solved: Path, others: Path, tmp_
     answer = here(*words)
     assert answer.code == 0, answer.err
     limit = float(answer.err.split("up to a sum of ")[1].split(",")[0])
+    before = [float(row["likelier"]) for row in Run.open(solved).rows("val.csv", ("likelier",))]
+    assert limit == pytest.approx(conformal.limit(np.array(before), 0.9), rel=1e-3)
     every = csv_rows(here("predict", solved, others, "--top", "3").out)
     for row, all_of in zip(csv_rows(answer.out), every, strict=True):
         chances = [float(all_of[f"probability{end}"]) for end in ("", "_2", "_3")]
@@ -320,6 +326,9 @@ def test_sets_begin_with_the_answer(here: Here, solved: Path, others: Path, tmp_
         size = sum(before <= limit for before in (0, chances[0], chances[0] + chances[1]))
         assert row["set"] == "|".join(names[:size])
         assert "label_3" not in row
+    told = [row.set for row in zoo.load(solved).predict(others, coverage=0.9)]
+    assert told == [tuple(row["set"].split("|")) for row in csv_rows(answer.out)]
+    assert max(map(len, told)) > 1
     assert here(*words, "-o", tmp_path / "a.jsonl").code == 0
     first = json.loads((tmp_path / "a.jsonl").read_text().splitlines()[0])
     assert first["set"][0] == first["label"]
@@ -552,6 +561,18 @@ def test_no_two_photos_that_are_alike_are_chosen() -> None:
     assert len(found) == 3
     assert {each // 3 for each in found} == {0, 1, 2}
     assert found[0] // 3 in (1, 2)
+
+
+def test_photos_to_label_are_among_the_least_sure_and_their_classes_go_by_name() -> None:
+    """Behind a thousand sure photos; of three that are as unsure one says the same as the first."""
+
+    def row(number: int, sure: float, names: str) -> Prediction:
+        here = {"path": str(number), "file": str(number), "features": np.ones(2, np.float32)}
+        return Prediction(status="ok", labels=tuple(names), probabilities=(sure, 1 - sure), **here)
+
+    rows = [row(number, 0.9, "xy") for number in range(LEAST)]
+    rows += [row(LEAST, 0.6, "xy"), row(LEAST + 1, 0.6, "yx"), row(LEAST + 2, 0.6, "xy")]
+    assert [pick.path for pick in picks(rows, 2, None)] == [str(LEAST), str(LEAST + 1)]
 
 
 def test_next_names_new_photos_with_a_reason(

@@ -221,6 +221,7 @@ def test_known_classes(tmp_path):
     assert folder_labels.known(Input(f"{alone}#0", f"{alone}#0")) == ""
     for shown, label in (
         ("cat/a.png", "cat"), ("train/cat/b/a.png", "cat"), ("a.png", ""), ("val/a.png", "val"),
+        ("Val/cat/a.png", "cat"), ("test/cat/a.png", "cat"), ("Training/dog/a.png", "dog"),
     ):  # fmt: skip
         assert folder_labels.known(Input(f"photos/{shown}", shown)) == label
     assert folder_labels.known(Input("photos/cat/a.png", "photos/cat/a.png")) == ""

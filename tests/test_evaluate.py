@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from kit import CLASSES, EACH, picture
 from kit.data import touch, write_idx
@@ -15,6 +17,9 @@ from zoo.cli import main
 from zoo.data.index import labelled
 from zoo.errors import DataError, UsageError
 from zoo.predict import evaluation_set
+from zoo.predict.evaluate import evaluate
+from zoo.predict.inputs import Input
+from zoo.predict.predictor import Opening, open_predictor
 from zoo.run import Run
 
 
@@ -179,6 +184,21 @@ def test_all_photos_of_a_plain_folder_are_used(here, run, tmp_path):
     assert f"9 photos of {folder}, all of them: it has no val part" in answer.err
 
 
+def test_members_may_have_their_classes_in_another_order(run, tmp_path):
+    """The same network with other names for its outputs: its answers are what those names say."""
+    photos = [(str(path), path.parent.name) for path in sorted(fresh(tmp_path).rglob("*.png"))]
+    ours = open_predictor(str(run), Opening(views=2))
+    turned = replace(ours, classes=ours.classes[1:] + ours.classes[:1])
+    found = evaluate([ours, turned], photos, lambda done, total: None)
+    said = list(turned.rows([Input(path, path) for path, _ in photos]))
+    pairs = list(zip(said, photos, strict=True))
+    right = [row.labels[0] == label for row, (_, label) in pairs]
+    plain = [turned.classes[row.plain.argmax()] == label for row, (_, label) in pairs]
+    assert found.members[1].accuracy == np.mean(right)
+    assert found.plain[1].accuracy == np.mean(plain)
+    assert found.members[0].accuracy > max(np.mean(right), np.mean(plain))
+
+
 def test_one_class_is_enough_and_is_matched_by_name(here, run, tmp_path):
     folder = fresh(tmp_path, ("stripes",), 1)
     answer = here("evaluate", run, "--data", folder, "--json")
@@ -186,6 +206,8 @@ def test_one_class_is_enough_and_is_matched_by_name(here, run, tmp_path):
     assert "1 photo of" in answer.err
     (result,) = json.loads(answer.out)["results"]
     assert result["confusion"][2] == [0, 0, 1]
+    answer = here("evaluate", run, "--data", folder, "--tta", "2")
+    assert f"{run}: accuracy 100.00 % with the mean over 2 views, 100.00 % with the" in answer.err
     (folder / "stripes").rename(folder / "dots")
     answer = here("evaluate", run, "--data", folder)
     assert answer.code == 2

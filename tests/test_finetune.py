@@ -438,7 +438,8 @@ def test_a_cut_that_cannot_be_names_the_stages(name, says, hint):
 
 
 def test_the_plan_gives_a_reason_for_every_choice(photos):
-    made = prepare(settings("lenet", photos, cut="pool2"))
+    made = prepare(settings("lenet", photos, cut="pool2", seed=3, fit="pad"))
+    assert (made.plan.train_views.seed, made.plan.preprocess.fit) == (3, "pad")
     assert {line.what for line in lines(made.plan)} >= {
         "model", "photos", "frozen", "trained", "input", "views", "features", "device",
         "precision", "training", "balance",

@@ -19,6 +19,7 @@ from zoo.engine.onnx import OnnxModel
 from zoo.errors import UsageError, WriteError
 from zoo.export.contract import pixels
 from zoo.export.formats import FORMATS, find
+from zoo.predict.predictor import open_predictor
 from zoo.weights.hf_config import config_of
 
 
@@ -71,13 +72,19 @@ def test_a_format_is_opened_again_and_answers_alike(tmp_path, run, photos, here,
 
 
 def test_other_formats_are_made_of_the_file_that_was_proved(tmp_path, run, here):
-    """Not of one that was changed since."""
+    """Not of one that was changed since, or that tells a distance too."""
     folder, said = shutil.copytree(run, tmp_path / "run"), "was compared with the run already"
     assert here("export", "onnx", folder).code == 0
     words = ["export", "onnx", folder, "--size", "32x32", "--json"]
     done = here(*words)
     assert said in done.err
     assert json.loads(done.out)["network_diff"] < 1e-4
+    as_it_was = (folder / "run.json").read_text()
+    record = json.loads(as_it_was)
+    record["exported"]["image"]["distance_diff"] = 1e-4
+    (folder / "run.json").write_text(json.dumps(record))
+    assert said not in here(*words).err
+    (folder / "run.json").write_text(as_it_was)
     with open(folder / "model.onnx", "ab") as file:
         file.write(b" ")
     done = here(*words)
@@ -102,6 +109,11 @@ def test_a_file_of_fixed_shapes_computes_no_shapes_and_no_float64(tmp_path, run,
     assert done.out.count(",ok,") == len(list(photos.rglob("*.png")))
     ours, theirs = (OnnxModel(tmp_path / f"{name}.onnx").run(small) for name in ("fixed", "any"))
     assert np.abs(ours - theirs).max() < 1e-5
+    wide = np.zeros((48, 800, 3), np.uint8)
+    wide[:, :80] = 255  # which a crop would not see
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    seen = open_predictor(str(tmp_path / "fixed.onnx")).load(tmp_path / "wide.png")
+    assert (seen[:, :7] == 255).all()
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from kit import Watcher, carried_out, csv_rows, settings, sha256, tune, waves, write_photos
+from kit import (
+    Watcher,
+    carried_out,
+    csv_rows,
+    settings,
+    sha256,
+    tune,
+    waves,
+    write_photos,
+)
+from PIL import Image
 
 from zoo import weights
 from zoo.errors import DataError, Interrupted, UsageError
@@ -21,7 +32,7 @@ from zoo.head import added, layers, neighbours, prototype
 from zoo.head.folds import Photos
 from zoo.head.kinds import kind_of
 from zoo.models.computed import Cosine, Neighbours
-from zoo.run import Run
+from zoo.run import DISTANCE, Run
 
 Array = np.ndarray[Any, np.dtype[Any]]
 KINDS = ("linear", "prototype", "prototype:cosine", "knn:5")
@@ -322,8 +333,40 @@ def test_a_fresh_head_begins_with_the_rows_of_shared_classes(
     theirs = weights.read_arrays(runs / "linear" / "model.safetensors")
     for name, array in weights.read_arrays(tmp_path / "run" / "model.safetensors").items():
         assert np.allclose(array, theirs[name], atol=1e-4), name
+    for kind in sorted(theirs_of := Run.open(runs / "linear").record["classes"])[1:]:
+        shutil.copytree(photos / kind, tmp_path / "fewer" / kind)
+    fewer = replace(chosen, data=str(tmp_path / "fewer"))
+    tune(tmp_path / "other", fewer)  # whose classes have other numbers
+    rows = [theirs_of.index(name) for name in Run.open(tmp_path / "other").record["classes"]]
+    assert rows == [1, 2]
+    head = Run.open(runs / "linear").record["linear_head"]
+    for name, array in weights.read_arrays(tmp_path / "other" / "model.safetensors").items():
+        if name.startswith(f"{head}."):
+            assert np.allclose(array, theirs[name][rows], atol=1e-4), name
     solved = prepare(settings("lenet", photos, weights=str(runs / "linear"), cut="act4"))
     assert "its rows would change nothing" in solved.plan.reasons["rows"]
+
+
+def test_the_distance_is_by_the_plain_view_alone(runs: Path, photos: Path, tmp_path: Path) -> None:
+    tune(tmp_path / "run", settings("lenet", photos, cut="act4", views=1))
+    one, two = (weights.read_arrays(run / DISTANCE) for run in (tmp_path / "run", runs / "linear"))
+    for name, array in one.items():
+        assert np.allclose(array, two[name], atol=1e-5), name
+
+
+def test_a_photo_of_the_new_class_is_judged_by_a_head_without_it(
+    photos: Path, tmp_path: Path
+) -> None:
+    """Two that are as good as photos of old classes: each would be its own nearest neighbour."""
+    run = tmp_path / "run"
+    tune(run, settings("lenet", photos, cut="act4", head="knn:1", views=1))
+    (tmp_path / "more").mkdir()
+    for kind, (path, _) in zip("ab", Run.open(run).labelled("train")[::20], strict=True):
+        with Image.open(path) as image:
+            image.putpixel((0, 0), (90, 91, 92))
+            image.save(tmp_path / "more" / f"{kind}.png")
+    done = add_class(Run.open(run), "d", tmp_path / "more", tmp_path / "new", Watcher())
+    assert (done.photos, done.found) == (2, 0)
 
 
 def test_a_computed_head_is_resumed(photos: Path, tmp_path: Path) -> None:

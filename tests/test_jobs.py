@@ -61,10 +61,14 @@ def test_a_job_writes_what_predict_writes(
     here: Here, run: Path, mixed: Path, tmp_path: Path, suffix: str
 ) -> None:
     plain, again = tmp_path / f"plain{suffix}", tmp_path / f"again{suffix}"
-    words = ["predict", run, mixed, "--top", "2", "--reject-below", "0.9"]
-    assert here(*words, "-o", plain).code == 0
+    words = ["predict", run, mixed, "--top", "2", "--reject-below", "0.9", "--tta", "2"]
+    answer = here(*words, "-o", plain)
+    assert answer.code == 0
+    assert "the mean over 2 views" in answer.err
     answer = here(*words, "-o", again, "--job", tmp_path / "job")
     assert answer.code == 0
+    asked = plan.read(store.Store(str(tmp_path / "job"))).settings
+    assert (asked.views, asked.top, asked.below) == (2, 2, 0.9)
     assert again.read_bytes() == plain.read_bytes()
     assert "39 rows" in answer.err
     assert "1 of them an error" in answer.err

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -20,13 +21,18 @@ from kit.data import touch
 from PIL import Image
 
 from zoo import recipe as recipes
+from zoo.catalog import Preprocess
 from zoo.data.copies import Copies
 from zoo.data.index import labelled, scan
 from zoo.data.samples import DatasetIndex, Sample
 from zoo.data.split import Split, split_several, units_of
 from zoo.errors import DataError, RecipeError
+from zoo.export.basis import About
+from zoo.export.onnx import describe
 from zoo.finetune.choices import balancing
 from zoo.metrics import average_precision, label_report, sigmoid
+from zoo.predict.inputs import Input
+from zoo.predict.predictor import Opening, open_predictor
 from zoo.run import Run
 from zoo.train.losses import BinaryCrossEntropy, begin
 
@@ -372,6 +378,21 @@ def test_rows_hold_every_label_and_the_likeliest_classes(
         ranked = [(line[f"class_{n}"], line[f"probability_{n}"]) for n in (1, 2, 3)]
         assert [value for _, value in ranked] == sorted((v for _, v in ranked), reverse=True)
         assert {name for name, value in ranked if value >= 0.5} == set(line["label"])
+
+
+def test_a_file_says_the_threshold_that_the_run_has() -> None:
+    model = onnx.ModelProto()
+    describe(model, About("lenet", Preprocess(), CLASSES, threshold=0.25), "image")
+    assert {one.key: one.value for one in model.metadata_props}["zoo.threshold"] == "0.25"
+
+
+def test_views_are_asked_for_each_label_by_itself(trained: Path, mosaics: Path) -> None:
+    items = [Input(str(path), path.name) for path in sorted(mosaics.glob("*.png"))[:6]]
+    once, twice = (open_predictor(str(trained), Opening(views=views)) for views in (1, 2))
+    for one, both in zip(once.rows(items, 3), twice.rows(items, 3), strict=True):
+        assert both.plain is not None
+        said = dict(zip(one.labels, one.probabilities, strict=True))
+        assert list(both.plain) == pytest.approx([said[name] for name in twice.classes], abs=1e-5)
 
 
 def test_evaluate_measures_what_the_run_says(here: Here, trained: Path, mosaics: Path) -> None:

@@ -212,6 +212,22 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_step_stays(tmp_path, photos
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 1e-5
 
 
+def test_a_batch_that_did_not_fit_moves_no_statistics(tmp_path, chosen):
+    passes: list[int] = []
+
+    def fault(call: int, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        if call == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        passes.append(call)
+        return output
+
+    made = begin(tmp_path / "run", replace(chosen, epochs=1, ema=0.0), "act2", fault)
+    carried_out(made)
+    chain = made.inputs.prepared.network().chain
+    norms = [part for part in chain.modules() if isinstance(part, torch.nn.BatchNorm1d)]
+    assert {int(part.num_batches_tracked) for part in norms} == {len(passes)}
+
+
 @pytest.mark.slow
 def test_the_batch_that_fits_is_known_to_a_resumed_run(tmp_path, photos):
     chosen = settings("lenet", photos, freeze=False, **PLAIN)

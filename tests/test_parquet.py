@@ -22,6 +22,8 @@ from zoo.data.decode import MAX_BYTES, decode, read_bytes
 from zoo.data.index import labelled, scan
 from zoo.errors import DataError, ImageError, MissingPackage
 from zoo.features.digests import contents
+from zoo.finetune.choices import epoch_kept
+from zoo.recipe import Recipe
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0heicmif1"
 
@@ -62,10 +64,13 @@ def test_a_test_file_is_val_without_another_and_for_the_end_beside_one(tmp_path:
     write_parquet(tmp_path / "test-0.parquet", *shapes(2, 4), CLASSES)
     index = scan(tmp_path)
     assert index.val_is_test
+    recipe = Recipe(model="lenet", data=str(tmp_path), task="classify")
+    assert epoch_kept(recipe, index)[0] == "last"  # none is chosen by the photos it is measured on
     assert set(labelled(tmp_path)) == {"train", "test"}
     write_parquet(tmp_path / "val-0.parquet", *shapes(1, 6), CLASSES)
     index = scan(tmp_path)
     assert [len(index.of(part)) for part in ("train", "val", "test")] == [12, 3, 6]
+    assert epoch_kept(recipe, index)[0] == "accuracy"
 
 
 def test_one_file_with_names_is_split(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
@@ -25,7 +26,7 @@ from torch import nn
 from zoo import catalog, device, models, weights
 from zoo.catalog import Preprocess
 from zoo.engine.torch import TorchEngine
-from zoo.errors import RunError
+from zoo.errors import ImageError, RunError
 from zoo.predict import agreement
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import check_name, open_predictor
@@ -491,6 +492,10 @@ def test_what_is_no_probability_is_an_error_row(
     assert len(found) == 12
     assert {row["status"] for row in found} == {"error" if why else "ok"}
     assert all(why in row["error"] and bool(row["label"]) is not bool(why) for row in found)
+    served = open_predictor(str(model))
+    (told,) = served.scores(np.stack([served.load(photos / "disc" / "00.png")]))
+    assert why in str(told)
+    assert isinstance(told, ImageError) is bool(why)
     if why:
         answer = here("evaluate", model, "--data", photos)
         assert answer.code == 2

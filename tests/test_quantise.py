@@ -97,7 +97,7 @@ def test_a_run_in_int8(here, run, photos, tmp_path):
     assert proof["agree"] >= 0.98 * proof["photos"] > 0
     assert proof["network_diff"] <= 1e-4
     assert 0 < proof["calibrated"] <= 64
-    assert proof["accuracy"] == pytest.approx(proof["accuracy_fp32"], abs=0.15)
+    assert 0 < proof["accuracy"] == pytest.approx(proof["accuracy_fp32"], abs=0.15)
     assert f"calibrated on {proof['calibrated']} photos" in answer.err
     model = OnnxModel(folder / "model-int8.onnx")
     assert model.about["zoo.precision"] == "int8"
@@ -107,10 +107,18 @@ def test_a_run_in_int8(here, run, photos, tmp_path):
         "model_sha256": record["model_sha256"],
     }
     assert record["exported"]["image-int8"] == {**proof, **content}
+    assert proof["calibrated"] == record["data"]["train"] != proof["photos"]
+    assert proof["accuracy_fp32"] == pytest.approx(record["results"]["accuracy"])  # of val alone
     kinds = {one.data_type for one in onnx.load(folder / "model-int8.onnx").graph.initializer}
     assert onnx.TensorProto.INT8 in kinds
     told = here("predict", folder / "model-int8.onnx", photos)
     assert told.code == 0, told.err
+    # Without the training photos no photo is both calibrated and measured on.
+    listed = (folder / "index.csv").read_text()
+    (folder / "index.csv").write_text(listed.replace(",train,", ",train-that-is-gone,"))
+    words = ("export", "onnx", folder, "--int8", "--json", "--force", "-o", tmp_path / "x.onnx")
+    proof = json.loads(here(*words).out)
+    assert (proof["photos"], proof["calibrated"]) == (3, 3) == (record["data"]["val"] / 2,) * 2
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+from collections import Counter
 
 import pytest
 from kit import CLASSES, Watcher, carried_out, picture, settings, write_photos
@@ -14,6 +15,7 @@ from kit.browser import browser_page, faint, keep, too_wide
 
 from zoo.cli import main
 from zoo.metrics import wilson
+from zoo.report import sections
 from zoo.report.answers import CLASSES as SHOWN
 from zoo.report.answers import Answer, chosen, matrix
 from zoo.report.page import _templates
@@ -67,6 +69,9 @@ def test_a_run_has_a_page_of_its_own(run):
         assert title in text
     assert text.count("<svg") == text.count("</svg>") >= 4
     assert "Loss" in text  # it was trained in steps
+    counts = sections.train_counts(Run.open(run))
+    assert counts == Counter(label for _, label in Run.open(run).labelled("train"))
+    assert counts.total() == Run.open(run).record["data"]["train"]
 
 
 def test_a_page_that_cannot_be_written_leaves_the_run_whole(photos, tmp_path, capsys):
@@ -232,6 +237,10 @@ def test_of_a_thousand_classes_those_that_are_confused_most_are_shown():
     few = matrix(answers(60, 3, 7), ["c0", "c1", "c2"])
     assert sum(cell.count for row in few.cells for cell in row) == 60
     assert few.covered == few.mistakes == 9
+    taken = [(one.label, one.predicted) for one in answers(60, 3, 7)]
+    for true, row in zip(few.classes, few.cells, strict=True):
+        counts = [taken.count(((true,), (said,))) for said in few.classes]
+        assert [cell.count for cell in row] == counts
 
 
 def test_which_photos_are_shown():
@@ -295,6 +304,9 @@ def test_compare_draws_the_photos_on_which_runs_differ(here, run, photos, tmp_pa
     (pair,) = json.loads(answer.out)["pairs"]
     text = page.read_text()
     assert text.count("<img") == pair["only_first"] + pair["only_second"] > 0
+    taken = re.findall(r'alt="[^"]*: (\w+), taken for (\w+),', text)
+    assert len(taken) == text.count("<img")
+    assert all(label != said for label, said in taken)  # what the run says that is wrong
     assert "&lt;script" in text
     assert outside(page) == []
     assert here("compare", run, run, "--html", tmp_path / "page.txt").code == 2

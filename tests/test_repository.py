@@ -15,6 +15,7 @@ from zoo import catalog, network, weights
 from zoo.cli import main
 from zoo.errors import WeightsError
 from zoo.models.lazy_compiler import library
+from zoo.predict.predictor import open_predictor
 from zoo.weights.repository import CONFIG, Repository, config_beside, read_config
 
 LABELS = ["ant", "bee", "wasp"]
@@ -65,6 +66,7 @@ def test_a_folder_that_timm_has_written(folder, model):
     assert (how.size, how.fit, how.interpolation, how.crop) == (96, "pad", "bicubic", 0.5)
     assert (how.mean, how.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert net.origin["licence"] == "mit"
+    assert open_predictor(str(folder)).classes == tuple(LABELS)  # not the default weights
 
 
 @pytest.mark.slow

@@ -306,9 +306,11 @@ def test_the_hash_of_a_file_is_taken_once_per_process(
     for _ in range(5):
         assert find(row("")) == cache / NAME
     assert len(digests) == 1
-    (cache / NAME).touch()
-    find(row(""))
-    assert len(digests) == 2
+    ahead = time.time() + 60
+    os.utime(cache / NAME, (ahead, ahead))
+    for count in (2, 3):  # as long as a change might not move its times it is read each time
+        find(row(""))
+        assert len(digests) == count
 
 
 def test_the_md5_of_a_publisher_is_held_to(server: Server, tmp_path: Path) -> None:

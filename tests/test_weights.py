@@ -310,6 +310,11 @@ def test_a_file_put_by_hand_is_pinned_at_first_use(cache):
     (cache / NAME).write_bytes(DATA)
     assert find(row("", sha256=SHA[:8]), offline=True) == cache / NAME
     assert (cache / f"{NAME}.sha256").read_text().startswith(SHA)
+    # A pin that somebody has written beside another file counts less than the catalogue's word.
+    (cache / NAME).write_bytes(OTHER)
+    (cache / f"{NAME}.sha256").write_text(f"{hashlib.sha256(OTHER).hexdigest()}  {NAME}\n")
+    with pytest.raises(WeightsError, match="not found"):
+        find(row("", sha256=SHA[:8], size=None), offline=True)
 
 
 def test_the_hub(server, cache, monkeypatch):

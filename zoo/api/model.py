@@ -99,7 +99,6 @@ class Model:
         doubt.must_fit()
         found, asked = inputs_of(pictures), self._policy(doubt)
         ours = self.predictor(found, features=wanted)
-        top = min(top, len(ours.classes))
         asked = replace(asked, top=top)
         most = top if asked.limit is None else len(ours.classes)
         with self._working():

@@ -8,15 +8,15 @@ from pathlib import Path
 from zoo.data import container, packed
 from zoo.data.names import plain
 from zoo.data.parquet import Photos
-from zoo.data.split import TRAIN_NAMES, VAL_NAMES
+from zoo.data.split import TEST_NAMES, TRAIN_NAMES, VAL_NAMES
 from zoo.errors import DataError
 from zoo.predict.inputs import Input
 
-PARTS = (*TRAIN_NAMES, *VAL_NAMES)
+PARTS = (*TRAIN_NAMES, *VAL_NAMES, *TEST_NAMES)
 
 
 def known(item: Input) -> str:
-    """Return the first folder below the one that was named (but train and val), or nothing.
+    """Return the first folder below the one that was named (but train, val and test), or nothing.
 
     Of a picture in a container the label that lies in it or beside it.
     """
