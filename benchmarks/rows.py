@@ -30,7 +30,8 @@ def measured(name: str) -> dict[str, object]:
     }
     if row.task == "reconstruct":
         return found
-    heads = [part for part, layer in chain.named_modules() if isinstance(layer, nn.Linear)]
+    kinds = nn.Linear | nn.Conv2d
+    heads = [part for part, layer in chain.named_modules() if isinstance(layer, kinds)]
     before = infos[: [info.name for info in infos].index(heads[-1].partition(".")[0])]
     usual = [info.name for info in before if info.params] or [info.name for info in before]
     return {**found, "cut": row.cut or usual[-1], "head": heads[-1]}

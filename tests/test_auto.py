@@ -56,7 +56,8 @@ def test_the_choice_is_told_recorded_and_fine_tuned(
         assert row["bytes"] > 10_000
         assert row["verdict"] in answer.err
     name = choice["chosen"].partition("=")[0]
-    assert f"chosen     {name}: {choice['why']}" in answer.err
+    took = f"choosing took {choice['seconds']:.1f} s"  # what the run's own seconds leave out
+    assert f"chosen     {name}: {choice['why']}; {took}" in answer.err
     assert f", {record(run)['seconds']:.1f} s; " in answer.err  # the same as on the page
     assert record(run)["model"] == choice["chosen"].partition("=")[0]
     assert "lbfgs, penalty by cross-validation" in answer.err  # the minutes were for the choice

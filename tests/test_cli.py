@@ -354,11 +354,15 @@ def test_existing_run_is_never_overwritten(here: Here, run: Path, photos: Path) 
     assert sorted((path.name, path.stat().st_mtime_ns) for path in run.iterdir()) == before
 
 
-def test_what_is_no_run_is_refused_by_every_command(here: Here, folder: Path, photos: Path) -> None:
+def test_what_is_no_run_is_refused_by_every_command(
+    here: Here, folder: Path, photos: Path, run: Path
+) -> None:
     for words in (["predict", photos, photos], ["finetune", "--resume", photos]):
         refused(here(*words), "is not a run folder", "zoo finetune")
     refused(here("export", "onnx", photos), "is a folder of photos, and no run", "zoo finetune")
-    refused(here("predict", "gone.onnx", photos), "there is no file gone.onnx")
+    for words in (["predict", photos], ["info"], ["evaluate"], ["bench"]):
+        words[1:1] = [f"{run}/gone.onnx"]
+        refused(here(*words), "there is no file", f"`zoo export onnx {run}` makes one")
     (folder / "fake.onnx").write_text("<html>")
     refused(here("predict", "fake.onnx", photos), "fake.onnx is not an ONNX file")
 

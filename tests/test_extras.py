@@ -153,8 +153,13 @@ requirements = [
 ]
 """
     installed({"dir_info": {}, "url": tmp_path.as_uri()}, receipt % tmp_path)
-    assert extras.install("serve") == f"uv tool install '{tmp_path}[train,serve]' --with timm"
-    assert extras.install("train") == f"uv tool install '{tmp_path}[train]' --with timm"
+    for build, flag in (("2.15.0", ""), ("2.15.0+cpu", " --torch-backend cpu")):  # else CUDA's come
+        about = tmp_path / "site" / "torch-9.dist-info"
+        about.mkdir(exist_ok=True)
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {build}\n")
+        again = f"uv tool install{flag} '{tmp_path}"
+        assert extras.install("serve") == f"{again}[train,serve]' --with timm"
+        assert extras.install("train") == f"{again}[train]' --with timm"
     assert extras.update() == (
         f"git -C {tmp_path} pull && uv tool upgrade --reinstall-package zoo-transfer zoo-transfer"
     )

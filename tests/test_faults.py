@@ -193,10 +193,22 @@ def test_an_answer_needs_no_stdin_stdout_and_stderr(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_stdout_that_is_full_is_said(tmp_path: Path) -> None:
-    answer = started('exec "$@" >/dev/full', "list", cwd=tmp_path)
-    assert answer.code == 5
-    assert answer.err.startswith("error: No space left on device\nhint: free space")
+@pytest.mark.parametrize("words", ["list", "--version", "predict RUN PHOTOS"])
+def test_a_stdout_that_is_full_or_closed_is_said(
+    run: Path, photos: Path, tmp_path: Path, words: str
+) -> None:
+    """Also where all of it is held until the end."""
+    typed = [
+        str(run if w == "RUN" else photos / "disc" if w == "PHOTOS" else w) for w in words.split()
+    ]
+    for stream, code, why in (
+        (">/dev/full", 5, "No space left on device"), (">&-", 4, "Bad file descriptor"),
+    ):  # fmt: skip
+        answer = started(f'unset PYTHONUNBUFFERED; exec "$@" {stream}', *typed, cwd=tmp_path)
+        assert answer.code == code
+        *_, error, hint = answer.err.splitlines()
+        assert error == f"error: {why} (where stdout goes)"
+        assert hint.startswith("hint: free space")
 
 
 def test_a_folder_that_is_gone_is_said(run: Path, photos: Path, tmp_path: Path) -> None:

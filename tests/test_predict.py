@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -78,6 +79,17 @@ def test_one_row_for_each_picture_in_order_at_any_depth(here: Here, run: Path, m
     assert {row["path"] for row in found if row["status"] == "error"} == BROKEN
     assert "13 rows, 3 of them errors" in answer.err
     assert "1 file is no picture and has no row: deep/notes.txt" in answer.err
+
+
+def test_errors_of_more_kinds_than_are_said_are_counted(here: Here, run: Path, tmp_path: Path):
+    for number, text in enumerate(["", "", "a", "\xff\xd8\xff", "....ftypheic", "....ftypcrx "]):
+        (tmp_path / f"{number}.jpg").write_bytes(text.encode("latin-1"))
+    said = here("predict", run, tmp_path).err
+    reasons = [
+        int(one) for one in re.findall(r"^  (\d+) errors?(?=:| for other reasons)", said, re.M)
+    ]
+    assert sum(reasons) == 6
+    assert len(reasons) == 4
 
 
 def test_error_rows_carry_the_reason_and_nothing_else(here: Here, run: Path, mixed: Path) -> None:
@@ -266,6 +278,8 @@ def test_rows_as_json_have_the_classes_as_lists(
     [
         ("out.xlsx", "the suffix '.xlsx' names no format"),
         ("out", "it has no suffix, which names the format"),
+        ("out.json", ".parquet, as in out.jsonl"),
+        ("-", ".parquet, as in output.csv"),
         ("missing/out.csv", "there is no folder"),
         ("folder.csv", "is a folder"),
     ],

@@ -15,6 +15,7 @@ from kit import Answer, Command, write_photos
 from PIL import Image
 
 import zoo
+from zoo.finetune import backbones
 from zoo.finetune.rank import Ranked, in_order
 
 Here = Callable[..., Answer]
@@ -153,7 +154,7 @@ def test_without_models_those_whose_weights_are_here_are_taken(here: Here, tmp_p
 
 
 def test_what_knows_grey_digits_is_not_tried_on_colours_unless_it_is_named(
-    here: Here, photos: Path
+    here: Here, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = here("rank", photos)
     assert (answer.code, answer.out) == (2, "")
@@ -162,6 +163,13 @@ def test_what_knows_grey_digits_is_not_tried_on_colours_unless_it_is_named(
     assert "--models lenet tries what knows grey pictures" in answer.err
     with pytest.raises(zoo.ZooError, match="no pretrained weights for these photos"):
         zoo.rank(photos)
+    for name in ("timm--resnet18.a1_in1k.safetensors", "timm--resnet18.a2_in1k.safetensors"):
+        (tmp_path / name).touch()
+    (tmp_path / "squeezenet1_1-b8a52dc0.pth").touch()
+    monkeypatch.setenv("ZOO_WEIGHTS", str(tmp_path))  # `zoo list` has them as here, too
+    assert backbones.here() == [
+        "lenet", "torchvision/squeezenet1_1", "timm/resnet18", "timm/resnet18.a2_in1k"
+    ]  # fmt: skip
     assert [row.model for row in zoo.rank(photos, ["lenet"], folds=2)] == ["lenet"]
 
 

@@ -22,13 +22,13 @@ def entry() -> None:
 def _open_closed() -> None:
     """Open stdin, stdout and stderr where they are closed: a file of ours would take their place.
 
-    What is read there is empty, and what is written is lost.
+    What is read there is empty, what is said on stderr is lost, and an answer on stdout an error.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            handle = os.open(os.devnull, os.O_RDWR)
+            handle = os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_RDWR)
             os.set_inheritable(handle, True)
             setattr(sys, name, open(handle, "w" if number else "r", closefd=False))  # noqa: SIM115
 

@@ -62,7 +62,17 @@ def install(extra: str) -> str:
     before: list[str] = next((one.get("extras", []) for one in tool if one["name"] == NAME), [])
     more = [f" --with {shlex.quote(one['name'])}" for one in tool if one["name"] != NAME]
     wanted = shlex.quote(_with(source, [*dict.fromkeys([*before, extra])]))
-    return f"uv tool install{edit} {wanted}{''.join(more)}"
+    return f"uv tool install{_backend()}{edit} {wanted}{''.join(more)}"
+
+
+def _backend() -> str:
+    """Return the flag by which uv takes the CPU build of torch again, where it is here."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return " --torch-backend cpu" * version("torch").endswith("+cpu")
+    except PackageNotFoundError:
+        return ""
 
 
 def update() -> str:

@@ -25,7 +25,7 @@ from zoo.catalog import Preprocess
 from zoo.disk import scratch
 from zoo.engine import Array, Engine
 from zoo.engine.select import choose_for_network, why_not
-from zoo.errors import InputError, UsageError, ZooError
+from zoo.errors import UsageError, ZooError
 from zoo.machine import cores
 from zoo.run import Run
 from zoo.watch import check, undoing, unheard
@@ -85,7 +85,7 @@ def find(name: str, *, trusts: bool = False) -> Job:
         from zoo.engine.open_file import open_exported
 
         if not os.path.isfile(name):
-            raise InputError(f"there is no file {name}", "`zoo export onnx RUN` makes one")
+            raise catalog.no_exported(name)
         if not trusts:
             network.must_be_exported(Path(name))
         model = open_exported(Path(name))

@@ -14,7 +14,7 @@ from zoo.catalog.classics import CLASSICS
 from zoo.catalog.conditions import SORT_KEYS, Wanted, order
 from zoo.catalog.lectures import LECTURES
 from zoo.catalog.spec import Knob, ModelSpec, Preprocess, Weights
-from zoo.errors import RunError, UnknownModel, UsageError, nearest, or_nearest
+from zoo.errors import InputError, RunError, UnknownModel, UsageError, nearest, or_nearest
 
 __all__ = [
     "LIBRARIES",
@@ -37,6 +37,7 @@ __all__ = [
     "libraries",
     "library_name",
     "library_of",
+    "no_exported",
     "of_library",
     "others_named",
     "search",
@@ -67,6 +68,13 @@ def is_exported(name: str) -> bool:
 def holds_run(folder: str | os.PathLike[str]) -> bool:
     """Return whether it is the folder of a run."""
     return os.path.isfile(os.path.join(folder, "run.json"))
+
+
+def no_exported(name: str) -> InputError:
+    """Return the error of an exported file that is not there."""
+    run = os.path.dirname(name)
+    hint = f"`zoo export onnx {shlex.quote(run)}` makes one" if holds_run(run) else ""
+    return InputError(f"there is no file {name}", hint or "`zoo export onnx RUN` makes one")
 
 
 def is_run(name: str) -> bool:

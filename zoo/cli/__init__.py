@@ -35,6 +35,7 @@ def main(arguments: Sequence[str]) -> int:
 
                 os.getcwd()  # libraries ask for it, and some end the process where it is gone
                 code = app.run(typed, arguments, _said_elsewhere())
+            sys.stdout.flush()  # an answer that cannot be written is an error
         _make_room()
         return code
     except ZooError as error:
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     except BrokenPipeError:  # the reader of our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return 1
     except ModuleNotFoundError as error:
         return _missing(error, arguments)
@@ -108,9 +109,19 @@ def _disk_failed(error: OSError) -> int:
         os.getcwd()
     except FileNotFoundError:
         return fail("the folder that this was started in is gone", "cd to one that is there", 4)
-    place = f": {error.filename}" if error.filename else ""
+    try:
+        sys.stdout.flush()
+        place = f": {error.filename}" if error.filename else ""
+    except OSError:
+        _give_up_stdout()
+        place = " (where stdout goes)"
     code = 5 if error.errno in FULL else 4
     return fail(f"{error.strerror or error}{place}", "free space or choose another place", code)
+
+
+def _give_up_stdout() -> None:
+    """Let go of what stdout still holds: Python would say at its end that it cannot be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unexpected(error: Exception) -> int:

@@ -13,6 +13,7 @@ from typer.exceptions import Abort, Exit, TyperException
 from typer.main import get_command
 
 from zoo import watch
+from zoo.cli import shells
 from zoo.cli.commands import (
     ABOUT,
     HELP,
@@ -114,6 +115,9 @@ def run(typed: Sequence[str], all_typed: Sequence[str], told_elsewhere: bool) ->
     all_typed: the words as they were. told_elsewhere: another process says what is wrong with
     them. Raises what the command raises, KeyboardInterrupt for Ctrl-C.
     """
+    if typed and typed[0] in (shells.INSTALL, shells.SHOW):
+        return shells.teach(*typed)
+    shells.read_line()
     try:
         result = app(typed, prog_name="zoo", standalone_mode=False)
         return result if isinstance(result, int) else 0

@@ -156,4 +156,5 @@ def _show(choice: Choice) -> None:
         "verdict",
     )
     talk_table(rows, header, right="  rrrrr")
-    talk(f"chosen     {choice.chosen.partition('=')[0]}: {choice.why}")
+    took = f"choosing took {choice.seconds:.1f} s"
+    talk(f"chosen     {choice.chosen.partition('=')[0]}: {choice.why}; {took}")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 
 import typer
 
 from zoo.cli.sections import TYPED
+from zoo.cli.shells import as_typed
 from zoo.errors import ZooError
 
 Given = Mapping[str, object]  # what was typed before the word, by the names of parameters
@@ -34,7 +34,7 @@ def offer(name: str, choices: Iterable[str] = ()) -> Callable[..., list[str]] | 
     def offered(ctx: typer.Context, incomplete: str) -> list[str]:
         try:
             found = [one for one in find(_given(ctx), incomplete) if one.startswith(incomplete)]
-            return [_Chosen(_as_typed(one)) for one in found if one.isprintable()]
+            return [_Chosen(as_typed(one)) for one in found if one.isprintable()]
         except (OSError, ValueError, ZooError):  # nothing is said in the middle of a line
             return []
 
@@ -49,20 +49,6 @@ class _Chosen(str):
 
     def startswith(self, *_word: object) -> bool:
         return True
-
-
-def _as_typed(value: str) -> str:
-    """Return a value as the shell must be given it: bash alone inserts it as it is, with blanks."""
-    at, words = os.environ.get("COMP_CWORD", ""), os.environ.get("COMP_WORDS", "").split("\n")
-    if os.environ.get("_ZOO_COMPLETE") != "complete_bash" or not at.isdecimal():
-        return value
-    word = "".join(words[int(at) : int(at) + 1])
-    opened = re.sub(r"""\\.|'[^']*'|"(\\.|[^"\\])*\"""", "", word)  # which bash closes itself
-    if "'" in opened:
-        return value.replace("'", r"'\''")
-    if '"' in opened:
-        return re.sub(r'[$`"\\]', r"\\\g<0>", value)
-    return re.sub(r"[^\w@%+=:,./~-]", r"\\\g<0>", value)
 
 
 def _given(context: typer.Context) -> Given:
@@ -96,7 +82,8 @@ def _runs(_given: Given, word: str) -> list[str]:
     """Return the runs below this folder, or below the one that the word names."""
     found = _below(os.path.dirname(word) or ".", DEPTH)
     unsaid = "" if word.startswith("./") else "./"
-    return [path.removeprefix(unsaid) for path in islice(found, MOST)]
+    said = [path.removeprefix(unsaid) for path in islice(found, MOST)]
+    return [f"./{path}" if path.startswith("-") else path for path in said]
 
 
 def _below(folder: str, depth: int) -> Iterator[str]:

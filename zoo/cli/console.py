@@ -159,7 +159,8 @@ def warn_unreadable(photos: Sequence[tuple[str, str]], also: str = "") -> None:
     """Say how many photos are left out, and why the first five are."""
     if photos:
         many = count(len(photos), "unreadable photo is", "unreadable photos are")
-        talk(f"warning: {many} left out{also}:")
+        first = "; the first" if len(photos) > 5 else ""
+        talk(f"warning: {many} left out{also}{first}:")
         for path, reason in photos[:5]:
             talk(f"  {one_line(path)}: {one_line(reason)}")
 

@@ -154,12 +154,12 @@ def show_onnx(file: str, classes: bool, as_json: bool) -> None:
     """Print what the metadata of an exported file say. Raises InputError, WeightsError."""
     from dataclasses import asdict
 
+    from zoo import catalog
     from zoo.engine.open_file import open_exported
-    from zoo.errors import InputError
 
     path = Path(file)
     if not path.is_file():
-        raise InputError(f"there is no file {file}", "`zoo export onnx RUN` makes one")
+        raise catalog.no_exported(file)
     model = open_exported(path)
     name, version = (model.about.get(f"zoo.{key}", "") for key in ("model", "version"))
     names = list(model.classes) if model.task != "reconstruct" else []

@@ -58,6 +58,9 @@ class Tally:
         show_left_out(found)
         for reason, many in self.reasons.most_common(SHOWN):
             talk(f"  {count(many, 'error')}: {reason}")
+            errors -= many
+        if errors:
+            talk(f"  {count(errors, 'error')} for other reasons, in the column `error`")
 
 
 def errors_among(many: int) -> str:

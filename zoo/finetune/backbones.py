@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import catalog, weights
+from zoo import catalog, config, weights
 from zoo.catalog import Preprocess
 from zoo.data.index import DatasetIndex
 from zoo.errors import UsageError, WeightsError
@@ -70,7 +70,18 @@ def here() -> list[str]:
 
     names = [row.name for row in pretrained() if weights.held(row.weights[0])]
     kept = [item.model for item in items() if item.state == "verified"]
-    return list(dict.fromkeys([*names, *filter(catalog.of_library, kept)]))
+    return list(dict.fromkeys([*names, *filter(catalog.of_library, kept), *_brought(kept)]))
+
+
+def _brought(kept: Collection[str]) -> Iterator[str]:
+    """Yield the libraries' networks whose weights are in the folder of the user's, none twice."""
+    arches = set[str]()
+    for row in catalog.libraries.read() if config.value("weights") else ():
+        arch = row.name.partition(".")[0]
+        name = row.name if arch in arches else arch  # the first is what a bare name means
+        arches.add(arch)
+        if row.name not in kept and name not in kept and any(map(weights.held, row.weights[:1])):
+            yield name
 
 
 def chosen(models: str | None, index: DatasetIndex) -> list[str]:

@@ -16,7 +16,7 @@ from zoo.data.decode import read_bytes
 from zoo.data.index import labelled
 from zoo.data.samples import Photos, Skipped
 from zoo.engine.pipeline import batched, ordered
-from zoo.errors import DataError, ImageError, InputError, RunError, UsageError
+from zoo.errors import DataError, ImageError, RunError, UsageError
 from zoo.machine import cores
 from zoo.predict.inputs import Input
 from zoo.predict.predictor import check_name
@@ -103,7 +103,7 @@ def of_run(folder: str, part: str | None) -> Requested:
     """Return photos that a run was trained or validated on. Raises UsageError, RunError."""
     if not Path(folder).exists():
         if catalog.is_exported(folder):
-            raise InputError(f"there is no file {folder}", "`zoo export onnx RUN` makes one")
+            raise catalog.no_exported(folder)
         check_name(folder)
     if not Path(folder, "run.json").exists():
         raise UsageError(

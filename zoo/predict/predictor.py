@@ -262,7 +262,7 @@ def _must_run_as_it_is(name: str, how: Opening) -> None:
         )
     plain = how.engine in ("auto", "onnxruntime")
     if not os.path.isfile(name):
-        raise InputError(f"there is no file {name}", "`zoo export onnx RUN` makes one")
+        raise catalog.no_exported(name)
     plain = plain and how.precision in (None, "fp32") and how.device in ("auto", "cpu")
     if how.weights or not plain:
         raise UsageError(

@@ -44,19 +44,21 @@ def check(path: Path | None, suffixes: tuple[str, ...] = SUFFIXES, flag: str = "
         return
     if path.is_dir():
         raise UsageError(f"{flag} {path} is a folder", "give a file name")
-    if path.suffix.lower() not in suffixes:
+    if (suffix := path.suffix.lower()) not in suffixes:
+        near = next((one for one in suffixes if suffix and one.startswith(suffix)), suffixes[0])
+        stem = path.stem.strip("-") or "output"
         raise UsageError(
             f"{flag} {path}: the suffix '{path.suffix}' names no format"
             if path.suffix
             else f"{flag} {path}: it has no suffix, which names the format",
-            f"use one of {', '.join(suffixes)}, as in {path.stem or 'output'}{suffixes[0]}",
+            f"use one of {', '.join(suffixes)}, as in {stem}{near}",
         )
     if not path.parent.is_dir():
         raise UsageError(
             f"{flag} {path}: there is no folder {path.parent}",
             f"make it: `mkdir -p {shlex.quote(str(path.parent))}`",
         )
-    if path.suffix.lower() == ".parquet":
+    if suffix == ".parquet":
         extras.need(f"{flag} {path}", "pyarrow", instead="or write .csv")
 
 

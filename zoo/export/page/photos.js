@@ -13,7 +13,7 @@ function made(tag, parent, text = "", kind = "") {
 
 function told(classes) {
   const some = classes.slice(0, 8).join(", ");
-  return `It tells ${some}${classes.length > 8 ? ` and ${classes.length - 8} more` : ""}`;
+  return `It tells apart ${some}${classes.length > 8 ? ` and ${classes.length - 8} more` : ""}`;
 }
 
 function shown(file) {
