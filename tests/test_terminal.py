@@ -15,6 +15,7 @@ import pytest
 from kit import features, until
 
 from zoo.cli import progress, style
+from zoo.cli.console import Screen
 from zoo.features.compute import Views, compute
 
 
@@ -181,3 +182,22 @@ with Screen() as screen:
 
 def test_a_signal_is_answered_at_once_though_the_work_goes_on():
     on_a_terminal(STOPPED, r"[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] stopping · importing")
+
+
+@pytest.mark.parametrize(
+    ("piped", "output", "quiet"), [(1, None, 1), (1, "a.csv", 0), (0, None, 0)]
+)
+def test_rows_for_another_program_are_not_torn_by_the_line(
+    piped, output, quiet, tmp_path, monkeypatch
+):
+    """What `| head` prints comes to the same terminal; what a file takes does not."""
+    ours, theirs = os.pipe()
+    with (
+        open(ours),
+        open(theirs, "w") as pipe,
+        open(tmp_path / "rows", "w") as file,
+        Screen() as on,
+    ):
+        monkeypatch.setattr(sys, "stdout", pipe if piped else file)
+        on.rows_go_to(output)
+        assert on.quiet == bool(quiet)

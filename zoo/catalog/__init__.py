@@ -192,7 +192,7 @@ def _instead_of(name: str) -> str:
 
 def no_network(place: str) -> RunError:
     """Return the error for a path where a network was to be named: nothing, or something else."""
-    hint = "give a run, an .onnx file or a name of `zoo list`"
+    hint = "give a run, an .onnx file or a name of `zoo list`; `zoo runs` finds runs"
     if not os.path.exists(place):
         return RunError(f"there is no run folder {place}, and no model of that name", hint)
     if place.lower().endswith((".pth", ".pt", ".bin", ".safetensors")):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from zoo import watch
 from zoo.cli import layout, progress, style
@@ -165,6 +167,13 @@ def warn_unreadable(photos: Sequence[tuple[str, str]], also: str = "") -> None:
             talk(f"  {one_line(path)}: {one_line(reason)}")
 
 
+def _is_pipe(stream: TextIO) -> bool:
+    """Return whether another program reads a stream, which may print what it reads."""
+    with suppress(OSError):  # no file
+        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    return False
+
+
 def _nothing(event: object) -> None:
     """Show no event: the command has words of its own at the end."""
 
@@ -219,8 +228,8 @@ class Screen:
         self.progress(what, 0, None)
 
     def rows_go_to(self, output: Path | None) -> None:
-        """Draw nothing from here on where rows come to the terminal, which they would tear."""
-        if output is None and sys.stdout.isatty():
+        """Draw nothing from here on where rows may come to the terminal, which they would tear."""
+        if output is None and (sys.stdout.isatty() or _is_pipe(sys.stdout)):
             self.line.wipe()
             self.quiet = True
 
