@@ -263,6 +263,9 @@ def test_photos_that_the_run_never_saw_are_compared_with_torch(tmp_path, run, he
     assert answer.code == 0, answer.err
     proof = json.loads(answer.out)
     assert (proof["reference"], proof["photos"]) == ("torch", 5)
+    once = (tmp_path / "run" / "model.onnx").read_bytes()
+    assert here("export", "onnx", tmp_path / "run", "-f").code == 0  # by what is written down
+    assert (tmp_path / "run" / "model.onnx").read_bytes() == once
 
 
 @pytest.mark.slow
@@ -277,6 +280,9 @@ def test_the_graph_of_a_variant_is_kept_after_its_first_export(tmp_path, photos,
     first, free = without_torch("export", "onnx", tmp_path / "a", "--json")
     assert not free
     assert json.loads(first)["reference"] == "torch"
+    traced = (tmp_path / "a" / "model.onnx").read_bytes()
+    assert here("export", "onnx", tmp_path / "a", "-f").code == 0
+    assert (tmp_path / "a" / "model.onnx").read_bytes() == traced
     second, free = without_torch("export", "onnx", tmp_path / "b", "--json")
     assert free
     assert json.loads(second)["reference"] == "val.csv"
