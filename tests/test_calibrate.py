@@ -313,6 +313,13 @@ def test_the_tables_of_a_run(tmp_path):
     assert policy.kept(tmp_path, 0.99) == policy.Kept(0.0, 0.0)
     assert policy.kept(tmp_path, 0.1) == policy.Kept(1.0, 0.25)
     assert policy.kept(tmp_path / "none", 0.1) is None
+    scores *= 9  # of a sure network: 1 to ten digits and more
+    scored.confidence(run, index, scores, 0)
+    listed, curve = (csv_rows(tmp_path / f"{name}.csv") for name in ("val", "risk_coverage"))
+    surest = metrics.softmax(scores).max(axis=1)
+    assert [float(row["threshold"]) for row in curve] == sorted(set(surest.tolist()))[::-1]
+    assert [policy.kept(tmp_path, chance).coverage for chance in surest] == [0.75, 0.25, 1, 0.75]
+    assert float(listed[2]["likelier"]) == surest[2]
 
 
 # Rows that are refused
