@@ -67,7 +67,10 @@ def does_what_pillow_does(size, fit, interpolation, channels):
         mean=(0.4, 0.5, 0.6)[:channels],
         std=(0.2, 0.3, 0.25)[:channels],
     )
-    session = onnxruntime.InferenceSession(preprocess_model(preprocess).SerializeToString())
+    model = preprocess_model(preprocess)
+    taken = {name for node in model.graph.node for name in node.input}
+    assert {one.name for one in model.graph.initializer} <= taken  # else each program says so
+    session = onnxruntime.InferenceSession(model.SerializeToString())
     random = np.random.default_rng(0)
     step = 1 / 255 / min(preprocess.std)
     for height, width in SIZES:

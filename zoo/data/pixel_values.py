@@ -83,7 +83,8 @@ class Tiff(TiffImagePlugin.TiffImageFile):
         if tags.get(TAG_PLANES) == APART:
             unread = self.mode in ("LA", "La", "PA", "LAB")  # of LAB the signs would be lost
             unread |= stored and tags.get(TAG_FILL, 1) != 1
-            unread |= stored and not {tile.args[0] for tile in self.tile} <= {*self.getbands()}
+            kinds = {next(iter(tile.args or ("",))) for tile in self.tile}
+            unread |= stored and not kinds <= {*self.getbands()}
             if stored and bits == 16:
                 unread |= self.mode not in ("RGB", "RGBA")
                 ending = ";16B" if tags.prefix == TiffImagePlugin.MM else ";16L"
@@ -114,10 +115,10 @@ def opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
 def load(image: Image.Image, data: bytes) -> None:
     """Decode the picture of these bytes in place. Raises ImageError for bytes with a sign."""
     deep = image.format == "PNG" and _raw_mode(image) == HIGH_BYTES
-    box = image.tile[0].extents if image.format == "GIF" and image.tile else None
+    boxes = [tile.extents for tile in getattr(image, "tile", []) if image.format == "GIF"]
     image.load()
-    if box is not None and box != (0, 0, *image.size):
-        _clear_outside(image, box)
+    if boxes and boxes[0] != (0, 0, *image.size):
+        _clear_outside(image, boxes[0])
     if deep and "transparency" in image.info:
         _clear_colour(image, data)
     if isinstance(image, Tiff) and image.signed and image.mode == "L":
