@@ -140,7 +140,7 @@ def test_the_same_words_are_the_same_plan_and_others_are_refused(
     first = plan.read(store.Store(str(tmp_path / "job"))).plan_id
     assert here(*words, "--top", "2").code == 2
     swapped(root / "disc" / "00.png")
-    assert f"is the job of plan {first}" in here(*words).err
+    assert "36 photos, of which some are not those that they were" in here(*words).err
     (root / "disc" / "00.png").unlink()
     answer = here(*words)
     assert answer.code == 2
