@@ -352,14 +352,21 @@ def test_the_tables_of_a_run(tmp_path):
     assert policy.kept(tmp_path / "none", 0.1) is None
     # Of the test photos with the temperature too; and what a page says first is of them.
     samples = [replace(sample, split="test") for sample in samples[:3]]
-    index, labels = replace(index, samples=tuple(samples)), np.array([0, 1, 1])
+    few, labels = replace(index, samples=tuple(samples)), np.array([0, 1, 1])
     tested = scores_from(scores[:3], labels, ("a", "b"))
-    scored.test(run, index, tested, replace(found, temperature=2.0))
+    scored.test(run, few, tested, replace(found, temperature=2.0))
     listed = csv_rows((tmp_path / "test.csv").read_text())
     assert float(listed[1]["probability"]) == pytest.approx(1 / (1 + np.exp(-1.5)), abs=1e-6)
     report = measured(run)
     assert report is not None
     assert report.accuracy == run.record["test"]["accuracy"] == pytest.approx(2 / 3)
+    scores *= 9  # of a sure network: 1 to ten digits and more
+    scored.confidence(run, index, scores, 0)
+    listed, curve = (csv_rows(tmp_path / f"{name}.csv") for name in ("val", "risk_coverage"))
+    surest = metrics.softmax(scores).max(axis=1)
+    assert [float(row["threshold"]) for row in curve] == sorted(set(surest.tolist()))[::-1]
+    assert [policy.kept(tmp_path, chance).coverage for chance in surest] == [0.75, 0.25, 1, 0.75]
+    assert float(listed[2]["likelier"]) == surest[2]
 
 
 # Rows that are refused

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import os
+import struct
 import subprocess
 import sys
 import zlib
@@ -136,6 +137,21 @@ def test_first_frame_of_an_animation_is_read() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert pixel(data) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("more", [{}, {"transparency": 1}, {"background": 1}])
+def test_beside_the_first_frame_of_a_gif_there_is_nothing(more: dict[str, int]) -> None:
+    """Pillow fills it with a colour of the frame: its transparent one, or its first."""
+    frame = Image.new("P", (8, 6), 0)
+    frame.putpalette([10, 200, 30, 255, 0, 0, 0, 0, 255])
+    frame.putpixel((3, 2), 2)
+    data = bytearray(encoded(frame, "GIF", **more))
+    data[6:10] = struct.pack("<HH", 20, 16)  # the canvas
+    at = data.rindex(b"\x2c" + bytes(4) + struct.pack("<HH", 8, 6))
+    data[at + 1 : at + 5] = struct.pack("<HH", 5, 7)
+    expected = Image.new("RGB", (20, 16), "white")
+    expected.paste(frame.convert("RGB"), (5, 7))
+    assert np.array_equal(decode(bytes(data)), expected)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"])

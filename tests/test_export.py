@@ -67,7 +67,10 @@ def does_what_pillow_does(size, fit, interpolation, channels):
         mean=(0.4, 0.5, 0.6)[:channels],
         std=(0.2, 0.3, 0.25)[:channels],
     )
-    session = onnxruntime.InferenceSession(preprocess_model(preprocess).SerializeToString())
+    model = preprocess_model(preprocess)
+    taken = {name for node in model.graph.node for name in node.input}
+    assert {one.name for one in model.graph.initializer} <= taken  # else each program says so
+    session = onnxruntime.InferenceSession(model.SerializeToString())
     random = np.random.default_rng(0)
     step = 1 / 255 / min(preprocess.std)
     for height, width in SIZES:
@@ -263,6 +266,9 @@ def test_photos_that_the_run_never_saw_are_compared_with_torch(tmp_path, run, he
     assert answer.code == 0, answer.err
     proof = json.loads(answer.out)
     assert (proof["reference"], proof["photos"]) == ("torch", 5)
+    once = (tmp_path / "run" / "model.onnx").read_bytes()
+    assert here("export", "onnx", tmp_path / "run", "-f").code == 0  # by what is written down
+    assert (tmp_path / "run" / "model.onnx").read_bytes() == once
 
 
 @pytest.mark.slow
@@ -277,6 +283,9 @@ def test_the_graph_of_a_variant_is_kept_after_its_first_export(tmp_path, photos,
     first, free = without_torch("export", "onnx", tmp_path / "a", "--json")
     assert not free
     assert json.loads(first)["reference"] == "torch"
+    traced = (tmp_path / "a" / "model.onnx").read_bytes()
+    assert here("export", "onnx", tmp_path / "a", "-f").code == 0
+    assert (tmp_path / "a" / "model.onnx").read_bytes() == traced
     second, free = without_torch("export", "onnx", tmp_path / "b", "--json")
     assert free
     assert json.loads(second)["reference"] == "val.csv"

@@ -94,6 +94,14 @@ def test_a_finished_job_opens_no_photo(here: Here, run: Path, mixed: Path, tmp_p
     assert sha256(tmp_path / "p.csv") == first
 
 
+def swapped(path: Path) -> None:
+    """Write other bytes in place, as many, and set the time of the change back."""
+    content, before = bytearray(path.read_bytes()), path.stat()
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 @contextmanager
 def opening() -> Iterator[list[str]]:
     """The photos that any thread of this process opens meanwhile."""
@@ -135,6 +143,8 @@ def test_the_same_words_are_the_same_plan_and_others_are_refused(
     assert sorted((path, sha256(path)) for path in (tmp_path / "job").rglob("*.*")) == before
     first = plan.read(store.Store(str(tmp_path / "job"))).plan_id
     assert here(*words, "--top", "2").code == 2
+    swapped(root / "disc" / "00.png")
+    assert "36 photos, of which some are not those that they were" in here(*words).err
     (root / "disc" / "00.png").unlink()
     answer = here(*words)
     assert answer.code == 2
@@ -420,6 +430,9 @@ def test_photos_in_tars_are_read_in_place(
     assert values == [(row["label"], row["probability"]) for row in plain[:3]]
     found = list(sources.photos(["1.tar"], sys.stdin))
     assert [photo.label for photo in found] == ["", "square", "square", "square"]
+    swapped(tmp_path / "1.tar")  # its members are as long as before, and as old
+    now = list(sources.photos(["1.tar"], sys.stdin))
+    assert not set(now) & set(found)
     assert names(tmp_path) == ["0.tar", "1.tar", "job"]
 
 

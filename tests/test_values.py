@@ -19,7 +19,7 @@ from zoo.errors import ImageError
 
 Y, X = np.mgrid[:20, :33]
 GREY = ((X * 8) * (Y > 5)).clip(0, 255).astype(np.uint8)
-WHITE, BLACK, CMYK = 0, 1, 5  # what a TIFF says of zero
+WHITE, BLACK, CMYK, LAB = 0, 1, 5, 8  # what a TIFF says of zero
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 TOGETHER, APART = 1, 2  # how the samples of a pixel lie
 
@@ -167,18 +167,24 @@ def test_grey_with_alpha_is_on_white_also_where_it_is_multiplied_by_it():
 def test_a_tiff_whose_samples_cannot_be_told_apart_is_an_error(squeeze):
     """Of these Pillow makes other pictures, or has an error of its own."""
     three = np.stack([GREY] * 3, -1).astype(np.int64)
-    odd = {
-        "2 x 8 bits, unsigned, in planes": samples(three[..., :2], 8, APART, ">", squeeze, BLACK),
-    }
+    odd = [
+        ("2 x 8 bits, unsigned, in planes", samples(three[..., :2], 8, APART, ">", squeeze, BLACK)),
+        ("3 x 8 bits, unsigned, in planes", samples(three, 8, APART, "<", squeeze, LAB)),
+    ]
     if not squeeze:
         inks = np.stack([GREY] * 4, -1).astype(np.int64) * 257
         blocks = samples(three, 8, TOGETHER, colours=6, more={530: [2, 2]})
-        odd["3 x 8 bits, unsigned, colours at a lower resolution"] = blocks + bytes(2000)
+        more = "3 x 8 bits, unsigned, colours at a lower resolution", blocks + bytes(2000)
         cmyk = samples(inks, 16, APART, colours=CMYK)
-        odd["4 x 16 bits, unsigned, in planes"] = cmyk
-        back = samples(three, 8, APART, more={266: [2]})
-        odd["3 x 8 bits, unsigned, in planes"] = back
-    for says, data in odd.items():
+        odd += [more, ("4 x 16 bits, unsigned, in planes", cmyk)]
+        for samples_each, tags, colours in (
+            (3, {266: [2]}, 2), (3, {530: [1, 1]}, 6), (4, {338: [0]}, 2), (4, {338: [1]}, 2),
+            (6, {338: [0, 0, 0]}, 2),
+        ):  # fmt: skip
+            each = np.stack([GREY] * samples_each, -1)
+            data = samples(each, 8, APART, colours=colours, more=tags)
+            odd.append((f"{samples_each} x 8 bits, unsigned, in planes", data))
+    for says, data in odd:
         with pytest.raises(ImageError, match=says) as error:
             decode(data)
         assert "save it as PNG" in error.value.what

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from zoo.data.idx import AGAIN, Bytes, head_of, is_idx, read_images
 from zoo.data.parquet import MAGIC, Photos, holds_photos
+from zoo.data.samples import Stat, status_of
 from zoo.errors import DataError
 
 KEPT_BYTES = 2**30  # of the IDX files that stay in memory; the last one read always does
@@ -59,7 +60,7 @@ class Idx:
 
 Container = Idx | Photos
 # Files that were opened stay in memory: (path, time, size) -> what is in it, or what is wrong.
-_kept: OrderedDict[tuple[str, int, int], Container | DataError] = OrderedDict()
+_kept: OrderedDict[tuple[str, Stat], Container | DataError] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -89,7 +90,7 @@ def find(path: str) -> Container | None:
         status = os.stat(path)
     except (OSError, ValueError):
         return None
-    key = (path, status.st_mtime_ns, status.st_size)
+    key = (path, status_of(status))
     with _lock:  # also while a file is read: the others want the same one
         found = _kept.get(key)
         if found is not None:
@@ -103,7 +104,7 @@ def find(path: str) -> Container | None:
     return found
 
 
-def _keep(key: tuple[str, int, int]) -> Container | DataError:
+def _keep(key: tuple[str, Stat]) -> Container | DataError:
     """Read a file, and let the files go that were not asked for the longest."""
     path = key[0]
     found: Container | DataError

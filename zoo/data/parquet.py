@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo import extras
+from zoo.data.samples import Stat, status_of
 from zoo.errors import DataError, ImageError
 from zoo.text import listed
 
@@ -29,7 +30,7 @@ GROUP_BYTES = 2**30  # of one row group, unpacked
 KEPT_BYTES = 2**30  # of the row groups that stay in memory; the last one read always does
 LAYOUT = "a column `image` of {bytes, path} and a column `label`, as Hugging Face's data sets have"
 
-Key = tuple[str, int, int, int]  # path, time, size, row group
+Key = tuple[str, Stat, int]  # path, what its file was like, row group
 _kept: OrderedDict[Key, pyarrow.Array] = OrderedDict()
 _lock = threading.Lock()
 
@@ -55,7 +56,7 @@ class Photos:
         """Raises DataError for a file that is damaged, or has no column of pictures."""
         self.path = path
         status = os.stat(path)
-        self.key = (path, status.st_mtime_ns, status.st_size)
+        self.key = (path, status_of(status))
         with _opened(path) as file:
             schema, about = file.schema_arrow, file.metadata
             column = _column(schema)

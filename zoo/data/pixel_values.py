@@ -2,7 +2,8 @@
 
 In TIFFs of more than 8 bits Pillow takes 0 for black though the file says that it is white; grey of
 12 bits it reads as if of 16. Where a TIFF's samples lie in planes it forgets how they are stored;
-where they are compressed it may turn a number's bytes twice. Of a PNG's transparent colour it keeps
+where they are compressed it may turn a number's bytes twice. What lies beside the first frame of a
+GIF has no colour, and Pillow gives it one. Of a PNG's transparent colour it keeps
 the number but not its depth: 2 and 4 bits are spread over 8, the colour is not, and of 16-bit RGB
 only the high bytes are left when the colour is looked for. What is found here goes into
 `image.info`, which stays with a picture that is turned.
@@ -61,6 +62,8 @@ class Tiff(TiffImagePlugin.TiffImageFile):
             super()._setup()  # type: ignore[no-untyped-call,unused-ignore]
         except SyntaxError:
             self._refuse(bits, "", ADVICE)
+        except IndexError:  # more planes than colours, uncompressed
+            self._refuse(bits, ", in planes", OTHERWISE)
         self._set_right(bits)
 
     def _refuse(self, bits: int, lie: str, advice: str) -> NoReturn:
@@ -78,7 +81,10 @@ class Tiff(TiffImagePlugin.TiffImageFile):
             self._refuse(bits, ", colours at a lower resolution", OTHERWISE)
         ending = ""
         if tags.get(TAG_PLANES) == APART:
-            unread = self.mode in ("LA", "La", "PA") or (stored and tags.get(TAG_FILL, 1) != 1)
+            unread = self.mode in ("LA", "La", "PA", "LAB")  # of LAB the signs would be lost
+            unread |= stored and tags.get(TAG_FILL, 1) != 1
+            kinds = {next(iter(tile.args or ("",))) for tile in self.tile}
+            unread |= stored and not kinds <= {*self.getbands()}
             if stored and bits == 16:
                 unread |= self.mode not in ("RGB", "RGBA")
                 ending = ";16B" if tags.prefix == TiffImagePlugin.MM else ";16L"
@@ -109,13 +115,24 @@ def opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
 def load(image: Image.Image, data: bytes) -> None:
     """Decode the picture of these bytes in place. Raises ImageError for bytes with a sign."""
     deep = image.format == "PNG" and _raw_mode(image) == HIGH_BYTES
+    boxes = [tile.extents for tile in getattr(image, "tile", []) if image.format == "GIF"]
     image.load()
+    if boxes and boxes[0] != (0, 0, *image.size):
+        _clear_outside(image, boxes[0])
     if deep and "transparency" in image.info:
         _clear_colour(image, data)
     if isinstance(image, Tiff) and image.signed and image.mode == "L":
         low, high = _extremes(np.asarray(image).view(np.int8))
         if low < 0:
             raise ImageError(f"values from {low:g} to {high:g}: none is below black; {ADVICE}")
+
+
+def _clear_outside(image: Image.Image, box: tuple[int, int, int, int]) -> None:
+    """Give the pixels beside the first frame of a GIF an alpha of 0; Pillow gives them a colour."""
+    alpha = Image.new("L", image.size)
+    alpha.paste(image.convert("RGBA").getchannel("A").crop(box), box)
+    image.putalpha(alpha)
+    image.info.pop("transparency", None)
 
 
 def _raw_mode(image: Image.Image) -> str:

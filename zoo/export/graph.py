@@ -156,12 +156,12 @@ def _side(build: Builder, number: int, lengths: list[Value], preprocess: Preproc
     The arithmetic is that of data.preprocess.
     """
     seen, length = preprocess.shape[1 + number], lengths[number]
+    if preprocess.fit == "pad":
+        out, pixels = _fitted(build, length, lengths, preprocess), length.to("DOUBLE")
+        return Side(length, build.constant([0], np.float64), pixels, out)
     size, pixels = build.integers(seen), length.to("DOUBLE")
     if preprocess.fit == "squash":
         return Side(length, build.constant([0], np.float64), pixels, size)
-    if preprocess.fit == "pad":
-        out = _fitted(build, length, lengths, preprocess)
-        return Side(length, build.constant([0], np.float64), pixels, out)
     full = zip(full_size(preprocess), lengths, strict=True)
     resized = build.add("Max", *(length * build.integers(most) / side for most, side in full))
     scaled = resized.to("DOUBLE")

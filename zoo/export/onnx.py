@@ -40,7 +40,7 @@ from zoo.run import Run
 
 if TYPE_CHECKING:
     import onnx
-    from torch import nn
+    from torch import Tensor, nn
 
 COMPARED = 100  # photos of a run in another precision
 OUTPUTS = ("logits",)
@@ -123,7 +123,7 @@ def filled(net: Network, key: str) -> onnx.ModelProto:
 
     One that is stored is compared with the chain, and made anew where it is not its graph.
     """
-    state = {name: tensor.cpu().numpy() for name, tensor in net.chain.state_dict().items()}
+    state = _arrays(net.chain.state_dict())
     with suppress(Exception):  # the runtime's errors have no common type
         if (stored := graph_template.find(key)) is not None:
             network = graph_template.filled(stored, state)
@@ -137,6 +137,10 @@ def filled(net: Network, key: str) -> onnx.ModelProto:
         return trace(net)
     graph_template.keep(key, made)
     return graph_template.filled(made, state)
+
+
+def _arrays(state: Mapping[str, Tensor]) -> dict[str, Array]:
+    return {name: tensor.cpu().numpy() for name, tensor in state.items()}
 
 
 def trace(
@@ -204,7 +208,8 @@ def _write_proved(
     if order.kind == "image":
         network = joined(network, about.preprocess, several=about.threshold is not None)
     with replacing(order.destination) as path:
-        write(network, about, order.kind, path, order.tail.metadata if order.tail else {})
+        more, state = order.tail.metadata if order.tail else {}, net.chain.state_dict()
+        write(network, about, order.kind, path, more, _arrays(state))
         recall = Recalled(pictures, reference)
         result = proof.prove(path, order.kind, bare, recall, about)
         result |= _distances(path, recall, about, order)
@@ -232,14 +237,22 @@ def _distances(path: Path, recall: Recalled, about: About, order: Order) -> Fiel
 
 
 def write(
-    model: onnx.ModelProto, about: About, kind: str, path: Path, more: dict[str, str] | None = None
+    model: onnx.ModelProto,
+    about: About,
+    kind: str,
+    path: Path,
+    more: dict[str, str] | None = None,
+    state: Mapping[str, Array] | None = None,
 ) -> None:
-    """Add what a reader needs to know and write it, whole and checked. more: metadata."""
+    """Add what a reader needs to know and write it, whole and checked.
+
+    more: metadata. state: a network's, whose file is the same with a stored graph and without.
+    """
     import onnx
 
     describe(model, about, kind, more)
     graph.refuse_huge(model.ByteSize())
-    content = model.SerializeToString()
+    content = graph_template.serialized(model, state) if state else model.SerializeToString()
     onnx.checker.check_model(content)
     with writing(path):
         path.write_bytes(content)

@@ -4,7 +4,8 @@ A file per folder of photos: path -> size, times of the last change and inode, s
 with its index, what has the same of all of these is taken for the same content. A file that is
 changed in place gets another time of change (ctime), which no program can set back; what was
 changed within SETTLED seconds before it was read is not written down, so that a clock of coarse
-steps cannot hide a second change. Windows has no such time: there every file is read.
+steps cannot hide a second change. Windows has no such time: there every file is read. FAT and exFAT
+have none either (Linux shows the time of modification for it), see docs/promises.md.
 """
 
 from __future__ import annotations

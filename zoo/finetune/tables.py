@@ -48,7 +48,7 @@ def _classes(index: DatasetIndex, part: str, outputs: Array) -> Iterator[Sequenc
     told = zip(samples, outputs.argmax(axis=1), *answers(outputs, labels), sums, strict=True)
     for sample, guess, probability, right, before in told:
         words = (sample.path, classes[sample.label], classes[guess], f"{probability:.6g}")
-        yield *words, int(right), f"{before:.9g}"
+        yield *words, int(right), float(before)
 
 
 def _labels(index: DatasetIndex, part: str, outputs: Array) -> Iterator[Sequence[object]]:
@@ -60,10 +60,14 @@ def _labels(index: DatasetIndex, part: str, outputs: Array) -> Iterator[Sequence
 
 
 def write_risk_coverage(run: Run, probability: Array, correct: Array) -> None:
-    """Write risk_coverage.csv: what share of the val photos reaches each threshold, and errs."""
+    """Write risk_coverage.csv: what share of the val photos reaches each threshold, and errs.
+
+    Thresholds, as `likelier`, with all their digits: rounded up, the photo itself is below its own,
+    and sure networks differ in the tenth digit.
+    """
     found = zip(*risk_coverage(probability, correct), strict=True)
     rows = (
-        (f"{threshold:.9g}", f"{kept / len(correct):.6g}", f"{risk:.6g}", int(kept))
+        (float(threshold), f"{kept / len(correct):.6g}", f"{risk:.6g}", int(kept))
         for threshold, kept, risk in found
     )
     write_csv(run.path("risk_coverage.csv"), ("threshold", "coverage", "risk", "kept"), rows)

@@ -106,9 +106,12 @@ def make(store: Store, settings: Settings, photos: Iterable[Photo], most: int = 
     if not store.create(PLAN, (json.dumps(about, indent=2) + "\n").encode()):
         there = read(store)
         if there.plan_id != plan.plan_id:
+            now = _told(plan)
+            if now == _told(there):
+                now += ", of which some are not those that they were, or other settings"
             raise UsageError(
                 f"{store.place} is the job of plan {there.plan_id} ({_told(there)}), and this is "
-                f"plan {plan.plan_id} ({_told(plan)})",
+                f"plan {plan.plan_id} ({now})",
                 "name another folder for the job; or finish the other: `zoo work JOB` knows it",
             )
     return plan

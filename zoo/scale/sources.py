@@ -57,16 +57,24 @@ def planned(inputs: Inputs, before: str = "") -> Iterator[Photo]:
         label = folder_labels.known(item)
         try:
             status = os.stat(item.file)
-            size, etag = status.st_size, f"{status.st_mtime_ns:x}"
+            size, etag = status.st_size, _etag_of(status)
         except (OSError, ValueError):  # FILE#N in a container, or not there: its row says so
             size, etag = None, _etag_of_container(item)
         yield Photo(key, os.path.abspath(item.file), size, etag, label)
 
 
+def _etag_of(status: os.stat_result) -> str:
+    """Return the times of a file's last changes: the second is one that no program can set back.
+
+    The inode is left out: some shared folders number their files anew each time they are mounted.
+    """
+    return f"{status.st_mtime_ns:x}-{status.st_ctime_ns:x}"
+
+
 def _etag_of_container(item: Input) -> str:
     file = item.file.rpartition("#")[0]
     try:
-        return f"{os.stat(file).st_mtime_ns:x}" if file else ""
+        return _etag_of(os.stat(file)) if file else ""
     except (OSError, ValueError):
         return ""
 
@@ -100,10 +108,10 @@ def _in_tar(target: str, shown: str) -> Iterator[Photo]:
     """Yield the photos of a tar. Raises DataError where it is none, or packed."""
     place = target if store.is_url(target) else os.path.abspath(target)
     with closing(_reader(target)) as file:
-        yield from _members(file, place, shown)
+        yield from _members(file, Photo(shown, place, etag=_etag_of_tar(target)))
 
 
-def _members(file: IO[bytes], place: str, shown: str) -> Iterator[Photo]:
+def _members(file: IO[bytes], tar: Photo) -> Iterator[Photo]:
     labels: dict[str, str] = {}
     found: list[tuple[str, Photo]] = []
     try:
@@ -122,13 +130,13 @@ def _members(file: IO[bytes], place: str, shown: str) -> Iterator[Photo]:
                         (read.read() if read else b"").decode("utf-8", "replace").strip()
                     )
                 elif _is_picture(member.name):
-                    address = f"{place}#{member.offset_data}+{member.size}"
-                    etag = f"{member.mtime:g}"
-                    photo = Photo(f"{shown}/{member.name}", address, member.size, etag, tar=place)
+                    address = f"{tar.file}#{member.offset_data}+{member.size}"
+                    key = f"{tar.key}/{member.name}"
+                    photo = Photo(key, address, member.size, tar.etag, tar=tar.file)
                     found.append((sample, photo))
     except tarfile.TarError as error:
         hint = "give a tar that is not packed (no .gz): it is read in place"
-        raise DataError(f"{shown} cannot be read as a tar: {error}", hint) from None
+        raise DataError(f"{tar.key} cannot be read as a tar: {error}", hint) from None
     for sample, photo in found:
         yield photo._replace(label=labels.get(sample, ""))
 
@@ -138,6 +146,13 @@ def _reader(target: str) -> IO[bytes]:
         return open(target, "rb")
     head, _, name = target.rpartition("/")
     return store.Store(head).reader(name)
+
+
+def _etag_of_tar(target: str) -> str:
+    if not store.is_url(target):
+        return _etag_of(os.stat(target))
+    head, _, name = target.rpartition("/")
+    return store.Store(head).etag(name)
 
 
 def _in_bucket(target: str, before: str) -> Iterator[Photo]:

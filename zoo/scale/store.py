@@ -156,6 +156,12 @@ class Store:
 
         return io.BufferedReader(_Pieces(obstore.open_reader(self.files, name)), PIECE)
 
+    def etag(self, name: str) -> str:
+        """Return what changes with the content of a file in a bucket, where the bucket says it."""
+        import obstore
+
+        return again(lambda: obstore.head(self.files, name))["e_tag"] or ""
+
     @contextmanager
     def in_pieces(self, name: str) -> Iterator[IO[bytes]]:
         """Open a file of which what is asked for is read. Raises FileNotFoundError, InputError."""
