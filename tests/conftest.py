@@ -35,7 +35,7 @@ OF_LIBRARIES = {
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
-    """Let one process run all files of `OF_LIBRARIES`; and else each a file, as `loadfile` has it."""
+    """Let one process run the files of `OF_LIBRARIES`; the others go one by one, as ever."""
     from xdist.scheduler import LoadFileScheduling
 
     class Together(LoadFileScheduling):
