@@ -45,7 +45,7 @@ def one_thread() -> Iterator[None]:
 def _libraries(modules: int) -> ThreadpoolController:
     """Return the libraries with threads of their own that are loaded with so many modules.
 
-    They are looked for anew where a module was imported since: that takes milliseconds, and a
+    They are looked for anew where a module was imported since: that takes a millisecond, and a
     solve asks for one thread again and again.
     """
     from threadpoolctl import ThreadpoolController
