@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 # What the commands import beside what their own modules do, and these commands.
 MODULES = ("torch", "torch.utils.flop_counter", "torch.nested._internal.nested_tensor",
            "torch.fx.experimental._constant_symnode", "torch.onnx", "torch.onnx.ops", "onnx",
-           "numpy.random", "onnxruntime", "PIL.BmpImagePlugin", "PIL.GifImagePlugin",
+           "numpy.random", "PIL.BmpImagePlugin", "PIL.GifImagePlugin",
            "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "PIL.PpmImagePlugin", "jinja2.ext",
            "filelock._soft._lease", "tomli_w", "tomllib", "threadpoolctl",
            "typer._click.decorators", "zoo.api.page", "zoo.cache",
