@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
@@ -19,8 +20,30 @@ from threadpoolctl import threadpool_limits
 
 from zoo.cli import main
 
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import Scheduling
+
 # Networks of the catalogue that others of their family stand for, except where all is run.
 LARGE = {"resnet34", "resnet101", "resnet152", "resnet200", "vgg16_bn", "vgg19", "vgg19_bn"}
+
+# These build the same networks of libraries, a second or two each, which a process builds once.
+OF_LIBRARIES = {
+    f"tests/test_{name}.py" for name in ("backbones", "library", "listing", "text_heads")
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    """Let one process run the files of `OF_LIBRARIES`; the others go one by one, as ever."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "of libraries" if file in OF_LIBRARIES else file
+
+    return Together(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(tryfirst=True)

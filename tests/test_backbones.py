@@ -397,7 +397,7 @@ def test_a_run_is_continued_at_another_size(few, vit_run, here):
 
 def test_a_better_published_size_is_told(tmp_path, few):
     _, file = published("timm/test_resnet", tmp_path)
-    assert library.better_size(models.resolve("timm/resnet50.a1_in1k"), "a1_in1k") == 288
+    assert library.better_size(models.resolve("timm/resnet18"), "a1_in1k") == 288
     made = prepare(settings("timm/test_resnet", few, weights=str(file)))
     assert "better" not in line(made, "input")
     plan = replace(made.plan, facts=replace(made.plan.facts, better=288))
@@ -448,7 +448,7 @@ def test_features_that_are_all_the_same_are_told(tmp_path, here, head):
         info = PngInfo()
         info.add_text("number", str(number))
         Image.new("RGB", (32, 32), (90, 40, 10)).save(path, pnginfo=info)
-    words = ("--weights", "none", "--views", "1", "--size", "96", "--head", head)
+    words = ("--weights", "none", "--views", "1", "--head", head)
     said = here("finetune", VIT, photos, *words, "-o", tmp_path / "run")
     assert said.code == 0, said.err
     assert "tells no photo from another" in said.err

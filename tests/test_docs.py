@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from kit import ROOT, Here
+from kit import ROOT, Here, write_photos
 
 import zoo as package
 from benchmarks import pages, readme, rows
@@ -209,8 +209,9 @@ def test_a_command_that_prints_something_else_is_told():
     ).replace("last 3", "last 8")
 
 
-def test_an_architecture_is_added_as_its_page_says(here: Here, tmp_path, monkeypatch, photos):
+def test_an_architecture_is_added_as_its_page_says(here: Here, tmp_path, monkeypatch):
     """The chain and the row of the page train, predict and export like any other."""
+    photos = write_photos(tmp_path / "photos", each=3)
     page = (ROOT / "docs/architecture.md").read_text()
     chain, row = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     module = ModuleType("zoo.models.nin")

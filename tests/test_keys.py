@@ -13,7 +13,7 @@ import torch
 
 from zoo import catalog, weights
 from zoo.catalog import Preprocess
-from zoo.engine import graph_template
+from zoo.engine import graph_template, openvino
 from zoo.engine.compiled import made_of, version_of
 from zoo.engine.open import NetworkRef, Opened, feature_key, tensors_of
 from zoo.network_ref import classifier_of_run
@@ -39,9 +39,12 @@ TORCHVISION, TIMM = (
 def recorded_versions(monkeypatch):
     """Names hold the versions of what computes: here those with which they were recorded."""
     monkeypatch.setattr(importlib.metadata, "version", VERSIONS.__getitem__)
-    version_of.cache_clear()
+    kept = (version_of, openvino.version)
+    for one in kept:
+        one.cache_clear()
     yield
-    version_of.cache_clear()
+    for one in kept:
+        one.cache_clear()
 
 
 @pytest.fixture

@@ -249,7 +249,7 @@ def test_a_dropout_in_a_librarys_head_is_a_stage_so_that_features_are_pooled(kin
 
 
 def test_torchvision_row():
-    spec = models.resolve("torchvision/mobilenet_v2")
+    (spec,) = library.rows("torchvision", "mobilenet_v2")
     assert (spec.name, spec.family, spec.builder) == (
         "torchvision/mobilenet_v2", "mobilenetv2", "library",
     )  # fmt: skip
@@ -260,11 +260,13 @@ def test_torchvision_row():
     assert first.url.endswith(first.file)
     assert (first.acc1, first.licence, first.classes) == (72.154, "BSD-3-Clause", "imagenet1k")
     assert spec.preprocess == first.preprocess == Preprocess(crop=224 / 232)
-    assert (spec.params, spec.macs) == (3_504_872, 300_774_272)
+    assert spec.params == 3_504_872
+    whole = models.resolve("torchvision/squeezenet1_1")
+    assert (whole.params, whole.macs) == (1_235_496, 349_151_936)
 
 
 def test_torchvision_weights_that_do_not_fit_or_may_not_be_sold_say_so():
-    vit = models.resolve("torchvision/vit_b_16")
+    (vit,) = library.rows("torchvision", "vit_b_16")
     licences = {weights.tag: weights.licence for weights in vit.weights}
     assert licences == {
         "imagenet1k_v1": "BSD-3-Clause",

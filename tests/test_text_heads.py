@@ -167,7 +167,7 @@ def test_a_tokenizer_of_a_file_counts_as_open_clip_does(tmp_path):
 
 def test_a_text_head_goes_from_photos_to_a_file_that_predicts(tmp_path, few, here, clip):
     run, file = tmp_path / "run", tmp_path / "run.onnx"
-    words = ("--weights", clip / "image.safetensors", "--text", clip, "-o", run)
+    words = ("--weights", clip / "image.safetensors", "--text", clip, "--views", "1", "-o", run)
     said = here("finetune", "timm/test_vit", few, *words)
     assert said.code == 0, said.err
     assert "class names" in said.err
@@ -264,9 +264,10 @@ def test_texts_of_another_image_tower_are_refused(tmp_path, few, here, clip):
                 tmp_path / "run")  # fmt: skip
     assert said.code == 2
     assert "another image tower" in said.err
-    said = here("finetune", "timm/test_vit2", few, "--weights", "none", "--text", clip, "--views",
-                "1", "-o", tmp_path / "two")  # fmt: skip
+    said = here("finetune", "timm/test_convnext", few, "--weights", "none", "--text", clip,
+                "--views", "1", "-o", tmp_path / "two")  # fmt: skip
     assert said.code == 2
+    assert "another image tower" in said.err
     said = here("finetune", "timm/test_vit", few, "--weights", "none", "--head", "text")
     assert said.code == 2
     assert "--text FOLDER" in said.err

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 # What is said where memory has run out: by torch, C++, oneDNN, cuBLAS and cuDNN, the system's
 # loader of libraries, and Python and C++ of a thread's.
@@ -29,10 +35,22 @@ def one_thread() -> Iterator[None]:
     SciPy has a BLAS of its own, which is bound where it is imported by then: what is done inside
     takes NumPy's alone.
     """
-    from threadpoolctl import threadpool_limits
+    import threadpoolctl  # noqa: F401  before modules are counted
 
-    with threadpool_limits(1, user_api="blas"):
+    with _libraries(len(sys.modules)).limit(limits=1, user_api="blas"):
         yield
+
+
+@lru_cache(maxsize=1)
+def _libraries(modules: int) -> ThreadpoolController:
+    """Return the libraries with threads of their own that are loaded with so many modules.
+
+    They are looked for anew where a module was imported since: that takes a millisecond, and a
+    solve asks for one thread again and again.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def out_of_memory(error: BaseException) -> bool:

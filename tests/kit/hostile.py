@@ -8,6 +8,7 @@ import os
 import pickle
 import struct
 import tarfile
+import tempfile
 import zipfile
 from argparse import Namespace
 from collections import defaultdict
@@ -20,6 +21,7 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import nn
 
+from kit.warm import Warm
 from zoo.weights import convert, convert_worker
 from zoo.weights.tensors import shown, write
 
@@ -185,5 +187,19 @@ def inside(patch: pytest.MonkeyPatch) -> None:
             return convert.REFUSED, shown(error, 300)
         result.flush()
         return 0, ""
+
+    patch.setattr(convert, "_run", run)
+
+
+def forked(patch: pytest.MonkeyPatch, warm: Warm) -> None:
+    """Let the reading process, with its limits, be forked from one that has imported torch."""
+
+    def run(
+        file: BufferedReader, result: BufferedRandom, limits: list[int], wall: float
+    ) -> tuple[int, str]:
+        given, made = (f"/proc/{os.getpid()}/fd/{one.fileno()}" for one in (file, result))
+        with tempfile.NamedTemporaryFile("r+") as talk:
+            code = warm.run(*limits, talk=Path(talk.name), out=Path(made), torch_file=given)
+            return code, (talk.read().splitlines() or [""])[-1]
 
     patch.setattr(convert, "_run", run)

@@ -21,13 +21,18 @@ ROOT = Path(__file__).parents[2]
 # What the commands import beside what their own modules do, and these commands.
 MODULES = ("torch", "torch.utils.flop_counter", "torch.nested._internal.nested_tensor",
            "torch.fx.experimental._constant_symnode", "torch.onnx", "torch.onnx.ops", "onnx",
-           "numpy.random", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "jinja2.ext",
-           "filelock._soft._lease", "tomli_w", "threadpoolctl", "zoo.api.page",
-           "zoo.cli.finetune_report", "zoo.engine.torch", "zoo.finetune.backbones",
+           "numpy.random", "PIL.BmpImagePlugin", "PIL.GifImagePlugin",
+           "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "PIL.PpmImagePlugin", "jinja2.ext",
+           "filelock._soft._lease", "tomli_w", "tomllib", "threadpoolctl",
+           "typer._click.decorators", "zoo.api.page", "zoo.cache",
+           "zoo.cli.finetune_report", "zoo.engine.torch",
+           "zoo.finetune.backbones", "zoo.finetune.begin", "zoo.finetune.examine",
            "zoo.finetune.inputs", "zoo.finetune.job", "zoo.finetune.kept_features",
-           "zoo.finetune.plan", "zoo.models.auxiliary", "zoo.models.lenet", "zoo.models.meter",
-           "zoo.models.perceptron", "zoo.models.pieces", "zoo.models.sizes", "zoo.models.tap",
-           "zoo.network", "zoo.report.next_steps", "zoo.report.run_page")  # fmt: skip
+           "zoo.finetune.plan", "zoo.models.auxiliary", "zoo.models.cut", "zoo.models.lenet",
+           "zoo.models.meter", "zoo.models.perceptron", "zoo.models.pieces", "zoo.models.sizes",
+           "zoo.models.tap", "zoo.network", "zoo.predict.agreement", "zoo.predict.policy",
+           "zoo.predict.predictor", "zoo.predict.sorting", "zoo.predict.writers",
+           "zoo.report.next_steps", "zoo.report.run_page", "zoo.scale.plan")  # fmt: skip
 COMMANDS = ("finetune", "predict")
 
 
@@ -117,10 +122,12 @@ def child(
     environment: dict[str, str] | None = None,
     cwd: str | None = None,
     falls: tuple[str, int] | None = None,
+    torch_file: str | None = None,
 ) -> None:
     """Run a command; never return.
 
     talk, out: where its stderr and its stdout go, which is nowhere if not said.
+    torch_file: its stdin, if it is what reads those; words are its limits then.
     often: a checkpoint at each step. largest: bytes of a file. falls: a folder, and at which of
     the events in it (a file is opened, gets its name, …) the process kills itself.
     """
@@ -131,6 +138,7 @@ def child(
     from zoo import watch
     from zoo.cli import main
     from zoo.train import checkpoint
+    from zoo.weights import convert_worker
 
     code = 99
     try:
@@ -139,7 +147,7 @@ def child(
             os.setsid()
         how = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         handles = [os.open(path, how, 0o600) for path in (out or os.devnull, talk)]
-        for number, handle in enumerate((os.open(os.devnull, os.O_RDONLY), *handles)):
+        for number, handle in enumerate((os.open(torch_file or os.devnull, os.O_RDONLY), *handles)):
             os.dup2(handle, number)
         os.environ.update(environment or {})
         if often:
@@ -148,6 +156,8 @@ def child(
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
         if falls:
             sys.addaudithook(falling(*falls))
+        if torch_file:
+            os._exit(convert_worker.main(words))
         watch.listen()
         code = main(words)
         watch.leave(code)

@@ -7,6 +7,7 @@ same code runs on the same shapes whatever the number of workers, so answers do 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import sys
 import threading
@@ -37,6 +38,7 @@ PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 _importing = threading.Lock()
 
 
+@functools.cache
 def version() -> str | None:
     """Return the version of OpenVINO that is installed, without importing it, or None."""
     try:

@@ -197,7 +197,7 @@ def _losses(epochs: Sequence[Record]) -> str:
         return ""
     values = sorted(loss for _, loss in (*train, *val) if np.isfinite(loss))
     # The first losses of a training from random weights would flatten all the others.
-    top = min(values[-1], 4 * float(np.median(values)) or values[-1])
+    top = min(values[-1], 4 * values[len(values) // 2] or values[-1])
     ends = f"The val loss goes from {val[0][1]:.3f} to {val[-1][1]:.3f}." if val else ""
     chart = Chart(_epoch_axis(epochs), Axis.around("", [0.0, top]), "Loss", ends)
     chart.line(train, "c1", "train")

@@ -135,6 +135,7 @@ def _needs_torch(path: Path) -> None:
         )
 
 
+@functools.cache
 def torch_version() -> str:
     try:
         return version("torch")
