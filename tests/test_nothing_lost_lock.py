@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,6 +22,7 @@ from zoo.run import Run
 
 HOLD = """
 import sys
+import threading
 from pathlib import Path
 from zoo import lock
 lock.LEASE = float(sys.argv[2]) if sys.argv[2:] else lock.LEASE
@@ -184,14 +187,43 @@ def test_a_sign_of_life_from_the_future_is_watched_for_another(tmp_path, monkeyp
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("age", [0, 3600])
+def test_a_holder_that_was_killed_before_it_said_who_it_is_is_followed(tmp_path, monkeypatch, age):
+    """Unless it may live: its file is touched, written, or held by another that asks the same."""
+    monkeypatch.setattr(lock, "SILENT", 0.3)
+    names = [tmp_path / lock.NAME, tmp_path / ".a.pth.lock"]
+
+    def leave() -> None:
+        for name in names:
+            name.touch()
+            os.utime(name, (time.time() - age, time.time() - age))
+
+    leave()
+    with lock.held(tmp_path) as held, lock.in_turn(tmp_path / "a.pth", pytest.fail):
+        assert "killed as it began" in held.died
+    assert os.listdir(tmp_path) == []
+    leave()
+    for act in (lambda: names[0].write_text(marker()), lambda: os.utime(names[0])):
+        timer = threading.Timer(0.1, act)
+        timer.start()
+        assert not lock._cleared(names[0])
+        timer.join()
+    names[0].write_text("")
+    with names[0].open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_EX)
+        assert not lock._cleared(names[0])
+
+
 def test_a_lock_without_words_is_named_to_be_removed(tmp_path, monkeypatch):
-    """As a power failure leaves it: nobody can tell whose it is."""
+    """Where nobody can tell whose it is, and it cannot be seen whether another asks the same."""
     monkeypatch.setattr(lock, "LEASE", 0.1)
     monkeypatch.setattr(lock, "SILENT", 0.1)
     (tmp_path / "lock").touch()
     os.utime(tmp_path / "lock", (1, 1))
-    with pytest.raises(RunError) as refused:
-        lock.take(tmp_path)
+    with (tmp_path / "lock").open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_EX)
+        with pytest.raises(RunError) as refused:
+            lock.take(tmp_path)
     assert f"remove {tmp_path / 'lock'}" in refused.value.hint
 
 

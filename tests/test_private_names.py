@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from kit import ROOT
 from torch import nn
+from typer import _completion_shared
 
 THEIRS = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "openvino", "typer",
           "huggingface_hub")  # fmt: skip
@@ -22,6 +23,7 @@ IMPORTED = {
     "torch.utils._pytree.tree_map": "the same, with something else in their place",
     "torch.nn.modules.batchnorm._BatchNorm": "all kinds of BatchNorm",
     "torch._compile._disable_dynamo": "marks methods without torch's compiler being imported",
+    "typer._completion_shared": "scripts of shells, which ours take the place of",
     "torchvision.transforms._presets.ImageClassification": "a type alone: how photos are prepared",
 }
 ATTRIBUTES = {
@@ -32,6 +34,8 @@ ATTRIBUTES = {
     "_modules": "a shallow copy of a module with other children",
     "_parameters": "the same, with other parameters",
     "_buffers": "the same, with other buffers",
+    "_completion_scripts": "typer's script of each shell",
+    "_get_shell_name": "the shell that zoo was typed in",
 }
 PYTHONS = {"_replace", "_asdict", "_exit", "_run_exitfuncs"}  # named tuples, os, atexit
 
@@ -113,3 +117,8 @@ def test_errors_of_a_compiler_are_known_by_where_they_are_from() -> None:
     """The files alone: importing them takes seconds."""
     for name in ("_dynamo", "_inductor"):
         assert (Path(torch.__file__).parent / name / "exc.py").is_file()
+
+
+def test_typer_has_a_script_for_each_shell() -> None:
+    assert {"bash", "zsh", "fish"} <= _completion_shared._completion_scripts.keys()
+    assert (_completion_shared._get_shell_name() or "") in {"", *_completion_shared.Shells}

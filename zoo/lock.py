@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,7 +87,7 @@ def in_turn(path: Path, say: Callable[[str], None] | None = None) -> Iterator[No
     """
     place = path.with_name(f".{path.name[:80]}.{NAME}")
     lease = _lease(place)
-    if not _taken(lease, place, GRACE):
+    if not _taken(lease, place, GRACE) and not (_cleared(place) and _taken(lease, place, GRACE)):
         if say is not None:
             say(f"another process is fetching {path.name}: waiting for it")
         if not _taken(lease, place, PATIENCE):
@@ -133,6 +134,8 @@ def _may_be_dead(path: Path, owner: OwnerRecord | None) -> tuple[str, float]:
     """
     here, silent = _look(path)
     died = f"the process that had it ({_who(owner)})"
+    if _cleared(path):
+        return f"{died} was killed as it began", GRACE
     if owner is not None and owner.hostname == here:
         killed = f"{died} was killed, perhaps for want of memory"
         return killed, LEASE + GRACE if began(owner.pid) == "dead" else GRACE
@@ -144,6 +147,28 @@ def _may_be_dead(path: Path, owner: OwnerRecord | None) -> tuple[str, float]:
         )
     silent = max(silent, LEASE)
     return f"{died} has given no sign of life for {silent:.0f} s", LEASE + SILENT
+
+
+def _cleared(path: Path) -> bool:
+    """Remove a file that is and stays empty: its maker was killed before it said who it was.
+
+    filelock leaves it. Of two that wait for it the second finds it gone, or another in its place.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows, where a living one's file cannot be removed
+        return False
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        first, until = os.fstat(file.fileno()), time.monotonic() + SILENT
+        while (at := os.fstat(file.fileno())).st_size == 0 and time.monotonic() < until:
+            watch.check()
+            time.sleep(LOOK)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        untouched = (at.st_size, at.st_mtime_ns) == (0, first.st_mtime_ns)
+        if untouched and os.path.samestat(at, path.stat()):
+            path.unlink()
+            return True
+    return False
 
 
 def _look(path: Path) -> tuple[str, float]:
