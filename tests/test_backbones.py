@@ -420,7 +420,7 @@ FAMILIES = (
     "vit_small_patch16_dinov3", "vit_small_patch14_dinov2", "vit_base_patch16_siglip_224",
     "vit_base_patch16_clip_224", "vit_tiny_patch16_224", "deit3_small_patch16_224",
     "eva02_tiny_patch14_224", "swin_tiny_patch4_window7_224", "convnext_tiny", "convnextv2_atto",
-    "efficientnetv2_rw_t", "efficientnet_b0", "mobilenetv4_conv_small", "mobilenetv3_small_100",
+    "tf_efficientnetv2_b0", "efficientnet_b0", "mobilenetv4_conv_small", "mobilenetv3_small_100",
     "regnety_002", "inception_v3", "coat_lite_tiny", "test_vit2", "test_vit3", "test_vit4",
     "test_convnext", "test_efficientnet", "test_mambaout", "test_maxvit", "test_nfnet",
     "test_byobnet", "rexnet_100", "efficientvit_b0",
