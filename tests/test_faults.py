@@ -201,14 +201,16 @@ def test_a_stdout_that_is_full_or_closed_is_said(
     typed = [
         str(run if w == "RUN" else photos / "disc" if w == "PHOTOS" else w) for w in words.split()
     ]
-    for stream, code, why in (
-        (">/dev/full", 5, "No space left on device"), (">&-", 4, "Bad file descriptor"),
-    ):  # fmt: skip
+    full = "No space left on device (where stdout goes)"
+    for stream, code, why, hint in (
+        (">/dev/full", 5, full, "free space"),
+        (">&-", 4, "stdout is closed, where the answer goes", "let it go to a file"),
+    ):
         answer = started(f'unset PYTHONUNBUFFERED; exec "$@" {stream}', *typed, cwd=tmp_path)
         assert answer.code == code
-        *_, error, hint = answer.err.splitlines()
-        assert error == f"error: {why} (where stdout goes)"
-        assert hint.startswith("hint: free space")
+        *_, error, to_do = answer.err.splitlines()
+        assert error == f"error: {why}"
+        assert to_do.startswith(f"hint: {hint}")
 
 
 def test_a_folder_that_is_gone_is_said(run: Path, photos: Path, tmp_path: Path) -> None:

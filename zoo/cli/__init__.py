@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import sys
 import warnings
@@ -115,6 +116,8 @@ def _disk_failed(error: OSError) -> int:
     except OSError:
         _give_up_stdout()
         place = " (where stdout goes)"
+    if error.errno == errno.EBADF and not error.filename:
+        return fail("stdout is closed, where the answer goes", "let it go to a file: `> FILE`", 4)
     code = 5 if error.errno in FULL else 4
     return fail(f"{error.strerror or error}{place}", "free space or choose another place", code)
 
