@@ -158,6 +158,9 @@ def _cleared(path: Path) -> bool:
         import fcntl
     except ImportError:  # Windows, where a living one's file cannot be removed
         return False
+    with contextlib.suppress(OSError):
+        if not path.is_file() or path.stat().st_size:
+            return False
     with contextlib.suppress(OSError), path.open("rb") as file:
         first, until = os.fstat(file.fileno()), time.monotonic() + SILENT
         while (at := os.fstat(file.fileno())).st_size == 0 and time.monotonic() < until:

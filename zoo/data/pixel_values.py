@@ -3,10 +3,10 @@
 In TIFFs of more than 8 bits Pillow takes 0 for black though the file says that it is white; grey of
 12 bits it reads as if of 16. Where a TIFF's samples lie in planes it forgets how they are stored;
 where they are compressed it may turn a number's bytes twice. What lies beside the first frame of a
-GIF has no colour, and Pillow gives it one. Of a PNG's transparent colour it keeps
-the number but not its depth: 2 and 4 bits are spread over 8, the colour is not, and of 16-bit RGB
-only the high bytes are left when the colour is looked for. What is found here goes into
-`image.info`, which stays with a picture that is turned.
+GIF has no colour, and Pillow gives it one. Of a PNG's transparent colour it keeps the number but
+not its depth: 2 and 4 bits are spread over 8, the colour is not, and of 16-bit RGB only the high
+bytes are left when the colour is looked for. What is found here goes into `image.info`, which stays
+with a picture that is turned.
 """
 
 from __future__ import annotations
